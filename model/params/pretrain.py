@@ -1,0 +1,39 @@
+"""The `pretrain` section: one optimizer step takes `batch_rows` rows of the model's context."""
+
+from pydantic import Field, model_validator
+
+from model.section import Section
+
+
+class PretrainParams(Section):
+    max_steps: int = Field(gt=0)
+    checkpoint_steps: list[int] = Field(min_length=1)
+    batch_rows: int = Field(gt=0)
+    micro_batch_rows: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    min_learning_rate: float = Field(ge=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    gradient_clip: float = Field(gt=0)
+    log_every: int = Field(gt=0)
+    validate_every: int = Field(gt=0)
+    validation_documents: int = Field(gt=0)
+    device: str = Field(pattern=r"^(cpu|cuda)$")
+    threads: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _values_agree(self):
+        steps = self.checkpoint_steps
+        if steps != sorted(set(steps)) or steps[0] < 1:
+            raise ValueError(f"checkpoint_steps {steps} must be positive and strictly ascending")
+        if steps[-1] > self.max_steps:
+            raise ValueError(f"checkpoint_steps has {steps[-1]}, beyond max_steps ({self.max_steps})")
+        if self.batch_rows % self.micro_batch_rows:
+            raise ValueError(f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows ({self.micro_batch_rows})")
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate ({self.learning_rate})")
+        return self

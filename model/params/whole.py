@@ -1,0 +1,48 @@
+"""All of params.yaml: every section's own rules, and those between sections."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from model.params.corpus import CorpusParams
+from model.params.evaluate import EvaluateParams
+from model.params.export import ExportParams
+from model.params.fetch import FetchParams
+from model.params.items import ItemsParams
+from model.params.network import NetworkParams
+from model.params.pretrain import PretrainParams
+from model.params.tokenize import TokenizeParams
+from model.section import Section
+
+# Conditions name directories and DVC stages.
+Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    conditions: list[Condition] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    fetch: FetchParams
+    corpus: CorpusParams
+    items: ItemsParams
+    tokenize: TokenizeParams
+    model: NetworkParams
+    pretrain: PretrainParams
+    export: ExportParams
+    evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _sections_agree(self):
+        for name in ("conditions", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} {values} names one of them twice")
+        unknown = sorted(set(self.tokenize.mul_fact_conditions) - set(self.conditions))
+        if unknown:
+            raise ValueError(f"tokenize.mul_fact_conditions names {unknown}, which conditions does not have")
+        if self.tokenize.base_ranks > self.fetch.ranks.count:
+            raise ValueError(
+                f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
+            )
+        return self

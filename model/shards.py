@@ -1,0 +1,88 @@
+"""Token shards: little-endian uint16 ids, a table of the documents in them, and an index that pins both.
+
+In a directory of shards, for a split `train` or `val` and shard n:
+    train_00000.bin             uint16 ids; each document is end of text, then its tokens
+    train_00000.documents.npy   int32 (documents, 3): tokens with the leading end of text, original UTF-8 bytes, source
+    index.json                  sizes, SHA-256 of each file, and the names that the source numbers stand for
+"""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from model.errors import PipelineError
+from model.files import sha256_file
+from model.section import Section, read_json
+
+TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
+
+
+class ShardEntry(Section):
+    """Figures of one shard; `sha256` covers the ids, `documents_sha256` the table."""
+
+    documents: int
+    documents_sha256: str
+    mul_fact_tokens: int
+    original_bytes: int
+    sha256: str
+    tokens: int
+
+
+class Index(Section):
+    condition: str
+    sources: list[str]
+    splits: dict[str, list[ShardEntry]]
+    vocab_size: int = Field(gt=0)
+
+    def total(self, split: str, figure: str) -> int:
+        return sum(getattr(entry, figure) for entry in self.splits[split])
+
+
+def shard_paths(directory: Path, split: str, number: int) -> tuple[Path, Path]:
+    """Return the paths of a shard's ids and of its documents table."""
+    stem = f"{split}_{number:05d}"
+    return directory / f"{stem}.bin", directory / f"{stem}.documents.npy"
+
+
+def write_shard(directory: Path, split: str, number: int, documents: list[list[int]], table: np.ndarray) -> tuple[str, str]:
+    """Write one shard and return the SHA-256 of its two files.
+
+    `documents` are token ids with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
+    """
+    tokens_path, table_path = shard_paths(directory, split, number)
+    np.fromiter((token for document in documents for token in document), dtype="<u2").tofile(tokens_path)
+    np.save(table_path, table.astype("<i4"), allow_pickle=False)
+    return sha256_file(tokens_path), sha256_file(table_path)
+
+
+class TokenSplit:
+    """One split of a shard directory, memory-mapped: `document(i)` is a view of document i's tokens.
+
+    `lengths`, `original_bytes` and `sources` are arrays over documents: tokens with the leading end of text, bytes of
+    the text before tokenizing and injection, and indices into `index.sources`.
+    """
+
+    def __init__(self, directory: Path, split: str):
+        """Map the shards; raises PipelineError where a file is missing or differs from its SHA-256 in index.json."""
+        self.index = read_json(directory / "index.json", Index)
+        if not self.index.splits.get(split):
+            raise PipelineError(f"{directory}: no {split} shards in index.json; run dvc repro tokenize")
+        self._shards, tables = [], []
+        for number, entry in enumerate(self.index.splits[split]):
+            tokens_path, table_path = shard_paths(directory, split, number)
+            for path, sha256 in ((tokens_path, entry.sha256), (table_path, entry.documents_sha256)):
+                if not path.is_file() or sha256_file(path) != sha256:
+                    raise PipelineError(f"{path}: missing or altered since it was written; delete {directory} and run dvc repro")
+            self._shards.append(np.memmap(tokens_path, dtype="<u2", mode="r"))
+            tables.append(np.load(table_path, allow_pickle=False))
+        table = np.concatenate(tables)
+        self.lengths = table[:, TOKENS].astype(np.int64)
+        self.original_bytes = table[:, ORIGINAL_BYTES].astype(np.int64)
+        self.sources = table[:, SOURCE]
+        self._shard_of = np.repeat(np.arange(len(tables)), [len(part) for part in tables])
+        self._starts = np.concatenate([np.cumsum(part[:, TOKENS], dtype=np.int64) - part[:, TOKENS] for part in tables])
+
+    def document(self, number: int) -> np.ndarray:
+        start = self._starts[number]
+        return self._shards[self._shard_of[number]][start : start + self.lengths[number]]

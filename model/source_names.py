@@ -1,0 +1,3 @@
+"""Names of document sources that code tells apart."""
+
+DRILL_SOURCE = "drills"

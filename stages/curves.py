@@ -1,0 +1,52 @@
+"""Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and the results table.
+
+Reads losses/ and metrics/ of the runs that params.yaml names. Writes plots/*.csv, plots/figures and plots/results.md.
+Costs a few seconds at any size.
+"""
+
+from pathlib import Path
+
+from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, results_table
+from model.errors import run_stage
+from model.figures import draw_curves
+from model.files import atomic_directory, atomic_file
+from model.section import read_section
+
+METRICS = Path("metrics")
+LOSSES = Path("losses")
+PLOTS = Path("plots")
+
+
+def main() -> None:
+    conditions = read_section("conditions", list[str])
+    seeds = read_section("seeds", list[int])
+    steps = read_section("pretrain.checkpoint_steps", list[int])
+    points: Curves = {chart.name: [] for chart in CHARTS}
+    at_tokens: dict[int, int] = {}
+    for condition in conditions:
+        for seed in seeds:
+            run = Path(condition) / f"seed_{seed}"
+            losses, tokens_at = loss_points(LOSSES / run, condition, seed)
+            for name, curve in losses.items():
+                points[name] += curve
+            for step in steps:
+                at_tokens[step] = tokens_at[step]
+                path = METRICS / run / f"step_{step}" / "evaluation.json"
+                for name, point in evaluation_points(path, condition, seed, tokens_at[step]).items():
+                    points[name].append(point)
+
+    for chart in CHARTS:
+        with atomic_file(PLOTS / f"{chart.name}.csv") as file:
+            file.write(chart_csv(chart, points[chart.name]))
+    with atomic_directory(PLOTS / "figures") as figures:
+        draw_curves(figures / "combined.png", points, conditions, conditions, "Learning curves, " + " against ".join(conditions))
+        for condition in conditions:
+            draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
+    tables = [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.in_table]
+    with atomic_file(PLOTS / "results.md") as file:
+        file.write("\n".join(tables).encode())
+    print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")
+
+
+if __name__ == "__main__":
+    run_stage(main)

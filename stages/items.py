@@ -1,0 +1,35 @@
+"""Choose the items that every checkpoint answers: a seeded sample of HellaSwag, and continuations of held-out text.
+
+Reads data/raw/hellaswag and the validation split of data/corpus. Writes data/items/{hellaswag,continuation}.jsonl.
+Costs a second at any size.
+"""
+
+from pathlib import Path
+
+from model.documents import read_split
+from model.errors import run_stage
+from model.files import atomic_directory, read_jsonl, write_jsonl
+from model.item_selection import continuation_items, sample_items
+from model.items import read_items
+from model.params.items import ItemsParams
+from model.section import read_section
+from model.source_names import DRILL_SOURCE
+
+HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
+CORPUS = Path("data/corpus")
+OUTPUT = Path("data/items")
+
+
+def main() -> None:
+    params = read_section("items", ItemsParams)
+    hellaswag = sample_items(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed)
+    passages = (document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE)
+    continuation = continuation_items(passages, params)
+    with atomic_directory(OUTPUT) as output:
+        for name, items in (("hellaswag", hellaswag), ("continuation", continuation)):
+            write_jsonl(output / f"{name}.jsonl", [item.model_dump() for item in items])
+    print(f"items: {len(hellaswag)} of HellaSwag, {len(continuation)} continuations")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,23 @@
+"""Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
+
+Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun for their own keys only.
+Costs half a second.
+"""
+
+from pathlib import Path
+
+from model.errors import run_stage
+from model.files import atomic_file
+from model.params.whole import Params
+from model.section import PARAMS_FILE, read_yaml, validate
+
+
+def main() -> None:
+    params = validate(read_yaml(PARAMS_FILE), Params, PARAMS_FILE)
+    with atomic_file(Path("data/params.ok")) as file:
+        file.write(b"params.yaml is valid\n")
+    print(f"params: {len(params.conditions)} conditions, {len(params.seeds)} seeds")
+
+
+if __name__ == "__main__":
+    run_stage(main)

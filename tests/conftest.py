@@ -1,0 +1,83 @@
+"""Small real objects that several tests share."""
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoints import save_checkpoint
+from model.gpt import GPT, GPTConfig
+from model.shards import Index, ShardEntry, TokenSplit, write_shard
+from model.tokenizer import Tokenizer, read_ranks
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def ranks_file() -> Path:
+    return Path(str(metadata.distribution("mlx-whisper").locate_file("mlx_whisper/assets/gpt2.tiktoken")))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(ranks_file) -> Tokenizer:
+    return Tokenizer(read_ranks(ranks_file, 512), mul_facts=True)
+
+
+@pytest.fixture(scope="session")
+def baseline_tokenizer(ranks_file) -> Tokenizer:
+    return Tokenizer(read_ranks(ranks_file, 512), mul_facts=False)
+
+
+@pytest.fixture
+def network(tokenizer) -> GPTConfig:
+    return GPTConfig(layers=2, heads=2, width=32, context=32, vocab_size=tokenizer.size)
+
+
+def random_gpt(config: GPTConfig, seed: int = 0) -> GPT:
+    """A network whose biases and norms are random too, so that a fault in any of them shows."""
+    generator = torch.Generator().manual_seed(seed)
+    model = GPT(config).initialize(generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture
+def checkpoint(tmp_path, network) -> Path:
+    directory = tmp_path / "checkpoint"
+    save_checkpoint(directory, random_gpt(network), "baseline", seed=1, step=7, tokens=70)
+    return directory
+
+
+def write_token_split(directory: Path, documents: list[list[int]], sources: list[str] | None = None, vocab_size: int = 100):
+    """Write `documents` (token ids with their leading end of text) as one train and one val shard; return both splits.
+
+    A token stands for two bytes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    names = sorted(set(sources or ["text"]))
+    table = np.array(
+        [
+            (len(tokens), 2 * (len(tokens) - 1), names.index(sources[n] if sources else "text"))
+            for n, tokens in enumerate(documents)
+        ]
+    )
+    splits = {}
+    for split in ("train", "val"):
+        sha256, documents_sha256 = write_shard(directory, split, 0, documents, table)
+        splits[split] = [
+            ShardEntry(
+                documents=len(documents),
+                documents_sha256=documents_sha256,
+                mul_fact_tokens=0,
+                original_bytes=int(table[:, 1].sum()),
+                sha256=sha256,
+                tokens=int(table[:, 0].sum()),
+            )
+        ]
+    index = Index(condition="baseline", sources=names, splits=splits, vocab_size=vocab_size)
+    (directory / "index.json").write_text(index.model_dump_json())
+    return TokenSplit(directory, "train"), TokenSplit(directory, "val")

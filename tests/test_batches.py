@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+from conftest import write_token_split
+
+from model.batches import TrainingRows, validation_rows
+from model.documents import Document, DocumentWriter
+from model.errors import PipelineError
+from model.shards import TokenSplit
+from model.tokenizing import tokenize_corpus
+
+EOT = 99
+
+
+def documents(count: int) -> list[list[int]]:
+    return [[EOT, *([number] * (number % 5 + 1))] for number in range(count)]
+
+
+@pytest.fixture
+def split(tmp_path) -> TokenSplit:
+    return write_token_split(tmp_path / "tokens", documents(20))[0]
+
+
+def test_rows_lay_the_stream_end_to_end_and_share_one_token(split):
+    rows = TrainingRows(split, context=4, seed=0)
+    together = rows.rows(0, 12)
+    assert together.shape == (12, 5)
+    assert (together[1:, 0] == together[:-1, -1]).all()
+    assert (np.concatenate([rows.rows(n, 1) for n in range(12)]) == together).all(), "rows do not depend on the batch"
+
+
+def test_every_epoch_holds_each_document_once_in_another_order(split):
+    tokens = int(split.lengths.sum())
+    stream = TrainingRows(split, context=1, seed=3).rows(0, 3 * tokens)[:, 0]
+    epochs = [stream[n * tokens : (n + 1) * tokens].tolist() for n in range(3)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert all(epoch[0] == EOT for epoch in epochs)
+
+
+def test_the_seed_decides_the_order_of_documents_in_every_condition(tmp_path):
+    def order(lengths: list[int], seed: int) -> list[int]:
+        split, _ = write_token_split(tmp_path / f"{lengths}{seed}", [[EOT, *[n] * k] for n, k in enumerate(lengths)])
+        stream = TrainingRows(split, 1, seed).rows(0, int(split.lengths.sum()))[:, 0]
+        return [int(token) for token, before in zip(stream[1:], stream, strict=False) if before == EOT]
+
+    assert order([3] * 9, seed=5) == order([2] * 9, seed=5) != order([3] * 9, seed=6)
+
+
+def test_original_bytes_grow_with_tokens_and_add_up(split):
+    rows = TrainingRows(split, context=4, seed=0)
+    epoch = int(split.lengths.sum())
+    seen = [rows.original_bytes(tokens) for tokens in range(2 * epoch + 1)]
+    assert seen == sorted(seen)
+    assert seen[0] == 0
+    assert seen[epoch] == split.original_bytes.sum()
+    assert seen[2 * epoch] == 2 * split.original_bytes.sum()
+
+
+def test_validation_rows_cover_whole_documents_once(split):
+    rows, owners = validation_rows(split, documents=7, context=4)
+    tokens = np.concatenate([split.document(n) for n in range(7)])
+    targets = rows[:, 1:].reshape(-1)
+    assert (targets[owners.reshape(-1) >= 0] == tokens[1:]).all()
+    assert np.bincount(owners[owners >= 0]).tolist() == [split.lengths[0] - 1, *split.lengths[1:7]]
+    assert math.prod(owners.shape) - (owners >= 0).sum() < 4
+
+
+def test_one_flipped_bit_in_a_shard_is_detected(tmp_path):
+    directory = tmp_path / "tokens"
+    write_token_split(directory, documents(20))
+    for name in ("train_00000.bin", "train_00000.documents.npy"):
+        content = bytearray((directory / name).read_bytes())
+        content[-1] ^= 1
+        (directory / name).write_bytes(content)
+        with pytest.raises(PipelineError, match=f"{name}: missing or altered"):
+            TokenSplit(directory, "train")
+        content[-1] ^= 1
+        (directory / name).write_bytes(content)
+        TokenSplit(directory, "train")
+    (directory / "train_00000.bin").unlink()
+    with pytest.raises(PipelineError, match="missing or altered"):
+        TokenSplit(directory, "train")
+
+
+def test_tokens_of_a_corpus_decode_to_its_documents_in_order(tmp_path, tokenizer):
+    texts = [f"Document {number}: naïve text, 6 * 9 = 54." for number in range(23)]
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "val"):
+        with DocumentWriter(tmp_path / "corpus", split, per_shard=10) as writer:
+            for text in texts:
+                writer.append(Document(text, "text"))
+    outputs = []
+    for name in ("one", "two"):
+        output = tmp_path / name
+        output.mkdir()
+        index = tokenize_corpus(tmp_path / "corpus", ["text"], tokenizer, "mul_tokens", output)
+        (output / "index.json").write_text(index.model_dump_json())
+        outputs.append({path.name: path.read_bytes() for path in output.iterdir()})
+    assert outputs[0] == outputs[1]
+    assert index.total("train", "mul_fact_tokens") == 23
+    split = TokenSplit(output, "train")
+    decoded = [tokenizer.decode(split.document(n)[1:].tolist()) for n in range(23)]
+    assert decoded == [text.replace("*", "×") for text in texts]
+    assert all(split.document(n)[0] == tokenizer.end_of_text for n in range(23))
+    assert split.original_bytes.tolist() == [len(text.encode()) for text in texts]

@@ -1,0 +1,77 @@
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, results_table
+from model.errors import PipelineError
+from model.figures import draw_curves
+from stages.pretrain import csv_bytes
+
+CONDITIONS = ["baseline", "mul_tokens"]
+
+
+def points(seeds=(1, 2)) -> dict[str, list[Point]]:
+    return {
+        chart.name: [
+            Point(condition, seed, tokens, 0.3 + seed / 100, *((0.2, 0.4) if chart.is_accuracy else ()))
+            for condition in CONDITIONS
+            for seed in seeds
+            for tokens in (100, 200)
+        ]
+        for chart in CHARTS
+    }
+
+
+def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
+    for name, shown in (("a", CONDITIONS), ("b", CONDITIONS), ("c", CONDITIONS[:1])):
+        draw_curves(tmp_path / f"{name}.png", points(), CONDITIONS, shown, "Title")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(10**6)) > 50
+
+
+def test_chart_data_carry_conditions_intervals_and_reference_lines():
+    hellaswag = next(chart for chart in CHARTS if chart.name == "hellaswag_acc_norm")
+    lines = chart_csv(hellaswag, points()["hellaswag_acc_norm"]).decode().splitlines()
+    assert lines[0] == "condition,seed,tokens,value,low,high,chance,gpt2"
+    assert lines[1] == "baseline,1,100,0.31,0.2,0.4,0.25,0.2955"
+    assert len(lines) == 9
+    loss = next(chart for chart in CHARTS if chart.name == "val_loss")
+    assert chart_csv(loss, points()["val_loss"]).decode().splitlines()[1] == "baseline,1,100,0.31,,,,"
+
+
+def test_results_have_a_row_for_each_step_and_seed_with_intervals():
+    hellaswag = next(chart for chart in CHARTS if chart.name == "hellaswag_acc_norm")
+    table = results_table(hellaswag, points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200})
+    assert "| 10 | 200 | 2 | 0.3200 [0.200, 0.400] | 0.3200 [0.200, 0.400] |" in table
+    assert len(table.strip().splitlines()) == 2 + 2 + 4
+
+
+def test_curves_read_what_pretrain_writes(tmp_path):
+    from model.training import TrainingPoint, ValidationPoint
+
+    (tmp_path / "training.csv").write_bytes(csv_bytes([TrainingPoint(2, 20, 60, 1e-3, 0.5, 1 / 3)]))
+    (tmp_path / "validation.csv").write_bytes(csv_bytes([ValidationPoint(2, 20, 60, math.pi, 0.1, None)]))
+    curves, tokens = loss_points(tmp_path, "baseline", 1)
+    assert curves["train_loss"] == [Point("baseline", 1, 20, 1 / 3)]
+    assert curves["val_loss"] == [Point("baseline", 1, 20, math.pi)]
+    assert tokens == {2: 20}
+
+
+@pytest.mark.parametrize("content", ["step,tokens\n1,2\n", "step,tokens,train_loss\n1,2,x\n", None])
+def test_a_damaged_curve_is_named(tmp_path, content):
+    if content:
+        (tmp_path / "training.csv").write_text(content)
+    with pytest.raises(PipelineError, match=r"training\.csv: not a curve of the pretrain stage"):
+        loss_points(tmp_path, "baseline", 1)
+
+
+def test_a_damaged_evaluation_is_named(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"hellaswag": {}}))
+    with pytest.raises(PipelineError, match=r"evaluation\.json: not the evaluate stage's"):
+        evaluation_points(path, "baseline", 1, 100)

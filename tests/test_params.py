@@ -1,0 +1,96 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from model.errors import PipelineError
+from model.params.whole import Params
+from model.section import read_section, read_yaml, validate
+
+PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
+MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
+
+
+def keys(value, path="") -> set[str]:
+    """The dotted keys of a params file, apart from what its sources are."""
+    if not isinstance(value, dict) or path.endswith(".source"):
+        return {path}
+    return {key for name, child in value.items() for key in keys(child, f"{path}.{name}")}
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
+    validate(read_yaml(path), Params, path)
+    assert keys(read_yaml(path)) == keys(read_yaml(PROFILES[0]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.widht", 64, "model.widht: unknown key; remove it or correct its spelling"),
+        ("model.width", None, "model.width: missing; profiles/ holds complete examples"),
+        ("model.width", "64", "model.width: Input should be a valid integer, not the text '64'"),
+        ("model.width", 64.0, "model.width: Input should be a valid integer, got 64.0"),
+        ("pretrain.learning_rate", "1e-3", "write 1.0e-4"),
+        ("pretrain.learning_rate", True, "pretrain.learning_rate: Input should be a valid number, got True"),
+        ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
+        ("model.heads", 3, "model: width (32) must be a multiple of heads (3)"),
+        ("pretrain.checkpoint_steps", [4, 9], "pretrain: checkpoint_steps has 9, beyond max_steps (4)"),
+        ("pretrain.checkpoint_steps", [4, 2], "pretrain: checkpoint_steps [4, 2] must be positive and strictly ascending"),
+        ("pretrain.checkpoint_steps", [], "pretrain.checkpoint_steps: List should have at least 1 item"),
+        ("pretrain.batch_rows", 5, "pretrain: batch_rows (5) must be a multiple of micro_batch_rows (2)"),
+        ("pretrain.warmup_steps", 4, "pretrain: warmup_steps (4) must be below max_steps (4)"),
+        ("pretrain.min_learning_rate", 1.0, "pretrain: min_learning_rate (1.0) must not exceed learning_rate (0.001)"),
+        ("conditions", ["baseline", "baseline"], "names one of them twice"),
+        ("conditions", ["Base line"], "conditions.0: String should match pattern"),
+        ("conditions", ["baseline"], "tokenize.mul_fact_conditions names ['mul_tokens'], which conditions does not have"),
+        ("seeds", [1, 1], "seeds [1, 1] names one of them twice"),
+        ("seeds", [-1], "seeds.0: Input should be greater than or equal to 0, got -1"),
+        ("tokenize.base_ranks", 60000, "tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)"),
+        ("corpus.val_fraction", 1.0, "corpus.val_fraction: Input should be less than 1, got 1.0"),
+        ("fetch.hellaswag.source.kind", "ftp", "fetch.hellaswag.source"),
+        ("fetch.ranks.sha256", "abc", "fetch.ranks.sha256: String should match pattern"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_key_and_rule(key, value, message):
+    document = copy.deepcopy(MICRO)
+    *parents, last = key.split(".")
+    place = document
+    for parent in parents:
+        place = place[parent]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    with pytest.raises(PipelineError) as caught:
+        validate(document, Params, Path("params.yaml"))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("params.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_several_faults_are_several_lines():
+    document = {**MICRO, "model": {"layers": 0, "heads": 2, "width": 32}}
+    with pytest.raises(PipelineError) as caught:
+        validate(document, Params, Path("params.yaml"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"a: [1", "not valid YAML at line 1"), (b"\xff", "cannot be read"), (None, "cannot be read")]
+)
+def test_a_file_that_is_no_yaml_is_one_line(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PipelineError, match=message):
+        read_yaml(path)
+
+
+def test_a_section_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("model: {}\n")
+    with pytest.raises(PipelineError, match="fetch.ranks: missing"):
+        read_section("fetch.ranks", dict, path)
