@@ -60,14 +60,22 @@ class TrainingRows:
         return self._order_of_epoch, self._ends_of_epoch
 
 
-def validation_rows(split: TokenSplit, documents: int, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the first `documents` documents end to end and cut them to rows.
+def spread_documents(total: int, count: int) -> np.ndarray:
+    """Return `count` document numbers spread evenly over `total`, all where there are fewer.
 
-    Returns tokens int64 (rows, context + 1), padded with the last token, and the document each target belongs to,
-    int64 (rows, context), -1 for padding. The first token of all is predicted by nothing and is nobody's target.
+    Documents stand in the order of their sources: the first ones would be those of a single source.
     """
-    tokens = np.concatenate([split.document(number) for number in range(documents)]).astype(np.int64)
-    owners = np.repeat(np.arange(documents), split.lengths[:documents])[1:]
+    return np.arange(min(count, total)) * total // min(count, total)
+
+
+def validation_rows(split: TokenSplit, documents: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the documents numbered `documents` end to end and cut them to rows.
+
+    Returns tokens int64 (rows, context + 1), padded with the last token, and for each target the place in `documents` of
+    the one it belongs to, int64 (rows, context), -1 for padding. The first token of all is nobody's target.
+    """
+    tokens = np.concatenate([split.document(number) for number in documents]).astype(np.int64)
+    owners = np.repeat(np.arange(len(documents)), split.lengths[documents])[1:]
     rows = -(-len(owners) // context)
     padding = rows * context - len(owners)
     stream = np.pad(tokens, (0, padding), mode="edge")

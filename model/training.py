@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from model.batches import TrainingRows, validation_rows
+from model.batches import TrainingRows, spread_documents, validation_rows
 from model.errors import PipelineError
 from model.gpt import GPT
 from model.params.pretrain import PretrainParams
@@ -61,14 +61,14 @@ def make_optimizer(model: GPT, params: PretrainParams) -> torch.optim.AdamW:
 
 
 class Validation:
-    """Scores a fixed prefix of the validation split, whole documents, the same ones in every condition."""
+    """Scores a fixed sample of the validation split, whole documents, the same ones in every condition."""
 
     def __init__(self, split: TokenSplit, documents: int, context: int, drill_source: str):
-        documents = min(documents, len(split.lengths))
-        self._rows, self._owners = validation_rows(split, documents, context)
-        self._original_bytes = split.original_bytes[:documents]
+        chosen = spread_documents(len(split.lengths), documents)
+        self._rows, self._owners = validation_rows(split, chosen, context)
+        self._original_bytes = split.original_bytes[chosen]
         drill = split.index.sources.index(drill_source) if drill_source in split.index.sources else -1
-        self._is_drill = split.sources[:documents] == drill
+        self._is_drill = split.sources[chosen] == drill
 
     @torch.no_grad()
     def score(self, model: GPT, rows_per_batch: int) -> tuple[float, float, float | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from model.batches import validation_rows
+from model.batches import spread_documents, validation_rows
 from model.checkpoints import load_model, read_checkpoint
 from model.errors import PipelineError, run_stage
 from model.files import atomic_directory, write_json
@@ -36,8 +36,11 @@ def main() -> None:
     tokens = Path("data/tokens") / condition
     tokenizer = Tokenizer.load(tokens)
     network = checkpoint.network
+    if network.vocab_size != tokenizer.size:
+        raise PipelineError(f"checkpoints/{run}: vocabulary of {network.vocab_size}, {tokens} has one of {tokenizer.size}")
     validation = TokenSplit(tokens, "val")
-    rows, _ = validation_rows(validation, min(params.parity_rows * network.context, len(validation.lengths)), network.context)
+    documents = spread_documents(len(validation.lengths), params.parity_documents)
+    rows, _ = validation_rows(validation, documents, network.context)
 
     config = hugging_face_config(network, tokenizer.end_of_text)
     model = build_hugging_face_model(config, map_tensors(tensors, export_table(network.layers)))
@@ -45,9 +48,7 @@ def main() -> None:
     with atomic_directory(Path("exports") / run) as output:
         model.save_pretrained(output)
         to_hugging_face(tokenizer, network.context).save_pretrained(output)
-        parity = verify_export(
-            output, load_model(checkpoint, tensors), torch.from_numpy(rows[: params.parity_rows]), params.parity_tolerance
-        )
+        parity = verify_export(output, load_model(checkpoint, tensors), torch.from_numpy(rows), params.parity_tolerance)
         card = model_card(checkpoint, model.num_parameters(), tokenizer.mul_facts, parity)
         (output / "README.md").write_text(card, encoding="utf-8")
     write_json(Path("metrics") / run / "parity.json", parity._asdict())

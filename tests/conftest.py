@@ -59,12 +59,8 @@ def write_token_split(directory: Path, documents: list[list[int]], sources: list
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = sorted(set(sources or ["text"]))
-    table = np.array(
-        [
-            (len(tokens), 2 * (len(tokens) - 1), names.index(sources[n] if sources else "text"))
-            for n, tokens in enumerate(documents)
-        ]
-    )
+    numbers = [names.index(source) for source in sources or ["text"] * len(documents)]
+    table = np.array([(len(tokens), 2 * len(tokens) - 2, source) for tokens, source in zip(documents, numbers, strict=True)])
     splits = {}
     for split in ("train", "val"):
         sha256, documents_sha256 = write_shard(directory, split, 0, documents, table)

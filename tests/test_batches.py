@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_token_split
 
-from model.batches import TrainingRows, validation_rows
+from model.batches import TrainingRows, spread_documents, validation_rows
 from model.documents import Document, DocumentWriter
 from model.errors import PipelineError
 from model.shards import TokenSplit
@@ -59,12 +59,18 @@ def test_original_bytes_grow_with_tokens_and_add_up(split):
 
 
 def test_validation_rows_cover_whole_documents_once(split):
-    rows, owners = validation_rows(split, documents=7, context=4)
-    tokens = np.concatenate([split.document(n) for n in range(7)])
+    chosen = spread_documents(20, 7)
+    rows, owners = validation_rows(split, chosen, context=4)
+    tokens = np.concatenate([split.document(n) for n in chosen])
     targets = rows[:, 1:].reshape(-1)
     assert (targets[owners.reshape(-1) >= 0] == tokens[1:]).all()
-    assert np.bincount(owners[owners >= 0]).tolist() == [split.lengths[0] - 1, *split.lengths[1:7]]
+    assert np.bincount(owners[owners >= 0]).tolist() == [split.lengths[0] - 1, *split.lengths[chosen[1:]]]
     assert math.prod(owners.shape) - (owners >= 0).sum() < 4
+
+
+def test_validation_documents_are_spread_over_the_split():
+    assert spread_documents(20, 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
+    assert spread_documents(3, 7).tolist() == [0, 1, 2]
 
 
 def test_one_flipped_bit_in_a_shard_is_detected(tmp_path):

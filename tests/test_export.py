@@ -41,7 +41,7 @@ def test_a_right_export_has_the_checkpoints_logits(checkpoint, tmp_path, tokens)
 def test_square_projection_is_transposed(checkpoint, tmp_path, tokens, network):
     """The original fault: shapes agree either way, so only the table says that the square weight is transposed."""
     name = "transformer.h.1.attn.c_proj.weight"
-    assert dict((entry.target, entry.transposed) for entry in export_table(2))[name]
+    assert {entry.target: entry.transposed for entry in export_table(2)}[name]
     table = [entry._replace(transposed=entry.transposed and entry.target != name) for entry in export_table(2)]
     _, raw = read_checkpoint(checkpoint)
     model = export(checkpoint, tmp_path / "export", tensors=map_tensors(raw, table))
@@ -69,7 +69,7 @@ def test_the_names_of_a_compiled_checkpoint_are_refused(checkpoint):
 
 def test_an_export_that_skipped_unknown_names_is_caught_by_parity(checkpoint, tmp_path, tokens, network):
     """The second fault: with every name unknown and skipped, a randomly initialized model was saved."""
-    config, raw = read_checkpoint(checkpoint)
+    _, raw = read_checkpoint(checkpoint)
     random_tensors = {name: tensor for name, tensor in random_gpt(network, seed=9).state_dict().items() if name in raw}
     model = export(checkpoint, tmp_path / "export", tensors=map_tensors(random_tensors, export_table(2)))
     with pytest.raises(PipelineError, match=r"logits differ .* first diverging layer: embeddings"):

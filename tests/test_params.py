@@ -92,5 +92,5 @@ def test_a_file_that_is_no_yaml_is_one_line(tmp_path, content, message):
 def test_a_section_that_is_missing_is_named(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("model: {}\n")
-    with pytest.raises(PipelineError, match="fetch.ranks: missing"):
+    with pytest.raises(PipelineError, match=r"fetch\.ranks: missing"):
         read_section("fetch.ranks", dict, path)

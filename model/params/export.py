@@ -6,7 +6,7 @@ from model.section import Section
 
 
 class ExportParams(Section):
-    """The `export` section: logits may differ by `parity_tolerance` on the first `parity_rows` validation rows."""
+    """The `export` section: logits may differ by `parity_tolerance` on `parity_documents` validation documents."""
 
     parity_tolerance: float = Field(gt=0)
-    parity_rows: int = Field(gt=0)
+    parity_documents: int = Field(gt=0)
