@@ -17,7 +17,7 @@ _SETTINGS = {
     "axes.spines.top": False,
     "axes.grid": True,
     "axes.titleweight": "bold",
-    "axes.titlesize": 11,
+    "axes.titlesize": 10.5,
     "grid.alpha": 0.25,
     "font.size": 9.5,
     "legend.frameon": False,
@@ -58,7 +58,7 @@ def _draw_chart(axis: Axes, chart: Chart, points: list[Point], conditions: list[
     if chart.reference is not None:
         label = f"OpenAI gpt2, 124M ({chart.reference})"
         axis.axhline(chart.reference, color="#444444", linestyle="--", linewidth=1.2, label=label)
-    axis.set_title(chart.title + (", 95 % interval" if chart.is_accuracy else ""), loc="left")
+    axis.set_title(chart.title + (" (95 % interval)" if chart.is_accuracy else ""), loc="left")
     axis.set_xlabel("training tokens")
     axis.set_ylabel(chart.y_label)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))

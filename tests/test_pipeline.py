@@ -11,6 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 FILES = ["dvc.yaml", "profiles", "model", "stages", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore"]
+AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -54,7 +55,7 @@ def clone(tmp_path_factory) -> Path:
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
     shell(["git", "init", "-q"], directory)
     shell(["git", "add", "-A"], directory)
-    shell(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "micro"], directory)
+    shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
     executed = repro(directory)
     assert "curves" in executed
     assert len(executed) == 15
@@ -72,6 +73,21 @@ def test_git_would_commit_metrics_and_plots_and_no_data(clone):
     roots = {name.split("/")[0] for name in new}
     assert roots == {"dvc.lock", "metrics", "plots"}
     assert "plots/results.md" not in new
+
+
+def test_the_readmes_dvc_commands_work(clone):
+    shell(["git", "add", "-A"], clone)
+    shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
+    assert "up to date" in shell(["dvc", "status"], clone)
+    assert "up to date" in shell(["dvc", "repro", "export"], clone)
+    assert "export@baseline-1-4" in shell(["dvc", "dag"], clone)
+    assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
+    for command in (["show"], ["diff", "HEAD"]):
+        shell(["dvc", "plots", *command], clone)
+        page = (clone / "dvc_plots/index.html").read_text()
+        for title in ("Validation loss", "HellaSwag acc_norm", "Continuation acc_norm"):
+            assert title in page
+        shutil.rmtree(clone / "dvc_plots")
 
 
 AGAIN = ["fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens", "pretrain mul_tokens 1"]

@@ -1,0 +1,36 @@
+import importlib.util
+import json
+
+import pytest
+from conftest import REPOSITORY
+
+spec = importlib.util.spec_from_file_location("compare_metrics", REPOSITORY / ".ci/compare_metrics.py")
+compare_metrics = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compare_metrics)
+
+COMMITTED = {"acc": {"rate": 0.25, "correct": 250, "total": 1000, "interval_95": [0.22, 0.28]}, "gold_bits_per_byte": 2.5}
+
+
+def compare(**changes) -> list[str]:
+    ours = {**COMMITTED, **changes}
+    return compare_metrics.compare("metrics/a.json", json.dumps(ours).encode(), json.dumps(COMMITTED).encode())
+
+
+def test_rounding_of_another_processor_passes():
+    assert compare() == []
+    assert compare(gold_bits_per_byte=2.51, acc={**COMMITTED["acc"], "rate": 0.26, "correct": 260}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gold_bits_per_byte": 2.8}, "gold_bits_per_byte is 2.8, committed 2.5"),
+        ({"acc": {**COMMITTED["acc"], "rate": 0.4}}, "acc.rate is 0.4, committed 0.25"),
+        ({"acc": {**COMMITTED["acc"], "total": 900}}, "acc.total is 900, committed 1000"),
+        ({"acc": {**COMMITTED["acc"], "interval_95": [0.1, 0.28]}}, "acc.interval_95.0 is 0.1"),
+        ({"extra": 1}, "other keys than committed"),
+    ],
+)
+def test_a_figure_beyond_it_is_named(changes, message):
+    [problem] = compare(**changes)
+    assert message in problem
