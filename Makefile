@@ -22,6 +22,7 @@ $(READY): requirements.txt requirements-data.txt
 	@touch $(READY)
 
 repro: $(READY)
+	@python -m stages.params
 	dvc repro
 	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"
 

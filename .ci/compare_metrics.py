@@ -1,6 +1,7 @@
-"""Compare the metrics a run just made with those committed: identical bytes, or close figures on another processor.
+"""Compare what a run just made with what is committed: identical bytes, or close figures on another processor.
 
-Prints which of the two holds; exits 1 when a figure is off, missing or new.
+Prints which of the two holds, for the metrics and for all outputs (their hashes stand in dvc.lock); exits 1 when a figure
+is off, missing or new.
 """
 
 import json
@@ -30,9 +31,9 @@ def close(path: str, ours, committed) -> bool:
         return abs(ours - committed) <= ACCURACY
     if path.endswith("correct"):
         return True  # its rate is compared
-    if isinstance(committed, int):
+    if committed is None or isinstance(committed, int):
         return ours == committed
-    return ours == committed or abs(ours - committed) <= RELATIVE * abs(committed)
+    return ours is not None and abs(ours - committed) <= RELATIVE * abs(committed)
 
 
 def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
@@ -63,6 +64,8 @@ def main() -> None:
         print(problem)
     if problems or not names:
         sys.exit(f"metrics: {len(problems)} problems in {len(names)} committed files")
+    same = Path("dvc.lock").read_bytes() == git("show", "HEAD:dvc.lock")
+    print(f"dvc.lock: {'unchanged, so every output of every stage has the committed bytes' if same else 'changed'}")
     if identical == len(names):
         print(f"metrics: all {identical} files identical to the committed bytes")
     else:

@@ -7,6 +7,7 @@ they see the same documents in the same order.
 
 import numpy as np
 
+from model.errors import PipelineError
 from model.shards import TokenSplit
 
 
@@ -15,6 +16,10 @@ class TrainingRows:
         self._split, self._context, self._seed = split, context, seed
         self._tokens_per_epoch = int(split.lengths.sum())
         self._epoch = -1
+        if context >= self._tokens_per_epoch:
+            raise PipelineError(
+                f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of the training split"
+            )
 
     def rows(self, first: int, count: int) -> np.ndarray:
         """Return rows `first` … `first + count - 1` as int64 (count, context + 1), overlapping by one token."""

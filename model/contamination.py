@@ -13,7 +13,7 @@ class Benchmark:
     """The word n-grams of a benchmark's items; the same test as GPT-3's (Brown et al. 2020, appendix C), which used 13.
 
     Words are numbered and n-grams kept as 64-bit hashes of their numbers (integers hash alike in every process): 2.3 s
-    and 100 MB for all of HellaSwag at 13 words. A chance match, about one in 10^13 n-grams, drops a document needlessly.
+    and 150 MB for all of HellaSwag at 13 words. A chance match, about one in 10^13 n-grams, drops a document needlessly.
     """
 
     def __init__(self, items: Iterable[Item], ngram_words: int):

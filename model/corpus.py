@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from model.contamination import Benchmark
 from model.documents import Document
 from model.drills import generate_drills
+from model.errors import PipelineError
 from model.params.corpus import CorpusParams
 from model.source_names import DRILL_SOURCE
 
@@ -17,12 +18,15 @@ def select_documents(
     """Yield the documents to keep, each followed by as many drills as keep the stated fraction.
 
     Drops exact duplicates (of the stripped text) and documents that share text with the benchmark; `counts` receives
-    how many of each. Memory grows by 16 bytes of hash a document.
+    how many of each. Memory grows by about 100 bytes a document.
     """
     seen: set[bytes] = set()
     drills = (Document(text, DRILL_SOURCE) for text in generate_drills(params.drill_seed))
     text_characters = drill_characters = 0
+    counts.update({"read": 0, "duplicate": 0, "contaminated": 0})
     for document in documents:
+        if document.source == DRILL_SOURCE:
+            raise PipelineError(f"a source of passages may not be named {DRILL_SOURCE}; rename its file")
         document = document._replace(text=document.text.strip())
         counts["read"] += 1
         if not _is_new(document, seen):
@@ -35,8 +39,8 @@ def select_documents(
         text_characters += len(document.text)
         while drill_characters < params.drill_fraction / (1 - params.drill_fraction) * text_characters:
             drill = next(drills)
-            drill_characters += len(drill.text)
             if _is_new(drill, seen):
+                drill_characters += len(drill.text)
                 yield drill
 
 

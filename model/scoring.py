@@ -21,7 +21,8 @@ _OUTPUT_ROWS = 1024  # rows of logits at a time: 4 MiB for a vocabulary of 1,024
 class ItemScore(NamedTuple):
     """One item's result; lists run over its endings: negative log-likelihood in nats, tokens, characters, bytes.
 
-    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include its leading space.
+    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include its leading space,
+    and count only what was scored of an ending longer than the model's context.
     """
 
     ind: int
@@ -40,6 +41,7 @@ class _Row(NamedTuple):
     first: int
     context: list[int]
     endings: list[list[int]]
+    cut: bool = False  # whether the ending lost its start
 
     @property
     def length(self) -> int:
@@ -62,6 +64,8 @@ def score_items(
                 for place, (ending, value) in enumerate(zip(row.endings, nats, strict=True), start=row.first):
                     scores[row.item].nats[place] = value
                     scores[row.item].tokens[place] = len(ending)
+                    if row.cut:
+                        scores[row.item].bytes[place] = len(tokenizer.decode(ending).encode())
             progress.update(len(batch))
     return scores
 
@@ -105,7 +109,7 @@ def _rows(number: int, item: Item, model: GPT2LMHeadModel, tokenizer: PreTrained
     for place, ending in enumerate(endings):
         kept = (context + ending)[-(limit + 1) :]
         scored = min(len(ending), len(kept) - 1)
-        rows.append(_Row(number, place, kept[:-scored], [kept[-scored:]]))
+        rows.append(_Row(number, place, kept[:-scored], [kept[-scored:]], cut=scored < len(ending)))
     return rows
 
 

@@ -45,13 +45,13 @@ def shard_paths(directory: Path, split: str, number: int) -> tuple[Path, Path]:
     return directory / f"{stem}.bin", directory / f"{stem}.documents.npy"
 
 
-def write_shard(directory: Path, split: str, number: int, documents: list[list[int]], table: np.ndarray) -> tuple[str, str]:
+def write_shard(directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray) -> tuple[str, str]:
     """Write one shard and return the SHA-256 of its two files.
 
-    `documents` are token ids with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
+    `documents` are token ids (tokens,) with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
     """
     tokens_path, table_path = shard_paths(directory, split, number)
-    np.fromiter((token for document in documents for token in document), dtype="<u2").tofile(tokens_path)
+    np.concatenate(documents).astype("<u2").tofile(tokens_path)
     np.save(table_path, table.astype("<i4"), allow_pickle=False)
     return sha256_file(tokens_path), sha256_file(table_path)
 

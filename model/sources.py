@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -39,12 +40,16 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                     yield from batch.to_pylist()
         elif ".jsonl" in suffixes:
             with (gzip.open if suffixes[-1] == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-                yield from map(json.loads, file)
+                for number, line in enumerate(file):
+                    record = json.loads(line)
+                    if not isinstance(record, dict):
+                        raise PipelineError(f"{path}: record {number} is no JSON object")
+                    yield record
         elif suffixes[-1:] == [".txt"]:
             yield {"text": path.read_text(encoding="utf-8")}
         else:
             raise PipelineError(f"{path}: unknown format; use .parquet, .arrow, .jsonl, .jsonl.gz or .txt")
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         raise PipelineError(f"{path}: cannot be read to its end ({error})") from None
 
 

@@ -9,6 +9,7 @@ import base64
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import tiktoken
 from pydantic import Field
 
@@ -69,8 +70,10 @@ class Tokenizer:
                 tokens.extend(self._encoding.encode_ordinary(segment))
         return tokens
 
-    def is_fact(self, token: int) -> bool:
-        return token in self._facts
+    def is_fact(self, tokens: np.ndarray) -> np.ndarray:
+        """Return which of `tokens` are multiplication facts; none in a condition without them."""
+        first = self.end_of_text + 1
+        return self.mul_facts & (tokens >= first) & (tokens < first + len(MUL_FACTS))
 
     def decode(self, tokens: list[int]) -> str:
         """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.

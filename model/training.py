@@ -101,7 +101,7 @@ def train(
 ) -> tuple[list[TrainingPoint], list[ValidationPoint]]:
     """Train `model` in place for `max_steps`, calling `save_checkpoint` after each step of `checkpoint_steps`.
 
-    Works on the device the model is on. Raises PipelineError when a loss is not finite, before anything is saved from it.
+    Works on the device the model is on. Raises PipelineError when a figure is not finite, before anything is saved.
     """
     optimizer = make_optimizer(model, params)
     tokens_per_step = params.batch_rows * model.config.context
@@ -119,20 +119,25 @@ def train(
             last = step == params.max_steps
             if saving or last or step % params.log_every == 0:
                 loss, norm = torch.stack(since_log).mean(dim=0).tolist()
-                if not math.isfinite(loss):
-                    raise PipelineError(
-                        f"{label}: loss is {loss} by step {step}; lower pretrain.learning_rate or look at the data"
-                    )
+                _require_finite(label, step, loss, norm)
                 training.append(TrainingPoint(step, tokens, rows.original_bytes(tokens), learning_rate, norm, loss))
                 since_log = []
                 rate = tokens / (time.perf_counter() - started)
                 progress.set_postfix_str(f"loss {loss:.3f}, {rate:,.0f} tokens/s")
             if saving or last or step % params.validate_every == 0:
                 validated.append(_validate(model, validation, rows, params, step, tokens))
+                _require_finite(label, step, validated[-1].val_loss)
             if saving:
                 save_checkpoint(step, model)
             progress.update()
     return training, validated
+
+
+def _require_finite(label: str, step: int, *figures: float) -> None:
+    """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
+    for figure in figures:
+        if not math.isfinite(figure):
+            raise PipelineError(f"{label}: loss is {figure} by step {step}; lower pretrain.learning_rate or look at the data")
 
 
 def _optimizer_step(

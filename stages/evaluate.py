@@ -17,7 +17,7 @@ from model.items import read_items
 from model.params.evaluate import EvaluateParams
 from model.scoring import score_items, summarize
 from model.section import read_section
-from model.torch_settings import keep_freed_memory, set_deterministic
+from model.torch_settings import keep_freed_memory, require_device, set_deterministic
 
 TASKS = ("hellaswag", "continuation")
 
@@ -27,6 +27,7 @@ def main() -> None:
         raise PipelineError("usage: python -m stages.evaluate CONDITION SEED STEP")
     run = Path(sys.argv[1]) / f"seed_{sys.argv[2]}" / f"step_{sys.argv[3]}"
     params = read_section("evaluate", EvaluateParams)
+    require_device("evaluate.device", params.device)
     set_deterministic(params.threads)
     keep_freed_memory()
     export = Path("exports") / run

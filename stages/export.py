@@ -16,12 +16,13 @@ from model.checkpoints import load_model, read_checkpoint
 from model.errors import PipelineError, run_stage
 from model.files import atomic_directory, write_json
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors, verify_export
-from model.hf_tokenizer import to_hugging_face
+from model.hf_tokenizer import to_hugging_face, verify_tokenizer
 from model.model_card import model_card
 from model.params.export import ExportParams
 from model.section import read_section
 from model.shards import TokenSplit
 from model.tokenizer import Tokenizer
+from model.torch_settings import set_deterministic
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         raise PipelineError("usage: python -m stages.export CONDITION SEED STEP")
     condition, seed, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     params = read_section("export", ExportParams)
+    set_deterministic(params.threads)
     run = Path(condition) / f"seed_{seed}" / f"step_{step}"
     checkpoint, tensors = read_checkpoint(Path("checkpoints") / run)
     if (checkpoint.condition, checkpoint.seed, checkpoint.step) != (condition, seed, step):
@@ -49,6 +51,7 @@ def main() -> None:
         model.save_pretrained(output)
         to_hugging_face(tokenizer, network.context).save_pretrained(output)
         parity = verify_export(output, load_model(checkpoint, tensors), torch.from_numpy(rows), params.parity_tolerance)
+        verify_tokenizer(output, tokenizer, [tokenizer.decode(validation.document(n)[1:].tolist()) for n in documents])
         card = model_card(checkpoint, model.num_parameters(), tokenizer.mul_facts, parity)
         (output / "README.md").write_text(card, encoding="utf-8")
     write_json(Path("metrics") / run / "parity.json", parity._asdict())

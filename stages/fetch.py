@@ -7,6 +7,8 @@ Costs seconds in the demo; at full size the hub's download (28.5 GB of parquet f
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from model.documents import DocumentWriter
 from model.errors import PipelineError, run_stage
 from model.fetching import (
@@ -36,7 +38,7 @@ def passages(output: Path) -> str:
     params = read_section("fetch.passages", PassagesInput)
     count = characters = 0
     with DocumentWriter(output, "passages", params.documents_per_shard) as writer:
-        for document in fetch_passages(params):
+        for document in tqdm(fetch_passages(params), desc="fetch passages", unit="passage", disable=None):
             writer.append(document)
             count += 1
             characters += len(document.text)

@@ -22,7 +22,7 @@ from model.params.pretrain import PretrainParams
 from model.section import read_section
 from model.shards import TokenSplit
 from model.source_names import DRILL_SOURCE
-from model.torch_settings import keep_freed_memory, set_deterministic
+from model.torch_settings import keep_freed_memory, require_device, set_deterministic
 from model.training import Validation, train
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     condition, seed = sys.argv[1], int(sys.argv[2])
     params = read_section("pretrain", PretrainParams)
     size = read_section("model", NetworkParams)
+    require_device("pretrain.device", params.device)
     set_deterministic(params.threads)
     keep_freed_memory()
 

@@ -1,8 +1,12 @@
 """Small real objects that several tests share."""
 
+import os
 from importlib import metadata
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network; read when huggingface_hub is imported
+
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,10 @@ from model.checkpoints import save_checkpoint
 from model.gpt import GPT, GPTConfig
 from model.shards import Index, ShardEntry, TokenSplit, write_shard
 from model.tokenizer import Tokenizer, read_ranks
+
+# The same examples on every machine, and no deadline: a busy machine is not a failure.
+hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("reproducible")
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -63,7 +71,7 @@ def write_token_split(directory: Path, documents: list[list[int]], sources: list
     table = np.array([(len(tokens), 2 * len(tokens) - 2, source) for tokens, source in zip(documents, numbers, strict=True)])
     splits = {}
     for split in ("train", "val"):
-        sha256, documents_sha256 = write_shard(directory, split, 0, documents, table)
+        sha256, documents_sha256 = write_shard(directory, split, 0, [np.array(tokens) for tokens in documents], table)
         splits[split] = [
             ShardEntry(
                 documents=len(documents),

@@ -48,6 +48,11 @@ def test_the_seed_decides_the_order_of_documents_in_every_condition(tmp_path):
     assert order([3] * 9, seed=5) == order([2] * 9, seed=5) != order([3] * 9, seed=6)
 
 
+def test_a_context_longer_than_the_training_tokens_is_refused(split):
+    with pytest.raises(PipelineError, match=r"model\.context \(2000\) must be below the"):
+        TrainingRows(split, context=2000, seed=0)
+
+
 def test_original_bytes_grow_with_tokens_and_add_up(split):
     rows = TrainingRows(split, context=4, seed=0)
     epoch = int(split.lengths.sum())

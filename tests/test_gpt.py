@@ -10,7 +10,7 @@ from model.training import token_losses
 
 def test_no_position_sees_a_later_token(network):
     model = random_gpt(network)
-    tokens = torch.randint(0, network.vocab_size, (1, 12))
+    tokens = torch.randint(0, network.vocab_size, (1, 12), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[0, 8] = (changed[0, 8] + 1) % network.vocab_size
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_initial_weights_follow_gpt2():
 
 def test_an_untrained_network_knows_nothing(network):
     model = GPT(network).initialize(torch.Generator().manual_seed(0))
-    tokens = torch.randint(0, network.vocab_size, (8, 33))
+    tokens = torch.randint(0, network.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
     loss = token_losses(model(tokens[:, :-1]), tokens[:, 1:]).mean().item()
     assert loss == pytest.approx(math.log(network.vocab_size), abs=0.05)
 

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
+from model.curves import CHARTS
+
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 
 
@@ -73,8 +75,19 @@ def test_every_module_is_used_by_a_stage():
 
 def test_only_fetch_can_reach_the_network():
     for stage in STAGES:
-        uses_hub = any("load_dataset" in (REPOSITORY / name).read_text() for name in closure(stage))
-        assert uses_hub == (stage == "fetch")
+        code = "".join((REPOSITORY / name).read_text() for name in closure(stage))
+        assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", code)) == (stage == "fetch")
+        calls = re.findall(r"from_pretrained\(([^)]*)\)", code.replace('from_pretrained(".")', ""))
+        assert all("local_files_only=True" in arguments for arguments in calls), stage
+
+
+def test_dvc_plots_every_chart_that_the_curves_stage_writes():
+    declared = [name for entry in STAGES["curves"]["plots"] for name in entry]
+    assert declared == [*(f"plots/{chart.name}.csv" for chart in CHARTS), "plots/figures"]
+    for entry, chart in zip(STAGES["curves"]["plots"], CHARTS, strict=False):
+        [settings] = entry.values()
+        assert settings["title"].startswith(chart.title)
+        assert settings["y_label"].startswith(chart.y_label)
 
 
 def test_every_output_root_is_in_the_static_gitignore_or_committed():

@@ -21,6 +21,8 @@ def test_a_sample_is_seeded_ordered_and_not_the_first_items():
     assert [item.ind for item in chosen] == sorted(item.ind for item in chosen)
     assert chosen != items[:20]
     assert sample_items(items, None, seed=0) == items
+    with pytest.raises(PipelineError, match=r"items\.hellaswag_count \(101\) exceeds the 100 items"):
+        sample_items(items, 101, seed=0)
 
 
 def test_the_label_names_the_documents_own_continuation():

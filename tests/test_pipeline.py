@@ -90,7 +90,10 @@ def test_the_readmes_dvc_commands_work(clone):
         shutil.rmtree(clone / "dvc_plots")
 
 
-AGAIN = ["fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens", "pretrain mul_tokens 1"]
+AGAIN = [
+    "params", "fetch hellaswag", "fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens",
+    "pretrain mul_tokens 1", "export baseline 1 4", "evaluate baseline 1 4", "curves",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", AGAIN)

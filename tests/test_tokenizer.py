@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from model.byte_level import byte_characters
 from model.errors import PipelineError
 from model.facts import MUL_FACTS
 from model.fetching import ranks_from_vocabulary
-from model.hf_tokenizer import merges, to_hugging_face
+from model.hf_tokenizer import merges, to_hugging_face, verify_tokenizer
 from model.tokenizer import END_OF_TEXT, Tokenizer, read_ranks
 
 AWKWARD = [
@@ -34,13 +35,13 @@ def test_auto_tokenizer_encodes_as_tiktoken_does(tokenizer, loaded, text):
     assert loaded(text)["input_ids"] == tokenizer.encode_text(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(max_size=80))
 def test_auto_tokenizer_encodes_any_text_as_tiktoken_does(tokenizer, loaded, text):
     assert loaded.encode(text) == tokenizer.encode_text(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(max_size=80))
 def test_text_survives_encoding_and_never_becomes_a_reserved_id(tokenizer, text):
     tokens = tokenizer.encode_text(text)
@@ -68,6 +69,27 @@ def test_both_conditions_have_one_size_a_multiple_of_64(tokenizer, baseline_toke
     assert tokenizer.names[0] == END_OF_TEXT
     assert "<MUL_6_9_54>" in tokenizer.names
     assert not any("MUL" in name for name in baseline_tokenizer.names)
+
+
+def test_an_exported_tokenizer_that_encodes_otherwise_is_caught(tokenizer, tmp_path):
+    GPT2Config().save_pretrained(tmp_path)
+    to_hugging_face(tokenizer, context=64).save_pretrained(tmp_path)
+    verify_tokenizer(tmp_path, tokenizer, AWKWARD)
+    path = tmp_path / "tokenizer.json"
+    description = json.loads(path.read_text())
+    for fault in ("merges", "split_special_tokens"):
+        broken = json.loads(path.read_text())
+        config = tmp_path / "tokenizer_config.json"
+        settings_before = config.read_text()
+        if fault == "merges":
+            broken["model"]["merges"] = broken["model"]["merges"][:-50]
+        else:
+            config.write_text(json.dumps({**json.loads(settings_before), "split_special_tokens": False}))
+        path.write_text(json.dumps(broken))
+        with pytest.raises(PipelineError, match="exported tokenizer differs from ours at token"):
+            verify_tokenizer(tmp_path, tokenizer, ["the information that they have", *AWKWARD])
+        path.write_text(json.dumps(description))
+        config.write_text(settings_before)
 
 
 def test_all_ranks_give_nanogpts_vocabulary_size(ranks_file):

@@ -9,6 +9,7 @@ from model.batches import TrainingRows
 from model.errors import PipelineError
 from model.gpt import GPT, GPTConfig
 from model.params.pretrain import PretrainParams
+from model.torch_settings import require_device
 from model.training import Validation, learning_rate_at, make_optimizer, train
 
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
@@ -22,7 +23,7 @@ def params(**changes) -> PretrainParams:
 @pytest.fixture
 def splits(tmp_path):
     documents = [[99, *(token % 50 for token in range(n, n + 12))] for n in range(40)]
-    return write_token_split(tmp_path / "tokens", documents, ["text", "drills"] * 20)
+    return write_token_split(tmp_path / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
 
 
 def run(splits, **changes):
@@ -82,7 +83,20 @@ def test_curves_have_a_row_at_every_checkpoint_and_interval(splits):
 
 def test_a_loss_that_is_not_finite_stops_training_before_anything_is_saved(splits):
     with pytest.raises(PipelineError, match=r"loss is (nan|inf) by step 4; lower pretrain\.learning_rate"):
-        run(splits, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0, log_every=4)
+        run(splits, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0, log_every=4, validate_every=100)
+
+
+def test_a_network_ruined_by_the_very_step_that_is_saved_is_not_saved(splits):
+    """The training loss is of the network before the step; only validation sees what the step made of it."""
+    with pytest.raises(PipelineError, match="loss is nan by step 1"):
+        run(splits, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0, max_steps=1, checkpoint_steps=[1])
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(PipelineError, match=r"pretrain\.device: cuda is not available"):
+        require_device("pretrain.device", "cuda")
 
 
 class Uniform(torch.nn.Module):
@@ -101,7 +115,7 @@ def test_uniform_predictions_cost_log_vocab(splits):
     loss, text, drills = validation.score(Uniform(), rows_per_batch=3)
     assert loss == pytest.approx(math.log(100))
     # Each document of 13 tokens stands for 24 bytes; the first token of all, of a text document, is nobody's target.
-    assert drills == pytest.approx(13 * math.log2(100) / 24 if splits[1].index.sources[0] == "drills" else 0, rel=0.02)
+    assert drills == pytest.approx(13 * math.log2(100) / 24)
     assert text == pytest.approx(13 * math.log2(100) / 24, rel=0.02)
 
 
