@@ -84,7 +84,8 @@ class Validation:
             losses = token_losses(model(rows[:, :-1]), rows[:, 1:]).double().cpu().numpy()
             np.add.at(nats, owners[owners >= 0], losses[owners >= 0])
         targets = int((self._owners >= 0).sum())
-        return nats.sum() / targets, self._bits_per_byte(nats, ~self._is_drill), self._bits_per_byte(nats, self._is_drill)
+        text, drills = (self._bits_per_byte(nats, chosen) for chosen in (~self._is_drill, self._is_drill))
+        return float(nats.sum() / targets), text, drills
 
     def _bits_per_byte(self, nats: np.ndarray, chosen: np.ndarray) -> float | None:
         total_bytes = int(self._original_bytes[chosen].sum())

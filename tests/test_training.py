@@ -89,7 +89,15 @@ def test_a_loss_that_is_not_finite_stops_training_before_anything_is_saved(split
 def test_a_network_ruined_by_the_very_step_that_is_saved_is_not_saved(splits):
     """The training loss is of the network before the step; only validation sees what the step made of it."""
     with pytest.raises(PipelineError, match="loss is nan by step 1"):
-        run(splits, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0, max_steps=1, checkpoint_steps=[1])
+        run(
+            splits,
+            learning_rate=1e30,
+            min_learning_rate=1e30,
+            gradient_clip=1e30,
+            warmup_steps=0,
+            max_steps=1,
+            checkpoint_steps=[1],
+        )
 
 
 def test_a_device_that_is_not_there_is_named():
