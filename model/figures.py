@@ -61,4 +61,4 @@ def _draw_chart(axis: Axes, chart: Chart, points: list[Point], conditions: list[
     axis.set_xlabel("training tokens")
     axis.set_ylabel(chart.y_label)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.margins(x=0.02)
+    axis.margins(x=0.02, y=0.08)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-FILES = ["dvc.yaml", "profiles", "model", "stages", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore"]
+FILES = ["dvc.yaml", "profiles", "model", "stages", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 

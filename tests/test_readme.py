@@ -1,0 +1,48 @@
+"""README's figures are those of the committed run."""
+
+import csv
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from model.curves import CHARTS, Point, results_table
+
+PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+README = (REPOSITORY / "README.md").read_text()
+
+
+def committed_points(name: str) -> list[Point]:
+    with open(REPOSITORY / f"plots/{name}.csv", newline="") as file:
+        return [
+            Point(
+                row["condition"],
+                int(row["seed"]),
+                int(row["tokens"]),
+                float(row["value"]),
+                *(float(row[bound]) if row[bound] else None for bound in ("low", "high")),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.parametrize("chart", [chart for chart in CHARTS if chart.in_table], ids=lambda chart: chart.name)
+def test_the_results_in_readme_are_the_committed_ones(chart):
+    tokens_per_step = PARAMS["pretrain"]["batch_rows"] * PARAMS["model"]["context"]
+    at_tokens = {step: step * tokens_per_step for step in PARAMS["pretrain"]["checkpoint_steps"]}
+    assert results_table(chart, committed_points(chart.name), PARAMS["conditions"], at_tokens) in README
+
+
+def test_the_committed_run_shows_that_networks_learn():
+    last = max(point.tokens for point in committed_points("continuation_acc_norm"))
+    for point in committed_points("continuation_acc_norm"):
+        if point.tokens == last:
+            assert point.value >= 0.33
+            assert point.low > 0.25
+    for condition in PARAMS["conditions"]:
+        bits = [p.value for p in committed_points("hellaswag_gold_bits_per_byte") if p.condition == condition]
+        assert bits == sorted(bits, reverse=True)
+
+
+def test_readme_is_short_enough_to_read():
+    assert len(README.splitlines()) < 200
