@@ -4,34 +4,18 @@ A context is encoded once and shared by its endings: a row holds context, ending
 context and itself, and positions continue from the context. The output layer runs only where an ending is predicted.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 
+from model.item_scores import ItemScore
 from model.items import Item
-from model.stats import rate
 
 _OUTPUT_ROWS = 1024  # rows of logits at a time: 4 MiB for a vocabulary of 1,024, 200 MiB for GPT-2's
-
-
-class ItemScore(NamedTuple):
-    """One item's result; lists run over its endings: negative log-likelihood in nats, tokens, characters, bytes.
-
-    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include its leading space,
-    and count only what was scored of an ending longer than the model's context.
-    """
-
-    ind: int
-    source_id: str
-    label: int
-    nats: list[float]
-    tokens: list[int]
-    characters: list[int]
-    bytes: list[int]
 
 
 class _Row(NamedTuple):
@@ -56,7 +40,7 @@ def score_items(
 
     Source: render_example in karpathy/build-nanogpt, hellaswag.py. Runs on the model's device.
     """
-    rows = [row for number, item in enumerate(items) for row in _rows(number, item, model, tokenizer)]
+    rows = _rows(items, model.config.n_positions, tokenizer)
     scores = [_empty_score(item) for item in items]
     with tqdm(total=len(rows), desc=label, unit="item", disable=None) as progress:
         for batch in _batches(rows, batch_tokens):
@@ -70,46 +54,25 @@ def score_items(
     return scores
 
 
-def summarize(scores: list[ItemScore]) -> dict:
-    """Return the metrics of scored items.
+def _rows(items: list[Item], limit: int, tokenizer: PreTrainedTokenizerBase) -> list[_Row]:
+    """Encode the items: a row each, or, where one exceeds the model's `limit`, a row for each of its endings.
 
-    acc and acc_norm as the reference script defines them (lowest total, and lowest mean per token);
-    acc_norm_characters normalizes by the ending's characters, as lm-evaluation-harness does; gold_bits_per_byte is the
-    total of the true endings' bits over the total of their bytes.
+    The rule of lm-evaluation-harness: of context and ending the last `limit` + 1 tokens are kept, so the context loses
+    its start; an empty context becomes end of text.
     """
-    nats = np.array([score.nats for score in scores])
-    labels = np.array([score.label for score in scores])
-    clusters = [score.source_id for score in scores]
-
-    def accuracy(values: np.ndarray) -> dict:
-        return rate(values.argmin(axis=1) == labels, clusters)._asdict()
-
-    gold = np.arange(len(scores)), labels
-    gold_bytes = np.array([score.bytes for score in scores])[gold].sum()
-    return {
-        "acc": accuracy(nats),
-        "acc_norm": accuracy(nats / np.array([score.tokens for score in scores])),
-        "acc_norm_characters": accuracy(nats / np.array([score.characters for score in scores])),
-        "gold_bits_per_byte": float(nats[gold].sum() / np.log(2) / gold_bytes),
-    }
-
-
-def _rows(number: int, item: Item, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[_Row]:
-    """Encode one item: one row, or, where it exceeds the model's context, a row of its own for each ending.
-
-    The rule of lm-evaluation-harness: of context and ending the last `n_positions` + 1 tokens are kept, so the context
-    loses its start; an empty context becomes end of text.
-    """
-    limit = model.config.n_positions
-    context = tokenizer.encode(item.ctx, verbose=False) or [tokenizer.eos_token_id]
-    endings = [tokenizer.encode(f" {ending}", verbose=False) for ending in item.endings]
-    if len(context) + max(map(len, endings)) - 1 <= limit:
-        return [_Row(number, 0, context, endings)]
+    texts = [text for item in items for text in (item.ctx, *(f" {ending}" for ending in item.endings))]
+    encoded = iter(tokenizer(texts, verbose=False)["input_ids"])
     rows = []
-    for place, ending in enumerate(endings):
-        kept = (context + ending)[-(limit + 1) :]
-        scored = min(len(ending), len(kept) - 1)
-        rows.append(_Row(number, place, kept[:-scored], [kept[-scored:]], cut=scored < len(ending)))
+    for number, item in enumerate(items):
+        context = next(encoded) or [tokenizer.eos_token_id]
+        endings = [next(encoded) for _ in item.endings]
+        if len(context) + max(map(len, endings)) - 1 <= limit:
+            rows.append(_Row(number, 0, context, endings))
+            continue
+        for place, ending in enumerate(endings):
+            kept = (context + ending)[-(limit + 1) :]
+            scored = min(len(ending), len(kept) - 1)
+            rows.append(_Row(number, place, kept[:-scored], [kept[-scored:]], cut=scored < len(ending)))
     return rows
 
 
@@ -136,15 +99,25 @@ def _batches(rows: list[_Row], batch_tokens: int) -> list[list[_Row]]:
     return batches
 
 
-@torch.inference_mode()
-def _score_batch(model: GPT2LMHeadModel, batch: list[_Row]) -> list[list[float]]:
-    """Return the endings' negative log-likelihoods in nats, for each row of the batch."""
-    length = batch[0].length
-    tokens = torch.zeros(len(batch), length, dtype=torch.long)
-    positions = torch.zeros(len(batch), length, dtype=torch.long)
-    allowed = torch.eye(length, dtype=torch.bool).repeat(len(batch), 1, 1)  # padding attends to itself: no empty softmax
-    predict_rows, predict_places, targets = [], [], []
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+class _Packed(NamedTuple):
+    """A batch as tensors; int64 (rows, length) tokens and positions, bool (rows, length, length) what may be attended to.
+
+    `predict` are the row and place of each hidden state that predicts the next of `targets`.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    allowed: Tensor
+    predict: tuple[list[int], list[int]]
+    targets: list[int]
+
+
+def _pack(batch: list[_Row]) -> _Packed:
+    shape = len(batch), batch[0].length
+    tokens, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    allowed = torch.eye(shape[1], dtype=torch.bool).repeat(len(batch), 1, 1)  # padding sees itself: no empty softmax
+    causal = torch.ones(shape[1], shape[1], dtype=torch.bool).tril()
+    rows, places, targets = [], [], []
     for index, row in enumerate(batch):
         shared = len(row.context)
         tokens[index, :shared] = torch.tensor(row.context)
@@ -157,24 +130,28 @@ def _score_batch(model: GPT2LMHeadModel, batch: list[_Row]) -> list[list[float]]
             positions[index, start:stop] = torch.arange(shared, shared + stop - start)
             allowed[index, start:stop, :shared] = True
             allowed[index, start:stop, start:stop] = causal[: stop - start, : stop - start]
-            predict_rows += [index] * len(ending)
-            predict_places += [shared - 1, *range(start, stop)]
+            rows += [index] * len(ending)
+            places += [shared - 1, *range(start, stop)]
             targets += ending
             start = stop
+    return _Packed(tokens, positions, allowed, (rows, places), targets)
 
+
+@torch.inference_mode()
+def _score_batch(model: GPT2LMHeadModel, batch: list[_Row]) -> list[list[float]]:
+    """Return the endings' negative log-likelihoods in nats, for each row of the batch."""
     device = next(model.parameters()).device
-    mask = torch.zeros(len(batch), 1, length, length).masked_fill_(~allowed[:, None], torch.finfo(torch.float32).min)
+    packed = _pack(batch)
+    mask = torch.zeros(packed.allowed.shape, device=device)
+    mask.masked_fill_(~packed.allowed.to(device), torch.finfo(mask.dtype).min)
     hidden = model.transformer(
-        tokens.to(device), attention_mask=mask.to(device), position_ids=positions.to(device), use_cache=False
-    ).last_hidden_state[predict_rows, predict_places]
-    nats = _token_nats(model, hidden, torch.tensor(targets, device=device)).cpu().tolist()
-    results, taken = [], 0
-    for row in batch:
-        results.append([])
-        for ending in row.endings:
-            results[-1].append(sum(nats[taken : taken + len(ending)]))
-            taken += len(ending)
-    return results
+        packed.tokens.to(device),
+        attention_mask=mask[:, None],
+        position_ids=packed.positions.to(device),
+        use_cache=False,
+    ).last_hidden_state[packed.predict]
+    nats = iter(_token_nats(model, hidden, torch.tensor(packed.targets, device=device)).tolist())
+    return [[sum(islice(nats, len(ending))) for ending in row.endings] for row in batch]
 
 
 def _token_nats(model: GPT2LMHeadModel, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from transformers import AutoTokenizer
 from model.errors import PipelineError, run_stage
 from model.files import atomic_directory, read_jsonl, write_json, write_jsonl
 from model.hf_loading import load_hugging_face_model
+from model.item_scores import summarize
 from model.items import read_items
 from model.params.evaluate import EvaluateParams
-from model.scoring import score_items, summarize
+from model.scoring import score_items
 from model.section import read_section
 from model.torch_settings import keep_freed_memory, require_device, set_deterministic
 

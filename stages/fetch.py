@@ -11,12 +11,7 @@ from tqdm import tqdm
 
 from model.documents import DocumentWriter
 from model.errors import PipelineError, run_stage
-from model.fetching import (
-    check_count,
-    fetch_hellaswag,
-    fetch_passages,
-    fetch_ranks,
-)
+from model.fetching import check_count, fetch_hellaswag, fetch_passages, fetch_ranks
 from model.files import atomic_directory, write_jsonl
 from model.params.fetch import HellaswagInput, PassagesInput, RanksInput
 from model.section import read_section

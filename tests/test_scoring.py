@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 from model.checkpoints import read_checkpoint
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
 from model.hf_tokenizer import to_hugging_face
+from model.item_scores import ItemScore, summarize
 from model.items import Item
-from model.scoring import ItemScore, score_items, summarize
+from model.scoring import score_items
 from model.stats import rate
 
 

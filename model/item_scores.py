@@ -1,0 +1,47 @@
+"""What scoring leaves of each item, and the metrics made from it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from model.stats import rate
+
+
+class ItemScore(NamedTuple):
+    """One item's result; lists run over its endings: negative log-likelihood in nats, tokens, characters, bytes.
+
+    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include its leading space,
+    and count only what was scored of an ending longer than the model's context.
+    """
+
+    ind: int
+    source_id: str
+    label: int
+    nats: list[float]
+    tokens: list[int]
+    characters: list[int]
+    bytes: list[int]
+
+
+def summarize(scores: list[ItemScore]) -> dict:
+    """Return the metrics of scored items.
+
+    acc and acc_norm as the reference script defines them (lowest total, and lowest mean per token);
+    acc_norm_characters normalizes by the ending's characters, as lm-evaluation-harness does; gold_bits_per_byte is the
+    total of the true endings' bits over the total of their bytes.
+    """
+    nats = np.array([score.nats for score in scores])
+    labels = np.array([score.label for score in scores])
+    clusters = [score.source_id for score in scores]
+
+    def accuracy(values: np.ndarray) -> dict:
+        return rate(values.argmin(axis=1) == labels, clusters)._asdict()
+
+    gold = np.arange(len(scores)), labels
+    gold_bytes = np.array([score.bytes for score in scores])[gold].sum()
+    return {
+        "acc": accuracy(nats),
+        "acc_norm": accuracy(nats / np.array([score.tokens for score in scores])),
+        "acc_norm_characters": accuracy(nats / np.array([score.characters for score in scores])),
+        "gold_bits_per_byte": float(nats[gold].sum() / np.log(2) / gold_bytes),
+    }
