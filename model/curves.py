@@ -25,8 +25,8 @@ class Chart(NamedTuple):
 
 
 CHARTS = (
-    Chart("train_loss", "Training loss", "nats per token", in_table=False),
-    Chart("val_loss", "Validation loss", "nats per token", in_table=False),
+    Chart("train_loss", "Training loss, on its own tokens", "nats per token", in_table=False),
+    Chart("val_loss", "Validation loss, on its own tokens", "nats per token", in_table=False),
     Chart("val_bits_per_byte", "Validation, natural text", "bits per byte"),
     Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM),
     Chart("hellaswag_gold_bits_per_byte", "HellaSwag, true endings", "bits per byte"),

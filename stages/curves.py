@@ -7,7 +7,7 @@ Costs a few seconds at any size.
 from pathlib import Path
 
 from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, results_table
-from model.errors import run_stage
+from model.errors import PipelineError, run_stage
 from model.figures import draw_curves
 from model.files import atomic_directory, atomic_file
 from model.section import read_section
@@ -21,6 +21,7 @@ def main() -> None:
     conditions = read_section("conditions", list[str])
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
+    refuse_leftovers(conditions, seeds, steps)
     points: Curves = {chart.name: [] for chart in CHARTS}
     at_tokens: dict[int, int] = {}
     for condition in conditions:
@@ -46,6 +47,20 @@ def main() -> None:
     with atomic_file(PLOTS / "results.md") as file:
         file.write("\n".join(tables).encode())
     print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")
+
+
+def refuse_leftovers(conditions: list[str], seeds: list[int], steps: list[int]) -> None:
+    """Stop at results of runs that params.yaml no longer names: they would be committed, and hashed into dvc.lock."""
+    runs = {Path(condition) / f"seed_{seed}" for condition in conditions for seed in seeds}
+    found = [run for root in (LOSSES, METRICS) for run in sorted(root.glob("*/seed_*"))]
+    leftovers = [run for run in found if Path(*run.parts[1:]) not in runs]
+    kept_steps = {f"step_{step}" for step in steps}
+    leftovers += [
+        path for path in sorted(METRICS.glob("*/seed_*/step_*")) if path.name not in kept_steps and path.parent not in leftovers
+    ]
+    if leftovers:
+        names = " ".join(str(path) for path in leftovers)
+        raise PipelineError(f"curves: params.yaml does not name these runs; remove their results: rm -r {names}")
 
 
 if __name__ == "__main__":

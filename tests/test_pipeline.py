@@ -80,7 +80,7 @@ def test_the_readmes_dvc_commands_work(clone):
     shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
     assert "up to date" in shell(["dvc", "status"], clone)
     assert "up to date" in shell(["dvc", "repro", "export"], clone)
-    assert "export@baseline-1-4" in shell(["dvc", "dag"], clone)
+    assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
@@ -146,6 +146,18 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
     after = outputs(clone)
     assert {name: content for name, content in before.items() if name != "data/params.ok"} == after
     edit(clone / "params.yaml", "  width: 33", "  width: 32")
+    assert repro(clone) == set()
+
+
+def test_results_of_a_withdrawn_run_stop_the_curves(clone):
+    """curves depends on whole directories, so what is left in them would be hashed and committed."""
+    for root in ("metrics", "losses"):
+        shutil.copytree(clone / root / "baseline/seed_1", clone / root / "baseline/seed_7")
+    (clone / "metrics/baseline/seed_1/step_2").mkdir()
+    output = shell([sys.executable, "-m", "stages.curves"], clone, check=False)
+    named = "losses/baseline/seed_7 metrics/baseline/seed_7 metrics/baseline/seed_1/step_2"
+    assert f"error: curves: params.yaml does not name these runs; remove their results: rm -r {named}\n" in output
+    shell(["rm", "-r", *named.split()], clone)
     assert repro(clone) == set()
 
 

@@ -30,6 +30,8 @@ def committed_points(name: str) -> list[Point]:
 def test_the_results_in_readme_are_the_committed_ones(chart):
     tokens_per_step = PARAMS["pretrain"]["batch_rows"] * PARAMS["model"]["context"]
     at_tokens = {step: step * tokens_per_step for step in PARAMS["pretrain"]["checkpoint_steps"]}
+    steps = {point.tokens for point in committed_points(chart.name)}
+    assert set(at_tokens.values()) <= steps, "plots/ is not of this params.yaml: run make repro, and put its tables here"
     assert results_table(chart, committed_points(chart.name), PARAMS["conditions"], at_tokens) in README
 
 
