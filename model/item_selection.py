@@ -25,17 +25,18 @@ def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
 
 
 def continuation_items(documents: Iterable[Document], params: ItemsParams) -> list[Item]:
-    """Make up to `continuation_count` items, one a document: its continuation against those of three other documents.
+    """Make `continuation_count` items, one a document: its continuation against those of three other documents.
 
     Context and endings have fixed numbers of words, so that an ending's length tells nothing about its truth.
     Documents too short for both are left out.
     """
     context_words, length = params.context_words, params.context_words + params.ending_words
     passages = [words for document in documents if len(words := document.text.split()) >= length]
-    if len(passages) < 4:
+    needed = max(4, params.continuation_count)
+    if len(passages) < needed:
         raise PipelineError(
-            f"continuation: {len(passages)} held-out documents have {length} words, 4 are needed; "
-            "raise corpus.val_fraction or lower items.context_words"
+            f"continuation: {len(passages)} held-out documents have {length} words, {needed} are needed; lower "
+            "items.continuation_count or items.context_words, or raise corpus.val_fraction"
         )
     generator = random.Random(params.seed)
     generator.shuffle(passages)

@@ -38,13 +38,16 @@ def test_the_label_names_the_documents_own_continuation():
 
 def test_short_documents_are_left_out_and_too_few_stop_the_stage():
     short = [Document("only three words", "text")] * 10
-    assert len(continuation_items([*documents(5), *short], PARAMS)) == 5
+    five = PARAMS.model_copy(update={"continuation_count": 5})
+    assert len(continuation_items([*documents(5), *short], five)) == 5
+    with pytest.raises(PipelineError, match="4 held-out documents have 7 words, 5 are needed"):
+        continuation_items([*documents(4), *short], five)
     with pytest.raises(PipelineError, match="3 held-out documents have 7 words, 4 are needed"):
-        continuation_items([*documents(3), *short], PARAMS)
+        continuation_items([*documents(3), *short], PARAMS.model_copy(update={"continuation_count": 1}))
 
 
 def test_an_item_has_four_endings_with_text():
-    fields = continuation_items(documents(4), PARAMS)[0].model_dump()
+    fields = continuation_items(documents(4), PARAMS.model_copy(update={"continuation_count": 1}))[0].model_dump()
     for endings in (["a", "b", "c"], ["a", "b", "c", ""]):
         with pytest.raises(ValueError, match="ending"):
             Item(**{**fields, "endings": endings})

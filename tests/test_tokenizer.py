@@ -135,3 +135,9 @@ def test_ranks_made_from_vocab_json_are_tiktokens_bytes(ranks_file):
     made = ranks_from_vocabulary(vocabulary)
     assert made == ranks_file.read_bytes()
     assert hashlib.sha256(made).hexdigest() == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+
+
+def test_another_vocabulary_in_vocab_json_is_named():
+    for vocabulary in ({"漢": 0}, {"!": "zero"}):
+        with pytest.raises(PipelineError, match=r"vocab\.json is not GPT-2's vocabulary"):
+            ranks_from_vocabulary(vocabulary)
