@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-.PHONY: setup repro test lint lock
+.PHONY: setup repro test lint check impact hook lock libraries
 
 setup: $(READY)
 
@@ -24,10 +24,23 @@ $(READY): requirements.txt requirements-data.txt
 repro: $(READY)
 	@python -m stages.params
 	dvc repro
+	@python -m graph.record contents
 	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"
 
 test: $(READY)
 	python -m pytest
+
+# Is everything declared, and are the committed results of this tree? Under a second, no data needed.
+check: $(READY)
+	@python -m graph.check
+
+# What an edit costs. `make impact` is for uncommitted edits; SINCE=main or SINCE=v1..v2 for what a branch changed.
+impact: $(READY)
+	@python -m graph.impact $(SINCE)
+
+# From now on git refuses a commit that make check would.
+hook:
+	git config core.hooksPath .githooks
 
 lint: $(READY)
 	ruff check . && ruff format --check .
@@ -38,3 +51,7 @@ lock:
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.in
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
+	$(MAKE) libraries
+
+libraries:
+	python -m graph.record libraries

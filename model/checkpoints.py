@@ -8,43 +8,51 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import PipelineError
-from model.files import atomic_directory, json_bytes, sha256_file
+from model.files import checksummed_directory, json_bytes, sha256_file, verified
 from model.gpt import GPT, GPTConfig
 from model.section import Section, read_json
 
 # The output layer shares its weight with the token embedding; it is stored once, under the embedding's name.
 _TIED = "lm_head.weight"
+_WEIGHTS = "model.safetensors"
 
 
 class CheckpointConfig(Section):
-    """What stands in config.json: the network, where in which run the weights come from, and their SHA-256."""
+    """What stands in config.json: the network, where in which run the weights come from, and what they scored there.
 
+    `canary_loss` is what training measured with these weights on the first `canary_documents` spread over the validation
+    split, in nats a token: an export that does not reproduce it was made from other weights.
+    """
+
+    canary_documents: int = Field(gt=0)
+    canary_loss: float
     condition: str
     network: GPTConfig
     seed: int
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     step: int
     tokens: int
 
 
-def save_checkpoint(directory: Path, model: GPT, condition: str, seed: int, step: int, tokens: int) -> None:
-    """Write the checkpoint atomically; `model` is the network itself, not a wrapper that renames its parameters."""
-    with atomic_directory(directory) as partial:
-        weights = partial / "model.safetensors"
+def save_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> str:
+    """Write the checkpoint atomically and return the SHA-256 of its weights.
+
+    `model` is the network itself, not a wrapper that renames its parameters.
+    """
+    with checksummed_directory(directory) as partial:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file({name: tensor for name, tensor in tensors.items() if name != _TIED}, weights)
-        config = CheckpointConfig(
-            condition=condition, network=model.config, seed=seed, sha256=sha256_file(weights), step=step, tokens=tokens
-        )
+        save_file({name: tensor for name, tensor in tensors.items() if name != _TIED}, partial / _WEIGHTS)
         (partial / "config.json").write_bytes(json_bytes(config.model_dump()))
+    return weights_sha256(directory)
+
+
+def weights_sha256(directory: Path) -> str:
+    return sha256_file(directory / _WEIGHTS)
 
 
 def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor]]:
     """Return the config and the tensors by name; raises PipelineError where the weights are not those written."""
-    config = read_json(directory / "config.json", CheckpointConfig)
-    weights = directory / "model.safetensors"
-    if not weights.is_file() or sha256_file(weights) != config.sha256:
-        raise PipelineError(f"{weights}: missing or altered since it was written; run dvc repro pretrain")
+    config = read_json(verified(directory / "config.json"), CheckpointConfig)
+    weights = verified(directory / _WEIGHTS)
     try:
         return config, load_file(weights)
     except SafetensorError as error:

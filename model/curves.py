@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import PipelineError
+from model.files import verified
 from model.section import read_json
 
 CHANCE = 0.25
@@ -52,7 +53,7 @@ def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dic
     """Read one run's training.csv and validation.csv: its points by chart, and the tokens seen by each validated step."""
     points: Curves = {}
     for name, columns in (("training", ["train_loss"]), ("validation", ["val_loss", "val_bits_per_byte"])):
-        path = directory / f"{name}.csv"
+        path = verified(directory / f"{name}.csv")
         try:
             with open(path, encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -76,6 +77,21 @@ def evaluation_points(path: Path, condition: str, seed: int, tokens: int) -> dic
     except (KeyError, TypeError) as error:
         raise PipelineError(f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate") from None
     return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, tokens, gold)}
+
+
+def refuse_same_weights(paths: list[Path]) -> None:
+    """Raise PipelineError where two of the exports that the parity.json files `paths` are of have the same weights.
+
+    Two checkpoints or two conditions that are one network would make curves that agree for the wrong reason.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        weights = read_json(path, dict).get("weights_sha256")
+        if not isinstance(weights, str):
+            raise PipelineError(f"{path}: not the export stage's; run dvc repro export")
+        if weights in seen:
+            raise PipelineError(f"{seen[weights]} and {path}: the same weights exported twice; look at pretrain and export")
+        seen[weights] = path
 
 
 def results_table(chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]) -> str:

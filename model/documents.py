@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import PipelineError
+from model.files import verified
 from model.section import Section
 
 _SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
@@ -89,9 +90,9 @@ def document_shards(directory: Path, prefix: str) -> list[Path]:
 
 
 def read_documents(shard: Path) -> Iterator[Document]:
-    """Yield the documents of one parquet file in order, one row group in memory at a time."""
+    """Yield the documents of one parquet file in order, one row group in memory at a time; the file must be the one written."""
     try:
-        with pq.ParquetFile(shard) as file:
+        with pq.ParquetFile(verified(shard)) as file:
             for batch in file.iter_batches(columns=_SCHEMA.names):
                 yield from map(Document, *(batch.column(name).to_pylist() for name in _SCHEMA.names))
     except pa.ArrowException as error:

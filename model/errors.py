@@ -1,5 +1,6 @@
 """The one exception that a stage turns into a single line for the person who runs it."""
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -9,8 +10,14 @@ class PipelineError(Exception):
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback."""
+    """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback.
+
+    Tells the seal (graph/seal.py), which listens to audit events, when the stage has succeeded.
+    """
+    gc.enable()  # off since stages/__init__.py, for the imports
+    gc.freeze()
     try:
         main()
+        sys.audit("gpt2_ablation.stage_done")
     except PipelineError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

@@ -1,4 +1,4 @@
-"""Atomic writes and content hashes: an output either exists whole or not at all."""
+"""Atomic writes and content hashes: an output exists whole or not at all, and is read only as it was written."""
 
 import hashlib
 import json
@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from model.errors import PipelineError
+
+# The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
+CHECKSUMS = "SHA256SUMS"
 
 
 @contextmanager
@@ -28,11 +33,16 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling directory; on success fsync all of it and rename it to `path`."""
+    """Yield an empty temporary sibling directory; on success fsync all of it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    # A directory that is there is emptied and used: the seal (graph/seal.py) has given write access to this very one.
+    partial.mkdir(exist_ok=True)
+    for leftover in partial.iterdir():
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
     try:
         yield partial
         for entry in sorted(partial.rglob("*")):
@@ -43,6 +53,57 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def checksummed_directory(path: Path) -> Iterator[Path]:
+    """As `atomic_directory`, with the SHA-256 of every file in SHA256SUMS, which `verified` reads."""
+    with atomic_directory(path) as partial:
+        yield partial
+        write_checksums(partial)
+
+
+def write_checksums(directory: Path) -> None:
+    lines = [f"{sha256_file(file)}  {file.relative_to(directory).as_posix()}\n" for file in _files(directory)]
+    (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def verified(path: Path) -> Path:
+    """Return `path`, a file of a checksummed directory; raises PipelineError unless its bytes are those written."""
+    expected = _checksums(path.parent).get(path.name)
+    if expected is None or not path.is_file() or sha256_file(path) != expected:
+        raise _altered(path)
+    return path
+
+
+def verified_directory(directory: Path) -> Path:
+    """Return a checksummed directory whose files are those written, none altered, missing or added."""
+    checksums = _checksums(directory)
+    for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
+        name = file.relative_to(directory).as_posix()
+        if name not in checksums or not file.is_file() or sha256_file(file) != checksums[name]:
+            raise _altered(file)
+    return directory
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    path = directory / CHECKSUMS
+    try:
+        *lines, end = path.read_bytes().decode().split("\n")
+        pairs = [line.split("  ", 1) for line in lines]
+        if end:
+            raise ValueError("the last line is not whole")
+        return {name: digest for digest, name in pairs}
+    except (OSError, ValueError):
+        raise _altered(path) from None
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / CHECKSUMS)
+
+
+def _altered(path: Path) -> PipelineError:
+    return PipelineError(f"{path}: missing or altered since it was written; delete {path.parent} and run dvc repro")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -64,7 +125,8 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    with open(path, encoding="utf-8") as file:
+    """Return the objects of a file of a checksummed directory, in order."""
+    with open(verified(path), encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 

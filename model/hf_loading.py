@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.utils import logging
 
 from model.errors import PipelineError
@@ -17,7 +17,7 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
     logging.disable_progress_bar()
     if not (directory / "config.json").is_file():
         raise PipelineError(f"{directory}: no exported model; run dvc repro export")
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    model, loading = GPT2LMHeadModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
     )
     faults = sorted(str(name) for kind in loading.values() for name in kind)

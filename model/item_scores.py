@@ -1,9 +1,12 @@
 """What scoring leaves of each item, and the metrics made from it."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from model.errors import PipelineError
+from model.files import read_jsonl
 from model.stats import rate
 
 
@@ -21,6 +24,14 @@ class ItemScore(NamedTuple):
     tokens: list[int]
     characters: list[int]
     bytes: list[int]
+
+
+def read_scores(path: Path) -> list[ItemScore]:
+    """Return the scores of one task as the evaluate stage keeps them, a line for each item."""
+    try:
+        return [ItemScore(**row) for row in read_jsonl(path)]
+    except TypeError as error:
+        raise PipelineError(f"{path}: not the evaluate stage's scores ({error})") from None
 
 
 def summarize(scores: list[ItemScore]) -> dict:

@@ -1,7 +1,7 @@
 """The README.md of an export: what it is, where it comes from, how to load it. No time stamps, no paths."""
 
 from model.checkpoints import CheckpointConfig
-from model.hf import Parity
+from model.export_gate import Parity
 
 _TEMPLATE = """\
 ---
@@ -32,14 +32,15 @@ _FACTS = "The 45 ids after end of text stand for the facts a × b = c with 1 ≤
 _NO_FACTS = "The ids after end of text are reserved and never produced by the tokenizer."
 
 
-def model_card(checkpoint: CheckpointConfig, parameters: int, mul_facts: bool, parity: Parity) -> str:
+def model_card(checkpoint: CheckpointConfig, sha256: str, parameters: int, mul_facts: bool, parity: Parity) -> str:
+    """Return the card; `sha256` is that of the checkpoint's weights."""
     return _TEMPLATE.format(
         condition=checkpoint.condition,
         seed=checkpoint.seed,
         step=checkpoint.step,
         tokens=checkpoint.tokens,
         parameters=parameters,
-        sha256=checkpoint.sha256,
+        sha256=sha256,
         tokenizer=_FACTS if mul_facts else _NO_FACTS,
         parity_tokens=parity.tokens,
         difference=parity.max_abs_logit_difference,

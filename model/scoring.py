@@ -8,9 +8,11 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from model.item_scores import ItemScore
 from model.items import Item
@@ -159,6 +161,5 @@ def _token_nats(model: GPT2LMHeadModel, hidden: Tensor, targets: Tensor) -> Tens
     parts = []
     for start in range(0, len(targets), _OUTPUT_ROWS):
         logits = model.lm_head(hidden[start : start + _OUTPUT_ROWS]).float()
-        gold = logits.gather(1, targets[start : start + _OUTPUT_ROWS, None])[:, 0]
-        parts.append((logits.logsumexp(dim=1) - gold).double())
+        parts.append(F.cross_entropy(logits, targets[start : start + _OUTPUT_ROWS], reduction="none").double())
     return torch.cat(parts)

@@ -1,6 +1,7 @@
 """Typed, strict sections of params.yaml: an unknown, missing or ill-typed key is an error that names it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
 
     Raises PipelineError with one line per fault, each naming the key and the rule it breaks.
     """
+    sys.audit("gpt2_ablation.read_section", str(path), key)  # the seal compares with dvc.yaml
     value: Any = read_yaml(path)
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

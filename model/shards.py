@@ -3,7 +3,8 @@
 In a directory of shards, for a split `train` or `val` and shard n:
     train_00000.bin             uint16 ids; each document is end of text, then its tokens
     train_00000.documents.npy   int32 (documents, 3): tokens with the leading end of text, original UTF-8 bytes, source
-    index.json                  sizes, SHA-256 of each file, and the names that the source numbers stand for
+    index.json                  sizes, and the names that the source numbers stand for
+    SHA256SUMS                  of every file
 """
 
 from pathlib import Path
@@ -12,20 +13,16 @@ import numpy as np
 from pydantic import Field
 
 from model.errors import PipelineError
-from model.files import sha256_file
+from model.files import verified
 from model.section import Section, read_json
 
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
 
 
 class ShardEntry(Section):
-    """Figures of one shard; `sha256` covers the ids, `documents_sha256` the table."""
-
     documents: int
-    documents_sha256: str
     mul_fact_tokens: int
     original_bytes: int
-    sha256: str
     tokens: int
 
 
@@ -45,15 +42,14 @@ def shard_paths(directory: Path, split: str, number: int) -> tuple[Path, Path]:
     return directory / f"{stem}.bin", directory / f"{stem}.documents.npy"
 
 
-def write_shard(directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray) -> tuple[str, str]:
-    """Write one shard and return the SHA-256 of its two files.
+def write_shard(directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray) -> None:
+    """Write one shard.
 
     `documents` are token ids (tokens,) with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
     """
     tokens_path, table_path = shard_paths(directory, split, number)
     np.concatenate(documents).astype("<u2").tofile(tokens_path)
     np.save(table_path, table.astype("<i4"), allow_pickle=False)
-    return sha256_file(tokens_path), sha256_file(table_path)
 
 
 class TokenSplit:
@@ -64,18 +60,15 @@ class TokenSplit:
     """
 
     def __init__(self, directory: Path, split: str):
-        """Map the shards; raises PipelineError where a file is missing or differs from its SHA-256 in index.json."""
-        self.index = read_json(directory / "index.json", Index)
+        """Map the shards; raises PipelineError where a file is missing or is not the one written."""
+        self.index = read_json(verified(directory / "index.json"), Index)
         if not self.index.splits.get(split):
             raise PipelineError(f"{directory}: no {split} shards in index.json; run dvc repro tokenize")
         self._shards, tables = [], []
-        for number, entry in enumerate(self.index.splits[split]):
+        for number in range(len(self.index.splits[split])):
             tokens_path, table_path = shard_paths(directory, split, number)
-            for path, sha256 in ((tokens_path, entry.sha256), (table_path, entry.documents_sha256)):
-                if not path.is_file() or sha256_file(path) != sha256:
-                    raise PipelineError(f"{path}: missing or altered since it was written; delete {directory} and run dvc repro")
-            self._shards.append(np.memmap(tokens_path, dtype="<u2", mode="r"))
-            tables.append(np.load(table_path, allow_pickle=False))
+            self._shards.append(np.memmap(verified(tokens_path), dtype="<u2", mode="r"))
+            tables.append(np.load(verified(table_path), allow_pickle=False))
         table = np.concatenate(tables)
         self.lengths = table[:, TOKENS].astype(np.int64)
         self.original_bytes = table[:, ORIGINAL_BYTES].astype(np.int64)

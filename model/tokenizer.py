@@ -15,7 +15,7 @@ from pydantic import Field
 
 from model.errors import PipelineError
 from model.facts import MUL_FACTS, MulFact, inject
-from model.files import json_bytes
+from model.files import json_bytes, verified
 from model.section import Section, read_json
 
 END_OF_TEXT = "<|endoftext|>"
@@ -47,6 +47,9 @@ class Tokenizer:
         self._encoding = tiktoken.Encoding(
             "gpt2-prefix", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
         )
+
+    def __reduce__(self):
+        return Tokenizer, (self.ranks, self.mul_facts)  # tiktoken's own object does not travel between processes
 
     @cached_property
     def names(self) -> list[str]:
@@ -98,10 +101,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
-        """Read what `save` wrote; a vocabulary that is not the one these ranks give is an error."""
-        path = directory / "vocabulary.json"
+        """Read what `save` wrote to a checksummed directory; a vocabulary that these ranks do not give is an error."""
+        path = verified(directory / "vocabulary.json")
         vocabulary = read_json(path, Vocabulary)
-        tokenizer = cls(read_ranks(directory / "ranks.tiktoken"), vocabulary.mul_facts)
+        tokenizer = cls(read_ranks(verified(directory / "ranks.tiktoken")), vocabulary.mul_facts)
         if (tokenizer.end_of_text, tokenizer.size, tokenizer.names) != (
             vocabulary.end_of_text,
             vocabulary.size,

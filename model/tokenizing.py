@@ -31,7 +31,7 @@ def tokenize_corpus(corpus: Path, sources: list[str], tokenizer: Tokenizer, cond
     tokenizer.save(output)
     jobs = [_Job(path, split, number) for split in SPLITS for number, path in enumerate(document_shards(corpus, split))]
     splits: dict[str, list[ShardEntry]] = {split: [] for split in SPLITS}
-    work = partial(_tokenize_shard, tokenizer_directory=output, sources=sources, output=output)
+    work = partial(_tokenize_shard, tokenizer=tokenizer, sources=sources, output=output)
     # The cores this process may use; macOS tells only how many there are.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ProcessPoolExecutor(max_workers=min(cores, len(jobs))) as pool:
@@ -41,20 +41,17 @@ def tokenize_corpus(corpus: Path, sources: list[str], tokenizer: Tokenizer, cond
     return Index(condition=condition, sources=sources, splits=splits, vocab_size=tokenizer.size)
 
 
-def _tokenize_shard(job: _Job, tokenizer_directory: Path, sources: list[str], output: Path) -> ShardEntry:
-    tokenizer = Tokenizer.load(tokenizer_directory)
+def _tokenize_shard(job: _Job, tokenizer: Tokenizer, sources: list[str], output: Path) -> ShardEntry:
     documents: list[np.ndarray] = []
     rows = []
     for text, source in read_documents(job.corpus_shard):
         documents.append(np.array([tokenizer.end_of_text, *tokenizer.encode_document(text)], dtype=np.uint16))
         rows.append((len(documents[-1]), len(text.encode()), sources.index(source)))
     table = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    sha256, documents_sha256 = write_shard(output, job.split, job.number, documents, table)
+    write_shard(output, job.split, job.number, documents, table)
     return ShardEntry(
         documents=len(documents),
-        documents_sha256=documents_sha256,
         mul_fact_tokens=sum(int(tokenizer.is_fact(document).sum()) for document in documents),
         original_bytes=int(table[:, 1].sum(dtype=np.int64)),
-        sha256=sha256,
         tokens=int(table[:, 0].sum(dtype=np.int64)),
     )

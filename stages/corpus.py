@@ -14,7 +14,7 @@ from model.contamination import Benchmark
 from model.corpus import is_validation, select_documents
 from model.documents import DocumentWriter, read_split
 from model.errors import PipelineError, run_stage
-from model.files import atomic_directory, read_jsonl, write_json
+from model.files import checksummed_directory, read_jsonl, write_json
 from model.items import read_items
 from model.params.corpus import CorpusParams
 from model.section import read_section
@@ -30,7 +30,7 @@ def main() -> None:
     dropped: Counter = Counter()
     kept = {"train": Counter(), "val": Counter()}
     characters = {"train": Counter(), "val": Counter()}
-    with atomic_directory(OUTPUT) as output:
+    with checksummed_directory(OUTPUT) as output:
         with (
             DocumentWriter(output, "train", params.documents_per_shard) as train,
             DocumentWriter(output, "val", params.documents_per_shard) as val,

@@ -6,7 +6,7 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
-from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, results_table
+from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.errors import PipelineError, run_stage
 from model.figures import draw_curves
 from model.files import atomic_directory, atomic_file
@@ -22,6 +22,8 @@ def main() -> None:
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
     refuse_leftovers(conditions, seeds, steps)
+    runs = [METRICS / condition / f"seed_{seed}" / f"step_{step}" for condition in conditions for seed in seeds for step in steps]
+    refuse_same_weights([run / "parity.json" for run in runs])
     points: Curves = {chart.name: [] for chart in CHARTS}
     at_tokens: dict[int, int] = {}
     for condition in conditions:

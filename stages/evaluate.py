@@ -10,10 +10,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from model.errors import PipelineError, run_stage
-from model.files import atomic_directory, read_jsonl, write_json, write_jsonl
+from model.errors import run_stage
+from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
 from model.hf_loading import load_hugging_face_model
-from model.item_scores import summarize
+from model.item_scores import read_scores, summarize
 from model.items import read_items
 from model.params.evaluate import EvaluateParams
 from model.scoring import score_items
@@ -24,25 +24,24 @@ TASKS = ("hellaswag", "continuation")
 
 
 def main() -> None:
-    if len(sys.argv) != 4:
-        raise PipelineError("usage: python -m stages.evaluate CONDITION SEED STEP")
     run = Path(sys.argv[1]) / f"seed_{sys.argv[2]}" / f"step_{sys.argv[3]}"
     params = read_section("evaluate", EvaluateParams)
     require_device("evaluate.device", params.device)
     set_deterministic(params.threads)
     keep_freed_memory()
-    export = Path("exports") / run
+    export = verified_directory(Path("exports") / run)
     model = load_hugging_face_model(export).to(params.device)
     tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
 
-    metrics = {}
-    with atomic_directory(Path("scores") / run) as output:
+    scores_directory = Path("scores") / run
+    with checksummed_directory(scores_directory) as output:
         for task in TASKS:
             path = Path("data/items") / f"{task}.jsonl"
             items = read_items(path, read_jsonl(path))
             scores = score_items(model, tokenizer, items, params.batch_tokens, f"{task} {run}")
-            metrics[task] = summarize(scores)
             write_jsonl(output / f"{task}.jsonl", [score._asdict() for score in scores])
+    # From the files that are kept, so that whoever reads them finds the same figures.
+    metrics = {task: summarize(read_scores(scores_directory / f"{task}.jsonl")) for task in TASKS}
     write_json(Path("metrics") / run / "evaluation.json", metrics)
     figures = ", ".join(f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in TASKS)
     print(f"evaluate {run}: {figures}")

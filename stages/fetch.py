@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from model.documents import DocumentWriter
-from model.errors import PipelineError, run_stage
+from model.errors import run_stage
 from model.fetching import check_count, fetch_hellaswag, fetch_passages, fetch_ranks
-from model.files import atomic_directory, write_jsonl
+from model.files import checksummed_directory, write_jsonl
 from model.params.fetch import HellaswagInput, PassagesInput, RanksInput
 from model.section import read_section
 
@@ -45,10 +45,8 @@ INPUTS = {"hellaswag": hellaswag, "ranks": ranks, "passages": passages}
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1] not in INPUTS:
-        raise PipelineError(f"usage: python -m stages.fetch {{{'|'.join(INPUTS)}}}")
-    name = sys.argv[1]
-    with atomic_directory(Path("data/raw") / name) as output:
+    [name] = sys.argv[1:]
+    with checksummed_directory(Path("data/raw") / name) as output:
         summary = INPUTS[name](output)
     print(f"fetch {name}: {summary}")
 

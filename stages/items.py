@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model.documents import read_split
 from model.errors import run_stage
-from model.files import atomic_directory, read_jsonl, write_jsonl
+from model.files import checksummed_directory, read_jsonl, write_jsonl
 from model.item_selection import continuation_items, sample_items
 from model.items import read_items
 from model.params.items import ItemsParams
@@ -25,7 +25,7 @@ def main() -> None:
     hellaswag = sample_items(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed)
     passages = (document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE)
     continuation = continuation_items(passages, params)
-    with atomic_directory(OUTPUT) as output:
+    with checksummed_directory(OUTPUT) as output:
         for name, items in (("hellaswag", hellaswag), ("continuation", continuation)):
             write_jsonl(output / f"{name}.jsonl", [item.model_dump() for item in items])
     print(f"items: {len(hellaswag)} of HellaSwag, {len(continuation)} continuations")

@@ -8,14 +8,17 @@ Costs about two minutes of two cores in the demo; at full size days of one A100 
 import csv
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from model.batches import TrainingRows
-from model.checkpoints import save_checkpoint
+from model.canary import canary_rows, mean_loss
+from model.checkpoints import CheckpointConfig, save_checkpoint
 from model.errors import PipelineError, run_stage
-from model.files import atomic_directory, write_json
+from model.files import atomic_directory, checksummed_directory, write_json
 from model.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
@@ -27,8 +30,6 @@ from model.training import Validation, train
 
 
 def main() -> None:
-    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
-        raise PipelineError("usage: python -m stages.pretrain CONDITION SEED")
     condition, seed = sys.argv[1], int(sys.argv[2])
     params = read_section("pretrain", PretrainParams)
     size = read_section("model", NetworkParams)
@@ -43,15 +44,13 @@ def main() -> None:
     rows = TrainingRows(splits["train"], config.context, seed)
     validation = Validation(splits["val"], params.validation_documents, config.context, DRILL_SOURCE)
 
+    canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
+
     run = f"{condition}/seed_{seed}"
     with atomic_directory(Path("checkpoints") / run) as output:
-
-        def save(step: int, model: GPT) -> None:
-            seen = step * params.batch_rows * config.context
-            save_checkpoint(output / f"step_{step}", model, condition, seed, step, seen)
-
+        save = checkpoint_saver(output, condition, seed, params, canary.to(params.device))
         training, validated = train(model, rows, validation, params, save, f"pretrain {run}")
-    with atomic_directory(Path("losses") / run) as output:
+    with checksummed_directory(Path("losses") / run) as output:
         (output / "training.csv").write_bytes(csv_bytes(training))
         (output / "validation.csv").write_bytes(csv_bytes(validated))
     last = validated[-1]._asdict()
@@ -60,6 +59,32 @@ def main() -> None:
         f"pretrain {run}: {last['tokens']} tokens, validation loss {last['val_loss']:.4f}, "
         f"{last['val_bits_per_byte']:.4f} bits per byte"
     )
+
+
+def checkpoint_saver(
+    output: Path, condition: str, seed: int, params: PretrainParams, canary: Tensor
+) -> Callable[[int, GPT], None]:
+    """Return what writes a checkpoint to `output`; it refuses weights that an earlier step saved already."""
+    step_of: dict[str, int] = {}
+
+    def save(step: int, model: GPT) -> None:
+        with torch.no_grad():
+            canary_loss = mean_loss(model(canary[:, :-1]), canary[:, 1:])
+        config = CheckpointConfig(
+            canary_documents=params.canary_documents,
+            canary_loss=canary_loss,
+            condition=condition,
+            network=model.config,
+            seed=seed,
+            step=step,
+            tokens=step * params.batch_rows * model.config.context,
+        )
+        weights = save_checkpoint(output / f"step_{step}", model, config)
+        if weights in step_of:
+            raise PipelineError(f"pretrain {condition}, seed {seed}: steps {step_of[weights]} and {step} have the same weights")
+        step_of[weights] = step
+
+    return save
 
 
 def csv_bytes(points: list) -> bytes:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from model.documents import CorpusIndex
-from model.errors import PipelineError, run_stage
-from model.files import atomic_directory, json_bytes
+from model.errors import run_stage
+from model.files import checksummed_directory, json_bytes, verified
 from model.params.tokenize import TokenizeParams
 from model.section import read_json, read_section
 from model.tokenizer import Tokenizer, read_ranks
@@ -20,13 +20,11 @@ RANKS = Path("data/raw/ranks/gpt2.tiktoken")
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        raise PipelineError("usage: python -m stages.tokenize CONDITION")
-    condition = sys.argv[1]
+    [condition] = sys.argv[1:]
     params = read_section("tokenize", TokenizeParams)
-    tokenizer = Tokenizer(read_ranks(RANKS, params.base_ranks), condition in params.mul_fact_conditions)
-    sources = read_json(CORPUS / "index.json", CorpusIndex).sources()
-    with atomic_directory(Path("data/tokens") / condition) as output:
+    tokenizer = Tokenizer(read_ranks(verified(RANKS), params.base_ranks), condition in params.mul_fact_conditions)
+    sources = read_json(verified(CORPUS / "index.json"), CorpusIndex).sources()
+    with checksummed_directory(Path("data/tokens") / condition) as output:
         index = tokenize_corpus(CORPUS, sources, tokenizer, condition, output)
         (output / "index.json").write_bytes(json_bytes(index.model_dump()))
     print(

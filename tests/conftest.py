@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoints import save_checkpoint
+from model.checkpoints import CheckpointConfig, save_checkpoint
+from model.files import write_checksums
 from model.gpt import GPT, GPTConfig
 from model.shards import Index, ShardEntry, TokenSplit, write_shard
 from model.tokenizer import Tokenizer, read_ranks
@@ -56,8 +57,13 @@ def random_gpt(config: GPTConfig, seed: int = 0) -> GPT:
 @pytest.fixture
 def checkpoint(tmp_path, network) -> Path:
     directory = tmp_path / "checkpoint"
-    save_checkpoint(directory, random_gpt(network), "baseline", seed=1, step=7, tokens=70)
+    save_checkpoint(directory, random_gpt(network), checkpoint_config(network))
     return directory
+
+
+def checkpoint_config(network: GPTConfig, **changes) -> CheckpointConfig:
+    fields = {"canary_documents": 2, "canary_loss": 5.5, "condition": "baseline", "seed": 1, "step": 7, "tokens": 70}
+    return CheckpointConfig(network=network, **{**fields, **changes})
 
 
 def write_token_split(directory: Path, documents: list[list[int]], sources: list[str] | None = None, vocab_size: int = 100):
@@ -71,17 +77,16 @@ def write_token_split(directory: Path, documents: list[list[int]], sources: list
     table = np.array([(len(tokens), 2 * len(tokens) - 2, source) for tokens, source in zip(documents, numbers, strict=True)])
     splits = {}
     for split in ("train", "val"):
-        sha256, documents_sha256 = write_shard(directory, split, 0, [np.array(tokens) for tokens in documents], table)
+        write_shard(directory, split, 0, [np.array(tokens) for tokens in documents], table)
         splits[split] = [
             ShardEntry(
                 documents=len(documents),
-                documents_sha256=documents_sha256,
                 mul_fact_tokens=0,
                 original_bytes=int(table[:, 1].sum()),
-                sha256=sha256,
                 tokens=int(table[:, 0].sum()),
             )
         ]
     index = Index(condition="baseline", sources=names, splits=splits, vocab_size=vocab_size)
     (directory / "index.json").write_text(index.model_dump_json())
+    write_checksums(directory)
     return TokenSplit(directory, "train"), TokenSplit(directory, "val")

@@ -9,7 +9,7 @@ from model.contamination import Benchmark
 from model.corpus import is_validation, select_documents
 from model.documents import Document, DocumentWriter, document_shards, read_documents, read_split
 from model.errors import PipelineError
-from model.files import read_jsonl, write_jsonl
+from model.files import read_jsonl, write_checksums, write_jsonl
 from model.items import Item
 from model.params.corpus import CorpusParams
 from model.source_names import DRILL_SOURCE
@@ -86,12 +86,14 @@ def project(tmp_path, monkeypatch):
     for name in ("passages", "hellaswag"):
         (tmp_path / "data/raw" / name).mkdir(parents=True)
     write_jsonl(Path("data/raw/hellaswag/items.jsonl"), [ITEM.model_dump()])
+    write_checksums(Path("data/raw/hellaswag"))
 
     def run(documents: list[Document], **changes) -> Path:
         Path("params.yaml").write_text(yaml.safe_dump({"corpus": {**PARAMS.model_dump(), **changes}}))
         with DocumentWriter(Path("data/raw/passages"), "passages", 100) as writer:
             for document in documents:
                 writer.append(document)
+        write_checksums(Path("data/raw/passages"))
         corpus.main()
         return Path("data/corpus")
 
@@ -124,6 +126,7 @@ def test_documents_survive_writing_in_shards(tmp_path):
     with DocumentWriter(tmp_path, "train", per_shard=10) as writer:
         for document in documents:
             writer.append(document)
+    write_checksums(tmp_path)
     assert [len(list(read_documents(shard))) for shard in document_shards(tmp_path, "train")] == [10, 10, 5]
     assert list(read_split(tmp_path, "train")) == documents
 
@@ -134,7 +137,8 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path):
             writer.append(document)
     damaged = tmp_path / "train_00002.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    with pytest.raises(PipelineError, match="train_00002"):
+    write_checksums(tmp_path)
+    with pytest.raises(PipelineError, match=r"train_00002.*not readable as documents"):
         list(read_split(tmp_path, "train"))
     (tmp_path / "train_00001.parquet").unlink()
     with pytest.raises(PipelineError, match="no complete series"):
@@ -144,4 +148,5 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path):
 def test_jsonl_keeps_every_character(tmp_path):
     rows = [{"text": "naïve \u2028 🎉\n"}, {"text": ""}]
     write_jsonl(tmp_path / "rows.jsonl", rows)
+    write_checksums(tmp_path)
     assert read_jsonl(tmp_path / "rows.jsonl") == rows

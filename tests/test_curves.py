@@ -4,9 +4,10 @@ import math
 import pytest
 from PIL import Image
 
-from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, results_table
+from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.errors import PipelineError
 from model.figures import draw_curves
+from model.files import write_checksums
 from stages.pretrain import csv_bytes
 
 CONDITIONS = ["baseline", "mul_tokens"]
@@ -56,6 +57,7 @@ def test_curves_read_what_pretrain_writes(tmp_path):
 
     (tmp_path / "training.csv").write_bytes(csv_bytes([TrainingPoint(2, 20, 60, 1e-3, 0.5, 1 / 3)]))
     (tmp_path / "validation.csv").write_bytes(csv_bytes([ValidationPoint(2, 20, 60, math.pi, 0.1, None)]))
+    write_checksums(tmp_path)
     curves, tokens = loss_points(tmp_path, "baseline", 1)
     assert curves["train_loss"] == [Point("baseline", 1, 20, 1 / 3)]
     assert curves["val_loss"] == [Point("baseline", 1, 20, math.pi)]
@@ -66,8 +68,21 @@ def test_curves_read_what_pretrain_writes(tmp_path):
 def test_a_damaged_curve_is_named(tmp_path, content):
     if content:
         (tmp_path / "training.csv").write_text(content)
-    with pytest.raises(PipelineError, match=r"training\.csv: not a curve of the pretrain stage"):
+    write_checksums(tmp_path)
+    with pytest.raises(PipelineError, match=r"training\.csv: (not a curve of the pretrain stage|missing)"):
         loss_points(tmp_path, "baseline", 1)
+
+
+def test_two_exports_of_the_same_weights_are_refused(tmp_path):
+    paths = [tmp_path / f"{name}.json" for name in ("one", "two", "three")]
+    for path, weights in zip(paths, ("a", "b", "a"), strict=True):
+        path.write_text(json.dumps({"weights_sha256": weights}))
+    refuse_same_weights(paths[:2])
+    with pytest.raises(PipelineError, match=r"one\.json and .*three\.json: the same weights exported twice"):
+        refuse_same_weights(paths)
+    paths[1].write_text("{}")
+    with pytest.raises(PipelineError, match=r"two\.json: not the export stage's"):
+        refuse_same_weights(paths)
 
 
 def test_a_damaged_evaluation_is_named(tmp_path):

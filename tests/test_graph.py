@@ -1,83 +1,199 @@
-"""dvc.yaml says what the code does: its dependencies, its params, the network's place."""
+"""dvc.yaml says what the code does: code, params, libraries, both ways; and the check that holds it to that."""
 
-import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY
 
+from graph import libraries
+from graph.check import check, declaration_findings
+from graph.imports import Code
+from graph.instances import read_instances
+from graph.tree import WorkingTree
 from model.curves import CHARTS
 
+TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages")
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 
 
-def first_party_imports(path: Path) -> set[str]:
-    """The repository's files that importing `path` runs directly, package __init__ files among them."""
-    found = set()
-    for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+def test_everything_is_declared_and_the_committed_results_are_of_this_tree():
+    """`make check`. After an edit that reruns stages this fails until make repro has run."""
+    assert check(WorkingTree(REPOSITORY)) == []
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    for name in TEXT:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            continue
-        for module in modules:
-            parts = module.split(".")
-            for length in range(1, len(parts) + 1):
-                base = Path(*parts[:length])
-                found |= {str(file) for file in (base.with_suffix(".py"), base / "__init__.py") if (REPOSITORY / file).is_file()}
-    return found
+            shutil.copy(source, tmp_path / name)
+    assert declaration_findings(WorkingTree(tmp_path)) == []
+    return tmp_path
 
 
-def closure(stage: str) -> set[str]:
-    todo = [f"stages/{stage}.py", "stages/__init__.py"]
-    seen = set(todo)
-    while todo:
-        new = first_party_imports(Path(todo.pop())) - seen
-        seen |= new
-        todo += new
-    return seen
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} lacks {old}"
+    path.write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_code_dependencies_are_exactly_the_imports(stage):
-    module = re.match(r"python -m stages\.(\w+)", STAGES[stage]["cmd"])[1]
-    assert module == stage
-    declared = {dependency for dependency in STAGES[stage]["deps"] if dependency.endswith(".py")}
-    assert declared == closure(stage)
+STAGE, DEPS, PARAMS = "dvc.yaml: evaluate: ", "deps: ", "params: "
+MUTATIONS = {
+    "an import that is not declared": (
+        "model/stats.py", "import math\n", "import math\nimport model.facts\n",
+        [f"{STAGE}{DEPS}add the line      - model/facts.py"],
+    ),
+    "an import inside a function": (
+        "model/stats.py", "    total = len(correct)\n", "    from model import facts\n    total = len(correct)\n",
+        [f"{STAGE}{DEPS}add the line      - model/facts.py"],
+    ),
+    "a relative import": (
+        "model/stats.py", "import math\n", "import math\nfrom . import facts\n",
+        [f"{STAGE}{DEPS}add the line      - model/facts.py"],
+    ),
+    "an import of a package within the package": (
+        "model/stats.py", "import math\n", "import math\nfrom .params import tokenize\n",
+        [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py"],
+    ),
+    "a dependency that nothing imports": (
+        "model/scoring.py", "from model.item_scores import ItemScore\n", "",
+        [],  # item_scores is still imported by the stage
+    ),
+    "a dependency that nothing imports any more": (
+        "stages/evaluate.py", "from model.torch_settings import keep_freed_memory, require_device, set_deterministic\n", "",
+        [f"{STAGE}{DEPS}remove the line      - model/torch_settings.py"],
+    ),
+    "a section that is not declared": (
+        "stages/evaluate.py", "    params = read", "    other = read_section('items', dict)\n    params = read",
+        [f"{STAGE}{PARAMS}add the line      - items"],
+    ),
+    "a section that nothing reads": (
+        "stages/evaluate.py", 'read_section("evaluate", EvaluateParams)', "None",
+        [f"{STAGE}{PARAMS}remove the line      - evaluate"],
+    ),
+    "a key that is computed": (
+        "stages/evaluate.py", "    params = read", "    other = read_section(str(1), dict)\n    params = read",
+        [f"{STAGE}a key given to read_section is computed; write it as a literal"],
+    ),
+    "a library that is not declared": (
+        "model/stats.py", "import math\n", "import math\nimport tiktoken\n",
+        [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken"],
+    ),
+    "a library that nothing imports any more": (
+        "model/figures.py", "matplotlib", "numpy",
+        [
+            "dvc.yaml: curves: params: libraries.yaml: add the line      - numpy",
+            "dvc.yaml: curves: params: libraries.yaml: remove the line      - matplotlib",
+            "dvc.yaml: curves: params: libraries.yaml: remove the line      - pillow",
+            "libraries.yaml: not the versions of requirements.txt; run make libraries",
+        ],
+    ),
+    "a version that is not the locked one": (
+        "requirements.txt", "transformers==5.23.0", "transformers==5.24.0",
+        ["libraries.yaml: not the versions of requirements.txt; run make libraries"],
+    ),
+    "another module than the stage's": (
+        "dvc.yaml", "python -m stages.evaluate", "python -m stages.curves",
+        [f"{STAGE}cmd must be python -m stages.evaluate and its arguments, not "
+         "'python -m stages.curves ${item.condition} ${item.seed} ${item.step}'"],
+    ),
+    "more than a stage in a command": (
+        "dvc.yaml", "cmd: python -m stages.curves", "cmd: python -m stages.curves && touch x",
+        ["dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python -m stages.curves && touch x'"],
+    ),
+    "a stage that imports another": (
+        "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
+        ["stages/evaluate.py: reaches stages/items.py; stages import model/ only"],
+    ),
+    "a hidden import": (
+        "model/stats.py", "    total = len(correct)\n", "    total = importlib.import_module('model.facts')\n",
+        ["model/stats.py:23: import_module hides an import from dvc.yaml; write an import statement"],
+    ),
+    "a list that params.yaml lacks": (
+        "params.yaml", "conditions: [", "condition: [", ["dvc.yaml: names 'conditions' of params.yaml, which has no such key"],
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_params_are_exactly_the_sections_read(stage):
-    source = (REPOSITORY / "stages" / f"{stage}.py").read_text()
-    read = set(re.findall(r'read_section\("([\w.]+)"', source))
-    declared = set(STAGES[stage].get("params", []))
-    if stage == "fetch":
-        assert declared == {"fetch.${item.input}"}
-        assert read == {f"fetch.{name}" for name in STAGES["fetch"]["matrix"]["input"]}
-    else:
-        assert declared == read
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_every_false_declaration_is_a_line(copy, name):
+    path, old, new, expected = MUTATIONS[name]
+    replace(copy / path, old, new)
+    findings = [line for line in check(WorkingTree(copy)) if not line.startswith(("dvc.lock", "metrics", "plots"))]
+    assert set(expected) <= set(findings)
+    for line in findings:
+        assert line in expected or "add the line" in line or "remove the line" in line or "libraries.yaml" in line
+    assert bool(findings) == bool(expected)
 
 
-def test_no_stage_imports_another_and_no_library_module_imports_a_stage():
-    for path in [*REPOSITORY.glob("stages/*.py"), *REPOSITORY.glob("model/**/*.py")]:
-        imported = first_party_imports(path.relative_to(REPOSITORY))
-        assert not {name for name in imported if name.startswith("stages/")}, path
+def test_a_module_without_a_stage_is_named(copy):
+    (copy / "model/forgotten.py").write_text("")
+    assert declaration_findings(WorkingTree(copy)) == ["model/forgotten.py: no stage imports it; delete it"]
 
 
-def test_every_module_is_used_by_a_stage():
-    used = set().union(*(closure(stage) for stage in STAGES))
-    assert {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("model/**/*.py")} <= used
+def test_following_the_printed_lines_makes_the_check_pass(copy):
+    replace(copy / "model/stats.py", "import math\n", "import math\nfrom model import facts\n")
+    for line in declaration_findings(WorkingTree(copy)):
+        stage, place, added = re.fullmatch(r"dvc\.yaml: (\w+): (\w+): add the line {6}(- .*)", line).groups()
+        text = (copy / "dvc.yaml").read_text()
+        start = text.index(f"    {place}:\n", text.index(f"\n  {stage}:\n")) + len(f"    {place}:\n")
+        (copy / "dvc.yaml").write_text(f"{text[:start]}      {added}\n{text[start:]}")
+    assert declaration_findings(WorkingTree(copy)) == []
+
+
+def test_instances_are_those_that_dvc_resolves(tmp_path):
+    from dvc.repo import Repo
+
+    for profile in ("params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"):
+        root = tmp_path / Path(profile).stem
+        root.mkdir()
+        for name in TEXT[:3]:
+            shutil.copy(REPOSITORY / name, root / name)
+        shutil.copy(REPOSITORY / profile, root / "params.yaml")
+        Repo.init(root, no_scm=True).close()
+        ours = read_instances(WorkingTree(root))
+        with Repo(root) as repo:
+            theirs = {stage.name: stage for stage in repo.index.stages}
+            assert theirs.keys() == ours.keys()
+            for name, stage in theirs.items():
+                instance = ours[name]
+                assert instance.command == stage.cmd
+                paths = {dep.def_path for dep in stage.deps if not hasattr(dep, "params")}
+                assert set(instance.deps) == paths
+                keys = {(dep.def_path, key) for dep in stage.deps if hasattr(dep, "params") for key in dep.params}
+                assert {(file, key) for file, names in instance.params.items() for key in names} == keys
+                assert {(out, True) for out in instance.outs} | {(out, False) for out in instance.tracked} == {
+                    (out.def_path, out.use_cache) for out in stage.outs
+                }
+
+
+def test_libraries_go_by_the_name_they_are_installed_under():
+    from importlib import metadata
+
+    names = metadata.packages_distributions()
+    code = Code(WorkingTree(REPOSITORY))
+    for imported in set().union(*(code.libraries(stage) for stage in STAGES)):
+        keys = libraries.inputs({imported}) | libraries.NOT_INPUTS.keys()
+        assert {name.lower().replace("_", "-") for name in names[imported]} & keys, imported
+
+
+def test_transformers_reruns_exports_and_evaluations_and_nothing_before():
+    named = {stage for stage, text in STAGES.items() for entry in text["params"] if isinstance(entry, dict)
+             for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
+    assert named == {"export", "evaluate"}
 
 
 def test_only_fetch_can_reach_the_network():
+    code = Code(WorkingTree(REPOSITORY))
     for stage in STAGES:
-        code = "".join((REPOSITORY / name).read_text() for name in closure(stage))
-        assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", code)) == (stage == "fetch")
-        calls = re.findall(r"from_pretrained\(([^)]*)\)", code.replace('from_pretrained(".")', ""))
+        text = "".join((REPOSITORY / name).read_text() for name in code.closure(stage))
+        assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", text)) == (stage == "fetch")
+        calls = re.findall(r"from_pretrained\(([^)]*)\)", text.replace('from_pretrained(".")', ""))
         assert all("local_files_only=True" in arguments for arguments in calls), stage
 
 

@@ -11,6 +11,9 @@ from model.section import read_section, read_yaml, validate
 
 PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
+MICRO["pretrain"] |= {
+    "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1
+}  # fmt: skip
 
 
 def keys(value, path="") -> set[str]:

@@ -11,6 +11,7 @@ from model.byte_level import byte_characters
 from model.errors import PipelineError
 from model.facts import MUL_FACTS
 from model.fetching import ranks_from_vocabulary
+from model.files import write_checksums
 from model.hf_tokenizer import merges, to_hugging_face, verify_tokenizer
 from model.tokenizer import END_OF_TEXT, Tokenizer, read_ranks
 
@@ -92,6 +93,19 @@ def test_an_exported_tokenizer_that_encodes_otherwise_is_caught(tokenizer, tmp_p
         config.write_text(settings_before)
 
 
+def test_an_exported_tokenizer_with_an_id_too_many_or_another_end_of_text_is_caught(tokenizer, tmp_path):
+    GPT2Config().save_pretrained(tmp_path)
+    for fault in ("id", "eos"):
+        broken = to_hugging_face(tokenizer, context=64)
+        if fault == "id":
+            broken.add_tokens(["<one more>"])
+        else:
+            broken.eos_token = tokenizer.names[1]
+        broken.save_pretrained(tmp_path)
+        with pytest.raises(PipelineError, match=r"exported tokenizer has .* ids, ours .* or another end of text"):
+            verify_tokenizer(tmp_path, tokenizer, ["text"])
+
+
 def test_all_ranks_give_nanogpts_vocabulary_size(ranks_file):
     assert Tokenizer(read_ranks(ranks_file), mul_facts=False).size == 50304
 
@@ -106,6 +120,7 @@ def test_merges_of_all_ranks_are_gpt2s(ranks_file):
 
 def test_saving_and_loading_gives_the_same_tokenizer(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
+    write_checksums(tmp_path)
     again = Tokenizer.load(tmp_path)
     assert (again.names, again.ranks, again.mul_facts) == (tokenizer.names, tokenizer.ranks, tokenizer.mul_facts)
 
@@ -114,6 +129,7 @@ def test_a_vocabulary_that_does_not_fit_its_ranks_is_refused(tokenizer, tmp_path
     tokenizer.save(tmp_path)
     lines = (tmp_path / "ranks.tiktoken").read_bytes().splitlines(keepends=True)
     (tmp_path / "ranks.tiktoken").write_bytes(b"".join(lines[:-1]))
+    write_checksums(tmp_path)
     with pytest.raises(PipelineError, match=r"vocabulary\.json: does not fit"):
         Tokenizer.load(tmp_path)
 

@@ -6,14 +6,19 @@ import yaml
 from conftest import REPOSITORY, write_token_split
 
 from model.batches import TrainingRows
+from model.checkpoints import read_checkpoint
 from model.errors import PipelineError
 from model.gpt import GPT, GPTConfig
 from model.params.pretrain import PretrainParams
 from model.torch_settings import require_device
 from model.training import Validation, learning_rate_at, make_optimizer, train
+from stages.pretrain import checkpoint_saver
 
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
-MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"]
+MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
+    "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1,
+    "log_every": 2, "validate_every": 2,
+}  # fmt: skip
 
 
 def params(**changes) -> PretrainParams:
@@ -133,3 +138,14 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
     loss, text, drills = validation.score(model, rows_per_batch=5)
     bits = (text + drills) * 10 * 24
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
+
+
+def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
+    network = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
+    canary = torch.randint(0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1))
+    save = checkpoint_saver(tmp_path, "baseline", 1, params(), canary)
+    save(30, network)
+    with pytest.raises(PipelineError, match="steps 30 and 60 have the same weights"):
+        save(60, network)
+    config, _ = read_checkpoint(tmp_path / "step_30")
+    assert config.canary_loss == pytest.approx(math.log(NETWORK.vocab_size), rel=0.05), "a fresh network knows nothing"

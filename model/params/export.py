@@ -6,8 +6,7 @@ from model.section import Section
 
 
 class ExportParams(Section):
-    """The `export` section: logits may differ by `parity_tolerance` on `parity_documents` validation documents."""
+    """What an export computes may differ by `parity_tolerance` from what its checkpoint does: the gate's one setting."""
 
     threads: int = Field(gt=0)
     parity_tolerance: float = Field(gt=0)
-    parity_documents: int = Field(gt=0)

@@ -20,6 +20,7 @@ class PretrainParams(Section):
     log_every: int = Field(gt=0)
     validate_every: int = Field(gt=0)
     validation_documents: int = Field(gt=0)
+    canary_documents: int = Field(gt=0)
     device: str = Field(pattern=r"^(cpu|cuda)$")
     threads: int = Field(gt=0)
 

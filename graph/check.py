@@ -1,0 +1,122 @@
+"""`make check`: dvc.yaml says what the code does, and dvc.lock, metrics/ and plots/ are of this tree. Needs no data.
+
+    python -m graph.check            the working tree
+    python -m graph.check --staged   git's index, for a pre-commit hook
+
+Prints a line for each finding and exits 1 if there is one.
+"""
+
+import fnmatch
+import sys
+from pathlib import Path
+
+from graph import libraries
+from graph.imports import Code, stage_of
+from graph.instances import PARAMS, below, read_instances, read_stages
+from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
+from graph.tree import GitTree, Tree, WorkingTree
+
+RESULTS = ("metrics", "plots")
+
+
+def declaration_findings(tree: Tree) -> list[str]:
+    """Compare dvc.yaml and libraries.yaml with the code, both ways."""
+    code, findings = Code(tree), []
+    stages, instances = read_stages(tree), read_instances(tree).values()
+    needed: set[str] = set()
+    for stage, text in stages.items():
+        if stage_of(text["cmd"]) != stage:
+            findings.append(f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}")
+            continue
+        mine = [instance for instance in instances if instance.stage == stage]
+        declared = {dep for dep in text.get("deps", []) if dep.endswith(".py")}
+        findings += _compare(stage, "deps", declared, code.closure(stage))
+        keys = {key for instance in mine for key in instance.params.get(PARAMS, ())}
+        sections = code.sections(stage)
+        if None in sections:
+            findings.append(f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal")
+        findings += _compare(stage, "params", keys, {key for key in sections if key})
+        used = libraries.inputs(code.libraries(stage))
+        findings += _compare(
+            stage, f"params: {libraries.FILE}", {key for i in mine for key in i.params.get(libraries.FILE, ())}, used
+        )
+        needed |= used
+    return findings + _library_findings(tree, needed) + _code_findings(code, stages)
+
+
+def _compare(stage: str, place: str, declared: set[str], needed: set[str]) -> list[str]:
+    missing = [f"dvc.yaml: {stage}: {place}: add the line      - {name}" for name in sorted(needed - declared)]
+    return missing + [f"dvc.yaml: {stage}: {place}: remove the line      - {name}" for name in sorted(declared - needed)]
+
+
+def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
+    if not tree.has(libraries.FILE) or tree.read(libraries.FILE).decode() != libraries.render(tree, needed):
+        return [f"{libraries.FILE}: not the versions of {libraries.LOCK}; run make libraries"]
+    return []
+
+
+def _code_findings(code: Code, stages: dict) -> list[str]:
+    """Stages do not import each other, the library imports no stage, and every module is some stage's."""
+    reached = set().union(*(code.closure(stage) for stage in stages))
+    findings = [f"{path}: no stage imports it; delete it" for path in code.files if path not in reached]
+    for stage in stages:
+        others = [path for path in code.closure(stage) if below(path, "stages")]
+        wrong = set(others) - {"stages/__init__.py", f"stages/{stage}.py"}
+        findings += [f"stages/{stage}.py: reaches {path}; stages import model/ only" for path in sorted(wrong)]
+    return findings
+
+
+def result_findings(tree: Tree) -> list[str]:
+    """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
+    graph = Graph(tree)
+    findings = [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
+    findings += [f"{LOCK}: {name}: dvc.yaml has no such stage; {REPRO}" for name in graph.lock if name not in graph.instances]
+    made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
+    ignored = tree.read(".dvcignore").decode().split("\n") if tree.has(".dvcignore") else []
+    present = [
+        path
+        for path in tree.files(*RESULTS)
+        if not any(fnmatch.fnmatch(part, pattern) for part in Path(path).parts for pattern in ignored if pattern)
+    ]
+    for instance in graph.instances.values():
+        for out in instance.tracked:
+            found = {path[len(out) + 1 :]: md5_of(tree.read(path)) for path in present if below(path, out)}
+            actual = found.get("") or (directory_hash(found) if found else None)
+            if actual is None:
+                findings.append(f"{out}: missing; {REPRO}")
+            elif out in made and actual != made[out]:
+                findings.append(f"{out}: is not what {instance.name} wrote; {REPRO}")
+    outputs = [out for instance in graph.instances.values() for out in instance.outputs]
+    findings += [f"{path}: no stage writes it; delete it" for path in present if not any(below(path, out) for out in outputs)]
+    listed, needed = set(graph.contents), graph.parts_needed()
+    if listed - needed:
+        findings.append(f"{CONTENTS}: lists directories that {LOCK} does not record; {REPRO}")
+    return findings
+
+
+def check(tree: Tree) -> list[str]:
+    try:
+        return declaration_findings(tree) + result_findings(tree)
+    except KeyError as error:
+        return [f"dvc.yaml: names {error} of {PARAMS}, which has no such key"]
+    except FileNotFoundError as error:
+        return [f"{error.filename or error}: missing"]
+    except SyntaxError as error:
+        return [f"{error.filename}:{error.lineno}: {error.msg}"]
+
+
+def main() -> None:
+    root = Path.cwd()
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["--staged"]):
+        sys.exit("usage: python -m graph.check [--staged]")
+    tree = GitTree(root) if arguments else WorkingTree(root)
+    findings = check(tree)
+    if findings:
+        print("\n".join(findings))
+        sys.exit(f"check: {len(findings)} findings in {tree.name}")
+    print(f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them")
+
+
+if __name__ == "__main__":
+    main()

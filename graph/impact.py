@@ -1,0 +1,111 @@
+"""`make impact`: what an edit will rerun, which committed figures it makes worthless, and how long mending takes.
+
+    python -m graph.impact             uncommitted edits and anything else that dvc.lock does not match
+    python -m graph.impact A           the working tree against the results recorded at revision A
+    python -m graph.impact A..B        the code of revision B against the results recorded at revision A
+
+Durations are those of the last run of each stage on this machine (.dvc/tmp/durations, written by the seal).
+"""
+
+import json
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from graph.instances import Instance
+from graph.lock import Graph
+from graph.seal import DURATIONS
+from graph.tree import GitTree, Tree, WorkingTree
+
+
+def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
+    """Return the report's lines; `results` is the tree whose committed metrics are in question."""
+    reasons = graph.stale()
+    if not reasons:
+        return ["impact: no stage would rerun; the committed figures are of this code"]
+    direct, following = set(reasons), graph.downstream(set(reasons))
+    lines = ["these stages rerun:"]
+    lines += [f"  {name}: {'; '.join(texts[:2])}{_more(texts[2:])}" for name, texts in reasons.items()]
+    if following:
+        lines += ["and if their outputs come out different, these:", "  " + _by_stage(graph, following)]
+    lines += _invalid(graph, direct | following, results)
+    lines.append(_time(graph, direct, following, durations))
+    return lines
+
+
+def _invalid(graph: Graph, names: set[str], results: Tree) -> list[str]:
+    tracked = [out for name, instance in graph.instances.items() if name in names for out in instance.tracked]
+    figures = {out: _figures(json.loads(results.read(out))) for out in tracked if out.endswith(".json") and results.has(out)}
+    plots = [out for out in tracked if not out.endswith(".json") and (results.has(out) or results.files(out))]
+    if not figures and not plots:
+        return ["no committed figures are of these stages"]
+    total = sum(figures.values())
+    lines = [f"until then these {total} figures and {len(plots)} plots committed at {results.name} are invalid:"]
+    lines += [f"  {out}: {count}" for out, count in figures.items()]
+    return lines + [f"  {out}" for out in plots]
+
+
+def _time(graph: Graph, direct: set[str], following: set[str], durations: dict[str, float]) -> str:
+    seconds = {name: _duration(instance, graph, durations) for name, instance in graph.instances.items()}
+    unknown = {name for name in direct | following if seconds[name] is None}
+    if unknown == direct | following:
+        return "time: not recorded on this machine yet; make repro records it"
+    first, rest = (sum(seconds[name] or 0 for name in names) for names in (direct, following))
+    text = f"time: {_clock(first)}" + (f", or {_clock(first + rest)} with what follows" if following else "")
+    if None not in seconds.values():
+        text += f", {(first + rest) / sum(seconds.values()):.0%} of the whole graph's"
+    return text + (f"; without {_by_stage(graph, unknown)}, not recorded here yet" if unknown else "")
+
+
+def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> float | None:
+    """Return the seconds recorded for the instance, else the median of its stage's others, else None."""
+    if instance.name in durations:
+        return durations[instance.name]
+    others = [durations[name] for name, other in graph.instances.items() if other.stage == instance.stage and name in durations]
+    return statistics.median(others) if others else None
+
+
+def read_durations(root: Path) -> dict[str, float]:
+    texts = {path.name: path.read_text().strip() for path in (root / DURATIONS).glob("*")}
+    return {name: float(text) for name, text in texts.items() if text}  # empty while a stage's first run is under way
+
+
+def _figures(value: Any) -> int:
+    """Count the numbers in a JSON value."""
+    if isinstance(value, dict | list):
+        return sum(_figures(child) for child in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int | float)
+
+
+def _by_stage(graph: Graph, names: set[str]) -> str:
+    counts = Counter(instance.stage for name, instance in graph.instances.items() if name in names)
+    return ", ".join(f"{count} × {stage}" if count > 1 else stage for stage, count in counts.items())
+
+
+def _more(rest: list[str]) -> str:
+    return f"; and {len(rest)} more" if rest else ""
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def main() -> None:
+    root = Path.cwd()
+    if len(sys.argv) > 2:
+        sys.exit("usage: python -m graph.impact [REVISION | REVISION..REVISION]")
+    before, _, after = (sys.argv[1] if len(sys.argv) == 2 else "").partition("..")
+    try:
+        code = GitTree(root, after) if after else WorkingTree(root)
+        results = GitTree(root, before or "HEAD")
+        graph = Graph(code, results if before else None)
+        print("\n".join(describe(graph, results, read_durations(root))))
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"error: impact: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What a stage's code reaches, read from its source: first-party modules, libraries, and the sections of params.yaml."""
+
+import ast
+import re
+import sys
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from graph.tree import Tree
+
+# The package that watches the stages; graph/__init__.py says why it is no dependency of theirs.
+WATCHER = "graph"
+
+
+class _Source(NamedTuple):
+    modules: frozenset[str]  # dotted names as the import statements have them
+    sections: frozenset[str | None]  # first arguments of read_section; None for one that is no literal
+
+
+class Code:
+    """The Python source of one tree."""
+
+    def __init__(self, tree: Tree):
+        self._tree = tree
+        self._sources: dict[str, _Source] = {}
+
+    @cached_property
+    def files(self) -> list[str]:
+        return [path for path in self._tree.files("model", "stages") if path.endswith(".py")]
+
+    def closure(self, stage: str) -> set[str]:
+        """Return the paths of all first-party modules that running `stages.{stage}` imports, itself among them."""
+        todo = self._paths(f"stages.{stage}")
+        seen = set(todo)
+        while todo:
+            path = todo.pop()
+            new = {found for module in self._source(path).modules for found in self._paths(module)} - seen
+            seen |= new
+            todo += new
+        return seen
+
+    def libraries(self, stage: str) -> set[str]:
+        """Return the top-level names of the third-party packages that the closure imports."""
+        names = {module.split(".")[0] for path in self.closure(stage) for module in self._source(path).modules}
+        own = {path.split("/")[0] for path in self.files} | {WATCHER}
+        return names - own - sys.stdlib_module_names
+
+    def sections(self, stage: str) -> set[str | None]:
+        """Return the keys that the closure gives to read_section, None where one is computed."""
+        return {key for path in self.closure(stage) for key in self._source(path).sections}
+
+    def _paths(self, module: str) -> list[str]:
+        """Return the files that importing `module` runs: its packages' __init__.py and its own."""
+        parts = module.split(".")
+        if parts[0] == WATCHER:
+            return []
+        prefixes = [PurePosixPath(*parts[:length]) for length in range(1, len(parts) + 1)]
+        candidates = [str(path) for prefix in prefixes for path in (prefix.with_suffix(".py"), prefix / "__init__.py")]
+        return [path for path in candidates if self._tree.has(path)]
+
+    def _source(self, path: str) -> _Source:
+        if path not in self._sources:
+            self._sources[path] = _parse(path, self._tree.read(path))
+        return self._sources[path]
+
+
+def _parse(path: str, content: bytes) -> _Source:
+    modules, sections = set(), set()
+    for node in ast.walk(ast.parse(content, path)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*PurePosixPath(path).parts[: -node.level], *filter(None, [node.module])])
+            modules |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and _called(node.func) == "read_section":
+            key = node.args[0] if node.args else None
+            sections.add(key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None)
+        elif isinstance(node, ast.Call) and _called(node.func) in ("import_module", "__import__", "run_module", "run_path"):
+            hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
+            raise SyntaxError(hides, (path, node.lineno, None, None))
+    return _Source(frozenset(modules), frozenset(sections))
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def stage_of(command: str) -> str | None:
+    """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m stages.NAME …`."""
+    match = re.fullmatch(r"python -m stages\.(\w+)((?: [\w.${}-]+)*)", command)
+    return match[1] if match else None

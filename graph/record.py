@@ -1,0 +1,55 @@
+"""After a run: what `make check` and `make impact` need beside dvc.lock.
+
+python -m graph.record contents    dvc.contents.json, from DVC's cache
+python -m graph.record libraries   libraries.yaml, from requirements.txt
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from graph import libraries
+from graph.imports import Code
+from graph.instances import read_stages
+from graph.lock import CONTENTS, Graph, cached_entries
+from graph.tree import WorkingTree
+
+
+def contents(tree: WorkingTree) -> bytes:
+    """Return dvc.contents.json for the tree's dvc.lock."""
+    graph = Graph(tree)
+    cache = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=tree.root, text=True).strip())
+    listing = {}
+    for md5 in sorted(graph.parts_needed()):
+        listing[md5] = cached_entries(cache, md5) or graph.contents.get(md5)
+        if listing[md5] is None:
+            sys.exit(f"error: {CONTENTS}: directory {md5} is not in DVC's cache; run dvc repro")
+    return json.dumps(listing, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def library_versions(tree: WorkingTree) -> bytes:
+    """Return libraries.yaml: every library that some stage's code imports, at its locked version."""
+    code = Code(tree)
+    return libraries.render(
+        tree, {name for stage in read_stages(tree) for name in libraries.inputs(code.libraries(stage))}
+    ).encode()
+
+
+WRITERS = {"contents": (CONTENTS, contents), "libraries": (libraries.FILE, library_versions)}
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1] not in WRITERS:
+        sys.exit(f"usage: python -m graph.record {'|'.join(WRITERS)}")
+    name, writer = WRITERS[sys.argv[1]]
+    tree = WorkingTree(Path.cwd())
+    content = writer(tree)
+    if not tree.has(name) or tree.read(name) != content:
+        partial = tree.root / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(tree.root / name)
+
+
+if __name__ == "__main__":
+    main()

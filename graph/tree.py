@@ -1,0 +1,65 @@
+"""The repository's files as they are on disk, in git's index, or in a commit."""
+
+import os
+import subprocess
+from functools import cached_property
+from pathlib import Path
+
+
+class WorkingTree:
+    name = "the working tree"
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def has(self, path: str) -> bool:
+        return (self.root / path).is_file()
+
+    def read(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def files(self, *folders: str) -> list[str]:
+        """Return the paths of all files below `folders`, sorted."""
+        found = []
+        for folder in folders:
+            for directory, _, names in os.walk(self.root / folder):
+                found += [Path(directory, name).relative_to(self.root).as_posix() for name in names]
+        return sorted(found)
+
+
+class GitTree:
+    """A commit's files, or for the empty revision those of the index: what the next commit will hold."""
+
+    def __init__(self, root: Path, revision: str = ""):
+        self.root, self.name = root, revision or "the index"
+        listing = ("ls-tree", "-r", "--name-only", revision) if revision else ("ls-files",)
+        self._paths = frozenset(self._git(*listing).decode().splitlines())
+        self._prefix = f"{revision}:".encode()
+
+    def _git(self, *arguments: str) -> bytes:
+        done = subprocess.run(["git", "-c", "core.quotePath=off", *arguments], cwd=self.root, capture_output=True)
+        if done.returncode:
+            raise ValueError(done.stderr.decode().strip())
+        return done.stdout
+
+    @cached_property
+    def _objects(self) -> subprocess.Popen:
+        command = ["git", "cat-file", "--batch"]
+        return subprocess.Popen(command, cwd=self.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def has(self, path: str) -> bool:
+        return path in self._paths
+
+    def read(self, path: str) -> bytes:
+        if path not in self._paths:
+            raise FileNotFoundError(f"{path} at {self.name}")
+        self._objects.stdin.write(self._prefix + path.encode() + b"\n")
+        self._objects.stdin.flush()
+        size = int(self._objects.stdout.readline().split()[-1])
+        return self._objects.stdout.read(size + 1)[:-1]
+
+    def files(self, *folders: str) -> list[str]:
+        return sorted(path for path in self._paths if path.startswith(tuple(f"{folder}/" for folder in folders)))
+
+
+Tree = WorkingTree | GitTree

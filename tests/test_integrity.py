@@ -1,0 +1,139 @@
+"""A flipped bit in an artifact is found before the artifact is used, by the function that its stage reads it with."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_token_split
+
+from model.checkpoints import read_checkpoint
+from model.curves import loss_points
+from model.documents import Document, DocumentWriter, read_split
+from model.errors import PipelineError
+from model.files import CHECKSUMS, checksummed_directory, read_jsonl, verified, verified_directory, write_jsonl
+from model.item_scores import ItemScore, read_scores
+from model.shards import TokenSplit
+from model.tokenizer import Tokenizer
+
+FLIPS = 40  # per file, besides the first and the last bit
+
+
+def make_shards(directory: Path, **_) -> None:
+    write_token_split(directory, [[99, *range(number)] for number in range(1, 40)])
+
+
+def read_shards(directory: Path) -> None:
+    for split in ("train", "val"):
+        TokenSplit(directory, split)
+
+
+def make_tokenizer(directory: Path, tokenizer: Tokenizer, **_) -> None:
+    with checksummed_directory(directory) as output:
+        tokenizer.save(output)
+
+
+def make_checkpoint(directory: Path, checkpoint: Path, **_) -> None:
+    shutil.copytree(checkpoint, directory)
+
+
+def make_export(directory: Path, checkpoint: Path, tokenizer: Tokenizer, **_) -> None:
+    """The files of an export by name and kind; what is in them does not matter to a checksum."""
+    from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
+    from model.hf_tokenizer import to_hugging_face
+
+    config, tensors = read_checkpoint(checkpoint)
+    with checksummed_directory(directory) as output:
+        mapped = map_tensors(tensors, export_table(config.network.layers))
+        build_hugging_face_model(hugging_face_config(config.network, 512), mapped).save_pretrained(output)
+        to_hugging_face(tokenizer, 32).save_pretrained(output)
+
+
+def make_scores(directory: Path, **_) -> None:
+    scores = [ItemScore(number, f"s{number}", 1, [1.5, 2.5], [3, 4], [9, 8], [9, 8])._asdict() for number in range(20)]
+    with checksummed_directory(directory) as output:
+        for task in ("hellaswag", "continuation"):
+            write_jsonl(output / f"{task}.jsonl", scores)
+
+
+def read_all_scores(directory: Path) -> None:
+    for task in ("hellaswag", "continuation"):
+        read_scores(directory / f"{task}.jsonl")
+
+
+def make_documents(directory: Path, **_) -> None:
+    with checksummed_directory(directory) as output, DocumentWriter(output, "train", 10) as writer:
+        for number in range(25):
+            writer.append(Document(f"Document {number}.", "text"))
+
+
+def make_losses(directory: Path, **_) -> None:
+    with checksummed_directory(directory) as output:
+        (output / "training.csv").write_text("step,tokens,train_loss\n1,10,5.0\n")
+        (output / "validation.csv").write_text("step,tokens,val_loss,val_bits_per_byte\n1,10,5.0,2.5\n")
+
+
+ARTIFACTS = {
+    "shards": (make_shards, read_shards),
+    "tokenizer": (make_tokenizer, Tokenizer.load),
+    "checkpoint": (make_checkpoint, read_checkpoint),
+    "export": (make_export, verified_directory),
+    "scores": (make_scores, read_all_scores),
+    "documents": (make_documents, lambda directory: list(read_split(directory, "train"))),
+    "losses": (make_losses, lambda directory: loss_points(directory, "baseline", 1)),
+}
+
+
+@pytest.mark.parametrize("kind", ARTIFACTS)
+def test_every_flipped_bit_is_caught_before_use(kind, tmp_path, checkpoint, tokenizer, record_property):
+    make, read = ARTIFACTS[kind]
+    directory = tmp_path / f"artifact_{kind}"
+    make(directory, checkpoint=checkpoint, tokenizer=tokenizer)
+    read(directory)
+    generator = np.random.default_rng(0)
+    flipped = 0
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        bits = 8 * len(content)
+        for bit in {0, bits - 1, *generator.integers(bits, size=FLIPS).tolist()}:
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            with pytest.raises(PipelineError, match="missing or altered since it was written"):
+                read(directory)
+            flipped += 1
+        path.write_bytes(content)
+    read(directory)
+    record_property("bits flipped and caught", flipped)
+    assert flipped >= 3 * FLIPS
+
+
+def test_a_file_too_many_or_too_few_is_found(tmp_path):
+    with checksummed_directory(tmp_path / "out") as output:
+        (output / "a").write_text("a")
+        (output / "sub").mkdir()
+        (output / "sub/b").write_text("b")
+    verified_directory(tmp_path / "out")
+    (tmp_path / "out/sub/c").write_text("c")
+    with pytest.raises(PipelineError, match="sub/c: missing or altered"):
+        verified_directory(tmp_path / "out")
+    (tmp_path / "out/sub/c").unlink()
+    (tmp_path / "out/sub/b").unlink()
+    with pytest.raises(PipelineError, match="sub/b: missing or altered"):
+        verified_directory(tmp_path / "out")
+
+
+def test_a_file_is_not_read_without_its_checksum(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{}])
+    with pytest.raises(PipelineError, match=f"{CHECKSUMS}: missing"):
+        read_jsonl(tmp_path / "a.jsonl")
+    (tmp_path / CHECKSUMS).write_text("")
+    with pytest.raises(PipelineError, match=r"a\.jsonl: missing or altered"):
+        verified(tmp_path / "a.jsonl")
+
+
+def test_checksums_are_in_the_format_of_coreutils(tmp_path):
+    with checksummed_directory(tmp_path / "out") as output:
+        (output / "a").write_text("abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc": FIPS 180-2, appendix B.1
+    assert (tmp_path / "out" / CHECKSUMS).read_text() == f"{digest}  a\n"

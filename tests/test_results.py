@@ -1,0 +1,283 @@
+"""dvc.lock, metrics/ and plots/ against the tree, without data: every way they can be stale is a line; and impact."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from graph.check import result_findings
+from graph.impact import describe, read_durations
+from graph.lock import CONTENTS, Graph, directory_hash, md5_of
+from graph.tree import GitTree, WorkingTree
+
+LAST = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["pretrain"]["checkpoint_steps"][-1]
+RUN = f"baseline/seed_1337/step_{LAST}"
+NAMES = ("dvc.yaml", "dvc.lock", CONTENTS, "params.yaml", "libraries.yaml", ".dvcignore", "model", "stages", "metrics", "plots")
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The committed text, and none of the data, in a repository of its own."""
+    for name in NAMES:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results.md"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "results")
+    assert result_findings(WorkingTree(tmp_path)) == []
+    return tmp_path
+
+
+def change_lock(copy: Path, change) -> None:
+    lock = yaml.safe_load((copy / "dvc.lock").read_text())
+    change(lock["stages"])
+    (copy / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def stages_of(lines: list[str]) -> set[str]:
+    return {line.split(": ")[1].split("@")[0] for line in lines}
+
+
+def test_code_edited_after_the_run(copy):
+    append(copy / "model/hf.py", "# A remark.\n")
+    lines = result_findings(WorkingTree(copy))
+    assert f"dvc.lock: export@baseline-1337-{LAST}: model/hf.py has changed; run make repro" in lines
+    assert stages_of(lines) == {"export"}
+
+
+def test_code_edited_with_its_time_and_size_kept(copy):
+    """DVC's own cache of hashes goes by time, size and inode; the check reads the bytes."""
+    import os
+
+    path = copy / "model/stats.py"
+    before = path.stat()
+    path.write_text(path.read_text().replace("1.959963984540054", "1.959963984540055"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate"}
+
+
+def test_a_parameter_changed_after_the_run(copy):
+    path = copy / "params.yaml"
+    path.write_text(path.read_text().replace("parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9"))
+    lines = result_findings(WorkingTree(copy))
+    assert stages_of(lines) == {"params", "export"}
+    assert any("params.yaml: export has changed in parity_tolerance" in line for line in lines)
+
+
+def test_a_library_moved_after_the_run(copy):
+    path = copy / "libraries.yaml"
+    path.write_text(path.read_text().replace('transformers: "5.23.0"', 'transformers: "5.24.0"'))
+    lines = result_findings(WorkingTree(copy))
+    assert stages_of(lines) == {"export", "evaluate"}
+    assert all("libraries.yaml: transformers has changed from 5.23.0 to 5.24.0" in line for line in lines)
+
+
+def test_a_metric_edited_by_hand(copy):
+    path = copy / "metrics" / RUN / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    metrics["hellaswag"]["acc_norm"]["rate"] += 0.1
+    path.write_text(json.dumps(metrics))
+    name = f"evaluate@baseline-1337-{LAST}"
+    assert result_findings(WorkingTree(copy)) == [f"metrics/{RUN}/evaluation.json: is not what {name} wrote; run make repro"]
+
+
+@pytest.mark.parametrize("path", ["plots/val_loss.csv", "plots/figures/combined.png"])
+def test_a_plot_edited_by_hand(copy, path):
+    with open(copy / path, "ab") as file:
+        file.write(b"\n")
+    [line] = result_findings(WorkingTree(copy))
+    assert line.endswith("is not what curves wrote; run make repro")
+
+
+def test_a_metric_that_is_gone(copy):
+    (copy / "metrics" / RUN / "parity.json").unlink()
+    assert result_findings(WorkingTree(copy)) == [f"metrics/{RUN}/parity.json: missing; run make repro"]
+
+
+def test_results_that_no_stage_writes(copy):
+    (copy / "metrics/baseline/seed_7").mkdir()
+    (copy / "metrics/baseline/seed_7/pretrain.json").write_text("{}")
+    (copy / "plots/old.csv").write_text("")
+    assert result_findings(WorkingTree(copy)) == [
+        "metrics/baseline/seed_7/pretrain.json: no stage writes it; delete it",
+        "plots/old.csv: no stage writes it; delete it",
+    ]
+
+
+def test_a_stage_that_no_longer_exists_or_never_ran(copy):
+    change_lock(copy, lambda stages: stages.update(old=stages.pop("items")))
+    lines = result_findings(WorkingTree(copy))
+    assert "dvc.lock: old: dvc.yaml has no such stage; run make repro" in lines
+    assert "dvc.lock: items: has never run; run make repro" in lines
+
+
+def test_an_edited_command_or_dependency_list(copy):
+    path = copy / "dvc.yaml"
+    text = path.read_text().replace("cmd: python -m stages.curves", "cmd: python -m stages.curves now")
+    path.write_text(text.replace("      - model/figures.py\n", "", 1))
+    lines = result_findings(WorkingTree(copy))
+    assert "dvc.lock: curves: its command was 'python -m stages.curves'; run make repro" in lines
+    assert "dvc.lock: curves: model/figures.py is no dependency any more; run make repro" in lines
+
+
+def test_an_export_of_an_older_checkpoint_below_an_output_directory(copy):
+    """What `dvc repro --dry --allow-missing` passes: the dependency is a part of another stage's output directory."""
+    name = f"export@baseline-1337-{LAST}"
+
+    def older(stages):
+        [dep] = [dep for dep in stages[name]["deps"] if dep["path"].startswith("checkpoints/")]
+        dep["md5"] = "0" * 32 + ".dir"
+
+    change_lock(copy, older)
+    assert result_findings(WorkingTree(copy)) == [f"dvc.lock: {name}: checkpoints/{RUN} has changed; run make repro"]
+
+
+def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
+    """The same hole from the other side: pretrain has run again, what reads its parts has not."""
+    graph = Graph(WorkingTree(copy))
+    [(path, md5)] = [
+        (path, md5) for path, md5 in graph.lock["pretrain@baseline-1337"].outs.items() if path.startswith("checkpoints/")
+    ]
+    entries = {name: md5_of(f"{value} again".encode()) for name, value in graph.contents[md5].items()}
+    contents = {**{key: value for key, value in graph.contents.items() if key != md5}, directory_hash(entries): entries}
+    (copy / CONTENTS).write_text(json.dumps(contents))
+
+    def retrain(stages):
+        [out] = [out for out in stages["pretrain@baseline-1337"]["outs"] if out["path"] == path]
+        out["md5"] = directory_hash(entries)
+
+    change_lock(copy, retrain)
+    lines = result_findings(WorkingTree(copy))
+    steps = yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"]
+    assert lines == [
+        f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
+        for step in steps
+    ]
+
+
+def test_upstream_that_has_run_again_makes_its_readers_stale(copy):
+    def again(stages):
+        for path in ("data/items", "losses/baseline/seed_1337"):
+            [out] = [out for stage in stages.values() for out in stage["outs"] if out["path"] == path]
+            out["md5"] = "0" * 32 + ".dir"
+
+    change_lock(copy, again)
+    lines = result_findings(WorkingTree(copy))
+    assert f"dvc.lock: evaluate@baseline-1337-{LAST}: data/items has changed; run make repro" in lines
+    assert f"dvc.lock: curves: {CONTENTS} does not list the files of losses/baseline/seed_1337; run make repro" in lines
+
+
+def test_a_listing_that_lies_is_not_believed(copy):
+    contents = json.loads((copy / CONTENTS).read_text())
+    for entries in contents.values():
+        entries[next(iter(entries))] = "0" * 32
+    (copy / CONTENTS).write_text(json.dumps(contents))
+    lines = result_findings(WorkingTree(copy))
+    assert lines
+    assert all("does not list the files of" in line for line in lines)
+
+
+def test_a_listing_too_many_is_named(copy):
+    contents = json.loads((copy / CONTENTS).read_text())
+    (copy / CONTENTS).write_text(json.dumps({**contents, "0.dir": {}}))
+    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: lists directories that dvc.lock does not record; run make repro"]
+
+
+def test_the_index_is_checked_and_not_the_disk(copy):
+    append(copy / "model/hf.py", "# A remark.\n")
+    assert result_findings(GitTree(copy)) == []
+    git(copy, "add", "model/hf.py")
+    append(copy / "model/stats.py", "# Not staged.\n")
+    assert stages_of(result_findings(GitTree(copy))) == {"export"}
+
+
+def test_the_hook_refuses_a_commit_that_the_check_would(copy):
+    for name in ("requirements.txt", ".githooks", "graph"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
+    (copy / ".venv/bin").mkdir(parents=True)
+    (copy / ".venv/bin/python").symlink_to(Path(subprocess.sys.executable))
+    (copy / ".gitignore").write_text("/.venv\n__pycache__\n")
+    git(copy, "config", "core.hooksPath", ".githooks")
+    git(copy, "add", "-A")
+    git(copy, "commit", "-qm", "tools")
+    append(copy / "model/hf.py", "# A remark.\n")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        git(copy, "commit", "-qam", "edit")
+    assert "model/hf.py has changed" in refused.value.stdout + refused.value.stderr
+    assert git(copy, "log", "--format=%s").splitlines() == ["tools", "results"]
+
+
+def impact(copy: Path, before: str = "", code: str = "") -> list[str]:
+    results = GitTree(copy, before or "HEAD")
+    return describe(Graph(GitTree(copy, code) if code else WorkingTree(copy), results if before else None), results, {})
+
+
+def test_impact_of_nothing(copy):
+    assert impact(copy) == ["impact: no stage would rerun; the committed figures are of this code"]
+
+
+def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(copy):
+    append(copy / "model/hf.py", "# A remark.\n")
+    lines = impact(copy)
+    steps = len(yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"])
+    assert lines[0] == "these stages rerun:"
+    assert lines[1] == "  export@baseline-1337-500: model/hf.py has changed"
+    assert f"  {2 * steps} × evaluate, curves" in lines
+    assert f"until then these {2 * steps * (4 + 32)} figures and 7 plots committed at HEAD are invalid:" in lines
+    assert f"  metrics/{RUN}/evaluation.json: 32" in lines
+    assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
+    assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
+
+
+def test_impact_of_a_wrong_params_file_is_not_everything(copy):
+    """The params stage reruns on any edit, and its output never changes."""
+    path = copy / "params.yaml"
+    path.write_text(path.read_text().replace("batch_tokens: 2048", "batch_tokens: 4096"))
+    lines = impact(copy)
+    assert [line.split("@")[0].split(":")[0].strip() for line in lines[1:3]] == ["params", "evaluate"]
+    assert "  curves" in lines
+
+
+def test_impact_of_a_revision_range(copy):
+    append(copy / "model/hf.py", "# A remark.\n")
+    git(copy, "commit", "-qam", "exporter")
+    append(copy / "model/stats.py", "# A remark.\n")
+    git(copy, "commit", "-qam", "statistics")
+    between = [line for line in impact(copy, "HEAD~1", "HEAD") if "has changed" in line]
+    assert all("@" in line for line in between)
+    assert {line.split("@")[0].strip() for line in between} == {"export", "evaluate"}, "HEAD~1 had not been run again either"
+    assert any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD"))
+    assert not any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD~1"))
+
+
+def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_none(copy):
+    durations = copy / ".dvc/tmp/durations"
+    durations.mkdir(parents=True)
+    (durations / "export@baseline-1337-500").write_text("10.00\n")
+    (durations / "export@mul_tokens-1337-500").write_text("")
+    append(copy / "model/hf.py", "# A remark.\n")
+    graph = Graph(WorkingTree(copy))
+    lines = describe(graph, GitTree(copy, "HEAD"), read_durations(copy))
+    exports = sum(name.startswith("export@") for name in graph.instances)
+    minutes, seconds = divmod(10 * exports, 60)
+    spent = f"{minutes} min {seconds} s"
+    assert (
+        lines[-1] == f"time: {spent}, or {spent} with what follows; without {exports} × evaluate, curves, not recorded here yet"
+    )

@@ -1,0 +1,292 @@
+"""The seal, from outside: a stage that reads, writes or connects beyond its declaration fails and says what it touched."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from graph import landlock
+
+HAS_LANDLOCK = sys.platform == "linux" and landlock.available() > 0
+native = pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock, so native code is not guarded")
+
+DVC_YAML = """
+stages:
+  probe:
+    matrix:
+      which: ${names}
+    cmd: python -m stages.probe ${item.which}
+    deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/section.py,
+      stages/__init__.py, stages/probe.py]
+    params: [wanted, {libraries.yaml: [python, numpy]}]
+    outs: [data/out.txt, "out/${item.which}"]
+    metrics: [{metrics/probe.json: {cache: false}}]
+  fetch:
+    cmd: python -m stages.fetch
+    deps: [model/__init__.py, model/errors.py, stages/__init__.py, stages/fetch.py]
+    outs: [data/fetched]
+"""
+STAGE = """
+import os
+import sys
+from pathlib import Path
+
+from model.errors import run_stage
+from model.section import read_section
+
+
+def main():
+    {wanted}
+    {body}
+
+
+if __name__ == "__main__":
+    run_stage(main)
+"""
+WANTED = 'read_section("wanted", int)'
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    root = tmp_path / "project"
+    for name in ("model", "stages", "data/folder", "data/other", "out"):
+        (root / name).mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "graph", root / "graph")
+    for name in ("model/__init__.py", "model/errors.py", "model/section.py", "stages/__init__.py"):
+        shutil.copy(REPOSITORY / name, root / name)
+    numpy = __import__("numpy").__version__
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "params.yaml").write_text("names: [a, b]\nwanted: 3\nother: 4\n")
+    (root / "libraries.yaml").write_text(f'numpy: "{numpy}"\npython: "3.11"\n')
+    for name in ("data/declared.txt", "data/folder/inside.txt", "data/secret.txt", "data/other/secret.txt", "model/secret.py"):
+        (root / name).write_text(f"SECRET = '{name}'\n")
+    return root
+
+
+def run(project: Path, body: str = "pass", stage: str = "probe a", wanted: str = WANTED) -> subprocess.CompletedProcess:
+    name, *arguments = stage.split()
+    source = STAGE.format(wanted=wanted, body=textwrap.indent(body, "    ").strip())
+    (project / f"stages/{name}.py").write_text(source)
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+
+
+def error(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode != 0, done.stdout + done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+ALLOWED = {
+    "a declared file": 'open("data/declared.txt").read()',
+    "a file in a declared directory": 'Path("data/folder/inside.txt").read_text()',
+    "listing a declared directory": 'assert os.listdir("data/folder") == ["inside.txt"]',
+    "an output and its temporary sibling": """\
+        Path("data/.out.txt.partial").write_text("x")
+        os.replace("data/.out.txt.partial", "data/out.txt")
+        Path("out/.a.partial/b").mkdir(parents=True)
+        Path("out/.a.partial/b/c").write_text("x")
+        os.rename("out/.a.partial", "out/a")
+        assert Path("out/a/b/c").read_text() == "x"
+        Path("metrics/.probe.json.partial").write_text("{}")
+        os.replace("metrics/.probe.json.partial", "metrics/probe.json")""",
+    "a file that is not there": """\
+        try:
+            open("data/nothing.txt")
+        except FileNotFoundError:
+            pass""",
+    "temporary files": """\
+        import tempfile
+        with tempfile.NamedTemporaryFile() as file, tempfile.TemporaryDirectory() as folder:
+            file.write(b"x")
+            Path(folder, "a").write_text("x")""",
+    "a child process": """\
+        import subprocess
+        assert subprocess.check_output(["cat", "data/declared.txt"])""",
+    "worker processes": """\
+        from concurrent.futures import ProcessPoolExecutor
+        with ProcessPoolExecutor(2) as pool:
+            assert list(pool.map(len, ["a", "bc"])) == [1, 2]""",
+    "a local socket": """\
+        import socket
+        left, right = socket.socketpair()
+        left.send(b"x")""",
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_is_declared_is_allowed(project, name):
+    done = run(project, textwrap.dedent(ALLOWED[name]))
+    assert done.returncode == 0, done.stderr
+    assert not list(project.rglob("*.partial")), "nothing is left of what was not used"
+    assert float((project / ".dvc/tmp/durations/probe@a").read_text()) > 0
+
+
+READ, WROTE = "read {}, which is none of its deps in dvc.yaml", "wrote {}, which is none of its outputs in dvc.yaml"
+CHANGED, LISTED = "changed {}, which is none of its outputs in dvc.yaml", "listed {}, which is none of its deps in dvc.yaml"
+BROKEN = {
+    "open": ('open("data/secret.txt")', READ.format("data/secret.txt")),
+    "os.open": ('os.open("data/secret.txt", os.O_RDONLY)', READ.format("data/secret.txt")),
+    "an absolute path": ('open(os.path.abspath("data/secret.txt"))', READ.format("data/secret.txt")),
+    "a detour": ('open("data/folder/../secret.txt")', READ.format("data/secret.txt")),
+    "numpy": ('__import__("numpy").fromfile("data/secret.txt")', READ.format("data/secret.txt")),
+    "an undeclared import": ("import model.secret", READ.format("model/secret.py")),
+    "dvc.lock": ('open("dvc.lock")', READ.format("dvc.lock")),
+    "listing": ('os.listdir("data")', LISTED.format("data")),
+    "scanning": ('list(Path("data/other").glob("*"))', LISTED.format("data/other")),
+    "writing a new file": ('open("data/new.txt", "w")', WROTE.format("data/new.txt")),
+    "appending to an input": ('open("data/declared.txt", "a")', WROTE.format("data/declared.txt")),
+    "writing beside an output": ('Path("out/x").write_text("")', WROTE.format("out/x")),
+    "removing": ('os.remove("data/secret.txt")', CHANGED.format("data/secret.txt")),
+    "removing an input": ('os.remove("data/declared.txt")', CHANGED.format("data/declared.txt")),
+    "renaming away": ('os.rename("data/secret.txt", "data/out.txt")', CHANGED.format("data/secret.txt")),
+    "connecting": (
+        'import socket\nsocket.create_connection(("127.0.0.1", 9))',
+        "used the network ('127.0.0.1'); only fetch may",
+    ),
+    "looking up a name": (
+        'import socket\nsocket.getaddrinfo("example.org", 80)',
+        "used the network ('example.org'); only fetch may",
+    ),
+    "a section": ('read_section("other", int)', "read other of params.yaml, which is none of its params in dvc.yaml"),
+    "swallowed by a library": (
+        'try:\n    open("data/secret.txt")\nexcept Exception:\n    pass',
+        READ.format("data/secret.txt"),
+    ),
+    "swallowed by everything": (
+        'try:\n    open("data/secret.txt")\nexcept BaseException:\n    pass',
+        READ.format("data/secret.txt"),
+    ),
+    "in a worker process": (
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        'with ProcessPoolExecutor(1) as pool:\n    list(pool.map(open, ["data/secret.txt"]))',
+        READ.format("data/secret.txt"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_not_declared_stops_the_stage_and_is_named(project, name):
+    (project / "dvc.lock").write_text("")
+    body, what = BROKEN[name]
+    done = run(project, body)
+    assert error(done) == f"error: seal: probe@a {what}"
+    assert (project / ".dvc/tmp/durations/probe@a").read_text() == "", "a failed run has no duration"
+    assert not list(project.rglob("*.partial"))
+    assert (project / "data/secret.txt").exists()
+
+
+PYARROW = "import pyarrow as pa\nwith pa.{call} as file:\n    file.{use}"
+NATIVE = {
+    "reading": PYARROW.format(call='OSFile("data/secret.txt")', use="read()"),
+    "mapping": PYARROW.format(call='memory_map("data/secret.txt")', use="read()"),
+    "writing": PYARROW.format(call='OSFile("data/new.txt", "w")', use='write(b"x")'),
+    "appending to an input": PYARROW.format(call='OSFile("data/declared.txt", "a")', use='write(b"x")'),
+    "another instance's output": PYARROW.format(call='OSFile("out/b/c", "w")', use='write(b"x")'),
+    "a child process": 'import subprocess\nsubprocess.run(["cat", "data/secret.txt"], check=True)',
+}
+
+
+@native
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_code_and_children_are_held_too(project, name):
+    (project / "out/b").mkdir()
+    (project / "out/b/c").write_text("old")
+    done = run(project, NATIVE[name])
+    assert done.returncode != 0
+    assert "ermission denied" in done.stderr
+    if name != "a child process":
+        assert error(done).startswith("error: seal: probe@a opened a file, or the network, that dvc.yaml does not give it")
+    assert (project / "out/b/c").read_text() == "old"
+    assert "SECRET" not in done.stdout
+
+
+@native
+def test_an_output_is_written_through_its_temporary_sibling_or_not_at_all(project):
+    (project / "data/out.txt").write_text("old")
+    assert "opened a file" in error(run(project, 'Path("data/out.txt").write_text("half")'))
+    assert (project / "data/out.txt").read_text() == "old"
+
+
+@native
+def test_native_code_may_use_what_is_declared(project):
+    body = PYARROW.format(call='OSFile("data/declared.txt")', use="read()") + "\n"
+    body += PYARROW.format(call='OSFile("data/.out.txt.partial", "w")', use='write(b"x")') + "\n"
+    body += 'os.replace("data/.out.txt.partial", "data/out.txt")'
+    done = run(project, body)
+    assert done.returncode == 0, done.stderr
+    assert (project / "data/out.txt").read_text() == "x"
+
+
+@native
+def test_children_reach_no_network(project):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        connect = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
+        done = run(project, f'import subprocess\nsubprocess.run([sys.executable, "-c", {connect!r}], check=True)')
+    assert "Permission denied" in done.stderr
+
+
+def test_fetch_may_use_the_network(project):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        body = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()'
+        (project / "dvc.yaml").write_text(DVC_YAML.replace("deps: [model/__init__", "deps: [model/section.py, model/__init__"))
+        done = run(project, body, stage="fetch", wanted="pass")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_declared_section_that_is_never_read_stops_the_stage(project):
+    assert error(run(project, wanted="pass")) == "error: seal: probe@a never read wanted of params.yaml, which dvc.yaml declares"
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "message"),
+    [
+        ("numpy", "1.0.0", "installed, libraries.yaml declares 1.0.0; run make setup"),
+        ("python", "3.10", "error: probe@a: python 3.11 installed, libraries.yaml declares 3.10"),
+    ],
+)
+def test_a_stage_refuses_another_version_than_the_declared_one(project, library, version, message):
+    path = project / "libraries.yaml"
+    lines = [f'{library}: "{version}"' if line.startswith(library) else line for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines))
+    done = run(project, 'Path("data/out.txt").write_text("x")')
+    assert message in error(done)
+    assert not (project / "data/out.txt").exists()
+
+
+@pytest.mark.parametrize("stage", ["probe c", "probe", "probe a b"])
+def test_a_command_that_dvc_yaml_does_not_have_is_refused(project, stage):
+    assert error(run(project, stage=stage)) == (
+        f"error: dvc.yaml has no stage whose command is 'python -m stages.{stage}'; dvc stage list names them"
+    )
+
+
+def test_bytecode_that_looks_fresh_is_not_believed(project):
+    """An edit within the second of the last run, of the same length, leaves a .pyc that Python takes for current."""
+    assert run(project, 'print("old figure")').stdout == "old figure\n"
+    path = project / "stages/probe.py"
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "stages"], cwd=project, check=True)
+    before = path.stat()
+    path.write_text(path.read_text().replace("old figure", "new figure"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    command = [sys.executable, "-m", "stages.probe", "a"]
+    assert subprocess.check_output(command, cwd=project, text=True) == "new figure\n"
+
+
+def test_what_a_killed_run_left_is_not_in_the_way(project):
+    (project / "out/.a.partial/old").mkdir(parents=True)
+    (project / "data/.out.txt.partial").write_text("old")
+    assert run(project).returncode == 0
+    assert not list(project.rglob("*.partial"))
+
+
+def test_importing_a_stage_seals_nothing():
+    command = [sys.executable, "-c", "import stages.items; open('README.md').read()"]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
