@@ -33,7 +33,17 @@ DURATIONS = Path(".dvc/tmp/durations")
 NETWORK_STAGES = {"fetch"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"}
-_CHANGES = {"os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink", "os.link", "os.rename", "os.chmod"}
+# Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
+_CHANGES = {
+    "os.chmod": ((0, 2),),
+    "os.link": ((1, 3),),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+}
 
 
 class SealBroken(BaseException):
@@ -88,8 +98,8 @@ class Guard:
         elif event in ("os.listdir", "os.scandir"):
             self._listed(arguments[0])
         elif event in _CHANGES:
-            for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
-                self._changed(path)
+            for path, folder in _CHANGES[event]:
+                self._changed(event, arguments[path], -1 if folder is None else arguments[folder])
         elif event in _NETWORK_EVENTS:
             self._connected(event, arguments)
         elif event == "gpt2_ablation.read_section":
@@ -115,11 +125,15 @@ class Guard:
         if name is not None and name not in self._listable and not self._covers(self._readable, name):
             self._break(f"listed {name}, which is none of its deps in dvc.yaml")
 
-    def _changed(self, path: object) -> None:
-        name = None if isinstance(path, int) else self._inside(path)  # a descriptor was judged when it was opened
+    def _changed(self, event: str, path: object, folder: int) -> None:
+        if isinstance(path, int):
+            return  # judged when it was opened
+        name = self._inside(path, folder)
         if name is None or self._covers(self._writable, name):
             return
-        if not any(below(out, name) for out in self._writable) and os.path.lexists(os.path.join(self._root, name)):
+        if event == "os.mkdir" and any(below(out, name) for out in self._writable):
+            return  # on the way to an output
+        if event not in ("os.remove", "os.rmdir") or os.path.lexists(os.path.join(self._root, name)):
             self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
 
     def _connected(self, event: str, arguments: tuple) -> None:
@@ -142,16 +156,18 @@ class Guard:
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f\n" % (time.monotonic() - self._started), 0)
 
-    def _inside(self, path: object) -> str | None:
-        """Return `path` relative to the repository, None where it is outside or in the environment."""
-        if isinstance(path, int):
-            try:
-                path = os.readlink(f"/proc/self/fd/{path}")
-            except OSError:
-                return None
+    def _inside(self, path: object, folder: int = -1) -> str | None:
+        """Return `path` relative to the repository, None where it is outside or in the environment.
+
+        `path` may be a descriptor, or relative to the directory open as `folder`.
+        """
         try:
+            if isinstance(path, int):
+                path = os.readlink(f"/proc/self/fd/{path}")
+            elif folder != -1:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
             full = os.path.abspath(os.fsdecode(path))
-        except TypeError:
+        except (OSError, TypeError):
             return None
         if full == self._root:
             return "."

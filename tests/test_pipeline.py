@@ -1,5 +1,6 @@
 """The whole micro graph through `dvc repro` in a temporary clone: what reruns after which edit."""
 
+import json
 import os
 import re
 import shutil
@@ -9,9 +10,19 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from strace import trace, undeclared
 
-FILES = ["dvc.yaml", "profiles", "model", "stages", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
+from graph.check import check
+from graph.instances import read_instances
+from graph.lock import Graph
+from graph.tree import WorkingTree
+
+FILES = [
+    "dvc.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "model", "stages", "graph", "Makefile",
+    ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
+]  # fmt: skip
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+STRACE = shutil.which("strace") is not None
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -19,6 +30,11 @@ def shell(command: list[str], clone: Path, check: bool = True) -> str:
     done = subprocess.run(command, cwd=clone, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert not check or done.returncode == 0, done.stdout
     return done.stdout
+
+
+def changed(clone: Path) -> set[str]:
+    """Return the stages that `dvc status` says have changed."""
+    return set(re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE))
 
 
 def repro(clone: Path) -> set[str]:
@@ -51,14 +67,16 @@ def clone(tmp_path_factory) -> Path:
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, target)
+            shutil.copy2(source, target)  # with its time, so that make sees nothing to set up
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
-    shell(["git", "init", "-q"], directory)
+    (directory / ".venv").symlink_to(sys.prefix)
+    shell(["git", "init", "-q", "-b", "main"], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
     executed = repro(directory)
     assert "curves" in executed
     assert len(executed) == 15
+    shell([sys.executable, "-m", "graph.record", "contents"], directory)
     return directory
 
 
@@ -71,7 +89,7 @@ def test_a_second_repro_runs_nothing(clone):
 def test_git_would_commit_metrics_and_plots_and_no_data(clone):
     new = shell(["git", "status", "--short", "--untracked-files=all"], clone).split()[1::2]
     roots = {name.split("/")[0] for name in new}
-    assert roots == {"dvc.lock", "metrics", "plots"}
+    assert roots == {"dvc.lock", "dvc.contents.json", "metrics", "plots"}
     assert "plots/results.md" not in new
 
 
@@ -79,6 +97,7 @@ def test_the_readmes_dvc_commands_work(clone):
     shell(["git", "add", "-A"], clone)
     shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
     assert "up to date" in shell(["dvc", "status"], clone)
+    assert check(WorkingTree(clone)) == []
     assert "up to date" in shell(["dvc", "repro", "export"], clone)
     assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
@@ -92,22 +111,47 @@ def test_the_readmes_dvc_commands_work(clone):
 
 AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens",
-    "pretrain mul_tokens 1", "export baseline 1 4", "evaluate baseline 1 4", "curves",
+    "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "curves",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", AGAIN)
-def test_every_stage_gives_the_same_bytes_again(clone, stage):
+def test_every_stage_gives_the_same_bytes_again_and_opens_what_it_declares(clone, stage):
+    """The seal's cross-check: strace sees every file that is opened, by whatever code."""
     before = outputs(clone)
-    shell([sys.executable, "-m", f"stages.{stage.split()[0]}", *stage.split()[1:]], clone)
+    command = ["python", "-m", f"stages.{stage.split()[0]}", *stage.split()[1:]]
+    if STRACE:
+        [instance] = [one for one in read_instances(WorkingTree(clone)).values() if one.command == " ".join(command)]
+        opened = trace([sys.executable, *command[1:]], clone)
+        assert undeclared(instance, opened) == []
+        assert {entry.path for entry in opened} >= {dep for dep in instance.deps if dep.endswith(".py")}
+    else:
+        shell([sys.executable, *command[1:]], clone)
     assert outputs(clone) == before
+
+
+@pytest.mark.skipif(not STRACE, reason="strace is not installed")
+def test_strace_sees_what_the_seal_would_not_be_told_of(clone):
+    """The cross-check itself: an unsealed process that reads natively, reads from Python, and writes."""
+    script = (
+        "import pyarrow as pa; pa.memory_map('data/items/hellaswag.jsonl').read(1); open('profiles/micro.yaml').read(); "
+        "open('data/new', 'w'); open('data/nothing') if False else None"
+    )
+    instance = read_instances(WorkingTree(clone))["params"]
+    opened = trace([sys.executable, "-c", script], clone)
+    (clone / "data/new").unlink()
+    assert undeclared(instance, opened) == [
+        ("data/items/hellaswag.jsonl", False), ("data/new", True), ("profiles/micro.yaml", False)
+    ]  # fmt: skip
 
 
 def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
     exporter = clone / "model/hf.py"
     exporter.write_text(exporter.read_text() + "# A remark.\n")
     before = outputs(clone)
-    assert repro(clone) == {"export@baseline-1-4", "export@mul_tokens-1-4"}
+    stale = Graph(WorkingTree(clone)).stale()
+    assert set(stale) == changed(clone) == {"export@baseline-1-200", "export@mul_tokens-1-200"}
+    assert repro(clone) == {"export@baseline-1-200", "export@mul_tokens-1-200"}
     assert outputs(clone) == before, "exports give the same bytes twice"
 
 
@@ -123,19 +167,78 @@ def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstre
 def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     edit(clone / "model/stats.py", "z = 1.959963984540054", "z = 1.96")
     executed = repro(clone)
-    assert executed == {"evaluate@baseline-1-4", "evaluate@mul_tokens-1-4", "curves"}
+    assert executed == {"evaluate@baseline-1-200", "evaluate@mul_tokens-1-200", "curves"}
     edit(clone / "model/stats.py", "z = 1.96", "z = 1.959963984540054")
     assert repro(clone) == set()
 
 
-def test_the_original_exporter_fault_stops_the_graph_and_leaves_no_export(clone):
-    edit(clone / "model/hf.py", '("attn.c_proj.weight", True)', '("attn.c_proj.weight", False)')
+def figures(clone: Path, condition: str) -> dict:
+    return json.loads((clone / f"metrics/{condition}/seed_1/step_200/evaluation.json").read_text())
+
+
+def test_the_walk_through_of_the_readme(clone):
+    """Every command of README's walk-through, in order, on the micro profile: the fault is stopped, named, let past, undone."""
+    section = (REPOSITORY / "README.md").read_text().split("## Break the exporter, and watch")[1].split("\n## ")[0]
+    commands = re.findall(r"^\$ (.*)$", section, flags=re.MULTILINE)
+    assert len(commands) == 9
+    before, committed = outputs(clone), {condition: figures(clone, condition) for condition in ("baseline", "mul_tokens")}
+    branch, fault, impact, stopped, open_gate, let_past, metrics_diff, _plots_diff, undone = range(9)
+    said = []
+    for number, command in enumerate(commands):
+        said.append(shell(["bash", "-c", command], clone, check=number != stopped))
+        if number == stopped:
+            assert not list((clone / "exports/baseline/seed_1").iterdir()), "no wrong export is left"
+            assert not (clone / "metrics/baseline/seed_1/step_200/parity.json").exists()
+        if number == let_past:
+            broken = {condition: figures(clone, condition) for condition in committed}
+    assert "Switched to a new branch" in said[branch]
+    assert said[fault] == said[open_gate] == ""
+    assert "export@baseline-1-200: model/hf.py has changed" in said[impact]
+    assert "until then these 72 figures and 7 plots committed at HEAD are invalid" in said[impact]
+    assert re.search(
+        r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
+    )
+    for condition, good in committed.items():
+        assert broken[condition]["hellaswag"]["gold_bits_per_byte"] > good["hellaswag"]["gold_bits_per_byte"] + 0.01
+        assert f"metrics/{condition}/seed_1/step_200/evaluation.json" in said[metrics_diff]
+    assert "gold_bits_per_byte" in said[metrics_diff]
+    page = (clone / "dvc_plots/index.html").read_text()
+    assert "HellaSwag, true endings" in page
+    assert '"rev": "main"' in page
+    assert '"rev": "workspace"' in page
+    shutil.rmtree(clone / "dvc_plots")
+    assert "Running stage" not in said[undone]
+    assert outputs(clone) == before
+    assert shell(["git", "status", "--short"], clone) == ""
+    assert shell(["git", "branch", "--show-current"], clone) == "main\n"
+
+
+def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_installed(clone):
+    locked = re.search(r'transformers: "(.*)"', (clone / "libraries.yaml").read_text())[1]
+    before = outputs(clone)
+    edit(clone / "libraries.yaml", f'transformers: "{locked}"', 'transformers: "5.0.0"')
+    assert {name.split("@")[0] for name in changed(clone)} == {"export", "evaluate"}
     output = shell(["dvc", "repro"], clone, check=False)
-    assert re.search(r"error: export: logits differ .* first diverging layer: transformer\.h\.0;", output)
-    assert not list((clone / "exports/baseline/seed_1").iterdir())
-    assert not (clone / "metrics/baseline/seed_1/step_4/parity.json").exists()
-    edit(clone / "model/hf.py", '("attn.c_proj.weight", False)', '("attn.c_proj.weight", True)')
+    assert (
+        f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup" in output
+    )
+    edit(clone / "libraries.yaml", 'transformers: "5.0.0"', f'transformers: "{locked}"')
     assert repro(clone) == set()
+    assert outputs(clone) == before
+
+
+def test_an_undeclared_read_stops_the_graph(clone):
+    before = outputs(clone)
+    edit(
+        clone / "stages/items.py",
+        "    params = read_section",
+        '    open("params.yaml"); Path("profiles/micro.yaml").read_text()\n    params = read_section',
+    )
+    output = shell(["dvc", "repro"], clone, check=False)
+    assert "error: seal: items read profiles/micro.yaml, which is none of its deps in dvc.yaml" in output
+    shell(["git", "checkout", "stages/items.py"], clone)
+    assert repro(clone) == set()
+    assert outputs(clone) == before
 
 
 def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
@@ -166,6 +269,6 @@ def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):
     graph = shell(["dvc", "status"], clone, check=False)
     for stage in ("pretrain", "export", "evaluate"):
         changed = set(re.findall(rf"^({stage}@[^:]+):", graph, flags=re.MULTILINE))
-        suffix = "-2" if stage == "pretrain" else "-2-4"
+        suffix = "-2" if stage == "pretrain" else "-2-200"
         assert changed == {f"{stage}@{condition}{suffix}" for condition in ("baseline", "mul_tokens")}, graph
     edit(clone / "params.yaml", "seeds: [1, 2]", "seeds: [1]")

@@ -95,6 +95,12 @@ ALLOWED = {
         assert Path("out/a/b/c").read_text() == "x"
         Path("metrics/.probe.json.partial").write_text("{}")
         os.replace("metrics/.probe.json.partial", "metrics/probe.json")""",
+    "removing a directory of outputs whose files are named as the repository's": """\
+        import shutil
+        Path("out/.a.partial/data").mkdir(parents=True)
+        Path("out/.a.partial/dvc.yaml").write_text("x")
+        Path("out/.a.partial/data/secret.txt").write_text("x")
+        shutil.rmtree("out/.a.partial")""",
     "a file that is not there": """\
         try:
             open("data/nothing.txt")
@@ -144,6 +150,10 @@ BROKEN = {
     "writing beside an output": ('Path("out/x").write_text("")', WROTE.format("out/x")),
     "removing": ('os.remove("data/secret.txt")', CHANGED.format("data/secret.txt")),
     "removing an input": ('os.remove("data/declared.txt")', CHANGED.format("data/declared.txt")),
+    "removing a directory": ('import shutil\nshutil.rmtree("data/other")', LISTED.format("data/other")),
+    "removing an empty directory": ('os.rmdir("out/b")', CHANGED.format("out/b")),
+    "renaming a folder of outputs": ('os.rename("data", "elsewhere")', CHANGED.format("data")),
+    "linking": ('os.link("data/declared.txt", "data/linked")', CHANGED.format("data/linked")),
     "renaming away": ('os.rename("data/secret.txt", "data/out.txt")', CHANGED.format("data/secret.txt")),
     "connecting": (
         'import socket\nsocket.create_connection(("127.0.0.1", 9))',
@@ -173,6 +183,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_not_declared_stops_the_stage_and_is_named(project, name):
     (project / "dvc.lock").write_text("")
+    (project / "out/b").mkdir()
     body, what = BROKEN[name]
     done = run(project, body)
     assert error(done) == f"error: seal: probe@a {what}"
