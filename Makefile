@@ -25,6 +25,7 @@ repro: $(READY)
 	@python -m stages.params
 	dvc repro
 	@python -m graph.record contents
+	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"
 
 test: $(READY)

@@ -25,6 +25,7 @@ def declaration_findings(tree: Tree) -> list[str]:
     stages, instances = read_stages(tree), read_instances(tree).values()
     needed: set[str] = set()
     for stage, text in stages.items():
+        findings += _unsafe_settings(stage, text)
         if stage_of(text["cmd"]) != stage:
             findings.append(f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}")
             continue
@@ -42,6 +43,15 @@ def declaration_findings(tree: Tree) -> list[str]:
         )
         needed |= used
     return findings + _library_findings(tree, needed) + _code_findings(code, stages)
+
+
+def _unsafe_settings(stage: str, text: dict) -> list[str]:
+    """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
+    keys = set(text) - {"cmd", "deps", "matrix", "metrics", "outs", "params", "plots"}
+    outputs = [entry for key in ("outs", "metrics", "plots") for entry in text.get(key, []) if isinstance(entry, dict)]
+    persistent = [path for entry in outputs for path, settings in entry.items() if "persist" in settings]
+    findings = [f"dvc.yaml: {stage}: {key} can hide a stale result; remove it" for key in sorted(keys)]
+    return findings + [f"dvc.yaml: {stage}: {path}: persist can hide a stale result; remove it" for path in persistent]
 
 
 def _compare(stage: str, place: str, declared: set[str], needed: set[str]) -> list[str]:

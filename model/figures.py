@@ -26,7 +26,9 @@ _SETTINGS = {
 
 def draw_curves(path: Path, points: dict[str, list[Point]], conditions: list[str], shown: list[str], title: str) -> None:
     """Draw all charts for the conditions `shown`; colours and axes are those of all `conditions`."""
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a reader's own matplotlibrc is no input
+        mpl.rcParams.update(_SETTINGS)
         figure = Figure(figsize=(12, 6.6), layout="constrained")
         axes = figure.subplots(-(-len(CHARTS) // 3), 3, squeeze=False)
         for chart, axis in zip(CHARTS, axes.flat, strict=False):

@@ -17,8 +17,9 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from graph.guard import partial_of
 from graph.instances import Instance, below, read_instances
-from graph.seal import DURATIONS, partial_of
+from graph.seal import DURATIONS
 from graph.tree import WorkingTree
 
 COMMAND = ["strace", "--follow-forks", "--decode-fds=path", "--seccomp-bpf", "--trace=open,openat,openat2,creat", "--quiet=all"]

@@ -97,6 +97,14 @@ MUTATIONS = {
         "requirements.txt", "transformers==5.23.0", "transformers==5.24.0",
         ["libraries.yaml: not the versions of requirements.txt; run make libraries"],
     ),
+    "a frozen stage": (
+        "dvc.yaml", "    cmd: python -m stages.curves", "    frozen: true\n    cmd: python -m stages.curves",
+        ["dvc.yaml: curves: frozen can hide a stale result; remove it"],
+    ),
+    "an output that outlives its stage": (
+        "dvc.yaml", "      - data/corpus\n\n", "      - data/corpus:\n          persist: true\n\n",
+        ["dvc.yaml: corpus: data/corpus: persist can hide a stale result; remove it"],
+    ),
     "another module than the stage's": (
         "dvc.yaml", "python -m stages.evaluate", "python -m stages.curves",
         [f"{STAGE}cmd must be python -m stages.evaluate and its arguments, not "

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,12 +71,14 @@ def project(tmp_path) -> Path:
     return root
 
 
-def run(project: Path, body: str = "pass", stage: str = "probe a", wanted: str = WANTED) -> subprocess.CompletedProcess:
+def run(
+    project: Path, body: str = "pass", stage: str = "probe a", wanted: str = WANTED, environment: dict | None = None
+) -> subprocess.CompletedProcess:
     name, *arguments = stage.split()
     source = STAGE.format(wanted=wanted, body=textwrap.indent(body, "    ").strip())
     (project / f"stages/{name}.py").write_text(source)
     command = [sys.executable, "-m", f"stages.{name}", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
 
 
 def error(done: subprocess.CompletedProcess) -> str:
@@ -270,6 +274,52 @@ def test_a_stage_refuses_another_version_than_the_declared_one(project, library,
     done = run(project, 'Path("data/out.txt").write_text("x")')
     assert message in error(done)
     assert not (project / "data/out.txt").exists()
+
+
+CHANGES = {
+    "code": ("model/section.py", "# An edit.\n", "model/section.py"),
+    "data": ("data/folder/inside.txt", "more", "data/folder"),
+    "a parameter": ("params.yaml", "wanted: 5\n", "wanted of params.yaml"),
+    "a version": ("libraries.yaml", 'numpy: "9"\n', "numpy of libraries.yaml"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_input_edited_while_the_stage_runs_stops_it(project, name):
+    """DVC hashes dependencies after the run: without this the old result is recorded as made from the new code."""
+    path, text, what = CHANGES[name]
+    ready, go = project.parent / "signals/ready", project.parent / "signals/go"
+    ready.parent.mkdir()
+    body = (
+        f"import time\nPath({str(ready)!r}).touch()\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\nprint('finished')"
+    )
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, project, body)
+        while not ready.exists():
+            assert not running.done(), running.result().stderr
+            time.sleep(0.01)
+        with open(project / path, "a") as file:
+            file.write(text)
+        go.touch()
+        done = running.result()
+    assert done.stdout == "finished\n"
+    assert error(done).startswith(f"error: seal: probe@a ran while {what} changed, and DVC would record the new one")
+    assert (project / ".dvc/tmp/durations/probe@a").read_text() == ""
+
+
+def test_switches_in_the_environment_do_not_reach_the_stage(project):
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "colorsys.py").write_text("raise SystemExit('shadowed')")
+    (elsewhere / "shadow.py").write_text("")
+    switches = {"PYTHONPATH": str(elsewhere), "ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "7", "MATPLOTLIBRC": "/x"}
+    body = (
+        "import importlib.util\nassert importlib.util.find_spec('shadow') is None\n"
+        f"assert not set(os.environ) & {set(switches)!r}\nassert os.environ['HF_HUB_OFFLINE'] == '1'\nprint('clean')"
+    )
+    done = run(project, body, environment={**os.environ, **switches})
+    assert done.stdout == "clean\n", done.stderr
 
 
 @pytest.mark.parametrize("stage", ["probe c", "probe", "probe a b"])

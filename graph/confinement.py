@@ -1,0 +1,118 @@
+"""The surroundings of a sealed stage: environment, temporary files, what the kernel lets it open, where code comes from."""
+
+import atexit
+import importlib.machinery
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from graph import landlock
+from graph.guard import partial_of
+from graph.imports import WATCHER
+from graph.instances import PARAMS, Instance, below
+from graph.libraries import FILE as LIBRARIES
+
+# Undeclared inputs of torch, its kernels, the Hugging Face libraries, matplotlib and Python itself.
+_SWITCHES = (
+    "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "GOMP_", "KMP_", "MATPLOTLIBRC", "MKL_", "MPLBACKEND", "NVIDIA_TF32_OVERRIDE",
+    "OMP_", "ONEDNN_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_",
+)  # fmt: skip
+
+
+def clean_environment(network: bool) -> None:
+    """Take away undeclared inputs, and without `network` keep the Hugging Face libraries from trying it."""
+    added = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [path for path in sys.path if path not in added - {""}]
+    for name in [name for name in os.environ if name.startswith(_SWITCHES)]:
+        del os.environ[name]
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def make_partials(root: Path, instance: Instance) -> list[Path]:
+    """Create what outputs are written through, so that the kernel can be told of exactly these; return their paths.
+
+    An output whose name has a suffix is a file, any other a directory.
+    """
+    partials = []
+    for out in instance.outputs:
+        partial = root / partial_of(out)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if Path(out).suffix:
+            partial.touch()
+        else:
+            partial.mkdir(exist_ok=True)
+        partials.append(partial)
+    process = os.getpid()
+
+    def remove_unused() -> None:
+        for partial in partials if os.getpid() == process else []:
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
+
+    atexit.register(remove_unused)
+    return partials
+
+
+def confine(root: Path, instance: Instance, partials: list[Path], network: bool) -> None:
+    """Tell the kernel what this process may open from now on, where it can be told."""
+    _private_temporary_directory(root)
+    outside = _outside(root)
+    if outside is not None:
+        landlock.restrict(_readable(root, instance), [*outside, *partials], network)
+
+
+def _readable(root: Path, instance: Instance) -> list[Path]:
+    paths = [root / name for name in (*instance.deps, PARAMS, LIBRARIES, WATCHER, ".venv")]
+    # With DVC's cache linked by symlinks the bytes are elsewhere.
+    links = [path for dep in paths[: len(instance.deps)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))]
+    return paths + [path.resolve() for path in links if path.is_symlink()]
+
+
+def _outside(root: Path) -> list[Path] | None:
+    """Return what is not the repository: at every level above it, all but the folder that leads to it.
+
+    Links are left out: what they lead to is there under its own name, and may be the repository. None where such a level
+    cannot be listed, and Landlock therefore not be told what to leave open.
+    """
+    paths = []
+    for folder in root.parents:
+        leads_here = root.parts[len(folder.parts)]
+        try:
+            paths += [path for path in folder.iterdir() if path.name != leads_here and not path.is_symlink()]
+        except PermissionError:
+            return None
+    return paths
+
+
+def _private_temporary_directory(root: Path) -> None:
+    """Landlock cannot allow new files in a folder without the repository in it: give both such folders one of their own."""
+    if root.is_relative_to(tempfile.gettempdir()):
+        directory = tempfile.mkdtemp(prefix="sealed-")
+        os.environ["TMPDIR"] = tempfile.tempdir = directory
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    if root.is_relative_to(Path.home()):
+        (Path.home() / ".cache").mkdir(exist_ok=True)
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    def get_code(self, fullname: str):
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def import_from_source(root: Path) -> None:
+    """Compile the repository's modules from their text, whatever bytecode there is."""
+    finder = importlib.machinery.FileFinder.path_hook((_FromSource, importlib.machinery.SOURCE_SUFFIXES))
+
+    def hook(path: str):
+        if not below(path, str(root)) or below(path, str(root / ".venv")):
+            raise ImportError(path)
+        return finder(path)
+
+    sys.path_hooks.insert(0, hook)
+    sys.path_importer_cache.clear()

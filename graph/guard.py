@@ -1,0 +1,192 @@
+"""What the audit hook of a sealed stage knows and forbids: see graph/seal.py."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from graph.imports import WATCHER
+from graph.instances import PARAMS, Instance, below, load_yaml, value_at
+from graph.libraries import FILE as LIBRARIES
+
+NETWORK_STAGES = {"fetch"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"}
+# Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
+_CHANGES = {
+    "os.chmod": ((0, 2),),
+    "os.link": ((1, 3),),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+}
+
+
+class SealBroken(BaseException):
+    """Not an Exception, so that no library's `except Exception` carries on after it."""
+
+
+class Guard:
+    """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
+
+    def __init__(self, root: Path, instance: Instance, network: bool, duration: int):
+        self._root = str(root)
+        self._skipped = (f"{root}/.venv/", sys.prefix + "/")
+        self._instance = instance
+        self._network = network
+        self._duration, self._started = duration, time.monotonic()
+        self._before = _fingerprints(root, instance)
+        self._unread = set(instance.params.get(PARAMS, ()))
+        self._broken: list[str] = []
+        self._readable = {LIBRARIES, *instance.deps, *instance.outputs, *map(partial_of, instance.outputs)}
+        self._writable = {*instance.outputs, *map(partial_of, instance.outputs)}
+        if self._unread:
+            self._readable.add(PARAMS)
+        # Importing lists the folders that modules are in.
+        self._listable = {".", WATCHER} | {os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")}
+
+    def hear(self, event: str, arguments: tuple) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            self._opened(path, flags)
+        elif event in ("os.listdir", "os.scandir"):
+            self._listed(arguments[0])
+        elif event in _CHANGES:
+            for path, folder in _CHANGES[event]:
+                self._changed(event, arguments[path], -1 if folder is None else arguments[folder])
+        elif event in _NETWORK_EVENTS:
+            self._connected(event, arguments)
+        elif event == "gpt2_ablation.read_section":
+            self._read_section(*arguments)
+        elif event == "gpt2_ablation.stage_done":
+            self._done()
+
+    def _opened(self, path: object, flags: int) -> None:
+        name = self._inside(path)
+        if name is None:
+            return
+        if flags & _WRITING:
+            if not self._covers(self._writable, name):
+                self._break(f"wrote {name}, which is none of its outputs in dvc.yaml")
+        elif not self._covers(self._readable, name) and not below(name, WATCHER):
+            full = os.path.join(self._root, name)
+            # An open directory tells nothing before it is listed, nor does a file that is not there.
+            if os.path.lexists(full) and not os.path.isdir(full):
+                self._break(f"read {name}, which is none of its deps in dvc.yaml")
+
+    def _listed(self, path: object) -> None:
+        name = self._inside("." if path is None else path)
+        if name is not None and name not in self._listable and not self._covers(self._readable, name):
+            self._break(f"listed {name}, which is none of its deps in dvc.yaml")
+
+    def _changed(self, event: str, path: object, folder: int) -> None:
+        if isinstance(path, int):
+            return  # judged when it was opened
+        name = self._inside(path, folder)
+        if name is None or self._covers(self._writable, name):
+            return
+        if event == "os.mkdir" and any(below(out, name) for out in self._writable):
+            return  # on the way to an output
+        if event not in ("os.remove", "os.rmdir") or os.path.lexists(os.path.join(self._root, name)):
+            self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
+
+    def _connected(self, event: str, arguments: tuple) -> None:
+        address = arguments[0] if event in ("socket.getaddrinfo", "socket.gethostbyname") else arguments[1]
+        local = isinstance(address, str | bytes) and event in ("socket.connect", "socket.sendto", "socket.sendmsg")
+        if not self._network and not local:
+            host = address[0] if isinstance(address, tuple) else address
+            self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
+
+    def _read_section(self, path: str, key: str) -> None:
+        if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
+            self._break(f"read {key} of {PARAMS}, which is none of its params in dvc.yaml")
+        self._unread.discard(key)
+
+    def _done(self) -> None:
+        if self._unread and PARAMS not in self._instance.deps:
+            self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
+        if self._broken:  # something swallowed it
+            raise SealBroken(self._broken[0])
+        after = _fingerprints(Path(self._root), self._instance)
+        for name, fingerprint in self._before.items():
+            if after[name] != fingerprint:
+                self._break(
+                    f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
+                    f"change and say dvc commit {self._instance.name}"
+                )
+        os.ftruncate(self._duration, 0)
+        os.pwrite(self._duration, b"%.2f\n" % (time.monotonic() - self._started), 0)
+
+    def _inside(self, path: object, folder: int = -1) -> str | None:
+        """Return `path` relative to the repository, None where it is outside or in the environment.
+
+        `path` may be a descriptor, or relative to the directory open as `folder`.
+        """
+        try:
+            if isinstance(path, int):
+                path = os.readlink(f"/proc/self/fd/{path}")
+            elif folder != -1:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+            full = os.path.abspath(os.fsdecode(path))
+        except (OSError, TypeError):
+            return None
+        if full == self._root:
+            return "."
+        if not full.startswith(self._root + "/") or full.startswith(self._skipped):
+            return None
+        return full[len(self._root) + 1 :]
+
+    @staticmethod
+    def _covers(allowed: set[str], name: str) -> bool:
+        while name:
+            if name in allowed:
+                return True
+            name = os.path.dirname(name)
+        return False
+
+    def _break(self, what: str) -> None:
+        message = f"{self._instance.name} {what}"
+        self._broken.append(message)
+        raise SealBroken(message)
+
+    def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+        """As sys.excepthook: one line for a broken seal, and a hint where the kernel may have refused for us."""
+        if issubclass(kind, SealBroken):
+            print(f"error: seal: {error}", file=sys.stderr)
+            return
+        traceback.print_exception(kind, error, trace)
+        if "ermission denied" in str(error) or "os error 13" in str(error):
+            print(
+                f"error: seal: {self._instance.name} opened a file, or the network, that dvc.yaml does not give it: {error}",
+                file=sys.stderr,
+            )
+
+
+def partial_of(path: str) -> str:
+    """Return the temporary sibling through which model/files.py writes `path`."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.partial")
+
+
+def _fingerprints(root: Path, instance: Instance) -> dict[str, object]:
+    """Return what must be the same before and after: bytes of code, sizes and times of data, values of parameters."""
+    found: dict[str, object] = {}
+    for dep in instance.deps:
+        path = root / dep
+        if path.is_dir():
+            entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
+            found[dep] = [(str(entry), stat.st_size, stat.st_mtime_ns) for entry, stat in entries]
+        else:
+            found[dep] = path.read_bytes() if path.exists() else None
+    for file, keys in instance.params.items():
+        document = load_yaml((root / file).read_bytes())
+        for key in keys:
+            try:
+                found[f"{key} of {file}"] = value_at(document, key)
+            except KeyError:
+                found[f"{key} of {file}"] = None
+    return found
