@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-.PHONY: setup repro test lint check impact hook lock libraries
+.PHONY: setup repro test lint check impact bench hook lock libraries
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ check: $(READY)
 # What an edit costs. `make impact` is for uncommitted edits; SINCE=main or SINCE=v1..v2 for what a branch changed.
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
+
+# What the seal costs. Alone on the machine, please.
+bench: $(READY)
+	@python benchmarks/seal.py
 
 # From now on git refuses a commit that make check would.
 hook:

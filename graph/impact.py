@@ -27,12 +27,24 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
         return ["impact: no stage would rerun; the committed figures are of this code"]
     direct, following = set(reasons), graph.downstream(set(reasons))
     lines = ["these stages rerun:"]
-    lines += [f"  {name}: {'; '.join(texts[:2])}{_more(texts[2:])}" for name, texts in reasons.items()]
+    lines += _by_reason(graph, reasons)
     if following:
         lines += ["and if their outputs come out different, these:", "  " + _by_stage(graph, following)]
     lines += _invalid(graph, direct | following, results)
     lines.append(_time(graph, direct, following, durations))
     return lines
+
+
+def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, texts in reasons.items():
+        why = "; ".join(texts[:2]) + (f"; and {len(texts) - 2} more" if texts[2:] else "")
+        groups.setdefault((graph.instances[name].stage, why), []).append(name)
+    counts = Counter(instance.stage for instance in graph.instances.values())
+    return [
+        f"  {_by_stage(graph, set(names)) if len(names) == counts[stage] else ', '.join(names)}: {why}"
+        for (stage, why), names in groups.items()
+    ]
 
 
 def _invalid(graph: Graph, names: set[str], results: Tree) -> list[str]:
@@ -82,10 +94,6 @@ def _figures(value: Any) -> int:
 def _by_stage(graph: Graph, names: set[str]) -> str:
     counts = Counter(instance.stage for name, instance in graph.instances.items() if name in names)
     return ", ".join(f"{count} × {stage}" if count > 1 else stage for stage, count in counts.items())
-
-
-def _more(rest: list[str]) -> str:
-    return f"; and {len(rest)} more" if rest else ""
 
 
 def _clock(seconds: float) -> str:

@@ -42,7 +42,7 @@ def seal() -> None:
     clean_environment(network)
     confine(root, instance, make_partials(root, instance), network)
     guard = Guard(root, instance, network, duration)
-    sys.addaudithook(guard.hear)
+    sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)
 

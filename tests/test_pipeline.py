@@ -193,7 +193,7 @@ def test_the_walk_through_of_the_readme(clone):
             broken = {condition: figures(clone, condition) for condition in committed}
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
-    assert "export@baseline-1-200: model/hf.py has changed" in said[impact]
+    assert "  2 × export: model/hf.py has changed\n" in said[impact]
     assert "until then these 72 figures and 7 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]

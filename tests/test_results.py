@@ -238,7 +238,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     lines = impact(copy)
     steps = len(yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"])
     assert lines[0] == "these stages rerun:"
-    assert lines[1] == "  export@baseline-1337-500: model/hf.py has changed"
+    assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert f"  {2 * steps} × evaluate, curves" in lines
     assert f"until then these {2 * steps * (4 + 32)} figures and 7 plots committed at HEAD are invalid:" in lines
     assert f"  metrics/{RUN}/evaluation.json: 32" in lines
@@ -251,8 +251,14 @@ def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     path = copy / "params.yaml"
     path.write_text(path.read_text().replace("batch_tokens: 2048", "batch_tokens: 4096"))
     lines = impact(copy)
-    assert [line.split("@")[0].split(":")[0].strip() for line in lines[1:3]] == ["params", "evaluate"]
+    assert lines[1] == "  params: params.yaml has changed"
+    assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
     assert "  curves" in lines
+
+
+def test_impact_names_the_instances_where_they_are_not_all_of_a_stage(copy):
+    change_lock(copy, lambda stages: stages.pop(f"evaluate@baseline-1337-{LAST}"))
+    assert impact(copy)[1] == f"  evaluate@baseline-1337-{LAST}: has never run"
 
 
 def test_impact_of_a_revision_range(copy):
@@ -261,8 +267,7 @@ def test_impact_of_a_revision_range(copy):
     append(copy / "model/stats.py", "# A remark.\n")
     git(copy, "commit", "-qam", "statistics")
     between = [line for line in impact(copy, "HEAD~1", "HEAD") if "has changed" in line]
-    assert all("@" in line for line in between)
-    assert {line.split("@")[0].strip() for line in between} == {"export", "evaluate"}, "HEAD~1 had not been run again either"
+    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate"}, "HEAD~1 had not been run again either"
     assert any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD"))
     assert not any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD~1"))
 

@@ -1,0 +1,74 @@
+"""What the seal costs: each stage with and without it, in alternation, on this checkout.
+
+    make bench            ROUNDS=9 for more than five rounds
+
+Needs a run of the graph to have been made (make repro); stages write the same bytes again. What the seal costs is paid when
+a process starts and imports, so pretrain and evaluate, whose computing would only add noise, are measured through export,
+which imports as much; ALL=1 runs them too. The last line sets the sum over all stages against their last run's seconds.
+"""
+
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from graph.impact import read_durations
+from graph.instances import Instance, read_instances
+from graph.tree import WorkingTree
+
+THROUGH_EXPORT = ("pretrain", "evaluate")
+# As `python -m` runs a stage, garbage collection off for the imports included, but with nothing that seals it.
+UNSEALED = "import gc, runpy, sys; gc.disable(); runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)"
+
+
+def seconds(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def commands(instance: Instance) -> tuple[list[str], list[str]]:
+    _, _, module, *arguments = shlex.split(instance.command)
+    # sys.argv[1:] of the stage are its arguments: run_module keeps them from the second on.
+    unsealed = UNSEALED.replace("sys.argv[1]", repr(module))
+    return [sys.executable, "-m", module, *arguments], [sys.executable, "-c", unsealed, *arguments]
+
+
+def main() -> None:
+    rounds = int(os.environ.get("ROUNDS", "5"))
+    durations = read_durations(REPOSITORY)
+    instances = read_instances(WorkingTree(REPOSITORY))
+    missing = sorted(set(instances) - set(durations))
+    if missing:
+        sys.exit(f"error: no run of {', '.join(missing)} is recorded here; make repro first")
+    first = {instance.stage: instance for instance in reversed(instances.values())}
+    if not os.environ.get("ALL"):
+        for stage in THROUGH_EXPORT:
+            del first[stage]
+    added: dict[str, float] = {}
+    for stage, instance in reversed(first.items()):
+        sealed, unsealed = commands(instance)
+        pairs = [(seconds(sealed), seconds(unsealed)) for _ in range(rounds)]
+        with_seal, without = (statistics.median(column) for column in zip(*pairs, strict=True))
+        spread = [left - right for left, right in pairs]
+        added[stage] = statistics.median(spread)
+        print(
+            f"{stage}: {with_seal:.2f} s sealed, {without:.2f} s not; median difference {added[stage]:+.2f} s "
+            f"({min(spread):+.2f} to {max(spread):+.2f}), {rounds} rounds",
+            flush=True,
+        )
+    for stage in THROUGH_EXPORT:
+        added.setdefault(stage, added["export"])
+    total = sum(added[instance.stage] for instance in instances.values())
+    run = sum(durations[name] for name in instances)
+    print(f"seal: {total:.1f} s over {len(instances)} stages that took {run:.0f} s: {total / run:.2%}")
+
+
+if __name__ == "__main__":
+    main()
