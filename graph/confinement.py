@@ -1,6 +1,7 @@
 """The surroundings of a sealed stage: environment, temporary files, what the kernel lets it open, where code comes from."""
 
 import atexit
+import contextlib
 import importlib.machinery
 import os
 import shutil
@@ -11,8 +12,9 @@ from pathlib import Path
 from graph import landlock
 from graph.guard import partial_of
 from graph.imports import WATCHER
-from graph.instances import PARAMS, Instance, below
+from graph.instances import PARAMS, Instance, below, parameter_values, pinned_files
 from graph.libraries import FILE as LIBRARIES
+from graph.tree import WorkingTree
 
 # Undeclared inputs of torch, its kernels, the Hugging Face libraries, matplotlib and Python itself.
 _SWITCHES = (
@@ -67,9 +69,12 @@ def confine(root: Path, instance: Instance, partials: list[Path], network: bool)
 
 
 def _readable(root: Path, instance: Instance) -> list[Path]:
-    paths = [root / name for name in (*instance.deps, PARAMS, LIBRARIES, WATCHER, ".venv")]
+    pinned = pinned_files(parameter_values(WorkingTree(root), instance))
+    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, LIBRARIES, WATCHER, ".venv")]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
-    links = [path for dep in paths[: len(instance.deps)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))]
+    links = [
+        path for dep in paths[: len(instance.deps) + len(pinned)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))
+    ]
     return paths + [path.resolve() for path in links if path.is_symlink()]
 
 
@@ -95,8 +100,9 @@ def _private_temporary_directory(root: Path) -> None:
         directory = tempfile.mkdtemp(prefix="sealed-")
         os.environ["TMPDIR"] = tempfile.tempdir = directory
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    if root.is_relative_to(Path.home()):
-        (Path.home() / ".cache").mkdir(exist_ok=True)
+    with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written, or none
+        if root.is_relative_to(Path.home()):
+            (Path.home() / ".cache").mkdir(exist_ok=True)
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graph.imports import WATCHER
-from graph.instances import PARAMS, Instance, below, load_yaml, value_at
+from graph.instances import PARAMS, Instance, below, parameter_values, pinned_files
 from graph.libraries import FILE as LIBRARIES
+from graph.tree import WorkingTree
 
 NETWORK_STAGES = {"fetch"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -43,7 +44,8 @@ class Guard:
         self._before = _fingerprints(root, instance)
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
-        self._readable = {LIBRARIES, *instance.deps, *instance.outputs, *map(partial_of, instance.outputs)}
+        pinned = map(os.path.normpath, pinned_files(self._before))
+        self._readable = {LIBRARIES, *instance.deps, *pinned, *instance.outputs, *map(partial_of, instance.outputs)}
         self._writable = {*instance.outputs, *map(partial_of, instance.outputs)}
         if self._unread:
             self._readable.add(PARAMS)
@@ -193,11 +195,4 @@ def _fingerprints(root: Path, instance: Instance) -> dict[str, object]:
             found[dep] = [(str(entry), stat.st_size, stat.st_mtime_ns) for entry, stat in entries]
         else:
             found[dep] = path.read_bytes() if path.exists() else None
-    for file, keys in instance.params.items():
-        document = load_yaml((root / file).read_bytes())
-        for key in keys:
-            try:
-                found[f"{key} of {file}"] = value_at(document, key)
-            except KeyError:
-                found[f"{key} of {file}"] = None
-    return found
+    return found | parameter_values(WorkingTree(root), instance)

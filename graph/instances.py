@@ -113,6 +113,31 @@ def _params(entries: list[str | dict]) -> dict[str, tuple[str, ...]]:
     return keys
 
 
+def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
+    """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is not there."""
+    values = {}
+    for file, keys in instance.params.items():
+        document = load_yaml(tree.read(file))
+        for key in keys:
+            try:
+                values[f"{key} of {file}"] = value_at(document, key)
+            except KeyError:
+                values[f"{key} of {file}"] = None
+    return values
+
+
+def pinned_files(values: dict[str, Any]) -> list[str]:
+    """Return the paths that parameters pin by SHA-256, `path` beside `sha256` as `fetch` has them: declared by content."""
+    found, todo = [], list(values.values())
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict) and {"path", "sha256"} <= value.keys():
+            found.append(str(value["path"]))
+        elif isinstance(value, dict | list):
+            todo += value.values() if isinstance(value, dict) else value
+    return found
+
+
 def below(path: str, folder: str) -> bool:
     """Return whether `path` is `folder` or inside it."""
     return path == folder or path.startswith(f"{folder}/")

@@ -238,6 +238,16 @@ def test_native_code_may_use_what_is_declared(project):
     assert (project / "data/out.txt").read_text() == "x"
 
 
+def test_a_file_that_the_stages_own_parameters_pin_is_declared_by_its_content(project):
+    pinned = "{source: {files: [{path: data/secret.txt, sha256: abc}, {path: data/other/secret.txt}]}}"
+    (project / "params.yaml").write_text(f"names: [a, b]\nwanted: {pinned}\n")
+    wanted = 'read_section("wanted", dict)'
+    read = 'open("data/secret.txt").read()\nimport pyarrow as pa\npa.OSFile("data/secret.txt").read()'
+    assert run(project, read, wanted=wanted).returncode == 0
+    unpinned = error(run(project, 'open("data/other/secret.txt")', wanted=wanted))
+    assert unpinned == f"error: seal: probe@a {READ.format('data/other/secret.txt')}"
+
+
 @native
 def test_children_reach_no_network(project):
     with socket.create_server(("127.0.0.1", 0)) as server:
