@@ -8,7 +8,11 @@ spec = importlib.util.spec_from_file_location("compare_metrics", REPOSITORY / ".
 compare_metrics = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare_metrics)
 
-COMMITTED = {"acc": {"rate": 0.25, "correct": 250, "total": 1000, "interval_95": [0.22, 0.28]}, "gold_bits_per_byte": 2.5}
+COMMITTED = {
+    "acc": {"rate": 0.25, "correct": 250, "total": 1000, "interval_95": [0.22, 0.28]},
+    "gold_bits_per_byte": 2.5,
+    "weights_sha256": "a",
+}
 
 
 def compare(**changes) -> list[str]:
@@ -18,6 +22,7 @@ def compare(**changes) -> list[str]:
 
 def test_rounding_of_another_processor_passes():
     assert compare() == []
+    assert compare(weights_sha256="b") == []
     assert compare(gold_bits_per_byte=2.51, acc={**COMMITTED["acc"], "rate": 0.26, "correct": 260}) == []
 
 
