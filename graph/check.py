@@ -7,11 +7,14 @@ Prints a line for each finding and exits 1 if there is one.
 """
 
 import fnmatch
+import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from graph import libraries
-from graph.imports import Code, stage_of
+from graph.imports import WATCHER, Code, stage_of
 from graph.instances import PARAMS, below, read_instances, read_stages
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
 from graph.tree import GitTree, Tree, WorkingTree
@@ -47,7 +50,7 @@ def declaration_findings(tree: Tree) -> list[str]:
 
 def _unsafe_settings(stage: str, text: dict) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
-    keys = set(text) - {"cmd", "deps", "matrix", "metrics", "outs", "params", "plots"}
+    keys = set(text) - {"cmd", "deps", "desc", "matrix", "meta", "metrics", "outs", "params", "plots"}
     outputs = [entry for key in ("outs", "metrics", "plots") for entry in text.get(key, []) if isinstance(entry, dict)]
     persistent = [path for entry in outputs for path, settings in entry.items() if "persist" in settings]
     findings = [f"dvc.yaml: {stage}: {key} can hide a stale result; remove it" for key in sorted(keys)]
@@ -60,6 +63,9 @@ def _compare(stage: str, place: str, declared: set[str], needed: set[str]) -> li
 
 
 def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
+    unknown = libraries.unpinned(tree, needed)
+    if unknown:
+        return [f"{libraries.LOCK}: does not pin {name}, which a stage imports; add it to requirements.in" for name in unknown]
     if not tree.has(libraries.FILE) or tree.read(libraries.FILE).decode() != libraries.render(tree, needed):
         return [f"{libraries.FILE}: not the versions of {libraries.LOCK}; run make libraries"]
     return []
@@ -69,6 +75,8 @@ def _code_findings(code: Code, stages: dict) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(*(code.closure(stage) for stage in stages))
     findings = [f"{path}: no stage imports it; delete it" for path in code.files if path not in reached]
+    watching = code.importers(WATCHER) - {"stages/__init__.py"}
+    findings += [f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may" for path in watching]
     for stage in stages:
         others = [path for path in code.closure(stage) if below(path, "stages")]
         wrong = set(others) - {"stages/__init__.py", f"stages/{stage}.py"}
@@ -107,6 +115,12 @@ def result_findings(tree: Tree) -> list[str]:
 def check(tree: Tree) -> list[str]:
     try:
         return declaration_findings(tree) + result_findings(tree)
+    except yaml.YAMLError as error:
+        return ["dvc.yaml, dvc.lock, params.yaml or libraries.yaml: not valid YAML: " + " ".join(str(error).split())]
+    except json.JSONDecodeError as error:
+        return [f"{CONTENTS}: not valid JSON: {error}; delete it and {REPRO}"]
+    except (AttributeError, TypeError, ValueError) as error:
+        return [f"dvc.yaml or {LOCK}: not as DVC writes it ({error})"]
     except KeyError as error:
         return [f"dvc.yaml: names {error} of {PARAMS}, which has no such key"]
     except FileNotFoundError as error:
@@ -120,7 +134,10 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments not in ([], ["--staged"]):
         sys.exit("usage: python -m graph.check [--staged]")
-    tree = GitTree(root) if arguments else WorkingTree(root)
+    try:
+        tree = GitTree(root) if arguments else WorkingTree(root)
+    except ValueError as error:
+        sys.exit(f"error: check: {error}")
     findings = check(tree)
     if findings:
         print("\n".join(findings))

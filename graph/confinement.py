@@ -25,8 +25,9 @@ _SWITCHES = (
 
 def clean_environment(network: bool) -> None:
     """Take away undeclared inputs, and without `network` keep the Hugging Face libraries from trying it."""
-    added = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:] = [path for path in sys.path if path not in added - {""}]
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    added = {os.path.abspath(entry) for entry in entries if entry} - {os.getcwd()}
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in added]
     for name in [name for name in os.environ if name.startswith(_SWITCHES)]:
         del os.environ[name]
     if not network:
@@ -47,30 +48,32 @@ def make_partials(root: Path, instance: Instance) -> list[Path]:
         else:
             partial.mkdir(exist_ok=True)
         partials.append(partial)
+    _remove_at_exit(partials)
+    return partials
+
+
+def _remove_at_exit(paths: list[Path]) -> None:
     process = os.getpid()
 
-    def remove_unused() -> None:
-        for partial in partials if os.getpid() == process else []:
-            if partial.is_dir():
-                shutil.rmtree(partial)
+    def remove() -> None:
+        for path in paths if os.getpid() == process else []:  # a forked child shares what it inherited
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
             else:
-                partial.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
-    atexit.register(remove_unused)
-    return partials
+    atexit.register(remove)
 
 
 def confine(root: Path, instance: Instance, partials: list[Path], network: bool) -> None:
     """Tell the kernel what this process may open from now on, where it can be told."""
     _private_temporary_directory(root)
-    outside = _outside(root)
-    if outside is not None:
-        landlock.restrict(_readable(root, instance), [*outside, *partials], network)
+    landlock.restrict(_readable(root, instance), [*_outside(root), *partials], network)
 
 
 def _readable(root: Path, instance: Instance) -> list[Path]:
     pinned = pinned_files(parameter_values(WorkingTree(root), instance))
-    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, LIBRARIES, WATCHER, ".venv")]
+    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, LIBRARIES, WATCHER, ".venv")] + [Path(sys.prefix)]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
     links = [
         path for dep in paths[: len(instance.deps) + len(pinned)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))
@@ -78,19 +81,23 @@ def _readable(root: Path, instance: Instance) -> list[Path]:
     return paths + [path.resolve() for path in links if path.is_symlink()]
 
 
-def _outside(root: Path) -> list[Path] | None:
+def _outside(root: Path) -> list[Path]:
     """Return what is not the repository: at every level above it, all but the folder that leads to it.
 
-    Links are left out: what they lead to is there under its own name, and may be the repository. None where such a level
-    cannot be listed, and Landlock therefore not be told what to leave open.
+    Links are left out: what they lead to is there under its own name, and may be the repository. Of a folder that cannot be
+    listed (a cluster's /home) only the owner's own is known.
     """
     paths = []
     for folder in root.parents:
         leads_here = root.parts[len(folder.parts)]
         try:
-            paths += [path for path in folder.iterdir() if path.name != leads_here and not path.is_symlink()]
+            entries = list(os.scandir(folder))
         except PermissionError:
-            return None
+            continue
+        for entry in entries:
+            with contextlib.suppress(OSError):  # a mount whose server is gone
+                if entry.name != leads_here and not entry.is_symlink():
+                    paths.append(Path(entry.path))
     return paths
 
 
@@ -99,7 +106,7 @@ def _private_temporary_directory(root: Path) -> None:
     if root.is_relative_to(tempfile.gettempdir()):
         directory = tempfile.mkdtemp(prefix="sealed-")
         os.environ["TMPDIR"] = tempfile.tempdir = directory
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        _remove_at_exit([Path(directory)])
     with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written, or none
         if root.is_relative_to(Path.home()):
             (Path.home() / ".cache").mkdir(exist_ok=True)
@@ -116,7 +123,7 @@ def import_from_source(root: Path) -> None:
     finder = importlib.machinery.FileFinder.path_hook((_FromSource, importlib.machinery.SOURCE_SUFFIXES))
 
     def hook(path: str):
-        if not below(path, str(root)) or below(path, str(root / ".venv")):
+        if not below(path, str(root)) or any(below(path, str(venv)) for venv in (root / ".venv", sys.prefix)):
             raise ImportError(path)
         return finder(path)
 

@@ -1,6 +1,9 @@
 """What the audit hook of a sealed stage knows and forbids: see graph/seal.py."""
 
+import atexit
 import os
+import re
+import socket
 import sys
 import time
 import traceback
@@ -44,11 +47,12 @@ class Guard:
         self._before = _fingerprints(root, instance)
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
+        self._done_or_failed = False
+        self._process = os.getpid()
         pinned = map(os.path.normpath, pinned_files(self._before))
         self._readable = {LIBRARIES, *instance.deps, *pinned, *instance.outputs, *map(partial_of, instance.outputs)}
         self._writable = {*instance.outputs, *map(partial_of, instance.outputs)}
-        if self._unread:
-            self._readable.add(PARAMS)
+        self._reading_section = False
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")}
 
@@ -80,7 +84,9 @@ class Guard:
         if flags & _WRITING:
             if not self._covers(self._writable, name):
                 self._break(f"wrote {name}, which is none of its outputs in dvc.yaml")
-        elif not self._covers(self._readable, name) and not below(name, WATCHER):
+        elif name == PARAMS and self._reading_section:
+            self._reading_section = False  # what is read of it has been judged
+        elif not self._covers(self._readable, name) and not below(name, WATCHER):  # a traceback quotes the guard's own lines
             full = os.path.join(self._root, name)
             # An open directory tells nothing before it is listed, nor does a file that is not there.
             if os.path.lexists(full) and not os.path.isdir(full):
@@ -105,23 +111,26 @@ class Guard:
                 self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
 
     def _connected(self, event: str, arguments: tuple) -> None:
-        address = arguments[0] if event in ("socket.getaddrinfo", "socket.gethostbyname") else arguments[1]
-        local = isinstance(address, str | bytes) and event in ("socket.connect", "socket.sendto", "socket.sendmsg")
-        if not self._network and not local:
-            host = address[0] if isinstance(address, tuple) else address
-            self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
+        first, *rest = arguments
+        if self._network or getattr(first, "family", None) == socket.AF_UNIX:
+            return
+        address = rest[0] if isinstance(first, socket.SocketType) else first
+        host = address[0] if isinstance(address, tuple) else address
+        self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
 
     def _read_section(self, event: str, arguments: tuple) -> None:
         path, key = arguments
         if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
             self._break(f"read {key} of {PARAMS}, which is none of its params in dvc.yaml")
         self._unread.discard(key)
+        self._reading_section = True
 
     def _done(self, event: str, arguments: tuple) -> None:
         if self._unread and PARAMS not in self._instance.deps:
             self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
         if self._broken:  # something swallowed it
             raise SealBroken(self._broken[0])
+        self._reading_section = True
         after = _fingerprints(Path(self._root), self._instance)
         for name, fingerprint in self._before.items():
             if after[name] != fingerprint:
@@ -129,6 +138,7 @@ class Guard:
                     f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
                     f"change and say dvc commit {self._instance.name}"
                 )
+        self._done_or_failed = True
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f\n" % (time.monotonic() - self._started), 0)
 
@@ -142,6 +152,8 @@ class Guard:
         try:
             if isinstance(path, int):
                 path = os.readlink(f"/proc/self/fd/{path}")
+                if not path.startswith("/"):
+                    return None  # a pipe or a socket
             elif folder != -1:
                 path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
             full = os.path.abspath(os.fsdecode(path))
@@ -167,16 +179,34 @@ class Guard:
         raise SealBroken(message)
 
     def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
-        """As sys.excepthook: one line for a broken seal, and a hint where the kernel may have refused for us."""
+        """As sys.excepthook: one line for a broken seal, and one where the kernel has refused on its behalf."""
+        self._done_or_failed = True
         if issubclass(kind, SealBroken):
             print(f"error: seal: {error}", file=sys.stderr)
             return
         traceback.print_exception(kind, error, trace)
-        if "ermission denied" in str(error) or "os error 13" in str(error):
-            print(
-                f"error: seal: {self._instance.name} opened a file, or the network, that dvc.yaml does not give it: {error}",
-                file=sys.stderr,
-            )
+        # Libraries word a refusal differently (safetensors: no such file), but most name the file.
+        named = [self._inside(word) for word in re.findall(r"[\w./+-]+", str(error))]
+        refused = [name for name in named if name and not self._covers(self._readable, name) and os.path.isfile(name)]
+        if refused or "ermission denied" in str(error) or "os error 13" in str(error):
+            what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
+            print(f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}", file=sys.stderr)
+
+    def watch_exit(self) -> None:
+        """See to it that a process whose stage has not said that it is done does not exit with 0."""
+        leave = sys.exit
+
+        def exit_(status: object = None) -> None:
+            self._done_or_failed |= status not in (None, 0)
+            leave(status)
+
+        def last() -> None:
+            if os.getpid() == self._process and not self._done_or_failed:
+                print(f"error: seal: {self._instance.name} ended before run_stage had seen it done", file=sys.stderr, flush=True)
+                os._exit(1)
+
+        sys.exit = exit_
+        atexit.register(last)
 
 
 def partial_of(path: str) -> str:

@@ -14,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from graph.instances import Instance
 from graph.lock import Graph
 from graph.seal import DURATIONS
@@ -105,14 +107,16 @@ def main() -> None:
     root = Path.cwd()
     if len(sys.argv) > 2:
         sys.exit("usage: python -m graph.impact [REVISION | REVISION..REVISION]")
-    before, _, after = (sys.argv[1] if len(sys.argv) == 2 else "").partition("..")
+    before, dots, after = (sys.argv[1] if len(sys.argv) == 2 else "").partition("..")
+    if dots and not (before and after):
+        sys.exit("error: impact: a range needs both of its ends: REVISION..REVISION")
     try:
         code = GitTree(root, after) if after else WorkingTree(root)
         results = GitTree(root, before or "HEAD")
         graph = Graph(code, results if before else None)
         print("\n".join(describe(graph, results, read_durations(root))))
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"error: impact: {error}")
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        sys.exit("error: impact: " + " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ class Code:
         own = {path.split("/")[0] for path in self.files} | {WATCHER}
         return names - own - sys.stdlib_module_names
 
+    def importers(self, package: str) -> set[str]:
+        """Return the files that import `package` or something in it."""
+        return {path for path in self.files if any(module.split(".")[0] == package for module in self._source(path).modules)}
+
     def sections(self, stage: str) -> set[str | None]:
         """Return the keys that the closure gives to read_section, None where one is computed."""
         return {key for path in self.closure(stage) for key in self._source(path).sections}

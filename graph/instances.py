@@ -5,19 +5,42 @@ that every stage can be held to its declaration; tests/test_graph.py compares th
 """
 
 import itertools
+import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
 from graph.tree import Tree
 
 try:
-    from yaml import CSafeLoader as Loader
+    from yaml import CSafeLoader as _SafeLoader
 except ImportError:  # a PyYAML without libyaml: the same, ten times slower
-    from yaml import SafeLoader as Loader
+    from yaml import SafeLoader as _SafeLoader
 
 PARAMS = "params.yaml"
+
+
+class Loader(_SafeLoader):
+    """A safe loader that reads plain scalars as YAML 1.2 does, and so DVC: 6e-05 is a number, on and 12:30 are text."""
+
+    yaml_implicit_resolvers: ClassVar = {}
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        text = node.value
+        special = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+        return special[text.lower()] if text.lower() in special else float(text)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_number)
 
 
 class Instance(NamedTuple):
@@ -37,7 +60,7 @@ class Instance(NamedTuple):
 
 
 def load_yaml(content: bytes) -> Any:
-    return yaml.load(content, Loader)
+    return yaml.load(content, Loader)  # noqa: S506
 
 
 def value_at(document: Any, key: str) -> Any:

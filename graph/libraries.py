@@ -10,7 +10,7 @@ from graph.tree import Tree
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
 # Imported as the key, installed as the value, where the two differ.
-_DISTRIBUTIONS = {"yaml": "pyyaml"}
+_DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 # No input of any stage, and why.
 NOT_INPUTS = {
     "pydantic": "checks values and, being strict, converts none",
@@ -58,6 +58,11 @@ def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
                 "or move to another version with make lock"
             )
     return lines
+
+
+def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
+    """Return those of `libraries` that requirements.txt does not have."""
+    return sorted(name for name in libraries - {"python"} if _normalized(name) not in locked_versions(tree))
 
 
 def render(tree: Tree, libraries: set[str]) -> str:

@@ -31,9 +31,11 @@ def contents(tree: WorkingTree) -> bytes:
 def library_versions(tree: WorkingTree) -> bytes:
     """Return libraries.yaml: every library that some stage's code imports, at its locked version."""
     code = Code(tree)
-    return libraries.render(
-        tree, {name for stage in read_stages(tree) for name in libraries.inputs(code.libraries(stage))}
-    ).encode()
+    needed = set().union(*(libraries.inputs(code.libraries(stage)) for stage in read_stages(tree)))
+    unknown = libraries.unpinned(tree, needed)
+    if unknown:
+        sys.exit(f"error: {libraries.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in")
+    return libraries.render(tree, needed).encode()
 
 
 WRITERS = {"contents": (CONTENTS, contents), "libraries": (libraries.FILE, library_versions)}

@@ -6,7 +6,7 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
   guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
-- variables of the environment that choose kernels, library behaviour or other modules are taken away;
+- the variables of the environment that we know to choose kernels, library behaviour or other modules are taken away;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
 Only `fetch` may use the network. Files outside the repository, and its .venv, are not inputs in this sense: libraries are
@@ -33,22 +33,28 @@ def seal() -> None:
     """Hold this process to the declaration of the stage whose command it was started with, or exit with the reason."""
     root = Path.cwd()
     instance = _instance_of(root, sys.orig_argv)
-    problems = mismatches(instance, declared_versions(WorkingTree(root)))
+    try:
+        problems = mismatches(instance, declared_versions(WorkingTree(root)))
+    except (OSError, yaml.YAMLError) as error:
+        problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
     (root / DURATIONS).mkdir(parents=True, exist_ok=True)
     duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network)
-    confine(root, instance, make_partials(root, instance), network)
     guard = Guard(root, instance, network, duration)
+    guard.watch_exit()  # first to be registered, so the last to run
+    confine(root, instance, make_partials(root, instance), network)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)
 
 
 def _instance_of(root: Path, command: list[str]) -> Instance:
-    module, *arguments = command[command.index("-m") + 1 :]
+    # python -m stages.x and python -mstages.x are the same to Python.
+    split = [part for text in command for part in (("-m", text[2:]) if text.startswith("-mstages.") else (text,))]
+    module, *arguments = split[split.index("-m") + 1 :]
     text = shlex.join(["python", "-m", module, *arguments])
     tree = WorkingTree(root)
     stage = module.removeprefix("stages.")

@@ -32,12 +32,12 @@ class GitTree:
 
     def __init__(self, root: Path, revision: str = ""):
         self.root, self.name = root, revision or "the index"
-        listing = ("ls-tree", "-r", "--name-only", revision) if revision else ("ls-files",)
-        self._paths = frozenset(self._git(*listing).decode().splitlines())
-        self._prefix = f"{revision}:".encode()
+        listing = ("ls-tree", "-rz", "--name-only", "--end-of-options", revision) if revision else ("ls-files", "-z")
+        self._paths = frozenset(self._git(*listing).decode().split("\0"))
+        self._prefix = f"{revision}:./".encode()  # from this folder, wherever git's root is
 
     def _git(self, *arguments: str) -> bytes:
-        done = subprocess.run(["git", "-c", "core.quotePath=off", *arguments], cwd=self.root, capture_output=True)
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True)
         if done.returncode:
             raise ValueError(done.stderr.decode().strip())
         return done.stdout

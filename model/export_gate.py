@@ -1,17 +1,18 @@
 """The gate every export passes: loaded from disk as anybody would, it has to be its checkpoint, part by part and whole.
 
 Nothing here knows the table of model/hf.py, so a wrong table cannot vouch for itself. Order: what is stored (names, shapes,
-dtype), what the config says, then what is computed: every module on random inputs, logits on validation text, and the
-loss that training measured. `tolerance` bounds the computed differences only.
+dtype), what the configs say, then what is computed: every module on random inputs, logits on validation text, and the
+loss that training measured. `tolerance` bounds the computed differences only; weights are copies, and have to be equal to the
+bit unless the gate is given up with a tolerance of 1 or more.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from model.canary import mean_loss
@@ -19,6 +20,7 @@ from model.errors import PipelineError
 from model.gpt import GPT
 from model.hf_loading import load_hugging_face_model
 
+_GIVEN_UP = 1.0
 _HEAD = "lm_head"
 _EMBEDDING = "transformer.wte"
 
@@ -40,7 +42,7 @@ def verify_export(directory: Path, model: GPT, end_of_text: int, tokens: Tensor,
     """
     _verify_stored(directory, model)
     exported = load_hugging_face_model(directory)
-    _verify_config(exported.config, model, end_of_text)
+    _verify_config(directory, model, end_of_text)
     if exported.lm_head.weight.data_ptr() != exported.transformer.wte.weight.data_ptr():
         raise _fault(f"{_HEAD}.weight is not tied to {_EMBEDDING}.weight")
     _verify_modules(exported, model, tolerance)
@@ -64,8 +66,11 @@ def _verify_stored(directory: Path, model: GPT) -> None:
                 raise _fault(f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}")
 
 
-def _verify_config(config: PreTrainedConfig, model: GPT, end_of_text: int) -> None:
-    """What config.json says is what the checkpoint's network is; the constants are those of model/gpt.py's forward passes."""
+def _verify_config(directory: Path, model: GPT, end_of_text: int) -> None:
+    """What config.json says is what the checkpoint's network is; the constants are those of model/gpt.py's forward passes.
+
+    Read from the file: a loaded config already has what its loader made of it.
+    """
     size = model.config
     expected = {
         "activation_function": "gelu_new",  # the tanh approximation
@@ -73,7 +78,7 @@ def _verify_config(config: PreTrainedConfig, model: GPT, end_of_text: int) -> No
         "architectures": ["GPT2LMHeadModel"],
         "attn_pdrop": 0.0,
         "bos_token_id": end_of_text,
-        "dtype": torch.float32,
+        "dtype": "float32",
         "embd_pdrop": 0.0,
         "eos_token_id": end_of_text,
         "layer_norm_epsilon": model.transformer.ln_f.eps,
@@ -83,15 +88,21 @@ def _verify_config(config: PreTrainedConfig, model: GPT, end_of_text: int) -> No
         "n_inner": None,  # four times the width
         "n_layer": size.layers,
         "n_positions": size.context,
+        "pad_token_id": None,
+        "quantization_config": None,
+        "reorder_and_upcast_attn": False,
         "resid_pdrop": 0.0,
         "scale_attn_by_inverse_layer_idx": False,
         "scale_attn_weights": True,
         "tie_word_embeddings": True,
         "vocab_size": size.vocab_size,
     }
-    for key, value in expected.items():
-        if getattr(config, key) != value:
-            raise _fault(f"config.json: {key} is {getattr(config, key)}, the checkpoint's network has {value}")
+    generation = {key: expected[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    for name, values in (("config.json", expected), ("generation_config.json", generation)):
+        found = json.loads((directory / name).read_bytes())
+        for key, value in values.items():
+            if found.get(key) != value:
+                raise _fault(f"{name}: {key} is {found.get(key)}, the checkpoint's network has {value}")
 
 
 def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> None:
@@ -102,9 +113,20 @@ def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> 
     for name in leaves + composites:
         ours, theirs = _probe(modules[name], modules[name]), _probe(exported.get_submodule(name), modules[name])
         difference = _relative_difference(theirs, ours)
-        if not difference <= tolerance:
+        altered = name in leaves and tolerance < _GIVEN_UP and not _equal(modules[name], exported.get_submodule(name))
+        if altered or not difference <= tolerance:
+            limit = "and its weights have to be equal" if difference <= tolerance else f"tolerance {tolerance:.3g}"
             hint = _explain(name, theirs, modules, exported)
-            raise _fault(f"{name} differs from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}{hint}")
+            raise _fault(f"{name} differs from the checkpoint's by {difference:.3g}, {limit}{hint}")
+
+
+def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Return whether the parameters are the same bits, where those of a Linear are compared with a transposed Conv1D's."""
+    transposed = isinstance(ours, nn.Linear) and not isinstance(theirs, nn.Linear)
+    pairs = [(ours.weight, theirs.weight.T if transposed else theirs.weight)]
+    if getattr(ours, "bias", None) is not None:
+        pairs.append((ours.bias, theirs.bias))
+    return all(torch.equal(our, their) for our, their in pairs)
 
 
 def _probe(module: nn.Module, like: nn.Module) -> Tensor:
@@ -137,7 +159,7 @@ def _explain(name: str, theirs: Tensor, modules: dict[str, nn.Module], exported:
             return f": it computes the checkpoint's {other}"
     if name.endswith("c_attn"):
         parts = zip(("query", "key", "value"), theirs.chunk(3, dim=-1), ours.chunk(3, dim=-1), strict=True)
-        return ": in " + ", ".join(part for part, a, b in parts if not torch.allclose(a, b, atol=1e-4))
+        return ": in " + ", ".join(part for part, a, b in parts if not torch.equal(a, b))
     return ""
 
 

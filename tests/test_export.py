@@ -40,6 +40,7 @@ class Export:
     config: dict[str, Any] = field(default_factory=dict)
     targets: dict[str, torch.Tensor] = field(default_factory=dict)
     stored: dict[str, torch.Tensor | None] = field(default_factory=dict)
+    rewritten: dict[str, dict[str, Any]] = field(default_factory=dict)
     read_from: Path | None = None
     loss: float | None = None
 
@@ -58,6 +59,9 @@ class Export:
             path = self.directory / "model.safetensors"
             kept = {name: tensor for name, tensor in {**load_file(path), **self.stored}.items() if tensor is not None}
             save_file(kept, path, metadata={"format": "pt"})
+        for name, changes in self.rewritten.items():
+            path = self.directory / name
+            path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
         return verify_export(self.directory, source, END_OF_TEXT, self.tokens, self.loss or loss, tolerance)
 
 
@@ -200,6 +204,24 @@ def config(**changes):
     return inject
 
 
+def rewritten(name: str, **changes):
+    def inject(export: Export):
+        export.rewritten[name] = changes
+
+    return inject
+
+
+def one_bias_in_half_precision(export: Export):
+    name = "transformer.h.1.attn.c_attn.bias"
+    export.sources[name] = raw(export)[name].half().float()
+
+
+def one_position_a_little_off(export: Export):
+    positions = raw(export)["transformer.wpe.weight"].clone()
+    positions[-1] += 5e-5
+    export.sources["transformer.wpe.weight"] = positions
+
+
 FAULTS = [
     (untransposed("attn.c_attn"), "of another shape than GPT2LMHeadModel's: transformer.h.1.attn.c_attn.weight"),
     (untransposed("attn.c_proj"), "transformer.h.1.attn.c_proj differs .*: its weight is stored untransposed"),
@@ -236,6 +258,12 @@ FAULTS = [
     (config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is True"),
     (config(eos_token_id=0), "eos_token_id is 0, the checkpoint's network has 512"),
     (config(attn_pdrop=0.1), "attn_pdrop is 0.1"),
+    (rewritten("config.json", dtype="float16"), "config.json: dtype is float16, the checkpoint's network has float32"),
+    (rewritten("config.json", reorder_and_upcast_attn=True), "config.json: reorder_and_upcast_attn is True"),
+    (rewritten("generation_config.json", eos_token_id=0), "generation_config.json: eos_token_id is 0"),
+    (rewritten("generation_config.json", pad_token_id=5), "generation_config.json: pad_token_id is 5"),
+    (one_bias_in_half_precision, "transformer.h.1.attn.c_attn differs .* and its weights have to be equal: in query, key, value"),
+    (one_position_a_little_off, "transformer.wpe differs .* and its weights have to be equal: 1 of 32 rows, the first 31"),
 ]
 
 

@@ -122,10 +122,18 @@ ALLOWED = {
         from concurrent.futures import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
             assert list(pool.map(len, ["a", "bc"])) == [1, 2]""",
+    "a child process that is written to": """\
+        import subprocess
+        assert subprocess.run(["cat"], input=b"x", capture_output=True).stdout""",
+    "workers that are spawned": """\
+        import multiprocessing
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.map(len, ["ab"]) == [2]""",
     "a local socket": """\
         import socket
         left, right = socket.socketpair()
-        left.send(b"x")""",
+        left.send(b"x")
+        socket.send_fds(left, [b"x"], [0])""",
 }
 
 
@@ -167,6 +175,12 @@ BROKEN = {
         'import socket\nsocket.getaddrinfo("example.org", 80)',
         "used the network ('example.org'); only fetch may",
     ),
+    "params.yaml past read_section": ('__import__("yaml").safe_load(open("params.yaml"))["other"]', READ.format("params.yaml")),
+    "ending early": ("sys.exit(0)", "ended before run_stage had seen it done"),
+    "ending early after a swallowed read": (
+        'try:\n    open("data/secret.txt")\nexcept BaseException:\n    sys.exit(0)',
+        "ended before run_stage had seen it done",
+    ),
     "a section": ('read_section("other", int)', "read other of params.yaml, which is none of its params in dvc.yaml"),
     "swallowed by a library": (
         'try:\n    open("data/secret.txt")\nexcept Exception:\n    pass',
@@ -198,6 +212,9 @@ def test_what_is_not_declared_stops_the_stage_and_is_named(project, name):
 
 PYARROW = "import pyarrow as pa\nwith pa.{call} as file:\n    file.{use}"
 NATIVE = {
+    "safetensors, which calls a refusal a missing file": (
+        'from safetensors import safe_open\nsafe_open("data/secret.txt", framework="np")'
+    ),
     "reading": PYARROW.format(call='OSFile("data/secret.txt")', use="read()"),
     "mapping": PYARROW.format(call='memory_map("data/secret.txt")', use="read()"),
     "writing": PYARROW.format(call='OSFile("data/new.txt", "w")', use='write(b"x")'),
@@ -214,9 +231,10 @@ def test_native_code_and_children_are_held_too(project, name):
     (project / "out/b/c").write_text("old")
     done = run(project, NATIVE[name])
     assert done.returncode != 0
-    assert "ermission denied" in done.stderr
+    touched = {"another instance's output": "out/b/c", "writing": "data/new.txt", "appending to an input": None}
     if name != "a child process":
-        assert error(done).startswith("error: seal: probe@a opened a file, or the network, that dvc.yaml does not give it")
+        what = touched.get(name, "data/secret.txt") or "a file, or the network,"
+        assert error(done).startswith(f"error: seal: probe@a opened {what} that dvc.yaml does not give it")
     assert (project / "out/b/c").read_text() == "old"
     assert "SECRET" not in done.stdout
 
@@ -349,6 +367,23 @@ def test_bytecode_that_looks_fresh_is_not_believed(project):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     command = [sys.executable, "-m", "stages.probe", "a"]
     assert subprocess.check_output(command, cwd=project, text=True) == "new figure\n"
+
+
+@pytest.mark.parametrize("path", [".", "../project", "/"])
+def test_a_pythonpath_with_the_repository_in_it_does_no_harm(project, path):
+    done = run(project, environment={**os.environ, "PYTHONPATH": f"{path}:{project}"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_spelling_of_the_command_is_the_same_command(project):
+    run(project)
+    command = [sys.executable, "-X", "utf8", "-mstages.probe", "a"]
+    subprocess.run(command, cwd=project, check=True)
+
+
+def test_missing_libraries_are_one_line(project):
+    (project / "libraries.yaml").unlink()
+    assert "error: libraries.yaml cannot be read" in error(run(project))
 
 
 def test_what_a_killed_run_left_is_not_in_the_way(project):

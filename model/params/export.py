@@ -6,7 +6,7 @@ from model.section import Section
 
 
 class ExportParams(Section):
-    """What an export computes may differ by `parity_tolerance` from what its checkpoint does: the gate's one setting."""
+    """The gate's one setting: how far what an export computes may be from what its checkpoint does; 1 or more gives it up."""
 
     threads: int = Field(gt=0)
     parity_tolerance: float = Field(gt=0)
