@@ -20,6 +20,7 @@ from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
 from graph.tree import GitTree, Tree, WorkingTree
 
 RESULTS = ("metrics", "plots")
+_PARITY = 1e-2  # far above any rounding, far below any fault
 
 
 def declaration_findings(tree: Tree) -> list[str]:
@@ -104,6 +105,7 @@ def result_findings(tree: Tree) -> list[str]:
                 findings.append(f"{out}: missing; {REPRO}")
             elif out in made and actual != made[out]:
                 findings.append(f"{out}: is not what {instance.name} wrote; {REPRO}")
+    findings += _past_the_gate(graph, tree)
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     findings += [f"{path}: no stage writes it; delete it" for path in present if not any(below(path, out) for out in outputs)]
     listed, needed = set(graph.contents), graph.parts_needed()
@@ -112,9 +114,21 @@ def result_findings(tree: Tree) -> list[str]:
     return findings
 
 
+def _past_the_gate(graph: Graph, tree: Tree) -> list[str]:
+    """Exports that were kept with the gate given up: recorded like any other, and worthless."""
+    paths = [out for instance in graph.instances.values() for out in instance.tracked if out.endswith("/parity.json")]
+    differences = {path: json.loads(tree.read(path)).get("max_abs_logit_difference", 0) for path in paths if tree.has(path)}
+    return [
+        f"{path}: logits differ by {difference:.3g}, so this export is not its checkpoint; lower export.parity_tolerance"
+        for path, difference in differences.items()
+        if not difference <= _PARITY
+    ]
+
+
 def check(tree: Tree) -> list[str]:
     try:
-        return declaration_findings(tree) + result_findings(tree)
+        # A wrong declaration makes its stage look stale as well: one thing at a time.
+        return declaration_findings(tree) or result_findings(tree)
     except yaml.YAMLError as error:
         return ["dvc.yaml, dvc.lock, params.yaml or libraries.yaml: not valid YAML: " + " ".join(str(error).split())]
     except json.JSONDecodeError as error:
@@ -141,7 +155,7 @@ def main() -> None:
     findings = check(tree)
     if findings:
         print("\n".join(findings))
-        sys.exit(f"check: {len(findings)} findings in {tree.name}")
+        sys.exit(f"check: {len(findings)} finding{'s' * (len(findings) > 1)} in {tree.name}")
     print(f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them")
 
 

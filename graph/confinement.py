@@ -13,7 +13,6 @@ from graph import landlock
 from graph.guard import partial_of
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below, parameter_values, pinned_files
-from graph.libraries import FILE as LIBRARIES
 from graph.tree import WorkingTree
 
 # Undeclared inputs of torch, its kernels, the Hugging Face libraries, matplotlib and Python itself.
@@ -73,7 +72,7 @@ def confine(root: Path, instance: Instance, partials: list[Path], network: bool)
 
 def _readable(root: Path, instance: Instance) -> list[Path]:
     pinned = pinned_files(parameter_values(WorkingTree(root), instance))
-    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, LIBRARIES, WATCHER, ".venv")] + [Path(sys.prefix)]
+    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, WATCHER, ".venv")] + [Path(sys.prefix)]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
     links = [
         path for dep in paths[: len(instance.deps) + len(pinned)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graph.imports import WATCHER
-from graph.instances import PARAMS, Instance, below, parameter_values, pinned_files
-from graph.libraries import FILE as LIBRARIES
-from graph.tree import WorkingTree
+from graph.instances import PARAMS, Instance, below, pinned_files
+from graph.lock import VERDICTS
+from graph.witness import fingerprints_of, witness
 
 NETWORK_STAGES = {"fetch"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -44,13 +44,15 @@ class Guard:
         self._instance = instance
         self._network = network
         self._duration, self._started = duration, time.monotonic()
-        self._before = _fingerprints(root, instance)
+        self._before = fingerprints_of(root, instance)
+        self._fingerprints_again = witness(root, instance)
+        self._untouched = {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done_or_failed = False
         self._process = os.getpid()
         pinned = map(os.path.normpath, pinned_files(self._before))
-        self._readable = {LIBRARIES, *instance.deps, *pinned, *instance.outputs, *map(partial_of, instance.outputs)}
+        self._readable = {*instance.deps, *pinned, *instance.outputs, *map(partial_of, instance.outputs)}
         self._writable = {*instance.outputs, *map(partial_of, instance.outputs)}
         self._reading_section = False
         # Importing lists the folders that modules are in.
@@ -130,8 +132,9 @@ class Guard:
             self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
         if self._broken:  # something swallowed it
             raise SealBroken(self._broken[0])
-        self._reading_section = True
-        after = _fingerprints(Path(self._root), self._instance)
+        if self._untouched:
+            self._break(f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps")
+        after = self._fingerprints_again()
         for name, fingerprint in self._before.items():
             if after[name] != fingerprint:
                 self._break(
@@ -165,10 +168,10 @@ class Guard:
             return None
         return full[len(self._root) + 1 :]
 
-    @staticmethod
-    def _covers(allowed: set[str], name: str) -> bool:
+    def _covers(self, allowed: set[str], name: str) -> bool:
         while name:
             if name in allowed:
+                self._untouched.discard(name)
                 return True
             name = os.path.dirname(name)
         return False
@@ -213,16 +216,3 @@ def partial_of(path: str) -> str:
     """Return the temporary sibling through which model/files.py writes `path`."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial")
-
-
-def _fingerprints(root: Path, instance: Instance) -> dict[str, object]:
-    """Return what must be the same before and after: bytes of code, sizes and times of data, values of parameters."""
-    found: dict[str, object] = {}
-    for dep in instance.deps:
-        path = root / dep
-        if path.is_dir():
-            entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
-            found[dep] = [(str(entry), stat.st_size, stat.st_mtime_ns) for entry, stat in entries]
-        else:
-            found[dep] = path.read_bytes() if path.exists() else None
-    return found | parameter_values(WorkingTree(root), instance)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from graph.instances import Instance
+from graph.instances import Instance, below
 from graph.lock import Graph
 from graph.seal import DURATIONS
 from graph.tree import GitTree, Tree, WorkingTree
@@ -25,14 +25,17 @@ from graph.tree import GitTree, Tree, WorkingTree
 def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
     """Return the report's lines; `results` is the tree whose committed metrics are in question."""
     reasons = graph.stale()
-    if not reasons:
-        return ["impact: no stage would rerun; the committed figures are of this code"]
+    gone = sorted(graph.lock.keys() - graph.instances.keys())
+    if not reasons and not gone:
+        return ["impact: no stage would rerun; whether the figures are as they were recorded, make check says"]
     direct, following = set(reasons), graph.downstream(set(reasons))
-    lines = ["these stages rerun:"]
+    lines = [f"these stages are gone: {', '.join(gone)}"] if gone else []
+    if reasons:
+        lines.append("these stages rerun:")
     lines += _by_reason(graph, reasons)
     if following:
         lines += ["and if their outputs come out different, these:", "  " + _by_stage(graph, following)]
-    lines += _invalid(graph, direct | following, results)
+    lines += _invalid(graph, direct | following, gone, results)
     lines.append(_time(graph, direct, following, durations))
     return lines
 
@@ -49,10 +52,11 @@ def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _invalid(graph: Graph, names: set[str], results: Tree) -> list[str]:
+def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> list[str]:
     tracked = [out for name, instance in graph.instances.items() if name in names for out in instance.tracked]
+    tracked += [out for name in gone for out in graph.lock[name].outs if out not in tracked]
     figures = {out: _figures(json.loads(results.read(out))) for out in tracked if out.endswith(".json") and results.has(out)}
-    plots = [out for out in tracked if not out.endswith(".json") and (results.has(out) or results.files(out))]
+    plots = [out for out in tracked if below(out, "plots") and (results.has(out) or results.files(out))]
     if not figures and not plots:
         return ["no committed figures are of these stages"]
     total = sum(figures.values())

@@ -57,6 +57,8 @@ def _instance_of(root: Path, command: list[str]) -> Instance:
     module, *arguments = split[split.index("-m") + 1 :]
     text = shlex.join(["python", "-m", module, *arguments])
     tree = WorkingTree(root)
+    if not tree.has("dvc.yaml"):
+        sys.exit(f"error: no dvc.yaml in {root}: run stages from the repository's root")
     stage = module.removeprefix("stages.")
     try:
         declared = read_stages(tree)[stage]

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_metric_that_is_gone(copy):
 
 
 def test_results_that_no_stage_writes(copy):
-    (copy / "metrics/baseline/seed_7").mkdir()
+    (copy / "metrics/baseline/seed_7").mkdir(exist_ok=True)  # an interrupted run leaves the empty folder
     (copy / "metrics/baseline/seed_7/pretrain.json").write_text("{}")
     (copy / "plots/old.csv").write_text("")
     assert result_findings(WorkingTree(copy)) == [
@@ -212,7 +213,7 @@ def test_the_hook_refuses_a_commit_that_the_check_would(copy):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
     (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/python").symlink_to(Path(subprocess.sys.executable))
+    (copy / ".venv/bin/python").symlink_to(Path(sys.executable))
     (copy / ".gitignore").write_text("/.venv\n__pycache__\n")
     git(copy, "config", "core.hooksPath", ".githooks")
     git(copy, "add", "-A")
@@ -230,7 +231,7 @@ def impact(copy: Path, before: str = "", code: str = "") -> list[str]:
 
 
 def test_impact_of_nothing(copy):
-    assert impact(copy) == ["impact: no stage would rerun; the committed figures are of this code"]
+    assert impact(copy) == ["impact: no stage would rerun; whether the figures are as they were recorded, make check says"]
 
 
 def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(copy):
@@ -244,6 +245,44 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert f"  metrics/{RUN}/evaluation.json: 32" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
+
+
+def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
+    path = copy / "params.yaml"
+    steps = yaml.safe_load(path.read_text())["pretrain"]["checkpoint_steps"]
+    path.write_text(path.read_text().replace(f"checkpoint_steps: {steps}", f"checkpoint_steps: {steps[1:]}"))
+    lines = impact(copy)
+    assert lines[0].startswith(f"these stages are gone: evaluate@baseline-1337-{steps[0]}, evaluate@mul_tokens-1337-{steps[0]}, ")
+    assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 32" in lines
+
+
+def test_an_export_kept_past_the_gate_is_found(copy):
+    path = copy / "metrics" / RUN / "parity.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_abs_logit_difference": 11.8}))
+    change_lock(copy, lambda stages: record(stages, f"metrics/{RUN}/parity.json", md5_of(path.read_bytes())))
+    lines = result_findings(WorkingTree(copy))
+    assert any(line.startswith(f"metrics/{RUN}/parity.json: logits differ by 11.8, so this export is not its") for line in lines)
+
+
+def record(stages: dict, path: str, md5: str) -> None:
+    [out] = [out for stage in stages.values() for out in stage["outs"] if out["path"] == path]
+    out["md5"] = md5
+
+
+@pytest.mark.parametrize("file", ["dvc.lock", "params.yaml", CONTENTS])
+def test_a_file_that_cannot_be_parsed_is_one_line(copy, file):
+    (copy / file).write_text("<<<<<<< ours\n" + (copy / file).read_text())
+    for command in ("check", "impact"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"graph.{command}"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(REPOSITORY)},
+        )
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert len((done.stdout + done.stderr).strip().splitlines()) <= 2
 
 
 def test_impact_of_a_wrong_params_file_is_not_everything(copy):

@@ -51,6 +51,7 @@ def main():
 if __name__ == "__main__":
     run_stage(main)
 """
+USE_DEPS = 'open("data/declared.txt").read(); os.listdir("data/folder")'
 WANTED = 'read_section("wanted", int)'
 
 
@@ -75,7 +76,7 @@ def run(
     project: Path, body: str = "pass", stage: str = "probe a", wanted: str = WANTED, environment: dict | None = None
 ) -> subprocess.CompletedProcess:
     name, *arguments = stage.split()
-    source = STAGE.format(wanted=wanted, body=textwrap.indent(body, "    ").strip())
+    source = STAGE.format(wanted=f"{wanted}; {USE_DEPS if name == 'probe' else ''}", body=textwrap.indent(body, "    ").strip())
     (project / f"stages/{name}.py").write_text(source)
     command = [sys.executable, "-m", f"stages.{name}", *arguments]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
@@ -334,6 +335,37 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, name):
     assert done.stdout == "finished\n"
     assert error(done).startswith(f"error: seal: probe@a ran while {what} changed, and DVC would record the new one")
     assert (project / ".dvc/tmp/durations/probe@a").read_text() == ""
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(project, changed):
+    """The kernel's rule is on the file that was there: the new one is read by a process outside the confinement."""
+    signals = project.parent / "signals"
+    signals.mkdir()
+    body = (
+        f"import time\nPath({str(signals / 'ready')!r}).touch()\n"
+        f"while not os.path.exists({str(signals / 'go')!r}):\n    time.sleep(0.01)"
+    )
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, project, body)
+        while not (signals / "ready").exists():
+            assert not running.done(), running.result().stderr
+            time.sleep(0.01)
+        for name in ("params.yaml", "model/section.py"):
+            (project.parent / "new").write_text((project / name).read_text() + ("# An edit.\n" if changed else ""))
+            (project.parent / "new").replace(project / name)
+        (signals / "go").touch()
+        done = running.result()
+    if changed:
+        assert error(done).startswith("error: seal: probe@a ran while model/section.py changed")
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_declared_input_that_is_never_read_stops_the_stage(project):
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace("deps: [data/declared.txt,", "deps: [data/declared.txt, data/other,"))
+    assert error(run(project)) == "error: seal: probe@a never read data/other, which dvc.yaml gives it as deps"
 
 
 def test_switches_in_the_environment_do_not_reach_the_stage(project):
