@@ -135,6 +135,8 @@ class Guard:
         if self._untouched:
             self._break(f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps")
         after = self._fingerprints_again()
+        if not after:
+            self._break("ran while an input became unreadable; put it back and run the stage again")
         for name, fingerprint in self._before.items():
             if after[name] != fingerprint:
                 self._break(

@@ -25,19 +25,22 @@ def witness(root: Path, instance: Instance) -> Callable[[], dict[str, object]]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage's to answer
         os.close(ask)
         os.close(heard)
-        if os.read(asked, 1):  # nothing comes of a stage that has died
-            with open(tell, "wb") as pipe:
-                pickle.dump(fingerprints_of(root, instance), pipe)
-        os._exit(0)
+        try:
+            if os.read(asked, 1):  # nothing comes of a stage that has died
+                with open(tell, "wb") as pipe:
+                    pickle.dump(fingerprints_of(root, instance), pipe)
+        finally:
+            os._exit(0)  # never back into the stage's own code
     os.close(asked)
     os.close(tell)
 
     def ask_again() -> dict[str, object]:
         os.write(ask, b"?")
         with open(heard, "rb") as pipe:
-            found = pickle.load(pipe)  # noqa: S301
+            content = pipe.read()
         os.waitpid(process, 0)
-        return found
+        # An input that can no longer be read is not what it was.
+        return pickle.loads(content) if content else {}  # noqa: S301
 
     return ask_again
 

@@ -309,6 +309,7 @@ CHANGES = {
     "code": ("model/section.py", "# An edit.\n", "model/section.py"),
     "data": ("data/folder/inside.txt", "more", "data/folder"),
     "a parameter": ("params.yaml", "wanted: 5\n", "wanted of params.yaml"),
+    "a file that no longer parses": ("params.yaml", "]", None),
     "a version": ("libraries.yaml", 'numpy: "9"\n', "numpy of libraries.yaml"),
 }
 
@@ -333,7 +334,8 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, name):
         go.touch()
         done = running.result()
     assert done.stdout == "finished\n"
-    assert error(done).startswith(f"error: seal: probe@a ran while {what} changed, and DVC would record the new one")
+    told = f"{what} changed, and DVC would record the new one" if what else "an input became unreadable"
+    assert error(done).startswith(f"error: seal: probe@a ran while {told}")
     assert (project / ".dvc/tmp/durations/probe@a").read_text() == ""
 
 
