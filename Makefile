@@ -31,7 +31,7 @@ repro: $(READY)
 test: $(READY)
 	python -m pytest
 
-# Is everything declared, and are the committed results of this tree? Under a second, no data needed.
+# Is everything declared, and are the committed results of this tree? About a second, no data needed.
 check: $(READY)
 	@python -m graph.check
 

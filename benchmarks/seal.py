@@ -23,8 +23,6 @@ from graph.instances import Instance, read_instances
 from graph.tree import WorkingTree
 
 THROUGH_EXPORT = ("pretrain", "evaluate")
-# As `python -m` runs a stage, garbage collection off for the imports included, but with nothing that seals it.
-UNSEALED = "import gc, runpy, sys; gc.disable(); runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)"
 
 
 def seconds(command: list[str]) -> float:
@@ -35,8 +33,8 @@ def seconds(command: list[str]) -> float:
 
 def commands(instance: Instance) -> tuple[list[str], list[str]]:
     _, _, module, *arguments = shlex.split(instance.command)
-    # sys.argv[1:] of the stage are its arguments: run_module keeps them from the second on.
-    unsealed = UNSEALED.replace("sys.argv[1]", repr(module))
+    # As `python -m` runs a stage, garbage collection off for the imports included, but with nothing that seals it.
+    unsealed = f"import gc, runpy; gc.disable(); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     return [sys.executable, "-m", module, *arguments], [sys.executable, "-c", unsealed, *arguments]
 
 

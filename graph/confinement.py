@@ -12,8 +12,7 @@ from pathlib import Path
 from graph import landlock
 from graph.guard import partial_of
 from graph.imports import WATCHER
-from graph.instances import PARAMS, Instance, below, parameter_values, pinned_files
-from graph.tree import WorkingTree
+from graph.instances import PARAMS, Instance, below
 
 # Undeclared inputs of torch, its kernels, the Hugging Face libraries, matplotlib and Python itself.
 _SWITCHES = (
@@ -64,20 +63,17 @@ def _remove_at_exit(paths: list[Path]) -> None:
     atexit.register(remove)
 
 
-def confine(root: Path, instance: Instance, partials: list[Path], network: bool) -> None:
-    """Tell the kernel what this process may open from now on, where it can be told."""
+def confine(root: Path, inputs: list[str], partials: list[Path], network: bool) -> bool:
+    """Tell the kernel what this process may open from now on; return whether it enforces it."""
     _private_temporary_directory(root)
-    landlock.restrict(_readable(root, instance), [*_outside(root), *partials], network)
+    return landlock.restrict(_readable(root, inputs), [*_outside(root), *partials], network)
 
 
-def _readable(root: Path, instance: Instance) -> list[Path]:
-    pinned = pinned_files(parameter_values(WorkingTree(root), instance))
-    paths = [root / name for name in (*instance.deps, *pinned, PARAMS, WATCHER, ".venv")] + [Path(sys.prefix)]
+def _readable(root: Path, inputs: list[str]) -> list[Path]:
+    paths = [root / name for name in inputs]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
-    links = [
-        path for dep in paths[: len(instance.deps) + len(pinned)] for path in (dep, *(dep.rglob("*") if dep.is_dir() else ()))
-    ]
-    return paths + [path.resolve() for path in links if path.is_symlink()]
+    links = [path for entry in paths for path in (entry, *(entry.rglob("*") if entry.is_dir() else ())) if path.is_symlink()]
+    return [*paths, *(path.resolve() for path in links), root / PARAMS, root / WATCHER, root / ".venv", Path(sys.prefix)]
 
 
 def _outside(root: Path) -> list[Path]:

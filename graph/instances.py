@@ -72,6 +72,13 @@ def value_at(document: Any, key: str) -> Any:
     return document
 
 
+def value_or_none(document: Any, key: str) -> Any:
+    try:
+        return value_at(document, key)
+    except KeyError:
+        return None
+
+
 def read_stages(tree: Tree) -> dict[str, dict]:
     return load_yaml(tree.read("dvc.yaml"))["stages"]
 
@@ -141,11 +148,7 @@ def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
     values = {}
     for file, keys in instance.params.items():
         document = load_yaml(tree.read(file))
-        for key in keys:
-            try:
-                values[f"{key} of {file}"] = value_at(document, key)
-            except KeyError:
-                values[f"{key} of {file}"] = None
+        values |= {f"{key} of {file}": value_or_none(document, key) for key in keys}
     return values
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.instances import Instance, below, load_yaml, read_instances, value_at
+from graph.instances import Instance, below, load_yaml, read_instances, value_or_none
 from graph.tree import Tree
 
 LOCK = "dvc.lock"
@@ -120,10 +120,7 @@ class Graph:
     def _param(self, file: str, key: str) -> Any:
         if file not in self._params:
             self._params[file] = load_yaml(self.tree.read(file))
-        try:
-            return value_at(self._params[file], key)
-        except KeyError:
-            return None
+        return value_or_none(self._params[file], key)
 
     def _hash(self, path: str) -> str | None:
         """Return the MD5 that a dependency has now: of an output from the lock, of any other file from the tree."""

@@ -14,6 +14,7 @@ from graph.imports import Code
 from graph.instances import read_stages
 from graph.lock import CONTENTS, Graph, cached_entries
 from graph.tree import WorkingTree
+from model.files import atomic_file
 
 
 def contents(tree: WorkingTree) -> bytes:
@@ -48,9 +49,8 @@ def main() -> None:
     tree = WorkingTree(Path.cwd())
     content = writer(tree)
     if not tree.has(name) or tree.read(name) != content:
-        partial = tree.root / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(tree.root / name)
+        with atomic_file(tree.root / name) as file:
+            file.write(content)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def seal() -> None:
     clean_environment(network)
     guard = Guard(root, instance, network, duration)
     guard.watch_exit()  # first to be registered, so the last to run
-    confine(root, instance, make_partials(root, instance), network)
+    guard.confined = confine(root, guard.inputs, make_partials(root, instance), network)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)

@@ -261,7 +261,9 @@ def test_an_export_kept_past_the_gate_is_found(copy):
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_abs_logit_difference": 11.8}))
     change_lock(copy, lambda stages: record(stages, f"metrics/{RUN}/parity.json", md5_of(path.read_bytes())))
     lines = result_findings(WorkingTree(copy))
-    assert any(line.startswith(f"metrics/{RUN}/parity.json: logits differ by 11.8, so this export is not its") for line in lines)
+    assert any(
+        line.startswith(f"metrics/{RUN}/parity.json: logits differ by 11.8, so it is not its checkpoint") for line in lines
+    )
 
 
 def record(stages: dict, path: str, md5: str) -> None:
