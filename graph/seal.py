@@ -9,8 +9,9 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - the variables of the environment that we know to choose kernels, library behaviour or other modules are taken away;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
-Only `fetch` may use the network. Files outside the repository, and its .venv, are not inputs in this sense: libraries are
-declared by version. The seal is a guard against mistakes, not against an attacker.
+Only `fetch` may use the network. Native code of a stage that runs as several processes may too: they talk through TCP, which
+the kernel cannot limit to this machine. Files outside the repository, and its .venv, are not inputs in this sense: libraries
+are declared by version. The seal is a guard against mistakes, not against an attacker.
 """
 
 import os
@@ -23,6 +24,7 @@ import yaml
 from graph.confinement import clean_environment, confine, import_from_source, make_partials
 from graph.guard import NETWORK_STAGES, Guard
 from graph.instances import PARAMS, Instance, expand, load_yaml, read_stages
+from graph.launch import start_processes
 from graph.libraries import declared_versions, mismatches
 from graph.tree import WorkingTree
 
@@ -33,6 +35,10 @@ def seal() -> None:
     """Hold this process to the declaration of the stage whose command it was started with, or exit with the reason."""
     root = Path.cwd()
     instance = _instance_of(root, sys.orig_argv)
+    start_processes(root, instance)
+    distributed = "RANK" in os.environ
+    if os.environ.get("RANK", "0") != "0":  # only the first of several processes writes
+        instance = instance._replace(outs=(), tracked=())
     try:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, yaml.YAMLError) as error:
@@ -45,7 +51,7 @@ def seal() -> None:
     clean_environment(network)
     guard = Guard(root, instance, network, duration)
     guard.watch_exit()  # first to be registered, so the last to run
-    guard.confined = confine(root, guard.inputs, make_partials(root, instance), network)
+    guard.confined = confine(root, guard.inputs, make_partials(root, instance), network or distributed)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)

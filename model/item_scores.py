@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.conventions import Convention
 from model.errors import PipelineError
 from model.files import read_jsonl
 from model.stats import rate
@@ -13,8 +14,8 @@ from model.stats import rate
 class ItemScore(NamedTuple):
     """One item's result; lists run over its endings: negative log-likelihood in nats, tokens, characters, bytes.
 
-    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include its leading space,
-    and count only what was scored of an ending longer than the model's context.
+    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include the space before it, and
+    count only what was scored of an ending longer than the model's context.
     """
 
     ind: int
@@ -34,14 +35,14 @@ def read_scores(path: Path) -> list[ItemScore]:
         raise PipelineError(f"{path}: not the evaluate stage's scores ({error})") from None
 
 
-def summarize(scores: list[ItemScore]) -> dict:
-    """Return the metrics of scored items.
+def summarize(scores: list[ItemScore], convention: Convention) -> dict:
+    """Return the metrics of items scored by `convention`.
 
-    acc and acc_norm as the reference script defines them (lowest total, and lowest mean per token);
-    acc_norm_characters normalizes by the ending's characters, as lm-evaluation-harness does; gold_bits_per_byte is the
-    total of the true endings' bits over the total of their bytes.
+    acc: the lowest total is the true ending's; acc_norm: the lowest total per token or per character, as the convention has
+    it. gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.
     """
     nats = np.array([score.nats for score in scores])
+    lengths = np.array([getattr(score, convention.acc_norm_by) for score in scores])
     labels = np.array([score.label for score in scores])
     clusters = [score.source_id for score in scores]
 
@@ -52,7 +53,6 @@ def summarize(scores: list[ItemScore]) -> dict:
     gold_bytes = np.array([score.bytes for score in scores])[gold].sum()
     return {
         "acc": accuracy(nats),
-        "acc_norm": accuracy(nats / np.array([score.tokens for score in scores])),
-        "acc_norm_characters": accuracy(nats / np.array([score.characters for score in scores])),
+        "acc_norm": accuracy(nats / lengths),
         "gold_bits_per_byte": float(nats[gold].sum() / np.log(2) / gold_bytes),
     }

@@ -1,49 +1,67 @@
-"""Score one export on HellaSwag and on continuations of held-out text.
+"""Score one export on HellaSwag, asked in both conventions, and on continuations of held-out text.
 
 Reads exports/CONDITION/seed_S/step_N and data/items. Writes metrics/CONDITION/seed_S/step_N/evaluation.json and
 scores/CONDITION/seed_S/step_N: one line of log-likelihoods for each item.
-Costs the import of transformers plus about ten seconds in the demo.
+Costs about fifteen seconds in the demo, three of them to start.
 """
 
 import sys
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
+from model.conventions import CONVENTIONS
 from model.errors import run_stage
 from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
-from model.hf_loading import load_hugging_face_model
+from model.hf_directory import read_hugging_face_directory
 from model.item_scores import read_scores, summarize
 from model.items import read_items
 from model.params.evaluate import EvaluateParams
-from model.scoring import score_items
+from model.processes import Processes, joined_processes
+from model.scoring import Scorer
+from model.scoring_network import require_dtype
 from model.section import read_section
 from model.torch_settings import keep_freed_memory, require_device, set_deterministic
 
-TASKS = ("hellaswag", "continuation")
+# The name of a metric, the file of items, how it is asked.
+TASKS = (
+    ("hellaswag", "hellaswag", "reference"),
+    ("hellaswag_lm_eval", "hellaswag", "lm_eval"),
+    ("continuation", "continuation", "reference"),
+)
 
 
 def main() -> None:
     run = Path(sys.argv[1]) / f"seed_{sys.argv[2]}" / f"step_{sys.argv[3]}"
     params = read_section("evaluate", EvaluateParams)
     require_device("evaluate.device", params.device)
-    set_deterministic(params.threads)
+    require_dtype("params.yaml: evaluate.dtype", params.dtype, params.device)
+    set_deterministic(threads=1)  # each of the scorer's own
     keep_freed_memory()
-    export = verified_directory(Path("exports") / run)
-    model = load_hugging_face_model(export).to(params.device)
-    tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
+    with joined_processes() as processes:
+        scores = _score(run, params, processes)
+        if processes.rank == 0:
+            _write(run, scores)
 
-    scores_directory = Path("scores") / run
-    with checksummed_directory(scores_directory) as output:
-        for task in TASKS:
-            path = Path("data/items") / f"{task}.jsonl"
-            items = read_items(path, read_jsonl(path))
-            scores = score_items(model, tokenizer, items, params.batch_tokens, f"{task} {run}")
-            write_jsonl(output / f"{task}.jsonl", [score._asdict() for score in scores])
+
+def _score(run: Path, params: EvaluateParams, processes: Processes) -> dict[str, list[dict]]:
+    gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
+    scorer = Scorer(gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes)
+    scores = {}
+    for task, file, convention in TASKS:
+        path = Path("data/items") / f"{file}.jsonl"
+        items = read_items(path, read_jsonl(path))
+        scores[task] = [score._asdict() for score in scorer.score(items, CONVENTIONS[convention], f"{task} {run}")]
+    return scores
+
+
+def _write(run: Path, scores: dict[str, list[dict]]) -> None:
+    directory = Path("scores") / run
+    with checksummed_directory(directory) as output:
+        for task, rows in scores.items():
+            write_jsonl(output / f"{task}.jsonl", rows)
     # From the files that are kept, so that whoever reads them finds the same figures.
-    metrics = {task: summarize(read_scores(scores_directory / f"{task}.jsonl")) for task in TASKS}
+    metrics = {task: summarize(read_scores(directory / f"{task}.jsonl"), CONVENTIONS[how]) for task, _, how in TASKS}
     write_json(Path("metrics") / run / "evaluation.json", metrics)
-    figures = ", ".join(f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in TASKS)
+    figures = ", ".join(f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in metrics)
     print(f"evaluate {run}: {figures}")
 
 

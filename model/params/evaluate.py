@@ -1,13 +1,21 @@
 """The `evaluate` section: how scoring uses the machine."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from model.section import Section
 
 
 class EvaluateParams(Section):
-    """The `evaluate` section: `batch_tokens` bounds a batch's padded size; it changes speed, not what is measured."""
+    """The `evaluate` section. Of these only `device` and `dtype` change figures, and in the last digits.
+
+    `batch_tokens` bounds a batch's padded tokens; on a CPU `threads` batches are computed at a time. `processes` share the
+    items, each with its own `threads`, or its own GPU.
+    """
 
     batch_tokens: int = Field(gt=0)
-    device: str = Field(pattern=r"^(cpu|cuda)$")
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    processes: int = Field(gt=0)
     threads: int = Field(gt=0)

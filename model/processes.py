@@ -1,0 +1,45 @@
+"""The processes that torchrun starts for one job, each with its rank; without torchrun there is one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+class Processes(NamedTuple):
+    """`rank` of `count` processes; `local_rank` counts on one machine, and is the number of the process's device."""
+
+    rank: int
+    local_rank: int
+    count: int
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of `values` over the processes. Where all but one add zero, it is that one's to the bit."""
+        if self.count == 1:
+            return values
+        tensor = torch.from_numpy(values.copy())
+        dist.all_reduce(tensor)
+        return tensor.numpy()
+
+
+@contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """Join the processes that torchrun has told of in the environment (RANK, LOCAL_RANK, WORLD_SIZE).
+
+    They talk through gloo whatever the device: it is a few numbers.
+    """
+    rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    if count > 1:
+        dist.init_process_group("gloo")
+    try:
+        yield Processes(rank, local_rank, count)
+    finally:
+        if count > 1:
+            dist.destroy_process_group()
+
+
+_ENVIRONMENT = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))

@@ -1,0 +1,1 @@
+"""Commands for people; no stage of dvc.yaml, and no stage depends on them."""

@@ -1,0 +1,104 @@
+"""Score any GPT-2 on HellaSwag as the evaluate stage does: a Hugging Face directory, or a name on the hub.
+
+    python -m tools.score exports/baseline/seed_1337/step_3200
+    python -m tools.score gpt2 --output /tmp/gpt2
+    torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
+
+Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both conventions. OpenAI's gpt2 has acc 0.2859
+and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in lm-evaluation-harness's.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from model.conventions import CONVENTIONS
+from model.errors import PipelineError, run_stage
+from model.files import write_json, write_jsonl
+from model.hf_directory import FILES, read_hugging_face_directory
+from model.item_scores import ItemScore, summarize
+from model.item_selection import sample_items
+from model.items import Item, read_items
+from model.processes import joined_processes
+from model.scoring import Scorer
+from model.scoring_network import require_dtype
+from model.torch_settings import keep_freed_memory, set_deterministic
+
+HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
+    require_dtype("--dtype", options.dtype, options.device)
+    set_deterministic(threads=1)  # each of the scorer's own
+    keep_freed_memory()
+    items = _read_items(options.items)
+    if options.count is not None and not 0 < options.count <= len(items):
+        raise PipelineError(f"--count: {options.count}, where {options.items} has {len(items)} items")
+    items = sample_items(items, options.count, options.seed)
+    with joined_processes() as processes:
+        gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
+        scorer = Scorer(gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes)
+        scores = {name: scorer.score(items, CONVENTIONS[name], name) for name in options.conventions}
+        if processes.rank == 0:
+            _report(scores, options.output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a directory with config.json, model.safetensors and tokenizer.json, or a name on the hub")
+    parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
+    parser.add_argument("--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema")
+    parser.add_argument("--count", type=int, help="how many items, sampled by --seed; all of them without")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--conventions", nargs="+", choices=CONVENTIONS, default=list(CONVENTIONS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="batches computed at a time on a CPU")
+    parser.add_argument("--batch-tokens", type=int, default=8192, help="padded tokens of a batch; changes no figure")
+    parser.add_argument("--output", type=Path, help="a directory for evaluation.json and the scores of each item")
+    return parser
+
+
+def _directory(model: str, revision: str | None) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=[*FILES, "tokenizer_config.json"]))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"{model}: no directory, and the Hugging Face hub and its cache do not give it: {reason}") from None
+
+
+def _read_items(path: Path) -> list[Item]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return read_items(path, [json.loads(line) for line in file])
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path}: no items to be read ({error}); dvc repro fetch brings HellaSwag's") from None
+
+
+def _report(scores: dict[str, list[ItemScore]], output: Path | None) -> None:
+    metrics = {name: summarize(rows, CONVENTIONS[name]) for name, rows in scores.items()}
+    if output:
+        for name, rows in scores.items():
+            write_jsonl(output / f"{name}.jsonl", [row._asdict() for row in rows])
+        write_json(output / "evaluation.json", metrics)
+    for name, metric in metrics.items():
+        for accuracy in ("acc", "acc_norm"):
+            rate = metric[accuracy]
+            low, high = rate["interval_95"]
+            print(f"{name} {accuracy} {rate['rate']:.4f} [{low:.4f}, {high:.4f}] ({rate['correct']} of {rate['total']})")
+
+
+if __name__ == "__main__":
+    run_stage(main)
