@@ -39,9 +39,10 @@ check: $(READY)
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What the seal costs. Alone on the machine, please.
+# What scoring gains, and what the seal costs. Alone on the machine, please; about twenty minutes.
 bench: $(READY)
 	@python benchmarks/seal.py
+	@python benchmarks/scoring.py
 
 # From now on git refuses a commit that make check would.
 hook:

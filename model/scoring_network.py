@@ -152,8 +152,7 @@ class ScoringNetwork:
 
         def rest(x: Tensor, attended: Tensor) -> Tensor:
             x = x + block.attention_out(attended)
-            inner = F.gelu(block.mlp_in(self._norm(x, block.norm_2)), approximate="tanh")
-            return x + block.mlp_out(inner)
+            return x + block.mlp_out(_gelu(block.mlp_in(self._norm(x, block.norm_2))))
 
         return self._by_tiles(rest, x, torch.cat(attended))
 
@@ -247,3 +246,11 @@ class ScoringNetwork:
 
 def _softmax(scores: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, dtype=torch.float32)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """Return GPT-2's GELU of `x`, x / 2 (1 + tanh z) is x sigmoid(2 z), in half of F.gelu's time on a CPU."""
+    if x.is_cuda:
+        return F.gelu(x, approximate="tanh")
+    double_z = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))
+    return double_z.sigmoid_().mul_(x)

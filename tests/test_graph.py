@@ -227,10 +227,10 @@ def test_libraries_go_by_the_name_they_are_installed_under():
         assert {name.lower().replace("_", "-") for name in names[imported]} & keys, imported
 
 
-def test_transformers_reruns_exports_and_evaluations_and_nothing_before():
+def test_transformers_reruns_exports_alone():
     named = {stage for stage, text in STAGES.items() for entry in text["params"] if isinstance(entry, dict)
              for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
-    assert named == {"export", "evaluate"}
+    assert named == {"export"}
 
 
 def test_only_fetch_can_reach_the_network():

@@ -217,7 +217,7 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     locked = re.search(r'transformers: "(.*)"', (clone / "libraries.yaml").read_text())[1]
     before = outputs(clone)
     edit(clone / "libraries.yaml", f'transformers: "{locked}"', 'transformers: "5.0.0"')
-    assert {name.split("@")[0] for name in changed(clone)} == {"export", "evaluate"}
+    assert {name.split("@")[0] for name in changed(clone)} == {"export"}
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
         f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup" in output
@@ -225,6 +225,39 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     edit(clone / "libraries.yaml", 'transformers: "5.0.0"', f'transformers: "{locked}"')
     assert repro(clone) == set()
     assert outputs(clone) == before
+
+
+EVALUATE = [sys.executable, "-m", "stages.evaluate", "baseline", "1", "200"]
+
+
+def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(clone):
+    before = outputs(clone)
+    edit(clone / "params.yaml", "processes: 1", "processes: 2")
+    assert {name.split("@")[0] for name in repro(clone)} == {"params", "evaluate"}
+    assert outputs(clone) == before
+    edit(clone / "stages/evaluate.py", "if processes.rank == 0:", "if True:")
+    output = shell(EVALUATE, clone, check=False)
+    assert "error: seal: evaluate@baseline-1-200 wrote scores/baseline/seed_1/.step_200.partial/" in output
+    edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
+    edit(clone / "params.yaml", "processes: 2", "processes: 1")
+    assert "Running stage" not in shell(["dvc", "repro"], clone)
+    assert outputs(clone) == before
+
+
+def test_the_error_of_a_process_ends_the_stage_and_is_shown(clone):
+    before = outputs(clone)
+    edit(clone / "params.yaml", "processes: 1", "processes: 2")
+    edit(
+        clone / "stages/evaluate.py",
+        "    scores = {}\n",
+        "    scores = {}\n    if processes.rank: read_jsonl(Path('data/items/none'))\n",
+    )
+    output = shell(EVALUATE, clone, check=False)
+    assert "error: data/items/none: missing or altered since it was written; delete data/items and run dvc repro" in output
+    assert "stages.evaluate FAILED" in output
+    assert outputs(clone) == before
+    shell(["git", "checkout", "stages/evaluate.py", "params.yaml"], clone)
+    assert repro(clone) == set()
 
 
 def test_an_undeclared_read_stops_the_graph(clone):

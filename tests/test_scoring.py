@@ -30,9 +30,9 @@ REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
 
 
 def item(ctx: str, endings: list[str], number: int = 0, label: int = 0, ctx_b: str = "", activity: str = "Walking") -> Item:
-    whole = f"{ctx} {ctx_b}".strip(" ") if ctx_b else ctx
+    whole, source = f"{ctx} {ctx_b}" if ctx_b else ctx, f"s{number}"
     return Item(
-        ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=f"s{number}"
+        ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=source
     )  # fmt: skip
 
 

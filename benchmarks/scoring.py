@@ -1,0 +1,272 @@
+"""Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in alternation in one run.
+
+    python benchmarks/scoring.py                     the last export, and a random model of GPT-2's size; about ten minutes
+    python benchmarks/scoring.py DIRECTORY --items 64 --rounds 5
+
+Each has a process of its own, with the same model, items and number of threads; while one computes the others wait. The
+harness has the batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two that read the
+same text. Memory is a process's peak, libraries included. The share of the peak is of what a product of two matrices of
+2048 × 2048 reaches here, counting the products that remain to be computed when a context is read once. The CPU
+path is measured. The last line sums up.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
+BATCH_SIZES = (1, 4, 8, 16, 32)
+
+
+class Ours:
+    def __init__(self, directory: Path, threads: int):
+        from model.hf_directory import read_hugging_face_directory
+        from model.processes import Processes
+        from model.scoring import Scorer
+        from model.torch_settings import keep_freed_memory, set_deterministic
+
+        set_deterministic(threads=1)
+        keep_freed_memory()
+        self.gpt2 = read_hugging_face_directory(directory)
+        self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 4096, Processes(0, 0, 1))
+
+    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
+        from model.conventions import CONVENTIONS
+
+        return [score.nats for score in self.scorer.score(items, CONVENTIONS[convention], "ours")]
+
+    def products(self, items: list, convention: str) -> float:
+        """Return the floating-point operations of the matrix products that scoring `items` takes."""
+        from model.conventions import CONVENTIONS
+        from model.packing import batches, pack
+        from model.trees import encode
+
+        config, width = self.gpt2.config, self.gpt2.config.n_embd
+        questions = [CONVENTIONS[convention].question(item) for item in items]
+        packed = [pack(batch) for batch in batches(encode(questions, self.gpt2.tokenizer, config.n_positions, 0), 4096, 1)]
+        rows, predicting = (sum(len(getattr(one, name)) for one in packed) for name in ("tokens", "predicting"))
+        block = 12 * width * width
+        last = rows * 2 * width * width + predicting * (block - 2 * width * width)
+        return 2 * (rows * (config.n_layer - 1) * block + last + predicting * config.vocab_size * width)
+
+
+class Reference:
+    """One item at a time, its four rows padded, the whole output layer: evaluate of karpathy/build-nanogpt, hellaswag.py."""
+
+    def __init__(self, directory: Path, threads: int):
+        import torch
+        from transformers import AutoTokenizer, GPT2LMHeadModel
+
+        torch.set_num_threads(threads)
+        self.model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+
+    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
+        import torch
+
+        results = []
+        for item in items:
+            context = self.tokenizer.encode(item.ctx)
+            rows = [context + self.tokenizer.encode(f" {ending}") for ending in item.endings]
+            rows = [row[-(self.model.config.n_positions + 1) :] for row in rows]
+            tokens, mask = torch.zeros(2, len(rows), max(map(len, rows)), dtype=torch.long)
+            for number, row in enumerate(rows):
+                tokens[number, : len(row)] = torch.tensor(row)
+                mask[number, min(len(context), len(row)) : len(row)] = 1
+            with torch.inference_mode():
+                logits = self.model(tokens[:, :-1], use_cache=False).logits
+                losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+                results.append((losses.view(len(rows), -1) * mask[:, 1:]).sum(1).tolist())
+        return results
+
+
+class LmEval:
+    def __init__(self, directory: Path, threads: int):
+        import logging
+
+        import torch
+        from lm_eval.models.huggingface import HFLM
+
+        logging.disable(logging.WARNING)
+        torch.set_num_threads(threads)
+        self.model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=1)
+
+    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
+        from lm_eval.api.instance import Instance
+
+        from model.conventions import CONVENTIONS
+
+        self.model.batch_size_per_gpu = batch
+        questions = [CONVENTIONS["lm_eval"].question(item) for item in items]
+        pairs = [(question.context, f" {ending}") for question in questions for ending in question.endings]
+        requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+        found = [-answer[0] for answer in self.model.loglikelihood(requests, disable_tqdm=True)]
+        return [found[start : start + 4] for start in range(0, len(found), 4)]
+
+
+METHODS = {"ours": Ours, "reference": Reference, "lm-eval": LmEval}
+
+
+def work(method: str, directory: Path, threads: int) -> None:
+    """Answer the requests on stdin, a line each, on what was stdout."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print
+    from model.items import Item
+
+    records = [json.loads(line) for line in ITEMS.read_text().splitlines()]
+    solver = METHODS[method](directory, threads)
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        items = [Item(**records[number]) for number in request["items"]]
+        if request["batch"] is None:
+            answer = {"products": solver.products(items, request["convention"]), "peak": matmul_peak(threads)}
+        else:
+            started = time.perf_counter()
+            nats = solver.nats(items, request["convention"], request["batch"])
+            seconds = time.perf_counter() - started
+            answer = {"seconds": seconds, "nats": nats, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def matmul_peak(threads: int) -> float:
+    """Return floating-point operations a second of a product of two float32 matrices of 2048 × 2048."""
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right = torch.randn(2, 2048, 2048)
+    rates = []
+    for _ in range(6):
+        started = time.perf_counter()
+        left @ right
+        rates.append(2 * 2048**3 / (time.perf_counter() - started))
+    torch.set_num_threads(1)
+    return max(rates)
+
+
+class Worker:
+    def __init__(self, method: str, directory: Path, threads: int):
+        started = time.perf_counter()
+        # As a stage is started: without garbage collection while it imports.
+        code = "import gc, runpy, sys; gc.disable(); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        command = [sys.executable, "-c", code, __file__, str(directory), "--threads", str(threads), "--worker", method]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, **pipes)
+        self._answer()
+        self.start_seconds = time.perf_counter() - started
+
+    def ask(self, items: list[int], convention: str, batch: int | None = 0) -> dict:
+        self.process.stdin.write(json.dumps({"items": items, "convention": convention, "batch": batch}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"error: {' '.join(self.process.args[3:])} has died; run it by hand to see why")
+        return json.loads(line)
+
+
+def compare(directory: Path, name: str, items: list[int], rounds: int, threads: int) -> str:
+    """Measure, print what was found, and return it in a line."""
+    workers = {method: Worker(method, directory, threads) for method in METHODS}
+    trial = items[: max(4, len(items) // 4)]
+    rates = {size: len(trial) / workers["lm-eval"].ask(trial, "lm_eval", size)["seconds"] for size in BATCH_SIZES}
+    best = max(rates, key=rates.get)
+    contests = [("ours", "reference"), ("reference", "reference"), ("ours", "lm_eval"), ("lm-eval", "lm_eval")]
+    for method, convention in contests:  # once without counting
+        workers[method].ask(trial, convention, best)
+    seconds: dict[tuple[str, str], list[float]] = {contest: [] for contest in contests}
+    peaks = []
+    for number in range(rounds):
+        answers = {contest: workers[contest[0]].ask(items, contest[1], best) for contest in contests}
+        for contest, answer in answers.items():
+            seconds[contest].append(answer["seconds"])
+        extent = workers["ours"].ask(items, "lm_eval", None)
+        peaks.append(extent["peak"])
+        print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    print(f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size is {best} {rates}")
+    for method, convention in contests:
+        answer, rate = answers[method, convention], len(items) / statistics.median(seconds[method, convention])
+        print(
+            f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f} MiB, "
+            f"started in {workers[method].start_seconds:.1f} s"
+        )
+    share = extent["products"] / statistics.median(seconds["ours", "lm_eval"]) / statistics.median(peaks)
+    ratios = []
+    for other, convention in (("reference", "reference"), ("lm-eval", "lm_eval")):
+        of_rounds = [theirs / ours for ours, theirs in zip(seconds["ours", convention], seconds[other, convention], strict=True)]
+        found, expected = ([row.index(min(row)) for row in answers[method, convention]["nats"]] for method in ("ours", other))
+        same = sum(left == right for left, right in zip(found, expected, strict=True))
+        ratios.append(f"{statistics.median(of_rounds):.2f} × {other} ({min(of_rounds):.2f} to {max(of_rounds):.2f})")
+        print(f"  same prediction as {other} by total log-likelihood: {same} of {len(items)}")
+    memory = answers["ours", "lm_eval"]["memory"] / answers["lm-eval", "lm_eval"]["memory"]
+    for worker in workers.values():
+        worker.process.stdin.close()
+        worker.process.wait()
+    return (
+        f"{name}: {', '.join(ratios)}, {memory:.2f} of lm-eval's memory, {share:.0%} of a matmul peak of "
+        f"{statistics.median(peaks) / 1e9:.0f} GFLOP/s"
+    )
+
+
+def random_gpt2(directory: Path) -> None:
+    """Save a random GPT-2 of 124 million parameters with a vocabulary of 50,304."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from model.hf_tokenizer import to_hugging_face
+    from model.tokenizer import Tokenizer, read_ranks
+
+    wheel = metadata.distribution("mlx-whisper")
+    tokenizer = Tokenizer(read_ranks(Path(str(wheel.locate_file("mlx_whisper/assets/gpt2.tiktoken")))), mul_facts=False)
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(vocab_size=tokenizer.size)).save_pretrained(directory)
+    to_hugging_face(tokenizer, 1024).save_pretrained(directory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, help="a Hugging Face GPT-2 directory; without, two models are measured")
+    parser.add_argument("--items", type=int, help="how many, sampled; 300 of the demonstration's model, 48 of GPT-2's size")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker, options.model, options.threads)
+        return
+    if not ITEMS.is_file():
+        sys.exit(f"error: no {ITEMS.relative_to(REPOSITORY)}; make repro brings it")
+    known = len(ITEMS.read_text().splitlines())
+
+    def line(directory: Path, name: str, count: int) -> str:
+        items = random.Random(0).sample(range(known), options.items or count)
+        return compare(directory, name, items, options.rounds, options.threads)
+
+    if options.model:
+        lines = [line(options.model, options.model.name, 100)]
+    else:
+        exports = sorted((REPOSITORY / "exports").glob("*/*/step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+        if not exports:
+            sys.exit("error: no exports; make repro makes them")
+        with tempfile.TemporaryDirectory() as directory:
+            random_gpt2(Path(directory))
+            lines = [line(exports[-1], "demonstration", 300), line(Path(directory), "124M", 48)]
+    print("scoring: " + "; ".join(lines))
+
+
+if __name__ == "__main__":
+    main()
