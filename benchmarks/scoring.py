@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -39,7 +38,7 @@ class Ours:
         set_deterministic(threads=1)
         keep_freed_memory()
         self.gpt2 = read_hugging_face_directory(directory)
-        self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 4096, Processes(0, 0, 1))
+        self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 8192, Processes(0, 0, 1))
 
     def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
         from model.conventions import CONVENTIONS
@@ -49,12 +48,13 @@ class Ours:
     def products(self, items: list, convention: str) -> float:
         """Return the floating-point operations of the matrix products that scoring `items` takes."""
         from model.conventions import CONVENTIONS
-        from model.packing import batches, pack
+        from model.packing import batches, by_size, pack
         from model.trees import encode
 
         config, width = self.gpt2.config, self.gpt2.config.n_embd
         questions = [CONVENTIONS[convention].question(item) for item in items]
-        packed = [pack(batch) for batch in batches(encode(questions, self.gpt2.tokenizer, config.n_positions, 0), 4096, 1)]
+        trees = encode(questions, self.gpt2.tokenizer, config.n_positions, config.bos_token_id)
+        packed = [pack(batch) for batch in batches(by_size(trees), 8192, 1)]
         rows, predicting = (sum(len(getattr(one, name)) for one in packed) for name in ("tokens", "predicting"))
         block = 12 * width * width
         last = rows * 2 * width * width + predicting * (block - 2 * width * width)
@@ -78,12 +78,12 @@ class Reference:
         results = []
         for item in items:
             context = self.tokenizer.encode(item.ctx)
-            rows = [context + self.tokenizer.encode(f" {ending}") for ending in item.endings]
-            rows = [row[-(self.model.config.n_positions + 1) :] for row in rows]
+            endings = [self.tokenizer.encode(f" {ending}") for ending in item.endings]
+            rows = [(context + ending)[-(self.model.config.n_positions + 1) :] for ending in endings]
             tokens, mask = torch.zeros(2, len(rows), max(map(len, rows)), dtype=torch.long)
             for number, row in enumerate(rows):
                 tokens[number, : len(row)] = torch.tensor(row)
-                mask[number, min(len(context), len(row)) : len(row)] = 1
+                mask[number, max(1, len(row) - len(endings[number])) : len(row)] = 1
             with torch.inference_mode():
                 logits = self.model(tokens[:, :-1], use_cache=False).logits
                 losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
@@ -136,8 +136,14 @@ def work(method: str, directory: Path, threads: int) -> None:
             started = time.perf_counter()
             nats = solver.nats(items, request["convention"], request["batch"])
             seconds = time.perf_counter() - started
-            answer = {"seconds": seconds, "nats": nats, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+            answer = {"seconds": seconds, "nats": nats, "memory": peak_memory()}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_memory() -> float:
+    """Return the most that this process has had in memory, in MiB; getrusage would count its parent's too."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def matmul_peak(threads: int) -> float:
@@ -162,7 +168,8 @@ class Worker:
         code = "import gc, runpy, sys; gc.disable(); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
         command = [sys.executable, "-c", code, __file__, str(directory), "--threads", str(threads), "--worker", method]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
         self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, **pipes)
         self._answer()
         self.start_seconds = time.perf_counter() - started
@@ -175,7 +182,8 @@ class Worker:
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"error: {' '.join(self.process.args[3:])} has died; run it by hand to see why")
+            self.said.seek(0)
+            sys.exit(f"{self.said.read().decode()}error: the process of {self.process.args[-1]} has died")
         return json.loads(line)
 
 

@@ -35,9 +35,8 @@ def seal() -> None:
     """Hold this process to the declaration of the stage whose command it was started with, or exit with the reason."""
     root = Path.cwd()
     instance = _instance_of(root, sys.orig_argv)
-    start_processes(root, instance)
-    distributed = "RANK" in os.environ
-    if os.environ.get("RANK", "0") != "0":  # only the first of several processes writes
+    distributed = start_processes(root, instance)
+    if distributed and os.environ["RANK"] != "0":  # only the first of several processes writes
         instance = instance._replace(outs=(), tracked=())
     try:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -28,17 +28,33 @@ class HuggingFaceGPT2Config(BaseModel):
     model_type: Literal["gpt2"]
     activation_function: Literal["gelu_new", "gelu_pytorch_tanh"] = "gelu_new"  # two names of one function
     add_cross_attention: Literal[False] = False
-    bos_token_id: int = 50256
+    bos_token_id: int = Field(default=50256, ge=0)
     layer_norm_epsilon: float = 1e-5
-    n_embd: int = 768
-    n_head: int = 12
-    n_inner: int | None = None
-    n_layer: int = 12
-    n_positions: int = 1024
+    n_embd: int = Field(default=768, gt=0)
+    n_head: int = Field(default=12, gt=0)
+    n_inner: int | None = Field(default=None, gt=0)
+    n_layer: int = Field(default=12, gt=0)
+    n_positions: int = Field(default=1024, gt=0)
     scale_attn_by_inverse_layer_idx: Literal[False] = False
     scale_attn_weights: Literal[True] = True
     tie_word_embeddings: Literal[True] = True
-    vocab_size: int = 50257
+    vocab_size: int = Field(default=50257, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_one_name_for_each(cls, values: dict) -> dict:
+        aliases = {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers"} & values.keys()
+        if aliases:
+            raise ValueError(f"{', '.join(sorted(aliases))}: a second name of one of GPT-2's own keys; use those")
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+        if self.bos_token_id >= self.vocab_size:
+            raise ValueError(f"bos_token_id ({self.bos_token_id}) is beyond the vocabulary of {self.vocab_size}")
+        return self
 
 
 class HuggingFaceGPT2(NamedTuple):
@@ -65,6 +81,11 @@ def _read_tensors(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor
         raise PipelineError(f"{path}: not a safetensors file ({error})") from None
     # GPT2LMHeadModel's names have a prefix, GPT2Model's (the hub's gpt2) have none.
     tensors = {name.removeprefix("transformer."): tensor.float() for name, tensor in stored.items()}
+    odd = [name for name, tensor in stored.items() if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16)]
+    if odd or len(tensors) != len(stored):
+        raise PipelineError(
+            f"{path}: {odd[0] + ' is of a type' if odd else 'a tensor is there twice, under names'} that GPT-2 has not"
+        )
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, tensors.get("wte.weight", head)):
         raise PipelineError(f"{path}: lm_head.weight differs from wte.weight, though config.json ties them")
@@ -106,6 +127,7 @@ def _shapes(config: HuggingFaceGPT2Config) -> dict[str, tuple[int, ...]]:
 class _TokenizerConfig(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
+    add_prefix_space: Literal[False] = False
     split_special_tokens: bool = False
 
 
@@ -115,8 +137,9 @@ def _read_tokenizer(directory: Path, config: HuggingFaceGPT2Config) -> Tokenizer
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise PipelineError(f"{path}: not a tokenizer ({error})") from None
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        raise PipelineError(f"{path}: {tokenizer.get_vocab_size()} tokens, config.json's vocab_size is {config.vocab_size}")
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= config.vocab_size:
+        raise PipelineError(f"{path}: has a token {last}, and config.json a vocab_size of {config.vocab_size}")
     settings = directory / "tokenizer_config.json"
     if settings.is_file():
         # Whether the spelling of a special token in a text is text like any other.

@@ -54,14 +54,14 @@ class Packed(NamedTuple):
 
 
 def batches(trees: list[Tree], batch_tokens: int, workers: int) -> list[list[Tree]]:
-    """Group trees so that their tokens, padded, stay within `batch_tokens`; the largest come first, equal shapes together.
+    """Group trees, given in order of size, so that their tokens, padded, stay within `batch_tokens`.
 
     Batches are smaller where `workers` would otherwise have fewer than four each, and wait for the last.
     """
     bound = min(batch_tokens, -(-sum(map(_padded_tokens, trees)) // (4 * workers)))
     result: list[list[Tree]] = []
     room = 0
-    for tree in by_size(trees):
+    for tree in trees:
         if not result or room < _padded_tokens(tree):
             result.append([])
             room = bound
@@ -76,6 +76,7 @@ def _padded_tokens(tree: Tree) -> int:
 
 
 def by_size(trees: list[Tree]) -> list[Tree]:
+    """Return trees with the largest first and those of one shape together."""
     return sorted(trees, key=lambda tree: (tree.shape, len(tree.context)), reverse=True)
 
 

@@ -3,11 +3,17 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from model.errors import PipelineError
+
+# They meet once a task, when all have scored their part; torchrun ends the others where one dies.
+_PATIENCE = timedelta(days=1)
 
 
 class Processes(NamedTuple):
@@ -32,14 +38,14 @@ def joined_processes() -> Iterator[Processes]:
 
     They talk through gloo whatever the device: it is a few numbers.
     """
-    rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+    rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
+    if not 0 <= rank < count:
+        raise PipelineError(f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun")
     if count > 1:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield Processes(rank, local_rank, count)
     finally:
         if count > 1:
             dist.destroy_process_group()
-
-
-_ENVIRONMENT = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))

@@ -1,7 +1,7 @@
 """Multiple-choice scoring of a Hugging Face GPT-2: the log-likelihood of each ending after its context.
 
-The result of an item is the same to the bit for any budget of tokens, any number of threads and any number of processes:
-see model/scoring_network.py for why, and tests/test_scoring.py for the proof.
+On a CPU the result of an item is the same to the bit for any budget of tokens, number of threads and number of processes: see
+model/scoring_network.py for why, and tests/test_scoring.py for the proof.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ class Scorer:
     def __init__(self, gpt2: HuggingFaceGPT2, device: str, dtype: str, threads: int, batch_tokens: int, processes: Processes):
         """`threads` batches of at most `batch_tokens` padded tokens are computed at a time on a CPU, one on a GPU."""
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
+        if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
+            raise PipelineError(f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU")
         own = f"cuda:{processes.local_rank}" if device == "cuda" else device
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
         self._workers = threads if device == "cpu" else 1
@@ -39,7 +41,7 @@ class Scorer:
         trees = encode(questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id)
         # Dealt in order of size, so that every process has as much to do.
         mine = by_size(trees)[self._processes.rank :: self._processes.count]
-        nats = np.zeros((len(items), max(len(item.endings) for item in items)))
+        nats = np.zeros((len(items), 4))  # as many endings as an Item has
         for tree, values in self._computed(mine, label):
             nats[tree.item, tree.first : tree.first + len(values)] = values
         nats = self._processes.total(nats)
@@ -51,7 +53,7 @@ class Scorer:
             for place, ending in enumerate(tree.endings, start=tree.first):
                 scores[tree.item].tokens[place] = len(ending)
                 if tree.cut:
-                    scores[tree.item].bytes[place] = len(self._tokenizer.decode(ending).encode())
+                    scores[tree.item].bytes[place] = len(self._tokenizer.decode(ending, skip_special_tokens=False).encode())
         return scores
 
     def _computed(self, trees: list[Tree], label: str) -> Iterator[tuple[Tree, np.ndarray]]:

@@ -3,10 +3,11 @@
 What is computed is transformers' GPT2LMHeadModel; the tests compare with it. What makes it fast:
 - a context is read once, and its endings attend to it and to themselves;
 - the last block's queries and MLP, and the output layer, are computed only for rows whose next token is asked for;
-- on the CPU each batch is one thread's, which spares small products the cost of meeting; and where oneDNN multiplies faster
+- on a CPU each batch is one thread's, which spares small products the cost of meeting; and where oneDNN multiplies faster
   than MKL (AMD with AVX-512), products go through it.
-What makes a tree's result the same to the bit, whatever else is in the batch and whoever computes it: products are taken in
-tiles of a fixed number of rows, attention in shapes that are the tree's own, the rest row by row, and all by one thread.
+What makes a tree's result the same to the bit on a CPU, whatever else is in the batch and whoever computes it: products are
+taken in tiles of a fixed number of rows, attention in shapes that are the tree's own, the rest row by row, and all by one
+thread.
 """
 
 import math
@@ -65,7 +66,10 @@ def onednn_is_faster() -> bool:
 def require_dtype(key: str, dtype: str, device: str) -> None:
     """Raise PipelineError when params.yaml's `key` names a type of number that the device has no arithmetic for."""
     if dtype == "bfloat16":
-        has = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu.get_capabilities().get("avx512_bf16", False)
+        if device == "cuda":
+            has = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has = torch.cpu.get_capabilities().get("avx512_bf16", False)
         if not has:
             raise PipelineError(f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32")
 
@@ -123,6 +127,8 @@ class ScoringNetwork:
             parts = []
             for number, tile in enumerate(tiles):
                 which = slice(bounds[number], bounds[number + 1])
+                if which.start == which.stop:
+                    break  # what follows only fills the last tile of the block
                 rows = self._numbers(packed.predicted_by[which] - number * self._output_tile)
                 # Of log_softmax only these are wanted, but logsumexp takes longer: it does not keep a row in the cache.
                 log_p = F.log_softmax(self._output(tile).float(), dim=-1)
@@ -146,9 +152,8 @@ class ScoringNetwork:
         keys_values = self._by_tiles(block.keys_values, keyed)
         queries = self._by_tiles(block.queries, asking)
         attended = [self._attend(queries, keys_values, group, getattr(group, who)) for group in groups]
-        missing = len(x) - sum(map(len, attended))
-        if missing:  # the rows that fill the last tile
-            attended.append(queries.new_zeros(missing, queries.shape[1]))
+        filling = len(x) - sum(map(len, attended))  # rows of the last tile that are no token's
+        attended.append(queries.new_zeros(filling, queries.shape[1]))
 
         def rest(x: Tensor, attended: Tensor) -> Tensor:
             x = x + block.attention_out(attended)
@@ -250,7 +255,7 @@ def _softmax(scores: Tensor) -> Tensor:
 
 def _gelu(x: Tensor) -> Tensor:
     """Return GPT-2's GELU of `x`, x / 2 (1 + tanh z) is x sigmoid(2 z), in half of F.gelu's time on a CPU."""
-    if x.is_cuda:
+    if x.is_cuda or x.dtype != torch.float32:
         return F.gelu(x, approximate="tanh")
     double_z = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))
     return double_z.sigmoid_().mul_(x)

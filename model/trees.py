@@ -45,7 +45,7 @@ def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: i
     for number, (context, endings) in enumerate(_ids(questions, tokenizer)):
         context = context or [empty]
         if not all(endings):
-            raise PipelineError(f"item {number}: an ending adds no token to its context {questions[number].context[-40:]!r}")
+            raise PipelineError(f"question {number}: an ending adds no token to its context {questions[number].context[-40:]!r}")
         if len(context) + max(map(len, endings)) - 1 <= limit:
             trees.append(Tree(number, 0, context, endings))
             continue

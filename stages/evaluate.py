@@ -34,7 +34,7 @@ def main() -> None:
     params = read_section("evaluate", EvaluateParams)
     require_device("evaluate.device", params.device)
     require_dtype("params.yaml: evaluate.dtype", params.dtype, params.device)
-    set_deterministic(threads=1)  # each of the scorer's own
+    set_deterministic(threads=1)  # of each thread that scores
     keep_freed_memory()
     with joined_processes() as processes:
         scores = _score(run, params, processes)

@@ -237,10 +237,16 @@ def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(
     assert outputs(clone) == before
     edit(clone / "stages/evaluate.py", "if processes.rank == 0:", "if True:")
     output = shell(EVALUATE, clone, check=False)
-    assert "error: seal: evaluate@baseline-1-200 wrote scores/baseline/seed_1/.step_200.partial/" in output
+    assert "error: seal: evaluate@baseline-1-200 changed scores/baseline/seed_1, which is none of its outputs" in output
     edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
     edit(clone / "params.yaml", "processes: 2", "processes: 1")
     assert "Running stage" not in shell(["dvc", "repro"], clone)
+    assert outputs(clone) == before
+
+
+def test_a_rank_that_a_scheduler_left_in_the_environment_changes_nothing(clone):
+    before = outputs(clone)
+    shell(["env", "RANK=1", "LOCAL_RANK=1", "WORLD_SIZE=2", sys.executable, "-m", "stages.items"], clone)
     assert outputs(clone) == before
 
 

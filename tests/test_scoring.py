@@ -21,9 +21,11 @@ from model.errors import PipelineError
 from model.hf_directory import FILES, read_hugging_face_directory
 from model.item_scores import ItemScore, summarize
 from model.items import Item
-from model.packing import batches, pack
+from model.packing import batches, by_size, pack
+from model.processes import joined_processes
 from model.scoring import Scorer
 from model.stats import rate
+from model.tokenizer import Tokenizer, read_ranks
 from model.trees import Tree
 
 REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
@@ -105,6 +107,15 @@ def test_results_are_the_same_to_the_bit_for_any_budget_threads_and_company(trai
     assert scored(trained_gpt2, items[::-1], LM_EVAL) == expected[::-1]
 
 
+def test_gpt2s_own_shapes_give_the_same_bits_for_any_budget(tmp_path, ranks_file):
+    whole = Tokenizer(read_ranks(ranks_file), mul_facts=False)
+    directory = save_gpt2(tmp_path, whole, layers=2, heads=12, width=768, context=256)
+    items = real_items(3)
+    assert scored(directory, items, REFERENCE, batch_tokens=1) == scored(
+        directory, items, REFERENCE, batch_tokens=10**6, threads=1
+    )
+
+
 def test_bfloat16_scores_are_near_those_of_float32(trained_gpt2):
     exact, rounded = (scored(trained_gpt2, real_items(20), REFERENCE, dtype=dtype) for dtype in ("float32", "bfloat16"))
     assert exact != rounded
@@ -114,8 +125,10 @@ def test_bfloat16_scores_are_near_those_of_float32(trained_gpt2):
 
 def test_bfloat16_is_refused_where_there_is_no_arithmetic_for_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    with pytest.raises(PipelineError, match="has no bfloat16 arithmetic; set float32"):
-        scoring_network.require_dtype("params.yaml: evaluate.dtype", "bfloat16", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(PipelineError, match=f"{device} has no bfloat16 arithmetic; set float32"):
+            scoring_network.require_dtype("params.yaml: evaluate.dtype", "bfloat16", device)
     scoring_network.require_dtype("params.yaml: evaluate.dtype", "float32", "cpu")
 
 
@@ -160,9 +173,14 @@ words = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
     trees = [Tree(number, 0, context, endings) for number, (context, endings) in enumerate(trees)]
     seen = []
-    for batch in batches(trees, budget, workers=2):
+    for batch in batches(by_size(trees), budget, workers=2):
         seen += [tree.item for tree in batch]
         packed = pack(batch)
+        read = {(tree.item, *tree.context[:place]) for tree in batch for place in range(1, len(tree.context) + 1)} | {
+            (tree.item, *tree.context, *ending[:place])
+            for tree in batch for ending in tree.endings for place in range(1, len(ending))
+        }  # fmt: skip
+        assert len(packed.tokens) == len(read), "what is shared is read once"
         number = 0
         for tree in batch:
             for ending in tree.endings:
@@ -189,6 +207,8 @@ FAULTS = {
     "a tensor is missing": (without("transformer.h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias"),
     "a tensor is unknown": (lambda tensors: {**tensors, "transformer.h.2.ln_1.bias": torch.zeros(32)}, "h.2.ln_1.bias"),
     "a tensor is misshapen": (lambda tensors: {**tensors, "transformer.h.0.mlp.c_fc.weight": torch.zeros(128, 32)}, "c_fc"),
+    "a tensor is there twice": (lambda tensors: {**tensors, "wte.weight": torch.zeros(576, 32)}, "there twice"),
+    "a tensor is no float": (lambda tensors: {**tensors, "transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)}, "ln_f.bias"),
     "the head is not tied": (lambda tensors: {**tensors, "lm_head.weight": torch.zeros(576, 32)}, "differs from wte.weight"),
 }
 
@@ -220,15 +240,23 @@ VARIANTS = {
     "add_cross_attention": ("false", "true"),
     "tie_word_embeddings": ("true", "false"),
     "n_embd": ("32", '"32"'),
+    "n_head": ("2", "3"),
+    "n_layer": ("2", "0"),
+    "num_attention_heads": None,
+    "bos_token_id": ("512", "576"),
 }
 
 
 @pytest.mark.parametrize("key", VARIANTS)
 def test_a_variant_of_gpt2_that_would_be_computed_wrongly_is_refused(own_gpt2, key):
-    path, (old, new) = own_gpt2 / "config.json", VARIANTS[key]
+    path = own_gpt2 / "config.json"
     text = path.read_text()
-    assert f'"{key}": {old}' in text
-    path.write_text(text.replace(f'"{key}": {old}', f'"{key}": {new}'))
+    if VARIANTS[key] is None:
+        path.write_text(text.replace("{", f'{{"{key}": 1,', 1))
+    else:
+        old, new = VARIANTS[key]
+        assert f'"{key}": {old}' in text
+        path.write_text(text.replace(f'"{key}": {old}', f'"{key}": {new}'))
     with pytest.raises(PipelineError, match=key):
         read_hugging_face_directory(own_gpt2)
 
@@ -279,6 +307,23 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     assert score_command(tmp_path, "--items", tmp_path / "none").startswith(f"error: {tmp_path}/none: no items to be read")
     assert score_command(tmp_path, "--items", items, "--count", "2").startswith("error: --count: 2, where")
     assert score_command(tmp_path, "--items", items).startswith(f"error: {tmp_path}: no config.json")
+    assert "argument --threads: invalid" in score_command(tmp_path, "--threads", "0")
+    for content in ("", "3\n"):
+        items.write_text(content)
+        assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: no items to be read")
+
+
+def test_a_tokenizer_that_transformers_would_use_otherwise_is_refused(own_gpt2):
+    path = own_gpt2 / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"add_prefix_space": false', '"add_prefix_space": true'))
+    with pytest.raises(PipelineError, match="add_prefix_space"):
+        read_hugging_face_directory(own_gpt2)
+
+
+def test_a_rank_without_its_company_is_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(PipelineError, match="RANK is 1 of a WORLD_SIZE of 1"), joined_processes():
+        pass
 
 
 def test_openais_gpt2_scores_what_is_published():

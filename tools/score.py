@@ -35,12 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
-    set_deterministic(threads=1)  # each of the scorer's own
+    set_deterministic(threads=1)  # of each thread that scores
     keep_freed_memory()
     items = _read_items(options.items)
-    if options.count is not None and not 0 < options.count <= len(items):
+    if options.count is not None and options.count > len(items):
         raise PipelineError(f"--count: {options.count}, where {options.items} has {len(items)} items")
     items = sample_items(items, options.count, options.seed)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
     with joined_processes() as processes:
         gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
         scorer = Scorer(gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes)
@@ -56,15 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="a directory with config.json, model.safetensors and tokenizer.json, or a name on the hub")
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
     parser.add_argument("--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema")
-    parser.add_argument("--count", type=int, help="how many items, sampled by --seed; all of them without")
+    parser.add_argument("--count", type=_positive, help="how many items, sampled by --seed; all of them without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--conventions", nargs="+", choices=CONVENTIONS, default=list(CONVENTIONS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="batches computed at a time on a CPU")
-    parser.add_argument("--batch-tokens", type=int, default=8192, help="padded tokens of a batch; changes no figure")
+    parser.add_argument("--threads", type=_positive, default=_cores(), help="batches computed at a time on a CPU")
+    parser.add_argument("--batch-tokens", type=_positive, default=8192, help="padded tokens of a batch; changes no figure")
     parser.add_argument("--output", type=Path, help="a directory for evaluation.json and the scores of each item")
     return parser
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _cores() -> int:
+    """Return this process's share of the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _directory(model: str, revision: str | None) -> Path:
@@ -82,8 +95,11 @@ def _directory(model: str, revision: str | None) -> Path:
 def _read_items(path: Path) -> list[Item]:
     try:
         with open(path, encoding="utf-8") as file:
-            return read_items(path, [json.loads(line) for line in file])
-    except (OSError, ValueError) as error:
+            items = read_items(path, [json.loads(line) for line in file])
+        if not items:
+            raise ValueError("it is empty")
+        return items
+    except (OSError, TypeError, ValueError) as error:
         raise PipelineError(f"{path}: no items to be read ({error}); dvc repro fetch brings HellaSwag's") from None
 
 

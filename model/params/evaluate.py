@@ -8,7 +8,7 @@ from model.section import Section
 
 
 class EvaluateParams(Section):
-    """The `evaluate` section. Of these only `device` and `dtype` change figures, and in the last digits.
+    """The `evaluate` section. On a CPU only `dtype` changes figures; on a GPU the rest may change their last digits.
 
     `batch_tokens` bounds a batch's padded tokens; on a CPU `threads` batches are computed at a time. `processes` share the
     items, each with its own `threads`, or its own GPU.
