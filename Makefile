@@ -39,7 +39,7 @@ check: $(READY)
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What scoring gains, and what the seal costs. Alone on the machine, please; about twenty minutes.
+# What scoring gains, and what the seal costs. Alone on the machine, please; about half an hour.
 bench: $(READY)
 	@python benchmarks/seal.py
 	@python benchmarks/scoring.py

@@ -1,6 +1,6 @@
 """Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in alternation in one run.
 
-    python benchmarks/scoring.py                     the last export, and a random model of GPT-2's size; about ten minutes
+    python benchmarks/scoring.py                     the last export, and a random model of GPT-2's size; about twenty minutes
     python benchmarks/scoring.py DIRECTORY --items 64 --rounds 5
 
 Each has a process of its own, with the same model, items and number of threads; while one computes the others wait. The
@@ -248,7 +248,7 @@ def random_gpt2(directory: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, help="a Hugging Face GPT-2 directory; without, two models are measured")
-    parser.add_argument("--items", type=int, help="how many, sampled; 300 of the demonstration's model, 48 of GPT-2's size")
+    parser.add_argument("--items", type=int, help="how many, sampled; 300 of the demonstration's model, 64 of GPT-2's size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
@@ -272,7 +272,7 @@ def main() -> None:
             sys.exit("error: no exports; make repro makes them")
         with tempfile.TemporaryDirectory() as directory:
             random_gpt2(Path(directory))
-            lines = [line(exports[-1], "demonstration", 300), line(Path(directory), "124M", 48)]
+            lines = [line(exports[-1], "demonstration", 300), line(Path(directory), "124M", 64)]
     print("scoring: " + "; ".join(lines))
 
 

@@ -56,9 +56,9 @@ class Packed(NamedTuple):
 def batches(trees: list[Tree], batch_tokens: int, workers: int) -> list[list[Tree]]:
     """Group trees, given in order of size, so that their tokens, padded, stay within `batch_tokens`.
 
-    Batches are smaller where `workers` would otherwise have fewer than four each, and wait for the last.
+    Batches are smaller where `workers` would otherwise have fewer than two each, and wait for the last.
     """
-    bound = min(batch_tokens, -(-sum(map(_padded_tokens, trees)) // (4 * workers)))
+    bound = min(batch_tokens, -(-sum(map(_padded_tokens, trees)) // (2 * workers)))
     result: list[list[Tree]] = []
     room = 0
     for tree in trees:

@@ -23,44 +23,11 @@ from torch import Tensor
 from model.errors import PipelineError
 from model.hf_directory import HuggingFaceGPT2Config
 from model.packing import Group, Packed, Queries
+from model.products import OneDNNProduct, Product, onednn_is_faster
 
 # Rows of a tile: of blocks, and of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
 _TILE = {"cpu": 256, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
-
-
-class _Product:
-    """Callable: x (rows, in) to x @ weight.T + bias (rows, out)."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self._weight, self._bias = weight.contiguous(), bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self._weight, self._bias)
-
-
-class OneDNNProduct(_Product):
-    """The same through oneDNN's private operators, with the weight laid out once for tiles of `rows` rows."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int):
-        super().__init__(weight, bias)
-        tile = torch.randn(rows, weight.shape[1], generator=torch.Generator().manual_seed(0))
-        expected = super().__call__(tile)
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
-        if not torch.allclose(self(tile), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-            raise RuntimeError("oneDNN's private linear operator no longer computes what F.linear does")
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-
-
-def onednn_is_faster() -> bool:
-    """Whether float32 products go through oneDNN: MKL leaves AVX-512 unused on AMD, and oneDNN was 2.5 times as fast there.
-
-    Elsewhere (measured: AMD with AVX2) they are equal. A rule and no measurement, so that a machine always computes the same.
-    """
-    cpu = torch.cpu.get_capabilities()
-    return str(cpu.get("cpu_name", "")).startswith("AMD") and bool(cpu.get("avx512_f"))
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
@@ -76,12 +43,12 @@ def require_dtype(key: str, dtype: str, device: str) -> None:
 
 class _Block(NamedTuple):
     norm_1: tuple[Tensor, Tensor]
-    queries: _Product
-    keys_values: _Product
-    attention_out: _Product
+    queries: Product
+    keys_values: Product
+    attention_out: Product
     norm_2: tuple[Tensor, Tensor]
-    mlp_in: _Product
-    mlp_out: _Product
+    mlp_in: Product
+    mlp_out: Product
 
 
 class _Slots(NamedTuple):
@@ -231,10 +198,10 @@ class ScoringNetwork:
             mlp_out=self._product(of["mlp.c_proj.weight"].T, of["mlp.c_proj.bias"], self._tile),
         )
 
-    def _product(self, weight: Tensor, bias: Tensor | None, rows: int) -> _Product:
+    def _product(self, weight: Tensor, bias: Tensor | None, rows: int) -> Product:
         if self._onednn:
             return OneDNNProduct(weight, bias, rows)
-        return _Product(weight.to(self._dtype), bias if bias is None else bias.to(self._dtype))
+        return Product(weight.to(self._dtype), bias if bias is None else bias.to(self._dtype))
 
     def _norm(self, x: Tensor, weight_bias: tuple[Tensor, Tensor]) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], *weight_bias, self._config.layer_norm_epsilon)
