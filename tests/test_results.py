@@ -85,7 +85,7 @@ def test_a_library_moved_after_the_run(copy):
     path = copy / "libraries.yaml"
     path.write_text(path.read_text().replace('transformers: "5.23.0"', 'transformers: "5.24.0"'))
     lines = result_findings(WorkingTree(copy))
-    assert stages_of(lines) == {"export", "evaluate"}
+    assert stages_of(lines) == {"export"}
     assert all("libraries.yaml: transformers has changed from 5.23.0 to 5.24.0" in line for line in lines)
 
 
@@ -241,8 +241,8 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert f"  {2 * steps} × evaluate, curves" in lines
-    assert f"until then these {2 * steps * (4 + 32)} figures and 7 plots committed at HEAD are invalid:" in lines
-    assert f"  metrics/{RUN}/evaluation.json: 32" in lines
+    assert f"until then these {2 * steps * (4 + 33)} figures and 7 plots committed at HEAD are invalid:" in lines
+    assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
 
@@ -253,7 +253,7 @@ def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
     path.write_text(path.read_text().replace(f"checkpoint_steps: {steps}", f"checkpoint_steps: {steps[1:]}"))
     lines = impact(copy)
     assert lines[0].startswith(f"these stages are gone: evaluate@baseline-1337-{steps[0]}, evaluate@mul_tokens-1337-{steps[0]}, ")
-    assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 32" in lines
+    assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 33" in lines
 
 
 def test_an_export_kept_past_the_gate_is_found(copy):
@@ -290,7 +290,7 @@ def test_a_file_that_cannot_be_parsed_is_one_line(copy, file):
 def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     """The params stage reruns on any edit, and its output never changes."""
     path = copy / "params.yaml"
-    path.write_text(path.read_text().replace("batch_tokens: 2048", "batch_tokens: 4096"))
+    path.write_text(path.read_text().replace("batch_tokens: 8192", "batch_tokens: 4096"))
     lines = impact(copy)
     assert lines[1] == "  params: params.yaml has changed"
     assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
