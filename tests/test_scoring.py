@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 import model.scoring_network as scoring_network
 from model.conventions import CONVENTIONS
 from model.errors import PipelineError
+from model.files import write_checksums
 from model.hf_directory import FILES, read_hugging_face_directory
 from model.item_scores import ItemScore, summarize
 from model.items import Item
@@ -307,10 +308,23 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     assert score_command(tmp_path, "--items", tmp_path / "none").startswith(f"error: {tmp_path}/none: no items to be read")
     assert score_command(tmp_path, "--items", items, "--count", "2").startswith("error: --count: 2, where")
     assert score_command(tmp_path, "--items", items).startswith(f"error: {tmp_path}: no config.json")
-    assert "argument --threads: invalid" in score_command(tmp_path, "--threads", "0")
+    assert score_command(tmp_path / "none", "--items", items) == f"error: {tmp_path}/none: no such directory\n"
+    assert "argument --threads: '0' is no whole number of at least 1" in score_command(tmp_path, "--threads", "0")
+    assert score_command(tmp_path, "--items", items, "--output", items).startswith(f"error: --output: {items} cannot be made")
     for content in ("", "3\n"):
         items.write_text(content)
         assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: no items to be read")
+
+
+def test_an_export_altered_since_it_was_written_is_not_scored(own_gpt2, tmp_path):
+    items = tmp_path / "items.jsonl"
+    items.write_text(ITEMS[0].model_dump_json())
+    write_checksums(own_gpt2)
+    assert "reference acc " in score_command(own_gpt2, "--items", items)
+    weights = bytearray((own_gpt2 / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (own_gpt2 / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors: missing or altered since it was written" in score_command(own_gpt2, "--items", items)
 
 
 def test_a_tokenizer_that_transformers_would_use_otherwise_is_refused(own_gpt2):

@@ -17,7 +17,7 @@ import torch
 
 from model.conventions import CONVENTIONS
 from model.errors import PipelineError, run_stage
-from model.files import write_json, write_jsonl
+from model.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
 from model.hf_directory import FILES, read_hugging_face_directory
 from model.item_scores import ItemScore, summarize
 from model.item_selection import sample_items
@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise PipelineError(f"--count: {options.count}, where {options.items} has {len(items)} items")
     items = sample_items(items, options.count, options.seed)
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PipelineError(f"--output: {options.output} cannot be made a directory ({error.strerror})") from None
     with joined_processes() as processes:
         gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
         scorer = Scorer(gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes)
@@ -70,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
 
 
@@ -81,8 +84,12 @@ def _cores() -> int:
 
 
 def _directory(model: str, revision: str | None) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
+    """Return where `model` is; a directory that has checksums, as an export, is read only as it was written."""
+    directory = Path(model)
+    if directory.is_dir():
+        return verified_directory(directory) if (directory / CHECKSUMS).is_file() else directory
+    if directory.is_absolute():
+        raise PipelineError(f"{model}: no such directory")
     from huggingface_hub import snapshot_download
 
     try:
@@ -94,6 +101,8 @@ def _directory(model: str, revision: str | None) -> Path:
 
 def _read_items(path: Path) -> list[Item]:
     try:
+        if (path.parent / CHECKSUMS).is_file():
+            verified(path)
         with open(path, encoding="utf-8") as file:
             items = read_items(path, [json.loads(line) for line in file])
         if not items:
