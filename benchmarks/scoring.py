@@ -45,8 +45,8 @@ class Ours:
 
         return [score.nats for score in self.scorer.score(items, CONVENTIONS[convention], "ours")]
 
-    def products(self, items: list, convention: str) -> float:
-        """Return the floating-point operations of the matrix products that scoring `items` takes."""
+    def products(self, items: list, convention: str) -> tuple[float, float]:
+        """Return the floating-point operations of matrix products that `items` take, and those without anything shared."""
         from model.conventions import CONVENTIONS
         from model.packing import batches, by_size, pack
         from model.trees import encode
@@ -58,7 +58,9 @@ class Ours:
         rows, predicting = (sum(len(getattr(one, name)) for one in packed) for name in ("tokens", "predicting"))
         block = 12 * width * width
         last = rows * 2 * width * width + predicting * (block - 2 * width * width)
-        return 2 * (rows * (config.n_layer - 1) * block + last + predicting * config.vocab_size * width)
+        ours = rows * (config.n_layer - 1) * block + last + predicting * config.vocab_size * width
+        alone = sum(len(tree.context) + len(ending) - 1 for tree in trees for ending in tree.endings)
+        return 2 * ours, 2 * alone * (config.n_layer * block + config.vocab_size * width)
 
 
 class Reference:
@@ -131,7 +133,7 @@ def work(method: str, directory: Path, threads: int) -> None:
         request = json.loads(line)
         items = [Item(**records[number]) for number in request["items"]]
         if request["batch"] is None:
-            answer = {"products": solver.products(items, request["convention"]), "peak": matmul_peak(threads)}
+            answer = {"products": solver.products(items, request["convention"]), **matmul_peaks(threads)}
         else:
             started = time.perf_counter()
             nats = solver.nats(items, request["convention"], request["batch"])
@@ -146,19 +148,24 @@ def peak_memory() -> float:
     return int(line.split()[1]) / 1024
 
 
-def matmul_peak(threads: int) -> float:
-    """Return floating-point operations a second of a product of two float32 matrices of 2048 × 2048."""
+def matmul_peaks(threads: int) -> dict[str, float]:
+    """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by F.linear and by oneDNN."""
     import torch
+
+    from model.products import OneDNNProduct, Product
 
     torch.set_num_threads(threads)
     left, right = torch.randn(2, 2048, 2048)
-    rates = []
-    for _ in range(6):
-        started = time.perf_counter()
-        left @ right
-        rates.append(2 * 2048**3 / (time.perf_counter() - started))
+    peaks = {}
+    for name, product in (("linear", Product(right, None)), ("onednn", OneDNNProduct(right, None, len(left)))):
+        seconds = []
+        for _ in range(6):
+            started = time.perf_counter()
+            product(left)
+            seconds.append(time.perf_counter() - started)
+        peaks[name] = 2 * 2048**3 / min(seconds)
     torch.set_num_threads(1)
-    return max(rates)
+    return peaks
 
 
 class Worker:
@@ -203,7 +210,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         for contest, answer in answers.items():
             seconds[contest].append(answer["seconds"])
         extent = workers["ours"].ask(items, "lm_eval", None)
-        peaks.append(extent["peak"])
+        peaks.append((extent["linear"], extent["onednn"]))
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size is {best} {rates}")
     for method, convention in contests:
@@ -212,7 +219,13 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
             f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f} MiB, "
             f"started in {workers[method].start_seconds:.1f} s"
         )
-    share = extent["products"] / statistics.median(seconds["ours", "lm_eval"]) / statistics.median(peaks)
+    needed, unshared = extent["products"]
+    linear, onednn = (statistics.median(column) for column in zip(*peaks, strict=True))
+    share = needed / statistics.median(seconds["ours", "lm_eval"]) / max(linear, onednn)
+    print(
+        f"  products: {needed / unshared:.2f} of those without sharing; peak {linear / 1e9:.0f} GFLOP/s by F.linear, "
+        f"{onednn / 1e9:.0f} by oneDNN"
+    )
     ratios = []
     for other, convention in (("reference", "reference"), ("lm-eval", "lm_eval")):
         of_rounds = [theirs / ours for ours, theirs in zip(seconds["ours", convention], seconds[other, convention], strict=True)]
@@ -226,7 +239,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         worker.process.wait()
     return (
         f"{name}: {', '.join(ratios)}, {memory:.2f} of lm-eval's memory, {share:.0%} of a matmul peak of "
-        f"{statistics.median(peaks) / 1e9:.0f} GFLOP/s"
+        f"{max(linear, onednn) / 1e9:.0f} GFLOP/s"
     )
 
 

@@ -1,6 +1,6 @@
 """Read a Hugging Face GPT-2 directory as it lies on disk: configuration, tensors and tokenizer, strictly.
 
-Without transformers, whose import takes longer than scoring the demonstration's items. What transformers would guess, fill
+Without transformers, whose import would double the time that an evaluation takes to start. What transformers would guess, fill
 with random values or ignore is an error here; that both compute the same is tested.
 """
 
@@ -42,7 +42,9 @@ class HuggingFaceGPT2Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_one_name_for_each(cls, values: dict) -> dict:
+    def _has_one_name_for_each(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
         aliases = {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers"} & values.keys()
         if aliases:
             raise ValueError(f"{', '.join(sorted(aliases))}: a second name of one of GPT-2's own keys; use those")

@@ -32,9 +32,9 @@ class OneDNNProduct(Product):
 
 
 def onednn_is_faster() -> bool:
-    """Whether float32 products go through oneDNN: MKL leaves AVX-512 unused on AMD, and oneDNN was 2.5 times as fast there.
+    """Whether float32 products go through oneDNN: on AMD with AVX-512, where MKL takes about 2.5 times as long (on a Zen 5).
 
-    Elsewhere (measured: AMD with AVX2) they are equal. A rule and no measurement, so that a machine always computes the same.
+    With AVX2 the two are equal; benchmarks/scoring.py prints both rates. A rule, so that a machine always computes the same.
     """
     cpu = torch.cpu.get_capabilities()
     return str(cpu.get("cpu_name", "")).startswith("AMD") and bool(cpu.get("avx512_f"))

@@ -25,7 +25,7 @@ from model.hf_directory import HuggingFaceGPT2Config
 from model.packing import Group, Packed, Queries
 from model.products import OneDNNProduct, Product, onednn_is_faster
 
-# Rows of a tile: of blocks, and of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
+# Rows of a tile: of blocks, and, a part of it, of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
 _TILE = {"cpu": 256, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
 
@@ -52,22 +52,22 @@ class _Block(NamedTuple):
 
 
 class _Slots(NamedTuple):
-    """`Queries` for every head, as numbers of rows of (rows × heads, head width)."""
+    """`Queries` for every head, as numbers of rows of (rows × heads, head width), and the mask of contexts, added to scores."""
 
     contexts: Tensor  # (trees × heads × (C or 1),)
     endings: Tensor  # (trees × heads × N × E,)
     results: Tensor  # (rows × heads,)
+    mask: Tensor  # (1, C, C) or (trees × heads, 1, C)
 
 
 class _Attention(NamedTuple):
-    """A group's keys and values, as numbers of rows of (rows × 2 × heads, head width), and masks that are added to scores."""
+    """A group's keys and values, as numbers of rows of (rows × 2 × heads, head width), and masks of endings."""
 
     keys_values: list[Tensor]  # of contexts the keys, the values, of endings the keys, the values
     everyone: _Slots
     predictors: _Slots
-    contexts_causal: Tensor  # (1, C, C)
     padding: Tensor  # (trees × heads, 1, C)
-    endings_causal: Tensor  # (1, E, E)
+    causal: Tensor  # (1, E, E)
 
 
 class ScoringNetwork:
@@ -104,21 +104,23 @@ class ScoringNetwork:
 
     def _predicting_states(self, packed: Packed) -> Tensor:
         x = self._tokens[self._padded(packed.tokens, self._tile)] + self._positions[self._padded(packed.positions, self._tile)]
-        predicting = self._padded(packed.predicting, math.lcm(self._tile, self._output_tile))
+        predicting = self._padded(packed.predicting, self._tile)
         groups = [self._attention(group) for group in packed.groups]
         for block in self._blocks[:-1]:
             normed = self._norm(x, block.norm_1)
-            x = self._run(block, x, normed, normed, groups, "everyone")
+            x = self._run(block, x, normed, normed, groups, [group.everyone for group in groups])
         block = self._blocks[-1]
         normed = self._norm(x, block.norm_1)
-        x = self._run(block, x[predicting], normed, normed[predicting], groups, "predictors")
+        x = self._run(block, x[predicting], normed, normed[predicting], groups, [group.predictors for group in groups])
         return self._norm(x, self._last_norm)
 
-    def _run(self, block: _Block, x: Tensor, keyed: Tensor, asking: Tensor, groups: list[_Attention], who: str) -> Tensor:
+    def _run(
+        self, block: _Block, x: Tensor, keyed: Tensor, asking: Tensor, groups: list[_Attention], slots: list[_Slots]
+    ) -> Tensor:
         """Return x (rows, width) after the block: rows that ask, `asking`, attend to `keyed`, both normed."""
         keys_values = self._by_tiles(block.keys_values, keyed)
         queries = self._by_tiles(block.queries, asking)
-        attended = [self._attend(queries, keys_values, group, getattr(group, who)) for group in groups]
+        attended = [self._attend(queries, keys_values, *of_group) for of_group in zip(groups, slots, strict=True)]
         filling = len(x) - sum(map(len, attended))  # rows of the last tile that are no token's
         attended.append(queries.new_zeros(filling, queries.shape[1]))
 
@@ -132,19 +134,18 @@ class ScoringNetwork:
         """Return what the group's rows attend to, (rows, width): contexts causally, endings to their context and themselves."""
         width, scale = self._head_width, 1 / math.sqrt(self._head_width)
         trees_heads, _, context = group.padding.shape
-        ending = group.endings_causal.shape[-1]
+        ending = group.causal.shape[-1]
         rows = keys_values.view(-1, width)
         context_keys, context_values, ending_keys, ending_values = (rows.index_select(0, slot) for slot in group.keys_values)
         context_keys, context_values = (part.view(trees_heads, context, width) for part in (context_keys, context_values))
         ending_keys, ending_values = (part.view(-1, ending, width) for part in (ending_keys, ending_values))
         asking = queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
-        mask = group.contexts_causal if asking.shape[1] == context else group.padding
-        scores = torch.baddbmm(mask, asking, context_keys.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2), alpha=scale)
         of_contexts = torch.bmm(_softmax(scores), context_values)
 
         asking = queries.view(-1, width).index_select(0, slots.endings)
         to_context = torch.baddbmm(group.padding, asking.view(trees_heads, -1, width), context_keys.transpose(1, 2), alpha=scale)
-        to_ending = torch.baddbmm(group.endings_causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale)
+        to_ending = torch.baddbmm(group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale)
         weights = _softmax(torch.cat([to_context, to_ending.view(trees_heads, -1, ending)], dim=-1))
         of_endings = torch.bmm(weights.view(-1, ending, context + ending)[..., context:], ending_values)
         of_endings = torch.baddbmm(of_endings.view(trees_heads, -1, width), weights[..., :context], context_values)
@@ -159,17 +160,20 @@ class ScoringNetwork:
             slots.reshape(len(slots), 1, -1) * 2 * heads + np.arange(heads)[:, None]
             for slots in (group.everyone.contexts, group.everyone.endings)
         ]
-        padding = torch.arange(context) >= torch.from_numpy(group.lengths)[:, None, None]
+        past_end = torch.arange(context) >= torch.from_numpy(group.lengths)[:, None, None]
+        padding = torch.zeros(past_end.shape).masked_fill_(past_end, -math.inf).repeat_interleave(heads, 0).to(self.device)
         return _Attention(
             keys_values=[self._numbers(slots + values) for slots in keys for values in (0, heads)],
-            everyone=self._slots(group.everyone),
-            predictors=self._slots(group.predictors),
-            contexts_causal=torch.full((1, context, context), -math.inf).triu_(1).to(self.device),
-            padding=torch.zeros(padding.shape).masked_fill_(padding, -math.inf).repeat_interleave(heads, 0).to(self.device),
-            endings_causal=torch.full((1, ending, ending), -math.inf).triu_(1).to(self.device),
+            everyone=self._slots(group.everyone, self._causal(context)),
+            predictors=self._slots(group.predictors, padding),
+            padding=padding,
+            causal=self._causal(ending),
         )
 
-    def _slots(self, queries: Queries) -> _Slots:
+    def _causal(self, length: int) -> Tensor:
+        return torch.full((1, length, length), -math.inf).triu_(1).to(self.device)
+
+    def _slots(self, queries: Queries, mask: Tensor) -> _Slots:
         heads = self._config.n_head
         head = np.arange(heads)[:, None]
         trees, contexts = queries.contexts.shape
@@ -182,6 +186,7 @@ class ScoringNetwork:
             contexts=self._numbers(queries.contexts.reshape(trees, 1, -1) * heads + head),
             endings=self._numbers(queries.endings.reshape(trees, 1, -1) * heads + head),
             results=self._numbers(np.where(of_endings < 0, result_of_context, trees * heads * contexts + result_of_ending)),
+            mask=mask,
         )
 
     def _block(self, tensors: dict[str, Tensor], prefix: str) -> _Block:

@@ -2,7 +2,7 @@
 
 Reads exports/CONDITION/seed_S/step_N and data/items. Writes metrics/CONDITION/seed_S/step_N/evaluation.json and
 scores/CONDITION/seed_S/step_N: one line of log-likelihoods for each item.
-Costs about fifteen seconds in the demo, three of them to start.
+Costs about eighteen seconds in the demo, three of them to start.
 """
 
 import sys

@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from huggingface_hub import snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.tasks.hellaswag.utils import preprocess
 from models import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
@@ -159,12 +160,11 @@ def test_another_network_gives_other_scores(random_gpt2, trained_gpt2):
 
 
 def test_questions_are_worded_as_lm_evaluation_harness_words_them():
-    tasks = pytest.importorskip("lm_eval.tasks.hellaswag.utils")
     for asked in real_items(10042):
         question = LM_EVAL.question(asked)
         context = f"{asked.activity_label}: {asked.ctx_a} {asked.ctx_b.capitalize()}"
-        assert question.context == tasks.preprocess(context)
-        assert question.endings == [tasks.preprocess(ending) for ending in asked.endings]
+        assert question.context == preprocess(context)
+        assert question.endings == [preprocess(ending) for ending in asked.endings]
 
 
 words = st.lists(st.integers(0, 3), min_size=1, max_size=6)
@@ -267,6 +267,10 @@ def test_a_file_that_is_missing_or_broken_is_named(own_gpt2, name):
     (own_gpt2 / name).write_text("{")
     with pytest.raises(PipelineError, match=name):
         read_hugging_face_directory(own_gpt2)
+    if name == "config.json":
+        (own_gpt2 / name).write_text("[]")
+        with pytest.raises(PipelineError, match=name):
+            read_hugging_face_directory(own_gpt2)
     (own_gpt2 / name).unlink()
     with pytest.raises(PipelineError, match=f"no {name}"):
         read_hugging_face_directory(own_gpt2)

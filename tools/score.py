@@ -30,8 +30,8 @@ from model.torch_settings import keep_freed_memory, set_deterministic
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+def main() -> None:
+    options = _parser().parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
