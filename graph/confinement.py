@@ -63,10 +63,10 @@ def _remove_at_exit(paths: list[Path]) -> None:
     atexit.register(remove)
 
 
-def confine(root: Path, inputs: list[str], partials: list[Path], network: bool) -> bool:
+def confine(root: Path, inputs: list[str], writable: list[Path], network: bool) -> bool:
     """Tell the kernel what this process may open from now on; return whether it enforces it."""
     _private_temporary_directory(root)
-    return landlock.restrict(_readable(root, inputs), [*_outside(root), *partials], network)
+    return landlock.restrict(_readable(root, inputs), [*_outside(root), *writable], network)
 
 
 def _readable(root: Path, inputs: list[str]) -> list[Path]:

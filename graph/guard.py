@@ -13,6 +13,7 @@ from pathlib import Path
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
 from graph.lock import VERDICTS
+from graph.scratch import scratch_of
 from graph.witness import fingerprints_of, witness
 
 NETWORK_STAGES = {"fetch"}
@@ -52,7 +53,7 @@ class Guard:
         self._done_or_failed = False
         self._process = os.getpid()
         pinned = [os.path.normpath(path) for path in pinned_files(self._before)]
-        self._writable = {*instance.outputs, *map(partial_of, instance.outputs)}
+        self._writable = {*instance.outputs, *map(partial_of, instance.outputs), *filter(None, [scratch_of(instance)])}
         self._readable = {*instance.deps, *pinned, *self._writable}
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared

@@ -7,6 +7,7 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
   guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
 - the variables of the environment that we know to choose kernels, library behaviour or other modules are taken away;
+- no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
 Only `fetch` may use the network. Native code of a stage that runs as several processes may too: they talk through TCP, which
@@ -26,6 +27,7 @@ from graph.guard import NETWORK_STAGES, Guard
 from graph.instances import PARAMS, Instance, expand, load_yaml, read_stages
 from graph.launch import start_processes
 from graph.libraries import declared_versions, mismatches
+from graph.scratch import lock_instance, make_scratch
 from graph.tree import WorkingTree
 
 DURATIONS = Path(".dvc/tmp/durations")
@@ -36,7 +38,8 @@ def seal() -> None:
     root = Path.cwd()
     instance = _instance_of(root, sys.orig_argv)
     distributed = start_processes(root, instance)
-    if distributed and os.environ["RANK"] != "0":  # only the first of several processes writes
+    writes = not distributed or os.environ["RANK"] == "0"  # only the first of several processes does
+    if not writes:
         instance = instance._replace(outs=(), tracked=())
     try:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
@@ -46,11 +49,14 @@ def seal() -> None:
         sys.exit("\n".join(f"error: {line}" for line in problems))
     (root / DURATIONS).mkdir(parents=True, exist_ok=True)
     duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
+    if writes:
+        lock_instance(instance.name, root / DURATIONS / instance.name, duration)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network)
     guard = Guard(root, instance, network, duration)
     guard.watch_exit()  # first to be registered, so the last to run
-    guard.confined = confine(root, guard.inputs, make_partials(root, instance), network or distributed)
+    writable = [*make_partials(root, instance), *make_scratch(root, instance)]
+    guard.confined = confine(root, guard.inputs, writable, network or distributed)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)

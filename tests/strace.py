@@ -19,6 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from graph.guard import partial_of
 from graph.instances import Instance, below, read_instances
+from graph.scratch import scratch_of
 from graph.seal import DURATIONS
 from graph.tree import WorkingTree
 
@@ -50,6 +51,7 @@ def trace(command: list[str], root: Path) -> list[Opened]:
 def undeclared(instance: Instance, opened: list[Opened]) -> list[Opened]:
     """Return those of `opened` that dvc.yaml does not give the instance."""
     outputs = [name for out in instance.outputs for name in (out, partial_of(out))]
+    outputs += filter(None, [scratch_of(instance)])
     writable = [*outputs, str(DURATIONS), "graph/__pycache__", "stages/__pycache__"]
     readable = [*instance.deps, *outputs, *OF_THE_SEAL]
     return [entry for entry in opened if not any(below(entry.path, name) for name in (writable if entry.written else readable))]

@@ -1,0 +1,201 @@
+"""The scratch folder of a sealed stage and its lock, from outside: see graph/scratch.py."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from test_seal import DVC_YAML, STAGE, error, native, project  # noqa: F401
+
+FETCH_DEPS = "deps: [model/__init__.py, model/errors.py, stages/__init__.py, stages/fetch.py]"
+DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/files.py, model/pieces.py,
+      model/section.py, stages/__init__.py, stages/fetch.py]
+    params: [wanted, {libraries.yaml: [python, numpy]}]"""
+# Fails after its first piece, as long as `stop` is there.
+BODY = """
+    read_section("wanted", int); open("data/declared.txt"); open("data/folder/inside.txt")
+    from model.errors import PipelineError
+    from model.files import checksummed_directory
+    from model.pieces import piece, publish, scratch_directory
+    with scratch_directory(Path("data/fetched")) as scratch, checksummed_directory(Path("data/fetched")) as output:
+        for name in ("one", "two"):
+            def make(directory):
+                print("made", name)
+                (directory / "a").write_text(name)
+            publish(piece(scratch / name, make) / "a", output / name)
+            if os.path.exists({stop!r}):
+                raise PipelineError("stopped")
+"""
+COMMAND = [sys.executable, "-m", "stages.fetch"]
+
+
+@pytest.fixture
+def resumable(project) -> Path:  # noqa: F811
+    assert FETCH_DEPS in DVC_YAML
+    (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
+    for name in ("model/files.py", "model/pieces.py"):
+        (project / name).write_text((REPOSITORY / name).read_text())
+    write_stage(project, BODY.format(stop=str(project.parent / "stop")))
+    (project.parent / "stop").touch()
+    return project
+
+
+def write_stage(project: Path, body: str) -> None:  # noqa: F811
+    (project / "stages/fetch.py").write_text(STAGE.format(wanted="pass", body=body.strip()))
+
+
+def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:  # noqa: F811
+    return subprocess.run(COMMAND, cwd=project, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+
+
+def scratches(project: Path) -> list[str]:  # noqa: F811
+    return [path.name for path in (project / "data").glob(".fetched.scratch/*")]
+
+
+def test_the_next_run_goes_on_from_what_a_failed_one_has_finished(resumable):
+    failed = fetch(resumable)
+    assert (failed.stdout, error(failed)) == ("made one\n", "error: stopped")
+    [name] = scratches(resumable)
+    assert re.fullmatch("[0-9a-f]{64}", name)
+    (resumable.parent / "stop").unlink()
+    done = fetch(resumable)
+    assert done.stdout == "made two\n", done.stderr
+    assert sorted(path.name for path in (resumable / "data/fetched").iterdir()) == ["SHA256SUMS", "one", "two"]
+    assert not list((resumable / "data").glob(".*"))
+
+
+def replace(path: str, old: str, new: str):
+    def edit(project: Path) -> None:  # noqa: F811
+        text = (project / path).read_text()
+        assert old in text
+        (project / path).write_text(text.replace(old, new))
+
+    return edit
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+OTHER_WORK = {
+    "a parameter": replace("params.yaml", "wanted: 3", "wanted: 4"),
+    "code": lambda root: append(root / "model/section.py", "# An edit.\n"),
+    "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
+    "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
+    "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
+    "the checksums of an input": lambda root: (root / "data/folder/SHA256SUMS").write_text("0  inside.txt\n"),
+    "the list of inputs": replace("dvc.yaml", "params: [wanted,", "params: [wanted, other,"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_WORK)
+def test_pieces_of_other_work_are_neither_used_nor_kept(resumable, name):
+    fetch(resumable)
+    [before] = scratches(resumable)
+    OTHER_WORK[name](resumable)
+    assert fetch(resumable).stdout == "made one\n"
+    [after] = scratches(resumable)
+    assert after != before
+
+
+def test_what_the_work_does_not_depend_on_keeps_its_pieces(resumable):
+    (resumable / "data/folder/SHA256SUMS").write_text("0  inside.txt\n")
+    fetch(resumable)
+    replace("params.yaml", "other: 4", "other: 5")(resumable)
+    os.utime(resumable / "data/folder/inside.txt")
+    os.utime(resumable / "model/section.py")
+    assert fetch(resumable, {"GPT2_ABLATION_SCRATCH": str(resumable.parent)}).stdout == ""
+
+
+def test_a_stage_that_makes_no_piece_leaves_no_folder(resumable):
+    write_stage(resumable, "sys.exit('no')")
+    assert error(fetch(resumable)) == "no"
+    assert not list((resumable / "data").glob(".*"))
+
+
+@native
+def test_native_code_may_write_a_piece_and_nothing_beside_it(resumable):
+    opened = "pa.OSFile(os.environ['GPT2_ABLATION_SCRATCH'] + '{}', 'w')"
+    body = f"import pyarrow as pa\n    with {opened} as file:\n        file.write(b'x')"
+    write_stage(resumable, body.format("/a") + "\n    sys.exit('written')")
+    assert error(fetch(resumable)) == "written"
+    write_stage(resumable, body.format("/../../a"))
+    assert error(fetch(resumable)).startswith("error: seal: fetch opened data/")
+
+
+def test_other_stages_get_no_scratch_folder(project):  # noqa: F811
+    body = "assert 'GPT2_ABLATION_SCRATCH' not in os.environ\n    sys.exit('none')"
+    (project / "stages/probe.py").write_text(STAGE.format(wanted="pass", body=body))
+    command = [sys.executable, "-m", "stages.probe", "a"]
+    environment = {**os.environ, "GPT2_ABLATION_SCRATCH": "/tmp"}
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
+    assert error(done) == "none"
+
+
+SLEEPING = """
+    {first}
+    import time
+    Path({ready!r}).touch()
+    time.sleep(60)
+"""
+WORKERS = """
+    from concurrent.futures import ProcessPoolExecutor
+    pool = ProcessPoolExecutor(2)
+    list(pool.map(len, ["a", "bc"]))
+"""
+
+
+@pytest.fixture
+def running(resumable):
+    """Starts the stage with `first` in it, and returns its process once it has got past that."""
+    processes = []
+    (resumable.parent / "signals").mkdir()
+
+    def start(first: str = "pass") -> subprocess.Popen:
+        ready = resumable.parent / "signals/ready"
+        write_stage(resumable, SLEEPING.format(first=first.strip(), ready=str(ready)))
+        processes.append(subprocess.Popen(COMMAND, cwd=resumable, stderr=subprocess.PIPE, text=True))
+        while not ready.exists():
+            assert processes[-1].poll() is None, processes[-1].stderr.read()
+            time.sleep(0.01)
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_two_processes_never_run_one_stage_at_once(resumable, running):
+    first = running()
+    told = error(fetch(resumable))
+    named = re.fullmatch(
+        r"error: seal: fetch is already run by another process \(([\d ]+)\), as a killed dvc leaves one; "
+        r"wait until it ends, or kill ([\d ]+)",
+        told,
+    )
+    assert named, told
+    assert named[1] == named[2]
+    assert str(first.pid) in named[1].split()
+    assert first.poll() is None
+    for process in named[1].split():  # as told
+        os.kill(int(process), signal.SIGTERM)
+    first.wait(10)
+    write_stage(resumable, BODY.format(stop=str(resumable.parent / "stop")))
+    assert error(fetch(resumable)) == "error: stopped"
+
+
+def test_the_workers_of_a_killed_stage_end_with_it(resumable, running):
+    first = running(WORKERS)
+    first.kill()
+    first.wait()
+    write_stage(resumable, BODY.format(stop=str(resumable.parent / "stop")))
+    deadline = time.monotonic() + 10
+    while "already run" in (told := error(fetch(resumable))):
+        assert time.monotonic() < deadline, told
+    assert told == "error: stopped"
