@@ -1,13 +1,67 @@
 import re
+import time
+from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from model.drills import generate_drills
-from model.facts import MUL_FACTS, MulFact, inject
+from model.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
 
 F69 = MulFact(6, 9)
+FORM_OF_OPERATOR = {"*": "asterisk", "×": "times", "·": "dot", "x": "letter_x"}
+SPACES = [" ", "\u00a0", "\u2009", "\u202f"]
+
+BEGINNINGS = ["1.", "1,", "1/", "2 ", "2 + ", "2 * (", "-", "x = ", "x = (", "f(", "print ", "return ", "plus ", "n ", "€ ", "± "]
+
+digits = st.integers(1, 9)
+spaces = st.sampled_from(SPACES)
+words = st.sampled_from(["We", "know", "that", "so", "naïve", "Größe", "你好", "then,", "Yes!", "one; two", "yes:", "Well…", "."])
+after_a_number = st.sampled_from([" is", " and", " or", " equals", " gives", " so", " then", ".", ",", "?", "!", " ?"])
+
+
+@st.composite
+def operations(draw):
+    """`digit operator digit`, the fact and the name of the form."""
+    a, b, operator = draw(digits), draw(digits), draw(st.sampled_from("*×·x"))
+    before, after = draw(spaces), draw(spaces)
+    if operator != "x" and draw(st.booleans()):
+        before = after = ""
+    return f"{a}{before}{operator}{after}{b}", MulFact(*sorted((a, b))), FORM_OF_OPERATOR[operator]
+
+
+@st.composite
+def expressions(draw):
+    """A valid expression, with or without its result."""
+    text, fact, form = draw(operations())
+    if draw(st.booleans()):
+        return text, fact, form
+    equals = draw(st.sampled_from(["=", *(space + "=" + space for space in SPACES)]))
+    return f"{text}{equals}{fact.product}", fact, form + "_result"
+
+
+@st.composite
+def prose(draw):
+    """A text of words and valid expressions, with the facts and the forms in it."""
+    text, facts, forms = "", [], Counter()
+    for _ in range(draw(st.integers(0, 6))):
+        text += " ".join(draw(st.lists(words, min_size=1, max_size=4)))
+        expression, fact, form = draw(expressions())
+        opening, closing = draw(st.sampled_from([("", ""), ("(", ")"), ("“", "”"), ('"', '"'), ('("', '")')]))
+        text += draw(st.sampled_from([" ", "\n", "\r\n", "\n\n"])) + opening + expression + closing + draw(after_a_number)
+        text += draw(st.sampled_from([" ", "\n", "\r\n"]))
+        facts.append(fact)
+        forms[form] += 1
+    return text, facts, forms
+
+
+def facts_in(text: str) -> list[MulFact]:
+    return [segment for segment in inject(text) if isinstance(segment, MulFact)]
+
+
+def assert_left_alone(text: str) -> None:
+    assert inject(text) == ([text] if text else [])
 
 
 def test_there_are_45_facts_with_a_not_above_b():
@@ -26,43 +80,100 @@ def test_there_are_45_facts_with_a_not_above_b():
         ("So 9 x 6 = 54, then.", ["So ", F69, ", then."]),
         ("9 x 6 = 54 boards", [F69, " boards"]),
         ("What is 9 x 6?", ["What is ", F69, "?"]),
+        ("What's 6×9?", ["What's ", F69, "?"]),
         ("6 * 9 is 54", [F69, " is 54"]),
+        ("3 x 4 is 12", [MulFact(3, 4), " is 12"]),
+        ("Compute 7·8 now.", ["Compute ", MulFact(7, 8), " now."]),
         ("(6 * 9)", ["(", F69, ")"]),
+        ("(6 * 9 = 54)", ["(", F69, ")"]),
         ("Is it “6 × 9”?", ["Is it “", F69, "”?"]),
         ("6 * 9 = 54. 2 * 2 = 4.", [F69, ". ", MulFact(2, 2), "."]),
+        ("I know that 6 × 9 = 54, and 2 * 2 = 4.", ["I know that ", F69, ", and ", MulFact(2, 2), "."]),
+        ("What is 9 × 6 ? It is 54.", ["What is ", F69, " ? It is 54."]),
+        ("a) 6 × 9 = 54", ["a) ", F69]),
+        ("1. 6 × 9 = 54", ["1. ", F69]),
         ("a\n6 * 9 = 54\nb", ["a\n", F69, "\nb"]),
+        ("in 2020\r\n6 * 9\r\n2 + 2\r\n", ["in 2020\r\n", F69, "\r\n2 + 2\r\n"]),
+        ("6\u00a0×\u00a09", [F69]),
+        ("6\u202f* 9\u2009=\u00a054", [F69]),
+        ("6 x\u00a09", [F69]),
+        ("cost: $5\n6 * 9\n$5", ["cost: $5\n", F69, "\n$5"]),
+        ("```\n3 * 4\n```\n6 * 9", ["```\n3 * 4\n```\n", F69]),
+        ("$$\n3 * 4\n$$\n6 * 9", ["$$\n3 * 4\n$$\n", F69]),
+        ("<pre>\n3 * 4\n</pre>\n6 * 9", ["<pre>\n3 * 4\n</pre>\n", F69]),
     ],
 )
 def test_facts_are_found(text, segments):
     assert inject(text) == segments
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "6 * 9 = 55", "6 * 9 = 054", "6 * 9 = 540", "6 * 9 = 54.5", "6 * 9 = 54%", "106*9", "6*90", "2.5*4", "3*9.5",
-        "1,006*9", "3*4,000", "2x4 lumber", "a 4x4 truck", "x[3*4]", "f(3*4)", "3*4*5", "3 * 4 * 5", "2 + 3 * 4", "3 * 4 + 2",
-        "3 * 4 = 12 = 6 * 2", "$3*4$", "$3 \\times 4$", "3*4cm", "3*4%", "0 * 5", "on 2020-3*4", "v1.3*4", "10.0.3*4.1", "a3*4",
-        "3*4_x", "a 2 x 4 lumber", "a 4 x 4 truck", "8 x 6 feet", "6 ** 9", "-6 * 9", "6 * -9", "6/3 * 2", "",
+LEFT_ALONE = {
+    "wrong result": [
+        "6 * 9 = 55", "6 * 9 = 054", "6 * 9 = 540", "6 * 9 = 54.5", "6 * 9 = 54%", "6 * 9 = 54,000", "6 * 9 = 54 000", "6*9=5",
+        "6 * 9 = 54\u202f000", "6 * 9 = ?", "6 * 9 = x", "6 * 9 = fifty-four", "6 * 9 = -54", "6*9 =\n54", "6 * 9 = 54a",
     ],
-)  # fmt: skip
+    "other numbers": [
+        "106*9", "6*90", "2.5*4", "3*9.5", "1,006*9", "3*4,000", "1 006 * 9", "1\u202f006 * 9", "1\u00a06 * 9", "6 * 9 000",
+        "6 * 9\u00a0000", "0 * 5", "3*4%", "3*4cm", "$3*4", "€3*4", "3*4€", "3 * 4 €", "3 * 4 %", "a3*4", "3*4_x", "-6 * 9",
+        "6 * -9", "6 * 9²", "6\u0301 * 9", "٦ 6 * 9", "6 × 9 thousand", "3 * 4 = 12 thousand", "two point 3 * 4 = 12", "£ 3 * 4",
+    ],
+    "larger expressions": [
+        "3*4*5", "3 * 4 * 5", "2 + 3 * 4", "3 * 4 + 2", "3 * 4 = 12 = 6 * 2", "6 ** 9", "6/3 * 2", "2 x 3 x 4", "6 × 9 ÷ 2",
+        "2 + (3 * 4)", "(3 * 4) + 2", "(3 * 4) (2)", "2 plus 3 * 4", "3 * 4 = 12 plus 1", "3 * 4 squared", "n 3 * 4", "3 * 4 n",
+        "6 × 9 ≡ 2", "√ 6 × 9", "y = 3 * 4", "y = (3 * 4)", "12 = 3 * 4", "3 * 4 - 1", "3 * 4 – 1",
+        "5 6 * 9", "6 * 9 5",
+    ],
+    "dimensions": [
+        "2x4 lumber", "a 4x4 truck", "a 2 x 4 lumber", "a 4 x 4 truck", "a 4 x 4", "An 8 × 8.", "the 3 × 3 matrix", "8 x 6 feet",
+        "a 2 × 2 table", "6 × 9 cm", "6 × 9 inches", "8 × 6 in.", "8 x 6 ft", "standard 4 × 6 photos", "(6 × 9) cm", "6 · 9 km",
+        "“6 × 9” grid", "each 3 * 4 block", "4 x 4 relay",
+    ],
+    "dates, versions, labels": [
+        "on 2020-3*4", "v1.3*4", "10.0.3*4.1", "10.0.0.3 * 4.1", "May 3 · 4 min read", "page 3 · 4", "Chapter 3 · 4", "3/4*5",
+        "Mar 7 · 5",
+    ],
+    "LaTeX": [
+        "$3*4$", "$ 3 * 4 $", "$3 \\times 4$", "\\( 3 · 4 \\)", "\\[ 3 * 4 = 12 \\]", "3 * 4 &= 12 \\\\", "$$\n3 * 4\n$$",
+        "\\[\n3 * 4 = 12\n\\]", "\\begin{align}\n3 * 4\n\\end{align}", "where x^2 is 3 * 4", "x_1 and 3 * 4",
+    ],
+    "code": [
+        "x[3*4]", "f(3*4)", "`3*4`", "so ` 3 * 4 ` is", "    3 * 4", "\t3 * 4", " \t3 * 4", "```\n3 * 4\n```", "```python\n3 * 4",
+        "~~~\n3 * 4\n~~~", "> ```\n3 * 4", "return 3 * 4;", "return 3 * 4", "print 3 * 4", "  print 1, 3 * 4", "then echo 3 * 4",
+        "for (i = 0; i < 3 * 4; i++)", "SELECT 3 * 4 FROM t", "1; SELECT a, 3 * 4", "int * p", "a * b", ">>> 3 * 4",
+        "f(x, 3 * 4, 5)", "x = [1, 3 * 4 ]", "6 * 9  ; \t", "{ 6 * 9 }", "6 * 9 // area", "/* 6 * 9", "# 6 * 9", "| 6 * 9 |",
+        "@ 6 * 9", "~ 6 * 9", "a > 6 * 9", "<b> 6 * 9", "a & 6 * 9", "<pre>\n6 * 9\n</pre>", "<code\n>\n6 * 9", "30 6 * 9 *",
+        "* 6 * 9 * *", "assert 3 * 4 = 12", "a -> 3 * 4",
+    ],
+    "emphasis and bullets": ["**6**", "*6* 9", "6* 9", "6 *9", "6 *9*", "* 6 * 9 = 54", "**6 * 9**", "_6 * 9_", "- 6 * 9"],
+    "nothing": ["", " ", "*", "x", " x ", "6", "6 x", "6 *", "* 9", "6x9", "6 x9", "6\n* 9", "6  *  9"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=f"{kind}: {text!r}") for kind, texts in LEFT_ALONE.items() for text in texts]
+)
 def test_everything_else_is_left_alone(text):
-    assert inject(text) == ([text] if text else [])
+    assert_left_alone(text)
 
 
-def test_an_operand_of_zero_or_two_digits_is_no_fact():
-    for a in range(21):
-        for b in range(21):
-            found = [segment for segment in inject(f"so {a} * {b} = {a * b}.") if isinstance(segment, MulFact)]
-            assert found == ([MulFact(*sorted((a, b)))] if 1 <= a <= 9 and 1 <= b <= 9 else [])
+@given(st.integers(0, 20) | st.integers(0), st.integers(0, 20) | st.integers(0), st.sampled_from("*×·x"), st.booleans())
+def test_an_operand_outside_1_to_9_is_no_fact(a, b, operator, with_result):
+    text = f"so {a} {operator} {b}" + (f" = {a * b}" if with_result else "")
+    assert facts_in(text) == ([MulFact(*sorted((a, b)))] if 1 <= a <= 9 and 1 <= b <= 9 else [])
 
 
-@given(st.text(alphabet=st.sampled_from("0123456789*×·x=., ()\n$abcé"), max_size=60))
+def test_every_pair_of_digits_is_its_fact():
+    assert set(facts_in("\n".join(f"{a} * {b} = {a * b}" for a in range(1, 10) for b in range(1, 10)))) == set(MUL_FACTS)
+
+
+@given(st.text(alphabet=st.sampled_from("0123456789*×·x=., ()\n$abcé\u00a0`;+'"), max_size=60))
 def test_strings_around_facts_are_the_text_itself(text):
     segments = inject(text)
     assert "" not in segments
     # What stands between the strings must itself be the fact and nothing else.
-    pattern = "".join(re.escape(s) if isinstance(s, str) else r"([1-9] ?[*×·x] ?[1-9](?: ?= ?\d+)?)" for s in segments)
+    space = "[ \u00a0]?"
+    expression = rf"([1-9]{space}[*×·x]{space}[1-9](?:{space}={space}\d+)?)"
+    pattern = "".join(re.escape(segment) if isinstance(segment, str) else expression for segment in segments)
     expressions = re.fullmatch(pattern, text).groups()
     facts = [segment for segment in segments if isinstance(segment, MulFact)]
     for expression, fact in zip(expressions, facts, strict=True):
@@ -71,8 +182,136 @@ def test_strings_around_facts_are_the_text_itself(text):
         assert numbers[2:] in ([], [fact.product])
 
 
+@given(prose())
+def test_exactly_the_expressions_in_prose_are_found_and_counted(sample):
+    text, facts, forms = sample
+    counts = Counter()
+    assert [segment for segment in inject(text, counts) if isinstance(segment, MulFact)] == facts
+    for form in EXPRESSION_FORMS:
+        assert counts[form, "found"] == counts[form, "changed"] == forms[form]
+    assert set(forms) <= set(EXPRESSION_FORMS)
+
+
+@given(expressions(), st.characters(exclude_categories=["Cs"]), st.sampled_from(["left", "right"]))
+def test_no_character_may_be_attached(expression, character, side):
+    text, _, _ = expression
+    assume(not character.isspace() and character not in ("(\"'“‘" if side == "left" else ".,;:!?)\"'”’"))
+    counts = Counter()
+    attached = f"so {character}{text}" if side == "left" else f"so {text}{character}"
+    assert inject(attached, counts) == [attached]
+    assert sum(counts.values()) == 0  # not even found: its operands do not stand alone
+
+
+@given(expressions(), st.sampled_from([".5", ",5", ",000", "'s", ")x", ".x", "”9", " 000", " + 1", ") * 2", " %", "\u202f000"]))
+def test_no_continuation_may_follow(expression, continuation):
+    assert_left_alone(expression[0] + continuation)
+
+
+@given(expressions(), st.sampled_from(BEGINNINGS))
+def test_nothing_that_makes_it_larger_may_precede(expression, beginning):
+    assert_left_alone(beginning + expression[0])
+
+
+@given(prose(), st.sampled_from([*"`\\{}[]$#_&|<>@~^", "//", "/*", "f(", "SELECT"]), st.booleans())
+def test_a_line_with_a_mark_of_code_has_no_facts(sample, mark, first):
+    line = sample[0].replace("\r", " ").replace("\n", " ")
+    assert_left_alone(f"{mark} {line}" if first else f"{line} so {mark}")
+
+
+@given(operations(), st.integers(0), st.sampled_from(["", "0", "00"]))
+def test_a_wrong_result_is_never_changed(operation, result, zeros):
+    text, fact, form = operation
+    assume(zeros or result != fact.product)
+    counts = Counter()
+    text = f"so {text} = {zeros}{result}."
+    assert inject(text, counts) == [text]
+    assert (counts[form + "_result", "found"], counts[form + "_result", "changed"]) == (1, 0)
+
+
+def test_canonical_form_is_its_fact():
+    for fact in MUL_FACTS:
+        assert inject(str(fact)) == [fact]
+
+
+HOSTILE_PARTS = [
+    "6",
+    "9",
+    "3",
+    "6*9",
+    "3 * 4",
+    "*",
+    "×",
+    "x",
+    "= 12",
+    "= 54",
+    ".",
+    ",",
+    "(",
+    ")",
+    "+",
+    "is",
+    "cm",
+    "the",
+    "$",
+    "\n",
+]
+hostile_text = st.lists(st.sampled_from(HOSTILE_PARTS), max_size=25).map(" ".join)
+
+
+@given(prose().map(lambda sample: sample[0]) | hostile_text)
+def test_a_text_of_canonical_forms_has_the_same_facts(text):
+    assert facts_in("".join(map(str, inject(text)))) == facts_in(text)
+
+
+@given(prose().map(lambda sample: sample[0]) | hostile_text)
+def test_counts_add_up(text):
+    counts = Counter({("dot", "found"): 7})
+    facts = len([segment for segment in inject(text, counts) if isinstance(segment, MulFact)])
+    assert sum(counts[form, "changed"] for form in EXPRESSION_FORMS) == facts
+    counts["dot", "found"] -= 7  # counts are added to
+    assert all(counts[form, "changed"] <= counts[form, "found"] for form in EXPRESSION_FORMS)
+    assert {form for form, _ in counts} <= set(EXPRESSION_FORMS)
+    assert inject(text) == inject(text, Counter())
+
+
+def test_counts_tell_what_is_found_from_what_is_changed():
+    counts = Counter()
+    inject("6 * 9 = 55, the 3 × 3 matrix, 2*2=4 and 16 * 9\n```\n3 · 4\n```\n    3 x 4\n", counts)
+    assert +counts == Counter(
+        {("asterisk_result", "found"): 2, ("asterisk_result", "changed"): 1}
+        | {("times", "found"): 1, ("dot", "found"): 1, ("letter_x", "found"): 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("3*" * 500_000, 0),
+        (" " * 1_000_000 + "3*4", 0),
+        ("so" + " " * 1_000_000 + "3*4" + " " * 1_000_000, 1),
+        ("(" * 500_000 + "3*4" + ")" * 500_000, 1),
+        ("a" * 1_000_000 + " 3*4", 1),
+        ("3*4=" + "9" * 1_000_000, 0),
+        ("6 * 9 = 54, so then " * 50_000, 50_000),
+        ("'\" 3*4 " * 120_000, 0),
+        ("* one x two\n" * 80_000, 0),
+        ("```\n3 * 4\n```\n" * 70_000, 0),
+        ("3 * 4\n" + "<pre\\[$$~~~\n" * 80_000, 1),
+        ("3 * 4\n" + "; \t" * 300_000, 1),
+    ],
+    ids=range(12),
+)
+def test_a_megabyte_of_anything_takes_a_moment(text, facts):
+    start = time.process_time()
+    assert len(facts_in(text)) == facts
+    assert time.process_time() - start < 3  # quadratic would be minutes
+
+
 def test_drills_are_true_and_hold_facts_to_inject():
     drills = generate_drills(0)
-    facts = [s for _ in range(50) for s in inject(next(drills)) if isinstance(s, MulFact)]
-    assert len(facts) > 100
+    counts = Counter()
+    for _ in range(50):
+        inject(next(drills), counts)
+    assert sum(counts[form, "found"] for form in EXPRESSION_FORMS) > 100
+    assert all(counts[form, "changed"] == counts[form, "found"] for form in EXPRESSION_FORMS)
     assert list(zip(range(3), generate_drills(5), strict=False)) == list(zip(range(3), generate_drills(5), strict=False))
