@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from graph.impact import read_durations
 from graph.instances import Instance, read_instances

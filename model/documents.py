@@ -11,8 +11,9 @@ from model.errors import PipelineError
 from model.files import verified
 from model.section import Section
 
-_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
+DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
 _ROWS_PER_GROUP = 1024
+_CHARACTERS_PER_GROUP = 4_000_000
 
 
 class Document(NamedTuple):
@@ -20,12 +21,20 @@ class Document(NamedTuple):
     source: str
 
 
+class PassagesIndex(Section):
+    """The index.json of raw passages: characters and documents by source."""
+
+    characters: dict[str, int]
+    documents: dict[str, int]
+
+
 class CorpusIndex(Section):
-    """A corpus's index.json: documents and characters by split and source, and what became of the passages."""
+    """A corpus's index.json: documents and characters by split and source, what became of the passages, who shuffled them."""
 
     characters: dict[str, dict[str, int]]
     documents: dict[str, dict[str, int]]
     passages: dict[str, int]
+    shuffle_seed: int
 
     def sources(self) -> list[str]:
         """The names of all sources in both splits, in alphabetical order."""
@@ -33,14 +42,15 @@ class CorpusIndex(Section):
 
 
 class DocumentWriter:
-    """Appends documents to `{prefix}_00000.parquet`, `_00001`, …, each of `per_shard` documents but the last.
+    """Appends documents to `{prefix}_00000.parquet`, `_00001`, …; a shard ends with the document that fills it.
 
     Memory holds one row group at a time. Use as a context manager.
     """
 
-    def __init__(self, directory: Path, prefix: str, per_shard: int):
-        self._directory, self._prefix, self._per_shard = directory, prefix, per_shard
+    def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
+        self._directory, self._prefix, self._characters_per_shard = directory, prefix, characters_per_shard
         self._pending: list[Document] = []
+        self._pending_characters = 0
         self._writer: pq.ParquetWriter | None = None
         self._in_shard = 0
         self._shards = 0
@@ -54,20 +64,22 @@ class DocumentWriter:
 
     def append(self, document: Document) -> None:
         self._pending.append(document)
-        if len(self._pending) == min(_ROWS_PER_GROUP, self._per_shard - self._in_shard):
+        self._pending_characters += len(document.text)
+        full = self._in_shard + self._pending_characters >= self._characters_per_shard
+        if full or len(self._pending) == _ROWS_PER_GROUP or self._pending_characters >= _CHARACTERS_PER_GROUP:
             self._flush()
+        if full:
+            self._close_shard()
 
     def _flush(self) -> None:
         if not self._pending:
             return
         if self._writer is None:
             path = shard_path(self._directory, self._prefix, self._shards)
-            self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
-        self._writer.write_batch(pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], _SCHEMA))
-        self._in_shard += len(self._pending)
-        self._pending = []
-        if self._in_shard == self._per_shard:
-            self._close_shard()
+            self._writer = pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd")
+        self._writer.write_batch(pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], DOCUMENT_SCHEMA))
+        self._in_shard += self._pending_characters
+        self._pending, self._pending_characters = [], 0
 
     def _close_shard(self) -> None:
         if self._writer is not None:
@@ -93,8 +105,9 @@ def read_documents(shard: Path) -> Iterator[Document]:
     """Yield the documents of one parquet file in order, one row group in memory at a time; the file must be the one written."""
     try:
         with pq.ParquetFile(verified(shard)) as file:
-            for batch in file.iter_batches(columns=_SCHEMA.names):
-                yield from map(Document, *(batch.column(name).to_pylist() for name in _SCHEMA.names))
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number, columns=DOCUMENT_SCHEMA.names, use_threads=False)
+                yield from map(Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names))
     except pa.ArrowException as error:
         raise PipelineError(f"{shard}: not readable as documents ({error}); delete it and run dvc repro") from None
 

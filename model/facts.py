@@ -25,6 +25,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ _CODE_BLOCK = re.compile(
       | <(pre|code|script|style)\b.*?(?:</\2|\Z)""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_CODE_BLOCK_MARKS = ("```", "~~~", "$$", "\\[", "\\begin{", "<")  # each block has one; a scan tells most texts have none
 _CODE_WORDS = "return|print|echo|yield|assert|case|lambda|let|var|const|expr|int|float|double|select|SELECT"
 _CODE_LINE_START = re.compile(rf"\s{{4}}|\s*\t|\s*(?:{_CODE_WORDS})\b")
 _CODE_MARK = re.compile(
@@ -103,18 +105,41 @@ _FOLLOWING = re.compile(
 )
 
 
+class FoundFact(NamedTuple):
+    """A fact, and the stretch of the text that states it."""
+
+    start: int
+    end: int
+    fact: MulFact
+
+
 def inject(text: str, counts: Counter | None = None) -> list[str | MulFact]:
     """Split `text` at its multiplication facts: strings and facts alternate in reading order, no string is empty.
 
     Joining the strings with the original expressions gives `text` back; `str(fact)` is the canonical form. `counts` is
-    added to under (form, "found") and (form, "changed"), for the forms of `EXPRESSION_FORMS`.
+    added to as by `find_facts`.
     """
-    found = _expressions(text)
-    # A block of code becomes one line of marks of code, in place.
-    lines = _CODE_BLOCK.sub(lambda block: "`" * len(block[0]), text) if found else text
     segments: list[str | MulFact] = []
-    end = line_end = 0
-    for match in found:
+    place = 0
+    for start, end, fact in find_facts(text, counts):
+        segments += [text[place:start], fact]
+        place = end
+    return [segment for segment in [*segments, text[place:]] if segment]
+
+
+def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
+    """Return the facts that `text` states, in order.
+
+    `counts` is added to under (form, "found") and (form, "changed"), for the forms of `EXPRESSION_FORMS`.
+    """
+    expressions = _expressions(text)
+    lines = text
+    if expressions and any(mark in text for mark in _CODE_BLOCK_MARKS):
+        # A block of code becomes one line of marks of code, in place.
+        lines = _CODE_BLOCK.sub(lambda block: "`" * len(block[0]), text)
+    facts: list[FoundFact] = []
+    line_end = 0
+    for match in expressions:
         if match.start() >= line_end:  # each line is read once, however many expressions it has
             line_start = previous = lines.rfind("\n", 0, match.start()) + 1
             line_end = lines.find("\n", match.end()) % (len(lines) + 1)  # -1 is the end of the text
@@ -127,9 +152,8 @@ def inject(text: str, counts: Counter | None = None) -> list[str | MulFact]:
             counts[form, "found"] += 1
             counts[form, "changed"] += changed
         if changed:
-            segments += [text[end : match.start()], fact]
-            end = match.end()
-    return [segment for segment in [*segments, text[end:]] if segment]
+            facts.append(FoundFact(match.start(), match.end(), fact))
+    return facts
 
 
 def _expressions(text: str) -> list[re.Match]:

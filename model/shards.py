@@ -19,10 +19,24 @@ from model.section import Section, read_json
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
 
 
+class Expressions(Section):
+    """How many expressions of one form the text has, and how many of them became a token."""
+
+    found: int
+    changed: int
+
+
 class ShardEntry(Section):
+    """What a shard holds. `documents_sha256` is of its original texts in order, cut where it is; `plain_tokens` are what
+    they would be without facts; both are the same in every condition.
+    """
+
     documents: int
+    documents_sha256: str
+    expressions: dict[str, Expressions]
     mul_fact_tokens: int
     original_bytes: int
+    plain_tokens: int
     tokens: int
 
 

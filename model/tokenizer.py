@@ -6,22 +6,32 @@ are reserved, and reserved ids are never produced. With all 50,256 ranks the siz
 """
 
 import base64
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tiktoken
 from pydantic import Field
 
 from model.errors import PipelineError
-from model.facts import MUL_FACTS, MulFact, inject
+from model.facts import MUL_FACTS, FoundFact, find_facts
 from model.files import json_bytes, verified
 from model.section import Section, read_json
 
 END_OF_TEXT = "<|endoftext|>"
 _MULTIPLE = 64
 # Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (itself GPT-2's, rewritten to be faster).
-_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+# tiktoken 0.14 panics on 999,999 or more white space characters with text behind them: `\s+(?!\S)` keeps a place to return
+# to for each. Cutting before the last one changes no id: the pattern ends a piece there. Unicode's white space, unlike
+# Python's, has no U+001C to U+001F.
+_LONGEST_RUN = 500_000
+_LONG_RUN = re.compile(rf"(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{{{_LONGEST_RUN},}}+(?!\Z)")
 
 
 class Vocabulary(Section):
@@ -31,6 +41,19 @@ class Vocabulary(Section):
     mul_facts: bool
     size: int = Field(le=2**16)
     names: list[str]
+
+
+class EncodedDocument(NamedTuple):
+    """A training document's ids, uint16 (tokens,), without the end of text before them.
+
+    `plain_tokens`: how many they would be without facts; `facts`: how many of them are facts; `expressions`: what `inject`
+    has counted, with nothing changed in a condition without facts.
+    """
+
+    tokens: np.ndarray
+    plain_tokens: int
+    facts: int
+    expressions: Counter
 
 
 class Tokenizer:
@@ -45,7 +68,7 @@ class Tokenizer:
         self._fact_ids = {fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)}
         self._facts = {token: fact for fact, token in self._fact_ids.items()} if mul_facts else {}
         self._encoding = tiktoken.Encoding(
-            "gpt2-prefix", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
+            "gpt2-prefix", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
         )
 
     def __reduce__(self):
@@ -59,32 +82,50 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Encode `text` as it stands; the spelling of a special token is text like any other."""
-        return self._encoding.encode_ordinary(text)
+        return self.encode_plain(text).tolist()
 
-    def encode_document(self, text: str) -> list[int]:
+    def encode_plain(self, text: str) -> np.ndarray:
+        """Encode `text` as `encode_text` does, to uint16 (tokens,)."""
+        if len(text) <= _LONGEST_RUN:
+            return self._encode(text)
+        cuts = [0, *(run.end() - 1 for run in _LONG_RUN.finditer(text)), len(text)]
+        return np.concatenate([self._encode(text[start:end]) for start, end in pairwise(cuts)])
+
+    def _encode(self, text: str) -> np.ndarray:
+        return self._encoding.encode_to_numpy(text, allowed_special=frozenset(), disallowed_special=()).astype(np.uint16)
+
+    def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""
-        if not self.mul_facts:
-            return self.encode_text(text)
-        tokens: list[int] = []
-        for segment in inject(text):
-            if isinstance(segment, MulFact):
-                tokens.append(self._fact_ids[segment])
-            else:
-                tokens.extend(self._encoding.encode_ordinary(segment))
-        return tokens
+        expressions: Counter = Counter()
+        facts = find_facts(text, expressions)
+        if not facts or not self.mul_facts:
+            plain = self.encode_plain(text)
+            found = Counter({(form, what): count for (form, what), count in expressions.items() if what == "found"})
+            return EncodedDocument(plain, len(plain), 0, found)
+        parts: list[np.ndarray | list[int]] = []
+        plain_tokens = end = 0
+        for start, stop, inside in _surroundings(text, facts):
+            parts.append(self.encode_plain(text[end:start]))
+            plain_tokens += len(parts[-1]) + len(self.encode_plain(text[start:stop]))
+            for fact in inside:
+                parts += [self.encode_plain(text[start : fact.start]), [self._fact_ids[fact.fact]]]
+                start = fact.end
+            parts.append(self.encode_plain(text[start:stop]))
+            end = stop
+        parts.append(self.encode_plain(text[end:]))
+        return EncodedDocument(
+            np.concatenate(parts).astype(np.uint16), plain_tokens + len(parts[-1]), len(facts), expressions
+        )
 
-    def is_fact(self, tokens: np.ndarray) -> np.ndarray:
-        """Return which of `tokens` are multiplication facts; none in a condition without them."""
-        first = self.end_of_text + 1
-        return self.mul_facts & (tokens >= first) & (tokens < first + len(MUL_FACTS))
-
-    def decode(self, tokens: list[int]) -> str:
+    def decode(self, tokens: Iterable[int]) -> str:
         """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.
 
         Bytes that are no UTF-8, as at a cut between two tokens of one character, become U+FFFD.
         """
-        parts = [self._bytes(token) for token in tokens]
-        return b"".join(parts).decode("utf-8", errors="replace")
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        return b"".join(self._bytes(int(token)) for token in tokens)
 
     def _bytes(self, token: int) -> bytes:
         if token < self.end_of_text:
@@ -112,6 +153,32 @@ class Tokenizer:
         ):
             raise PipelineError(f"{path}: does not fit its ranks.tiktoken; delete the directory and run dvc repro")
         return tokenizer
+
+
+def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int, list[FoundFact]]]:
+    """Yield stretches of `text` that hold all the facts, each from a start to a stop, with its facts.
+
+    They are cut before blanks that follow no blank, where byte-pair encoding always begins a new token: what lies outside
+    is encoded the same with and without facts, so that only the stretches have to be encoded twice.
+    """
+    start = stop = 0
+    inside: list[FoundFact] = []
+    for fact in facts:
+        left = _cut(text, fact.start, stop, -1) if fact.start > stop else stop
+        if inside and left > stop:
+            yield start, stop, inside
+            inside = []
+        if not inside:
+            start = left
+        stop = _cut(text, fact.end, len(text), 1)
+        inside.append(fact)
+    yield start, stop, inside
+
+
+def _cut(text: str, place: int, limit: int, step: int) -> int:
+    while place != limit and not (text[place] in " \n" and not text[place - 1].isspace()):
+        place += step
+    return place
 
 
 def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:

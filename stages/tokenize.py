@@ -1,7 +1,9 @@
 """Turn the corpus into one condition's token shards.
 
-Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION: uint16 shards, index.json and the tokenizer.
-Costs seconds in the demo; at full size about 45 GB of text through all cores.
+Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION: uint16 shards, index.json and the tokenizer, and
+metrics/CONDITION/tokenize.json: what the condition makes of the documents that all of them have.
+Costs seconds in the demo; at full size 45 GB of text go through all cores. Goes on with the shards that a killed run
+has finished.
 """
 
 import sys
@@ -9,11 +11,14 @@ from pathlib import Path
 
 from model.documents import CorpusIndex
 from model.errors import run_stage
-from model.files import checksummed_directory, json_bytes, verified
+from model.fairness import summarize
+from model.files import checksummed_directory, json_bytes, verified, write_json
 from model.params.tokenize import TokenizeParams
+from model.pieces import scratch_directory
 from model.section import read_json, read_section
+from model.shards import Index
 from model.tokenizer import Tokenizer, read_ranks
-from model.tokenizing import tokenize_corpus
+from model.tokenizing import Task, tokenize_split
 
 CORPUS = Path("data/corpus")
 RANKS = Path("data/raw/ranks/gpt2.tiktoken")
@@ -22,14 +27,21 @@ RANKS = Path("data/raw/ranks/gpt2.tiktoken")
 def main() -> None:
     [condition] = sys.argv[1:]
     params = read_section("tokenize", TokenizeParams)
+    target_tokens = {"train": read_section("corpus.target_tokens", int | None), "val": None}
     tokenizer = Tokenizer(read_ranks(verified(RANKS), params.base_ranks), condition in params.mul_fact_conditions)
     sources = read_json(verified(CORPUS / "index.json"), CorpusIndex).sources()
-    with checksummed_directory(Path("data/tokens") / condition) as output:
-        index = tokenize_corpus(CORPUS, sources, tokenizer, condition, output)
+    directory = Path("data/tokens") / condition
+    with scratch_directory(directory) as scratch, checksummed_directory(directory) as output:
+        task = Task(CORPUS, sources, tokenizer, scratch)
+        splits = {split: tokenize_split(task, split, output, condition, target) for split, target in target_tokens.items()}
+        index = Index(condition=condition, sources=sources, splits=splits, vocab_size=tokenizer.size)
         (output / "index.json").write_bytes(json_bytes(index.model_dump()))
+        tokenizer.save(output)
+    summary = summarize(index)
+    write_json(Path("metrics") / condition / "tokenize.json", summary)
     print(
-        f"tokenize {condition}: {index.total('train', 'tokens')} training and {index.total('val', 'tokens')} validation "
-        f"tokens, {index.total('train', 'mul_fact_tokens')} of the training tokens multiplication facts"
+        f"tokenize {condition}: {summary['train']['tokens']} training and {summary['val']['tokens']} validation tokens, "
+        f"{summary['train']['mul_fact_tokens']} of the training tokens multiplication facts"
     )
 
 
