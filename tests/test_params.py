@@ -40,7 +40,16 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("pretrain.learning_rate", True, "pretrain.learning_rate: Input should be a valid number, got True"),
         ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
         ("model.heads", 3, "model: width (32) must be a multiple of heads (3)"),
-        ("pretrain.checkpoint_steps", [4, 9], "pretrain: checkpoint_steps has 9, beyond max_steps (4)"),
+        (
+            "pretrain.checkpoint_steps",
+            [4, 9],
+            "pretrain: checkpoint_steps [4, 9] must end with max_steps (4)",
+        ),
+        (
+            "pretrain.checkpoint_steps",
+            [2, 3],
+            "pretrain: checkpoint_steps [2, 3] must end with max_steps (4)",
+        ),
         ("pretrain.checkpoint_steps", [4, 2], "pretrain: checkpoint_steps [4, 2] must be positive and strictly ascending"),
         ("pretrain.checkpoint_steps", [], "pretrain.checkpoint_steps: List should have at least 1 item"),
         ("pretrain.batch_rows", 5, "pretrain: batch_rows (5) must be a multiple of micro_batch_rows (2)"),

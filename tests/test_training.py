@@ -79,7 +79,7 @@ def test_training_learns_and_repeats_to_the_bit(splits):
 
 
 def test_curves_have_a_row_at_every_checkpoint_and_interval(splits):
-    _, (training, validated), _ = run(splits, max_steps=7, checkpoint_steps=[3], log_every=2, validate_every=4)
+    _, (training, validated), _ = run(splits, max_steps=7, checkpoint_steps=[3, 7], log_every=2, validate_every=4)
     assert [point.step for point in training] == [2, 3, 4, 6, 7]
     assert [point.step for point in validated] == [0, 3, 4, 7]
     assert training[-1].tokens == 7 * 4 * 8

@@ -29,8 +29,8 @@ class PretrainParams(Section):
         steps = self.checkpoint_steps
         if steps != sorted(set(steps)) or steps[0] < 1:
             raise ValueError(f"checkpoint_steps {steps} must be positive and strictly ascending")
-        if steps[-1] > self.max_steps:
-            raise ValueError(f"checkpoint_steps has {steps[-1]}, beyond max_steps ({self.max_steps})")
+        if steps[-1] != self.max_steps:
+            raise ValueError(f"checkpoint_steps {steps} must end with max_steps ({self.max_steps})")
         if self.batch_rows % self.micro_batch_rows:
             raise ValueError(f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows ({self.micro_batch_rows})")
         if self.warmup_steps >= self.max_steps:
