@@ -73,7 +73,8 @@ def read_hugging_face_directory(directory: Path) -> HuggingFaceGPT2:
         if not (directory / name).is_file():
             raise PipelineError(f"{directory}: no {name}; save model and tokenizer with transformers' save_pretrained")
     config = read_json(directory / "config.json", HuggingFaceGPT2Config)
-    return HuggingFaceGPT2(config, _read_tensors(directory / "model.safetensors", config), _read_tokenizer(directory, config))
+    tensors = _read_tensors(directory / "model.safetensors", config)
+    return HuggingFaceGPT2(config, tensors, read_tokenizer(directory, config.vocab_size))
 
 
 def _read_tensors(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
@@ -133,15 +134,16 @@ class _TokenizerConfig(BaseModel):
     split_special_tokens: bool = False
 
 
-def _read_tokenizer(directory: Path, config: HuggingFaceGPT2Config) -> Tokenizer:
+def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
+    """Return the tokenizer of a directory whose model has `vocab_size` ids; raises PipelineError where the two do not fit."""
     path = directory / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise PipelineError(f"{path}: not a tokenizer ({error})") from None
     last = max(tokenizer.get_vocab().values(), default=0)
-    if last >= config.vocab_size:
-        raise PipelineError(f"{path}: has a token {last}, and config.json a vocab_size of {config.vocab_size}")
+    if last >= vocab_size:
+        raise PipelineError(f"{path}: has a token {last}, and config.json a vocab_size of {vocab_size}")
     settings = directory / "tokenizer_config.json"
     if settings.is_file():
         # Whether the spelling of a special token in a text is text like any other.

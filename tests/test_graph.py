@@ -42,7 +42,7 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-STAGE, DEPS, PARAMS = "dvc.yaml: evaluate: ", "deps: ", "params: "
+STAGE, PROBES, DEPS, PARAMS = "dvc.yaml: evaluate: ", "dvc.yaml: probes: ", "deps: ", "params: "
 MUTATIONS = {
     "an import that is not declared": (
         "model/stats.py", "import math\n", "import math\nimport model.facts\n",
@@ -58,7 +58,8 @@ MUTATIONS = {
     ),
     "an import of a package within the package": (
         "model/stats.py", "import math\n", "import math\nfrom .params import tokenize\n",
-        [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py"],
+        [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
+         f"{PROBES}{DEPS}add the line      - model/params/tokenize.py"],
     ),
     "an import that another module still has": (
         "model/scoring.py", "from model.item_scores import ItemScore\n", "",
@@ -71,6 +72,7 @@ MUTATIONS = {
     "a library that is not locked": (
         "model/stats.py", "import math\n", "import math\nimport wandb\n",
         [f"{STAGE}{PARAMS}libraries.yaml: add the line      - wandb",
+         f"{PROBES}{PARAMS}libraries.yaml: add the line      - wandb",
          "requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
     ),
     "a conflict of a merge": (
@@ -96,7 +98,8 @@ MUTATIONS = {
     ),
     "a library that is not declared": (
         "model/stats.py", "import math\n", "import math\nimport tiktoken\n",
-        [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken"],
+        [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken",
+         f"{PROBES}{PARAMS}libraries.yaml: add the line      - tiktoken"],
     ),
     "a library that nothing imports any more": (
         "model/figures.py", "matplotlib", "numpy",
@@ -227,10 +230,10 @@ def test_libraries_go_by_the_name_they_are_installed_under():
         assert {name.lower().replace("_", "-") for name in names[imported]} & keys, imported
 
 
-def test_transformers_reruns_exports_alone():
+def test_transformers_reruns_exports_and_what_generates_with_them():
     named = {stage for stage, text in STAGES.items() for entry in text["params"] if isinstance(entry, dict)
              for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
-    assert named == {"export"}
+    assert named == {"export", "probes"}
 
 
 def test_only_fetch_can_reach_the_network():

@@ -75,7 +75,7 @@ def clone(tmp_path_factory) -> Path:
     shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
     executed = repro(directory)
     assert "curves" in executed
-    assert len(executed) == 15
+    assert len(executed) == 17
     shell([sys.executable, "-m", "graph.record", "contents"], directory)
     return directory
 
@@ -111,7 +111,7 @@ def test_the_readmes_dvc_commands_work(clone):
 
 AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens",
-    "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "curves",
+    "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "probes mul_tokens 1", "curves",
 ]  # fmt: skip
 
 
@@ -158,8 +158,8 @@ def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
 def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstream(clone):
     edit(clone / "model/model_card.py", "# GPT-2 ablation:", "# A GPT-2 ablation:")
     executed = repro(clone)
-    assert {name.split("@")[0] for name in executed} == {"export", "evaluate"}
-    assert len(executed) == 4, "the scores are the same bytes, so the curves stand"
+    assert {name.split("@")[0] for name in executed} == {"export", "evaluate", "probes"}
+    assert len(executed) == 6, "the scores are the same bytes, so the curves stand"
     edit(clone / "model/model_card.py", "# A GPT-2 ablation:", "# GPT-2 ablation:")
     assert repro(clone) == set(), "undoing an edit restores everything from the run cache"
 
@@ -167,7 +167,8 @@ def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstre
 def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     edit(clone / "model/stats.py", "z = 1.959963984540054", "z = 1.96")
     executed = repro(clone)
-    assert executed == {"evaluate@baseline-1-200", "evaluate@mul_tokens-1-200", "curves"}
+    conditions = ("baseline-1", "mul_tokens-1")
+    assert executed == {*(f"evaluate@{run}-200" for run in conditions), *(f"probes@{run}" for run in conditions), "curves"}
     edit(clone / "model/stats.py", "z = 1.96", "z = 1.959963984540054")
     assert repro(clone) == set()
 
@@ -194,7 +195,7 @@ def test_the_walk_through_of_the_readme(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
-    assert "until then these 74 figures and 7 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 194 figures and 7 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )
@@ -217,7 +218,7 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     locked = re.search(r'transformers: "(.*)"', (clone / "libraries.yaml").read_text())[1]
     before = outputs(clone)
     edit(clone / "libraries.yaml", f'transformers: "{locked}"', 'transformers: "5.0.0"')
-    assert {name.split("@")[0] for name in changed(clone)} == {"export"}
+    assert {name.split("@")[0] for name in changed(clone)} == {"export", "probes"}
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
         f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup" in output
@@ -306,8 +307,8 @@ def test_results_of_a_withdrawn_run_stop_the_curves(clone):
 def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):
     edit(clone / "params.yaml", "seeds: [1]", "seeds: [1, 2]")
     graph = shell(["dvc", "status"], clone, check=False)
-    for stage in ("pretrain", "export", "evaluate"):
+    for stage in ("pretrain", "export", "evaluate", "probes"):
         changed = set(re.findall(rf"^({stage}@[^:]+):", graph, flags=re.MULTILINE))
-        suffix = "-2" if stage == "pretrain" else "-2-200"
+        suffix = "-2" if stage in ("pretrain", "probes") else "-2-200"
         assert changed == {f"{stage}@{condition}{suffix}" for condition in ("baseline", "mul_tokens")}, graph
     edit(clone / "params.yaml", "seeds: [1, 2]", "seeds: [1]")

@@ -11,6 +11,7 @@ from model.params.fetch import FetchParams
 from model.params.items import ItemsParams
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
+from model.params.probes import ProbesParams
 from model.params.tokenize import TokenizeParams
 from model.section import Section
 
@@ -31,6 +32,7 @@ class Params(Section):
     pretrain: PretrainParams
     export: ExportParams
     evaluate: EvaluateParams
+    probes: ProbesParams
 
     @model_validator(mode="after")
     def _sections_agree(self):

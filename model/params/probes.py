@@ -1,0 +1,16 @@
+"""The `probes` section: how the arithmetic questions are asked."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from model.section import Section
+
+
+class ProbesParams(Section):
+    """`batch_rows` prompts are continued at a time, by `new_tokens` tokens: enough for a number in words."""
+
+    batch_rows: int = Field(gt=0)
+    device: Literal["cpu", "cuda"]
+    new_tokens: int = Field(gt=0)
+    threads: int = Field(gt=0)
