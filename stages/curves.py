@@ -6,6 +6,7 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
+from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.errors import PipelineError, run_stage
 from model.figures import draw_curves
@@ -46,6 +47,9 @@ def main() -> None:
         for condition in conditions:
             draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
     tables = [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.in_table]
+    trained = [(condition, seed) for condition in conditions for seed in seeds]
+    probes = {(condition, seed): METRICS / condition / f"seed_{seed}" / "probes.json" for condition, seed in trained}
+    tables.append(arithmetic_table(probes, conditions, seeds))
     with atomic_file(PLOTS / "results.md") as file:
         file.write("\n".join(tables).encode())
     print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")

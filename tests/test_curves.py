@@ -4,10 +4,11 @@ import math
 import pytest
 from PIL import Image
 
+from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.errors import PipelineError
 from model.figures import draw_curves
-from model.files import write_checksums
+from model.files import json_bytes, write_checksums
 from stages.pretrain import csv_bytes
 
 CONDITIONS = ["baseline", "mul_tokens"]
@@ -90,3 +91,48 @@ def test_a_damaged_evaluation_is_named(tmp_path):
     path.write_text(json.dumps({"hellaswag": {}}))
     with pytest.raises(PipelineError, match=r"evaluation\.json: not the evaluate stage's"):
         evaluation_points(path, "baseline", 1, 100)
+
+
+def probes_json(path, share: float) -> None:
+    rate = {"correct": 1, "interval_95": [share / 2, share * 2], "rate": share, "total": 2203}
+    groups = {group: {"text": rate, "fact_token": rate} for group in ("held_out_form", "held_out_pair", "seen")}
+    path.write_bytes(json_bytes({"plain": groups, "injected": groups}))
+
+
+def test_the_arithmetic_table_has_a_row_for_each_way_of_asking_and_answering(tmp_path):
+    paths = {(condition, seed): tmp_path / f"{condition}_{seed}.json" for condition in CONDITIONS for seed in (1, 2)}
+    for (condition, seed), path in paths.items():
+        probes_json(path, seed / 10 if condition == "baseline" else seed / 20)
+    title, _, header, _, *rows = arithmetic_table(paths, CONDITIONS, [1, 2]).splitlines()
+    assert title == "**Arithmetic, final export** (rate of right products)"
+    assert header == "| prompt | asked | answer | n | seed | baseline | mul_tokens |"
+    assert len(rows) == 2 * 3 * 2 * 2
+    assert rows[0] == "| plain | seen | text | 2,203 | 1 | 0.100 [0.050, 0.200] | 0.050 [0.025, 0.100] |"
+    assert rows[3] == "| plain | seen | fact token | 2,203 | 2 | 0.200 [0.100, 0.400] | 0.100 [0.050, 0.200] |"
+    assert rows[-1].startswith("| injected | held out form | fact token | 2,203 | 2 | ")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"plain": {"seen": {"text": {}}}}', '{"plain": 1}', "[]", None])
+def test_damaged_probes_are_named(tmp_path, content):
+    paths = {(condition, 1): tmp_path / f"{condition}.json" for condition in CONDITIONS}
+    for path in paths.values():
+        probes_json(path, 0.1)
+    assert arithmetic_table(paths, CONDITIONS, [1])
+    for (condition, _), path in paths.items():
+        whole = path.read_text()
+        path.unlink()
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(PipelineError, match=rf"^[^\n]*{condition}\.json: [^\n]*$"):
+            arithmetic_table(paths, CONDITIONS, [1])
+        path.write_text(whole)
+
+
+def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
+    paths = {(condition, 1): tmp_path / f"{condition}.json" for condition in CONDITIONS}
+    for path in paths.values():
+        probes_json(path, 0.1)
+    path = paths["mul_tokens", 1]
+    path.write_bytes(json_bytes({"plain": json.loads(path.read_text())["plain"]}))
+    with pytest.raises(PipelineError, match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes"):
+        arithmetic_table(paths, CONDITIONS, [1])
