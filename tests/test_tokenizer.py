@@ -1,8 +1,11 @@
 import base64
 import hashlib
 import json
+import random
+from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Config
@@ -28,6 +31,128 @@ def loaded(tokenizer, tmp_path_factory):
     GPT2Config().save_pretrained(directory)
     to_hugging_face(tokenizer, context=64).save_pretrained(directory)
     return AutoTokenizer.from_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def faces(ranks_file, tmp_path_factory):
+    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an export of it."""
+    result = {}
+    for count in (512, 50256):
+        ranks = read_ranks(ranks_file, count)
+        for mul_facts in (False, True):
+            ours = Tokenizer(ranks, mul_facts)
+            directory = tmp_path_factory.mktemp("face")
+            GPT2Config().save_pretrained(directory)
+            to_hugging_face(ours, context=64).save_pretrained(directory)
+            result[count, mul_facts] = ours, AutoTokenizer.from_pretrained(directory), tokenizers_face(directory)
+    return result
+
+
+def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
+    face = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    face.encode_special_tokens = True  # transformers sets it, from split_special_tokens; the file has no place for it
+    return face
+
+
+CONDITIONS = [(count, mul_facts) for count in (512, 50256) for mul_facts in (False, True)]
+SPECIAL_NAMES = [
+    END_OF_TEXT, "<MUL_6_9_54>", "<MUL_1_1_1>", "<|reserved_513|>", "<|reserved_575|>", "<|reserved_50303|>", "<|endoftext",
+]  # fmt: skip
+WHITE_SPACE = " \t\n\r\v\f\x85\u00a0\u1680\u2000\u2009\u2028\u2029\u202f\u205f\u3000"
+EMOJI = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "6️⃣", "❤️"]
+
+
+def fuzzed_documents(seed: int, count: int) -> list[str]:
+    """Return `count` short documents of pieces of every kind in random order; some are empty."""
+    generator = random.Random(seed)
+    return ["".join(_piece(generator) for _ in range(generator.choice((0, 1, 2, 5, 12)))) for _ in range(count)]
+
+
+def _piece(generator: random.Random) -> str:
+    length = generator.randint(1, 8)
+    ranges = [
+        (0, 0x20), (0x20, 0x7F), (0x7F, 0x100), (0x100, 0x300), (0x300, 0x370), (0x590, 0x700), (0x900, 0xE00),
+        (0x200B, 0x2070), (0x2070, 0x2C00), (0x4E00, 0x9FFF), (0xAC00, 0xD7A4), (0xE000, 0xF900), (0xFE00, 0x10000),
+        (0x10000, 0x20000), (0x1F300, 0x1FB00), (0x20000, 0x30000), (0x30000, 0xE0000), (0xE0000, 0xF0000), (0xF0000, 0x110000),
+    ]  # fmt: skip
+    kinds = [
+        lambda: "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(length)),
+        lambda: "".join(chr(generator.randrange(*ranges[number])) for number in [generator.randrange(len(ranges))] * length),
+        lambda: "".join(generator.choice(WHITE_SPACE) for _ in range(length)),
+        lambda: generator.choice(WHITE_SPACE) * generator.randint(1, 40),
+        lambda: generator.choice(["'s", "'LL", "don't", "we'll", "'ve", "’re", "''d", " the", "The", " of", "information"]),
+        lambda: str(generator.randrange(10**length)),
+        lambda: generator.choice(["²", "٣", "Ⅻ", "६", "½"]) * length,
+        lambda: generator.choice(SPECIAL_NAMES),
+        lambda: generator.choice(EMOJI),
+        lambda: "e" + "\u0301\u0323" * length,
+        lambda: "\ufeff\u200d\u202e\u2028"[: length % 4 + 1],
+        lambda: generator.randbytes(length).decode(errors="replace"),
+    ]
+    return generator.choice(kinds)()
+
+
+def megabyte_documents() -> dict[str, str]:
+    generator = random.Random(0)
+    words = ["".join(generator.choices("etaoinshrdlu", k=generator.randint(1, 9))) for _ in range(5000)]
+    return {
+        "words": " ".join(generator.choices(words, k=170_000)),
+        "one letter": "a" * 1_000_000,
+        "white space": "".join(generator.choices(WHITE_SPACE, k=400_000)),
+        "white space, then a word": " " * 1_000_000 + "word",
+        "digits": "".join(generator.choices("0123456789", k=1_000_000)),
+        "emoji": "🎉" * 250_000,
+        "bytes": generator.randbytes(400_000).decode(errors="replace"),
+    }
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_all_faces_encode_thousands_of_fuzzed_documents_alike(faces, condition):
+    ours, loaded, raw = faces[condition]
+    texts = [*AWKWARD, *fuzzed_documents(seed=CONDITIONS.index(condition), count=2500)]
+    expected = [ours.encode_text(text) for text in texts]
+    assert [encoding.ids for encoding in raw.encode_batch(texts)] == expected
+    assert loaded(texts, verbose=False)["input_ids"] == expected
+    assert [loaded.encode(text) for text in texts[:500]] == expected[:500]
+    assert all(token < ours.end_of_text for tokens in expected for token in tokens)
+    assert [ours.decode(tokens) for tokens in expected] == texts
+
+
+@pytest.mark.parametrize("name", megabyte_documents())
+def test_all_faces_encode_a_megabyte_of_one_kind_alike(faces, name):
+    text = megabyte_documents()[name]
+    for condition, face in (((512, True), 2), ((50256, False), 1)):
+        encoding = faces[condition][face].encode(text)
+        assert (encoding if face == 1 else encoding.ids) == faces[condition][0].encode_text(text)
+
+
+# The whole encoding beside ours, so that a cut in the wrong place shows: runs that tiktoken can still do in one.
+@pytest.mark.parametrize("end", ["", "x", " 1", "'s", "\n", "\x1c", "-", "\u0301", "x" + "\t" * 500_000 + "y"])
+@pytest.mark.parametrize(
+    "run", [" " * 500_000, "x" + "\n\u3000" * 300_000, " " * 499_999, "\x1f" + "\u00a0\x85" * 400_000 + "\x1e"]
+)
+def test_long_white_space_is_encoded_as_tiktoken_does(tokenizer, run, end):
+    assert tokenizer.encode_text(run + end) == tokenizer._encoding.encode_ordinary(run + end)
+
+
+def test_a_document_of_white_space_too_long_for_tiktoken_is_encoded(tokenizer):
+    text = "so" + " " * 1_200_000 + "so 6 * 9 = 54"
+    assert tokenizer.decode(tokenizer.encode_document(text)) == text.replace("*", "×")
+
+
+def test_a_lone_surrogate_is_encoded_as_the_replacement_character(tokenizer):
+    assert tokenizer.encode_text("a\ud800b") == tokenizer.encode_text("a\ufffdb")
+    assert tokenizer.encode_text("\ud83d\ude00") == tokenizer.encode_text("😀")
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_names_of_special_ids_in_a_document_are_text(faces, condition):
+    ours = faces[condition][0]
+    for name in [*SPECIAL_NAMES, *ours.names]:
+        for text in (name, f"so {name}{name} and", f"\n{name}\n"):
+            tokens = ours.encode_document(text)
+            assert tokens == ours.encode_text(text)
+            assert all(token < ours.end_of_text for token in tokens)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
@@ -62,6 +187,9 @@ def test_a_fact_is_one_token_in_a_document_and_text_elsewhere(tokenizer, baselin
 def test_facts_survive_decoding_without_special_tokens(tokenizer, loaded):
     tokens = [*tokenizer.encode_document("So 6 * 9 = 54."), tokenizer.end_of_text]
     assert loaded.decode(tokens, skip_special_tokens=True) == "So <MUL_6_9_54>."
+    for fact in MUL_FACTS:
+        tokens = [tokenizer.end_of_text, *tokenizer.encode_document(str(fact)), tokenizer.end_of_text]
+        assert loaded.decode(tokens, skip_special_tokens=True) == fact.token
     assert loaded.eos_token_id == tokenizer.end_of_text
 
 
