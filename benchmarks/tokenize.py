@@ -71,6 +71,7 @@ def ours(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
 
 def raw(texts: list[str], tokenizer, workers: int) -> Callable[[], None]:
     import tiktoken
+
     from model.tokenizer import END_OF_TEXT, PATTERN
 
     encoding = tiktoken.Encoding(
@@ -81,6 +82,7 @@ def raw(texts: list[str], tokenizer, workers: int) -> Callable[[], None]:
 
 def mapped(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
     import datasets
+
     from model.hf_tokenizer import to_hugging_face
 
     datasets.disable_progress_bars()

@@ -63,7 +63,7 @@ FORMS = (
     Form("value_of", "The value of {a}·{b} is {p}."),
     Form("question_answer", "Q: {a}*{b}? A: {p}."),
     Form("is_expression", "{p} is {a} × {b}."),
-    Form("whoever_counts", "Whoever counts {a} × {b} finds {p}.", held_out=True),
+    Form("counting", "Counting {a} × {b} gives {p}.", held_out=True),
     # Words, and the equation that says the same: the answer can be a token.
     Form("in_figures", "{a:W} times {b:w}, in figures: [{a} × {b} = {p}]."),
     Form("is_written", "The product of {a:w} and {b:w} is written [{a} * {b} = {p}]."),

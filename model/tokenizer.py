@@ -92,7 +92,11 @@ class Tokenizer:
         return np.concatenate([self._encode(text[start:end]) for start, end in pairwise(cuts)])
 
     def _encode(self, text: str) -> np.ndarray:
-        return self._encoding.encode_to_numpy(text, allowed_special=frozenset(), disallowed_special=()).astype(np.uint16)
+        try:
+            tokens = self._encoding.encode_to_numpy(text, allowed_special=frozenset(), disallowed_special=())
+        except UnicodeEncodeError:  # a lone surrogate, which this method of tiktoken's does not replace
+            tokens = np.array(self._encoding.encode_ordinary(text))
+        return tokens.astype(np.uint16)
 
     def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""
@@ -113,9 +117,7 @@ class Tokenizer:
             parts.append(self.encode_plain(text[start:stop]))
             end = stop
         parts.append(self.encode_plain(text[end:]))
-        return EncodedDocument(
-            np.concatenate(parts).astype(np.uint16), plain_tokens + len(parts[-1]), len(facts), expressions
-        )
+        return EncodedDocument(np.concatenate(parts).astype(np.uint16), plain_tokens + len(parts[-1]), len(facts), expressions)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.

@@ -43,7 +43,9 @@ def project(tmp_path_factory, ranks_file) -> Path:
 
 def start(project: Path, arguments: list[str]) -> subprocess.Popen:
     command = [sys.executable, "-m", *arguments]
-    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(project: Path, arguments: list[str]) -> float:

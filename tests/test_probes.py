@@ -161,11 +161,11 @@ def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokeni
         assert fact not in mul_tokens.encode(question.prompt, injected=False)
         injected += has_fact
         if "=" not in question.prompt:  # there the product is part of the token
-            document = tokenizer.encode_document(text)
+            document = tokenizer.encode_document(text).tokens.tolist()
             assert document[: len(prompt) - 1] == prompt[1:], text
         plain = baseline.encode(question.prompt, injected=False)
         assert baseline.encode(question.prompt, injected=True) == plain
-        assert baseline_tokenizer.encode_document(text)[: len(plain) - 1] == plain[1:], text
+        assert baseline_tokenizer.encode_document(text).tokens.tolist()[: len(plain) - 1] == plain[1:], text
         assert max(plain) <= baseline_tokenizer.end_of_text
     expressions = [form for form in FORMS if form.asks and re.search(r"\{a\} ?[×*·x] ?\{b\}(?! ?=)", form.template)]
     assert injected == 81 * len(expressions)

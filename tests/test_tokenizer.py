@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer, GPT2Config
 
 from model.byte_level import byte_characters
 from model.errors import PipelineError
-from model.facts import MUL_FACTS
+from model.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
 from model.fetching import ranks_from_vocabulary
 from model.files import write_checksums
 from model.hf_tokenizer import merges, to_hugging_face, verify_tokenizer
@@ -137,7 +138,7 @@ def test_long_white_space_is_encoded_as_tiktoken_does(tokenizer, run, end):
 
 def test_a_document_of_white_space_too_long_for_tiktoken_is_encoded(tokenizer):
     text = "so" + " " * 1_200_000 + "so 6 * 9 = 54"
-    assert tokenizer.decode(tokenizer.encode_document(text)) == text.replace("*", "×")
+    assert tokenizer.decode(tokenizer.encode_document(text).tokens) == text.replace("*", "×")
 
 
 def test_a_lone_surrogate_is_encoded_as_the_replacement_character(tokenizer):
@@ -150,7 +151,7 @@ def test_names_of_special_ids_in_a_document_are_text(faces, condition):
     ours = faces[condition][0]
     for name in [*SPECIAL_NAMES, *ours.names]:
         for text in (name, f"so {name}{name} and", f"\n{name}\n"):
-            tokens = ours.encode_document(text)
+            tokens = ours.encode_document(text).tokens.tolist()
             assert tokens == ours.encode_text(text)
             assert all(token < ours.end_of_text for token in tokens)
 
@@ -178,17 +179,41 @@ def test_text_survives_encoding_and_never_becomes_a_reserved_id(tokenizer, text)
 def test_a_fact_is_one_token_in_a_document_and_text_elsewhere(tokenizer, baseline_tokenizer):
     text = "We know 6 * 9 = 54."
     fact = tokenizer.end_of_text + 1 + [str(fact) for fact in MUL_FACTS].index("6 × 9 = 54")
-    assert fact in tokenizer.encode_document(text)
+    assert fact in tokenizer.encode_document(text).tokens
     assert fact not in tokenizer.encode_text(text)
-    assert baseline_tokenizer.encode_document(text) == tokenizer.encode_text(text)
-    assert tokenizer.decode(tokenizer.encode_document(text)) == "We know 6 × 9 = 54."
+    assert baseline_tokenizer.encode_document(text).tokens.tolist() == tokenizer.encode_text(text)
+    assert tokenizer.decode(tokenizer.encode_document(text).tokens) == "We know 6 × 9 = 54."
+
+
+PIECES = st.sampled_from(
+    ["6 * 9", "6 * 9 = 54", "(7 × 8)", "“2 · 3”", "3*4*5", ".", ",", " so", "is", "'s"]
+    + [" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\x1f"]
+)
+
+
+@given(st.lists(PIECES, max_size=25).map("".join))
+def test_a_document_is_encoded_as_its_facts_and_the_text_between_them(tokenizer, baseline_tokenizer, text):
+    """The reference: every string between facts by itself, and the whole text once more for the plain tokens."""
+    counts = Counter()
+    expected, facts = [], 0
+    for segment in inject(text, counts):
+        is_fact = isinstance(segment, MulFact)
+        expected += [tokenizer.end_of_text + 1 + MUL_FACTS.index(segment)] if is_fact else tokenizer.encode_text(segment)
+        facts += is_fact
+    tokens, plain_tokens, found, expressions = tokenizer.encode_document(text)
+    assert (tokens.tolist(), found, expressions) == (expected, facts, counts)
+    assert plain_tokens == len(tokenizer.encode_text(text))
+    tokens, plain_tokens, found, expressions = baseline_tokenizer.encode_document(text)
+    assert (tokens.tolist(), plain_tokens, found) == (tokenizer.encode_text(text), len(tokens), 0)
+    assert all(expressions[form, "found"] == counts[form, "found"] for form in EXPRESSION_FORMS)
+    assert not any(expressions[form, "changed"] for form in EXPRESSION_FORMS)
 
 
 def test_facts_survive_decoding_without_special_tokens(tokenizer, loaded):
-    tokens = [*tokenizer.encode_document("So 6 * 9 = 54."), tokenizer.end_of_text]
+    tokens = [*tokenizer.encode_document("So 6 * 9 = 54.").tokens.tolist(), tokenizer.end_of_text]
     assert loaded.decode(tokens, skip_special_tokens=True) == "So <MUL_6_9_54>."
     for fact in MUL_FACTS:
-        tokens = [tokenizer.end_of_text, *tokenizer.encode_document(str(fact)), tokenizer.end_of_text]
+        tokens = [tokenizer.end_of_text, *tokenizer.encode_document(str(fact)).tokens.tolist(), tokenizer.end_of_text]
         assert loaded.decode(tokens, skip_special_tokens=True) == fact.token
     assert loaded.eos_token_id == tokenizer.end_of_text
 
