@@ -15,8 +15,8 @@ An expression becomes a fact, which the counts call changed, if all of this hold
 - Its result, if it has one, is the product; a wrong one makes all of it text.
 - Its line has no mark of code or LaTeX (`_is_code`), and it is in no fence, display formula or HTML code (`_CODE_BLOCK`).
 - Before and after it on the line, past blanks, quotes and brackets, comes nothing, a word or `_PUNCTUATION`: no digit, operator
-  or symbol (`2 + (3 * 4)`, `1 006 * 9`); and the word does not continue a formula (`plus`, any letter alone but a and I), nor is
-  the one before a word of code (`return`).
+  or symbol (`2 + (3 * 4)`, `1 006 * 9`). The word continues no formula (`plus`, any letter alone but a, A and I), and before
+  it is none of code (`return`).
 - Without a result it may be the size of something. The word after it must then be one that can follow a number (`_FOLLOWING`:
   `is`, `and`; not `cm`, `matrix`), and the word before it no determiner (`a 4 x 4`), nor one that is numbered (`page 3 · 4`).
 """

@@ -89,6 +89,7 @@ def test_there_are_45_facts_with_a_not_above_b():
         ("6 * 9 = 54. 2 * 2 = 4.", [F69, ". ", MulFact(2, 2), "."]),
         ("I know that 6 × 9 = 54, and 2 * 2 = 4.", ["I know that ", F69, ", and ", MulFact(2, 2), "."]),
         ("What is 9 × 6 ? It is 54.", ["What is ", F69, " ? It is 54."]),
+        ("I 6 × 9 = 54 I", ["I ", F69, " I"]),
         ("a) 6 × 9 = 54", ["a) ", F69]),
         ("1. 6 × 9 = 54", ["1. ", F69]),
         ("a\n6 * 9 = 54\nb", ["a\n", F69, "\nb"]),
@@ -120,7 +121,7 @@ LEFT_ALONE = {
         "3*4*5", "3 * 4 * 5", "2 + 3 * 4", "3 * 4 + 2", "3 * 4 = 12 = 6 * 2", "6 ** 9", "6/3 * 2", "2 x 3 x 4", "6 × 9 ÷ 2",
         "2 + (3 * 4)", "(3 * 4) + 2", "(3 * 4) (2)", "2 plus 3 * 4", "3 * 4 = 12 plus 1", "3 * 4 squared", "n 3 * 4", "3 * 4 n",
         "6 × 9 ≡ 2", "√ 6 × 9", "y = 3 * 4", "y = (3 * 4)", "12 = 3 * 4", "3 * 4 - 1", "3 * 4 – 1",
-        "5 6 * 9", "6 * 9 5", 'so"3*4"', "so“(6 * 9)”", "so(6 * 9)",
+        "5 6 * 9", "6 * 9 5", "6 * 9 = 54 2 * 2 = 4", 'so"3*4"', "so“(6 * 9)”", "so(6 * 9)",
     ],
     "dimensions": [
         "2x4 lumber", "a 4x4 truck", "a 2 x 4 lumber", "a 4 x 4 truck", "a 4 x 4", "An 8 × 8.", "the 3 × 3 matrix", "8 x 6 feet",
@@ -128,8 +129,8 @@ LEFT_ALONE = {
         "“6 × 9” grid", "each 3 * 4 block", "4 x 4 relay",
     ],
     "dates, versions, labels": [
-        "on 2020-3*4", "v1.3*4", "10.0.3*4.1", "10.0.0.3 * 4.1", "May 3 · 4 min read", "page 3 · 4", "Chapter 3 · 4", "3/4*5",
-        "Mar 7 · 5",
+        "on 2020-3*4", "v1.3*4", "10.0.3*4.1", "10.0.0.3 * 4.1", "May 3 · 4 min read", "May 3 · 4.", "page 3 · 4",
+        "Chapter 3 · 4", "3/4*5", "Mar 7 · 5",
     ],
     "LaTeX": [
         "$3*4$", "$ 3 * 4 $", "$3 \\times 4$", "\\( 3 · 4 \\)", "\\[ 3 * 4 = 12 \\]", "3 * 4 &= 12 \\\\", "$$\n3 * 4\n$$",
@@ -211,10 +212,11 @@ def test_nothing_that_makes_it_larger_may_precede(expression, beginning):
     assert_left_alone(beginning + expression[0])
 
 
-@given(prose(), st.sampled_from([*"`\\{}[]$#_&|<>@~^", "//", "/*", "f(", "SELECT"]), st.booleans())
-def test_a_line_with_a_mark_of_code_has_no_facts(sample, mark, first):
-    line = sample[0].replace("\r", " ").replace("\n", " ")
-    assert_left_alone(f"{mark} {line}" if first else f"{line} so {mark}")
+@pytest.mark.parametrize("mark", [*"`\\{}[]$#_&|<>@~^", "//", "/*", "f(", "SELECT"])
+def test_a_line_with_a_mark_of_code_has_no_facts(mark):
+    for line in (f"so {mark} then 6 * 9 = 54, yes", f"so 6 * 9 is it {mark}", f"{mark} or 6 * 9"):
+        assert_left_alone(line)
+    assert facts_in(f"so {mark} then\n6 * 9\nso {mark}") == [F69]
 
 
 @given(operations(), st.integers(0), st.sampled_from(["", "0", "00"]))
