@@ -8,6 +8,7 @@ validation drills nothing else, and the probes ask for both.
 import random
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 GROUPS = ("seen", "held_out_pair", "held_out_form")
@@ -95,7 +96,7 @@ FORMS = (
     Form("beds", "A garden with {a} {a:bed|beds} of {b} {b:{flower}} has {p} {p:{flower}}.", held_out=True),
     Form("words_tables", "{a:W} {a:table|tables} for {b:w} {b:guest|guests}{a:| each} {a:seats|seat} {p:w}.", held_out=True),
 )  # fmt: skip
-_NUMBERS = {form.name: number for number, form in enumerate(FORMS)}
+_EQUATION = re.compile(r"\{a\}[^{]*\{b\}[^{]*=[^{]*\{p\}")
 _ANSWER = re.compile(r"\[(?P<enclosed>.*)\]|\{p(?::w)?\}")
 _WORDS = {
     "name": ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Jack", "Mary", "Paul", "Rosa", "Tom"),
@@ -140,8 +141,19 @@ def group_of(a: int, b: int, form: Form) -> str:
     if form.held_out:
         return "held_out_form"
     low, high = sorted((a, b))
-    # A Latin square: as `low` and `form` run, each residue comes up equally often.
-    return "held_out_pair" if (low + 3 * high + _NUMBERS[form.name]) % 5 == 0 else "seen"
+    # A Latin square: as `low` and the form run, each residue comes up equally often.
+    return "held_out_pair" if (low + 3 * high + _number(form)) % 5 == 0 else "seen"
+
+
+@cache
+def _number(form: Form) -> int:
+    """Return the place of the first form with this one's equation, or its own without one.
+
+    `We know that 6 × 9 = 54` states `6 × 9 = 54` as well: what one of the two holds out, the other has to.
+    """
+    equation = _EQUATION.search(form.template)
+    same = [other for other in FORMS if other == form or (equation and equation[0] in other.template)]
+    return FORMS.index(same[0])
 
 
 def state(form: Form, a: int, b: int, generator: random.Random) -> Statement:

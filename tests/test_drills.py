@@ -77,6 +77,18 @@ def test_every_statement_of_a_stream_is_true_and_of_its_split(split):
     assert set(seen) == wanted, "each split states all of its own, and nothing of the other's"
 
 
+def test_no_training_statement_has_a_held_out_one_in_it():
+    """`We know that 6 × 9 = 54.` has `6 × 9 = 54` in it."""
+    texts = {"seen": [], "held_out_pair": [], "held_out_form": []}
+    for form in FORMS:
+        for a, b in PRODUCTS:
+            # One generator for each: names and things are the same everywhere.
+            texts[group_of(a, b, form)].append(state(form, a, b, random.Random(0)).text.rstrip(".!"))
+    trained = "\n".join(texts["seen"])
+    for text in texts["held_out_pair"] + texts["held_out_form"]:
+        assert not re.search(rf"(?<!\d){re.escape(text)}(?!\d)", trained), text
+
+
 def test_every_fact_is_trained_in_most_forms_and_every_form_with_most_facts():
     trained = [form for form in FORMS if not form.held_out]
     for fact in MUL_FACTS:
