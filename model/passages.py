@@ -47,7 +47,12 @@ def benchmark_passages(path: Path, records: Iterable[dict[str, Any]]) -> Iterato
 def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> Iterator[Document]:
     """Yield each record's `text` as a document of `source`; `name` is for the error message."""
     for number, record in enumerate(records):
-        if not isinstance(record.get("text"), str):
+        text = record.get("text")
+        if not isinstance(text, str):
             raise PipelineError(f"{name}: record {number} has no string field `text`")
-        if record["text"].strip():
-            yield Document(record["text"], source)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise PipelineError(f"{name}: record {number} has half a surrogate pair, which is no text; mend the file") from None
+        if text.strip():
+            yield Document(text, source)

