@@ -3,6 +3,7 @@
 `datasets` and `huggingface_hub` are imported where they are used: it takes two seconds that only hub sources need.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -61,7 +62,7 @@ class HubDataset:
             raise _failure(
                 self._name, self._source.revision, f"{location} is not in the repository, so no commit says what it is"
             )
-        path, root = Path(location), Path(self._source.dataset).resolve()
+        path, root = Path(os.path.normpath(location)), Path(self._source.dataset).resolve()
         return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, None)
 
     def download(self, file: HubFile, copy: Path) -> str:
@@ -91,7 +92,7 @@ class HubDataset:
             return
         from datasets.data_files import DataFilesDict, DataFilesList
 
-        self._builder.config.data_files = DataFilesDict({self._source.split: DataFilesList([str(copy)], [()])})
+        self._builder.config.data_files = DataFilesDict({self._source.split: DataFilesList([os.path.abspath(copy)], [()])})
         try:
             yield from self._builder.as_streaming_dataset(split=self._source.split)
         except Exception as error:  # whatever a reader of any format raises

@@ -1,0 +1,204 @@
+"""Passages from the hub, on a local directory in the hub's layout: no machine of the tests reaches the hub itself."""
+
+import gzip
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
+from test_fetch import fails, project  # noqa: F401
+
+from model.documents import PassagesIndex, read_split
+from model.errors import PipelineError
+from model.files import verified_directory
+from model.hub import SECONDS_BEFORE_RETRIES, HubDataset
+from model.params.fetch import HubFilesSource
+from model.pieces import SCRATCH
+from model.section import read_json
+
+FILES = 4
+COUNT = FILES * DOCUMENTS_PER_FILE
+
+
+@pytest.fixture
+def hub(tmp_path) -> Path:
+    make_hub_folder(tmp_path / "hub", FILES)
+    return tmp_path / "hub"
+
+
+def fetch(project, folder: Path, count: int = COUNT, characters: int = 3000, **source) -> Path:  # noqa: F811
+    return project("passages", source=hub_source(folder, **source), count=count, characters_per_shard=characters)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):  # noqa: F811
+    output = verified_directory(fetch(project, hub))
+    texts = [text for file in range(FILES) for text in texts_of(file)]
+    assert [tuple(document) for document in read_split(output, "passages")] == [(text, "hub") for text in texts]
+    index = read_json(output / "index.json", PassagesIndex)
+    assert index == PassagesIndex(characters={"hub": sum(map(len, texts))}, documents={"hub": COUNT})
+    digest = listing_of(hub, sorted(hub.glob("sample/10BT/*")))
+    assert (
+        f"{COUNT} passages, {sum(map(len, texts))} characters; fetch.passages.source.sha256 is {digest}"
+        in capsys.readouterr().out
+    )
+    fetch(project, hub, sha256=digest)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"split": "test"}, r"hub dataset .*: cannot be read \(no split test; it has train\)"),
+        ({"subset": "sample-9BT"}, "hub dataset .*: cannot be read .*sample-9BT"),
+        ({"dataset": "no/such"}, "hub dataset no/such at 000000000000: cannot be read"),
+        ({"sha256": "1" * 64}, "SHA-256 of the listing of .*hub's files is [0-9a-f]{64}, pinned 1{64}"),
+    ],
+)
+def test_what_cannot_pass_is_one_line_at_once(project, hub, monkeypatch, source, message):  # noqa: F811
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    fails(project, "passages", message, source=hub_source(hub, **source), count=COUNT, characters_per_shard=3000)
+
+
+def test_another_count_is_one_line(project, hub):  # noqa: F811
+    message = f"{COUNT} records found, fetch.passages.count is {COUNT + 1}"
+    fails(project, "passages", message, source=hub_source(hub), count=COUNT + 1, characters_per_shard=3000)
+
+
+def test_a_truncated_parquet_file_is_one_line(project, hub):  # noqa: F811
+    path = hub / "sample/10BT/002_00000.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    fails(project, "passages", "002_00000.parquet: cannot be read to its end", source=hub_source(hub), count=COUNT)
+
+
+def test_a_data_file_outside_the_repository_is_refused(project, hub):  # noqa: F811
+    (hub / "README.md").write_text((hub / "README.md").read_text().replace("path: sample/10BT/*", "path: ../stray.parquet"))
+    (hub.parent / "stray.parquet").write_bytes((hub / "sample/10BT/000_00000.parquet").read_bytes())
+    fails(project, "passages", "hub dataset .*stray.parquet' is not in the subpath", source=hub_source(hub), count=COUNT)
+
+
+def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # noqa: F811
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    lines = [json.dumps({"text": f"Line {number}."}) for number in range(5)]
+    (folder / "train-0.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    with open(folder / "train-1.jsonl.gz", "wb") as file:
+        file.write(gzip.compress("\n".join(lines[2:]).encode()))
+    output = fetch(project, folder, count=5, subset=None)
+    assert [document.text for document in read_split(output, "passages")] == [f"Line {number}." for number in range(5)]
+    (folder / "train-1.jsonl.gz").write_bytes((folder / "train-1.jsonl.gz").read_bytes()[:-9])
+    with pytest.raises(PipelineError, match=r"train-1.jsonl.gz: cannot be read to its end"):
+        fetch(project, folder, count=5, subset=None)
+
+
+def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, monkeypatch, capsys):
+    dataset = HubDataset(HubFilesSource(**hub_source(hub)))
+    file = dataset.files[1]
+    path, hidden = Path(file.location), hub / "hidden"
+    path.rename(hidden)
+    waited = []
+
+    def come_back(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2 and hidden.exists():
+            hidden.rename(path)
+
+    monkeypatch.setattr(time, "sleep", come_back)
+    dataset.download(file, tmp_path / "copy")
+    assert waited == [1, 2]
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+    assert re.fullmatch(
+        r"hub file \S+/sample/10BT/001_00000.parquet: .*No such file.*; again in 1 s\nhub file .*; again in 2 s\n",
+        capsys.readouterr().err,
+    )
+    path.unlink()
+    waited.clear()
+    with pytest.raises(PipelineError, match=r"hub file \S+001_00000.parquet at 000000000000: cannot be read \(.*No such file"):
+        dataset.download(file, tmp_path / "copy")
+    assert tuple(waited) == SECONDS_BEFORE_RETRIES
+
+
+def test_a_file_that_arrives_short_is_tried_again(hub, tmp_path, monkeypatch):
+    dataset = HubDataset(HubFilesSource(**hub_source(hub)))
+    path = Path(dataset.files[0].location)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    monkeypatch.setattr(time, "sleep", lambda _: path.write_bytes(whole))
+    dataset.download(dataset.files[0], tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == whole
+
+
+def test_a_file_that_is_not_what_the_hub_states_is_refused_at_once(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    dataset = HubDataset(HubFilesSource(**hub_source(hub)))
+    stated = dataset.files[0]._replace(sha256="1" * 64)
+    with pytest.raises(PipelineError, match=r"its SHA-256 is [0-9a-f]{64}, the hub states 1{64}"):
+        dataset.download(stated, tmp_path / "copy")
+
+
+def test_resuming_anywhere_gives_the_same_bytes(project, hub, tmp_path, monkeypatch):  # noqa: F811
+    whole = contents(fetch(project, hub))
+    for finished in range(FILES):
+        monkeypatch.setenv(SCRATCH, str(tmp_path / f"data/raw/.passages.scratch/{finished}"))
+        broken = hub / f"sample/10BT/{finished:03d}_00000.parquet"
+        original = broken.read_bytes()
+        broken.write_bytes(original[:-10])
+        with pytest.raises(PipelineError):
+            fetch(project, hub)
+        broken.write_bytes(original)
+        pieces = sorted(Path(os.environ[SCRATCH]).iterdir())
+        assert [path.name for path in pieces] == [f"{number:05d}" for number in range(finished)]
+        assert contents(fetch(project, hub)) == whole
+
+
+@pytest.fixture
+def sealed(tmp_path) -> Path:
+    """A repository whose graph is this one's fetch stage, with a dataset of ten files beside it."""
+    root = tmp_path / "project"
+    root.mkdir()
+    for name in ("model", "stages", "graph", "dvc.yaml", "libraries.yaml"):
+        subprocess.run(["cp", "-r", REPOSITORY / name, root / name], check=True)
+    (root / "data").mkdir()
+    (root / "data/params.ok").write_text("ok\n")
+    make_hub_folder(tmp_path / "hub", 10)
+    params = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
+    passages = {"count": 10 * DOCUMENTS_PER_FILE, "characters_per_shard": 3000, "source": hub_source(tmp_path / "hub")}
+    params["fetch"]["passages"] = passages
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    return root
+
+
+def test_a_stage_killed_anywhere_goes_on_from_its_finished_pieces(sealed):
+    """SIGKILL as soon as so many pieces are there, and a random moment later; a finished piece keeps its inodes."""
+    command = [sys.executable, "-m", "stages.fetch", "passages"]
+    scratch = sealed / "data/raw/.passages.scratch"
+    subprocess.run(command, cwd=sealed, check=True)
+    whole = contents(sealed / "data/raw/passages")
+    assert not scratch.exists()
+    (sealed / "data/raw/passages").rename(sealed / "data/raw/whole")
+    moments, seen = random.Random(0), {}
+    for pieces in (1, 3, 5, 7):
+        running = subprocess.Popen(command, cwd=sealed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list(scratch.glob("*/0*"))) < pieces and running.poll() is None:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL, "it has ended before"
+        now = {path.name: path.stat().st_ino for path in scratch.glob("*/0*")}
+        assert seen.items() <= now.items(), "a finished piece was made again"
+        seen = now
+    done = subprocess.run(command, cwd=sealed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(sealed / "data/raw/passages") == whole
+    assert not scratch.exists()
