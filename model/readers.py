@@ -14,8 +14,8 @@ from model.errors import PipelineError
 
 FORMATS = ".parquet, .arrow, .jsonl or .txt, the last two also .gz or .zst"
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-# A row group may be all of its file; text passages of 100 kB make this many 6 MB.
-_RECORDS_PER_BATCH = 64
+_RECORDS_PER_BATCH = 256
+_BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
 
 
@@ -40,10 +40,13 @@ def read_records(path: Path, columns: list[str] | None = None) -> Iterator[dict[
 
 
 def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
-    # Buffered, so that not all of a row group's column is read at once.
+    # A row group may be all of its file: read buffered, and few long records at a time.
     with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
         wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(_RECORDS_PER_BATCH, columns=wanted, use_threads=False):
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        longest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+        records = min(max(_BYTES_PER_BATCH // max(longest, 1), 1), _RECORDS_PER_BATCH)
+        for batch in file.iter_batches(records, columns=wanted, use_threads=False):
             yield from batch.to_pylist()
 
 
