@@ -54,5 +54,5 @@ def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> I
             text.encode()
         except UnicodeEncodeError:
             raise PipelineError(f"{name}: record {number} has half a surrogate pair, which is no text; mend the file") from None
-        if text.strip():
+        if text and not text.isspace():
             yield Document(text, source)
