@@ -8,7 +8,6 @@ the raw shards matters.
 
 import hashlib
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -108,20 +107,12 @@ class Gathered(NamedTuple):
     documents: list[Document]
     passages: dict[str, int]
 
-    def write(self, directory: Path) -> None:
+    def write(self, directory: Path) -> dict[str, dict[str, int]]:
+        """Write the documents as shard 0 of `documents`; return characters and documents by source, and the passages."""
         with DocumentWriter(directory, "documents", sys.maxsize) as writer:
             for document in self.documents:
                 writer.append(document)
-
-    def totals(self) -> dict[str, dict[str, int]]:
-        characters: Counter = Counter()
-        for document in self.documents:
-            characters[document.source] += len(document.text)
-        return {
-            "characters": dict(characters),
-            "documents": dict(Counter(document.source for document in self.documents)),
-            "passages": self.passages,
-        }
+        return {"characters": dict(writer.characters), "documents": dict(writer.documents), "passages": self.passages}
 
 
 def _by_characters(documents: Iterable[Document], limit: int) -> Iterator[list[Document]]:

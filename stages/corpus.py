@@ -46,7 +46,8 @@ class Task(NamedTuple):
 def main() -> None:
     params = read_section("corpus", CorpusParams)
     passages = read_json(verified(PASSAGES / "index.json"), PassagesIndex)
-    shards = plan_shards(sum(passages.characters.values()), params)
+    documents, characters = passages.total()
+    shards = plan_shards(characters, params)
     benchmark = Benchmark(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.contamination_words)
     with scratch_directory(OUTPUT) as scratch, checksummed_directory(OUTPUT) as output:
         task = Task(document_shards(PASSAGES, "passages"), shards, params, benchmark, scratch)
@@ -54,7 +55,7 @@ def main() -> None:
             pass
         pieces = list(_progress(gather_shard, task, len(shards), "gather"))
         index = put_together(pieces, shards, output, params.shuffle_seed)
-        require_whole(index, sum(passages.documents.values()))
+        require_whole(index, documents)
         write_json(output / "index.json", index.model_dump())
     kept = {split: sum(index.documents[split].values()) for split in SPLITS}
     print(
@@ -74,8 +75,7 @@ def gather_shard(task: Task, index: int) -> Path:
     def make(directory: Path) -> None:
         spills = [task.scattered(number) / SPILL for number in range(len(task.passages))]
         gathered = gather(spills, task.shards, index, task.params, task.benchmark)
-        gathered.write(directory)
-        (directory / TOTALS).write_bytes(json_bytes(gathered.totals()))
+        (directory / TOTALS).write_bytes(json_bytes(gathered.write(directory)))
 
     return piece(task.scratch / f"gathered_{index:05d}", make)
 
