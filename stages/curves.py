@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
+from model.data_table import data_table
 from model.errors import PipelineError, run_stage
 from model.figures import draw_curves
 from model.files import atomic_directory, atomic_file
@@ -46,7 +47,8 @@ def main() -> None:
         draw_curves(figures / "combined.png", points, conditions, conditions, "Learning curves, " + " against ".join(conditions))
         for condition in conditions:
             draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
-    tables = [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.in_table]
+    tables = [data_table({condition: METRICS / condition / "tokenize.json" for condition in conditions})]
+    tables += [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.in_table]
     trained = [(condition, seed) for condition in conditions for seed in seeds]
     probes = {(condition, seed): METRICS / condition / f"seed_{seed}" / "probes.json" for condition, seed in trained}
     tables.append(arithmetic_table(probes, conditions, seeds))

@@ -81,8 +81,11 @@ def write_token_split(directory: Path, documents: list[list[int]], sources: list
         splits[split] = [
             ShardEntry(
                 documents=len(documents),
+                documents_sha256="",
+                expressions={},
                 mul_fact_tokens=0,
                 original_bytes=int(table[:, 1].sum()),
+                plain_tokens=int(table[:, 0].sum()),
                 tokens=int(table[:, 0].sum()),
             )
         ]

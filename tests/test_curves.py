@@ -1,11 +1,13 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
+from model.data_table import data_table
 from model.errors import PipelineError
 from model.figures import draw_curves
 from model.files import json_bytes, write_checksums
@@ -84,6 +86,42 @@ def test_two_exports_of_the_same_weights_are_refused(tmp_path):
     paths[1].write_text("{}")
     with pytest.raises(PipelineError, match=r"two\.json: not the export stage's"):
         refuse_same_weights(paths)
+
+
+def tokenize_json(directory: Path, condition: str, **changes) -> Path:
+    split = {
+        "documents": 5, "documents_sha256": "ab", "mul_fact_rate": 0.0, "mul_fact_tokens": 0, "original_bytes": 4000,
+        "tokens": 1000, "tokens_per_byte": 0.25,
+    }  # fmt: skip
+    path = directory / f"{condition}.json"
+    path.write_bytes(json_bytes({"train": {**split, **changes}, "val": {**split, **changes}}))
+    return path
+
+
+def test_what_conditions_are_trained_on_is_a_table(tmp_path):
+    paths = {
+        "baseline": tokenize_json(tmp_path, "baseline"),
+        "mul_tokens": tokenize_json(
+            tmp_path, "mul_tokens", tokens=900, tokens_per_byte=0.225, mul_fact_tokens=9, mul_fact_rate=0.01
+        ),
+    }
+    lines = data_table(paths).splitlines()
+    assert "| tokens | 1,000 | 900 |" in lines
+    assert "| multiplication fact rate | 0.00000 | 0.01000 |" in lines
+
+
+def test_conditions_that_were_trained_on_other_documents_are_refused(tmp_path):
+    paths = {"a": tokenize_json(tmp_path, "a"), "b": tokenize_json(tmp_path, "b", documents_sha256="cd")}
+    with pytest.raises(PipelineError, match=r"a\.json and .*b\.json: not of the same train documents"):
+        data_table(paths)
+
+
+@pytest.mark.parametrize("content", [{}, {"train": {}}, {"train": 3}])
+def test_a_damaged_summary_of_tokens_is_named(tmp_path, content):
+    path = tmp_path / "tokenize.json"
+    path.write_bytes(json_bytes(content))
+    with pytest.raises(PipelineError, match=r"tokenize\.json: not the tokenize stage's"):
+        data_table({"baseline": path})
 
 
 def test_a_damaged_evaluation_is_named(tmp_path):
