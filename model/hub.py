@@ -40,8 +40,11 @@ class HubDataset:
 
     def _find_files(self) -> list[HubFile]:
         import datasets
+        import huggingface_hub
 
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs as an error it raises as well
+        # What they log they raise as well.
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+        huggingface_hub.logging.set_verbosity_error()
         source = self._source
         self._builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
         found = self._builder.config.data_files or {}
@@ -147,12 +150,14 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 def _passes(error: Exception, listed: bool) -> bool:
     from huggingface_hub import errors, is_offline_mode
 
-    if is_offline_mode() and isinstance(error, ConnectionError):
+    # What datasets makes of a hub that answers, but not with the file.
+    unanswered = "LocalEntryNotFoundError" in str(error)
+    if is_offline_mode() and (unanswered or isinstance(error, ConnectionError)):
         return False
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
         return False
     if isinstance(error, FileNotFoundError | errors.EntryNotFoundError):
-        return listed
+        return listed or unanswered
     return isinstance(error, OSError | RuntimeError | errors.HTTPError | errors.XetDownloadError)
 
 

@@ -20,7 +20,7 @@ from test_fetch import fails, project  # noqa: F401
 from model.documents import PassagesIndex, read_split
 from model.errors import PipelineError
 from model.files import verified_directory
-from model.hub import SECONDS_BEFORE_RETRIES, HubDataset
+from model.hub import SECONDS_BEFORE_RETRIES, HubDataset, with_retries
 from model.params.fetch import HubFilesSource
 from model.pieces import SCRATCH
 from model.section import read_json
@@ -127,6 +127,36 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
     with pytest.raises(PipelineError, match=r"hub file \S+001_00000.parquet at 000000000000: cannot be read \(.*No such file"):
         dataset.download(file, tmp_path / "copy")
     assert tuple(waited) == SECONDS_BEFORE_RETRIES
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ConnectionError("Couldn't reach 'a/b' on the Hub"), True),
+        (
+            FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An error happened"),
+            True,
+        ),
+        (TimeoutError("timed out"), True),
+        (FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: EntryNotFoundError"), False),
+        (ValueError("BuilderConfig 'x' not found"), False),
+    ],
+)
+@pytest.mark.parametrize("offline", [False, True])
+def test_errors_that_cannot_pass_are_told_from_those_that_can(monkeypatch, error, passes, offline):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+
+    def fail():
+        raise error
+
+    with pytest.raises(PipelineError, match="hub dataset a/b at 000000000000: cannot be read"):
+        with_retries(fail, "dataset a/b", "0" * 40)
+    waits = passes and not (offline and not isinstance(error, TimeoutError))
+    assert tuple(waited) == (SECONDS_BEFORE_RETRIES if waits else ())
 
 
 def test_a_file_that_arrives_short_is_tried_again(hub, tmp_path, monkeypatch):
