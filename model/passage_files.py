@@ -83,10 +83,13 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
     many small shards.
     """
     groups: list[list[PassageFile]] = [[]]
+    size = 0
     for file in passage_files(params):
-        if sum(other.size for other in groups[-1]) >= params.characters_per_shard:
+        if size >= params.characters_per_shard:
             groups.append([])
+            size = 0
         groups[-1].append(file)
+        size += file.size
     pieces = []
     for number, files in enumerate(groups):
         label = f"fetch passages {number + 1}/{len(groups)}"
