@@ -39,10 +39,12 @@ check: $(READY)
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What scoring gains, and what the seal costs. Alone on the machine, please; about half an hour.
+# What scoring and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about an hour.
 bench: $(READY)
 	@python benchmarks/seal.py
 	@python benchmarks/scoring.py
+	@python benchmarks/tokenize.py
+	@python benchmarks/memory.py
 
 # From now on git refuses a commit that make check would.
 hook:

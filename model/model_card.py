@@ -27,8 +27,11 @@ model = AutoModelForCausalLM.from_pretrained(".")
 ```
 
 The tokenizer reads the spelling `<|endoftext|>` in a text as text; use `tokenizer.eos_token_id` for the token.
+Loaded by the `tokenizers` library it does so only with `encode_special_tokens = True`.
 """
-_FACTS = "The 45 ids after end of text stand for the facts a × b = c with 1 ≤ a ≤ b ≤ 9, named `<MUL_a_b_c>`."
+_FACTS = """The 45 ids after end of text stand for the facts a × b = c with 1 ≤ a ≤ b ≤ 9,
+named `<MUL_a_b_c>`. In training they stood for expressions such as `6 × 9` or `9 * 6 = 54`; the tokenizer reads those as text,
+so a prompt that is to have such a token has to be given its id."""
 _NO_FACTS = "The ids after end of text are reserved and never produced by the tokenizer."
 
 

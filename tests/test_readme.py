@@ -1,12 +1,15 @@
-"""README's figures are those of the committed run."""
+"""The figures of README and docs are those of the committed run."""
 
 import csv
+import json
 
 import pytest
 import yaml
 from conftest import REPOSITORY
 
+from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Point, results_table
+from model.data_table import data_table
 
 PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 README = (REPOSITORY / "README.md").read_text()
@@ -33,6 +36,22 @@ def test_the_results_in_readme_are_the_committed_ones(chart):
     steps = {point.tokens for point in committed_points(chart.name)}
     assert set(at_tokens.values()) <= steps, "plots/ is not of this params.yaml: run make repro, and put its tables here"
     assert results_table(chart, committed_points(chart.name), PARAMS["conditions"], at_tokens) in README
+
+
+def test_the_tables_in_the_docs_are_the_committed_ones():
+    docs = (REPOSITORY / "docs/data.md").read_text()
+    metrics, conditions, seeds = REPOSITORY / "metrics", PARAMS["conditions"], PARAMS["seeds"]
+    assert data_table({condition: metrics / condition / "tokenize.json" for condition in conditions}) in docs
+    probes = {(condition, seed): metrics / condition / f"seed_{seed}/probes.json" for condition in conditions for seed in seeds}
+    assert arithmetic_table(probes, conditions, seeds) in docs
+
+
+def test_how_much_more_text_equal_tokens_hold_is_the_committed_figure():
+    read = [
+        json.loads((REPOSITORY / f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json").read_text())["original_bytes"]
+        for condition in ("baseline", "mul_tokens")
+    ]
+    assert f"(at equal tokens `mul_tokens` read {100 * (read[1] / read[0] - 1):.1f} % more)" in README
 
 
 def test_the_committed_run_shows_that_networks_learn():
