@@ -18,7 +18,7 @@ def rate(correct: np.ndarray, clusters: list[str]) -> Rate:
 
     The interval is Wilson's (1927) for n / design effect items, as Korn and Graubard (1998) adapt intervals of
     proportions to clustered samples; the design effect is the cluster-robust variance over the binomial one and never
-    taken below 1.
+    taken below 1. Where all answers are alike, nothing tells how much the items of a cluster are: it counts as one.
     """
     total = len(correct)
     if not total:
@@ -33,7 +33,9 @@ def _design_effect(correct: np.ndarray, clusters: list[str], share: float) -> fl
     _, members = np.unique(np.asarray(clusters), return_inverse=True)
     count = int(members.max()) + 1
     binomial = share * (1 - share) * len(correct)
-    if binomial == 0 or count < 2:
+    if binomial == 0:
+        return len(correct) / count
+    if count < 2:
         return 1.0
     residuals = np.bincount(members, weights=np.asarray(correct, dtype=float) - share)
     return max(1.0, float((residuals**2).sum()) * count / (count - 1) / binomial)

@@ -405,8 +405,9 @@ def test_without_clusters_the_interval_is_wilsons(hits, total):
     assert found.interval_95 == pytest.approx((expected.low, expected.high), abs=0.2 / total)
 
 
-def test_items_that_repeat_each_other_do_not_narrow_the_interval():
-    values = np.arange(100) % 3 == 0
+@pytest.mark.parametrize("hits", ["some", "none", "all"])
+def test_items_that_repeat_each_other_do_not_narrow_the_interval(hits):
+    values = {"some": np.arange(100) % 3 == 0, "none": np.zeros(100, bool), "all": np.ones(100, bool)}[hits]
     alone = rate(values, [str(n) for n in range(100)]).interval_95
     repeated = rate(np.repeat(values, 4), [str(n // 4) for n in range(400)]).interval_95
     assert repeated == pytest.approx(alone, abs=0.003)
