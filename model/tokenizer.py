@@ -9,7 +9,7 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from model.section import Section, read_json
 
 END_OF_TEXT = "<|endoftext|>"
 _MULTIPLE = 64
+_SHORT = 64  # characters
 # Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (itself GPT-2's, rewritten to be faster).
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 # tiktoken 0.14 panics on 999,999 or more white space characters with text behind them: `\s+(?!\S)` keeps a place to return
@@ -70,6 +71,7 @@ class Tokenizer:
         self._encoding = tiktoken.Encoding(
             "gpt2-prefix", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
         )
+        self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self):
         return Tokenizer, (self.ranks, self.mul_facts)  # tiktoken's own object does not travel between processes
@@ -106,18 +108,23 @@ class Tokenizer:
             plain = self.encode_plain(text)
             found = Counter({(form, what): count for (form, what), count in expressions.items() if what == "found"})
             return EncodedDocument(plain, len(plain), 0, found)
-        parts: list[np.ndarray | list[int]] = []
+        parts: list[np.ndarray] = []
         plain_tokens = end = 0
         for start, stop, inside in _surroundings(text, facts):
             parts.append(self.encode_plain(text[end:start]))
-            plain_tokens += len(parts[-1]) + len(self.encode_plain(text[start:stop]))
+            plain_tokens += len(parts[-1]) + len(self._encode_around(text[start:stop]))
+            around: list[int] = []
             for fact in inside:
-                parts += [self.encode_plain(text[start : fact.start]), [self._fact_ids[fact.fact]]]
+                around += [*self._encode_around(text[start : fact.start]), self._fact_ids[fact.fact]]
                 start = fact.end
-            parts.append(self.encode_plain(text[start:stop]))
+            parts.append(np.array([*around, *self._encode_around(text[start:stop])], dtype=np.uint16))
             end = stop
         parts.append(self.encode_plain(text[end:]))
-        return EncodedDocument(np.concatenate(parts).astype(np.uint16), plain_tokens + len(parts[-1]), len(facts), expressions)
+        return EncodedDocument(np.concatenate(parts), plain_tokens + len(parts[-1]), len(facts), expressions)
+
+    def _encode_around(self, text: str) -> list[int]:
+        """As `encode_text`; what stands around facts is mostly short and seldom new."""
+        return self._encode_short(text) if len(text) <= _SHORT else self.encode_text(text)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.
