@@ -5,11 +5,8 @@ import pytest
 from conftest import write_token_split
 
 from model.batches import TrainingRows, spread_documents, validation_rows
-from model.documents import Document, DocumentWriter
 from model.errors import PipelineError
-from model.files import write_checksums
 from model.shards import TokenSplit
-from model.tokenizing import tokenize_corpus
 
 EOT = 99
 
@@ -77,28 +74,3 @@ def test_validation_rows_cover_whole_documents_once(split):
 def test_validation_documents_are_spread_over_the_split():
     assert spread_documents(20, 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
     assert spread_documents(3, 7).tolist() == [0, 1, 2]
-
-
-def test_tokens_of_a_corpus_decode_to_its_documents_in_order(tmp_path, tokenizer):
-    texts = [f"Document {number}: naïve text, 6 * 9 = 54." for number in range(23)]
-    (tmp_path / "corpus").mkdir()
-    for split in ("train", "val"):
-        with DocumentWriter(tmp_path / "corpus", split, per_shard=10) as writer:
-            for text in texts:
-                writer.append(Document(text, "text"))
-    write_checksums(tmp_path / "corpus")
-    outputs = []
-    for name in ("one", "two"):
-        output = tmp_path / name
-        output.mkdir()
-        index = tokenize_corpus(tmp_path / "corpus", ["text"], tokenizer, "mul_tokens", output)
-        (output / "index.json").write_text(index.model_dump_json())
-        write_checksums(output)
-        outputs.append({path.name: path.read_bytes() for path in output.iterdir()})
-    assert outputs[0] == outputs[1]
-    assert index.total("train", "mul_fact_tokens") == 23
-    split = TokenSplit(output, "train")
-    decoded = [tokenizer.decode(split.document(n)[1:].tolist()) for n in range(23)]
-    assert decoded == [text.replace("*", "×") for text in texts]
-    assert all(split.document(n)[0] == tokenizer.end_of_text for n in range(23))
-    assert split.original_bytes.tolist() == [len(text.encode()) for text in texts]
