@@ -10,8 +10,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
+from graph.libraries import FILE as LIBRARIES
 from graph.lock import VERDICTS
 from graph.scratch import scratch_of
 from graph.witness import fingerprints_of, witness
@@ -58,6 +61,7 @@ class Guard:
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared
         self._reading_section = False
+        self._looking = False  # what is opened now is opened for the guard itself
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")}
 
@@ -69,6 +73,7 @@ class Guard:
             "os.scandir": self._listed,
             "gpt2_ablation.read_section": self._read_section,
             "gpt2_ablation.stage_done": self._done,
+            "gpt2_ablation.piece_done": self._piece_done,
             **dict.fromkeys(_CHANGES, self._changed),
             **dict.fromkeys(_NETWORK_EVENTS, self._connected),
         }
@@ -76,7 +81,7 @@ class Guard:
 
         def hear(event: str, arguments: tuple) -> None:
             handler = handler_of(event)
-            if handler is not None:
+            if handler is not None and not self._looking:
                 handler(event, arguments)
 
         return hear
@@ -149,6 +154,21 @@ class Guard:
         self._done_or_failed = True
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f\n" % (time.monotonic() - self._started), 0)
+
+    def _piece_done(self, event: str, arguments: tuple) -> None:
+        """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""
+        # The kernel lets a stage read all of its inputs but libraries.yaml, which names what is installed.
+        sections = {PARAMS: self._instance.params.get(PARAMS, ())}
+        self._looking = True
+        try:
+            now = fingerprints_of(Path(self._root), self._instance._replace(params=sections))
+        except (OSError, yaml.YAMLError):
+            now = {}
+        finally:
+            self._looking = False
+        for name, fingerprint in self._before.items():
+            if not name.endswith(f" of {LIBRARIES}") and now.get(name) != fingerprint:
+                self._break(f"ran while {name} changed, so what it made is of neither; run it again")
 
     def _inside(self, path: object, folder: int = -1) -> str | None:
         """Return `path` relative to the repository, None where it is outside or in the environment.

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from graph.instances import Instance, parameter_values
 from graph.tree import WorkingTree
@@ -46,7 +47,7 @@ def make_scratch(root: Path, instance: Instance) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     for other in parent.iterdir():
         if other != directory:
-            shutil.rmtree(other)
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
     os.environ[SCRATCH] = str(directory)
     _remove_empty_at_exit([directory, parent])
     return [parent]
@@ -55,11 +56,20 @@ def make_scratch(root: Path, instance: Instance) -> list[Path]:
 def fingerprint(root: Path, instance: Instance) -> str:
     """Return a SHA-256 over all that the instance's work depends on: command, contents of its deps, values of its params.
 
-    A directory is known by its SHA256SUMS, which readers hold it to, and by sizes and times where it has none.
+    A directory is known by its SHA256SUMS, which readers hold it to, and by sizes and times where it has none. What a
+    finished input is only judged by is left out: a count or a checksum that is corrected costs no second download.
     """
-    values = {"command": instance.command, "params": parameter_values(WorkingTree(root), instance)}
+    params = {key: _without_verdicts(value) for key, value in parameter_values(WorkingTree(root), instance).items()}
+    values = {"command": instance.command, "params": params}
     deps = {dep: _content(root / dep) for dep in instance.deps}
     return hashlib.sha256(json.dumps({**values, "deps": deps}, sort_keys=True).encode()).hexdigest()
+
+
+def _without_verdicts(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    judged = {"count"} | ({"sha256"} if value.get("kind") == "hub" else set())
+    return {key: _without_verdicts(child) for key, child in value.items() if key not in judged}
 
 
 def _content(path: Path) -> str | list | None:

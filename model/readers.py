@@ -75,4 +75,4 @@ def _text(path: Path) -> Iterator[dict[str, Any]]:
 def _open_text(path: Path) -> TextIOWrapper:
     # pyarrow's streams go on to the next member or frame, and tell a truncated one.
     stream = pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix), buffer_size=_BUFFER_BYTES)
-    return TextIOWrapper(stream, encoding="utf-8")
+    return TextIOWrapper(stream, encoding="utf-8", newline="\n")  # a text's own ends of lines stay

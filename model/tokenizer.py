@@ -172,14 +172,15 @@ def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int,
     """
     start = stop = 0
     inside: list[FoundFact] = []
-    for fact in facts:
-        left = _cut(text, fact.start, stop, -1) if fact.start > stop else stop
+    limits = [*(fact.start for fact in facts[1:]), len(text)]
+    for fact, limit in zip(facts, limits, strict=True):
+        left = _cut(text, fact.start, stop, -1)
         if inside and left > stop:
             yield start, stop, inside
             inside = []
         if not inside:
             start = left
-        stop = _cut(text, fact.end, len(text), 1)
+        stop = _cut(text, fact.end, limit, 1)
         inside.append(fact)
     yield start, stop, inside
 

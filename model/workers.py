@@ -1,7 +1,9 @@
 """Work on all cores: results come in the order of the jobs, whichever worker has done them."""
 
 import os
+import pickle
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,4 +50,11 @@ def _begin(shared: Any) -> None:
 
 
 def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:
-    return work(_shared, job)
+    try:
+        return work(_shared, job)
+    except BaseException as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301
+        except Exception:  # cannot travel between processes, as a panic of native code
+            raise RuntimeError("".join(traceback.format_exception(error))) from None
+        raise

@@ -43,6 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(
                 {"id": REPOSITORY_ID, "sha": self.server.commit, "siblings": [], "private": False, "tags": [], "downloads": 0}
             )
+        elif path.startswith(tree) and not (self.server.folder / path[len(tree) :].strip("/")).is_dir():
+            self._missing("EntryNotFound")
         elif path.startswith(tree):
             self._json(
                 self._entries(path[len(tree) :].strip("/"), parse_qs(url.query).get("recursive", ["False"])[0].lower() == "true")
@@ -65,7 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         name = path.relative_to(self.server.folder).as_posix()
         if path.is_dir():
             return {"type": "directory", "path": name, "oid": "0" * 40, "size": 0}
-        entry = {"type": "file", "path": name, "oid": "1" * 40, "size": path.stat().st_size}
+        content = path.read_bytes()
+        git_id = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        entry = {"type": "file", "path": name, "oid": git_id, "size": len(content)}
         if path.suffix == ".parquet":
             entry["lfs"] = {"oid": _sha256(path), "size": path.stat().st_size, "pointerSize": 130}
         return entry

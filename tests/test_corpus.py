@@ -134,6 +134,29 @@ def test_the_size_of_shards_does_not_change_the_order_of_passages(tmp_path):
     assert {name: natural(split) for name, split in coarse.items()} == {name: natural(split) for name, split in splits.items()}
 
 
+def test_what_is_dealt_in_many_rounds_arrives_whole(tmp_path, monkeypatch):
+    splits, counts = make_corpus(tmp_path / "a", [passages(400)], PARAMS)
+    monkeypatch.setattr("model.corpus._CHARACTERS_IN_MEMORY", 1000)
+    assert make_corpus(tmp_path / "b", [passages(400)], PARAMS) == (splits, counts)
+
+
+def test_every_shard_has_drills_of_its_own_and_the_seed_decides_which(tmp_path):
+    def drills(name: str, **values) -> list[str]:
+        splits, _ = make_corpus(tmp_path / name, [passages(600)], changed(drill_fraction=0.5, **values))
+        return [text for text, source in splits["train"] + splits["val"] if source == DRILL_SOURCE]
+
+    found = drills("a")
+    assert len(set(found)) == len(found) > 100
+    assert len(set(found) & set(drills("b", drill_seed=1))) < 0.1 * len(found)
+
+
+def test_a_drill_that_comes_up_again_is_left_out(tmp_path, monkeypatch):
+    texts = ["6 * 9 = 54.", "6 * 9 = 54.", "2 * 2 = 4.", *(f"{number} is a number." for number in range(1000))]
+    monkeypatch.setattr("model.corpus.generate_drills", lambda *_: iter(texts))
+    splits, _ = make_corpus(tmp_path, [passages(100)], changed(characters_per_shard=10**9))
+    assert Counter(text for text, _ in splits["train"])["6 * 9 = 54."] == 1
+
+
 @pytest.mark.parametrize("characters_per_shard", [20_000, 10**9])
 def test_drills_have_the_stated_share_in_both_splits_and_lie_between_the_passages(tmp_path, characters_per_shard):
     splits, _ = make_corpus(tmp_path, [passages(2000)], changed(characters_per_shard=characters_per_shard))

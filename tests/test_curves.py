@@ -111,9 +111,15 @@ def test_what_conditions_are_trained_on_is_a_table(tmp_path):
 
 
 def test_conditions_that_were_trained_on_other_documents_are_refused(tmp_path):
-    paths = {"a": tokenize_json(tmp_path, "a"), "b": tokenize_json(tmp_path, "b", documents_sha256="cd")}
-    with pytest.raises(PipelineError, match=r"a\.json and .*b\.json: not of the same train documents"):
-        data_table(paths)
+    paths = {"a": tokenize_json(tmp_path, "a"), "b": tokenize_json(tmp_path, "b")}
+    data_table(paths)
+    for split in ("train", "val"):
+        tokenize_json(tmp_path, "b")
+        summary = json.loads(paths["b"].read_bytes())
+        summary[split]["documents_sha256"] = "cd"
+        paths["b"].write_bytes(json_bytes(summary))
+        with pytest.raises(PipelineError, match=rf"a\.json and .*b\.json: not of the same {split} documents"):
+            data_table(paths)
 
 
 @pytest.mark.parametrize("content", [{}, {"train": {}}, {"train": 3}])

@@ -1,6 +1,8 @@
 """The hub's own protocol, hf:// paths and all, on a server on this machine that fails as networks do."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -85,6 +87,21 @@ def test_bytes_that_are_not_those_the_hub_states_are_refused(fetch, server, tmp_
     assert "the hub states" in done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
     assert server.sent.count(FIRST) == 1
+
+
+@pytest.mark.parametrize("fault", [None, "alter"])
+def test_a_file_without_a_sha256_is_held_to_the_id_that_git_gives_it(fetch, server, tmp_path, fault):
+    shutil.rmtree(server.folder)
+    server.folder.mkdir()
+    (server.folder / "data.jsonl").write_text("".join(json.dumps({"text": text}) + " \n" for text in EXPECTED))
+    server.faults["data.jsonl"] = [fault] * 9  # the last byte is another, of a blank line
+    done = fetch(subset=None)
+    if fault is None:
+        assert done.returncode == 0, done.stderr
+        assert texts(tmp_path) == EXPECTED
+    else:
+        assert f"hub file {REPOSITORY_ID}/data.jsonl at 012345678901: cannot be read (its git id is" in done.stderr
+        assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,10 @@ import pytest
 from conftest import REPOSITORY
 from test_seal import DVC_YAML, STAGE, error, native, project  # noqa: F401
 
+from graph.instances import read_instances
+from graph.scratch import fingerprint
+from graph.tree import WorkingTree
+
 FETCH_DEPS = "deps: [model/__init__.py, model/errors.py, stages/__init__.py, stages/fetch.py]"
 DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/files.py, model/pieces.py,
       model/section.py, stages/__init__.py, stages/fetch.py]
@@ -101,6 +105,76 @@ def test_pieces_of_other_work_are_neither_used_nor_kept(resumable, name):
     assert fetch(resumable).stdout == "made one\n"
     [after] = scratches(resumable)
     assert after != before
+
+
+def test_a_library_is_a_part_of_what_the_work_depends_on(resumable):
+    [instance] = [one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"]
+    before = fingerprint(resumable, instance)
+    assert fingerprint(resumable, instance) == before
+    replace("libraries.yaml", "3.11", "3.12")(resumable)
+    assert fingerprint(resumable, instance) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_other"),
+    [
+        ("count: 5", "count: 6", False),
+        ("kind: hub, sha256: null", "kind: hub, sha256: ab", False),
+        ("kind: hub, sha256: null", "kind: tree, sha256: null", True),
+        ("kind: tree, sha256: ab", "kind: tree, sha256: cd", True),
+        ("revision: a", "revision: b", True),
+        ("characters_per_shard: 9", "characters_per_shard: 8", True),
+    ],
+)
+def test_what_only_judges_a_finished_input_is_no_part_of_what_the_work_depends_on(resumable, old, new, is_other):
+    """A download is not thrown away for a count or a checksum that is corrected."""
+    kind = "tree, sha256: ab" if "tree, sha256: ab" in old else "hub, sha256: null"
+    wanted = f"wanted: {{count: 5, characters_per_shard: 9, source: {{kind: {kind}, revision: a}}}}"
+    replace("params.yaml", "wanted: 3", wanted)(resumable)
+    [instance] = [one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"]
+    before = fingerprint(resumable, instance)
+    replace("params.yaml", old, new)(resumable)
+    assert (fingerprint(resumable, instance) != before) == is_other
+
+
+EDITED = """
+    read_section("wanted", int); open("data/declared.txt"); open("data/folder/inside.txt")
+    import time
+    from model.pieces import piece, scratch_directory
+    with scratch_directory(Path("data/fetched")) as scratch:
+        def make(directory):
+            print("ready", flush=True)
+            while not os.path.exists({edited!r}):
+                time.sleep(0.01)
+            (directory / "a").write_text("of the edit")
+        piece(scratch / "one", make)
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in OTHER_WORK if name != "the list of inputs"])
+def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name):
+    """The edit may be undone before the next run, which would go on from it."""
+    edited = resumable.parent / "edited"
+    write_stage(resumable, EDITED.format(edited=str(edited)))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(COMMAND, cwd=resumable, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout.readline() == "ready\n"
+        OTHER_WORK[name](resumable)
+        edited.touch()
+        _, said = running.communicate()
+    assert running.returncode == 1, said
+    assert re.search(r"error: seal: fetch ran while \S+.* changed, so what it made is of neither; run it again", said)
+    assert not list((resumable / "data").glob(".fetched.scratch/*/one"))
+
+
+@pytest.mark.parametrize("stray", ["file", "folder"])
+def test_what_else_lies_in_the_scratch_folder_is_removed(resumable, stray):
+    path = resumable / "data/.fetched.scratch/stray"
+    path.parent.mkdir(parents=True)
+    path.touch() if stray == "file" else path.mkdir()
+    assert fetch(resumable).stdout == "made one\n"
+    assert not path.exists()
 
 
 def test_what_the_work_does_not_depend_on_keeps_its_pieces(resumable):

@@ -207,6 +207,16 @@ def test_a_document_is_encoded_as_its_facts_and_the_text_between_them(tokenizer,
     assert not any(expressions[form, "changed"] for form in EXPRESSION_FORMS)
 
 
+@pytest.mark.parametrize("between", ["\t", "\r", "\u3000", " ", "\n", ".\t \t"])
+def test_a_megabyte_of_facts_is_encoded_in_one_go(tokenizer, between):
+    """Each takes seconds; what grows with the square of the length would take an hour."""
+    text = between.join(["6 * 9 = 54."] * 80_000)
+    tokens, plain_tokens, facts, _ = tokenizer.encode_document(text)
+    assert facts == 80_000
+    assert tokenizer.decode(tokens) == text.replace("*", "×")
+    assert plain_tokens == len(tokenizer.encode_text(text))
+
+
 def test_facts_survive_decoding_without_special_tokens(tokenizer, loaded):
     tokens = [*tokenizer.encode_document("So 6 * 9 = 54.").tokens.tolist(), tokenizer.end_of_text]
     assert loaded.decode(tokens, skip_special_tokens=True) == "So <MUL_6_9_54>."

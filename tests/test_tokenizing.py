@@ -123,6 +123,21 @@ def test_what_conditions_differ_in_is_measured(corpus, tokenizer, baseline_token
     assert changed == facts["train"]["mul_fact_tokens"] + facts["val"]["mul_fact_tokens"] > 0
 
 
+def test_documents_that_are_cut_elsewhere_are_other_documents(tmp_path, tokenizer):
+    digests = set()
+    for number, texts in enumerate((["ab", "c"], ["a", "bc"], ["abc"])):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        for split in ("train", "val"):
+            with DocumentWriter(directory, split, characters_per_shard=400) as writer:
+                for text in texts:
+                    writer.append(Document(text, "text"))
+        write_checksums(directory)
+        _, index = tokenize(directory, tokenizer, f"tokens_{number}")
+        digests.add(index.splits["train"][0].documents_sha256)
+    assert len(digests) == 3
+
+
 def test_finished_shards_are_not_made_again_and_altered_ones_are(corpus, tokenizer):
     first = contents(tokenize(corpus, tokenizer, "once")[0])
     scratch = corpus.parent / "once.scratch"

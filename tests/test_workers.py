@@ -26,6 +26,22 @@ def kill_itself(shared: None, job: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class TwoArguments(Exception):
+    """An exception that cannot be made again from what it is pickled as."""
+
+    def __init__(self, what: str, where: str):
+        super().__init__(f"{what} at {where}")
+
+
+def raise_what_cannot_travel(shared: None, job: int) -> None:
+    raise TwoArguments("panic", f"document {job}")
+
+
+def test_an_error_that_cannot_travel_between_processes_is_told_in_words():
+    with pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*TwoArguments: panic at document 0"):
+        list(in_order(raise_what_cannot_travel, None, range(2), 2))
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4, None])
 def test_results_come_in_the_order_of_the_jobs(processes):
     assert list(in_order(later_jobs_end_first, 7, range(4), processes)) == [(7, job) for job in range(4)]
