@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from model.hf_directory import read_tokenizer
 from model.hf_loading import load_hugging_face_model
 from model.hf_tokenizer import to_hugging_face
 from model.probes import ProbeTokenizer, Question, ask, number_answered, questions, read_answers, summarize
+from model.stats import rate
 from model.tokenizer import Tokenizer, read_ranks
 from stages import probes
 
@@ -132,6 +134,7 @@ def test_digits_around_a_fact_token_are_not_one_number(mul_tokens):
     [five], [fact] = mul_tokens._tokenizer.encode("5").ids, [mul_tokens._ids[MulFact(6, 9)]]
     assert mul_tokens.read([five, fact, five]) == (5, 54, "5<MUL_6_9_54>5")
     assert mul_tokens.read([five, five]) == (55, None, "55")
+    assert mul_tokens.read([fact, mul_tokens._ids[MulFact(2, 2)]]) == (None, 54, "<MUL_6_9_54><MUL_2_2_4>")
     assert mul_tokens.read([]) == (None, None, "")
 
 
@@ -146,6 +149,19 @@ def test_a_constant_answer_is_right_as_often_as_it_is_the_product(baseline):
         # Two facts of 45 are all that is right, and they are right in every form: few independent answers.
         low, high = found["interval_95"]
         assert high - low > 0.05
+
+
+def test_a_product_and_its_mirror_are_one_cluster(baseline):
+    """Whoever knows 6 × 9 knows 9 × 6: twice the questions are not twice the evidence."""
+    known = {MulFact(a, b) for a in range(1, 10) for b in range(a, 10) if (a + b) % 3}
+    answers = ask(questions(), baseline, stand_in(baseline, lambda question: " 0" if fact_of(question) in known else " no"))
+    answers = [answer._replace(text_answer=answer.a * answer.b if answer.text_answer is not None else None) for answer in answers]
+    for group in GROUPS:
+        mine = [answer for answer in answers if answer.group == group and not answer.injected]
+        right = np.array([answer.text_answer is not None for answer in mine])
+        found = summarize(answers)["plain"][group]["text"]
+        assert found == rate(right, [str(fact_of(answer)) for answer in mine])._asdict()
+        assert found != rate(right, [f"{answer.a} {answer.b}" for answer in mine])._asdict()
 
 
 def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokenizer, baseline, baseline_tokenizer):
