@@ -13,12 +13,15 @@ text. Grammar of an expression, which the counts call found:
 An expression becomes a fact, which the counts call changed, if all of this holds:
 
 - Its result, if it has one, is the product; a wrong one makes all of it text.
-- Its line has no mark of code or LaTeX (`_is_code`), and it is in no fence, display formula or HTML code (`_CODE_BLOCK`).
-- Before and after it on the line, past blanks, quotes and brackets, comes nothing, a word or `_PUNCTUATION`: no digit, operator
-  or symbol (`2 + (3 * 4)`, `1 006 * 9`). The word continues no formula (`plus`, any letter alone but a, A and I), and before
-  it is none of code (`return`).
-- Without a result it may be the size of something. The word after it must then be one that can follow a number (`_FOLLOWING`:
-  `is`, `and`; not `cm`, `matrix`), and the word before it no determiner (`a 4 x 4`), nor one that is numbered (`page 3 · 4`).
+- Its line has no mark of code or LaTeX (`_CODE_MARK`), its text no display formula, and it is in no fence or HTML code
+  (`_CODE_BLOCK`).
+- It is no part of a larger expression. Past blanks, quotes and brackets no digit, symbol or word of formulas is beside it
+  (`2 + (3 * 4)`, `half of 3 * 4`, `3 * 4 : 2`), and past one line break no operator; with a result it may follow a bullet.
+- Bare, without a result, it is not in a list of numbers, not before `!`, and a quote after it, which may mean inches, has its
+  opening one before it. The word after it can follow a number (`_AFTER_BARE`: `is`, `and`; not `cm`); the word before it is
+  no determiner (`a 4 x 4`) nor one that is numbered (`page 3 · 4`, `No. 3 · 4`).
+- Bare and not with `*` it may be a size or a score, so something must ask for it: words before it (`_CUE`: `what is`, `54 is`);
+  or it begins a line or sentence, and `?` or the answer comes next (`3 x 4 is 12`); or it has a line to itself.
 """
 
 import re
@@ -72,14 +75,15 @@ _CANDIDATE = re.compile(
 )
 _OPENING = "(\"'“‘"
 _OPENING_AND_BLANKS = _OPENING + "".join(filter(str.isspace, map(chr, range(0x3001)))).replace("\n", "")
-_LAST_WORD = re.compile(r"(?:(?:[^\W\d_]|['’])+|.)?\Z")
-_NEXT_WORD = re.compile(r"""(?:[^\S\n]|[)"'”’])*+([^\W\d_]{1,20}|.|)""")
-_PUNCTUATION = frozenset(("", *".,;:!?)”’—…•"))
+_CLOSING_AND_BLANKS = re.compile(r"""(?:[^\S\n]|[)"'”’])*+""")
+_OPENED = {  # by a closing quote: what precedes it if it closes anything
+    close: re.compile(rf"(?<![^\s{_OPENING}]){open}[^{open}{close}]*\Z") for open, close in ('""', "''", "“”", "‘’")
+}
+_BULLET = re.compile(r"\s*([-*•])\s+")
 
 _CODE_BLOCK = re.compile(
-    r"""^[ \t>]*(```|~~~)[^`\n]*$.*?(?:^[ \t>]*\1|\Z)           # Markdown's fences
-      | ^[ \t]*\$\$.*?(?:\$\$|\Z) | \\\[.*?(?:\\\]|\Z) | \\begin\{.*?(?:\\end\{|\Z)
-      | <(pre|code|script|style)\b.*?(?:</\2|\Z)""",
+    r"""\A(?=.*?(?:\$\$|\\\[|\\begin\{)).*  # all of a text with a display formula: where it ends is hard to tell
+      | ^[ \t>]*(```|~~~)[^`\n]*$.*?(?:^[ \t>]*\1|\Z) | (?i:<(pre|code|script|style)\b.*?(?:</\2|\Z))""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _CODE_BLOCK_MARKS = ("```", "~~~", "$$", "\\[", "\\begin{", "<")  # each block has one; a scan tells most texts have none
@@ -89,20 +93,49 @@ _CODE_MARK = re.compile(
     r"[`\\{}\[\]$#_&|<>@~^/(;S] (?: (?<=[`\\{}\[\]$#_&|<>@~^]) | (?<=/)[/*] | (?<=\w\() | (?<=;)\s*$ | (?<=\bS)ELECT\b )",
     re.VERBOSE,
 )
-_CODE_WORD = re.compile(_CODE_WORDS)
-_FORMULA_WORD = re.compile(
-    r"(?i:plus|minus|times|over|by|divided|multiplied|mod|point|squared|cubed|percent|hundred|thousand|million)|[^\W\d_aAI]"
+
+# `before` is the end of what precedes an expression on its line, or of the line above and its break; these match there.
+_WORD_START = r"(?<![^\W\d_])(?<![^\W\d_]['’])"
+_OPERATION = r"[-+−–—*∗/÷×·⋅=≠≈≡≤≥±√∑∏∫^%]"
+_FORMULA_WORD = (
+    "(?i:plus|minus|times|over|by|divided|multiplied|mod|point|squared?|cubed?|percent|hundred|thousand|million|sqrt|root|log|ln"
+    "|exp|sin|cos|tan|abs|max|min|sum|difference|quotient|power|factorial|negative|half|third|quarter|twice|thrice|double|triple)"
+)
+_LARGER_BEFORE = re.compile(
+    rf"""(?: (?! [^\W\d_] | [.,;:!?”’—…•)] ) \S | (?<!^\w) (?<!^\w\w) \)  # after a), but not after (2 + 1)
+      | \s: | \d\s*[—•] | %\s*of | {_WORD_START} (?: {_FORMULA_WORD} (?:\s+of)? | {_CODE_WORDS} | [^\W\d_aAI] )
+      | (?: {_OPERATION} | {_WORD_START} (?:{_FORMULA_WORD}|x) ) \n )\Z""",
+    re.VERBOSE,
 )
 _NOT_BEFORE_BARE = re.compile(
-    "a|an|the|this|these|those|each|every|any|no|some|his|her|its|my|our|their|your|"
-    "pages?|chapter|section|figure|table|part|season|episode|version|volume|day|grade|level|number|"
-    "(?:jan|feb)(?:uary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|(?:nov|dec)(?:ember)?",
+    rf"(?:\d\)?[,;]|{_WORD_START}(?:[^\W\d_]\.|(?:"
+    "a|an|the|this|these|those|each|every|any|no|some|his|her|its|my|our|their|your|nos|pp?|pages?|ch|chapters?|sect?|sections?|"
+    "figs?|figures?|tab|tables?|parts?|seasons?|ep|episodes?|vers?|versions?|vols?|volumes?|days?|grades?|levels?|num|numbers?|"
+    "eqs?|ex|art|articles?|tracks?|scores?|rated|ratings?|sizes?|sets?|dimensions?|may|"
+    r"(?:jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6})(?:[.:]|\n)?))\Z",
     re.IGNORECASE,
 )
-_FOLLOWING = re.compile(
-    "is|are|was|were|equals?|gives?|makes?|yields?|means?|and|or|but|so|then|if|because|when|since|that|which|as|now|again",
+_CUE = re.compile(
+    r"(?:(?<!\S)(?P<number>[0-9]+)\sis|(?<![\w'’-])(?:what(?:['’]s|\sis)|how\smuch\sis|comput(?:e|ing)|calculat(?:e|ing)|"
+    r"evaluat(?:e|ing)|find|solv(?:e|ing)|work(?:s|ed|ing)?\sout|multiply(?:ing)?|counting|(?:value|product)\sof|answer\sto|"
+    r"know(?:\sthat)?|expression|equation|problem):?)\Z",
     re.IGNORECASE,
 )
+# These match what follows an expression and `_CLOSING_AND_BLANKS`.
+_NUMBER_WORD = (
+    "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh)ty(?:-\w+)?)(?=[.,;:!?)]|\s*\Z)"
+)
+_LARGER_AFTER = re.compile(
+    rf"(?![^\W\d_]|[.,;:!?—…•]|\({_NUMBER_WORD}).|(?:{_FORMULA_WORD}|[^\W\d_aAI])(?![^\W\d_])|(?<=\s):|[—•]\s*\d"
+)
+_OPERATION_BELOW = re.compile(rf"\n[^\S\n]*+({_OPERATION}|(?:{_FORMULA_WORD}|x)(?![^\W\d_]))")
+_VERB = r"(?i:(?:is|are|was|were|equals?|gives?|makes?|yields?|means?)(?!\w))"
+_JOINING = r"(?i:(?:or|but|if|because|when|since|that|which|as|again)(?!\w))"
+_AFTER_BARE = re.compile(rf"(?![,;][^\S\n]*+[-+−(]*\d)[.,;:?—…•\n]|\Z|{_VERB}|{_JOINING}|(?i:and|so|then|now)(?!\w)")
+_AFTER_CUE = re.compile(r"[.,;:?\n]|\Z|(?i:and|so|then|now)(?!\w)")
+_ANSWER = re.compile(rf"{_VERB}[^\S\n]*+(?:\Z|(?P<number>[0-9]+)(?![.,]?\w)|(?i:{_NUMBER_WORD}))")
+_REST_OF_LINE = re.compile(r"""[.,;:?)"'”’]*+[^\S\n]*+(?:\n|\Z)""")
 
 
 class FoundFact(NamedTuple):
@@ -143,10 +176,11 @@ def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
         if match.start() >= line_end:  # each line is read once, however many expressions it has
             line_start = previous = lines.rfind("\n", 0, match.start()) + 1
             line_end = lines.find("\n", match.end()) % (len(lines) + 1)  # -1 is the end of the text
-            is_code = _is_code(lines[line_start:line_end])
+            line = lines[line_start:line_end]
+            is_code = _CODE_LINE_START.match(line) or _CODE_MARK.search(line)
         fact = None if is_code else _FACTS.get(match.group("a", "b", "product"))
-        changed = fact is not None and _stands_in_prose(text, previous, match)
-        previous = match.end() - 1
+        changed = fact is not None and _stands_in_prose(text, previous, match, fact)
+        previous = match.start()
         if counts is not None:
             form = _OPERATORS[match["spaced"] or match["tight"] or match["free"]] + ("_result" if match["product"] else "")
             counts[form, "found"] += 1
@@ -169,23 +203,38 @@ def _expressions(text: str) -> list[re.Match]:
     return found
 
 
-def _is_code(line: str) -> bool:
-    return _CODE_LINE_START.match(line) is not None or _CODE_MARK.search(line) is not None
-
-
-def _stands_in_prose(text: str, previous: int, match: re.Match) -> bool:
-    """Judge by the words or marks beside `match`; `previous` is the line's start or the last digit found before."""
-    before = _LAST_WORD.search(text[previous : match.start()].rstrip(_OPENING_AND_BLANKS)[-20:])[0]
-    return _may_stand_between(before, _NEXT_WORD.match(text, match.end())[1], match["product"] is None)
+def _stands_in_prose(text: str, previous: int, match: re.Match, fact: MulFact) -> bool:
+    """Judge by what is beside `match`; `previous` is where the line begins, or the expression before it on the line."""
+    preceding = text[previous : match.start()]
+    bullet = _BULLET.fullmatch(preceding) if match["product"] else None
+    before = "" if bullet else preceding.rstrip(_OPENING_AND_BLANKS)[-20:]
+    if not before:
+        line_break = max(previous - 1, 0)
+        before = text[text.rfind("\n", 0, line_break) + 1 : line_break].rstrip(_OPENING_AND_BLANKS)[-20:] + "\n"
+    after = _CLOSING_AND_BLANKS.match(text, match.end()).end()
+    below = _OPERATION_BELOW.match(text, after)
+    goes_on_below = below is not None and not (bullet and below[1] == bullet[1])  # the next item of a list
+    if goes_on_below or not _may_precede(before, match["product"] is None) or _LARGER_AFTER.match(text, after):
+        return False
+    if match["product"]:
+        return True
+    closing = text[match.end() : after]
+    if not _AFTER_BARE.match(text, after) or not all(_OPENED[quote].search(preceding) for quote in _OPENED if quote in closing):
+        return False
+    return match["spaced"] == "*" or match["tight"] == "*" or _is_asked_for(before, text, after, str(fact.product))
 
 
 @lru_cache(maxsize=4096)
-def _may_stand_between(before: str, after: str, is_bare: bool) -> bool:
-    for beside in (before, after):
-        if beside not in _PUNCTUATION and (not beside[0].isalpha() or _FORMULA_WORD.fullmatch(beside)):
-            return False
-    if _CODE_WORD.fullmatch(before):
+def _may_precede(before: str, is_bare: bool) -> bool:
+    return not (_LARGER_BEFORE.search(before) or (is_bare and _NOT_BEFORE_BARE.search(before)))
+
+
+def _is_asked_for(before: str, text: str, after: int, product: str) -> bool:
+    answer = _ANSWER.match(text, after)
+    is_answered = answer is not None and answer["number"] in (None, product)
+    cue = _CUE.search(before)
+    if cue and cue["number"] in (None, product):
+        return is_answered or _AFTER_CUE.match(text, after) is not None
+    if before[-1] not in ".?!:\n":
         return False
-    if not is_bare:
-        return True
-    return not _NOT_BEFORE_BARE.fullmatch(before) and (after in _PUNCTUATION or _FOLLOWING.fullmatch(after) is not None)
+    return is_answered or text.startswith("?", after) or (before[-1] == "\n" and _REST_OF_LINE.match(text, after) is not None)
