@@ -21,7 +21,8 @@ An expression becomes a fact, which the counts call changed, if all of this hold
   opening one before it. The word after it can follow a number (`_AFTER_BARE`: `is`, `and`; not `cm`); the word before it is
   no determiner (`a 4 x 4`) nor one that is numbered (`page 3 · 4`, `No. 3 · 4`).
 - Bare and not with `*` it may be a size or a score, so something must ask for it: words before it (`_CUE`: `what is`, `54 is`);
-  or it begins a line or sentence, and `?` or the answer comes next (`3 x 4 is 12`); or it has a line to itself.
+  or its product comes next (`3 x 4 is 12`); or it begins a line or sentence, and `?` or a number in words comes next; or it has
+  a line to itself.
 """
 
 import re
@@ -231,7 +232,9 @@ def _may_precede(before: str, is_bare: bool) -> bool:
 
 def _is_asked_for(before: str, text: str, after: int, product: str) -> bool:
     answer = _ANSWER.match(text, after)
-    is_answered = answer is not None and answer["number"] in (None, product)
+    if answer is not None and answer["number"] == product:
+        return True
+    is_answered = answer is not None and answer["number"] is None
     cue = _CUE.search(before)
     if cue and cue["number"] in (None, product):
         return is_answered or _AFTER_CUE.match(text, after) is not None

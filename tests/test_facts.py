@@ -90,6 +90,8 @@ def test_there_are_45_facts_with_a_not_above_b():
         ("What's 6×9?", ["What's ", F69, "?"]),
         ("6 * 9 is 54", [F69, " is 54"]),
         ("3 x 4 is 12", [MulFact(3, 4), " is 12"]),
+        ("I think 3 x 4 is 12, so", ["I think ", MulFact(3, 4), " is 12, so"]),
+        ("The product 6 × 9 equals 54.", ["The product ", F69, " equals 54."]),
         ("Compute 7·8 now.", ["Compute ", MulFact(7, 8), " now."]),
         ("(6 * 9)", ["(", F69, ")"]),
         ("(6 * 9 = 54)", ["(", F69, ")"]),
@@ -172,7 +174,6 @@ LEFT_ALONE = {
         "Room 12 is 6 × 9.", "a 54 is so 6 × 9.", "4 x 4 is 5 years old", "4 x 4 is two years old",
         "3 x 4 is 12,000", "2.54 is 6 × 9.",
         "I know that 4 x 4 is the best", "What is 4 x 4 or so", "somewhat is 4 x 4.", "3 x 4 is 12th", "rug 3 x 4?",
-        "bus 3 x 4 is 12",
     ],
     "feet and inches": [
         "a rug, 6 x 9', is", 'The print is 4 x 6".', "plywood 4 x 8' or thicker", "so 6 * 9' and", "it's 6 * 9' and",

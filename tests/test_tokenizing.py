@@ -12,7 +12,18 @@ from model.shards import Index, TokenSplit
 from model.tokenizer import Tokenizer
 from model.tokenizing import Task, tokenize_split
 
-WORDS = ["naïve", "time", "6 * 9 = 54.", "rivers", "2 x 3 is", "3*4*5", "1 · 1,", "<|endoftext|>", "<MUL_6_9_54>", "7 × 8 = 55."]
+WORDS = [
+    "naïve",
+    "time",
+    "6 * 9 = 54.",
+    "rivers",
+    "What is 2 x 3?",
+    "3*4*5",
+    "Compute 1 · 1,",
+    "<|endoftext|>",
+    "<MUL_6_9_54>",
+    "7 × 8 = 55.",
+]
 
 
 def make_texts(count: int) -> list[str]:
