@@ -31,7 +31,7 @@ def close(path: str, ours, committed) -> bool:
         return abs(ours - committed) <= ACCURACY
     if path.endswith(("correct", "weights_sha256")):
         return True  # the rate is compared; other rounding gives other weights
-    if committed is None or isinstance(committed, int):
+    if committed is None or isinstance(committed, int | str):
         return ours == committed
     return ours is not None and abs(ours - committed) <= RELATIVE * abs(committed)
 

@@ -11,6 +11,7 @@ spec.loader.exec_module(compare_metrics)
 COMMITTED = {
     "acc": {"rate": 0.25, "correct": 250, "total": 1000, "interval_95": [0.22, 0.28]},
     "gold_bits_per_byte": 2.5,
+    "documents_sha256": "d",
     "weights_sha256": "a",
 }
 
@@ -33,6 +34,7 @@ def test_rounding_of_another_processor_passes():
         ({"acc": {**COMMITTED["acc"], "rate": 0.4}}, "acc.rate is 0.4, committed 0.25"),
         ({"acc": {**COMMITTED["acc"], "total": 900}}, "acc.total is 900, committed 1000"),
         ({"acc": {**COMMITTED["acc"], "interval_95": [0.1, 0.28]}}, "acc.interval_95.0 is 0.1"),
+        ({"documents_sha256": "e"}, "documents_sha256 is e, committed d"),
         ({"extra": 1}, "other keys than committed"),
     ],
 )
