@@ -100,6 +100,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=2000)
     options = parser.parse_args()
+    if not (REPOSITORY / "data/corpus").is_dir():
+        sys.exit("error: no corpus to take sentences from; make repro first")
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".benchmark.") as folder:
         make_project(Path(folder), options.megabytes)
         for stage, *arguments in STAGES:

@@ -61,6 +61,8 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("seeds", [1, 1], "seeds [1, 1] names one of them twice"),
         ("seeds", [-1], "seeds.0: Input should be greater than or equal to 0, got -1"),
         ("tokenize.base_ranks", 60000, "tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)"),
+        ("corpus.target_tokens", 64, "corpus.target_tokens (64) must be above model.context (64)"),
+        ("probes.new_tokens", 64, "probes.new_tokens (64) must be below model.context (64)"),
         ("corpus.val_fraction", 1.0, "corpus.val_fraction: Input should be less than 1, got 1.0"),
         ("fetch.hellaswag.source.kind", "ftp", "fetch.hellaswag.source"),
         ("fetch.ranks.sha256", "abc", "fetch.ranks.sha256: String should match pattern"),

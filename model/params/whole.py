@@ -47,4 +47,9 @@ class Params(Section):
             raise ValueError(
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
             )
+        context, target_tokens = self.model.context, self.corpus.target_tokens
+        if target_tokens is not None and target_tokens <= context:
+            raise ValueError(f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})")
+        if self.probes.new_tokens >= context:
+            raise ValueError(f"probes.new_tokens ({self.probes.new_tokens}) must be below model.context ({context})")
         return self
