@@ -9,13 +9,13 @@ from model.items import Item
 
 _WORD = re.compile(r"\w+")
 _UNKNOWN = -1
-_SLOTS = 2**24  # one byte each; HellaSwag's 500,000 pairs fill a thirtieth
+_SLOTS = 2**24  # one byte each; HellaSwag's pairs fill a fortieth
 
 
 class Benchmark:
     """The word n-grams of a benchmark's items; the same test as GPT-3's (Brown et al. 2020, appendix C), which used 13.
 
-    Words are numbered and n-grams kept as 64-bit hashes of their numbers (integers hash alike in every process): 2.3 s
+    Words are numbered and n-grams kept as 64-bit hashes of their numbers (integers hash alike in every process): about 3 s
     and 150 MB for all of HellaSwag at 13 words. A chance match, about one in 10^13 n-grams, drops a document needlessly.
     """
 

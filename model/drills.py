@@ -1,8 +1,8 @@
 """Arithmetic drills: true statements about 45 products in many forms, and which of them are never trained on.
 
 A form is a way to state a product. `group_of` is the one rule of what is held out: every form keeps a fifth of the facts
-back, every fact a fifth of the forms, and a few forms are kept back altogether. Training drills state nothing held out,
-validation drills nothing else, and the probes ask for both.
+back, all forms with an equation the same fifth, and a few forms are kept back altogether. Training drills state nothing held
+out, validation drills nothing else, and the probes ask for both.
 """
 
 import random

@@ -1,8 +1,9 @@
 """Make the corpus: de-duplicated, decontaminated, shuffled English passages with arithmetic drills, split by content.
 
 Reads data/raw/passages and data/raw/hellaswag. Writes data/corpus: train_*.parquet, val_*.parquet, index.json.
-Costs seconds in the demo; at full size 45 GB of text go through all cores, at about 5 MB/s each (the contamination
-check), with 25 GB of disk for the while. Goes on with the shards that a killed run has finished.
+Costs seconds in the demo; at full size 45 GB of text go through all cores, at about 3.5 MB/s each
+(benchmarks/memory.py; most of it is the contamination check), with 25 GB of disk for the while. Goes on with the shards
+that a killed run has finished.
 """
 
 import json

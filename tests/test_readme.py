@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 import yaml
@@ -44,6 +45,32 @@ def test_the_tables_in_the_docs_are_the_committed_ones():
     assert data_table({condition: metrics / condition / "tokenize.json" for condition in conditions}) in docs
     probes = {(condition, seed): metrics / condition / f"seed_{seed}/probes.json" for condition in conditions for seed in seeds}
     assert arithmetic_table(probes, conditions, seeds) in docs
+
+
+def test_what_the_docs_say_of_the_probes_is_so():
+    probes = [
+        json.loads((REPOSITORY / f"metrics/{condition}/seed_{seed}/probes.json").read_text())
+        for condition in PARAMS["conditions"]
+        for seed in PARAMS["seeds"]
+    ]
+    for prompt, groups in probes[0].items():
+        for group, ways in groups.items():
+            for way in ways:
+                rates = [probe[prompt][group][way] for probe in probes]
+                assert max(rate["interval_95"][0] for rate in rates) <= min(rate["interval_95"][1] for rate in rates)
+                assert all(rate["rate"] <= 4 / 81 for rate in rates), "no oftener than if they always said 12"
+
+
+def test_the_walk_through_starts_from_the_committed_figures():
+    rows = re.findall(r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$", README, flags=re.MULTILINE)
+    assert len(rows) == 2
+    for path, figure, on_main in rows:
+        value = json.loads((REPOSITORY / path).read_text())
+        for key in figure.split("."):
+            value = value[key]
+        assert float(on_main) == round(value, 5)
+    [(run, tokens)] = re.findall(r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$", README, flags=re.MULTILINE)
+    assert int(tokens) == json.loads((REPOSITORY / f"metrics/{run}/parity.json").read_text())["tokens"]
 
 
 def test_how_much_more_text_equal_tokens_hold_is_the_committed_figure():
