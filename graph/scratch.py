@@ -17,19 +17,17 @@ from typing import Any
 from graph.instances import Instance, parameter_values
 from graph.tree import WorkingTree
 
-RESUMABLE_STAGES = {"fetch", "corpus", "tokenize"}
+RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain"}
 SCRATCH = "GPT2_ABLATION_SCRATCH"  # model/pieces.py reads it
 _CHECKSUMS = "SHA256SUMS"  # model/files.py writes it
 _PR_SET_PDEATHSIG = 1
 
 
 def scratch_of(instance: Instance) -> str | None:
-    """Return the sibling of the instance's output in data/ that holds its scratch folder, None where it has none."""
-    outputs = [out for out in instance.outs if out.startswith("data/")] if instance.stage in RESUMABLE_STAGES else []
-    if not outputs:
+    """Return the sibling of the instance's first output that holds its scratch folder, None where it has none."""
+    if instance.stage not in RESUMABLE_STAGES or not instance.outs:
         return None
-    [output] = outputs  # one name in the environment, so one output
-    folder, name = os.path.split(output)
+    folder, name = os.path.split(instance.outs[0])
     return os.path.join(folder, f".{name}.scratch")
 
 

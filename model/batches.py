@@ -5,17 +5,24 @@ Every epoch permutes the documents by (seed, epoch) and lays them end to end; ro
 they see the same documents in the same order.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
 import numpy as np
 
 from model.errors import PipelineError
 from model.shards import TokenSplit
+
+T = TypeVar("T")
 
 
 class TrainingRows:
     def __init__(self, split: TokenSplit, context: int, seed: int):
         self._split, self._context, self._seed = split, context, seed
         self._tokens_per_epoch = int(split.lengths.sum())
-        self._epoch = -1
+        self._order = lru_cache(maxsize=2)(self._permuted)  # of this epoch, and of the next one while it is read ahead
         if context >= self._tokens_per_epoch:
             raise PipelineError(
                 f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of the training split"
@@ -56,13 +63,23 @@ class TrainingRows:
             start += len(part)
         return np.concatenate(parts)
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _permuted(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the epoch's document numbers in order and the stream position after each, within the epoch."""
-        if epoch != self._epoch:
-            self._order_of_epoch = np.random.default_rng([self._seed, epoch]).permutation(len(self._split.lengths))
-            self._ends_of_epoch = np.cumsum(self._split.lengths[self._order_of_epoch])
-            self._epoch = epoch
-        return self._order_of_epoch, self._ends_of_epoch
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split.lengths))
+        return order, np.cumsum(self._split.lengths[order])
+
+
+def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Iterator[T]:
+    """Yield `make(step)` for each step; a thread makes the next one while the last one is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = None
+        for step in steps:
+            following = pool.submit(make, step)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 def spread_documents(total: int, count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import PipelineError
-from model.files import checksummed_directory, json_bytes, sha256_file, verified
+from model.files import json_bytes, sha256_file, verified
 from model.gpt import GPT, GPTConfig
 from model.section import Section, read_json
 
@@ -33,15 +33,14 @@ class CheckpointConfig(Section):
     tokens: int
 
 
-def save_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> str:
-    """Write the checkpoint atomically and return the SHA-256 of its weights.
+def write_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> str:
+    """Write a checkpoint's files into `directory`, one that is checksummed later; return the SHA-256 of its weights.
 
     `model` is the network itself, not a wrapper that renames its parameters.
     """
-    with checksummed_directory(directory) as partial:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file({name: tensor for name, tensor in tensors.items() if name != _TIED}, partial / _WEIGHTS)
-        (partial / "config.json").write_bytes(json_bytes(config.model_dump()))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file({name: tensor for name, tensor in tensors.items() if name != _TIED}, directory / _WEIGHTS)
+    (directory / "config.json").write_bytes(json_bytes(config.model_dump()))
     return weights_sha256(directory)
 
 

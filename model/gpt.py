@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.gelu_linear import gelu_linear
 from model.params.network import NetworkParams
 
 
@@ -43,7 +44,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return gelu_linear(self.c_fc(x), self.c_proj.weight, self.c_proj.bias)
 
 
 class Block(nn.Module):
@@ -94,13 +95,23 @@ class GPT(nn.Module):
 
         The same order as `hidden_states` of Hugging Face's GPT-2, whose last entry is also normed.
         """
-        if tokens.shape[1] > self.config.context:
-            raise ValueError(f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}")
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        states = [self.transformer.wte(tokens) + self.transformer.wpe(positions)]
+        states = [self._embedded(tokens)]
         for block in self.transformer.h:
             states.append(block(states[-1]))
         return [*states[:-1], self.transformer.ln_f(states[-1])]
 
+    def last_hidden_state(self, tokens: Tensor) -> Tensor:
+        """Return what the output layer reads (batch, time, width), and keep nothing of the blocks before."""
+        x = self._embedded(tokens)
+        for block in self.transformer.h:
+            x = block(x)
+        return self.transformer.ln_f(x)
+
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.lm_head(self.hidden_states(tokens)[-1])
+        return self.lm_head(self.last_hidden_state(tokens))
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}")
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.transformer.wte(tokens) + self.transformer.wpe(positions)

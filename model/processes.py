@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from model.errors import PipelineError
 
-# They meet once a task, when all have scored their part; torchrun ends the others where one dies.
+# All wait while one of them writes or scores its part; torchrun ends the others where one dies.
 _PATIENCE = timedelta(days=1)
 
 
@@ -33,17 +33,17 @@ class Processes(NamedTuple):
 
 
 @contextmanager
-def joined_processes() -> Iterator[Processes]:
+def joined_processes(device: str = "cpu") -> Iterator[Processes]:
     """Join the processes that torchrun has told of in the environment (RANK, LOCAL_RANK, WORLD_SIZE).
 
-    They talk through gloo whatever the device: it is a few numbers.
+    They talk through gloo, and about what is on a `device` that is cuda through NCCL.
     """
     environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:
         raise PipelineError(f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun")
     if count > 1:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(rank, local_rank, count)
     finally:

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.errors import PipelineError
 from model.hf_directory import HuggingFaceGPT2Config
 from model.packing import Group, Packed, Queries
 from model.products import OneDNNProduct, Product, onednn_is_faster
@@ -28,17 +27,6 @@ from model.products import OneDNNProduct, Product, onednn_is_faster
 # Rows of a tile: of blocks, and, a part of it, of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
 _TILE = {"cpu": 256, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
-
-
-def require_dtype(key: str, dtype: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` names a type of number that the device has no arithmetic for."""
-    if dtype == "bfloat16":
-        if device == "cuda":
-            has = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            has = torch.cpu.get_capabilities().get("avx512_bf16", False)
-        if not has:
-            raise PipelineError(f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32")
 
 
 class _Block(NamedTuple):

@@ -14,12 +14,38 @@ def set_deterministic(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # With them torch fills every new tensor with NaN, to show reads of what nobody has written: a pass over memory each.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def require_device(key: str, device: str) -> None:
     """Raise PipelineError when params.yaml's `key` names a device that this machine lacks."""
     if device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"params.yaml: {key}: cuda is not available to torch {torch.__version__} here; set cpu")
+
+
+def require_dtype(key: str, dtype: str, device: str) -> None:
+    """Raise PipelineError when params.yaml's `key` names a type of number that the device has no arithmetic for."""
+    if dtype == "bfloat16":
+        if device == "cuda":
+            has = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has = torch.cpu.get_capabilities().get("avx512_bf16", False)
+        if not has:
+            raise PipelineError(f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32")
+
+
+def own_device(device: str, local_rank: int) -> torch.device:
+    """Return the device of this process among those of one machine, and make it torch's default where it is a GPU."""
+    if device == "cpu":
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise PipelineError(
+            f"params.yaml: process {local_rank + 1} of this machine has no GPU of its own, there are "
+            f"{torch.cuda.device_count()}; set processes to at most that"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def keep_freed_memory() -> None:

@@ -1,24 +1,29 @@
-"""The pretraining loop: AdamW, warm-up and cosine, gradient accumulation, validation in bits per byte, checkpoints.
+"""The pretraining loop: gradient accumulation over one or several processes, validation in bits per byte, checkpoints.
 
-Source of the recipe: GPT-3 (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it.
+The global batch and its order do not depend on the number of processes, and gradients are exchanged once a step.
 """
 
 import math
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from model.batches import TrainingRows, spread_documents, validation_rows
+from model.batches import TrainingRows, prefetched
 from model.errors import PipelineError
 from model.gpt import GPT
+from model.losses import mean_loss
+from model.optimizer import learning_rate_at, make_optimizer
 from model.params.pretrain import PretrainParams
-from model.shards import TokenSplit
+from model.processes import Processes
+from model.speed import Speed
+from model.spikes import SpikeDetector
+from model.validation import Validation
 
 
 class TrainingPoint(NamedTuple):
@@ -30,6 +35,7 @@ class TrainingPoint(NamedTuple):
     learning_rate: float
     gradient_norm: float
     train_loss: float
+    train_bits_per_byte: float
 
 
 class ValidationPoint(NamedTuple):
@@ -43,95 +49,166 @@ class ValidationPoint(NamedTuple):
     val_drill_bits_per_byte: float | None
 
 
-def learning_rate_at(step: int, params: PretrainParams) -> float:
-    """Return the learning rate of step 1 … max_steps: linear warm-up, then a cosine to `min_learning_rate`."""
-    if step <= params.warmup_steps:
-        return params.learning_rate * step / params.warmup_steps
-    progress = (step - params.warmup_steps) / (params.max_steps - params.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return params.min_learning_rate + cosine * (params.learning_rate - params.min_learning_rate)
+class History:
+    """What has been done and measured by the end of `step`: with weights and optimizer, all that later steps depend on."""
+
+    def __init__(self):
+        self.step = 0
+        self.training: list[TrainingPoint] = []
+        self.validated: list[ValidationPoint] = []
+        self.spikes = SpikeDetector()
 
 
-def make_optimizer(model: GPT, params: PretrainParams) -> torch.optim.AdamW:
-    """AdamW that decays matrices (embeddings among them) and neither biases nor norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(params.beta1, params.beta2), fused=True)
+class Store(Protocol):
+    """Where a run is kept (model/training_state.py); called by every process, and only the first one writes."""
+
+    def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
+    def keep_checkpoint(self, step: int, model: GPT) -> None: ...
+    def keep_state(self, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None: ...
 
 
-class Validation:
-    """Scores a fixed sample of the validation split, whole documents, the same ones in every condition."""
+class LossNetwork(nn.Module):
+    """`forward(rows)` maps rows of token ids (batch, context + 1) int64 to their mean loss in nats a token."""
 
-    def __init__(self, split: TokenSplit, documents: int, context: int, drill_source: str):
-        chosen = spread_documents(len(split.lengths), documents)
-        self._rows, self._owners = validation_rows(split, chosen, context)
-        self._original_bytes = split.original_bytes[chosen]
-        drill = split.index.sources.index(drill_source) if drill_source in split.index.sources else -1
-        self._is_drill = split.sources[chosen] == drill
+    def __init__(self, model: GPT, params: PretrainParams):
+        super().__init__()
+        self.model = model
+        self._device, self._dtype = params.device, getattr(torch, params.dtype)
+        # The function and not the module: names of parameters stay what they are.
+        self._hidden = torch.compile(model.last_hidden_state) if params.compile else model.last_hidden_state
 
-    @torch.no_grad()
-    def score(self, model: GPT, rows_per_batch: int) -> tuple[float, float, float | None]:
-        """Return mean loss in nats a token, bits per byte of natural text, and of drills (None where there are none).
-
-        Bits of the end-of-text tokens count towards the document that follows, so that no bit is lost.
-        """
-        device = next(model.parameters()).device
-        nats = np.zeros(len(self._original_bytes))
-        for start in range(0, len(self._rows), rows_per_batch):
-            rows = torch.from_numpy(self._rows[start : start + rows_per_batch]).to(device)
-            owners = self._owners[start : start + rows_per_batch].reshape(-1)
-            losses = token_losses(model(rows[:, :-1]), rows[:, 1:]).double().cpu().numpy()
-            np.add.at(nats, owners[owners >= 0], losses[owners >= 0])
-        targets = int((self._owners >= 0).sum())
-        text, drills = (self._bits_per_byte(nats, chosen) for chosen in (~self._is_drill, self._is_drill))
-        return float(nats.sum() / targets), text, drills
-
-    def _bits_per_byte(self, nats: np.ndarray, chosen: np.ndarray) -> float | None:
-        total_bytes = int(self._original_bytes[chosen].sum())
-        return float(nats[chosen].sum() / math.log(2) / total_bytes) if total_bytes else None
+    def forward(self, rows: Tensor) -> Tensor:
+        lower = self._dtype != torch.float32
+        with torch.autocast(self._device, self._dtype) if lower else nullcontext():
+            hidden = self._hidden(rows[:, :-1])
+        return mean_loss(hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten())
 
 
-def train(
-    model: GPT,
-    rows: TrainingRows,
-    validation: Validation,
-    params: PretrainParams,
-    save_checkpoint: Callable[[int, GPT], None],
-    label: str,
-) -> tuple[list[TrainingPoint], list[ValidationPoint]]:
-    """Train `model` in place for `max_steps`, calling `save_checkpoint` after each step of `checkpoint_steps`.
+class Training:
+    """One run: `model` is trained in place, on the device it is on."""
 
-    Works on the device the model is on. Raises PipelineError when a figure is not finite, before anything is saved.
+    def __init__(
+        self,
+        model: GPT,
+        rows: TrainingRows,
+        validation: Validation,
+        params: PretrainParams,
+        processes: Processes,
+        label: str,
+    ):
+        self._model, self._rows, self._validation, self._params, self._processes = model, rows, validation, params, processes
+        self._label = label
+        self._device = model.lm_head.weight.device
+        self._tokens_per_step = params.batch_rows * model.config.context
+        self._since_log: list[Tensor] = []
+        dtype = getattr(torch, params.dtype)
+        self.speed = Speed(model.config, self._tokens_per_step, self._device, dtype, processes.count)
+
+    def run(self, store: Store) -> History:
+        """Train to `max_steps` from where `store` has been left. Raises PipelineError when a figure is not finite."""
+        params, model = self._params, self._model
+        optimizer = make_optimizer(model, params)
+        history = store.resume(model, optimizer)
+        if history.step == 0:
+            self._validate(history)
+        network = _shared(LossNetwork(model, params), self._processes, self._device)
+        todo = range(history.step + 1, params.max_steps + 1)
+        with tqdm(total=params.max_steps, initial=history.step, desc=self._label, unit="step", disable=self._quiet) as bar:
+            self.speed.took(0)
+            for step, batch in zip(todo, prefetched(self._batch, todo), strict=True):
+                history.step = step
+                learning_rate = learning_rate_at(step, params)
+                self._since_log.append(optimizer_step(network, optimizer, batch, learning_rate, params))
+                saving, state = step in params.checkpoint_steps, step % params.state_every == 0
+                if saving or step % params.log_every == 0:
+                    self._log(history, learning_rate, bar)
+                if saving or step % params.validate_every == 0:
+                    self._validate(history)
+                if saving:
+                    with self.speed.other("checkpoints"):
+                        store.keep_checkpoint(step, model)
+                if state and step < params.max_steps:
+                    with self.speed.other("states"):
+                        store.keep_state(model, optimizer, history)
+                bar.update()
+        return history
+
+    @property
+    def _quiet(self) -> bool | None:
+        return None if self._processes.rank == 0 else True
+
+    def _batch(self, step: int) -> Tensor:
+        """Return this process's rows of the step's global batch."""
+        count = self._params.batch_rows // self._processes.count
+        first = (step - 1) * self._params.batch_rows + self._processes.rank * count
+        batch = torch.from_numpy(self._rows.rows(first, count))
+        return batch.pin_memory() if self._device.type == "cuda" else batch
+
+    def _log(self, history: History, learning_rate: float, bar: tqdm) -> None:
+        figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
+        figures = self._processes.total(figures) / self._processes.count
+        self._since_log = []
+        loss, norm = figures.mean(axis=0).tolist()
+        _require_finite(self._label, history.step, loss, norm)
+        self._look_for_spikes(history, figures)
+        tokens = history.step * self._tokens_per_step
+        seen = self._rows.original_bytes(tokens)
+        before = history.training[-1].original_bytes if history.training else 0
+        bits_per_byte = loss * len(figures) * self._tokens_per_step / math.log(2) / (seen - before)
+        history.training.append(TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte))
+        bar.set_postfix_str(f"loss {loss:.3f}, {self.speed.took(len(figures))}")
+
+    def _look_for_spikes(self, history: History, figures: np.ndarray) -> None:
+        for step, (loss, norm) in enumerate(figures.tolist(), history.step - len(figures) + 1):
+            usual = history.spikes.hear(loss)
+            if usual is not None and self._processes.rank == 0:
+                tqdm.write(
+                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where {usual:.3f} was usual; "
+                    f"gradient norm {norm:.2f}",
+                    file=sys.stderr,
+                )
+
+    def _validate(self, history: History) -> None:
+        with self.speed.other("validation"):
+            figures = self._validation.score(self._model, self._params.micro_batch_rows, self._processes)
+        _require_finite(self._label, history.step, figures[0])
+        tokens = history.step * self._tokens_per_step
+        history.validated.append(ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures))
+
+
+def optimizer_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor, learning_rate: float, params: PretrainParams
+) -> Tensor:
+    """Take one step on `batch` (rows, context + 1) int64; return its mean loss and gradient norm, a tensor of two.
+
+    `network` is a LossNetwork, or one in DistributedDataParallel, which exchanges gradients in the last micro batch only.
+    Nothing here waits for the device.
     """
-    optimizer = make_optimizer(model, params)
-    tokens_per_step = params.batch_rows * model.config.context
-    training: list[TrainingPoint] = []
-    validated = [_validate(model, validation, rows, params, 0, 0)]
-    since_log: list[Tensor] = []
-    started = time.perf_counter()
-    with tqdm(total=params.max_steps, desc=label, unit="step", disable=None) as progress:
-        for step in range(1, params.max_steps + 1):
-            learning_rate = learning_rate_at(step, params)
-            batch = torch.from_numpy(rows.rows((step - 1) * params.batch_rows, params.batch_rows))
-            since_log.append(_optimizer_step(model, optimizer, batch, learning_rate, params))
-            tokens = step * tokens_per_step
-            saving = step in params.checkpoint_steps
-            last = step == params.max_steps
-            if saving or last or step % params.log_every == 0:
-                loss, norm = torch.stack(since_log).mean(dim=0).tolist()
-                _require_finite(label, step, loss, norm)
-                training.append(TrainingPoint(step, tokens, rows.original_bytes(tokens), learning_rate, norm, loss))
-                since_log = []
-                rate = tokens / (time.perf_counter() - started)
-                progress.set_postfix_str(f"loss {loss:.3f}, {rate:,.0f} tokens/s")
-            if saving or last or step % params.validate_every == 0:
-                validated.append(_validate(model, validation, rows, params, step, tokens))
-                _require_finite(label, step, validated[-1].val_loss)
-            if saving:
-                save_checkpoint(step, model)
-            progress.update()
-    return training, validated
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    micro_batches = batch.to(parameters[0].device, non_blocking=True).split(params.micro_batch_rows)
+    losses = []
+    for number, micro_batch in enumerate(micro_batches, 1):
+        with _not_exchanging(network) if number < len(micro_batches) else nullcontext():
+            loss = network(micro_batch)
+            (loss / len(micro_batches)).backward()
+        losses.append(loss.detach())
+    norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return torch.stack([torch.stack(losses).mean(), norm])
+
+
+def _not_exchanging(network: nn.Module) -> AbstractContextManager:
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def _shared(network: LossNetwork, processes: Processes, device: torch.device) -> nn.Module:
+    if processes.count == 1:
+        return network
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def _require_finite(label: str, step: int, *figures: float) -> None:
@@ -139,35 +216,3 @@ def _require_finite(label: str, step: int, *figures: float) -> None:
     for figure in figures:
         if not math.isfinite(figure):
             raise PipelineError(f"{label}: loss is {figure} by step {step}; lower pretrain.learning_rate or look at the data")
-
-
-def _optimizer_step(
-    model: GPT, optimizer: torch.optim.Optimizer, batch: Tensor, learning_rate: float, params: PretrainParams
-) -> Tensor:
-    """Take one step on `batch` (rows, context + 1); return its mean loss and gradient norm as a tensor of two."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    losses = []
-    for micro_batch in batch.split(params.micro_batch_rows):
-        micro_batch = micro_batch.to(next(model.parameters()).device, non_blocking=True)
-        loss = token_losses(model(micro_batch[:, :-1]), micro_batch[:, 1:]).mean()
-        (loss * len(micro_batch) / len(batch)).backward()
-        losses.append(loss.detach())
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.gradient_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return torch.stack([torch.stack(losses).mean(), norm])
-
-
-def _validate(
-    model: GPT, validation: Validation, rows: TrainingRows, params: PretrainParams, step: int, tokens: int
-) -> ValidationPoint:
-    return ValidationPoint(step, tokens, rows.original_bytes(tokens), *validation.score(model, params.micro_batch_rows))
-
-
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the negative log-likelihood in nats of each target, float32, flattened: (batch × time,).
-
-    `logits` (batch, time, vocab), `targets` (batch, time) int64.
-    """
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")

@@ -17,9 +17,8 @@ from model.items import read_items
 from model.params.evaluate import EvaluateParams
 from model.processes import Processes, joined_processes
 from model.scoring import Scorer
-from model.scoring_network import require_dtype
 from model.section import read_section
-from model.torch_settings import keep_freed_memory, require_device, set_deterministic
+from model.torch_settings import keep_freed_memory, require_device, require_dtype, set_deterministic
 
 # The name of a metric, the file of items, how it is asked.
 TASKS = (

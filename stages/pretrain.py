@@ -1,14 +1,15 @@
-"""Pretrain one condition with one seed.
+"""Pretrain one condition with one seed; a killed run goes on from its newest state, to the same bits.
 
 Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
-pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json.
-Costs about two minutes of two cores in the demo; at full size days of one A100 (see README).
+pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
+timings/CONDITION/seed_S/pretrain.json, which nothing depends on.
+Costs about two minutes of two cores in the demo; at full size hours of eight A100 (see README).
 """
 
 import csv
 import io
 import sys
-from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,17 +17,21 @@ from torch import Tensor
 
 from model.batches import TrainingRows
 from model.canary import canary_rows, mean_loss
-from model.checkpoints import CheckpointConfig, save_checkpoint
+from model.checkpoints import CheckpointConfig, weights_sha256, write_checkpoint
 from model.errors import PipelineError, run_stage
 from model.files import atomic_directory, checksummed_directory, write_json
 from model.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
+from model.pieces import publish, scratch_directory
+from model.processes import joined_processes
 from model.section import read_section
 from model.shards import TokenSplit
 from model.source_names import DRILL_SOURCE
-from model.torch_settings import keep_freed_memory, require_device, set_deterministic
-from model.training import Validation, train
+from model.torch_settings import keep_freed_memory, own_device, require_device, require_dtype, set_deterministic
+from model.training import History, Training
+from model.training_state import RunStore
+from model.validation import Validation
 
 
 def main() -> None:
@@ -34,40 +39,38 @@ def main() -> None:
     params = read_section("pretrain", PretrainParams)
     size = read_section("model", NetworkParams)
     require_device("pretrain.device", params.device)
+    require_dtype("params.yaml: pretrain.dtype", params.dtype, params.device)
     set_deterministic(params.threads)
     keep_freed_memory()
 
     tokens = Path("data/tokens") / condition
     splits = {split: TokenSplit(tokens, split) for split in ("train", "val")}
     config = GPTConfig(**size.model_dump(), vocab_size=splits["train"].index.vocab_size)
-    model = GPT(config).initialize(torch.Generator().manual_seed(seed)).to(params.device)
-    rows = TrainingRows(splits["train"], config.context, seed)
-    validation = Validation(splits["val"], params.validation_documents, config.context, DRILL_SOURCE)
-
-    canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
-
+    weight_seed = seed if params.weight_seed is None else params.weight_seed
+    data_seed = seed if params.data_seed is None else params.data_seed
     run = f"{condition}/seed_{seed}"
-    with atomic_directory(Path("checkpoints") / run) as output:
-        save = checkpoint_saver(output, condition, seed, params, canary.to(params.device))
-        training, validated = train(model, rows, validation, params, save, f"pretrain {run}")
-    with checksummed_directory(Path("losses") / run) as output:
-        (output / "training.csv").write_bytes(csv_bytes(training))
-        (output / "validation.csv").write_bytes(csv_bytes(validated))
-    last = validated[-1]._asdict()
-    write_json(Path("metrics") / run / "pretrain.json", {**last, "train_loss": training[-1].train_loss})
-    print(
-        f"pretrain {run}: {last['tokens']} tokens, validation loss {last['val_loss']:.4f}, "
-        f"{last['val_bits_per_byte']:.4f} bits per byte"
-    )
+    with joined_processes(params.device) as processes:
+        device = own_device(params.device, processes.local_rank)
+        model = GPT(config).initialize(torch.Generator().manual_seed(weight_seed)).to(device)
+        rows = TrainingRows(splits["train"], config.context, data_seed)
+        validation = Validation(splits["val"], params.validation_documents, config.context, DRILL_SOURCE)
+        canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
+        saver = checkpoint_saver(condition, seed, params, canary.to(device))
+        training = Training(model, rows, validation, params, processes, f"pretrain {run}")
+        checkpoints = Path("checkpoints") / run
+        with scratch_directory(checkpoints) if processes.rank == 0 else nullcontext() as scratch:
+            store = RunStore(scratch, params.checkpoint_steps, saver, processes, f"pretrain {run}")
+            history = training.run(store)
+            if scratch:
+                publish_checkpoints(store.checkpoints, checkpoints, params.checkpoint_steps)
+                write_figures(run, history)
+                write_json(Path("timings") / run / "pretrain.json", training.speed.summary())
 
 
-def checkpoint_saver(
-    output: Path, condition: str, seed: int, params: PretrainParams, canary: Tensor
-) -> Callable[[int, GPT], None]:
-    """Return what writes a checkpoint to `output`; it refuses weights that an earlier step saved already."""
-    step_of: dict[str, int] = {}
+def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: Tensor):
+    """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved already."""
 
-    def save(step: int, model: GPT) -> None:
+    def save(directory: Path, step: int, model: GPT) -> None:
         with torch.no_grad():
             canary_loss = mean_loss(model(canary[:, :-1]), canary[:, 1:])
         config = CheckpointConfig(
@@ -79,12 +82,34 @@ def checkpoint_saver(
             step=step,
             tokens=step * params.batch_rows * model.config.context,
         )
-        weights = save_checkpoint(output / f"step_{step}", model, config)
-        if weights in step_of:
-            raise PipelineError(f"pretrain {condition}, seed {seed}: steps {step_of[weights]} and {step} have the same weights")
-        step_of[weights] = step
+        weights = write_checkpoint(directory, model, config)
+        for other in sorted(directory.parent.glob("step_*")):
+            if weights_sha256(other) == weights:
+                same = f"{other.name.removeprefix('step_')} and {step}"
+                raise PipelineError(f"pretrain {condition}, seed {seed}: steps {same} have the same weights")
 
     return save
+
+
+def publish_checkpoints(finished: Path, output: Path, steps: list[int]) -> None:
+    with atomic_directory(output) as partial:
+        for step in steps:
+            (partial / f"step_{step}").mkdir()
+            for file in sorted((finished / f"step_{step}").iterdir()):
+                publish(file, partial / f"step_{step}" / file.name)
+
+
+def write_figures(run: str, history: History) -> None:
+    with checksummed_directory(Path("losses") / run) as output:
+        (output / "training.csv").write_bytes(csv_bytes(history.training))
+        (output / "validation.csv").write_bytes(csv_bytes(history.validated))
+    last = history.validated[-1]._asdict()
+    figures = {**last, "loss_spikes": history.spikes.count, "train_loss": history.training[-1].train_loss}
+    write_json(Path("metrics") / run / "pretrain.json", figures)
+    print(
+        f"pretrain {run}: {last['tokens']} tokens, validation loss {last['val_loss']:.4f}, "
+        f"{last['val_bits_per_byte']:.4f} bits per byte"
+    )
 
 
 def csv_bytes(points: list) -> bytes:

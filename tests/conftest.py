@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoints import CheckpointConfig, save_checkpoint
-from model.files import write_checksums
+from model.checkpoints import CheckpointConfig, write_checkpoint
+from model.files import checksummed_directory, write_checksums
 from model.gpt import GPT, GPTConfig
 from model.shards import Index, ShardEntry, TokenSplit, write_shard
 from model.tokenizer import Tokenizer, read_ranks
@@ -52,6 +52,11 @@ def random_gpt(config: GPTConfig, seed: int = 0) -> GPT:
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
+
+
+def save_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> None:
+    with checksummed_directory(directory) as partial:
+        write_checkpoint(partial, model, config)
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 import torch
-from conftest import checkpoint_config, random_gpt
+from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file
 
-from model.checkpoints import load_model, read_checkpoint, save_checkpoint
+from model.checkpoints import load_model, read_checkpoint
 from model.errors import PipelineError
 from model.files import write_checksums
 

@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_gpt
 
+from model.gelu_linear import gelu_linear
 from model.gpt import GPT, GPTConfig
-from model.training import token_losses
+from model.losses import token_losses
 
 
 def test_no_position_sees_a_later_token(network):
@@ -38,7 +40,8 @@ def test_initial_weights_follow_gpt2():
 def test_an_untrained_network_knows_nothing(network):
     model = GPT(network).initialize(torch.Generator().manual_seed(0))
     tokens = torch.randint(0, network.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
-    loss = token_losses(model(tokens[:, :-1]), tokens[:, 1:]).mean().item()
+    hidden = model.last_hidden_state(tokens[:, :-1]).flatten(0, 1)
+    loss = token_losses(hidden, model.lm_head.weight, tokens[:, 1:].flatten()).mean().item()
     assert loss == pytest.approx(math.log(network.vocab_size), abs=0.05)
 
 
@@ -57,3 +60,11 @@ def test_gpt2_124m_has_its_known_number_of_parameters():
 def test_more_tokens_than_the_context_are_refused(network):
     with pytest.raises(ValueError, match="33 tokens do not fit a context of 32"):
         GPT(network)(torch.zeros(1, 33, dtype=torch.long))
+
+
+def test_a_projection_after_gelu_that_keeps_only_its_input_has_the_plain_ones_gradients():
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 3, 8), (5, 8), (5,)))
+    inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    assert torch.autograd.gradcheck(gelu_linear, inputs)
+    torch.testing.assert_close(gelu_linear(*inputs), F.linear(F.gelu(x, approximate="tanh"), weight, bias))

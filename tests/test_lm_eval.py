@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, checkpoint_config
+from conftest import REPOSITORY, checkpoint_config, save_checkpoint
 from models import real_items, save_gpt2, scored
 from transformers import GPT2LMHeadModel
 
-from model.checkpoints import read_checkpoint, save_checkpoint
+from model.checkpoints import read_checkpoint
 from model.conventions import CONVENTIONS
 from model.gpt import GPT, GPTConfig
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors

@@ -28,6 +28,7 @@ from model.processes import joined_processes
 from model.scoring import Scorer
 from model.stats import rate
 from model.tokenizer import Tokenizer, read_ranks
+from model.torch_settings import require_dtype
 from model.trees import Tree
 
 REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
@@ -130,8 +131,8 @@ def test_bfloat16_is_refused_where_there_is_no_arithmetic_for_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     for device in ("cpu", "cuda"):
         with pytest.raises(PipelineError, match=f"{device} has no bfloat16 arithmetic; set float32"):
-            scoring_network.require_dtype("params.yaml: evaluate.dtype", "bfloat16", device)
-    scoring_network.require_dtype("params.yaml: evaluate.dtype", "float32", "cpu")
+            require_dtype("params.yaml: evaluate.dtype", "bfloat16", device)
+    require_dtype("params.yaml: evaluate.dtype", "float32", "cpu")
 
 
 def test_what_is_counted_of_an_ending(random_gpt2):

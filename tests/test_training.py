@@ -9,15 +9,20 @@ from model.batches import TrainingRows
 from model.checkpoints import read_checkpoint
 from model.errors import PipelineError
 from model.gpt import GPT, GPTConfig
+from model.optimizer import learning_rate_at, make_optimizer
 from model.params.pretrain import PretrainParams
+from model.processes import Processes
 from model.torch_settings import require_device
-from model.training import Validation, learning_rate_at, make_optimizer, train
+from model.training import History, Training
+from model.training_state import RunStore
+from model.validation import Validation
 from stages.pretrain import checkpoint_saver
 
+ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
     "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1,
-    "log_every": 2, "validate_every": 2,
+    "log_every": 2, "validate_every": 2, "state_every": 4,
 }  # fmt: skip
 
 
@@ -31,14 +36,29 @@ def splits(tmp_path):
     return write_token_split(tmp_path / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
 
 
+class Kept:
+    """A store of checkpoints only."""
+
+    def __init__(self):
+        self.saved = {}
+
+    def resume(self, model, optimizer) -> History:
+        return History()
+
+    def keep_checkpoint(self, step, model) -> None:
+        self.saved[step] = model.lm_head.weight.detach().clone()
+
+    def keep_state(self, model, optimizer, history) -> None:
+        pass
+
+
 def run(splits, **changes):
     model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
     rows = TrainingRows(splits[0], NETWORK.context, seed=0)
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
-    saved = {}
-    chosen = params(**changes)
-    curves = train(model, rows, validation, chosen, lambda step, m: saved.update({step: m.lm_head.weight.clone()}), "test")
-    return model, curves, saved
+    store = Kept()
+    history = Training(model, rows, validation, params(**changes), ONE_PROCESS, "test").run(store)
+    return model, (history.training, history.validated), store.saved
 
 
 def test_the_learning_rate_warms_up_and_follows_a_cosine_to_its_floor():
@@ -112,20 +132,17 @@ def test_a_device_that_is_not_there_is_named():
         require_device("pretrain.device", "cuda")
 
 
-class Uniform(torch.nn.Module):
+def ignorant() -> GPT:
     """Knows nothing: the same logit for every token."""
-
-    def __init__(self):
-        super().__init__()
-        self.anchor = torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, tokens):
-        return torch.zeros(*tokens.shape, 100) + self.anchor
+    model = GPT(NETWORK)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    return model
 
 
 def test_uniform_predictions_cost_log_vocab(splits):
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
-    loss, text, drills = validation.score(Uniform(), rows_per_batch=3)
+    loss, text, drills = validation.score(ignorant(), 3, ONE_PROCESS)
     assert loss == pytest.approx(math.log(100))
     # Each document of 13 tokens stands for 24 bytes; the first token of all, of a text document, is nobody's target.
     assert drills == pytest.approx(13 * math.log2(100) / 24)
@@ -135,7 +152,7 @@ def test_uniform_predictions_cost_log_vocab(splits):
 def test_bits_per_byte_add_up_to_the_loss(splits):
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
     model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0)).eval()
-    loss, text, drills = validation.score(model, rows_per_batch=5)
+    loss, text, drills = validation.score(model, 5, ONE_PROCESS)
     bits = (text + drills) * 10 * 24
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
 
@@ -143,9 +160,11 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
 def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
     network = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
     canary = torch.randint(0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1))
-    save = checkpoint_saver(tmp_path, "baseline", 1, params(), canary)
-    save(30, network)
+    save = checkpoint_saver("baseline", 1, params(), canary)
+    keep = RunStore(tmp_path, [30, 60], save, ONE_PROCESS, "test").keep_checkpoint
+    keep(30, network)
     with pytest.raises(PipelineError, match="steps 30 and 60 have the same weights"):
-        save(60, network)
-    config, _ = read_checkpoint(tmp_path / "step_30")
+        keep(60, network)
+    config, _ = read_checkpoint(tmp_path / "checkpoints/step_30")
     assert config.canary_loss == pytest.approx(math.log(NETWORK.vocab_size), rel=0.05), "a fresh network knows nothing"
+    assert not (tmp_path / "checkpoints/step_60").exists()

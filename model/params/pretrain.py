@@ -1,4 +1,8 @@
-"""The `pretrain` section: one optimizer step takes `batch_rows` rows of the model's context."""
+"""The `pretrain` section: one optimizer step takes `batch_rows` rows of the model's context.
+
+A `weight_seed` or `data_seed` of null is the run's own, from `seeds`; a number holds it for all of them, and runs differ in
+the other alone. Every `state_every` steps all is kept that a killed run needs to go on.
+"""
 
 from pydantic import Field, model_validator
 
@@ -6,6 +10,8 @@ from model.section import Section
 
 
 class PretrainParams(Section):
+    weight_seed: int | None = Field(ge=0)
+    data_seed: int | None = Field(ge=0)
     max_steps: int = Field(gt=0)
     checkpoint_steps: list[int] = Field(min_length=1)
     batch_rows: int = Field(gt=0)
@@ -21,7 +27,10 @@ class PretrainParams(Section):
     validate_every: int = Field(gt=0)
     validation_documents: int = Field(gt=0)
     canary_documents: int = Field(gt=0)
+    state_every: int = Field(gt=0)
     device: str = Field(pattern=r"^(cpu|cuda)$")
+    dtype: str = Field(pattern=r"^(float32|bfloat16)$")
+    compile: bool
     threads: int = Field(gt=0)
 
     @model_validator(mode="after")
@@ -33,6 +42,8 @@ class PretrainParams(Section):
             raise ValueError(f"checkpoint_steps {steps} must end with max_steps ({self.max_steps})")
         if self.batch_rows % self.micro_batch_rows:
             raise ValueError(f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows ({self.micro_batch_rows})")
+        if self.state_every % self.log_every:
+            raise ValueError(f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})")
         if self.warmup_steps >= self.max_steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})")
         if self.min_learning_rate > self.learning_rate:
