@@ -1,0 +1,127 @@
+"""Hugging Face's GPT-2 weights to our GPT: the table of model/hf.py read from right to left, as strict as the other way.
+
+A file may hold more than the table names, and name it otherwise; these are the only liberties it has:
+- Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has them, lack it. A file names
+  all of its tensors in one of the two ways.
+- `lm_head.weight`. The output layer is tied; where it is stored all the same, it has to be the token embedding.
+- `attn.bias` and `attn.masked_bias` of a block. Old versions of transformers stored their causal mask and the number that
+  they put where it hides something. They have to be that mask and a number that hides, and are left out.
+- float16 and bfloat16. Every such number is also a float32, and becomes it.
+Rates of dropout in config.json are read by nobody: they are a matter of training, and our network has no dropout.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.errors import PipelineError
+from model.gpt import GPT, GPTConfig
+from model.hf import Entry, export_table, map_tensors
+from model.hf_directory import HuggingFaceGPT2Config
+from model.section import read_json, validate
+
+_PREFIX = "transformer."
+_HEAD, _EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+# What transformers added to, or put in the place of, a hidden score. exp(-1e4) is 0 in every type.
+_HIDES = -1e4
+
+
+def import_table(layers: int) -> list[Entry]:
+    """Return the exporter's table for `layers` blocks with its sides exchanged."""
+    return [Entry(entry.target, entry.source, entry.transposed) for entry in export_table(layers)]
+
+
+@torch.no_grad()
+def read_gpt2(directory: Path) -> GPT:
+    """Return our network with the weights of `directory` (config.json, model.safetensors), in evaluation mode.
+
+    Raises PipelineError for a file that is missing, for a setting that our network does not have, and for a tensor that is
+    missing, unknown, misshapen or of another type.
+    """
+    settings = directory / "config.json"
+    config = read_json(settings, HuggingFaceGPT2Config)
+    sizes = {
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "context": config.n_positions,
+        "vocab_size": config.vocab_size,
+    }
+    model = GPT(validate(sizes, GPTConfig, settings))
+    _require_same_network(settings, config, model)
+    parameters = dict(model.named_parameters())  # a tied one once
+    table = import_table(config.n_layer)
+    if sorted(entry.target for entry in table) != sorted(parameters):
+        raise PipelineError("import: the table of model/hf.py does not write each tensor of our network exactly once")
+    shapes = {}
+    for entry in table:
+        shape = tuple(parameters[entry.target].shape)
+        shapes[entry.source] = shape[::-1] if entry.transposed else shape
+    tensors = map_tensors(_read_tensors(directory / "model.safetensors", config, shapes), table)
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+    return model.eval()
+
+
+def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT) -> None:
+    """The settings that HuggingFaceGPT2Config leaves open and our network does not."""
+    fixed = {
+        "layer_norm_epsilon": (config.layer_norm_epsilon, model.transformer.ln_f.eps),
+        "n_inner": (config.n_inner or 4 * config.n_embd, model.transformer.h[0].mlp.c_fc.out_features),
+    }
+    for key, (theirs, ours) in fixed.items():
+        if theirs != ours:
+            raise PipelineError(f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one")
+
+
+def _read_tensors(path: Path, config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return the tensors of `path` that `shapes` names, all of them and no other."""
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PipelineError(f"{path}: no safetensors to be read ({error}); save the model with save_pretrained") from None
+    tensors = _without_masks(path, _with_prefix(stored), config)
+    head = tensors.pop(_HEAD, None)
+    unknown, missing = sorted(tensors.keys() - shapes.keys()), sorted(shapes.keys() - tensors.keys())
+    if unknown or missing:
+        names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in (("unknown", unknown), ("missing", missing)))
+        raise _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise _fault(path, f"{name} has shape {tuple(tensor.shape)}, by config.json {shapes[name]}")
+        if tensor.dtype not in _TYPES:
+            raise _fault(path, f"{name} is of type {tensor.dtype}, and has to be float32, float16 or bfloat16")
+    if head is not None and not torch.equal(head.float(), tensors[_EMBEDDING].float()):
+        raise _fault(path, f"{_HEAD} is not the token embedding, to which our network ties it")
+    return tensors
+
+
+def _with_prefix(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it is, and is then refused."""
+    if any(name.startswith(_PREFIX) for name in stored):
+        return dict(stored)
+    return {name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()}
+
+
+def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+    context = config.n_positions
+    causal = torch.ones(context, context, dtype=torch.bool).tril()[None, None]
+    kept = dict(tensors)
+    for layer in range(config.n_layer):
+        name = f"{_PREFIX}h.{layer}.attn.bias"
+        mask = kept.pop(name, causal)
+        if mask.shape != causal.shape or not torch.equal(mask, causal.to(mask.dtype)):
+            raise _fault(path, f"{name} is not the causal mask of {context} positions, with which our network computes")
+        name = f"{_PREFIX}h.{layer}.attn.masked_bias"
+        hidden = kept.pop(name, torch.tensor(_HIDES))
+        if hidden.shape != () or not hidden <= _HIDES:
+            raise _fault(path, f"{name} is not one number of at most {_HIDES:.0e}: it would hide nothing")
+    return kept
+
+
+def _fault(path: Path, message: str) -> PipelineError:
+    return PipelineError(f"{path}: {message}; nothing was imported")
