@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, checkpoint_config, save_checkpoint
 from models import real_items, save_gpt2, scored
-from transformers import GPT2LMHeadModel
 
 from model.checkpoints import read_checkpoint
 from model.conventions import CONVENTIONS
-from model.gpt import GPT, GPTConfig
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
 from model.hf_tokenizer import to_hugging_face
 from model.item_scores import summarize
+from tools.hf_import import read_gpt2
 
 TASKS = REPOSITORY / "benchmarks" / "lm_eval_tasks"
 
@@ -28,18 +27,14 @@ def export(tmp_path_factory, tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("export")
     items = real_items(200)
     trained = save_gpt2(folder / "trained", tokenizer, 2, heads=4, width=64, context=256, train_on=[item.ctx for item in items])
-    source = GPT2LMHeadModel.from_pretrained(trained, local_files_only=True).state_dict()
-    network = GPTConfig(layers=2, heads=4, width=64, context=256, vocab_size=tokenizer.size)
-    gpt = GPT(network)
-    names = {entry.source: source[entry.target].T if entry.transposed else source[entry.target] for entry in export_table(2)}
-    gpt.load_state_dict({**names, "lm_head.weight": source["lm_head.weight"]})
-    save_checkpoint(folder / "checkpoint", gpt, checkpoint_config(network))
+    gpt = read_gpt2(trained)
+    save_checkpoint(folder / "checkpoint", gpt, checkpoint_config(gpt.config))
     config, tensors = read_checkpoint(folder / "checkpoint")
     model = build_hugging_face_model(
         hugging_face_config(config.network, tokenizer.end_of_text), map_tensors(tensors, export_table(2))
     )
     model.save_pretrained(folder / "export")
-    to_hugging_face(tokenizer, network.context).save_pretrained(folder / "export")
+    to_hugging_face(tokenizer, gpt.config.context).save_pretrained(folder / "export")
     return folder / "export"
 
 
