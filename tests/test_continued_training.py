@@ -3,14 +3,15 @@
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, checkpoint_config
+from conftest import REPOSITORY, checkpoint_config, save_checkpoint
 from transformers import GPT2LMHeadModel
 
-from model.checkpoints import load_model, read_checkpoint, save_checkpoint
+from model.checkpoints import load_model, read_checkpoint
 from model.gpt import GPT
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
+from model.losses import mean_loss
+from model.optimizer import make_optimizer
 from model.params.pretrain import PretrainParams
-from model.training import make_optimizer, token_losses
 from tools.hf_import import read_gpt2
 
 PARAMS = PretrainParams(**yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"])
@@ -26,7 +27,7 @@ def rows_of(tokenizer, count: int, length: int, first: int) -> torch.Tensor:
 
 
 def our_loss(model: GPT, rows: torch.Tensor) -> torch.Tensor:
-    return token_losses(model(rows[:, :-1]), rows[:, 1:]).mean()
+    return mean_loss(model.last_hidden_state(rows[:, :-1]).flatten(0, 1), model.lm_head.weight, rows[:, 1:].flatten())
 
 
 def their_loss(model: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
