@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from graph.instances import Instance, parameter_values
+from graph.parent import end_with_parent
 from graph.tree import WorkingTree
 
 RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain"}
 SCRATCH = "GPT2_ABLATION_SCRATCH"  # model/pieces.py reads it
 _CHECKSUMS = "SHA256SUMS"  # model/files.py writes it
-_PR_SET_PDEATHSIG = 1
 
 
 def scratch_of(instance: Instance) -> str | None:
@@ -101,10 +100,10 @@ def lock_instance(name: str, path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holders = " ".join(_holders(path)) or "PID"
+        holders = " ".join(_holders(path))
         sys.exit(
-            f"error: seal: {name} is already run by another process ({holders}), as a killed dvc leaves one; "
-            f"wait until it ends, or kill {holders}"
+            f"error: seal: {name} is already run by another process ({holders or 'of another user or machine'}), "
+            f"as a killed dvc leaves one; wait until it ends, or kill {holders or 'it there'}"
         )
     _end_children_with_this_process()
 
@@ -122,7 +121,7 @@ def _end_children_with_this_process() -> None:
     """Workers that wait for work from a killed stage would wait, and hold its lock, for ever (Linux)."""
     if not sys.platform.startswith("linux"):
         return
-    libc, parents = ctypes.CDLL(None), {}
+    parents = {}
 
     def before() -> None:
         # The kernel means the thread that forks: only the first one lives as long as the process.
@@ -131,8 +130,6 @@ def _end_children_with_this_process() -> None:
     def after() -> None:
         parent = parents["of the next"]
         if parent is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:  # it has died before
-                os._exit(1)
+            end_with_parent(signal.SIGKILL, parent)
 
     os.register_at_fork(before=before, after_in_child=after)
