@@ -233,14 +233,14 @@ EVALUATE = [sys.executable, "-m", "stages.evaluate", "baseline", "1", "200"]
 
 def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(clone):
     before = outputs(clone)
-    edit(clone / "params.yaml", "processes: 1", "processes: 2")
+    edit(clone / "params.yaml", "dtype: float32\n  processes: 1", "dtype: float32\n  processes: 2")
     assert {name.split("@")[0] for name in repro(clone)} == {"params", "evaluate"}
     assert outputs(clone) == before
     edit(clone / "stages/evaluate.py", "if processes.rank == 0:", "if True:")
     output = shell(EVALUATE, clone, check=False)
     assert "error: seal: evaluate@baseline-1-200 changed scores/baseline/seed_1, which is none of its outputs" in output
     edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
-    edit(clone / "params.yaml", "processes: 2", "processes: 1")
+    edit(clone / "params.yaml", "dtype: float32\n  processes: 2", "dtype: float32\n  processes: 1")
     assert "Running stage" not in shell(["dvc", "repro"], clone)
     assert outputs(clone) == before
 
@@ -253,7 +253,7 @@ def test_a_rank_that_a_scheduler_left_in_the_environment_changes_nothing(clone):
 
 def test_the_error_of_a_process_ends_the_stage_and_is_shown(clone):
     before = outputs(clone)
-    edit(clone / "params.yaml", "processes: 1", "processes: 2")
+    edit(clone / "params.yaml", "dtype: float32\n  processes: 1", "dtype: float32\n  processes: 2")
     edit(
         clone / "stages/evaluate.py",
         "    scores = {}\n",

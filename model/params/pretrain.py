@@ -2,6 +2,7 @@
 
 A `weight_seed` or `data_seed` of null is the run's own, from `seeds`; a number holds it for all of them, and runs differ in
 the other alone. Every `state_every` steps all is kept that a killed run needs to go on.
+Each of `nodes` machines runs `processes` processes, and each of these computes its share, `micro_batch_rows` rows at a time.
 """
 
 from pydantic import Field, model_validator
@@ -16,6 +17,8 @@ class PretrainParams(Section):
     checkpoint_steps: list[int] = Field(min_length=1)
     batch_rows: int = Field(gt=0)
     micro_batch_rows: int = Field(gt=0)
+    processes: int = Field(gt=0)
+    nodes: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     min_learning_rate: float = Field(ge=0)
     warmup_steps: int = Field(ge=0)
@@ -40,8 +43,11 @@ class PretrainParams(Section):
             raise ValueError(f"checkpoint_steps {steps} must be positive and strictly ascending")
         if steps[-1] != self.max_steps:
             raise ValueError(f"checkpoint_steps {steps} must end with max_steps ({self.max_steps})")
-        if self.batch_rows % self.micro_batch_rows:
-            raise ValueError(f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows ({self.micro_batch_rows})")
+        if self.batch_rows % (self.micro_batch_rows * self.processes * self.nodes):
+            raise ValueError(
+                f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows × processes × nodes "
+                f"({self.micro_batch_rows} × {self.processes} × {self.nodes})"
+            )
         if self.state_every % self.log_every:
             raise ValueError(f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})")
         if self.warmup_steps >= self.max_steps:
