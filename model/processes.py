@@ -44,8 +44,7 @@ def joined_processes(device: str = "cpu") -> Iterator[Processes]:
         raise PipelineError(f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun")
     if count > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Processes(rank, local_rank, count)
-    finally:
-        if count > 1:
-            dist.destroy_process_group()
+    yield Processes(rank, local_rank, count)
+    # Not where one fails: it would wait for the others before it says why.
+    if count > 1:
+        dist.destroy_process_group()
