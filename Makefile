@@ -39,9 +39,10 @@ check: $(READY)
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What scoring and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about an hour.
+# What training, scoring and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about two hours.
 bench: $(READY)
 	@python benchmarks/seal.py
+	@python benchmarks/train.py
 	@python benchmarks/scoring.py
 	@python benchmarks/tokenize.py
 	@python benchmarks/memory.py

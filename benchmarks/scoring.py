@@ -23,7 +23,8 @@ from importlib import metadata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+if __name__ == "__main__":
+    sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
 ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
