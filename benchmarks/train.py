@@ -316,11 +316,11 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
     for arm in [arm for arm in ARMS if arm != "ours"]:
         ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds[arm], strict=True)]
         against.append(
-            f"{statistics.median(ratios):.2f} × {arm} ({min(ratios):.2f} to {max(ratios):.2f}; "
+            f"{statistics.median(ratios):.2f} × {arm} ({min(ratios):.2f} to {max(ratios):.2f}, in "
             f"{memory['ours'] / memory[arm]:.2f} of its memory)"
         )
     share = task.products_per_step() / statistics.median(seconds["ours"]) / peak
-    return f"{name}: {'; '.join(against)}; {share:.0%} of a matmul peak of {peak / 1e9:.0f} GFLOP/s"
+    return f"{name}: {', '.join(against)}, {share:.0%} of a matmul peak of {peak / 1e9:.0f} GFLOP/s"
 
 
 def main() -> None:
