@@ -106,30 +106,23 @@ def make_task(name: str, steps: int, threads: int) -> Task:
     return Task(GPTConfig(**size.model_dump(), vocab_size=vocabulary), params, torch.from_numpy(rows), threads)
 
 
-class Ours:
-    def __init__(self, task: Task, bfloat16: bool):
-        from model.torch_settings import keep_freed_memory, set_deterministic
-        from model.training import make_optimizer
+def train_ours(task: Task, after_step: AfterStep, dtype: str = "float32") -> None:
+    from model.batches import prefetched
+    from model.optimizer import make_optimizer
+    from model.torch_settings import keep_freed_memory, set_deterministic
+    from model.training import LossNetwork, optimizer_step
 
-        set_deterministic(task.threads)
-        keep_freed_memory()
-        self.params, self.bfloat16 = task.params, bfloat16
-        self.model = task.initial()
-        self.optimizer = make_optimizer(self.model, task.params)
-
-    def step(self, batch: Tensor) -> Tensor:
-        """Take a step on `batch`, int64 (rows, context + 1); return its mean loss."""
-        from model.training import _optimizer_step
-
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            return _optimizer_step(self.model, self.optimizer, batch, self.params.learning_rate, self.params)[0]
-
-
-def train_ours(task: Task, after_step: AfterStep, bfloat16: bool = False) -> None:
-    ours, loss = Ours(task, bfloat16), None
-    batches = iter(task.rows.split(task.params.batch_rows))
-    while after_step(loss):
-        loss = ours.step(next(batches))
+    set_deterministic(task.threads)
+    keep_freed_memory()
+    params = task.params.model_copy(update={"device": "cpu", "dtype": dtype, "compile": False})
+    model = task.initial()
+    network, optimizer = LossNetwork(model, params), make_optimizer(model, params)
+    batches = task.rows.split(params.batch_rows)
+    after = after_step(None)
+    for batch in prefetched(lambda number: batches[number], range(len(batches))):
+        if not after:
+            break
+        after = after_step(optimizer_step(network, optimizer, batch, params.learning_rate, params)[0])
 
 
 def train_plain(task: Task, after_step: AfterStep) -> None:
@@ -340,7 +333,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         task = make_task(options.config, (options.rounds + 1) * options.steps, options.threads)
-        arms = {**ARMS, BFLOAT16: partial(train_ours, bfloat16=True)}
+        arms = {**ARMS, BFLOAT16: partial(train_ours, dtype="bfloat16")}
         arms[options.worker](task, Turns(CONFIGURATIONS[options.config].trims))
         return
     bfloat16 = options.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
