@@ -1,4 +1,4 @@
-"""The learning curves of all runs in one long table: a row for each figure of each run at each number of tokens."""
+"""The learning curves of all runs in long tables, one for each chart: a row for each figure of each run at each step."""
 
 import csv
 import io
@@ -14,33 +14,68 @@ CHANCE = 0.25
 GPT2_HELLASWAG_ACC_NORM = 0.2955
 
 
+# The three ways to say how far training is; charts against each are drawn from the same rows.
+X_LABELS = {"step": "training steps", "tokens": "training tokens", "original_bytes": "bytes of original text read"}
+
+
 class Chart(NamedTuple):
-    """What one chart shows; `reference` is OpenAI's gpt2 on it; losses per token stay out of the table."""
+    """What one chart shows; `reference` is OpenAI's gpt2 on it; without a `table_title` it is in no results table.
+
+    `is_shared`: the curve is the same in every condition.
+    """
 
     name: str
     title: str
     y_label: str
     is_accuracy: bool = False
     reference: float | None = None
-    in_table: bool = True
+    table_title: str | None = None
+    is_shared: bool = False
 
 
 CHARTS = (
-    Chart("train_loss", "Training loss, on its own tokens", "nats per token", in_table=False),
-    Chart("val_loss", "Validation loss, on its own tokens", "nats per token", in_table=False),
-    Chart("val_bits_per_byte", "Validation, natural text", "bits per byte"),
-    Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM),
-    Chart("hellaswag_gold_bits_per_byte", "HellaSwag, true endings", "bits per byte"),
-    Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True),
+    Chart("loss", "Loss, on its own tokens", "nats per token"),
+    Chart("bits_per_byte", "Bits per byte (validation: natural text)", "bits per byte", table_title="Validation, natural text"),
+    Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
+    Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
+    Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm"),
+    Chart("hellaswag_gold_bits_per_byte", "HellaSwag, true endings", "bits per byte", table_title="HellaSwag, true endings"),
+    Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True, table_title="Continuation acc_norm"),
 )
+
+TRAIN, VAL = "train", "val"
+# What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was measured on.
+_COLUMNS = {
+    "training.csv": {
+        "train_loss": ("loss", TRAIN),
+        "train_bits_per_byte": ("bits_per_byte", TRAIN),
+        "gradient_norm": ("gradient_norm", TRAIN),
+        "learning_rate": ("learning_rate", TRAIN),
+    },
+    "validation.csv": {"val_loss": ("loss", VAL), "val_bits_per_byte": ("bits_per_byte", VAL)},
+}
+
+
+class Progress(NamedTuple):
+    """How far training is: steps, tokens, and bytes that the text of those tokens has before tokenizing and injection."""
+
+    step: int
+    tokens: int
+    original_bytes: int
 
 
 class Point(NamedTuple):
-    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty elsewhere."""
+    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty elsewhere.
+
+    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are scored on.
+    """
 
     condition: str
     seed: int
+    split: str
+    step: int
     tokens: int
+    original_bytes: int
     value: float
     low: float | None = None
     high: float | None = None
@@ -49,34 +84,41 @@ class Point(NamedTuple):
 Curves = dict[str, list[Point]]
 
 
-def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dict[int, int]]:
-    """Read one run's training.csv and validation.csv: its points by chart, and the tokens seen by each validated step."""
+def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dict[int, Progress]]:
+    """Read one run's training.csv and validation.csv: its points by chart, and how far training was at each validated step.
+
+    Raises PipelineError naming the file that is damaged, or lacks a column.
+    """
     points: Curves = {}
-    for name, columns in (("training", ["train_loss"]), ("validation", ["val_loss", "val_bits_per_byte"])):
-        path = verified(directory / f"{name}.csv")
+    for name, columns in _COLUMNS.items():
+        path = verified(directory / name)
+        progress: dict[int, Progress] = {}
         try:
             with open(path, encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            for column in columns:
-                points[column] = [Point(condition, seed, int(row["tokens"]), float(row[column])) for row in rows]
-            tokens = {int(row["step"]): int(row["tokens"]) for row in rows}
-        except (OSError, KeyError, ValueError) as error:
+                for row in csv.DictReader(file):
+                    place = Progress(*(int(row[column]) for column in Progress._fields))
+                    progress[place.step] = place
+                    for column, (chart, split) in columns.items():
+                        points.setdefault(chart, []).append(Point(condition, seed, split, *place, float(row[column])))
+            if not progress:
+                raise ValueError("no rows")
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain") from None
-    return points, tokens
+    return points, progress
 
 
-def evaluation_points(path: Path, condition: str, seed: int, tokens: int) -> dict[str, Point]:
+def evaluation_points(path: Path, condition: str, seed: int, place: Progress) -> dict[str, Point]:
     """Read one evaluation.json into a point for each chart it feeds."""
     metrics = read_json(path, dict)
     points = {}
     try:
         for task in ("hellaswag", "continuation"):
             rate = metrics[task]["acc_norm"]
-            points[f"{task}_acc_norm"] = Point(condition, seed, tokens, rate["rate"], *rate["interval_95"])
+            points[f"{task}_acc_norm"] = Point(condition, seed, "", *place, rate["rate"], *rate["interval_95"])
         gold = metrics["hellaswag"]["gold_bits_per_byte"]
     except (KeyError, TypeError) as error:
         raise PipelineError(f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate") from None
-    return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, tokens, gold)}
+    return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, "", *place, gold)}
 
 
 def refuse_same_weights(paths: list[Path]) -> None:
@@ -97,17 +139,17 @@ def refuse_same_weights(paths: list[Path]) -> None:
 def results_table(chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]) -> str:
     """Return a chart's values at the checkpoints as a Markdown table, a row for each step and seed.
 
-    `at_tokens` maps checkpoint steps to tokens.
+    `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
     """
-    values = {(point.condition, point.seed, point.tokens): point for point in points}
+    values = {(point.condition, point.seed, point.step): point for point in points if point.split != TRAIN}
     lines = [
-        f"**{chart.title}** ({chart.y_label})\n",
+        f"**{chart.table_title}** ({chart.y_label})\n",
         "| step | tokens | seed | " + " | ".join(conditions) + " |",
         "|---:|---:|---:|" + "---:|" * len(conditions),
     ]
     for step, tokens in at_tokens.items():
         for seed in sorted({point.seed for point in points}):
-            cells = [_cell(values[condition, seed, tokens]) for condition in conditions]
+            cells = [_cell(values[condition, seed, step]) for condition in conditions]
             lines.append(f"| {step} | {tokens:,} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

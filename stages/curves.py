@@ -10,7 +10,7 @@ from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Curves, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.data_table import data_table
 from model.errors import PipelineError, run_stage
-from model.figures import draw_curves
+from model.figures import draw_curves, draw_training
 from model.files import atomic_directory, atomic_file
 from model.section import read_section
 
@@ -31,13 +31,13 @@ def main() -> None:
     for condition in conditions:
         for seed in seeds:
             run = Path(condition) / f"seed_{seed}"
-            losses, tokens_at = loss_points(LOSSES / run, condition, seed)
+            losses, progress = loss_points(LOSSES / run, condition, seed)
             for name, curve in losses.items():
                 points[name] += curve
             for step in steps:
-                at_tokens[step] = tokens_at[step]
+                at_tokens[step] = progress[step].tokens
                 path = METRICS / run / f"step_{step}" / "evaluation.json"
-                for name, point in evaluation_points(path, condition, seed, tokens_at[step]).items():
+                for name, point in evaluation_points(path, condition, seed, progress[step]).items():
                     points[name].append(point)
 
     for chart in CHARTS:
@@ -45,10 +45,11 @@ def main() -> None:
             file.write(chart_csv(chart, points[chart.name]))
     with atomic_directory(PLOTS / "figures") as figures:
         draw_curves(figures / "combined.png", points, conditions, conditions, "Learning curves, " + " against ".join(conditions))
+        draw_training(figures / "training.png", points, conditions, "Training, " + " against ".join(conditions))
         for condition in conditions:
             draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
     tables = [data_table({condition: METRICS / condition / "tokenize.json" for condition in conditions})]
-    tables += [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.in_table]
+    tables += [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.table_title]
     trained = [(condition, seed) for condition in conditions for seed in seeds]
     probes = {(condition, seed): METRICS / condition / f"seed_{seed}" / "probes.json" for condition, seed in trained}
     tables.append(arithmetic_table(probes, conditions, seeds))

@@ -1,78 +1,170 @@
+import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import REPOSITORY
 from PIL import Image
 
 from model.arithmetic_table import arithmetic_table
-from model.curves import CHARTS, Point, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
+from model.curves import CHARTS, Point, Progress, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
 from model.data_table import data_table
 from model.errors import PipelineError
-from model.figures import draw_curves
+from model.figures import draw_curves, draw_training
 from model.files import json_bytes, write_checksums
+from stages.curves import main
 from stages.pretrain import csv_bytes
 
 CONDITIONS = ["baseline", "mul_tokens"]
+CHART = {chart.name: chart for chart in CHARTS}
+TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
+VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
 
 
 def points(seeds=(1, 2)) -> dict[str, list[Point]]:
+    """Two conditions at steps 5 and 10; training reads a tenth lower than what is held out."""
+    both, training = ("train", "val"), ("train",)
+    splits = {"loss": both, "bits_per_byte": both, "gradient_norm": training, "learning_rate": training}
     return {
         chart.name: [
-            Point(condition, seed, tokens, 0.3 + seed / 100, *((0.2, 0.4) if chart.is_accuracy else ()))
+            Point(
+                *(condition, seed, split, step, 20 * step, 60 * step),
+                round(0.3 + seed / 100 - 0.1 * (split == "train") - step / 1000, 4),
+                *((0.2, 0.4) if chart.is_accuracy else ()),
+            )
             for condition in CONDITIONS
             for seed in seeds
-            for tokens in (100, 200)
+            for split in splits.get(chart.name, ("",))
+            for step in (5, 10)
         ]
         for chart in CHARTS
     }
 
 
+def draw_both(directory: Path, shown: list[str], curves: dict[str, list[Point]]) -> list[bytes]:
+    directory.mkdir()
+    draw_curves(directory / "curves.png", curves, CONDITIONS, shown, "Title")
+    draw_training(directory / "training.png", curves, shown, "Title")
+    return [(directory / name).read_bytes() for name in ("curves.png", "training.png")]
+
+
 def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
-    for name, shown in (("a", CONDITIONS), ("b", CONDITIONS), ("c", CONDITIONS[:1])):
-        draw_curves(tmp_path / f"{name}.png", points(), CONDITIONS, shown, "Title")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.width > 1000
-        assert len(image.convert("RGB").getcolors(10**6)) > 50
+    once, again = (draw_both(tmp_path / name, CONDITIONS, points()) for name in ("once", "again"))
+    assert once == again
+    for all_of_it, part in zip(once, draw_both(tmp_path / "part", CONDITIONS[:1], points()), strict=True):
+        assert all_of_it != part
+    for path in (tmp_path / "once").iterdir():
+        with Image.open(path) as image:
+            assert image.width > 1000
+            assert len(image.convert("RGB").getcolors(10**6)) > 50
+
+
+@pytest.mark.parametrize("name", ["loss", "bits_per_byte", "gradient_norm", "learning_rate"])
+def test_the_picture_of_training_shows_every_curve_of_it(tmp_path, name):
+    """Any point of any split that moves, moves something in it."""
+    whole = draw_both(tmp_path / "whole", CONDITIONS, points())[1]
+    for split in {point.split for point in points()[name]}:
+        curves = points()
+        at = max(number for number, point in enumerate(curves[name]) if point.split == split)
+        curves[name][at] = curves[name][at]._replace(value=0.05)
+        assert draw_both(tmp_path / split, CONDITIONS, curves)[1] != whole
+
+
+def test_each_of_the_three_axes_is_drawn(tmp_path):
+    whole = draw_both(tmp_path / "whole", CONDITIONS, points())[1]
+    for field in Progress._fields:
+        curves = points()
+        curves["bits_per_byte"][1] = curves["bits_per_byte"][1]._replace(**{field: 4 + getattr(points()["loss"][1], field)})
+        assert draw_both(tmp_path / field, CONDITIONS, curves)[1] != whole
+
+
+def test_one_row_of_training_can_be_drawn(tmp_path):
+    """As of a run shorter than log_every: an axis has no length then."""
+    one = {name: [point for point in curve if point.step == 10] for name, curve in points((1,)).items()}
+    assert all(draw_both(tmp_path / "one", CONDITIONS[:1], one))
 
 
 def test_chart_data_carry_conditions_intervals_and_reference_lines():
-    hellaswag = next(chart for chart in CHARTS if chart.name == "hellaswag_acc_norm")
-    lines = chart_csv(hellaswag, points()["hellaswag_acc_norm"]).decode().splitlines()
-    assert lines[0] == "condition,seed,tokens,value,low,high,chance,gpt2"
-    assert lines[1] == "baseline,1,100,0.31,0.2,0.4,0.25,0.2955"
+    lines = chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
+    assert lines[0] == "condition,seed,split,step,tokens,original_bytes,value,low,high,chance,gpt2"
+    assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955"
     assert len(lines) == 9
-    loss = next(chart for chart in CHARTS if chart.name == "val_loss")
-    assert chart_csv(loss, points()["val_loss"]).decode().splitlines()[1] == "baseline,1,100,0.31,,,,"
+    lines = chart_csv(CHART["loss"], points()["loss"]).decode().splitlines()
+    assert lines[1] == "baseline,1,train,5,100,300,0.205,,,,"
+    assert lines[3] == "baseline,1,val,5,100,300,0.305,,,,"
+    assert len(lines) == 17
 
 
 def test_results_have_a_row_for_each_step_and_seed_with_intervals():
-    hellaswag = next(chart for chart in CHARTS if chart.name == "hellaswag_acc_norm")
-    table = results_table(hellaswag, points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200})
-    assert "| 10 | 200 | 2 | 0.3200 [0.200, 0.400] | 0.3200 [0.200, 0.400] |" in table
+    table = results_table(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200})
+    assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table
     assert len(table.strip().splitlines()) == 2 + 2 + 4
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
+    curve = sorted(points()["bits_per_byte"], key=lambda point: point.split, reverse=reverse)
+    lines = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200}).splitlines()
+    assert lines[0] == "**Validation, natural text** (bits per byte)"
+    assert lines[4] == "| 5 | 100 | 1 | 0.3050 | 0.3050 |"
+    assert lines[-1] == "| 10 | 200 | 2 | 0.3100 | 0.3100 |"
 
 
 def test_curves_read_what_pretrain_writes(tmp_path):
     from model.training import TrainingPoint, ValidationPoint
 
-    (tmp_path / "training.csv").write_bytes(csv_bytes([TrainingPoint(2, 20, 60, 1e-3, 0.5, 1 / 3)]))
+    rows = {"step": 2, "tokens": 20, "original_bytes": 60, "learning_rate": 1e-3, "gradient_norm": 0.5, "train_loss": 1 / 3}
+    (tmp_path / "training.csv").write_bytes(csv_bytes([TrainingPoint(**rows, train_bits_per_byte=0.7)]))
     (tmp_path / "validation.csv").write_bytes(csv_bytes([ValidationPoint(2, 20, 60, math.pi, 0.1, None)]))
     write_checksums(tmp_path)
-    curves, tokens = loss_points(tmp_path, "baseline", 1)
-    assert curves["train_loss"] == [Point("baseline", 1, 20, 1 / 3)]
-    assert curves["val_loss"] == [Point("baseline", 1, 20, math.pi)]
-    assert tokens == {2: 20}
+    assert_read_as_written(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["step,tokens\n1,2\n", "step,tokens,train_loss\n1,2,x\n", None])
+def assert_read_as_written(directory: Path) -> None:
+    curves, progress = loss_points(directory, "baseline", 1)
+    place = Progress(2, 20, 60)
+    train, val = (("baseline", 1, split, *place) for split in ("train", "val"))
+    assert curves == {
+        "loss": [Point(*train, 1 / 3), Point(*val, math.pi)],
+        "bits_per_byte": [Point(*train, 0.7), Point(*val, 0.1)],
+        "gradient_norm": [Point(*train, 0.5)],
+        "learning_rate": [Point(*train, 1e-3)],
+    }
+    assert progress == {2: place}
+
+
+def write_losses(directory: Path, training: str | None, validation: str | None) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in (("training", training), ("validation", validation)):
+        if text is not None:
+            (directory / f"{name}.csv").write_text(text)
+    write_checksums(directory)
+    return directory
+
+
+def test_each_column_goes_to_its_chart(tmp_path):
+    row = f"2,20,60,0.001,0.5,{1 / 3},0.7\n"
+    assert_read_as_written(write_losses(tmp_path, TRAINING + row, VALIDATION + f"2,20,60,{math.pi},0.1,\n"))
+
+
+@pytest.mark.parametrize("content", ["step,tokens\n1,2\n", TRAINING + "1,2,3,4,5,x,7\n", TRAINING + "1,2,3,4\n", TRAINING, None])
 def test_a_damaged_curve_is_named(tmp_path, content):
-    if content:
-        (tmp_path / "training.csv").write_text(content)
-    write_checksums(tmp_path)
-    with pytest.raises(PipelineError, match=r"training\.csv: (not a curve of the pretrain stage|missing)"):
+    row = "1,2,6,0.1,0.2,3.0,0.9\n"
+    loss_points(write_losses(tmp_path / "whole", TRAINING + row, VALIDATION + "1,2,6,3.0,0.9,\n"), "baseline", 1)
+    with pytest.raises(PipelineError, match=r"^[^\n]*training\.csv: (not a curve of the pretrain stage|missing)[^\n]*$"):
+        loss_points(write_losses(tmp_path / "damaged", content, VALIDATION + "1,2,6,3.0,0.9,\n"), "baseline", 1)
+
+
+@pytest.mark.parametrize("column", TRAINING.strip().split(","))
+def test_a_curve_without_one_of_its_columns_is_refused_and_the_column_named(tmp_path, column):
+    row = dict(zip(TRAINING.strip().split(","), ["1", "2", "6", "0.1", "0.2", "3.0", "0.9"], strict=True))
+    del row[column]
+    text = ",".join(row) + "\n" + ",".join(row.values()) + "\n"
+    write_losses(tmp_path, text, VALIDATION + "1,2,6,3.0,0.9,\n")
+    with pytest.raises(PipelineError, match=rf"training\.csv: not a curve .*'{column}'.*; run dvc repro pretrain$"):
         loss_points(tmp_path, "baseline", 1)
 
 
@@ -134,7 +226,7 @@ def test_a_damaged_evaluation_is_named(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"hellaswag": {}}))
     with pytest.raises(PipelineError, match=r"evaluation\.json: not the evaluate stage's"):
-        evaluation_points(path, "baseline", 1, 100)
+        evaluation_points(path, "baseline", 1, Progress(5, 100, 300))
 
 
 def probes_json(path, share: float) -> None:
@@ -180,3 +272,86 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
     path.write_bytes(json_bytes({"plain": json.loads(path.read_text())["plain"]}))
     with pytest.raises(PipelineError, match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes"):
         arithmetic_table(paths, CONDITIONS, [1])
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """What the curves stage reads of two tiny runs, each of three training rows, two validations and two checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    params = {"conditions": CONDITIONS, "pretrain": {"checkpoint_steps": [2, 4]}, "seeds": [1]}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for number, condition in enumerate(CONDITIONS):
+        places = {step: f"{step},{10 * step},{30 * step + number}" for step in (0, 1, 2, 4)}
+        training = [f"{places[step]},0.{step},1.{step},{9 - step}.5,{3 - step / 10}\n" for step in (1, 2, 4)]
+        validation = [f"{places[step]},{9 - step}.25,{2.5 - step / 10},2.0\n" for step in (0, 2, 4)]
+        run = f"{condition}/seed_1"
+        write_losses(Path("losses") / run, TRAINING + "".join(training), VALIDATION + "".join(validation))
+        metrics = Path("metrics") / run
+        for step in (2, 4):
+            (metrics / f"step_{step}").mkdir(parents=True)
+            (metrics / f"step_{step}/parity.json").write_bytes(json_bytes({"weights_sha256": f"{condition}{step}"}))
+            rate = {"acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3]}}
+            evaluation = {"continuation": rate, "hellaswag": {**rate, "gold_bits_per_byte": 2.75}}
+            (metrics / f"step_{step}/evaluation.json").write_bytes(json_bytes(evaluation))
+        (metrics / "pretrain.json").write_bytes(json_bytes({"loss_spikes": 0}))
+        probes_json(metrics / "probes.json", 0.1)
+        tokenize_json(Path("metrics") / condition, "tokenize")
+    return tmp_path
+
+
+def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
+    main()
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    declared = {path for entry in stages["curves"]["plots"] for path in entry}
+    assert declared | {"plots/results.md"} == {str(path) for path in Path("plots").iterdir()}
+    pictures = {path.name for path in Path("plots/figures").iterdir()}
+    assert pictures == {"combined.png", "training.png", "baseline.png", "mul_tokens.png"}
+
+
+def test_the_stage_gathers_each_row_of_each_run_once(tree):
+    main()
+    with open("plots/bits_per_byte.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:7] == ["condition", "seed", "split", "step", "tokens", "original_bytes", "value"]
+    rows = [(row["condition"], row["split"], int(row["step"]), int(row["original_bytes"]), float(row["value"])) for row in rows]
+    assert rows == [
+        row
+        for number, condition in enumerate(CONDITIONS)
+        for row in (
+            *((condition, "train", step, 30 * step + number, 3 - step / 10) for step in (1, 2, 4)),
+            *((condition, "val", step, 30 * step + number, 2.5 - step / 10) for step in (0, 2, 4)),
+        )
+    ]
+    hellaswag = Path("plots/hellaswag_acc_norm.csv").read_text().splitlines()
+    assert hellaswag[2] == "baseline,1,,4,40,120,0.29,0.2,0.3,0.25,0.2955"
+    assert hellaswag[4] == "mul_tokens,1,,4,40,121,0.29,0.2,0.3,0.25,0.2955"
+    results = Path("plots/results.md").read_text()
+    assert "| 4 | 40 | 1 | 2.1000 | 2.1000 |\n" in results
+    assert [line for line in results.splitlines() if line.startswith("**")] == [
+        "**What the conditions are trained on** (the same documents in the same order)",
+        "**Validation, natural text** (bits per byte)",
+        "**HellaSwag acc_norm** (accuracy)",
+        "**HellaSwag, true endings** (bits per byte)",
+        "**Continuation acc_norm** (accuracy)",
+        "**Arithmetic, final export** (rate of right products)",
+    ]
+
+
+def test_the_stage_writes_the_same_bytes_twice(tree):
+    written = []
+    for _ in range(2):
+        main()
+        written.append({path: path.read_bytes() for path in Path("plots").rglob("*") if path.is_file()})
+        shutil.rmtree("plots")
+    assert written[0] == written[1]
+
+
+def test_the_stage_refuses_losses_of_an_older_pretrain(tree):
+    """Before training.csv had bits per byte."""
+    run = tree / "losses/mul_tokens/seed_1"
+    rows = (run / "training.csv").read_text().splitlines()
+    (run / "training.csv").write_text("".join(row.rsplit(",", 1)[0] + "\n" for row in rows))
+    write_checksums(run)
+    with pytest.raises(PipelineError, match=r"mul_tokens/seed_1/training\.csv: .*'train_bits_per_byte'.*; run dvc repro"):
+        main()
+    assert not Path("plots").exists()

@@ -13,10 +13,11 @@ from graph.check import check, declaration_findings
 from graph.imports import Code
 from graph.instances import load_yaml, read_instances
 from graph.tree import WorkingTree
-from model.curves import CHARTS
+from model.curves import CHARTS, X_LABELS, chart_csv
 
 TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages")
-STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+STAGES, PLOTS = DVC["stages"], DVC["plots"]
 
 
 def test_everything_is_declared_and_the_committed_results_are_of_this_tree():
@@ -252,6 +253,42 @@ def test_dvc_plots_every_chart_that_the_curves_stage_writes():
         [settings] = entry.values()
         assert settings["title"].startswith(chart.title)
         assert settings["y_label"].startswith(chart.y_label)
+
+
+def drawn() -> set[tuple[str, str]]:
+    """What `dvc plots` draws: file and column of the x axis, of the stage's plots and of dvc.yaml's own."""
+    entries = [*STAGES["curves"]["plots"], *PLOTS]
+    found = []
+    for name, settings in (pair for entry in entries for pair in entry.items()):
+        if "x" in settings:
+            [(file, column)] = settings["y"].items() if isinstance(settings["y"], dict) else [(name, settings["y"])]
+            assert (column, settings["template"]) == ("value", "curve")
+            assert settings["x_label"] == X_LABELS[settings["x"]]
+            found.append((file.removeprefix("plots/").removesuffix(".csv"), settings["x"]))
+    assert len(found) == len(set(found)), "nothing is drawn twice"
+    return set(found)
+
+
+def test_losses_are_drawn_against_steps_tokens_and_bytes():
+    measured = {(name, x) for name in ("loss", "bits_per_byte") for x in X_LABELS}
+    settings = {("gradient_norm", "step"), ("learning_rate", "step")}
+    assert drawn() == measured | settings | {(chart.name, "tokens") for chart in CHARTS[4:]}
+
+
+def test_a_chart_has_one_title_whatever_it_is_drawn_against():
+    stage = {name: settings for entry in STAGES["curves"]["plots"] for name, settings in entry.items()}
+    for name, settings in (pair for entry in PLOTS for pair in entry.items()):
+        [file] = settings["y"]
+        assert name.startswith(file.removeprefix("plots/").removesuffix(".csv"))
+        assert {key: settings[key] for key in ("title", "y_label")} == {key: stage[file][key] for key in ("title", "y_label")}
+
+
+def test_the_template_of_the_charts_reads_columns_that_there_are():
+    text = (REPOSITORY / ".dvc/plots/curve.json").read_text()
+    columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
+    made = {"points", "rev"}  # by the template, and by DVC
+    fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
+    assert {name for pair in fields for name in pair if name} - made <= set(columns)
 
 
 def test_every_output_root_is_in_the_static_gitignore_or_committed():

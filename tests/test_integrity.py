@@ -69,8 +69,9 @@ def make_documents(directory: Path, **_) -> None:
 
 def make_losses(directory: Path, **_) -> None:
     with checksummed_directory(directory) as output:
-        (output / "training.csv").write_text("step,tokens,train_loss\n1,10,5.0\n")
-        (output / "validation.csv").write_text("step,tokens,val_loss,val_bits_per_byte\n1,10,5.0,2.5\n")
+        columns = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte"
+        (output / "training.csv").write_text(f"{columns}\n1,10,30,0.1,1.5,5.0,2.5\n")
+        (output / "validation.csv").write_text("step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n")
 
 
 ARTIFACTS = {

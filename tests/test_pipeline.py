@@ -104,7 +104,7 @@ def test_the_readmes_dvc_commands_work(clone):
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
         page = (clone / "dvc_plots/index.html").read_text()
-        for title in ("Validation loss", "HellaSwag acc_norm", "Continuation acc_norm"):
+        for title in ("Loss, on its own tokens", "Bits per byte", "Gradient norm", "HellaSwag acc_norm", "Continuation acc_norm"):
             assert title in page
         shutil.rmtree(clone / "dvc_plots")
 
@@ -195,7 +195,7 @@ def test_the_walk_through_of_the_readme(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
-    assert "until then these 194 figures and 7 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 194 figures and 8 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )

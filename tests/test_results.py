@@ -98,7 +98,7 @@ def test_a_metric_edited_by_hand(copy):
     assert result_findings(WorkingTree(copy)) == [f"metrics/{RUN}/evaluation.json: is not what {name} wrote; run make repro"]
 
 
-@pytest.mark.parametrize("path", ["plots/val_loss.csv", "plots/figures/combined.png"])
+@pytest.mark.parametrize("path", ["plots/loss.csv", "plots/figures/combined.png"])
 def test_a_plot_edited_by_hand(copy, path):
     with open(copy / path, "ab") as file:
         file.write(b"\n")
@@ -241,7 +241,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert f"  {2 * steps} × evaluate, 2 × probes, curves" in lines
-    assert f"until then these {2 * (steps * (4 + 33) + 60)} figures and 7 plots committed at HEAD are invalid:" in lines
+    assert f"until then these {2 * (steps * (4 + 33) + 60)} figures and 8 plots committed at HEAD are invalid:" in lines
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
