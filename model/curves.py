@@ -35,7 +35,7 @@ class Chart(NamedTuple):
 
 CHARTS = (
     Chart("loss", "Loss, on its own tokens", "nats per token"),
-    Chart("bits_per_byte", "Bits per byte (validation: natural text)", "bits per byte", table_title="Validation, natural text"),
+    Chart("bits_per_byte", "Bits per byte, validation on natural text", "bits per byte", table_title="Validation, natural text"),
     Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
     Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
     Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm"),
