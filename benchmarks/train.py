@@ -2,7 +2,7 @@
 
     python benchmarks/train.py                       both configurations; about an hour on two cores, 16 GB of memory
     python benchmarks/train.py --config demo         params.yaml's network and batch; about two minutes
-    python benchmarks/train.py --config 124m         GPT-2's size, a step of two micro batches of 4 × 1,024 tokens
+    python benchmarks/train.py --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens
 
 Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of threads; while one computes the
 others wait. A turn of a few steps is timed from the request to the end of the last step, the fetching of rows included and the
@@ -10,8 +10,8 @@ set-up not; the first turn does not count. All must have the same loss at the en
 measured with GPT-2's own `gelu_new`, which transformers computes in several operations, and with the same function in one
 (`gelu_pytorch_tanh`). Memory is a process's peak, libraries included. The share of the peak is of what a product of two
 matrices of 2048 × 2048 reaches here, counting each product of the network thrice, for backward, and half of attention's square.
-At GPT-2's size a process gives back freed memory while it waits, or they would not fit beside each other; to fetch it again is
-below a hundredth of a turn.
+At GPT-2's size a process gives back freed memory while it waits, or they would not fit beside each other, and a turn begins with
+a step that is not timed, in which the pages come back.
 bfloat16 is ours alone, after the others, where the processor has instructions for it. The last line sums up.
 """
 
@@ -55,12 +55,12 @@ class Configuration(NamedTuple):
     batch: dict[str, int]  # in place of the profile's
     rounds: int
     steps: int  # in a turn
-    trims: bool = False
+    untimed: int = 0  # steps before them, after which the memory that was given back while waiting is there again
 
 
 CONFIGURATIONS = {
     "demo": Configuration("params.yaml", {}, rounds=7, steps=40),
-    "124m": Configuration("profiles/gpt2-124m-10b.yaml", {"batch_rows": 8, "micro_batch_rows": 4}, rounds=3, steps=2, trims=True),
+    "124m": Configuration("profiles/gpt2-124m-10b.yaml", {"batch_rows": 8, "micro_batch_rows": 4}, rounds=3, steps=2, untimed=1),
     "micro": Configuration("profiles/micro.yaml", {}, rounds=2, steps=5),
 }
 
@@ -217,23 +217,26 @@ BFLOAT16 = "ours, bfloat16"
 class Turns:
     """In an arm's process: lets it train for as many steps as a line on stdin asks, and answers on what was stdout."""
 
-    def __init__(self, trims: bool):
-        self.trims, self.left = trims, 0
+    def __init__(self, untimed: int):
+        self.untimed, self.left, self.timed = untimed, 0, 0
         self.answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print
 
     def __call__(self, loss: Tensor | None) -> bool:
         self.left -= 1
+        if self.left == self.timed:
+            self.started = time.perf_counter()
         if self.left > 0:
             return True
         answer = {}
         if loss is not None:
             last = loss.item()
             answer = {"seconds": time.perf_counter() - self.started, "loss": last, "memory": peak_memory()}
-        if self.trims:
+        if self.untimed:
             ctypes.CDLL(None).malloc_trim(0)
         print(json.dumps(answer), file=self.answers, flush=True)
-        self.left = int(sys.stdin.readline() or 0)
+        self.timed = int(sys.stdin.readline() or 0)
+        self.left = self.timed and self.untimed + self.timed
         self.started = time.perf_counter()
         return self.left > 0
 
@@ -332,9 +335,10 @@ def main() -> None:
     parser.add_argument("--worker", choices=[*ARMS, BFLOAT16], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        task = make_task(options.config, (options.rounds + 1) * options.steps, options.threads)
+        steps = CONFIGURATIONS[options.config].untimed + options.steps
+        task = make_task(options.config, (options.rounds + 1) * steps, options.threads)
         arms = {**ARMS, BFLOAT16: partial(train_ours, dtype="bfloat16")}
-        arms[options.worker](task, Turns(CONFIGURATIONS[options.config].trims))
+        arms[options.worker](task, Turns(CONFIGURATIONS[options.config].untimed))
         return
     bfloat16 = options.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if not bfloat16:
