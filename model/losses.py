@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Blocks of logits that stay in a CPU's cache, and that keep a GPU busy.
-_ROWS_ON_CPU, _ROWS_ON_GPU = 256, 4096
+_ROWS_ON_CPU, _ROWS_ON_GPU = 512, 4096
 # Between these a row's sum of exponentials, and what is computed from it, is far from float32's limits.
 _SAFE_TOTALS = (1e-25, 1e25)
 

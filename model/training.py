@@ -194,7 +194,7 @@ def optimizer_step(
             loss = network(micro_batch)
             (loss / len(micro_batches)).backward()
         losses.append(loss.detach())
-    norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip)
+    norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip, foreach=True)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return torch.stack([torch.stack(losses).mean(), norm])
