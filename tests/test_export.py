@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import checkpoint_config, random_gpt
+from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from model import hf
 from model.canary import mean_loss
-from model.checkpoints import load_model, read_checkpoint, save_checkpoint
+from model.checkpoints import load_model, read_checkpoint
 from model.errors import PipelineError
 from model.export_gate import verify_export
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
