@@ -41,6 +41,10 @@ class Speed:
         self._steps = 0
         self._last = time.perf_counter()
 
+    def start(self) -> None:
+        """Count from now on."""
+        self._last = time.perf_counter()
+
     def took(self, steps: int) -> str:
         """Count what has passed since the last call as `steps` of training; return their rate in words."""
         now = time.perf_counter()

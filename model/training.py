@@ -114,7 +114,7 @@ class Training:
         network = _shared(LossNetwork(model, params), self._processes, self._device)
         todo = range(history.step + 1, params.max_steps + 1)
         with tqdm(total=params.max_steps, initial=history.step, desc=self._label, unit="step", disable=self._quiet) as bar:
-            self.speed.took(0)
+            self.speed.start()
             for step, batch in zip(todo, prefetched(self._batch, todo), strict=True):
                 history.step = step
                 learning_rate = learning_rate_at(step, params)
