@@ -1,10 +1,11 @@
 import math
+import threading
 
 import numpy as np
 import pytest
 from conftest import write_token_split
 
-from model.batches import TrainingRows, spread_documents, validation_rows
+from model.batches import TrainingRows, prefetched, spread_documents, validation_rows
 from model.errors import PipelineError
 from model.shards import TokenSplit
 
@@ -74,3 +75,42 @@ def test_validation_rows_cover_whole_documents_once(split):
 def test_validation_documents_are_spread_over_the_split():
     assert spread_documents(20, 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
     assert spread_documents(3, 7).tolist() == [0, 1, 2]
+
+
+def test_batches_are_made_one_ahead_and_come_in_order():
+    made, ahead = [], threading.Event()
+
+    def make(step: int) -> int:
+        made.append(step)
+        if step == 4:
+            ahead.set()
+        return step * 10
+
+    batches = prefetched(make, range(3, 6))
+    assert next(batches) == 30
+    assert ahead.wait(timeout=60), "nobody has asked for it"
+    assert made == [3, 4]
+    assert list(batches) == [40, 50]
+    assert made == [3, 4, 5]
+    assert list(prefetched(make, range(0))) == []
+
+
+def test_an_error_of_the_thread_that_reads_ahead_arrives():
+    def make(step: int) -> int:
+        if step == 2:
+            raise PipelineError("the second is broken")
+        return step
+
+    batches = prefetched(make, range(1, 4))
+    assert next(batches) == 1
+    with pytest.raises(PipelineError, match="the second is broken"):
+        next(batches)
+
+
+def test_bytes_are_counted_while_a_thread_is_already_in_the_next_epoch(split):
+    """Both ask for the order of an epoch, and neither may be given the other's."""
+    alone = TrainingRows(split, context=4, seed=0)
+    expected = [(alone.rows(step, 1).tolist(), alone.original_bytes(4 * step)) for step in range(200)]
+    rows = TrainingRows(split, context=4, seed=0)
+    read = prefetched(lambda step: rows.rows(step, 1).tolist(), range(200))
+    assert [(row, rows.original_bytes(4 * step)) for step, row in enumerate(read)] == expected
