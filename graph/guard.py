@@ -117,6 +117,8 @@ class Guard:
                 continue
             if event == "os.mkdir" and any(below(out, name) for out in self._writable):
                 continue  # on the way to an output
+            if event == "os.mkdir" and os.path.isdir(os.path.join(self._root, name)):
+                continue  # changes nothing: torch.compile makes sure of the working directory
             if event not in ("os.remove", "os.rmdir") or os.path.lexists(os.path.join(self._root, name)):
                 self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
 

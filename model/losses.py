@@ -30,7 +30,8 @@ def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 class _MeanLoss(torch.autograd.Function):
     """The gradient of a row's loss for its logits is softmax minus one at the target.
 
-    The softmax's denominator goes to the narrow side of the products, and the target's part is added by rows.
+    In float32 the softmax's denominator goes to the narrow side of the products, and the target's part is added by rows. In
+    fewer bits that difference would be lost wherever a network is sure, so there it is formed before it is rounded.
     """
 
     @staticmethod
@@ -42,15 +43,16 @@ class _MeanLoss(torch.autograd.Function):
         for rows in _blocks(hidden):
             loss, exponentials, total = _exponentials(hidden[rows], lower, targets[rows])
             losses.append(loss)
-            exponentials, share = exponentials.to(hidden.dtype), (1 / total)[:, None]
-            of_hidden[rows] = (exponentials.T @ lower) * share
-            scaled = (hidden[rows] * share).to(hidden.dtype)
             if hidden.dtype == weight.dtype:
-                of_weight.addmm_(exponentials, scaled)
+                share = (1 / total)[:, None]
+                of_hidden[rows] = (exponentials.T @ weight) * share - weight[targets[rows]]
+                of_weight.addmm_(exponentials, hidden[rows] * share)
             else:
-                of_weight += exponentials @ scaled  # summed in float32
-        of_hidden -= lower[targets]
-        of_weight.index_add_(0, targets, hidden.to(weight.dtype), alpha=-1)
+                gradient = _lowered(exponentials.mul_(1 / total), targets[rows], hidden.dtype)
+                torch.mm(gradient.T, lower, out=of_hidden[rows])
+                of_weight += gradient @ hidden[rows]  # summed in float32
+        if hidden.dtype == weight.dtype:
+            of_weight.index_add_(0, targets, hidden, alpha=-1)
         ctx.gradients = of_hidden, of_weight
         return torch.cat(losses).mean()
 
@@ -83,6 +85,11 @@ def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
     exponentials = logits.sub_(greatest).exp_()
     total = exponentials.sum(0)
     return total.log() - (chosen - greatest), exponentials, total
+
+
+def _lowered(probabilities: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    chosen = targets[None]
+    return probabilities.scatter_(0, chosen, probabilities.gather(0, chosen) - 1).to(dtype)
 
 
 def _logits(hidden: Tensor, weight: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from model.errors import PipelineError
 
-# All wait while one of them writes or scores its part; torchrun ends the others where one dies.
+# Each scores its part, and they meet at the end.
 _PATIENCE = timedelta(days=1)
 
 
@@ -33,17 +33,18 @@ class Processes(NamedTuple):
 
 
 @contextmanager
-def joined_processes(device: str = "cpu") -> Iterator[Processes]:
+def joined_processes(device: str = "cpu", patience: timedelta = _PATIENCE) -> Iterator[Processes]:
     """Join the processes that torchrun has told of in the environment (RANK, LOCAL_RANK, WORLD_SIZE).
 
-    They talk through gloo, and about what is on a `device` that is cuda through NCCL.
+    They talk through gloo, and about what is on a `device` that is cuda through NCCL. One that hangs fails the others after
+    `patience`; torchrun ends them at once where one dies.
     """
     environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:
         raise PipelineError(f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun")
     if count > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience)
     yield Processes(rank, local_rank, count)
     # Not where one fails: it would wait for the others before it says why.
     if count > 1:

@@ -22,7 +22,8 @@ def flops_per_token(config: GPTConfig) -> int:
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return the floating-point operations a second of a product of two square matrices, measured now."""
     size = 8192 if device.type == "cuda" else 1024
-    matrix = torch.ones(size, size, device=device, dtype=dtype)
+    # Not of equal numbers, with which a GPU draws less power and runs faster; nor from the run's own generator.
+    matrix = torch.rand(size, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     seconds = []
     for _ in range(6):
         started = time.perf_counter()
@@ -36,6 +37,7 @@ class Speed:
 
     def __init__(self, config: GPTConfig, tokens_per_step: int, device: torch.device, dtype: torch.dtype, processes: int):
         self._flops_per_token, self._tokens_per_step = flops_per_token(config), tokens_per_step
+        self._device = device
         self._peak = product_rate(device, dtype) * processes
         self._seconds: Counter[str] = Counter()
         self._steps = 0
@@ -57,6 +59,8 @@ class Speed:
     @contextmanager
     def other(self, what: str) -> Iterator[None]:
         """Count the seconds of the block as those of `what`, and not as training's."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()  # what is still being computed is training's
         started = time.perf_counter()
         yield
         self._seconds[what] += time.perf_counter() - started

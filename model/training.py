@@ -5,6 +5,7 @@ The global batch and its order do not depend on the number of processes, and gra
 
 import math
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
@@ -75,7 +76,7 @@ class LossNetwork(nn.Module):
         self.model = model
         self._device, self._dtype = params.device, getattr(torch, params.dtype)
         # The function and not the module: names of parameters stay what they are.
-        self._hidden = torch.compile(model.last_hidden_state) if params.compile else model.last_hidden_state
+        self._hidden = _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
 
     def forward(self, rows: Tensor) -> Tensor:
         lower = self._dtype != torch.float32
@@ -138,18 +139,22 @@ class Training:
         return None if self._processes.rank == 0 else True
 
     def _batch(self, step: int) -> Tensor:
-        """Return this process's rows of the step's global batch."""
+        """Return this process's rows of the step's global batch; called in the thread that reads ahead."""
         count = self._params.batch_rows // self._processes.count
         first = (step - 1) * self._params.batch_rows + self._processes.rank * count
         batch = torch.from_numpy(self._rows.rows(first, count))
-        return batch.pin_memory() if self._device.type == "cuda" else batch
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # a thread's own, and at first the first one
+            return batch.pin_memory()
+        return batch
 
     def _log(self, history: History, learning_rate: float, bar: tqdm) -> None:
         figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
         figures = self._processes.total(figures) / self._processes.count
         self._since_log = []
         loss, norm = figures.mean(axis=0).tolist()
-        _require_finite(self._label, history.step, loss, norm)
+        _require_finite(self._label, history.step, "loss", loss)
+        _require_finite(self._label, history.step, "gradient norm", norm)
         self._look_for_spikes(history, figures)
         tokens = history.step * self._tokens_per_step
         seen = self._rows.original_bytes(tokens)
@@ -171,7 +176,7 @@ class Training:
     def _validate(self, history: History) -> None:
         with self.speed.other("validation"):
             figures = self._validation.score(self._model, self._params.micro_batch_rows, self._processes)
-        _require_finite(self._label, history.step, figures[0])
+        _require_finite(self._label, history.step, "validation loss", figures[0])
         tokens = history.step * self._tokens_per_step
         history.validated.append(ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures))
 
@@ -200,6 +205,14 @@ def optimizer_step(
     return torch.stack([torch.stack(losses).mean(), norm])
 
 
+def _compiled(function: Callable) -> Callable:
+    """Compile with kernels that are chosen by rule and not by trial: a run that goes on has to have the same ones."""
+    import torch._inductor.config as inductor  # half a second
+
+    inductor.deterministic = True
+    return torch.compile(function)
+
+
 def _not_exchanging(network: nn.Module) -> AbstractContextManager:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
@@ -208,11 +221,10 @@ def _shared(network: LossNetwork, processes: Processes, device: torch.device) ->
     if processes.count == 1:
         return network
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
 
 
-def _require_finite(label: str, step: int, *figures: float) -> None:
+def _require_finite(label: str, step: int, name: str, figure: float) -> None:
     """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
-    for figure in figures:
-        if not math.isfinite(figure):
-            raise PipelineError(f"{label}: loss is {figure} by step {step}; lower pretrain.learning_rate or look at the data")
+    if not math.isfinite(figure):
+        raise PipelineError(f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data")

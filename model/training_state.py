@@ -8,6 +8,7 @@ All are checksummed directories: whole or not there. The newest two states are k
 steps between them.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from model.spikes import SpikeDetector
 from model.training import History, TrainingPoint, ValidationPoint
 
 _KEPT = 2
+_PROC = Path("/proc/cpuinfo").exists()
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -90,7 +92,7 @@ class RunStore:
 
     def _write(self, partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(model, optimizer).items()}
-        save_file(tensors | _generators(), partial / "state.safetensors")
+        save_file(tensors | _generators(model), partial / "state.safetensors")
         saved = SavedHistory(
             machine=_machine(model),
             recent_losses=list(history.spikes.recent),
@@ -108,9 +110,9 @@ class RunStore:
             try:
                 history = self._read(directory, model, optimizer)
                 break
-            except PipelineError as error:
+            except (PipelineError, OSError, TypeError) as error:  # the last: a row of another length
                 _say(f"warning: {self._label}: {directory.name}'s state is not used: {error}")
-                shutil.rmtree(directory)
+                shutil.rmtree(directory, ignore_errors=True)
         # What comes after the state is made again.
         for later in _by_step(self.checkpoints):
             if _step(later) > history.step:
@@ -144,7 +146,7 @@ class RunStore:
 
 def _by_step(folder: Path) -> list[Path]:
     """Return the finished directories of `folder`, those of the last steps first."""
-    return sorted(folder.glob("step_*"), key=_step, reverse=True)
+    return sorted(folder.glob("step_[0-9]*"), key=_step, reverse=True)
 
 
 def _step(directory: Path) -> int:
@@ -166,21 +168,21 @@ def _tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimizer) -> None:
     expected = _tensors(model, optimizer)
-    generators = _generators()
-    shapes = {name: tensor.shape for name, tensor in (expected | generators).items()}
-    if {name: tensor.shape for name, tensor in found.items()} != shapes:
+    generators = _generators(model)
+    kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in (expected | generators).items()}
+    if {name: (tensor.shape, tensor.dtype) for name, tensor in found.items()} != kinds:
         raise PipelineError("state.safetensors: its tensors are not those of this network")
     for name, tensor in expected.items():
         tensor.copy_(found[name])
-    # Nothing draws from them after the first weights; whoever adds dropout finds it resumed.
+    # Nothing draws from them after the first weights. Whoever adds dropout finds it resumed, in one process.
     torch.set_rng_state(found["generator.cpu"])
     if "generator.cuda" in generators:
         torch.cuda.set_rng_state(found["generator.cuda"])
 
 
-def _generators() -> dict[str, Tensor]:
+def _generators(model: GPT) -> dict[str, Tensor]:
     generators = {"generator.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if model.lm_head.weight.is_cuda:
         generators["generator.cuda"] = torch.cuda.get_rng_state()
     return generators
 
@@ -189,7 +191,8 @@ def _machine(model: GPT) -> str:
     """Return what the bits depend on beside the declared inputs, in words."""
     if model.lm_head.weight.is_cuda:
         return torch.cuda.get_device_name()
-    return f"a processor with {torch.backends.cpu.get_cpu_capability()}"
+    name = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE) if _PROC else None
+    return f"{name[1] if name else 'a processor'} with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _say(line: str) -> None:

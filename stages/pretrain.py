@@ -10,6 +10,7 @@ import csv
 import io
 import sys
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -33,6 +34,9 @@ from model.training import History, Training
 from model.training_state import RunStore
 from model.validation import Validation
 
+# While one of them writes a state or a checkpoint, or compiles.
+_PATIENCE = timedelta(hours=1)
+
 
 def main() -> None:
     condition, seed = sys.argv[1], int(sys.argv[2])
@@ -49,7 +53,7 @@ def main() -> None:
     weight_seed = seed if params.weight_seed is None else params.weight_seed
     data_seed = seed if params.data_seed is None else params.data_seed
     run = f"{condition}/seed_{seed}"
-    with joined_processes(params.device) as processes:
+    with joined_processes(params.device, _PATIENCE) as processes:
         device = own_device(params.device, processes.local_rank)
         model = GPT(config).initialize(torch.Generator().manual_seed(weight_seed)).to(device)
         rows = TrainingRows(splits["train"], config.context, data_seed)
@@ -71,11 +75,12 @@ def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: 
     """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved already."""
 
     def save(directory: Path, step: int, model: GPT) -> None:
-        with torch.no_grad():
-            canary_loss = mean_loss(model(canary[:, :-1]), canary[:, 1:])
+        with torch.no_grad():  # a few rows at a time: a document may be long
+            parts = canary.split(params.micro_batch_rows)
+            total = sum(mean_loss(model(rows[:, :-1]), rows[:, 1:]) * len(rows) for rows in parts)
         config = CheckpointConfig(
             canary_documents=params.canary_documents,
-            canary_loss=canary_loss,
+            canary_loss=total / len(canary),
             condition=condition,
             network=model.config,
             seed=seed,

@@ -52,7 +52,7 @@ JOIN = """
 WAIT = """
     import time
     Path(SIGNALS, os.environ["RANK"]).write_text(f"{os.getpid()} {os.getppid()}")
-    time.sleep(120)
+    time.sleep(600)
 """
 
 
@@ -180,7 +180,7 @@ def runs(process: int) -> bool:
         return False
 
 
-def wait_until(holds, seconds: float = 60) -> None:
+def wait_until(holds, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,3 +51,33 @@ def test_bfloat16_is_near_float32_and_its_gradient_of_the_weight_is_float32(laye
     torch.testing.assert_close(loss, mean_loss(*layer), rtol=1e-2, atol=0)
     for near, far in zip(rounded, exact, strict=True):
         assert (near - far).norm() < 0.02 * far.norm()
+
+
+def test_logits_far_below_zero_are_as_good_as_others(layer):
+    hidden, weight, targets = layer
+    bias = torch.full((ROWS, 1), 20.0)
+    low = torch.cat([hidden, bias], 1), torch.cat([weight, torch.full((VOCABULARY, 1), -10.0)], 1)
+    torch.testing.assert_close(mean_loss(*low, targets), mean_loss(*layer), rtol=1e-4, atol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(mean_loss(*low, targets), layer[:2]), torch.autograd.grad(plain(*layer), layer[:2]), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_number_that_is_none_is_not_hidden(layer, bad):
+    hidden, weight, targets = layer
+    with torch.no_grad():
+        hidden[3, 2] = bad
+    assert mean_loss(hidden, weight, targets).isnan()
+
+
+def test_bfloat16_keeps_the_small_gradients_of_sure_rows(layer):
+    """What torch's own autocast does, whose softmax minus one is formed before it is rounded."""
+    _, weight, targets = layer
+    unit = F.normalize(weight.detach())
+    hidden = (16 * unit[targets]).requires_grad_()
+    exact = torch.autograd.grad(mean_loss(hidden.double(), unit.double().requires_grad_(), targets), hidden)[0]
+    rounded = torch.autograd.grad(mean_loss(hidden.bfloat16(), unit.requires_grad_(), targets), hidden)[0]
+    assert mean_loss(hidden, unit, targets) < 0.01
+    assert (rounded - exact).norm() < 0.1 * exact.norm()

@@ -5,8 +5,10 @@ import shutil
 import pytest
 import torch
 from conftest import checkpoint_config, write_token_split
+from safetensors.torch import load_file, save_file
 from test_training import NETWORK, ONE_PROCESS, params
 
+import model.training_state as training_state
 from model.batches import TrainingRows
 from model.checkpoints import write_checkpoint
 from model.errors import PipelineError
@@ -184,7 +186,7 @@ def test_going_on_on_another_kind_of_machine_is_said(run, undisturbed, capsys, m
         run(7)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ANOTHER")
     run()
-    assert "goes on on a processor with ANOTHER: the last bits may differ" in capsys.readouterr().err
+    assert " with ANOTHER: the last bits may differ" in capsys.readouterr().err
 
 
 def test_an_unwritable_state_stops_the_run_and_leaves_the_one_before(run, monkeypatch):
@@ -194,3 +196,41 @@ def test_an_unwritable_state_stops_the_run_and_leaves_the_one_before(run, monkey
     with pytest.raises(PipelineError, match="no space"):
         run()
     assert [path.name for path in (run.directory / "states").iterdir()] == ["step_4"]
+
+
+def test_a_state_that_cannot_be_read_is_no_more_than_a_damaged_one(run, undisturbed, capsys, monkeypatch):
+    """What a failing disk says is no PipelineError."""
+    with pytest.raises(Stopped):
+        run(19)
+    whole = training_state.verified_directory
+
+    def failing(directory):
+        if directory.name == "step_16":
+            raise OSError(5, "Input/output error")
+        return whole(directory)
+
+    monkeypatch.setattr(training_state, "verified_directory", failing)
+    assert outcome(run) == undisturbed
+    assert "step_16's state is not used: [Errno 5] Input/output error" in capsys.readouterr().err
+
+
+def test_a_run_on_a_cpu_goes_on_where_a_gpu_has_come_or_gone(run, undisturbed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(Stopped):
+        run(7)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert outcome(run) == undisturbed
+    assert run.first_steps == [1, 5]
+
+
+def test_a_state_of_other_numbers_is_refused(run, capsys):
+    with pytest.raises(Stopped):
+        run(7)
+    directory = run.directory / "states/step_4"
+    tensors = load_file(directory / "state.safetensors")
+    tensors["weights.transformer.ln_f.bias"] = tensors["weights.transformer.ln_f.bias"].half()
+    save_file(tensors, directory / "state.safetensors")
+    write_checksums(directory)
+    run()
+    assert "its tensors are not those of this network" in capsys.readouterr().err
+    assert run.first_steps == [1, 1]
