@@ -52,7 +52,7 @@ def seal() -> None:
     duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
     if writes:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
-        instance = _with_timings(instance)
+        instance = with_timings(instance)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network)
     guard = Guard(root, instance, network, duration)
@@ -64,7 +64,8 @@ def seal() -> None:
     import_from_source(root)
 
 
-def _with_timings(instance: Instance) -> Instance:
+def with_timings(instance: Instance) -> Instance:
+    """Return the instance with the file of its timings among what it writes."""
     if instance.stage not in TIMED_STAGES:
         return instance
     _, _, run = instance.outs[0].partition("/")

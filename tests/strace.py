@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 from graph.guard import partial_of
 from graph.instances import Instance, below, read_instances
 from graph.scratch import scratch_of
-from graph.seal import DURATIONS
+from graph.seal import DURATIONS, with_timings
 from graph.tree import WorkingTree
 
 COMMAND = ["strace", "--follow-forks", "--decode-fds=path", "--seccomp-bpf", "--trace=open,openat,openat2,creat", "--quiet=all"]
@@ -50,6 +50,7 @@ def trace(command: list[str], root: Path) -> list[Opened]:
 
 def undeclared(instance: Instance, opened: list[Opened]) -> list[Opened]:
     """Return those of `opened` that dvc.yaml does not give the instance."""
+    instance = with_timings(instance)
     outputs = [name for out in instance.outputs for name in (out, partial_of(out))]
     outputs += filter(None, [scratch_of(instance)])
     writable = [*outputs, str(DURATIONS), "graph/__pycache__", "stages/__pycache__"]

@@ -82,7 +82,9 @@ MUTATIONS = {
          'in "<byte string>", line 7, column 7'],
     ),
     "a dependency that nothing imports any more": (
-        "stages/evaluate.py", "from model.torch_settings import keep_freed_memory, require_device, set_deterministic\n", "",
+        "stages/evaluate.py",
+        "from model.torch_settings import keep_freed_memory, require_device, require_dtype, set_deterministic\n",
+        "",
         [f"{STAGE}{DEPS}remove the line      - model/torch_settings.py"],
     ),
     "a section that is not declared": (

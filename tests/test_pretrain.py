@@ -219,7 +219,7 @@ def test_a_dying_process_ends_the_stage_with_its_own_error(project):
 
 
 def test_seeds_of_weights_and_of_data_are_apart(project):
-    short = {"max_steps": 10, "checkpoint_steps": [10]}
+    short = {"max_steps": 10, "checkpoint_steps": [10], "warmup_steps": 5}
     first_losses = {}
     for name, changes in (("own", {}), ("weights held", {"weight_seed": 7}), ("data held", {"data_seed": 7})):
         project.params(seeds=(1, 2), **short, **changes)

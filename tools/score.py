@@ -24,8 +24,7 @@ from model.item_selection import sample_items
 from model.items import Item, read_items
 from model.processes import joined_processes
 from model.scoring import Scorer
-from model.scoring_network import require_dtype
-from model.torch_settings import keep_freed_memory, set_deterministic
+from model.torch_settings import keep_freed_memory, require_dtype, set_deterministic
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
