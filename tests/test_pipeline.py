@@ -238,7 +238,8 @@ def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(
     assert outputs(clone) == before
     edit(clone / "stages/evaluate.py", "if processes.rank == 0:", "if True:")
     output = shell(EVALUATE, clone, check=False)
-    assert "error: seal: evaluate@baseline-1-200 changed scores/baseline/seed_1, which is none of its outputs" in output
+    # Which of the two depends on how far the first process is.
+    assert re.search(r"error: seal: evaluate@baseline-1-200 (changed|listed) scores/baseline/seed_1/\.step_200\.partial", output)
     edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
     edit(clone / "params.yaml", "dtype: float32\n  processes: 2", "dtype: float32\n  processes: 1")
     assert "Running stage" not in shell(["dvc", "repro"], clone)
