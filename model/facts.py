@@ -70,13 +70,13 @@ _CANDIDATE = re.compile(
     r"""(?P<a>[1-9]) (?<! [^\s("'“‘] [1-9])
         (?: S (?P<spaced>[*x]) S | (?P<tight>\*) | S? (?P<free>[×·]) S? )
         (?P<b>[1-9])
-        (?: S? = S? (?P<product> [0-9]++) )?+
+        (?> (?: S? = S? (?P<product> [0-9]++) )? )  # before Python 3.11.5 (…)?+ kept a part of what had failed
         (?= [.,;:!?)"'”’]*+ (?:\s|\Z) )""".replace("S", f"[{_SPACES}]"),
     re.VERBOSE,
 )
 _OPENING = "(\"'“‘"
 _OPENING_AND_BLANKS = _OPENING + "".join(filter(str.isspace, map(chr, range(0x3001)))).replace("\n", "")
-_CLOSING_AND_BLANKS = re.compile(r"""(?:[^\S\n]|[)"'”’])*+""")
+_CLOSING_AND_BLANKS = re.compile(r"""(?>(?:[^\S\n]|[)"'”’])*)""")
 _OPENED = {  # by a closing quote: what precedes it if it closes anything
     close: re.compile(rf"(?<![^\s{_OPENING}]){open}[^{open}{close}]*\Z") for open, close in ('""', "''", "“”", "‘’")
 }
