@@ -60,7 +60,7 @@ class Configuration(NamedTuple):
 
 CONFIGURATIONS = {
     "demo": Configuration("params.yaml", {}, rounds=7, steps=40),
-    "124m": Configuration("profiles/gpt2-124m-10b.yaml", {"batch_rows": 8, "micro_batch_rows": 4}, rounds=3, steps=2, untimed=1),
+    "124m": Configuration("profiles/gpt2-124m-10b.yaml", {"batch_rows": 8, "micro_batch_rows": 4}, rounds=2, steps=1, untimed=1),
     "micro": Configuration("profiles/micro.yaml", {}, rounds=2, steps=5),
 }
 
@@ -328,8 +328,8 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=[*CONFIGURATIONS, "both"], default="both", help="micro is the tests'")
-    parser.add_argument("--rounds", type=int, help="counted turns of each; 7 of the demonstration's network, 3 of GPT-2's size")
-    parser.add_argument("--steps", type=int, help="of a turn; 40 and 2")
+    parser.add_argument("--rounds", type=int, help="counted turns of each; 7 of the demonstration's network, 2 of GPT-2's size")
+    parser.add_argument("--steps", type=int, help="of a turn; 40 and 1")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--bfloat16", action="store_true", help="even where the processor has no instructions for it")
     parser.add_argument("--worker", choices=[*ARMS, BFLOAT16], help=argparse.SUPPRESS)
