@@ -29,7 +29,7 @@ repro: $(READY)
 	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"
 
 test: $(READY)
-	python -m pytest
+	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Is everything declared, and are the committed results of this tree? About a second, no data needed.
 check: $(READY)

@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=
 hypothesis.settings.load_profile("reproducible")
 
 REPOSITORY = Path(__file__).parent.parent
+# Of several processes each takes the next file: those of minutes go first.
+SLOW = ("test_pipeline.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
 
 
 @pytest.fixture(scope="session")
