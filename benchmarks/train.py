@@ -1,8 +1,8 @@
 """Training: this repository's loop, a plain one after nanoGPT and transformers' Trainer, in alternation in one run.
 
-    python benchmarks/train.py                       both configurations; about an hour on two cores, 16 GB of memory
+    python benchmarks/train.py                       both configurations; forty minutes on two cores, 16 GB of memory
     python benchmarks/train.py --config demo         params.yaml's network and batch; about two minutes
-    python benchmarks/train.py --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens
+    python benchmarks/train.py --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
 
 Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of threads; while one computes the
 others wait. A turn of a few steps is timed from the request to the end of the last step, the fetching of rows included and the
