@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-.PHONY: setup repro test lint check impact bench hook lock libraries
+.PHONY: setup repro test lint check impact bench clean-artifacts hook lock libraries
 
 setup: $(READY)
 
@@ -39,13 +39,19 @@ check: $(READY)
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What training, scoring and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about two hours.
+# What training, scoring, generating and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about two hours.
 bench: $(READY)
 	@python benchmarks/seal.py
 	@python benchmarks/train.py
 	@python benchmarks/scoring.py
+	@python benchmarks/generate.py
 	@python benchmarks/tokenize.py
 	@python benchmarks/memory.py
+
+# Frees the disk of models, generations and scores, and of what killed runs would have gone on from.
+clean-artifacts:
+	rm -rf checkpoints exports sft generations scores
+	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"
 
 # From now on git refuses a commit that make check would.
 hook:

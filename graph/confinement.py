@@ -16,9 +16,9 @@ from graph.instances import PARAMS, Instance, below
 
 # Undeclared inputs of torch, its kernels, the Hugging Face libraries, matplotlib and Python itself.
 _SWITCHES = (
-    "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "GOMP_", "KMP_", "MATPLOTLIBRC", "MKL_", "MPLBACKEND", "NVIDIA_TF32_OVERRIDE",
-    "OMP_", "ONEDNN_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_",
-    "TRANSFORMERS_", "TRITON_",
+    "ACCELERATE_", "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "FORK_LAUNCHED", "FSDP_", "GOMP_", "KMP_", "MATPLOTLIBRC", "MKL_",
+    "MPLBACKEND", "NVIDIA_TF32_OVERRIDE", "OMP_", "ONEDNN_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_", "TORCH_",
+    "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRANSFORMERS_", "TRITON_",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from graph.instances import Instance, parameter_values
 from graph.parent import end_with_parent
 from graph.tree import WorkingTree
 
-RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain"}
+RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain", "sft"}
 SCRATCH = "GPT2_ABLATION_SCRATCH"  # model/pieces.py reads it
 _CHECKSUMS = "SHA256SUMS"  # model/files.py writes it
 

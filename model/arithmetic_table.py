@@ -1,4 +1,4 @@
-"""The results table of the arithmetic probes: how often each condition's final export gave the product."""
+"""The results tables of the arithmetic probes: how often each condition's final model gave the product."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from model.section import read_json
 _COLUMNS = ("prompt", "asked", "answer", "n", "seed")
 
 
-def arithmetic_table(paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]) -> str:
+def arithmetic_table(model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]) -> str:
     """Return a Markdown table, a row for each way of asking, group, way of answering and seed, a column for each condition.
 
-    `paths` are the probes.json files by condition and seed.
+    `paths` are the probes stage's files about `model` by condition and seed.
     """
     figures = {run: _read(path) for run, path in paths.items()}
     lines = [
-        "**Arithmetic, final export** (rate of right products)\n",
+        f"**Arithmetic, {model}** (rate of right products)\n",
         "| " + " | ".join([*_COLUMNS, *conditions]) + " |",
         "|---|---|---|---:|---:|" + "---:|" * len(conditions),
     ]

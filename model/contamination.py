@@ -1,11 +1,9 @@
 """Which documents share text with a benchmark's items: no evaluated text may be trained on."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-
-from model.items import Item
 
 _WORD = re.compile(r"\w+")
 _UNKNOWN = -1
@@ -19,15 +17,16 @@ class Benchmark:
     and 150 MB for all of HellaSwag at 13 words. A chance match, about one in 10^13 n-grams, drops a document needlessly.
     """
 
-    def __init__(self, items: Iterable[Item], ngram_words: int):
+    def __init__(self, items: Iterable[tuple[str, Sequence[str]]], ngram_words: int):
+        """`items` are contexts, each with its endings; a run of words may go from one into the other."""
         self._length = ngram_words
         self._numbers: dict[str, int] = {}
         self._ngrams: set[int] = set()
         self._pairs = np.zeros(_SLOTS, dtype=bool)
-        for item in items:
-            context = self._learn(item.ctx)
+        for text, endings in items:
+            context = self._learn(text)
             self._add(context)
-            for ending in item.endings:
+            for ending in endings:
                 self._add(context[1 - ngram_words :] + self._learn(ending))
 
     def shares_text_with(self, text: str) -> bool:

@@ -38,6 +38,7 @@ CHARTS = (
     Chart("bits_per_byte", "Bits per byte, validation on natural text", "bits per byte", table_title="Validation, natural text"),
     Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
     Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
+    Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
     Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm"),
     Chart("hellaswag_gold_bits_per_byte", "HellaSwag, true endings", "bits per byte", table_title="HellaSwag, true endings"),
     Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True, table_title="Continuation acc_norm"),
@@ -67,15 +68,16 @@ class Progress(NamedTuple):
 class Point(NamedTuple):
     """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty elsewhere.
 
-    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are scored on.
+    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are scored on. Fine-tuning has
+    steps of its own, and neither tokens nor bytes.
     """
 
     condition: str
     seed: int
     split: str
     step: int
-    tokens: int
-    original_bytes: int
+    tokens: int | None
+    original_bytes: int | None
     value: float
     low: float | None = None
     high: float | None = None
@@ -105,6 +107,19 @@ def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dic
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain") from None
     return points, progress
+
+
+def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point]:
+    """Read one run's losses of the sft stage; PipelineError names the file that is damaged, or lacks a column."""
+    path = verified(directory / "training.csv")
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError("no rows")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{path}: not a curve of the sft stage ({error!r}); run dvc repro sft") from None
+    return [Point(condition, seed, TRAIN, step, None, None, loss) for step, loss in rows]
 
 
 def evaluation_points(path: Path, condition: str, seed: int, place: Progress) -> dict[str, Point]:

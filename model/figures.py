@@ -43,7 +43,7 @@ _LEARNING: tuple[tuple[Panel, ...], ...] = (
 _TRAINING: tuple[tuple[Panel, ...], ...] = (
     tuple(("loss", x) for x in X_LABELS),
     tuple(("bits_per_byte", x) for x in X_LABELS),
-    (("gradient_norm", "step"), ("learning_rate", "step")),
+    (("gradient_norm", "step"), ("learning_rate", "step"), ("sft_loss", "step")),
 )
 
 
@@ -53,7 +53,7 @@ def draw_curves(path: Path, points: dict[str, list[Point]], conditions: list[str
 
 
 def draw_training(path: Path, points: dict[str, list[Point]], conditions: list[str], title: str) -> None:
-    """Draw loss and bits per byte against steps, tokens and bytes, and the gradient norm and learning rate against steps."""
+    """Draw loss and bits per byte against steps, tokens and bytes; gradient norm, learning rate and fine-tuning against steps."""
     _draw(path, _TRAINING, points, conditions, conditions, title)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from model.drills import FORMS, GROUPS, group_of, in_words, state
 from model.errors import PipelineError
-from model.facts import MUL_FACTS, MulFact, inject
+from model.fact_tokenizer import FactTokenizer
+from model.facts import MulFact
 from model.files import read_jsonl
 from model.stats import rate
 
@@ -66,37 +66,22 @@ def questions() -> list[Question]:
 
 
 class ProbeTokenizer:
-    """An export's tokenizer, with the ids of the facts if it has them."""
+    """What makes ids of a question, and the two answers of ids."""
 
-    def __init__(self, tokenizer: Tokenizer, document_start: int):
-        """`document_start` is the id that every training document begins with."""
-        ids = {fact: tokenizer.token_to_id(fact.token) for fact in MUL_FACTS}
-        self._ids = {fact: token for fact, token in ids.items() if token is not None}
-        if self._ids and len(self._ids) != len(ids):
-            raise PipelineError(f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc repro export")
-        self._facts = {token: fact for fact, token in self._ids.items()}
-        self._tokenizer, self._document_start = tokenizer, document_start
+    def __init__(self, tokenizer: FactTokenizer):
+        self._tokenizer = tokenizer
 
     def encode(self, prompt: str, injected: bool) -> list[int]:
         """Return the ids of a document's start; `injected` changes nothing without ids of facts."""
-        tokens = [self._document_start]
-        for segment in inject(prompt) if injected and self._ids else [prompt]:
-            if isinstance(segment, MulFact):
-                tokens.append(self._ids[segment])
-            else:
-                tokens += self._tokenizer.encode(segment, add_special_tokens=False).ids
-        return tokens
+        return [self._tokenizer.end_of_text, *self._tokenizer.encode(prompt, injected)]
 
     def read(self, tokens: list[int]) -> tuple[int | None, int | None, str]:
         """Return the answer in text, the answer as a fact's token, and the text of all `tokens`."""
-        facts = [self._facts[token] for token in tokens if token in self._facts]
-        runs = [list(run) for is_fact, run in itertools.groupby(tokens, key=self._facts.__contains__) if not is_fact]
-        # A fact between two runs parts them: what stands on either side of it is not one number.
-        text = "\n".join(self._decode(run) for run in runs)
-        return number_answered(text), facts[0].product if facts else None, self._decode(tokens)
-
-    def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=False)
+        segments = self._tokenizer.segments(tokens)
+        facts = [segment for segment in segments if isinstance(segment, MulFact)]
+        # What is no text parts two runs: what stands on either side of it is not one number.
+        text = "\n".join(segment for segment in segments if isinstance(segment, str))
+        return number_answered(text), facts[0].product if facts else None, self._tokenizer.decode(tokens)
 
 
 def number_answered(text: str) -> int | None:

@@ -8,7 +8,6 @@ All are checksummed directories: whole or not there. The newest two states are k
 steps between them.
 """
 
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from torch import Tensor
 from model.errors import PipelineError
 from model.files import json_bytes, verified_directory
 from model.gpt import GPT
+from model.machine import machine
 from model.pieces import piece
 from model.processes import Processes
 from model.section import Section, read_json
@@ -30,7 +30,6 @@ from model.spikes import SpikeDetector
 from model.training import History, TrainingPoint, ValidationPoint
 
 _KEPT = 2
-_PROC = Path("/proc/cpuinfo").exists()
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -94,7 +93,7 @@ class RunStore:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(model, optimizer).items()}
         save_file(tensors | _generators(model), partial / "state.safetensors")
         saved = SavedHistory(
-            machine=_machine(model),
+            machine=machine(model.lm_head.weight.device),
             recent_losses=list(history.spikes.recent),
             spikes=history.spikes.count,
             step=history.step,
@@ -134,8 +133,9 @@ class RunStore:
         except SafetensorError as error:
             raise PipelineError(f"{directory}: not readable as safetensors ({error})") from None
         _restore(found, model, optimizer)
-        if saved.machine != _machine(model):
-            _say(f"warning: {self._label}: begun on {saved.machine}, goes on on {_machine(model)}: the last bits may differ")
+        here = machine(model.lm_head.weight.device)
+        if saved.machine != here:
+            _say(f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ")
         history = History()
         history.step = saved.step
         history.training = [TrainingPoint(*row) for row in saved.training]
@@ -185,14 +185,6 @@ def _generators(model: GPT) -> dict[str, Tensor]:
     if model.lm_head.weight.is_cuda:
         generators["generator.cuda"] = torch.cuda.get_rng_state()
     return generators
-
-
-def _machine(model: GPT) -> str:
-    """Return what the bits depend on beside the declared inputs, in words."""
-    if model.lm_head.weight.is_cuda:
-        return torch.cuda.get_device_name()
-    name = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE) if _PROC else None
-    return f"{name[1] if name else 'a processor'} with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _say(line: str) -> None:

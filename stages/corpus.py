@@ -49,7 +49,8 @@ def main() -> None:
     passages = read_json(verified(PASSAGES / "index.json"), PassagesIndex)
     documents, characters = passages.total()
     shards = plan_shards(characters, params)
-    benchmark = Benchmark(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.contamination_words)
+    items = read_items(HELLASWAG, read_jsonl(HELLASWAG))
+    benchmark = Benchmark(((item.ctx, item.endings) for item in items), params.contamination_words)
     with scratch_directory(OUTPUT) as scratch, checksummed_directory(OUTPUT) as output:
         task = Task(document_shards(PASSAGES, "passages"), shards, params, benchmark, scratch)
         for _ in _progress(scatter_shard, task, len(task.passages), "scatter"):

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from model.documents import Document
 from model.errors import run_stage
-from model.fetching import check_count, fetch_hellaswag, fetch_ranks
+from model.fetching import check_count, fetch_conversations, fetch_gsm8k, fetch_hellaswag, fetch_ranks
 from model.files import checksummed_directory, write_jsonl
-from model.params.fetch import HellaswagInput, HubFilesSource, PassagesInput, RanksInput
+from model.params.fetch import ConversationsInputs, Gsm8kInput, HellaswagInput, HubFilesSource, PassagesInput, RanksInput
 from model.passage_files import check_sha256, fetch_pieces, publish_pieces
 from model.pieces import scratch_directory
 from model.section import read_section
@@ -44,11 +44,27 @@ def passages(output: Path, scratch: Path) -> str:
     return f"{count} passages, {characters} characters{pin}"
 
 
+def gsm8k(output: Path, _: Path) -> str:
+    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput))
+    write_jsonl(output / "test.jsonl", [question.model_dump() for question in questions])
+    return f"{len(questions)} questions"
+
+
+def conversations(output: Path, _: Path) -> str:
+    sources = read_section("fetch.conversations", ConversationsInputs)
+    count = 0
+    for name, params in sources.items():
+        found = fetch_conversations(name, params)
+        write_jsonl(output / f"{name}.jsonl", [conversation.model_dump() for conversation in found])
+        count += len(found)
+    return f"{count} conversations of {len(sources)} sources"
+
+
 def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:
     return tqdm(documents, desc=label, unit="passage", disable=None)
 
 
-INPUTS = {"hellaswag": hellaswag, "ranks": ranks, "passages": passages}
+INPUTS = {function.__name__: function for function in (hellaswag, ranks, passages, gsm8k, conversations)}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Ask one final export for all products of two digits, in forms of statement that it was and was not trained on.
+"""Ask one final export, or what was fine-tuned of it, for all products of two digits, in forms that were and were not trained on.
 
-Reads exports/CONDITION/seed_S/step_MAX. Writes metrics/CONDITION/seed_S/probes.json and scores/CONDITION/seed_S/probes: a
-line for each answer.
+Reads MODELS/CONDITION/seed_S/step_MAX, MODELS being exports or sft. Writes metrics/CONDITION/seed_S/probes/MODELS.json and
+scores/CONDITION/seed_S/probes/MODELS: a line for each answer.
 Costs about twelve seconds in the demo, five of them to start.
 """
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from model.errors import run_stage
+from model.fact_tokenizer import FactTokenizer
 from model.files import checksummed_directory, verified_directory, write_json, write_jsonl
 from model.generation import continue_greedily
 from model.hf_directory import read_tokenizer
@@ -20,27 +21,29 @@ from model.torch_settings import require_device, set_deterministic
 
 
 def main() -> None:
-    run = Path(sys.argv[1]) / f"seed_{sys.argv[2]}"
+    models, condition, seed = sys.argv[1:]
+    run = Path(condition) / f"seed_{seed}"
     params = read_section("probes", ProbesParams)
     step = read_section("pretrain.max_steps", int)
     require_device("probes.device", params.device)
     set_deterministic(params.threads)
-    export = verified_directory(Path("exports") / run / f"step_{step}")
-    model = load_hugging_face_model(export).to(params.device)
-    tokenizer = ProbeTokenizer(read_tokenizer(export, model.config.vocab_size), model.config.bos_token_id)
+    directory = verified_directory(Path(models) / run / f"step_{step}")
+    model = load_hugging_face_model(directory).to(params.device)
+    tokenizer = ProbeTokenizer(FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id))
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:
-        return continue_greedily(model, prompts, params.new_tokens, params.batch_rows, f"probes {run}")
+        found = continue_greedily(model, prompts, params.new_tokens, params.batch_rows, f"probes {models} {run}")
+        return [continuation.ids for continuation in found]
 
     answers = ask(questions(), tokenizer, continue_all)
-    directory = Path("scores") / run / "probes"
-    with checksummed_directory(directory) as output:
+    answers_kept = Path("scores") / run / "probes" / models
+    with checksummed_directory(answers_kept) as output:
         write_jsonl(output / "answers.jsonl", [answer._asdict() for answer in answers])
     # From the file that is kept, so that whoever reads it finds the same figures.
-    metrics = summarize(read_answers(directory / "answers.jsonl"))
-    write_json(Path("metrics") / run / "probes.json", metrics)
+    metrics = summarize(read_answers(answers_kept / "answers.jsonl"))
+    write_json(Path("metrics") / run / "probes" / f"{models}.json", metrics)
     figures = ", ".join(f"{group} {ways['text']['rate']:.4f}" for group, ways in metrics["injected"].items())
-    print(f"probes {run}: right in text, facts injected: {figures}")
+    print(f"probes {models} {run}: right in text, facts injected: {figures}")
 
 
 if __name__ == "__main__":

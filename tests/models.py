@@ -19,7 +19,9 @@ from model.scoring import Scorer
 ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 
 
-def save_gpt2(directory: Path, tokenizer, layers: int, heads: int, width: int, context: int, train_on: list[str] = ()) -> Path:
+def save_gpt2(
+    directory: Path, tokenizer, layers: int, heads: int, width: int, context: int, train_on: list[str] = (), **training
+) -> Path:
     """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on `train_on`."""
     torch.manual_seed(layers)
     config = GPT2Config(
@@ -31,14 +33,16 @@ def save_gpt2(directory: Path, tokenizer, layers: int, heads: int, width: int, c
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
     if train_on:
-        train(model, tokenizer, train_on)
+        train(model, tokenizer, train_on, **training)
     model.eval().save_pretrained(directory)
     to_hugging_face(tokenizer, context).save_pretrained(directory)
     return directory
 
 
-def train(model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60) -> None:
-    tokens = torch.tensor([token for text in texts for token in tokenizer.encode_text(text)])
+def train(model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60, as_documents: bool = False) -> None:
+    """Train on `texts` in a row, with end of text before each if they are `as_documents`."""
+    start = [tokenizer.end_of_text] if as_documents else []
+    tokens = torch.tensor([token for text in texts for token in [*start, *tokenizer.encode_text(text)]])
     length = model.config.n_positions
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):

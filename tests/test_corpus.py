@@ -176,7 +176,7 @@ def test_drills_have_the_stated_share_in_both_splits_and_lie_between_the_passage
     ],
 )
 def test_text_of_an_item_or_any_of_its_endings_is_contaminated(text, tmp_path):
-    benchmark = Benchmark([ITEM], 8)
+    benchmark = Benchmark([(ITEM.ctx, ITEM.endings)], 8)
     assert benchmark.shares_text_with(text)
     splits, counts = make_corpus(tmp_path, [[Document(text, "a"), Document(f" {text}", "a")]], PARAMS, benchmark)
     assert counts == {"read": 2, "duplicate": 1, "contaminated": 1}
@@ -184,7 +184,9 @@ def test_text_of_an_item_or_any_of_its_endings_is_contaminated(text, tmp_path):
 
 
 def test_fewer_words_in_common_are_no_contamination():
-    assert not Benchmark([ITEM], 8).shares_text_with("A man is sitting on a chair, and he starts pulling up the old chair")
+    assert not Benchmark([(ITEM.ctx, ITEM.endings)], 8).shares_text_with(
+        "A man is sitting on a chair, and he starts pulling up the old chair"
+    )
 
 
 @given(
@@ -196,7 +198,7 @@ def test_contamination_is_a_common_run_of_words(words, length):
     texts = [_words(ITEM.ctx), *(_words(ITEM.ctx)[1 - length :] + _words(ending) for ending in ITEM.endings)]
     known = {tuple(text[n : n + length]) for text in texts for n in range(len(text) - length + 1)}
     expected = any(tuple(words[n : n + length]) in known for n in range(len(words) - length + 1))
-    assert Benchmark([ITEM], length).shares_text_with(" ".join(words)) == expected
+    assert Benchmark([(ITEM.ctx, ITEM.endings)], length).shares_text_with(" ".join(words)) == expected
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_the_arithmetic_table_has_a_row_for_each_way_of_asking_and_answering(tmp
     paths = {(condition, seed): tmp_path / f"{condition}_{seed}.json" for condition in CONDITIONS for seed in (1, 2)}
     for (condition, seed), path in paths.items():
         probes_json(path, seed / 10 if condition == "baseline" else seed / 20)
-    title, _, header, _, *rows = arithmetic_table(paths, CONDITIONS, [1, 2]).splitlines()
+    title, _, header, _, *rows = arithmetic_table("final export", paths, CONDITIONS, [1, 2]).splitlines()
     assert title == "**Arithmetic, final export** (rate of right products)"
     assert header == "| prompt | asked | answer | n | seed | baseline | mul_tokens |"
     assert len(rows) == 2 * 3 * 2 * 2
@@ -248,14 +248,14 @@ def test_damaged_probes_are_named(tmp_path, content):
     paths = {(condition, 1): tmp_path / f"{condition}.json" for condition in CONDITIONS}
     for path in paths.values():
         probes_json(path, 0.1)
-    assert arithmetic_table(paths, CONDITIONS, [1])
+    assert arithmetic_table("final export", paths, CONDITIONS, [1])
     for (condition, _), path in paths.items():
         whole = path.read_text()
         path.unlink()
         if content is not None:
             path.write_text(content)
         with pytest.raises(PipelineError, match=rf"^[^\n]*{condition}\.json: [^\n]*$"):
-            arithmetic_table(paths, CONDITIONS, [1])
+            arithmetic_table("final export", paths, CONDITIONS, [1])
         path.write_text(whole)
 
 
@@ -266,7 +266,7 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
     path = paths["mul_tokens", 1]
     path.write_bytes(json_bytes({"plain": json.loads(path.read_text())["plain"]}))
     with pytest.raises(PipelineError, match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes"):
-        arithmetic_table(paths, CONDITIONS, [1])
+        arithmetic_table("final export", paths, CONDITIONS, [1])
 
 
 @pytest.fixture
@@ -285,11 +285,21 @@ def tree(tmp_path, monkeypatch) -> Path:
         for step in (2, 4):
             (metrics / f"step_{step}").mkdir(parents=True)
             (metrics / f"step_{step}/parity.json").write_bytes(json_bytes({"weights_sha256": f"{condition}{step}"}))
-            rate = {"acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3]}}
+            rate = {"acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000}}
             evaluation = {"continuation": rate, "hellaswag": {**rate, "gold_bits_per_byte": 2.75}}
             (metrics / f"step_{step}/evaluation.json").write_bytes(json_bytes(evaluation))
         (metrics / "pretrain.json").write_bytes(json_bytes({"loss_spikes": 0}))
-        probes_json(metrics / "probes.json", 0.1)
+        (metrics / "probes").mkdir()
+        for models in ("exports", "sft"):
+            probes_json(metrics / f"probes/{models}.json", 0.1)
+        rules = ("strict", "flexible", "strict_stated", "flexible_stated")
+        answers = {rule: {"rate": 0.1 * number, "interval_95": [0.0, 0.5], "total": 1319} for number, rule in enumerate(rules, 1)}
+        ends = {"stopped": 1300, "cut": 12, "too_long": 7}
+        (metrics / "gsm8k.json").write_bytes(json_bytes(dict.fromkeys(("generated", "gsm8k"), answers | ends)))
+        fine_tuning = Path("sft_losses") / run
+        fine_tuning.mkdir(parents=True)
+        (fine_tuning / "training.csv").write_text("step,train_loss\n10,2.5\n20,1.5\n")
+        write_checksums(fine_tuning)
         tokenize_json(Path("metrics") / condition, "tokenize")
     return tmp_path
 
@@ -328,8 +338,15 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         "**HellaSwag acc_norm** (accuracy)",
         "**HellaSwag, true endings** (bits per byte)",
         "**Continuation acc_norm** (accuracy)",
+        "**From pretraining to GSM8K** (rates with 95 % intervals, and counts)",
         "**Arithmetic, final export** (rate of right products)",
+        "**Arithmetic, fine-tuned** (rate of right products)",
     ]
+    assert "| pretrained | HellaSwag acc_norm | 1,000 | 1 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n" in results
+    assert "| fine-tuned | GSM8K, ended by the model |  | 1 | 1,300 | 1,300 |\n" in results
+    assert "| fine-tuned | GSM8K, flexible | 1,319 | 1 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n" in results
+    fine_tuning = Path("plots/sft_loss.csv").read_text().splitlines()
+    assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,", "baseline,1,train,20,,,1.5,,,,"]
 
 
 def test_the_stage_writes_the_same_bytes_twice(tree):
@@ -350,3 +367,32 @@ def test_the_stage_refuses_losses_of_an_older_pretrain(tree):
     with pytest.raises(PipelineError, match=r"mul_tokens/seed_1/training\.csv: .*'train_bits_per_byte'.*; run dvc repro"):
         main()
     assert not Path("plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("gsm8k.json", "{}", "gsm8k.json: has no generated strict as its stage writes it"),
+        ("gsm8k.json", "", "gsm8k.json: cannot be read"),
+    ],
+)
+def test_damaged_figures_of_fine_tuning_are_named(tree, file, content, message):
+    (tree / "metrics/mul_tokens/seed_1" / file).write_text(content)
+    with pytest.raises(PipelineError, match=message):
+        main()
+
+
+def test_runs_that_answered_other_problems_are_refused(tree):
+    path = tree / "metrics/mul_tokens/seed_1/gsm8k.json"
+    path.write_text(path.read_text().replace("1319", "1318"))
+    with pytest.raises(PipelineError, match=r"^gsm8k\.json: generated problems, strict counts \['1,318', '1,319'\] items; run"):
+        main()
+
+
+@pytest.mark.parametrize("content", ["", "step\n1\n", "step,train_loss\n1,x\n"])
+def test_a_damaged_curve_of_fine_tuning_is_named(tree, content):
+    directory = tree / "sft_losses/baseline/seed_1"
+    (directory / "training.csv").write_text(content)
+    write_checksums(directory)
+    with pytest.raises(PipelineError, match=r"training\.csv: not a curve of the sft stage .*; run dvc repro sft$"):
+        main()

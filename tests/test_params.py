@@ -11,6 +11,7 @@ from model.section import read_section, read_yaml, validate
 
 PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
+GSM8K = MICRO["fetch"]["gsm8k"] | {"format": "gsm8k"}
 MICRO["pretrain"] |= {
     "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1
 }  # fmt: skip
@@ -18,7 +19,7 @@ MICRO["pretrain"] |= {
 
 def keys(value, path="") -> set[str]:
     """The dotted keys of a params file, apart from what its sources are."""
-    if not isinstance(value, dict) or path.endswith(".source"):
+    if not isinstance(value, dict) or path.endswith((".source", ".conversations", ".mixture")):
         return {path}
     return {key for name, child in value.items() for key in keys(child, f"{path}.{name}")}
 
@@ -61,11 +62,24 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("conditions", ["baseline", "baseline"], "names one of them twice"),
         ("conditions", ["Base line"], "conditions.0: String should match pattern"),
         ("conditions", ["baseline"], "tokenize.mul_fact_conditions names ['mul_tokens'], which conditions does not have"),
+        ("sft.inject_conditions", ["baseline"], "sft.inject_conditions names ['baseline'], which tokenize"),
+        ("problems.mixture", {"tulu": 1.0}, "problems.mixture names ['tulu'], which fetch.conversations does not have"),
+        ("problems.mixture", {"generated": 0.0}, "problems.mixture.generated: Input should be greater than 0, got 0.0"),
+        ("sft.state_every", 5, "sft: state_every (5) must be a multiple of log_every (10)"),
+        ("sft.max_steps", 45, "sft: max_steps (45) must be a multiple of log_every (10)"),
+        ("sft.warmup_steps", 40, "sft: warmup_steps (40) must be below max_steps (40)"),
+        ("sft.batch_rows", 7, "sft.max_steps × batch_rows (280) must be a multiple of problems.conversations (320)"),
+        (
+            "fetch.conversations",
+            {"generated": GSM8K},
+            "fetch.conversations.generated has the name of this",
+        ),
+        ("generate.new_tokens", 96, "generate.new_tokens (96) must be below model.context (96)"),
         ("seeds", [1, 1], "seeds [1, 1] names one of them twice"),
         ("seeds", [-1], "seeds.0: Input should be greater than or equal to 0, got -1"),
         ("tokenize.base_ranks", 60000, "tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)"),
-        ("corpus.target_tokens", 64, "corpus.target_tokens (64) must be above model.context (64)"),
-        ("probes.new_tokens", 64, "probes.new_tokens (64) must be below model.context (64)"),
+        ("corpus.target_tokens", 96, "corpus.target_tokens (96) must be above model.context (96)"),
+        ("probes.new_tokens", 96, "probes.new_tokens (96) must be below model.context (96)"),
         ("corpus.val_fraction", 1.0, "corpus.val_fraction: Input should be less than 1, got 1.0"),
         ("fetch.hellaswag.source.kind", "ftp", "fetch.hellaswag.source"),
         ("fetch.ranks.sha256", "abc", "fetch.ranks.sha256: String should match pattern"),

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ def repro(clone: Path) -> set[str]:
 def outputs(clone: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(clone)): path.read_bytes()
-        for root in ("data", "checkpoints", "losses", "exports", "scores", "metrics", "plots")
+        for root in ("data", "checkpoints", "losses", "exports", "scores", "sft", "sft_losses", "generations", "metrics", "plots")
         for path in sorted((clone / root).rglob("*"))
         if path.is_file()
     }
@@ -75,7 +77,7 @@ def clone(tmp_path_factory) -> Path:
     shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
     executed = repro(directory)
     assert "curves" in executed
-    assert len(executed) == 17
+    assert len(executed) == 28
     shell([sys.executable, "-m", "graph.record", "contents"], directory)
     return directory
 
@@ -104,14 +106,22 @@ def test_the_readmes_dvc_commands_work(clone):
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
         page = (clone / "dvc_plots/index.html").read_text()
-        for title in ("Loss, on its own tokens", "Bits per byte", "Gradient norm", "HellaSwag acc_norm", "Continuation acc_norm"):
+        for title in (
+            "Loss, on its own tokens",
+            "Gradient norm",
+            "Fine-tuning loss",
+            "HellaSwag acc_norm",
+            "Continuation acc_norm",
+        ):
             assert title in page
         shutil.rmtree(clone / "dvc_plots")
 
 
 AGAIN = [
-    "params", "fetch hellaswag", "fetch ranks", "fetch passages", "corpus", "items", "tokenize mul_tokens",
-    "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "probes mul_tokens 1", "curves",
+    "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
+    "tokenize mul_tokens", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
+    "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
+    "curves",
 ]  # fmt: skip
 
 
@@ -158,19 +168,79 @@ def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
 def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstream(clone):
     edit(clone / "model/model_card.py", "# GPT-2 ablation:", "# A GPT-2 ablation:")
     executed = repro(clone)
-    assert {name.split("@")[0] for name in executed} == {"export", "evaluate", "probes"}
-    assert len(executed) == 6, "the scores are the same bytes, so the curves stand"
+    assert {name.split("@")[0] for name in executed} == {"export", "evaluate", "probes", "sft"}
+    assert len(executed) == 8, "the model card is no part of a fine-tuned model, and scores are the same bytes: all else stands"
     edit(clone / "model/model_card.py", "# A GPT-2 ablation:", "# GPT-2 ablation:")
     assert repro(clone) == set(), "undoing an edit restores everything from the run cache"
+
+
+PROBES = {f"probes@{models}-{condition}-1" for models in ("exports", "sft") for condition in ("baseline", "mul_tokens")}
 
 
 def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     edit(clone / "model/stats.py", "z = 1.959963984540054", "z = 1.96")
     executed = repro(clone)
     conditions = ("baseline-1", "mul_tokens-1")
-    assert executed == {*(f"evaluate@{run}-200" for run in conditions), *(f"probes@{run}" for run in conditions), "curves"}
+    expected = {*(f"evaluate@{run}-200" for run in conditions), *(f"gsm8k@{run}" for run in conditions), *PROBES, "curves"}
+    assert executed == expected
     edit(clone / "model/stats.py", "z = 1.96", "z = 1.959963984540054")
     assert repro(clone) == set()
+
+
+def test_an_edit_of_the_answer_reader_reruns_the_reading_and_no_generation(clone):
+    edit(clone / "model/final_answers.py", "_LONGEST_NUMBER = 30", "_LONGEST_NUMBER = 31")
+    executed = repro(clone)
+    assert {name.split("@")[0] for name in executed} == {"gsm8k"}, "nobody gave such a number: the figures stand"
+    edit(clone / "model/final_answers.py", "_LONGEST_NUMBER = 31", "_LONGEST_NUMBER = 30")
+    assert repro(clone) == set()
+
+
+def test_a_wrong_export_reruns_all_that_was_made_of_it(clone):
+    """The fault of old, let past the gate: everything downstream is made again, and none of it is what it was."""
+    before = outputs(clone)
+    edit(clone / "model/hf.py", '"attn.c_proj.weight", True', '"attn.c_proj.weight", False')
+    edit(clone / "params.yaml", "parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9")
+    executed = repro(clone)
+    assert {name.split("@")[0] for name in executed} == {
+        "params", "export", "evaluate", "sft", "generate", "gsm8k", "probes", "curves"
+    }  # fmt: skip
+    after = outputs(clone)
+    for name in (f"sft/{RUN}/step_200/model.safetensors", f"generations/{RUN}/generated.jsonl", f"sft_losses/{RUN}/training.csv"):
+        assert after[name] != before[name]
+    shell(["git", "checkout", "model/hf.py", "params.yaml"], clone)
+    assert repro(clone) == set()
+    assert outputs(clone) == before
+
+
+def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(clone):
+    before = outputs(clone)
+    command = [sys.executable, "-m", "stages.sft", "baseline", "1"]
+    for _ in range(2):
+        shutil.rmtree(clone / "sft/baseline")  # as dvc does before it runs a stage
+        with subprocess.Popen(
+            command, cwd=clone, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while process.poll() is None and not list(clone.glob("sft/baseline/seed_1/.*.scratch/*/checkpoint-20/SHA256SUMS")):
+                time.sleep(0.001)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert "sft baseline/seed_1: goes on from step 20" in shell(command, clone)
+        assert outputs(clone) == before
+
+
+def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(clone):
+    before = outputs(clone)
+    said = shell(["make", "clean-artifacts"], clone)
+    assert "dvc repro" in said
+    gone = [name for name in before if not (clone / name).exists()]
+    assert {name.split("/")[0] for name in gone} == {"checkpoints", "exports", "generations", "scores", "sft"}
+    assert repro(clone) == set(), "nothing is computed"
+    assert outputs(clone) == before
+    shutil.rmtree(clone / "exports")
+    shutil.rmtree(clone / "sft")
+    shutil.rmtree(clone / ".dvc/cache")
+    assert {name.split("@")[0] for name in repro(clone)} >= {"export", "sft"}
+    assert outputs(clone) == before
 
 
 def export_loss(clone: Path, condition: str) -> float:
@@ -195,7 +265,7 @@ def test_the_walk_through_of_the_readme(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
-    assert "until then these 194 figures and 8 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 442 figures and 9 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )
@@ -218,7 +288,7 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     locked = re.search(r'transformers: "(.*)"', (clone / "libraries.yaml").read_text())[1]
     before = outputs(clone)
     edit(clone / "libraries.yaml", f'transformers: "{locked}"', 'transformers: "5.0.0"')
-    assert {name.split("@")[0] for name in changed(clone)} == {"export", "probes"}
+    assert {name.split("@")[0] for name in changed(clone)} == {"export", "generate", "probes", "sft"}
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
         f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup" in output
@@ -228,6 +298,7 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     assert outputs(clone) == before
 
 
+RUN = "baseline/seed_1"
 EVALUATE = [sys.executable, "-m", "stages.evaluate", "baseline", "1", "200"]
 
 
@@ -295,11 +366,11 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
 
 def test_results_of_a_withdrawn_run_stop_the_curves(clone):
     """curves depends on whole directories, so what is left in them would be hashed and committed."""
-    for root in ("metrics", "losses"):
+    for root in ("metrics", "losses", "sft_losses"):
         shutil.copytree(clone / root / "baseline/seed_1", clone / root / "baseline/seed_7")
     (clone / "metrics/baseline/seed_1/step_2").mkdir()
     output = shell([sys.executable, "-m", "stages.curves"], clone, check=False)
-    named = "losses/baseline/seed_7 metrics/baseline/seed_7 metrics/baseline/seed_1/step_2"
+    named = "losses/baseline/seed_7 sft_losses/baseline/seed_7 metrics/baseline/seed_7 metrics/baseline/seed_1/step_2"
     assert f"error: curves: params.yaml does not name these runs; remove their results: rm -r {named}\n" in output
     shell(["rm", "-r", *named.split()], clone)
     assert repro(clone) == set()
@@ -308,8 +379,8 @@ def test_results_of_a_withdrawn_run_stop_the_curves(clone):
 def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):
     edit(clone / "params.yaml", "seeds: [1]", "seeds: [1, 2]")
     graph = shell(["dvc", "status"], clone, check=False)
-    for stage in ("pretrain", "export", "evaluate", "probes"):
+    for stage in ("pretrain", "export", "evaluate", "sft", "generate", "gsm8k"):
         changed = set(re.findall(rf"^({stage}@[^:]+):", graph, flags=re.MULTILINE))
-        suffix = "-2" if stage in ("pretrain", "probes") else "-2-200"
+        suffix = "-2-200" if stage in ("export", "evaluate") else "-2"
         assert changed == {f"{stage}@{condition}{suffix}" for condition in ("baseline", "mul_tokens")}, graph
     edit(clone / "params.yaml", "seeds: [1, 2]", "seeds: [1]")

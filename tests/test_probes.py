@@ -16,9 +16,10 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from model.drills import FORMS, GROUPS, in_words, state
 from model.errors import PipelineError
+from model.fact_tokenizer import FactTokenizer
 from model.facts import MUL_FACTS, MulFact, inject
 from model.files import write_checksums, write_jsonl
-from model.generation import continue_greedily
+from model.generation import Continuation, continue_greedily
 from model.hf_directory import read_tokenizer
 from model.hf_loading import load_hugging_face_model
 from model.hf_tokenizer import to_hugging_face
@@ -32,7 +33,7 @@ PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("
 
 def exported(directory: Path, tokenizer: Tokenizer) -> ProbeTokenizer:
     to_hugging_face(tokenizer, 64).save_pretrained(directory)
-    return ProbeTokenizer(read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text)
+    return ProbeTokenizer(FactTokenizer(read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text))
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,9 @@ def stand_in(tokenizer: ProbeTokenizer, answer):
         for injected in (False, True):
             given_answer = answer(question)
             text = given_answer if isinstance(given_answer, str) else " "
-            tokens = tokenizer._tokenizer.encode(text).ids
+            tokens = tokenizer._tokenizer.encode(text, injected=False)
             if isinstance(given_answer, MulFact):
-                tokens.append(tokenizer._ids[given_answer])
+                tokens.append(tokenizer._tokenizer._ids[given_answer])
             known[tuple(tokenizer.encode(question.prompt, injected))] = tokens
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:
@@ -131,10 +132,11 @@ def test_a_fact_token_is_an_answer_of_its_own_and_no_text(mul_tokens):
 
 
 def test_digits_around_a_fact_token_are_not_one_number(mul_tokens):
-    [five], [fact] = mul_tokens._tokenizer.encode("5").ids, [mul_tokens._ids[MulFact(6, 9)]]
+    ids = mul_tokens._tokenizer._ids
+    [five], fact = mul_tokens._tokenizer.encode("5", injected=False), ids[MulFact(6, 9)]
     assert mul_tokens.read([five, fact, five]) == (5, 54, "5<MUL_6_9_54>5")
     assert mul_tokens.read([five, five]) == (55, None, "55")
-    assert mul_tokens.read([fact, mul_tokens._ids[MulFact(2, 2)]]) == (None, 54, "<MUL_6_9_54><MUL_2_2_4>")
+    assert mul_tokens.read([fact, ids[MulFact(2, 2)]]) == (None, 54, "<MUL_6_9_54><MUL_2_2_4>")
     assert mul_tokens.read([]) == (None, None, "")
 
 
@@ -169,7 +171,7 @@ def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokeni
     for question in questions():
         form = next(form for form in FORMS if form.name == question.form)
         text = state(form, question.a, question.b, random.Random(f"{form.name}/{question.a}/{question.b}")).text
-        fact = mul_tokens._ids[fact_of(question)]
+        fact = mul_tokens._tokenizer._ids[fact_of(question)]
         prompt = mul_tokens.encode(question.prompt, injected=True)
         assert prompt[0] == tokenizer.end_of_text
         has_fact = any(isinstance(segment, MulFact) for segment in inject(question.prompt))
@@ -189,31 +191,33 @@ def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokeni
 
 
 @torch.no_grad()
-def by_argmax(model, prompt: list[int], new_tokens: int, end_of_text: int) -> list[int]:
+def by_argmax(model, prompt: list[int], new_tokens: int, end_of_text: int) -> Continuation:
     """The plain way: all logits again for each token, one prompt at a time."""
-    tokens = list(prompt)
+    tokens: list[int] = []
     for _ in range(new_tokens):
-        token = int(model(torch.tensor([tokens])).logits[0, -1].argmax())
+        token = int(model(torch.tensor([prompt + tokens])).logits[0, -1].argmax())
         if token == end_of_text:
-            break
+            return Continuation(tokens, True)
         tokens.append(token)
-    return tokens[len(prompt) :]
+    return Continuation(tokens, False)
 
 
 def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
+    """Whatever the batch, so the padding of shorter prompts is not seen."""
     model = load_hugging_face_model(gpt2)
     generator = torch.Generator().manual_seed(5)
     lengths = [int(length) for length in torch.randint(1, 17, (40,), generator=generator)]
     prompts = [[512, *torch.randint(0, 512, (length - 1,), generator=generator).tolist()] for length in lengths]
     plain = [by_argmax(model, prompt, 8, end_of_text=512) for prompt in prompts]
-    common = max((token for row in plain for token in row[1:]), key=[token for row in plain for token in row].count)
+    common = max((token for row in plain for token in row.ids[1:]), key=[token for row in plain for token in row.ids].count)
     model.generation_config.repetition_penalty = 3.0  # what an export may bring along changes nothing
     for batch_rows in (1, 3, 64):
         assert continue_greedily(model, prompts, 8, batch_rows, "test") == plain
     # End of text is whatever the config says it is: here a token that comes up often, so that rows of a batch end apart.
     model.config.eos_token_id = common
     cut = [by_argmax(model, prompt, 8, end_of_text=common) for prompt in prompts]
-    assert len({len(row) for row in cut}) > 2
+    assert len({len(row.ids) for row in cut}) > 2
+    assert {row.stopped for row in cut} == {True, False}
     for batch_rows in (1, 3, 64):
         assert continue_greedily(model, prompts, 8, batch_rows, "test") == cut
     assert continue_greedily(model, [], 8, 3, "test") == []
@@ -221,7 +225,7 @@ def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
 
 def test_a_prompt_without_room_for_an_answer_is_one_line(gpt2):
     model = load_hugging_face_model(gpt2)
-    assert len(continue_greedily(model, [[1] * 16], 8, 3, "test")[0]) == 8
+    assert len(continue_greedily(model, [[1] * 16], 8, 3, "test")[0].ids) == 8
     with pytest.raises(PipelineError) as caught:
         continue_greedily(model, [[1] * 17, [1]], 8, 3, "probes x")
     assert str(caught.value) == (
@@ -235,7 +239,7 @@ def test_a_tokenizer_with_some_of_the_facts_is_refused(tmp_path, tokenizer):
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text().replace("<MUL_6_9_54>", "<MUL_6_9_55>"))
     with pytest.raises(PipelineError, match=r"^tokenizer\.json: has tokens for 44 of 45 facts; run dvc repro export$"):
-        ProbeTokenizer(HuggingFaceTokenizer.from_file(str(path)), 512)
+        FactTokenizer(HuggingFaceTokenizer.from_file(str(path)), 512)
 
 
 def test_answers_of_something_else_are_one_line(tmp_path):
@@ -259,21 +263,24 @@ def test_every_profile_has_room_for_questions_and_answers(path, ranks_file):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, tokenizer, baseline_tokenizer) -> Path:
-    """Exports of both conditions at a last step of 5, in the working directory."""
-    for condition, its in (("baseline", baseline_tokenizer), ("mul_tokens", tokenizer)):
-        directory = tmp_path / f"exports/{condition}/seed_3/step_5"
+    """Exports of both conditions at a last step of 5, and a fine-tuned one, in the working directory."""
+    for models, condition, its in (
+        ("exports", "baseline", baseline_tokenizer), ("exports", "mul_tokens", tokenizer), ("sft", "mul_tokens", tokenizer)
+    ):  # fmt: skip
+        directory = tmp_path / f"{models}/{condition}/seed_3/step_5"
         directory.mkdir(parents=True)
-        write_checksums(save_gpt2(directory, its, layers=1, heads=1, width=16, context=48))
+        write_checksums(save_gpt2(directory, its, layers=2 if models == "sft" else 1, heads=1, width=16, context=48))
     sections = {"pretrain": {"max_steps": 5}, "probes": {"batch_rows": 512, "device": "cpu", "new_tokens": 2, "threads": 2}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def run(monkeypatch, condition: str) -> dict[str, bytes]:
-    monkeypatch.setattr(sys, "argv", ["probes", condition, "3"])
+def run(monkeypatch, condition: str, models: str = "exports") -> dict[str, bytes]:
+    monkeypatch.setattr(sys, "argv", ["probes", models, condition, "3"])
     probes.main()
-    written = [Path(f"metrics/{condition}/seed_3/probes.json"), *sorted(Path(f"scores/{condition}/seed_3/probes").iterdir())]
+    answers = sorted(Path(f"scores/{condition}/seed_3/probes/{models}").iterdir())
+    written = [Path(f"metrics/{condition}/seed_3/probes/{models}.json"), *answers]
     return {path.name: path.read_bytes() for path in written}
 
 
@@ -283,8 +290,8 @@ def shape(value) -> object:
 
 def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_time(project, monkeypatch, capsys):
     written = {condition: run(monkeypatch, condition) for condition in ("baseline", "mul_tokens")}
-    assert list(written["baseline"]) == ["probes.json", "SHA256SUMS", "answers.jsonl"]
-    metrics = {condition: json.loads(files["probes.json"]) for condition, files in written.items()}
+    assert list(written["baseline"]) == ["exports.json", "SHA256SUMS", "answers.jsonl"]
+    metrics = {condition: json.loads(files["exports.json"]) for condition, files in written.items()}
     assert shape(metrics["baseline"]) == shape(metrics["mul_tokens"])
     assert metrics["baseline"]["plain"] == metrics["baseline"]["injected"]
     for condition, files in written.items():
@@ -293,7 +300,7 @@ def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_ti
         assert json.loads(lines[0]).keys() == {
             "a", "b", "form", "group", "injected", "prompt", "text_answer", "fact_token_answer", "generated"
         }  # fmt: skip
-        assert summarize(read_answers(Path(f"scores/{condition}/seed_3/probes/answers.jsonl"))) == {
+        assert summarize(read_answers(Path(f"scores/{condition}/seed_3/probes/exports/answers.jsonl"))) == {
             asked: {group: {way: {**r, "interval_95": tuple(r["interval_95"])} for way, r in ways.items()}
                     for group, ways in groups.items()} for asked, groups in metrics[condition].items()
         }  # fmt: skip
@@ -317,3 +324,10 @@ def test_the_last_export_is_the_one_that_is_asked(project, monkeypatch):
     Path("params.yaml").write_text(yaml.safe_dump({**params, "pretrain": {"max_steps": 6}}))
     with pytest.raises(PipelineError, match=r"exports/baseline/seed_3/step_6/SHA256SUMS: missing"):
         run(monkeypatch, "baseline")
+
+
+def test_a_fine_tuned_model_is_asked_the_same(project, monkeypatch):
+    fine_tuned, export = (run(monkeypatch, "mul_tokens", models) for models in ("sft", "exports"))
+    prompts = [[json.loads(line)["prompt"] for line in files["answers.jsonl"].splitlines()] for files in (fine_tuned, export)]
+    assert prompts[0] == prompts[1]
+    assert fine_tuned["answers.jsonl"] != export["answers.jsonl"]

@@ -11,9 +11,17 @@ from conftest import REPOSITORY
 from model.arithmetic_table import arithmetic_table
 from model.curves import CHARTS, Point, Progress, results_table
 from model.data_table import data_table
+from model.post_training import post_training_table
 
 PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-README = (REPOSITORY / "README.md").read_text()
+README, *_ = TEXTS = [
+    (REPOSITORY / name).read_text() for name in ("README.md", "docs/figures.md", "docs/data.md", "docs/post_training.md")
+]
+RUNS = {
+    (condition, seed): REPOSITORY / f"metrics/{condition}/seed_{seed}"
+    for condition in PARAMS["conditions"]
+    for seed in PARAMS["seeds"]
+}
 
 
 def committed_points(name: str) -> list[Point]:
@@ -32,28 +40,32 @@ def committed_points(name: str) -> list[Point]:
 
 
 @pytest.mark.parametrize("chart", [chart for chart in CHARTS if chart.table_title], ids=lambda chart: chart.name)
-def test_the_results_in_readme_are_the_committed_ones(chart):
+def test_the_results_in_readme_or_docs_are_the_committed_ones(chart):
     tokens_per_step = PARAMS["pretrain"]["batch_rows"] * PARAMS["model"]["context"]
     at_tokens = {step: step * tokens_per_step for step in PARAMS["pretrain"]["checkpoint_steps"]}
     steps = {point.tokens for point in committed_points(chart.name)}
     assert set(at_tokens.values()) <= steps, "plots/ is not of this params.yaml: run make repro, and put its tables here"
-    assert results_table(chart, committed_points(chart.name), PARAMS["conditions"], at_tokens) in README
+    table = results_table(chart, committed_points(chart.name), PARAMS["conditions"], at_tokens)
+    assert sum(table in text for text in TEXTS) == 1
 
 
 def test_the_tables_in_the_docs_are_the_committed_ones():
-    docs = (REPOSITORY / "docs/data.md").read_text()
-    metrics, conditions, seeds = REPOSITORY / "metrics", PARAMS["conditions"], PARAMS["seeds"]
-    assert data_table({condition: metrics / condition / "tokenize.json" for condition in conditions}) in docs
-    probes = {(condition, seed): metrics / condition / f"seed_{seed}/probes.json" for condition in conditions for seed in seeds}
-    assert arithmetic_table(probes, conditions, seeds) in docs
+    conditions, seeds = PARAMS["conditions"], PARAMS["seeds"]
+    tables = [data_table({condition: REPOSITORY / "metrics" / condition / "tokenize.json" for condition in conditions})]
+    for models, words in (("exports", "final export"), ("sft", "fine-tuned")):
+        probes = {run: folder / f"probes/{models}.json" for run, folder in RUNS.items()}
+        tables.append(arithmetic_table(words, probes, conditions, seeds))
+    tables.append(post_training_table(RUNS, PARAMS["pretrain"]["max_steps"], conditions, seeds))
+    for table in tables:
+        assert sum(table in text for text in TEXTS) == 1, table
+    rows = tables[-1].splitlines()[2:]
+    shown = [line for line in README.splitlines() if line.startswith(("| pretrained |", "| fine-tuned |"))]
+    assert len(shown) >= 4
+    assert set(shown) < set(rows)
 
 
 def test_what_the_docs_say_of_the_probes_is_so():
-    probes = [
-        json.loads((REPOSITORY / f"metrics/{condition}/seed_{seed}/probes.json").read_text())
-        for condition in PARAMS["conditions"]
-        for seed in PARAMS["seeds"]
-    ]
+    probes = [json.loads((folder / "probes/exports.json").read_text()) for folder in RUNS.values()]
     for prompt, groups in probes[0].items():
         for group, ways in groups.items():
             for way in ways:
@@ -95,3 +107,16 @@ def test_the_committed_run_shows_that_networks_learn():
 
 def test_readme_is_short_enough_to_read():
     assert len(README.splitlines()) < 200
+
+
+def test_the_committed_run_shows_that_fine_tuning_teaches_to_answer():
+    for folder in RUNS.values():
+        answers = json.loads((folder / "gsm8k.json").read_text())
+        assert answers["generated"]["strict"]["interval_95"][0] > 0.1
+        assert answers["generated"]["stopped"] >= 0.95 * answers["generated"]["strict"]["total"]
+        assert answers["gsm8k"]["strict"]["total"] == 1319
+
+
+def test_the_harness_may_generate_as_much_as_the_stage():
+    task = yaml.safe_load((REPOSITORY / "benchmarks/lm_eval_tasks/gsm8k_offline.yaml").read_text())
+    assert task["generation_kwargs"]["max_gen_toks"] == PARAMS["generate"]["new_tokens"]

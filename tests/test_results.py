@@ -70,7 +70,7 @@ def test_code_edited_with_its_time_and_size_kept(copy):
     before = path.stat()
     path.write_text(path.read_text().replace("1.959963984540054", "1.959963984540055"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate", "probes"}
+    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate", "gsm8k", "probes"}
 
 
 def test_a_parameter_changed_after_the_run(copy):
@@ -85,7 +85,7 @@ def test_a_library_moved_after_the_run(copy):
     path = copy / "libraries.yaml"
     path.write_text(path.read_text().replace('transformers: "5.23.0"', 'transformers: "5.24.0"'))
     lines = result_findings(WorkingTree(copy))
-    assert stages_of(lines) == {"export", "probes"}
+    assert stages_of(lines) == {"export", "generate", "probes", "sft"}
     assert all("libraries.yaml: transformers has changed from 5.23.0 to 5.24.0" in line for line in lines)
 
 
@@ -240,8 +240,9 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     steps = len(yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"])
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
-    assert f"  {2 * steps} × evaluate, 2 × probes, curves" in lines
-    assert f"until then these {2 * (steps * (4 + 33) + 60)} figures and 8 plots committed at HEAD are invalid:" in lines
+    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, curves" in lines
+    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60)
+    assert f"until then these {figures} figures and 9 plots committed at HEAD are invalid:" in lines
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
@@ -308,7 +309,7 @@ def test_impact_of_a_revision_range(copy):
     append(copy / "model/stats.py", "# A remark.\n")
     git(copy, "commit", "-qam", "statistics")
     between = [line for line in impact(copy, "HEAD~1", "HEAD") if "has changed" in line]
-    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate", "probes"}, (
+    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate", "gsm8k", "probes"}, (
         "HEAD~1 had not been run again either"
     )
     assert any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD"))
@@ -326,5 +327,5 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     exports = sum(name.startswith("export@") for name in graph.instances)
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
-    rest = f"without {exports} × evaluate, 2 × probes, curves, not recorded here yet"
+    rest = f"without {exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, curves, not recorded here yet"
     assert lines[-1] == f"time: {spent}, or {spent} with what follows; {rest}"

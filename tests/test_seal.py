@@ -375,7 +375,13 @@ def test_switches_in_the_environment_do_not_reach_the_stage(project):
     elsewhere.mkdir()
     (elsewhere / "colorsys.py").write_text("raise SystemExit('shadowed')")
     (elsewhere / "shadow.py").write_text("")
-    switches = {"PYTHONPATH": str(elsewhere), "ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "7", "MATPLOTLIBRC": "/x"}
+    switches = {
+        "PYTHONPATH": str(elsewhere),
+        "ATEN_CPU_CAPABILITY": "default",
+        "OMP_NUM_THREADS": "7",
+        "MATPLOTLIBRC": "/x",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+    }
     body = (
         "import importlib.util\nassert importlib.util.find_spec('shadow') is None\n"
         f"assert not set(os.environ) & {set(switches)!r}\nassert os.environ['HF_HUB_OFFLINE'] == '1'\nprint('clean')"

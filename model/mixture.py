@@ -1,0 +1,34 @@
+"""A mixture of sources by weight, in a seeded order."""
+
+import math
+import random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def mix(sources: dict[str, list[T]], weights: dict[str, float], count: int, seed: int) -> list[T]:
+    """Return `count` members of `sources`, of each in proportion to its weight, shuffled.
+
+    A source's members are drawn in a shuffled order; where more are asked for than it has, again in another one. Shares are
+    rounded to whole members so that they add up (largest remainder). The result depends on the arguments alone.
+    """
+    chosen = []
+    for name, share in shares(weights, count).items():
+        generator = random.Random(f"{seed}/{name}")
+        drawn: list[T] = []
+        while len(drawn) < share:
+            drawn += generator.sample(sources[name], len(sources[name]))
+        chosen += drawn[:share]
+    random.Random(seed).shuffle(chosen)
+    return chosen
+
+
+def shares(weights: dict[str, float], count: int) -> dict[str, int]:
+    """Return how many of `count` each name gets; ties of remainders go to the first."""
+    total = math.fsum(weights.values())
+    exact = {name: count * weight / total for name, weight in weights.items()}
+    whole = {name: math.floor(share) for name, share in exact.items()}
+    for name in sorted(exact, key=lambda name: whole[name] - exact[name])[: count - sum(whole.values())]:
+        whole[name] += 1
+    return whole

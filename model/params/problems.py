@@ -1,0 +1,25 @@
+"""The `problems` section: what is fine-tuned on, and what is asked afterwards."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from model.section import Section
+
+GENERATED = "generated"
+
+
+class ProblemsParams(Section):
+    """`conversations` are drawn for training, of each source of `mixture` in proportion to its weight.
+
+    A source is `generated`, this repository's own word problems, or a name in `fetch.conversations`. `generated_test` held-out
+    word problems and `gsm8k_test` of GSM8K's test set, seeded samples (null: all of them), are asked. A conversation that shares
+    a run of `contamination_words` words with GSM8K's test set stops the stage.
+    """
+
+    conversations: int = Field(gt=0)
+    mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    generated_test: int | None = Field(gt=0)
+    gsm8k_test: int | None = Field(gt=0)
+    contamination_words: int = Field(gt=1)
+    seed: int

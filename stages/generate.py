@@ -1,0 +1,70 @@
+"""Have one fine-tuned model answer the problems, greedily, and keep every answer as it came.
+
+Reads sft/CONDITION/seed_S/step_MAX and data/problems. Writes generations/CONDITION/seed_S: a line for each problem.
+Costs about twenty seconds of two cores in the demo.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+
+from model.chat import prompt_ids
+from model.conversations import Question
+from model.errors import run_stage
+from model.fact_tokenizer import FactTokenizer
+from model.files import checksummed_directory, read_jsonl, verified_directory
+from model.generation import continue_greedily
+from model.generations import SETS, Generation, write_generations
+from model.hf_directory import read_tokenizer
+from model.hf_loading import load_hugging_face_model
+from model.params.generate import GenerateParams
+from model.section import read_section
+from model.torch_settings import keep_freed_memory, require_device, set_deterministic
+
+PROBLEMS = Path("data/problems")
+
+
+def main() -> None:
+    run = f"{sys.argv[1]}/seed_{sys.argv[2]}"
+    params = read_section("generate", GenerateParams)
+    step = read_section("pretrain.max_steps", int)
+    require_device("generate.device", params.device)
+    set_deterministic(params.threads)
+    keep_freed_memory()
+    directory = verified_directory(Path("sft") / run / f"step_{step}")
+    model = load_hugging_face_model(directory).to(params.device)
+    tokenizer = FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id)
+    summary = []
+    with checksummed_directory(Path("generations") / run) as output:
+        for name in SETS:
+            problems = [Question(**row) for row in read_jsonl(PROBLEMS / f"{name}.jsonl")]
+            generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
+            write_generations(output / f"{name}.jsonl", generations)
+            ends = Counter(generation.ended for generation in generations)
+            summary.append(f"{name} " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items())))
+    print(f"generate {run}: {'; '.join(summary)}")
+
+
+def answer(
+    model: GPT2LMHeadModel, tokenizer: FactTokenizer, problems: list[Question], params: GenerateParams, label: str
+) -> list[Generation]:
+    """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is not asked."""
+    prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
+    room = model.config.n_positions - params.new_tokens
+    asked = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
+    found = continue_greedily(model, [prompts[place] for place in asked], params.new_tokens, params.batch_rows, label)
+    answers = dict(zip(asked, found, strict=True))
+    generations = []
+    for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
+        ids, stopped = answers.get(place, ([], False))
+        ended = "too_long" if place not in answers else "stopped" if stopped else "cut"
+        segments = tokenizer.segments(ids)
+        lengths = len(prompt), len(ids), params.new_tokens
+        generations.append(Generation(problem.question, problem.answer, *lengths, ended, segments))
+    return generations
+
+
+if __name__ == "__main__":
+    run_stage(main)

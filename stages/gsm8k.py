@@ -1,0 +1,37 @@
+"""Read one fine-tuned model's answers to the problems and count the right ones.
+
+Reads generations/CONDITION/seed_S. Writes metrics/CONDITION/seed_S/gsm8k.json, and what was read of each answer to
+scores/CONDITION/seed_S/gsm8k.
+Costs two seconds.
+"""
+
+import sys
+from pathlib import Path
+
+from model.errors import run_stage
+from model.files import checksummed_directory, write_json, write_jsonl
+from model.final_answers import Reading, read, summarize
+from model.generations import SETS, read_generations
+
+
+def main() -> None:
+    run = f"{sys.argv[1]}/seed_{sys.argv[2]}"
+    metrics = {}
+    with checksummed_directory(Path("scores") / run / "gsm8k") as output:
+        for name in SETS:
+            generations = read_generations(Path("generations") / run / f"{name}.jsonl")
+            readings = [read(generation) for generation in generations]
+            write_jsonl(output / f"{name}.jsonl", [written(reading) for reading in readings])
+            metrics[name] = summarize(generations, readings)
+    write_json(Path("metrics") / run / "gsm8k.json", metrics)
+    figures = ", ".join(f"{name} strict {figures['strict']['rate']:.4f}" for name, figures in metrics.items())
+    print(f"gsm8k {run}: {figures}")
+
+
+def written(reading: Reading) -> dict[str, str | None]:
+    """Return a reading with its exact numbers as text: `18`, `3/4`."""
+    return {name: None if number is None else str(number) for name, number in reading._asdict().items()}
+
+
+if __name__ == "__main__":
+    run_stage(main)

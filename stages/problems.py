@@ -1,0 +1,78 @@
+"""Draw what is fine-tuned on and what is asked afterwards: a mixture of conversations, held-out problems, GSM8K's test set.
+
+Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, to train on, and data/problems, which the fine-tuned
+models answer. Stops at a conversation that shares text with GSM8K's test set.
+Costs a second in the demo, minutes for a million conversations.
+"""
+
+import itertools
+import random
+from pathlib import Path
+
+from model.contamination import Benchmark
+from model.conversations import Conversation, Question, two_turns
+from model.errors import PipelineError, run_stage
+from model.files import checksummed_directory, read_jsonl, verified_directory, write_jsonl
+from model.mixture import mix, shares
+from model.params.problems import GENERATED, ProblemsParams
+from model.section import read_section
+from model.word_problems import held_out_problems, training_problems
+
+CONVERSATIONS = Path("data/raw/conversations")
+GSM8K = Path("data/raw/gsm8k/test.jsonl")
+TRAIN = Path("data/conversations")
+ASKED = Path("data/problems")
+
+
+def main() -> None:
+    params = read_section("problems", ProblemsParams)
+    tests = [Question(**row) for row in read_jsonl(GSM8K)]
+    benchmark = Benchmark(((question.question, [question.answer]) for question in tests), params.contamination_words)
+    fetched = verified_directory(CONVERSATIONS)
+    sources = {}
+    for name, count in shares(params.mixture, params.conversations).items():
+        if not count:
+            raise PipelineError(f"params.yaml: problems.mixture.{name}: too small a weight for one of {params.conversations}")
+        path = fetched / f"{name}.jsonl"
+        sources[name] = generated(count, params.seed) if name == GENERATED else read_source(path, benchmark)
+    train = mix(sources, params.mixture, params.conversations, params.seed)
+    held_out = [Question(question=problem.question, answer=problem.solution) for problem in held_out_problems(params.seed)]
+    asked = {
+        GENERATED: sample("generated_test", held_out, params.generated_test, params.seed),
+        "gsm8k": sample("gsm8k_test", tests, params.gsm8k_test, params.seed),
+    }
+    with checksummed_directory(TRAIN) as output:
+        write_jsonl(output / "train.jsonl", [conversation.model_dump() for conversation in train])
+    with checksummed_directory(ASKED) as output:
+        for name, questions in asked.items():
+            write_jsonl(output / f"{name}.jsonl", [question.model_dump() for question in questions])
+    counts = " and ".join(f"{len(questions)} of {name}" for name, questions in asked.items())
+    print(f"problems: {len(train)} conversations to train on, {counts} to ask")
+
+
+def generated(count: int, seed: int) -> list[Conversation]:
+    problems = itertools.islice(training_problems(seed), count)
+    return [two_turns(GENERATED, problem.question, problem.solution) for problem in problems]
+
+
+def read_source(path: Path, benchmark: Benchmark) -> list[Conversation]:
+    """Return the conversations of a fetched source, none of which shares text with the test set."""
+    found = [Conversation(**row) for row in read_jsonl(path)]
+    if not found:
+        raise PipelineError(f"{path}: no conversations")
+    for number, conversation in enumerate(found):
+        if any(benchmark.shares_text_with(message.content) for message in conversation.messages):
+            raise PipelineError(f"{path}: conversation {number} shares text with GSM8K's test set; take it out of the source")
+    return found
+
+
+def sample(key: str, questions: list[Question], count: int | None, seed: int) -> list[Question]:
+    if count is None:
+        return questions
+    if count > len(questions):
+        raise PipelineError(f"params.yaml: problems.{key}: {count} asked for, there are {len(questions)}")
+    return random.Random(seed).sample(questions, count)
+
+
+if __name__ == "__main__":
+    run_stage(main)
