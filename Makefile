@@ -24,6 +24,7 @@ $(READY): requirements.txt requirements-data.txt
 repro: $(READY)
 	@python -m stages.params
 	dvc repro
+	@python -m graph.record lock
 	@python -m graph.record contents
 	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Plots: plots/figures/*.png; interactive: dvc plots show --open (writes dvc_plots/index.html)"

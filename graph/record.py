@@ -1,10 +1,12 @@
-"""After a run: what `make check` and `make impact` need beside dvc.lock.
+"""After a run: what `make check` and `make impact` need, in dvc.lock and beside it.
 
+python -m graph.record lock        dvc.lock without stages that are no more; DVC itself keeps them for ever
 python -m graph.record contents    dvc.contents.json, from DVC's cache
 python -m graph.record libraries   libraries.yaml, from requirements.txt
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,20 @@ from pathlib import Path
 from graph import libraries
 from graph.imports import Code
 from graph.instances import read_stages
-from graph.lock import CONTENTS, Graph, cached_entries
+from graph.lock import CONTENTS, LOCK, Graph, cached_entries
 from graph.tree import WorkingTree
 from model.files import atomic_file
+
+
+def lock(tree: WorkingTree) -> bytes:
+    """Return dvc.lock with the entries of dvc.yaml's stages only, each as DVC wrote it."""
+    graph = Graph(tree)
+    text = tree.read(LOCK).decode()
+    for name in graph.lock.keys() - graph.instances.keys():
+        text, count = re.subn(rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
+        if count != 1:
+            sys.exit(f"error: {LOCK}: {name}: dvc.yaml has no such stage; delete its entry")
+    return text.encode()
 
 
 def contents(tree: WorkingTree) -> bytes:
@@ -39,7 +52,7 @@ def library_versions(tree: WorkingTree) -> bytes:
     return libraries.render(tree, needed).encode()
 
 
-WRITERS = {"contents": (CONTENTS, contents), "libraries": (libraries.FILE, library_versions)}
+WRITERS = {"lock": (LOCK, lock), "contents": (CONTENTS, contents), "libraries": (libraries.FILE, library_versions)}
 
 
 def main() -> None:

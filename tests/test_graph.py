@@ -43,7 +43,8 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-STAGE, PROBES, DEPS, PARAMS = "dvc.yaml: evaluate: ", "dvc.yaml: probes: ", "deps: ", "params: "
+STAGE, GSM8K, PROBES = "dvc.yaml: evaluate: ", "dvc.yaml: gsm8k: ", "dvc.yaml: probes: "
+DEPS, PARAMS = "deps: ", "params: "
 MUTATIONS = {
     "an import that is not declared": (
         "model/stats.py", "import math\n", "import math\nimport model.facts\n",
@@ -60,6 +61,8 @@ MUTATIONS = {
     "an import of a package within the package": (
         "model/stats.py", "import math\n", "import math\nfrom .params import tokenize\n",
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
+         f"{GSM8K}{DEPS}add the line      - model/params/__init__.py",
+         f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py"],
     ),
     "an import that another module still has": (
@@ -73,6 +76,7 @@ MUTATIONS = {
     "a library that is not locked": (
         "model/stats.py", "import math\n", "import math\nimport wandb\n",
         [f"{STAGE}{PARAMS}libraries.yaml: add the line      - wandb",
+         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - wandb",
          f"{PROBES}{PARAMS}libraries.yaml: add the line      - wandb",
          "requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
     ),
@@ -102,6 +106,7 @@ MUTATIONS = {
     "a library that is not declared": (
         "model/stats.py", "import math\n", "import math\nimport tiktoken\n",
         [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken",
+         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - tiktoken",
          f"{PROBES}{PARAMS}libraries.yaml: add the line      - tiktoken"],
     ),
     "a library that nothing imports any more": (
@@ -236,7 +241,7 @@ def test_libraries_go_by_the_name_they_are_installed_under():
 def test_transformers_reruns_exports_and_what_generates_with_them():
     named = {stage for stage, text in STAGES.items() for entry in text["params"] if isinstance(entry, dict)
              for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
-    assert named == {"export", "probes"}
+    assert named == {"export", "sft", "generate", "probes"}
 
 
 def test_only_fetch_can_reach_the_network():
@@ -273,8 +278,8 @@ def drawn() -> set[tuple[str, str]]:
 
 def test_losses_are_drawn_against_steps_tokens_and_bytes():
     measured = {(name, x) for name in ("loss", "bits_per_byte") for x in X_LABELS}
-    settings = {("gradient_norm", "step"), ("learning_rate", "step")}
-    assert drawn() == measured | settings | {(chart.name, "tokens") for chart in CHARTS[4:]}
+    by_step = {(name, "step") for name in ("gradient_norm", "learning_rate", "sft_loss")}
+    assert drawn() == measured | by_step | {(chart.name, "tokens") for chart in CHARTS[5:]}
 
 
 def test_a_chart_has_one_title_whatever_it_is_drawn_against():

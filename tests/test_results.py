@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 from graph.check import result_findings
 from graph.impact import describe, read_durations
 from graph.lock import CONTENTS, Graph, directory_hash, md5_of
+from graph.record import lock
 from graph.tree import GitTree, WorkingTree
 
 LAST = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["pretrain"]["checkpoint_steps"][-1]
@@ -126,6 +127,20 @@ def test_a_stage_that_no_longer_exists_or_never_ran(copy):
     lines = result_findings(WorkingTree(copy))
     assert "dvc.lock: old: dvc.yaml has no such stage; run make repro" in lines
     assert "dvc.lock: items: has never run; run make repro" in lines
+
+
+def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
+    """Left in, its outputs would count among those that the curves are checked against."""
+    written = (copy / "dvc.lock").read_bytes()
+    for entry in (b"  old@baseline-7:\n    cmd: 'a: b'\n    outs:\n    - path: metrics/old.json\n      md5: 1\n", b"  old:\n    cmd: x\n"):
+        head, items, tail = written.partition(b"  items:\n")
+        (copy / "dvc.lock").write_bytes(head + entry + items + tail)
+        assert lock(WorkingTree(copy)) == written
+        (copy / "dvc.lock").write_bytes(written + entry)
+        assert lock(WorkingTree(copy)) == written
+    change_lock(copy, lambda stages: stages.update({"?": {"cmd": "x"}}))
+    with pytest.raises(SystemExit, match=r"error: dvc.lock: \?: dvc.yaml has no such stage; delete its entry"):
+        lock(WorkingTree(copy))
 
 
 def test_an_edited_command_or_dependency_list(copy):
