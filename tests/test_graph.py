@@ -63,6 +63,7 @@ MUTATIONS = {
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
          f"{GSM8K}{DEPS}add the line      - model/params/__init__.py",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
+         f"{GSM8K}{DEPS}add the line      - model/section.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py"],
     ),
     "an import that another module still has": (
