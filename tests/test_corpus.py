@@ -1,3 +1,4 @@
+import json
 import random
 import shutil
 from collections import Counter
@@ -201,12 +202,21 @@ def test_contamination_is_a_common_run_of_words(words, length):
     assert Benchmark([(ITEM.ctx, ITEM.endings)], length).shares_text_with(" ".join(words)) == expected
 
 
+PROBLEM = {
+    "question": "A bakery makes twelve trays of nine rolls before dawn. How many rolls are on the shelf at six?",
+    "answer": "There are 12 * 9 = <<12*9=108>>108 rolls on the shelf, one for each guest of the inn.\n#### 108",
+}
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw/hellaswag").mkdir(parents=True)
+    (tmp_path / "data/raw/gsm8k").mkdir()
     write_jsonl(Path("data/raw/hellaswag/items.jsonl"), [ITEM.model_dump()])
-    write_checksums(Path("data/raw/hellaswag"))
+    write_jsonl(Path("data/raw/gsm8k/test.jsonl"), [PROBLEM])
+    for name in ("hellaswag", "gsm8k"):
+        write_checksums(Path("data/raw") / name)
 
     def run(documents: list[Document], **changes) -> Path:
         Path("params.yaml").write_text(yaml.safe_dump({"corpus": {**PARAMS.model_dump(), **changes}}))
@@ -218,12 +228,13 @@ def project(tmp_path, monkeypatch):
     return run
 
 
-def test_no_hellaswag_text_enters_the_corpus(project):
-    planted = Document(f"Before. {ITEM.ctx} {ITEM.endings[0]}. After.", "text")
-    output = project([*passages(300), planted])
+def test_no_text_of_a_benchmark_enters_the_corpus(project):
+    planted = (f"{ITEM.ctx} {ITEM.endings[0]}.", PROBLEM["question"], PROBLEM["answer"])
+    output = project([*passages(300), *(Document(f"Before. {text} After.", "text") for text in planted)])
     texts = [document.text for split in ("train", "val") for document in read_split(output, split)]
     assert len(texts) > 300
-    assert not any("starts pulling up the old shingles" in text for text in texts)
+    assert not any(text in document for text in planted for document in texts)
+    assert json.loads((output / "index.json").read_text())["passages"]["contaminated"] == 3
 
 
 def test_the_corpus_stage_gives_the_same_bytes_twice_and_leaves_nothing_beside_them(project):

@@ -29,11 +29,12 @@ def project(tmp_path_factory, ranks_file) -> Path:
     profile = (REPOSITORY / "profiles/micro.yaml").read_text()
     assert "characters_per_shard: 100000\n" in profile
     (root / "params.yaml").write_text(profile.replace("characters_per_shard: 100000\n", "characters_per_shard: 30000\n"))
-    for name in ("hellaswag", "ranks"):
+    for name in ("hellaswag", "gsm8k", "ranks"):
         (root / "data/raw" / name).mkdir(parents=True)
     write_jsonl(root / "data/raw/hellaswag/items.jsonl", [ITEM.model_dump()])
+    write_jsonl(root / "data/raw/gsm8k/test.jsonl", [{"question": "How many?", "answer": "#### 2"}])
     shutil.copy(ranks_file, root / "data/raw/ranks/gpt2.tiktoken")
-    for name in ("hellaswag", "ranks"):
+    for name in ("hellaswag", "gsm8k", "ranks"):
         write_checksums(root / "data/raw" / name)
     (root / "data/params.ok").touch()
     documents = [Document(f"{text} And 6 * 9 = 54, so.", source) for text, source in passages(2000)]

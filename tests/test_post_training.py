@@ -29,9 +29,10 @@ SECTIONS = {
     "generate": PARAMS["generate"] | {"new_tokens": 8},
 }
 TESTS = [
-    two_turns("tests", "A farmer has four fields. How many cows are these?", "36").model_dump(),
     two_turns("tests", "So: a FARMER has four fields, with nine cows in each of them - how many cows?", "36").model_dump(),
+    two_turns("tests", "Farms?", "On one a farmer has four fields with nine cows in each of them; how many!").model_dump(),
 ]
+MINE = [*TESTS, two_turns("mine", "A farmer has four fields.", "Ho").model_dump()]
 RUN = "mul_tokens/seed_3"
 
 
@@ -62,7 +63,11 @@ def project(tmp_path, monkeypatch, export) -> Path:
     put(tmp_path / "data/raw/gsm8k", {"test.jsonl": QUESTIONS})
     put(
         tmp_path / "data/raw/conversations",
-        {"mine.jsonl": [two_turns("mine", "Hi", "Ho").model_dump()], "none.jsonl": [], "tests.jsonl": TESTS},
+        {
+            "mine.jsonl": MINE,
+            "none.jsonl": [],
+            "tests.jsonl": TESTS,
+        },
     )
     shutil.copytree(export, tmp_path / f"exports/{RUN}/step_5")
     return tmp_path
@@ -77,12 +82,18 @@ def rows(path: str) -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeypatch):
+def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeypatch, capsys):
     set_params("problems", mixture={"generated": 3.0, "mine": 1.0})
     run(monkeypatch, problems)
     train = rows("data/conversations/train.jsonl")
     assert sorted({row["source"] for row in train}) == ["generated", "mine"]
-    assert sum(row["source"] == "mine" for row in train) == 4
+    mine = [row for row in train if row["source"] == "mine"]
+    assert [row["messages"][1]["content"] for row in mine] == ["Ho"] * 4, "what shares text with the tests is left out"
+    index = json.loads(Path("data/conversations/index.json").read_text())
+    assert index == {"contaminated": {"mine": 2}, "drawn": {"generated": 12, "mine": 4}}
+    assert (
+        "16 conversations to train on, 2 contaminated of mine dropped; 12 of generated and 4 of gsm8k" in capsys.readouterr().out
+    )
     asked = {name: rows(f"data/problems/{name}.jsonl") for name in ("generated", "gsm8k")}
     assert [len(each) for each in asked.values()] == [12, 4]
     assert all(row in QUESTIONS for row in asked["gsm8k"])
@@ -105,9 +116,12 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ),
         (
             {"mixture": {"tests": 1.0}},
-            "data/raw/conversations/tests.jsonl: conversation 1 shares text with GSM8K's test set; take it out of the source",
+            "data/raw/conversations/tests.jsonl: none of 2 conversations is free of GSM8K's test set; take another source",
         ),
-        ({"mixture": {"none": 1.0}}, "data/raw/conversations/none.jsonl: no conversations"),
+        (
+            {"mixture": {"none": 1.0}},
+            "data/raw/conversations/none.jsonl: none of 0 conversations is free of GSM8K's test set; take another source",
+        ),
     ],
 )
 def test_problems_that_cannot_be_had_are_one_line_and_nothing_is_written(project, monkeypatch, values, message):

@@ -132,7 +132,10 @@ def test_a_stage_that_no_longer_exists_or_never_ran(copy):
 def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
     """Left in, its outputs would count among those that the curves are checked against."""
     written = (copy / "dvc.lock").read_bytes()
-    for entry in (b"  old@baseline-7:\n    cmd: 'a: b'\n    outs:\n    - path: metrics/old.json\n      md5: 1\n", b"  old:\n    cmd: x\n"):
+    for entry in (
+        b"  old@baseline-7:\n    cmd: 'a: b'\n    outs:\n    - path: metrics/old.json\n      md5: 1\n",
+        b"  old:\n    cmd: x\n",
+    ):
         head, items, tail = written.partition(b"  items:\n")
         (copy / "dvc.lock").write_bytes(head + entry + items + tail)
         assert lock(WorkingTree(copy)) == written
