@@ -13,8 +13,8 @@ class ProblemsParams(Section):
     """`conversations` are drawn for training, of each source of `mixture` in proportion to its weight.
 
     A source is `generated`, this repository's own word problems, or a name in `fetch.conversations`. `generated_test` held-out
-    word problems and `gsm8k_test` of GSM8K's test set, seeded samples (null: all of them), are asked. A conversation that shares
-    a run of `contamination_words` words with GSM8K's test set stops the stage.
+    word problems and `gsm8k_test` of GSM8K's test set, seeded samples (null: all of them), are asked. Conversations that
+    share a run of `contamination_words` words with GSM8K's test set are left out.
     """
 
     conversations: int = Field(gt=0)
