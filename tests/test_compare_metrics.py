@@ -28,6 +28,21 @@ def test_rounding_of_another_processor_passes():
 
 
 @pytest.mark.parametrize(
+    ("file", "figures", "near", "far"),
+    [
+        ("sft.json", {"train_loss": 1.0}, {"train_loss": 1.2}, {"train_loss": 1.4}),
+        ("gsm8k.json", {"generated": {"rate": 0.3}}, {"generated": {"rate": 0.45}}, {"generated": {"rate": 0.55}}),
+        ("pretrain.json", {"train_loss": 1.0}, {"train_loss": 1.01}, {"train_loss": 1.2}),
+        ("gsm8k.json", {"gsm8k": {"rate": 0.3}}, {"gsm8k": {"rate": 0.33}}, {"gsm8k": {"rate": 0.45}}),
+    ],
+)
+def test_what_fine_tuning_moves_may_differ_by_more(file, figures, near, far):
+    committed, close_by, off = (json.dumps(each).encode() for each in (figures, near, far))
+    assert compare_metrics.compare(f"metrics/{file}", close_by, committed) == []
+    assert len(compare_metrics.compare(f"metrics/{file}", off, committed)) == 1
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"gold_bits_per_byte": 2.8}, "gold_bits_per_byte is 2.8, committed 2.5"),

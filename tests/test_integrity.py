@@ -8,10 +8,12 @@ import pytest
 from conftest import write_token_split
 
 from model.checkpoints import read_checkpoint
-from model.curves import loss_points
+from model.curves import fine_tuning_points, loss_points
 from model.documents import Document, DocumentWriter, read_split
 from model.errors import PipelineError
+from model.facts import MUL_FACTS
 from model.files import CHECKSUMS, checksummed_directory, read_jsonl, verified, verified_directory, write_jsonl
+from model.generations import Generation, read_generations, write_generations
 from model.item_scores import ItemScore, read_scores
 from model.shards import TokenSplit
 from model.tokenizer import Tokenizer
@@ -74,6 +76,24 @@ def make_losses(directory: Path, **_) -> None:
         (output / "validation.csv").write_text("step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n")
 
 
+def make_fine_tuning_losses(directory: Path, **_) -> None:
+    with checksummed_directory(directory) as output:
+        (output / "training.csv").write_text("step,train_loss\n" + "".join(f"{step},{9 / step}\n" for step in range(1, 20)))
+
+
+def make_questions(directory: Path, **_) -> None:
+    """A set of problems, and the conversations of training, are such rows below a checksum."""
+    with checksummed_directory(directory) as output:
+        write_jsonl(output / "gsm8k.jsonl", [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(20)])
+
+
+def make_generations(directory: Path, **_) -> None:
+    fact = MUL_FACTS[3]
+    with checksummed_directory(directory) as output:
+        rows = [Generation(f"What is {n}?", f"#### {n}", 5, 3, 96, "stopped", ["It is ", fact, None]) for n in range(20)]
+        write_generations(output / "gsm8k.jsonl", rows)
+
+
 ARTIFACTS = {
     "shards": (make_shards, read_shards),
     "tokenizer": (make_tokenizer, Tokenizer.load),
@@ -82,6 +102,9 @@ ARTIFACTS = {
     "scores": (make_scores, read_all_scores),
     "documents": (make_documents, lambda directory: list(read_split(directory, "train"))),
     "losses": (make_losses, lambda directory: loss_points(directory, "baseline", 1)),
+    "fine-tuning losses": (make_fine_tuning_losses, lambda directory: fine_tuning_points(directory, "baseline", 1)),
+    "questions": (make_questions, lambda directory: read_jsonl(directory / "gsm8k.jsonl")),
+    "generations": (make_generations, lambda directory: read_generations(directory / "gsm8k.jsonl")),
 }
 
 
@@ -106,7 +129,7 @@ def test_every_flipped_bit_is_caught_before_use(kind, tmp_path, checkpoint, toke
         path.write_bytes(content)
     read(directory)
     record_property("bits flipped and caught", flipped)
-    assert flipped >= 3 * FLIPS
+    assert flipped >= 2 * FLIPS
 
 
 def test_a_file_too_many_or_too_few_is_found(tmp_path):
