@@ -1,6 +1,5 @@
 """Conversations to fine-tune on: messages with roles, read from GSM8K's records or from chats as Tulu 3 has them."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from model.errors import PipelineError
+from model.gsm8k import without_calculations
 from model.section import Section, validate
-
-# A calculator's annotations in GSM8K's solutions: nothing executes them here, and each says the next number.
-_CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 class Message(Section):
@@ -50,9 +47,11 @@ def read_questions(name: str, records: Iterable[dict[str, Any]]) -> list[Questio
 
 
 def gsm8k_conversations(name: str, records: Iterable[dict[str, Any]], source: str) -> list[Conversation]:
-    """Return problems as a question and its answer, without the calculator's annotations."""
+    """Return problems as a question and its answer, without annotations: no calculator reads them here, and each says what
+    comes next.
+    """
     return [
-        two_turns(source, question.question, _CALCULATION.sub("", question.answer)) for question in read_questions(name, records)
+        two_turns(source, question.question, without_calculations(question.answer)) for question in read_questions(name, records)
     ]
 
 

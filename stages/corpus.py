@@ -18,6 +18,7 @@ from model.corpus import SPLITS, Shard, gather, plan_shards, scatter
 from model.documents import CorpusIndex, PassagesIndex, document_shards, shard_path
 from model.errors import PipelineError, run_stage
 from model.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
+from model.gsm8k import evaluated_texts
 from model.items import read_items
 from model.params.corpus import CorpusParams
 from model.pieces import piece, publish, scratch_directory
@@ -51,8 +52,7 @@ def main() -> None:
     documents, characters = passages.total()
     shards = plan_shards(characters, params)
     asked = [(item.ctx, item.endings) for item in read_items(HELLASWAG, read_jsonl(HELLASWAG))]
-    asked += [(problem["question"], [problem["answer"]]) for problem in read_jsonl(GSM8K)]
-    benchmark = Benchmark(asked, params.contamination_words)
+    benchmark = Benchmark([*asked, *evaluated_texts(read_jsonl(GSM8K))], params.contamination_words)
     with scratch_directory(OUTPUT) as scratch, checksummed_directory(OUTPUT) as output:
         task = Task(document_shards(PASSAGES, "passages"), shards, params, benchmark, scratch)
         for _ in _progress(scatter_shard, task, len(task.passages), "scatter"):

@@ -14,6 +14,7 @@ from model.contamination import Benchmark
 from model.conversations import Conversation, Question, two_turns
 from model.errors import PipelineError, run_stage
 from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
+from model.gsm8k import evaluated_texts
 from model.mixture import mix, shares
 from model.params.problems import GENERATED, ProblemsParams
 from model.section import read_section
@@ -28,7 +29,7 @@ ASKED = Path("data/problems")
 def main() -> None:
     params = read_section("problems", ProblemsParams)
     tests = [Question(**row) for row in read_jsonl(GSM8K)]
-    benchmark = Benchmark(((question.question, [question.answer]) for question in tests), params.contamination_words)
+    benchmark = Benchmark(evaluated_texts(question.model_dump() for question in tests), params.contamination_words)
     fetched = verified_directory(CONVERSATIONS)
     sources, contaminated = {}, {}
     for name, count in shares(params.mixture, params.conversations).items():

@@ -204,7 +204,7 @@ def test_contamination_is_a_common_run_of_words(words, length):
 
 PROBLEM = {
     "question": "A bakery makes twelve trays of nine rolls before dawn. How many rolls are on the shelf at six?",
-    "answer": "There are 12 * 9 = <<12*9=108>>108 rolls on the shelf, one for each guest of the inn.\n#### 108",
+    "answer": "Twelve trays of nine are 12 * 9 = <<12*9=108>>108 rolls.\n#### 108",
 }
 
 
@@ -229,12 +229,13 @@ def project(tmp_path, monkeypatch):
 
 
 def test_no_text_of_a_benchmark_enters_the_corpus(project):
-    planted = (f"{ITEM.ctx} {ITEM.endings[0]}.", PROBLEM["question"], PROBLEM["answer"])
+    without = "Twelve trays of nine are 12 * 9 = 108 rolls."
+    planted = (f"{ITEM.ctx} {ITEM.endings[0]}.", PROBLEM["question"], PROBLEM["answer"], without)
     output = project([*passages(300), *(Document(f"Before. {text} After.", "text") for text in planted)])
     texts = [document.text for split in ("train", "val") for document in read_split(output, split)]
     assert len(texts) > 300
     assert not any(text in document for text in planted for document in texts)
-    assert json.loads((output / "index.json").read_text())["passages"]["contaminated"] == 3
+    assert json.loads((output / "index.json").read_text())["passages"]["contaminated"] == 4
 
 
 def test_the_corpus_stage_gives_the_same_bytes_twice_and_leaves_nothing_beside_them(project):
