@@ -1,7 +1,7 @@
 """Draw what is fine-tuned on and what is asked afterwards: a mixture of conversations, held-out problems, GSM8K's test set.
 
 Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, to train on, and data/problems, which the fine-tuned
-models answer. Conversations that share text with GSM8K's test set are left out and counted; its own training set has ten.
+models answer. Conversations that share text with GSM8K's test set are left out and counted; its own training set has seven.
 Costs a second in the demo, minutes for a million conversations.
 """
 
