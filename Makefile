@@ -49,7 +49,7 @@ bench: $(READY)
 	@python benchmarks/tokenize.py
 	@python benchmarks/memory.py
 
-# Frees the disk of models, generations and scores, and of what killed runs would have gone on from.
+# Frees the disk of models, generations and scores, and of what killed training and fine-tuning would have gone on from.
 clean-artifacts:
 	rm -rf checkpoints exports sft generations scores
 	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"

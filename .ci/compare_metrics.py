@@ -13,9 +13,10 @@ from pathlib import Path
 # times the half-width of an accuracy's interval, 2 % about what bits per byte fall over the last third of training.
 RELATIVE = 0.02
 ACCURACY = 0.05
-# Of the two figures that fine-tuning moves most; measured between two seeds: 0.12 and 12 %.
-GENERATED_ACCURACY = 0.2
-FINE_TUNING_LOSS = 0.3
+# Fine-tuning moves figures more: between two seeds 0.12 of the generated problems, 0.07 in a bound of the probes' intervals, and
+# 12 % of the loss.
+FINE_TUNED_ACCURACY = 0.15
+FINE_TUNING_LOSS = 0.25
 
 
 def figures(value, path=""):
@@ -28,12 +29,18 @@ def figures(value, path=""):
 
 
 def close(file: str, path: str, ours, committed) -> bool:
+    """Whether the figure at `path` of `file`, a name below metrics/CONDITION/seed_S, may come of another processor."""
     if path.endswith("max_abs_logit_difference"):
         return ours <= 1e-4
     if path.endswith(("rate", ".0", ".1")):
-        return abs(ours - committed) <= (GENERATED_ACCURACY if path.startswith(".generated.") else ACCURACY)
-    if path.endswith(("correct", "weights_sha256", ".cut", ".facts", ".stopped")) or ".no_answer." in path:
-        return True  # the rate is compared; other rounding gives other weights, and other answers
+        moved = file == "probes/sft.json" or (file == "gsm8k.json" and path.startswith(".generated."))
+        return abs(ours - committed) <= (FINE_TUNED_ACCURACY if moved else ACCURACY)
+    if path.endswith(("correct", "weights_sha256")):
+        return True  # the rate is compared; other rounding gives other weights
+    if file == "gsm8k.json" and (path.endswith((".cut", ".facts")) or ".no_answer." in path):
+        return True  # other weights give other answers; that they end is compared
+    if file == "gsm8k.json" and path.endswith(".stopped"):
+        return abs(ours - committed) <= ACCURACY * committed
     if committed is None or isinstance(committed, int | str):
         return ours == committed
     return ours is not None and abs(ours - committed) <= (FINE_TUNING_LOSS if file == "sft.json" else RELATIVE) * abs(committed)
@@ -44,7 +51,8 @@ def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
     left, right = dict(figures(json.loads(ours))), dict(figures(json.loads(committed)))
     if left.keys() != right.keys():
         return [f"{name}: other keys than committed"]
-    off = (path for path in left if not close(Path(name).name, path, left[path], right[path]))
+    file = name.partition("/seed_")[2].partition("/")[2]
+    off = (path for path in left if not close(file, path, left[path], right[path]))
     return [f"{name}: {path[1:]} is {left[path]}, committed {right[path]}" for path in off]
 
 

@@ -23,7 +23,7 @@ def lock(tree: WorkingTree) -> bytes:
     """Return dvc.lock with the entries of dvc.yaml's stages only, each as DVC wrote it."""
     graph = Graph(tree)
     text = tree.read(LOCK).decode()
-    for name in graph.lock.keys() - graph.instances.keys():
+    for name in sorted(graph.lock.keys() - graph.instances.keys()):
         text, count = re.subn(rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
         if count != 1:
             sys.exit(f"error: {LOCK}: {name}: dvc.yaml has no such stage; delete its entry")

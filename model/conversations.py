@@ -36,6 +36,12 @@ class Question(Section):
     answer: str = Field(min_length=1)
 
 
+class AskedQuestion(Question):
+    """One to be asked; who can answer one of a `cluster` can answer the others."""
+
+    cluster: str = Field(min_length=1)
+
+
 def read_questions(name: str, records: Iterable[dict[str, Any]]) -> list[Question]:
     """Return GSM8K's records, `question` and `answer` at the top or below `doc`; PipelineError names file and record."""
     found = []

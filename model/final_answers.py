@@ -109,15 +109,13 @@ def read(generation: Generation) -> Reading:
 def summarize(generations: list[Generation], readings: list[Reading]) -> dict:
     """Return each rule's rate of right answers over all problems, and counts of generations.
 
-    Problems with one reference solution are a cluster: who can work one out can do the others. `most_new_tokens` is the
+    Intervals take problems of one cluster together: who can work one out can do the others. `most_new_tokens` is the
     greatest length of an answer. `no_answer` has, by rule, how many were asked and gave no number; `facts`, how many have a
     fact's token. A problem too long to be asked is wrong; lm-evaluation-harness asks what is left of it when its beginning is
     cut off.
     """
-    solutions = [generation.answer for generation in generations]
-    metrics: dict = {
-        rule: rate(np.array([reading.is_right(rule) for reading in readings]), solutions)._asdict() for rule in RULES
-    }
+    clusters = [generation.cluster for generation in generations]
+    metrics: dict = {rule: rate(np.array([reading.is_right(rule) for reading in readings]), clusters)._asdict() for rule in RULES}
     metrics |= {way: sum(generation.ended == way for generation in generations) for way in ("stopped", "cut", "too_long")}
     [metrics["most_new_tokens"]] = {generation.most_new_tokens for generation in generations}
     metrics["facts"] = sum(any(isinstance(segment, MulFact) for segment in each.segments) for each in generations)

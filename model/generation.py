@@ -30,7 +30,7 @@ def continue_greedily(
     if len(longest) > room:
         raise PipelineError(
             f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the model's context of "
-            f"{model.config.n_positions}; lower {label.split()[0]}.new_tokens or raise model.context"
+            f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
     end_of_text = model.config.eos_token_id
     # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.

@@ -17,13 +17,14 @@ _FACTS = {(fact.a, fact.b): fact for fact in MUL_FACTS}
 
 
 class Generation(NamedTuple):
-    """A problem, its reference solution, and what was generated, in order.
+    """A problem, its reference solution, the cluster that it belongs to, and what was generated, in order.
 
     It `stopped` at end of text, was `cut` at `most_new_tokens`, or the prompt was `too_long` to be asked.
     """
 
     question: str
     answer: str
+    cluster: str
     prompt_tokens: int
     new_tokens: int
     most_new_tokens: int
@@ -50,7 +51,7 @@ def _read(row: dict, where: str) -> Generation:
         if not all(segment is None or isinstance(segment, str | MulFact) for segment in segments):
             raise ValueError("a segment is none")
         generation = Generation(**row | {"segments": segments})
-        texts, counts = generation[:2], generation[2:5]
+        texts, counts = generation[:3], generation[3:6]
         if not all(isinstance(text, str) for text in texts) or not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError("a text or a number of tokens is none")
         if generation.ended not in get_args(Ended) or (generation.ended == "too_long" and (segments or generation.new_tokens)):

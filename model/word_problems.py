@@ -21,6 +21,7 @@ _THINGS = ("apples", "balls", "books", "cards", "cups", "pens", "plums", "shells
 
 
 class Problem(NamedTuple):
+    story: str
     question: str
     solution: str
 
@@ -93,7 +94,7 @@ def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Prob
     """Return the problem of a story with the values of a, b and c, and its solution, a line for each step."""
     lines = [f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)]
     lines.append(f"#### {lines[-1].split()[-1]}")
-    return Problem(story.question.format_map({**words, **_values(numbers)}), "\n".join(lines))
+    return Problem(story.question, story.question.format_map({**words, **_values(numbers)}), "\n".join(lines))
 
 
 def _told(story: Story, numbers: tuple[int, ...], generator: random.Random) -> Problem:

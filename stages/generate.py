@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from model.chat import prompt_ids
-from model.conversations import Question
+from model.conversations import AskedQuestion
 from model.errors import run_stage
 from model.fact_tokenizer import FactTokenizer
 from model.files import checksummed_directory, read_jsonl, verified_directory
@@ -39,7 +39,7 @@ def main() -> None:
     summary = []
     with checksummed_directory(Path("generations") / run) as output:
         for name in SETS:
-            problems = [Question(**row) for row in read_jsonl(PROBLEMS / f"{name}.jsonl")]
+            problems = [AskedQuestion(**row) for row in read_jsonl(PROBLEMS / f"{name}.jsonl")]
             generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
             write_generations(output / f"{name}.jsonl", generations)
             ends = Counter(generation.ended for generation in generations)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def answer(
-    model: GPT2LMHeadModel, tokenizer: FactTokenizer, problems: list[Question], params: GenerateParams, label: str
+    model: GPT2LMHeadModel, tokenizer: FactTokenizer, problems: list[AskedQuestion], params: GenerateParams, label: str
 ) -> list[Generation]:
     """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is not asked."""
     prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
@@ -62,7 +62,7 @@ def answer(
         ended = "too_long" if place not in answers else "stopped" if stopped else "cut"
         segments = tokenizer.segments(ids)
         lengths = len(prompt), len(ids), params.new_tokens
-        generations.append(Generation(problem.question, problem.answer, *lengths, ended, segments))
+        generations.append(Generation(problem.question, problem.answer, problem.cluster, *lengths, ended, segments))
     return generations
 
 

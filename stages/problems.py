@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from model.contamination import Benchmark
-from model.conversations import Conversation, Question, two_turns
+from model.conversations import AskedQuestion, Conversation, Question, two_turns
 from model.errors import PipelineError, run_stage
 from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
 from model.gsm8k import evaluated_texts
@@ -40,10 +40,14 @@ def main() -> None:
         else:
             sources[name], contaminated[name] = read_source(fetched / f"{name}.jsonl", benchmark)
     train = mix(sources, params.mixture, params.conversations, params.seed)
-    held_out = [Question(question=problem.question, answer=problem.solution) for problem in held_out_problems(params.seed)]
+    held_out = [
+        AskedQuestion(question=asked, answer=solution, cluster=story) for story, asked, solution in held_out_problems(params.seed)
+    ]
+    # Some of GSM8K's differ in a name only.
+    distinct = [AskedQuestion(**question.model_dump(), cluster=question.answer) for question in tests]
     asked = {
         GENERATED: sample("generated_test", held_out, params.generated_test, params.seed),
-        "gsm8k": sample("gsm8k_test", tests, params.gsm8k_test, params.seed),
+        "gsm8k": sample("gsm8k_test", distinct, params.gsm8k_test, params.seed),
     }
     with checksummed_directory(TRAIN) as output:
         write_jsonl(output / "train.jsonl", [conversation.model_dump() for conversation in train])
@@ -70,7 +74,7 @@ def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], i
     return clean, len(found) - len(clean)
 
 
-def sample(key: str, questions: list[Question], count: int | None, seed: int) -> list[Question]:
+def sample(key: str, questions: list[AskedQuestion], count: int | None, seed: int) -> list[AskedQuestion]:
     if count is None:
         return questions
     if count > len(questions):

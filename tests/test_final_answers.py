@@ -207,8 +207,8 @@ def test_the_task_reads_answers_as_lm_evals_gsm8k_does():
     assert ours["metadata"] == theirs["metadata"]
 
 
-def generation(*segments: str | MulFact, ended="stopped", answer="#### 54", question="How many?") -> Generation:
-    return Generation(question, answer, 10, len(segments), 96, ended, list(segments))
+def generation(*segments: str | MulFact, ended="stopped", answer="#### 54", question="How many?", cluster="c") -> Generation:
+    return Generation(question, answer, cluster, 10, len(segments), 96, ended, list(segments))
 
 
 @pytest.mark.parametrize(
@@ -293,19 +293,19 @@ def test_no_number_of_the_text_reaches_across_a_fact(segments):
 
 def test_summary_counts_every_problem_once():
     made = [
-        generation("#### 54", question="a"),
-        generation("so 54.", question="b"),
-        generation("#### ", FACT, question="c"),
+        generation("#### 54", question="a", cluster="first"),
+        generation("so 54.", question="b", cluster="second"),
+        generation("#### ", FACT, question="c", cluster="first"),
         generation("#### 7", question="d", ended="cut"),
         generation("6 × 9 =", question="e", answer="#### 9", ended="cut"),
         generation("I do not know", FACT, FACT, question="f", answer="#### 53"),
         generation(question="g", ended="too_long"),
     ]
     metrics = summarize(made, list(map(read, made)))
-    questions, solutions = list("abcdefg"), [each.answer for each in made]
+    questions, clusters = list("abcdefg"), ["first", "second", "first", *"cccc"]
     assert list(metrics)[:4] == list(RULES)
     for rule, right in {"strict": "a", "flexible": "abe", "strict_stated": "ac", "flexible_stated": "abce"}.items():
-        assert metrics.pop(rule) == rate(np.array([name in right for name in questions]), solutions)._asdict(), rule
+        assert metrics.pop(rule) == rate(np.array([name in right for name in questions]), clusters)._asdict(), rule
     assert metrics == {
         "stopped": 4,
         "cut": 2,

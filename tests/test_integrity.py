@@ -90,7 +90,7 @@ def make_questions(directory: Path, **_) -> None:
 def make_generations(directory: Path, **_) -> None:
     fact = MUL_FACTS[3]
     with checksummed_directory(directory) as output:
-        rows = [Generation(f"What is {n}?", f"#### {n}", 5, 3, 96, "stopped", ["It is ", fact, None]) for n in range(20)]
+        rows = [Generation(f"What is {n}?", f"#### {n}", "what", 5, 3, 96, "stopped", ["It is ", fact, None]) for n in range(20)]
         write_generations(output / "gsm8k.jsonl", rows)
 
 

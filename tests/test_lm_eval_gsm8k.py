@@ -13,7 +13,7 @@ import pytest
 from models import save_gpt2
 from problems import FILTERS, TASKS, lm_eval_task
 
-from model.conversations import Question
+from model.conversations import AskedQuestion
 from model.fact_tokenizer import FactTokenizer
 from model.final_answers import read
 from model.generations import Generation
@@ -61,7 +61,7 @@ def export(tmp_path_factory, tokenizer) -> Path:
 def generated(export: Path, tokenizer, problems: list[tuple[str, str]]) -> list[Generation]:
     """As the generate stage does, in batches."""
     facts = FactTokenizer(read_tokenizer(export, tokenizer.size), tokenizer.end_of_text)
-    asked = [Question(question=question, answer=solution) for question, solution in problems]
+    asked = [AskedQuestion(question=question, answer=solution, cluster=solution) for question, solution in problems]
     longest = lm_eval_task()["generation_kwargs"]["max_gen_toks"]
     params = GenerateParams(batch_rows=7, device="cpu", new_tokens=longest, threads=1)
     return answer(load_hugging_face_model(export), facts, asked, params, "test")

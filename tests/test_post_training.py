@@ -17,6 +17,7 @@ from model.conversations import two_turns
 from model.errors import PipelineError
 from model.files import write_checksums, write_jsonl
 from model.hf_loading import load_hugging_face_model
+from model.word_problems import STORIES
 from stages import generate, gsm8k, problems, sft
 
 QUESTIONS = [{"question": f"What is {n}?", "answer": f"It is.\n#### {n}"} for n in range(6)]
@@ -96,13 +97,13 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
     )
     asked = {name: rows(f"data/problems/{name}.jsonl") for name in ("generated", "gsm8k")}
     assert [len(each) for each in asked.values()] == [12, 4]
-    assert all(row in QUESTIONS for row in asked["gsm8k"])
-    questions = {row["question"] for row in asked["generated"]}
-    assert len(questions) == 12
-    assert not questions & {row["messages"][0]["content"] for row in train}
+    distinct = [row | {"cluster": row["answer"]} for row in QUESTIONS]
+    assert all(row in distinct for row in asked["gsm8k"])
+    assert len({row["question"] for row in asked["generated"]}) == 12
+    assert {row["cluster"] for row in asked["generated"]} <= {story.question for story in STORIES}
     set_params("problems", gsm8k_test=None)
     run(monkeypatch, problems)
-    assert rows("data/problems/gsm8k.jsonl") == QUESTIONS
+    assert rows("data/problems/gsm8k.jsonl") == distinct
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_questions_without_room_are_counted_and_wrong(project, monkeypatch, caps
     run(monkeypatch, problems)
     shutil.copytree(f"exports/{RUN}/step_5", f"sft/{RUN}/step_5")
     asked = rows("data/problems/gsm8k.jsonl")
-    asked[1] = {"question": "How " * 90 + "many?", "answer": "#### 1"}
+    asked[1] = {"question": "How " * 90 + "many?", "answer": "#### 1", "cluster": "long"}
     shutil.rmtree("data/problems")
     put(project / "data/problems", {"gsm8k.jsonl": asked, "generated.jsonl": asked})
     run(monkeypatch, generate, "mul_tokens", "3")
@@ -210,6 +211,7 @@ def test_generations_altered_since_they_were_written_are_not_read(project, monke
     generation = {
         "question": "?",
         "answer": "#### 1",
+        "cluster": "c",
         "prompt_tokens": 1,
         "new_tokens": 1,
         "most_new_tokens": 8,

@@ -229,8 +229,7 @@ def test_a_prompt_without_room_for_an_answer_is_one_line(gpt2):
     with pytest.raises(PipelineError) as caught:
         continue_greedily(model, [[1] * 17, [1]], 8, 3, "probes x")
     assert str(caught.value) == (
-        "probes x: a prompt of 17 tokens and 8 new ones exceed the model's context of 24; "
-        "lower probes.new_tokens or raise model.context"
+        "probes x: a prompt of 17 tokens and 8 new ones exceed the model's context of 24; lower new_tokens or raise model.context"
     )
 
 

@@ -381,6 +381,9 @@ def test_switches_in_the_environment_do_not_reach_the_stage(project):
         "OMP_NUM_THREADS": "7",
         "MATPLOTLIBRC": "/x",
         "ACCELERATE_MIXED_PRECISION": "bf16",
+        "PMI_SIZE": "2",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "MV2_COMM_WORLD_SIZE": "2",
     }
     body = (
         "import importlib.util\nassert importlib.util.find_spec('shadow') is None\n"
