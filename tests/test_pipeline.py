@@ -243,8 +243,8 @@ def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(c
     assert outputs(clone) == before
 
 
-def export_loss(clone: Path, condition: str) -> float:
-    return json.loads((clone / f"metrics/{condition}/seed_1/step_200/parity.json").read_text())["export_loss"]
+def difference_of_logits(clone: Path, condition: str) -> float:
+    return json.loads((clone / f"metrics/{condition}/seed_1/step_200/parity.json").read_text())["max_abs_logit_difference"]
 
 
 def test_the_walk_through_of_the_readme(clone):
@@ -252,7 +252,8 @@ def test_the_walk_through_of_the_readme(clone):
     section = (REPOSITORY / "README.md").read_text().split("## Break the exporter, and watch")[1].split("\n## ")[0]
     commands = re.findall(r"^\$ (.*)$", section, flags=re.MULTILINE)
     assert len(commands) == 9
-    before, committed = outputs(clone), {condition: export_loss(clone, condition) for condition in ("baseline", "mul_tokens")}
+    before, conditions = outputs(clone), ("baseline", "mul_tokens")
+    assert all(difference_of_logits(clone, condition) <= 1e-4 for condition in conditions)
     branch, fault, impact, stopped, open_gate, let_past, metrics_diff, _plots_diff, undone = range(9)
     said = []
     for number, command in enumerate(commands):
@@ -261,7 +262,7 @@ def test_the_walk_through_of_the_readme(clone):
             assert not list((clone / "exports/baseline/seed_1").iterdir()), "no wrong export is left"
             assert not (clone / "metrics/baseline/seed_1/step_200/parity.json").exists()
         if number == let_past:
-            broken = {condition: export_loss(clone, condition) for condition in committed}
+            broken = {condition: difference_of_logits(clone, condition) for condition in conditions}
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
@@ -269,8 +270,8 @@ def test_the_walk_through_of_the_readme(clone):
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )
-    for condition, good in committed.items():
-        assert broken[condition] > good + 0.005
+    for condition in conditions:
+        assert broken[condition] > 0.05
         assert f"metrics/{condition}/seed_1/step_200/evaluation.json" in said[metrics_diff]
     assert "gold_bits_per_byte" in said[metrics_diff]
     page = (clone / "dvc_plots/index.html").read_text()
