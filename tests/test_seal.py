@@ -111,6 +111,14 @@ ALLOWED = {
             open("data/nothing.txt")
         except FileNotFoundError:
             pass""",
+    "looking for a folder that is not there": """\
+        import glob
+        assert not glob.glob("nvidia/cublas/lib/libcublas.so.*[0-9]")
+        for path in ("data/nothing", os.path.abspath("data/nothing")):
+            try:
+                os.listdir(path)
+            except FileNotFoundError:
+                pass""",
     "temporary files": """\
         import tempfile
         with tempfile.NamedTemporaryFile() as file, tempfile.TemporaryDirectory() as folder:
