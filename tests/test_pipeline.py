@@ -196,19 +196,23 @@ def test_an_edit_of_the_answer_reader_reruns_the_reading_and_no_generation(clone
 
 
 def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(clone):
-    before = outputs(clone)
+    before, killed = outputs(clone), 0
     command = [sys.executable, "-m", "stages.sft", "baseline", "1"]
-    for _ in range(2):
+    for _ in range(5):  # on a busy machine it may be over before it is seen to have a state
         shutil.rmtree(clone / "sft/baseline")  # as dvc does before it runs a stage
         with subprocess.Popen(
             command, cwd=clone, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            while process.poll() is None and not list(clone.glob("sft/baseline/seed_1/.*.scratch/*/checkpoint-20/SHA256SUMS")):
+            while process.poll() is None and not list(clone.glob("sft/baseline/seed_1/.*.scratch/*/checkpoint-*/SHA256SUMS")):
                 time.sleep(0.001)
             process.kill()
-        assert process.returncode == -signal.SIGKILL
-        assert "sft baseline/seed_1: goes on from step 20" in shell(command, clone)
+        if process.returncode == -signal.SIGKILL:
+            killed += 1
+            assert re.search("sft baseline/seed_1: goes on from step [24]0\n", shell(command, clone))
         assert outputs(clone) == before
+        if killed == 2:
+            return
+    raise AssertionError(f"{killed} of 5 runs were killed while they had a state")
 
 
 def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(clone):
