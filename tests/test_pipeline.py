@@ -203,7 +203,8 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(clone):
         with subprocess.Popen(
             command, cwd=clone, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            while process.poll() is None and not list(clone.glob("sft/baseline/seed_1/.*.scratch/*/checkpoint-*/SHA256SUMS")):
+            sums = "sft/baseline/seed_1/.*.scratch/*/checkpoint-*/SHA256SUMS"
+            while process.poll() is None and not any(path.stat().st_size for path in clone.glob(sums)):
                 time.sleep(0.001)
             process.kill()
         if process.returncode == -signal.SIGKILL:
