@@ -7,7 +7,6 @@ Prints a line for each finding and exits 1 if there is one.
 """
 
 import contextlib
-import fnmatch
 import json
 import sys
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import yaml
 
 from graph import libraries
-from graph.imports import WATCHER, Code, stage_of
-from graph.instances import PARAMS, below, read_instances, read_stages
+from graph.imports import CODE, WATCHER, Code, stage_of
+from graph.instances import PARAMS, STAGES, below, read_instances, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
-from graph.tree import GitTree, Tree, WorkingTree
+from graph.tree import GitTree, Tree, WorkingTree, without_ignored
 
 RESULTS = ("metrics", "plots")
 _PARITY = 1e-2  # far above any rounding, far below any fault
@@ -35,17 +34,19 @@ def declaration_findings(tree: Tree) -> list[str]:
             findings.append(f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}")
             continue
         mine = [instance for instance in instances if instance.stage == stage]
-        declared = {dep for dep in text.get("deps", []) if dep.endswith(".py")}
-        findings += _compare(stage, "deps", declared, code.closure(stage))
+        deps = set(text.get("deps", []))
+        # A folder of code or a whole file is a dependency on all that is in it.
+        folders = deps & set(CODE)
+        reached = {path for path in code.closure(stage) if not any(below(path, folder) for folder in folders)}
+        findings += _compare(stage, "deps", {dep for dep in deps if dep.endswith(".py")}, reached)
         keys = {key for instance in mine for key in instance.params.get(PARAMS, ())}
         sections = code.sections(stage)
         if None in sections:
             findings.append(f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal")
-        findings += _compare(stage, "params", keys, {key for key in sections if key})
+        findings += _compare(stage, "params", keys, set() if PARAMS in deps else {key for key in sections if key})
         used = libraries.inputs(code.libraries(stage))
-        findings += _compare(
-            stage, f"params: {libraries.FILE}", {key for i in mine for key in i.params.get(libraries.FILE, ())}, used
-        )
+        named = {key for i in mine for key in i.params.get(libraries.FILE, ())}
+        findings += _compare(stage, f"params: {libraries.FILE}", named, set() if libraries.FILE in deps else used)
         needed |= used
     return findings + _library_findings(tree, needed) + _code_findings(code, stages)
 
@@ -89,15 +90,13 @@ def _code_findings(code: Code, stages: dict) -> list[str]:
 def result_findings(tree: Tree) -> list[str]:
     """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
     graph = Graph(tree)
-    findings = [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
+    findings = []
+    if not tree.has(STAGES) or tree.read(STAGES) != stages_json(tree):
+        findings.append(f"{STAGES}: not the stages of dvc.yaml; {REPRO}")
+    findings += [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
     findings += [f"{LOCK}: {name}: dvc.yaml has no such stage; {REPRO}" for name in graph.lock if name not in graph.instances]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    ignored = tree.read(".dvcignore").decode().split("\n") if tree.has(".dvcignore") else []
-    present = [
-        path
-        for path in tree.files(*RESULTS)
-        if not any(fnmatch.fnmatch(part, pattern) for part in Path(path).parts for pattern in ignored if pattern)
-    ]
+    present = without_ignored(tree, tree.files(*RESULTS))
     for instance in graph.instances.values():
         for out in instance.tracked:
             found = {path[len(out) + 1 :]: md5_of(tree.read(path)) for path in present if below(path, out)}

@@ -11,6 +11,8 @@ from graph.tree import Tree
 
 # The package that watches the stages; graph/__init__.py says why it is no dependency of theirs.
 WATCHER = "graph"
+# The folders of what stages run.
+CODE = ("model", "stages")
 
 
 class _Source(NamedTuple):
@@ -27,7 +29,7 @@ class Code:
 
     @cached_property
     def files(self) -> list[str]:
-        return [path for path in self._tree.files("model", "stages") if path.endswith(".py")]
+        return [path for path in self._tree.files(*CODE) if path.endswith(".py")]
 
     def closure(self, stage: str) -> set[str]:
         """Return the paths of all first-party modules that running `stages.{stage}` imports, itself among them."""

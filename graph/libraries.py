@@ -10,7 +10,7 @@ from graph.tree import Tree
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
 # Imported as the key, installed as the value, where the two differ.
-_DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {"PIL": "pillow", "vl_convert": "vl-convert-python", "yaml": "pyyaml"}
 # No input of any stage, and why.
 NOT_INPUTS = {
     "pydantic": "checks values and, being strict, converts none",
@@ -18,7 +18,7 @@ NOT_INPUTS = {
     "tqdm": "draws progress bars",
 }
 # Libraries that write bytes on behalf of the one that is imported.
-_BEHIND = {"transformers": {"safetensors", "tokenizers"}, "matplotlib": {"pillow"}}
+_BEHIND = {"transformers": {"safetensors", "tokenizers"}, "matplotlib": {"pillow"}, "jinja2": {"markupsafe"}}
 
 
 def inputs(imported: set[str]) -> set[str]:
@@ -48,9 +48,9 @@ def installed_version(library: str) -> str | None:
 
 
 def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
-    """Return a line for each library of the instance that is not installed in its declared version."""
+    """Return a line for each library of the instance, which may have all, that is not installed in its declared version."""
     lines = []
-    for library in instance.params.get(FILE, ()):
+    for library in versions if FILE in instance.deps else instance.params.get(FILE, ()):
         found, wanted = installed_version(library), versions.get(library)
         if found != wanted:
             lines.append(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from graph.instances import Instance, below, load_yaml, read_instances, value_or_none
-from graph.tree import Tree
+from graph.tree import Tree, without_ignored
 
 LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
@@ -145,6 +145,9 @@ class Graph:
                 entries |= {prefix + name: md5 for name, md5 in listed.items()}
         if entries:
             return directory_hash(entries)
+        files = without_ignored(self.tree, self.tree.files(path))
+        if files:
+            return directory_hash({name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files})
         return md5_of(self.tree.read(path)) if self.tree.has(path) else None
 
     def _entries(self, out: str, md5: str) -> Entries:

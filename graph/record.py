@@ -3,6 +3,7 @@
 python -m graph.record lock        dvc.lock without stages that are no more; DVC itself keeps them for ever
 python -m graph.record contents    dvc.contents.json, from DVC's cache
 python -m graph.record libraries   libraries.yaml, from requirements.txt
+python -m graph.record stages      dvc.stages.json, from dvc.yaml: before a run, since a stage depends on it
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from graph import libraries
 from graph.imports import Code
-from graph.instances import read_stages
+from graph.instances import STAGES, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, Graph, cached_entries
 from graph.tree import WorkingTree
 from model.files import atomic_file
@@ -52,7 +53,12 @@ def library_versions(tree: WorkingTree) -> bytes:
     return libraries.render(tree, needed).encode()
 
 
-WRITERS = {"lock": (LOCK, lock), "contents": (CONTENTS, contents), "libraries": (libraries.FILE, library_versions)}
+WRITERS = {
+    "lock": (LOCK, lock),
+    "contents": (CONTENTS, contents),
+    "libraries": (libraries.FILE, library_versions),
+    "stages": (STAGES, stages_json),
+}
 
 
 def main() -> None:

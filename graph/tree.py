@@ -1,5 +1,6 @@
 """The repository's files as they are on disk, in git's index, or in a commit."""
 
+import fnmatch
 import os
 import subprocess
 from functools import cached_property
@@ -63,3 +64,11 @@ class GitTree:
 
 
 Tree = WorkingTree | GitTree
+
+IGNORED = ".dvcignore"
+
+
+def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
+    """Return those of `paths` that DVC sees: no part of them is one of the names and patterns of .dvcignore."""
+    patterns = [line for line in tree.read(IGNORED).decode().split("\n") if line] if tree.has(IGNORED) else []
+    return [path for path in paths if not any(fnmatch.fnmatch(part, each) for part in path.split("/") for each in patterns)]

@@ -51,8 +51,9 @@ def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:
     for dep in instance.deps:
         path = root / dep
         if path.is_dir():
-            entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
-            found[dep] = [(str(entry), stat.st_size, stat.st_mtime_ns) for entry, stat in entries]
+            # Python may write a module's bytecode while a stage that depends on all code runs; DVC ignores it too.
+            entries = [entry for entry in sorted(path.rglob("*")) if "__pycache__" not in entry.parts and entry.is_file()]
+            found[dep] = [(str(entry), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
         else:
             found[dep] = path.read_bytes() if path.exists() else None
     return found | parameter_values(WorkingTree(root), instance)

@@ -1,17 +1,18 @@
 """The learning curves of all runs in long tables, one for each chart: a row for each figure of each run at each step."""
 
 import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import PipelineError
 from model.files import verified
 from model.section import read_json
+from model.table import Cell, Table, count, csv_bytes, headings, seed_cell, seed_heading
 
 CHANCE = 0.25
 # OpenAI's gpt2 under the reference script: karpathy/build-nanogpt, hellaswag.py.
 GPT2_HELLASWAG_ACC_NORM = 0.2955
+PARITY = "parity"
 
 
 # The three ways to say how far training is; charts against each are drawn from the same rows.
@@ -21,7 +22,8 @@ X_LABELS = {"step": "training steps", "tokens": "training tokens", "original_byt
 class Chart(NamedTuple):
     """What one chart shows; `reference` is OpenAI's gpt2 on it; without a `table_title` it is in no results table.
 
-    `is_shared`: the curve is the same in every condition.
+    `is_shared`: the curve is the same in every condition. `log_x`: its points are checkpoints, which a logarithmic axis of tokens
+    spreads; `log_y`: its values differ by orders of magnitude.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Chart(NamedTuple):
     reference: float | None = None
     table_title: str | None = None
     is_shared: bool = False
+    log_x: bool = False
+    log_y: bool = False
 
 
 CHARTS = (
@@ -39,9 +43,18 @@ CHARTS = (
     Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
     Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
     Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
-    Chart("hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm"),
-    Chart("hellaswag_gold_bits_per_byte", "HellaSwag, true endings", "bits per byte", table_title="HellaSwag, true endings"),
-    Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True, table_title="Continuation acc_norm"),
+    Chart(
+        "hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm", log_x=True
+    ),
+    Chart(
+        "hellaswag_gold_bits_per_byte",
+        "HellaSwag, true endings, bits per byte",
+        "bits per byte",
+        table_title="HellaSwag, true endings",
+        log_x=True,
+    ),
+    Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True, table_title="Continuation acc_norm", log_x=True),
+    Chart(PARITY, "Parity of export and checkpoint", "largest difference of two logits", log_x=True, log_y=True),
 )
 
 TRAIN, VAL = "train", "val"
@@ -136,48 +149,33 @@ def evaluation_points(path: Path, condition: str, seed: int, place: Progress) ->
     return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, "", *place, gold)}
 
 
-def refuse_same_weights(paths: list[Path]) -> None:
-    """Raise PipelineError where two of the exports that the parity.json files `paths` are of have the same weights.
-
-    Two checkpoints or two conditions that are one network would make curves that agree for the wrong reason.
-    """
-    seen: dict[str, Path] = {}
-    for path in paths:
-        weights = read_json(path, dict).get("weights_sha256")
-        if not isinstance(weights, str):
-            raise PipelineError(f"{path}: not the export stage's; run dvc repro export")
-        if weights in seen:
-            raise PipelineError(f"{seen[weights]} and {path}: the same weights exported twice; look at pretrain and export")
-        seen[weights] = path
-
-
-def results_table(chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]) -> str:
-    """Return a chart's values at the checkpoints as a Markdown table, a row for each step and seed.
+def results_table(chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]) -> Table:
+    """Return a chart's values at the checkpoints, a row for each step and seed, as the original report has them.
 
     `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
     """
     values = {(point.condition, point.seed, point.step): point for point in points if point.split != TRAIN}
-    lines = [
-        f"**{chart.table_title}** ({chart.y_label})\n",
-        "| step | tokens | seed | " + " | ".join(conditions) + " |",
-        "|---:|---:|---:|" + "---:|" * len(conditions),
+    seeds = sorted({point.seed for point in points})
+    rows = [
+        [Cell(str(step), step), count(tokens), *seed_cell(seed, seeds), *(_cell(values[name, seed, step]) for name in conditions)]
+        for step, tokens in at_tokens.items()
+        for seed in seeds
     ]
-    for step, tokens in at_tokens.items():
-        for seed in sorted({point.seed for point in points}):
-            cells = [_cell(values[condition, seed, step]) for condition in conditions]
-            lines.append(f"| {step} | {tokens:,} | {seed} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    columns = ["Step", "Tokens", *seed_heading(seeds), *headings(conditions)]
+    return Table(chart.name, chart.table_title or chart.title, chart.y_label, columns, rows)
 
 
-def _cell(point: Point) -> str:
-    interval = "" if point.low is None else f" [{point.low:.3f}, {point.high:.3f}]"
-    return f"{point.value:.4f}{interval}"
+def _cell(point: Point) -> Cell:
+    if point.low is None or point.high is None:
+        return Cell(f"{point.value:.4f}", point.value)
+    interval = f"[{point.low:.3f}, {point.high:.3f}]"
+    return Cell(f"{point.value:.4f} {interval}", {"rate": point.value, "interval_95": [point.low, point.high]})
 
 
-def chart_csv(chart: Chart, points: list[Point]) -> bytes:
-    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite template."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*Point._fields, "chance", "gpt2"])
-    writer.writerows([*point, CHANCE if chart.is_accuracy else None, chart.reference] for point in points)
-    return text.getvalue().encode()
+def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None) -> bytes:
+    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite template.
+
+    `tolerance`, of the export gate, is a line of the parity chart only.
+    """
+    lines = CHANCE if chart.is_accuracy else None, chart.reference, tolerance if chart.name == PARITY else None
+    return csv_bytes([*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from model.errors import PipelineError
 from model.section import read_json
+from model.table import Cell, Table, headings, words
 
 _ROWS = {
     "documents": "{:,}",
@@ -15,8 +16,8 @@ _ROWS = {
 }
 
 
-def data_table(paths: dict[str, Path]) -> str:
-    """Return a Markdown table of the training split, a column for each condition; `paths` are their tokenize.json.
+def data_table(paths: dict[str, Path]) -> Table:
+    """Return a table of the training split, a column for each condition; `paths` are their tokenize.json.
 
     Raises PipelineError unless the conditions have the same documents in the same order.
     """
@@ -29,15 +30,13 @@ def data_table(paths: dict[str, Path]) -> str:
                     f"{paths[first]} and {paths[other]}: not of the same {split} documents, so nothing of theirs can be "
                     "compared; run dvc repro tokenize"
                 )
-    lines = [
-        "**What the conditions are trained on** (the same documents in the same order)\n",
-        "| training split | " + " | ".join(paths) + " |",
-        "|---|" + "---:|" * len(paths),
-    ]
+    rows = []
     for row, form in _ROWS.items():
-        cells = [form.format(summary["train"][row]) for summary in summaries.values()]
-        lines.append(f"| {row.replace('_', ' ').replace('mul', 'multiplication')} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        values = [summary["train"][row] for summary in summaries.values()]
+        name = row.replace("_", " ").replace("mul", "multiplication")
+        rows.append([words(name), *(Cell(form.format(value), value) for value in values)])
+    title, unit = "What the conditions are trained on", "the same documents in the same order"
+    return Table("training_text", title, unit, ["Training split", *headings(list(paths))], rows, labels=1)
 
 
 def _read(path: Path) -> dict[str, dict]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from model.errors import PipelineError
 from model.section import read_json
+from model.table import Cell, Table, count, headings, seed_cell, seed_heading, words
 
 
 class Figure(NamedTuple):
@@ -36,36 +37,35 @@ _FIGURES = (
 )
 
 
-def post_training_table(folders: dict[tuple[str, int], Path], step: int, conditions: list[str], seeds: list[int]) -> str:
-    """Return a Markdown table, a row for each figure and seed; `folders` are the runs' metrics by condition and seed.
+def post_training_table(folders: dict[tuple[str, int], Path], step: int, conditions: list[str], seeds: list[int]) -> Table:
+    """Return a table, a row for each figure and seed; `folders` are the runs' metrics by condition and seed.
 
     `step` is that of the export that was fine-tuned.
     """
-    lines = [
-        "**From pretraining to GSM8K** (rates with 95 % intervals, and counts)\n",
-        "| model | figure | n | seed | " + " | ".join(conditions) + " |",
-        "|---|---|---:|---:|" + "---:|" * len(conditions),
-    ]
+    rows = []
     for figure in _FIGURES:
         for seed in seeds:
             cells = [_cell(folders[condition, seed] / figure.file.format(step=step), figure.keys) for condition in conditions]
-            totals = sorted({total for total, _ in cells})
+            totals = sorted({str(total) for total, _ in cells})
             if len(totals) > 1:
                 raise PipelineError(f"{figure.file}: {figure.name} counts {totals} items; run dvc repro")
-            texts = " | ".join(text for _, text in cells)
-            lines.append(f"| {figure.model} | {figure.name} | {totals[0]} | {seed} | {texts} |")
-    return "\n".join(lines) + "\n"
+            total = cells[0][0]
+            of = Cell("", None) if total is None else count(total)
+            rows.append([words(figure.model), words(figure.name), of, *seed_cell(seed, seeds), *(cell for _, cell in cells)])
+    columns = ["Model", "Figure", "n", *seed_heading(seeds), *headings(conditions)]
+    title, unit = "From pretraining to GSM8K", "rates with 95 % intervals, and counts"
+    return Table("post_training", title, unit, columns, rows, labels=2)
 
 
-def _cell(path: Path, keys: tuple[str, ...]) -> tuple[str, str]:
-    """Return how many items a rate is of, empty for a count, and the figure as text."""
+def _cell(path: Path, keys: tuple[str, ...]) -> tuple[int | None, Cell]:
+    """Return how many items a rate is of, None for a count, and the figure."""
     value: Any = read_json(path, dict)
     try:
         for key in keys:
             value = value[key]
         if isinstance(value, int):
-            return "", f"{value:,}"
+            return None, count(value)
         low, high = value["interval_95"]
-        return f"{value['total']:,}", f"{value['rate']:.4f} [{low:.3f}, {high:.3f}]"
+        return value["total"], Cell(f"{value['rate']:.4f} [{low:.3f}, {high:.3f}]", value)
     except (KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{path}: has no {' '.join(keys)} as its stage writes it ({error!r}); run dvc repro") from None

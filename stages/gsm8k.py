@@ -21,7 +21,9 @@ def main() -> None:
         for name in SETS:
             generations = read_generations(Path("generations") / run / f"{name}.jsonl")
             readings = [read(generation) for generation in generations]
-            write_jsonl(output / f"{name}.jsonl", [written(reading) for reading in readings])
+            pairs = zip(generations, readings, strict=True)
+            rows = [{"question": of.question, "cluster": of.cluster, **written(reading)} for of, reading in pairs]
+            write_jsonl(output / f"{name}.jsonl", rows)
             metrics[name] = summarize(generations, readings)
     write_json(Path("metrics") / run / "gsm8k.json", metrics)
     figures = ", ".join(f"{name} strict {figures['strict']['rate']:.4f}" for name, figures in metrics.items())

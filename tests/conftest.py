@@ -23,7 +23,10 @@ hypothesis.settings.load_profile("reproducible")
 
 REPOSITORY = Path(__file__).parent.parent
 # Of several processes each takes the next file: those of minutes go first.
-SLOW = ("test_pipeline.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py")
+SLOW = (
+    "test_pipeline.py", "test_experiments.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py",
+    "test_kills.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,6 +47,24 @@ def test_what_fine_tuning_moves_may_differ_by_more(file, figures, near, far):
 
 
 @pytest.mark.parametrize(
+    ("model", "near", "far"),
+    [("pretrained", {"a": 0.32, "a_difference": -0.02, "a_holm_p": 1.0}, 0.4), ("fine_tuned", {"a": 0.4, "a_holm_p": 0.0}, 0.7)],
+)
+def test_the_headline_may_differ_as_the_figures_that_it_is_of(model, near, far):
+    committed = {"a": 0.3, "a_difference": 0.02, "a_holm_p": 0.001}
+
+    def problems(figures: dict) -> list[str]:
+        ours, theirs = (json.dumps({model: {"products": of}}).encode() for of in ({**committed, **figures}, committed))
+        return compare_metrics.compare("metrics/comparison.json", ours, theirs)
+
+    assert problems(near) == []
+    [problem] = problems({"a": far})
+    assert "products.a is" in problem
+    [problem] = problems({"a_holm_p": 1.5})
+    assert "products.a_holm_p is 1.5" in problem
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"gold_bits_per_byte": 2.8}, "gold_bits_per_byte is 2.8, committed 2.5"),

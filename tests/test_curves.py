@@ -10,11 +10,12 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from model.arithmetic_table import arithmetic_table
-from model.curves import CHARTS, Point, Progress, chart_csv, evaluation_points, loss_points, refuse_same_weights, results_table
+from model.curves import CHARTS, Point, Progress, chart_csv, evaluation_points, loss_points, results_table
 from model.data_table import data_table
 from model.errors import PipelineError
 from model.figures import draw_curves, draw_training
 from model.files import json_bytes, write_checksums
+from model.parity import refuse_same_weights
 from stages.curves import main
 from stages.pretrain import csv_bytes
 
@@ -22,6 +23,7 @@ CONDITIONS = ["baseline", "mul_tokens"]
 CHART = {chart.name: chart for chart in CHARTS}
 TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
 VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
+WITHOUT_RATES = json.dumps({problems: {"facts": 0, "strict": {"total": 1319}} for problems in ("generated", "gsm8k")})
 
 
 def points(seeds=(1, 2)) -> dict[str, list[Point]]:
@@ -84,25 +86,38 @@ def test_one_row_of_training_can_be_drawn(tmp_path):
 
 def test_chart_data_carry_conditions_intervals_and_reference_lines():
     lines = chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
-    assert lines[0] == "condition,seed,split,step,tokens,original_bytes,value,low,high,chance,gpt2"
-    assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955"
+    assert lines[0] == "condition,seed,split,step,tokens,original_bytes,value,low,high,chance,gpt2,tolerance"
+    assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955,"
     assert len(lines) == 9
     lines = chart_csv(CHART["loss"], points()["loss"]).decode().splitlines()
-    assert lines[1] == "baseline,1,train,5,100,300,0.205,,,,"
-    assert lines[3] == "baseline,1,val,5,100,300,0.305,,,,"
+    assert lines[1] == "baseline,1,train,5,100,300,0.205,,,,,"
+    assert lines[3] == "baseline,1,val,5,100,300,0.305,,,,,"
     assert len(lines) == 17
 
 
 def test_results_have_a_row_for_each_step_and_seed_with_intervals():
     table = results_table(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200})
-    assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table
-    assert len(table.strip().splitlines()) == 2 + 2 + 4
+    assert table.columns == ["Step", "Tokens", "Seed", "Baseline", "Mul_tokens"]
+    assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table.markdown()
+    assert len(table.rows) == 4
+    rate = {"rate": 0.31, "interval_95": [0.2, 0.4]}
+    assert table.json()["values"][-1] == [10, 200, 2, rate, rate]
+
+
+def test_one_seed_has_the_columns_of_the_original_report():
+    curve = [point for point in points()["bits_per_byte"] if point.seed == 1]
+    table = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100})
+    assert table.markdown().splitlines()[2:] == [
+        "| Step | Tokens | Baseline | Mul_tokens |",
+        "|---:|---:|---:|---:|",
+        "| 5 | 100 | 0.3050 | 0.3050 |",
+    ]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
     curve = sorted(points()["bits_per_byte"], key=lambda point: point.split, reverse=reverse)
-    lines = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200}).splitlines()
+    lines = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200}).markdown().splitlines()
     assert lines[0] == "**Validation, natural text** (bits per byte)"
     assert lines[4] == "| 5 | 100 | 1 | 0.3050 | 0.3050 |"
     assert lines[-1] == "| 10 | 200 | 2 | 0.3100 | 0.3100 |"
@@ -181,7 +196,8 @@ def tokenize_json(directory: Path, condition: str, **changes) -> Path:
         "tokens": 1000, "tokens_per_byte": 0.25,
     }  # fmt: skip
     path = directory / f"{condition}.json"
-    path.write_bytes(json_bytes({"train": {**split, **changes}, "val": {**split, **changes}}))
+    expressions = {"dot": {"changed": 9, "found": 10}, "times": {"changed": 0, "found": 30}}
+    path.write_bytes(json_bytes({"expressions": expressions, "train": {**split, **changes}, "val": {**split, **changes}}))
     return path
 
 
@@ -192,7 +208,7 @@ def test_what_conditions_are_trained_on_is_a_table(tmp_path):
             tmp_path, "mul_tokens", tokens=900, tokens_per_byte=0.225, mul_fact_tokens=9, mul_fact_rate=0.01
         ),
     }
-    lines = data_table(paths).splitlines()
+    lines = data_table(paths).markdown().splitlines()
     assert "| tokens | 1,000 | 900 |" in lines
     assert "| multiplication fact rate | 0.00000 | 0.01000 |" in lines
 
@@ -234,9 +250,9 @@ def test_the_arithmetic_table_has_a_row_for_each_way_of_asking_and_answering(tmp
     paths = {(condition, seed): tmp_path / f"{condition}_{seed}.json" for condition in CONDITIONS for seed in (1, 2)}
     for (condition, seed), path in paths.items():
         probes_json(path, seed / 10 if condition == "baseline" else seed / 20)
-    title, _, header, _, *rows = arithmetic_table("final export", paths, CONDITIONS, [1, 2]).splitlines()
+    title, _, header, _, *rows = arithmetic_table("final export", paths, CONDITIONS, [1, 2]).markdown().splitlines()
     assert title == "**Arithmetic, final export** (rate of right products)"
-    assert header == "| prompt | asked | answer | n | seed | baseline | mul_tokens |"
+    assert header == "| Prompt | Asked | Answer | n | Seed | Baseline | Mul_tokens |"
     assert len(rows) == 2 * 3 * 2 * 2
     assert rows[0] == "| plain | seen | text | 2,203 | 1 | 0.100 [0.050, 0.200] | 0.050 [0.025, 0.100] |"
     assert rows[3] == "| plain | seen | fact token | 2,203 | 2 | 0.200 [0.100, 0.400] | 0.100 [0.050, 0.200] |"
@@ -248,7 +264,7 @@ def test_damaged_probes_are_named(tmp_path, content):
     paths = {(condition, 1): tmp_path / f"{condition}.json" for condition in CONDITIONS}
     for path in paths.values():
         probes_json(path, 0.1)
-    assert arithmetic_table("final export", paths, CONDITIONS, [1])
+    assert arithmetic_table("final export", paths, CONDITIONS, [1]).rows
     for (condition, _), path in paths.items():
         whole = path.read_text()
         path.unlink()
@@ -273,7 +289,8 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
 def tree(tmp_path, monkeypatch) -> Path:
     """What the curves stage reads of two tiny runs, each of three training rows, two validations and two checkpoints."""
     monkeypatch.chdir(tmp_path)
-    params = {"conditions": CONDITIONS, "pretrain": {"checkpoint_steps": [2, 4]}, "seeds": [1]}
+    params = {"conditions": CONDITIONS, "export": {"parity_tolerance": 1e-4}, "seeds": [1]}
+    params["pretrain"] = {"checkpoint_steps": [2, 4]}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     for number, condition in enumerate(CONDITIONS):
         places = {step: f"{step},{10 * step},{30 * step + number}" for step in (0, 1, 2, 4)}
@@ -284,17 +301,19 @@ def tree(tmp_path, monkeypatch) -> Path:
         metrics = Path("metrics") / run
         for step in (2, 4):
             (metrics / f"step_{step}").mkdir(parents=True)
-            (metrics / f"step_{step}/parity.json").write_bytes(json_bytes({"weights_sha256": f"{condition}{step}"}))
+            parity = {"max_abs_logit_difference": step / 2**20, "weights_sha256": f"{condition}{step}"}
+            (metrics / f"step_{step}/parity.json").write_bytes(json_bytes(parity))
             rate = {"acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000}}
             evaluation = {"continuation": rate, "hellaswag": {**rate, "gold_bits_per_byte": 2.75}}
             (metrics / f"step_{step}/evaluation.json").write_bytes(json_bytes(evaluation))
         (metrics / "pretrain.json").write_bytes(json_bytes({"loss_spikes": 0}))
+        (metrics / "sft.json").write_bytes(json_bytes({"facts": number, "learned_tokens": 50}))
         (metrics / "probes").mkdir()
         for models in ("exports", "sft"):
             probes_json(metrics / f"probes/{models}.json", 0.1)
         rules = ("strict", "flexible", "strict_stated", "flexible_stated")
         answers = {rule: {"rate": 0.1 * number, "interval_95": [0.0, 0.5], "total": 1319} for number, rule in enumerate(rules, 1)}
-        ends = {"stopped": 1300, "cut": 12, "too_long": 7}
+        ends = {"stopped": 1300, "cut": 12, "too_long": 7, "facts": 3}
         (metrics / "gsm8k.json").write_bytes(json_bytes(dict.fromkeys(("generated", "gsm8k"), answers | ends)))
         fine_tuning = Path("sft_losses") / run
         fine_tuning.mkdir(parents=True)
@@ -307,10 +326,10 @@ def tree(tmp_path, monkeypatch) -> Path:
 def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
     main()
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    declared = {path for entry in stages["curves"]["plots"] for path in entry}
-    assert declared | {"plots/results.md"} == {str(path) for path in Path("plots").iterdir()}
+    declared = {path for kind in ("outs", "plots") for entry in stages["curves"][kind] for path in entry}
+    assert declared == {str(path) for path in Path("plots").iterdir()}
     pictures = {path.name for path in Path("plots/figures").iterdir()}
-    assert pictures == {"combined.png", "training.png", "baseline.png", "mul_tokens.png"}
+    assert pictures == {"combined.png", "training.png", "evidence.png", "baseline.png", "mul_tokens.png"}
 
 
 def test_the_stage_gathers_each_row_of_each_run_once(tree):
@@ -328,25 +347,51 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         )
     ]
     hellaswag = Path("plots/hellaswag_acc_norm.csv").read_text().splitlines()
-    assert hellaswag[2] == "baseline,1,,4,40,120,0.29,0.2,0.3,0.25,0.2955"
-    assert hellaswag[4] == "mul_tokens,1,,4,40,121,0.29,0.2,0.3,0.25,0.2955"
+    assert hellaswag[2] == "baseline,1,,4,40,120,0.29,0.2,0.3,0.25,0.2955,"
+    assert hellaswag[4] == "mul_tokens,1,,4,40,121,0.29,0.2,0.3,0.25,0.2955,"
     results = Path("plots/results.md").read_text()
-    assert "| 4 | 40 | 1 | 2.1000 | 2.1000 |\n" in results
+    assert "| 4 | 40 | 2.1000 | 2.1000 |\n" in results
     assert [line for line in results.splitlines() if line.startswith("**")] == [
         "**What the conditions are trained on** (the same documents in the same order)",
         "**Validation, natural text** (bits per byte)",
         "**HellaSwag acc_norm** (accuracy)",
         "**HellaSwag, true endings** (bits per byte)",
         "**Continuation acc_norm** (accuracy)",
+        "**What pretraining learns** (brackets: 95 % intervals)",
         "**From pretraining to GSM8K** (rates with 95 % intervals, and counts)",
         "**Arithmetic, final export** (rate of right products)",
         "**Arithmetic, fine-tuned** (rate of right products)",
     ]
-    assert "| pretrained | HellaSwag acc_norm | 1,000 | 1 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n" in results
-    assert "| fine-tuned | GSM8K, ended by the model |  | 1 | 1,300 | 1,300 |\n" in results
-    assert "| fine-tuned | GSM8K, flexible | 1,319 | 1 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n" in results
+    assert "| pretrained | HellaSwag acc_norm | 1,000 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n" in results
+    assert "| fine-tuned | GSM8K, ended by the model |  | 1,300 | 1,300 |\n" in results
+    assert "| fine-tuned | GSM8K, flexible | 1,319 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n" in results
     fine_tuning = Path("plots/sft_loss.csv").read_text().splitlines()
-    assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,", "baseline,1,train,20,,,1.5,,,,"]
+    assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,,", "baseline,1,train,20,,,1.5,,,,,"]
+
+
+def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(tree):
+    main()
+    lines = Path("plots/parity.csv").read_text().splitlines()
+    assert lines[1:3] == [
+        "baseline,1,,2,20,60,1.9073486328125e-06,,,,,0.0001",
+        "baseline,1,,4,40,120,3.814697265625e-06,,,,,0.0001",
+    ]
+    assert len(lines) == 5
+    with_line = Path("plots/figures/evidence.png").read_bytes()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}))
+    main()
+    assert Path("plots/parity.csv").read_text().splitlines()[1] == "baseline,1,,2,20,60,1.9073486328125e-06,,,,,"
+    assert Path("plots/figures/evidence.png").read_bytes() != with_line
+
+
+def test_the_stage_writes_how_much_the_facts_are_used(tree):
+    main()
+    lines = Path("plots/fact_usage.csv").read_text().splitlines()
+    assert lines[0] == "condition,seed,where,facts,total,share"
+    assert lines[1] == "baseline,,expressions in documents that became tokens,9,40,0.225"
+    assert "mul_tokens,1,tokens learned in fine-tuning that are facts,1,50,0.02" in lines
+    assert len(lines) == 1 + 2 * 9
 
 
 def test_the_stage_writes_the_same_bytes_twice(tree):
@@ -372,7 +417,8 @@ def test_the_stage_refuses_losses_of_an_older_pretrain(tree):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("gsm8k.json", "{}", "gsm8k.json: has no generated strict as its stage writes it"),
+        ("gsm8k.json", "{}", "gsm8k.json: not the gsm8k stage's"),
+        ("gsm8k.json", WITHOUT_RATES, "gsm8k.json: has no generated strict as its stage writes it"),
         ("gsm8k.json", "", "gsm8k.json: cannot be read"),
     ],
 )
@@ -385,7 +431,7 @@ def test_damaged_figures_of_fine_tuning_are_named(tree, file, content, message):
 def test_runs_that_answered_other_problems_are_refused(tree):
     path = tree / "metrics/mul_tokens/seed_1/gsm8k.json"
     path.write_text(path.read_text().replace("1319", "1318"))
-    with pytest.raises(PipelineError, match=r"^gsm8k\.json: generated problems, strict counts \['1,318', '1,319'\] items; run"):
+    with pytest.raises(PipelineError, match=r"^gsm8k\.json: generated problems, strict counts \['1318', '1319'\] items; run"):
         main()
 
 

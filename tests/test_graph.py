@@ -13,9 +13,9 @@ from graph.check import check, declaration_findings
 from graph.imports import Code
 from graph.instances import load_yaml, read_instances
 from graph.tree import WorkingTree
-from model.curves import CHARTS, X_LABELS, chart_csv
+from model.curves import CHARTS, X_LABELS, Chart, chart_csv
 
-TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages")
+TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages", "dvc.stages.json")
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES, PLOTS = DVC["stages"], DVC["plots"]
 
@@ -43,7 +43,7 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-STAGE, GSM8K, PROBES = "dvc.yaml: evaluate: ", "dvc.yaml: gsm8k: ", "dvc.yaml: probes: "
+STAGE, GSM8K, PROBES, COMPARE = (f"dvc.yaml: {stage}: " for stage in ("evaluate", "gsm8k", "probes", "compare"))
 DEPS, PARAMS = "deps: ", "params: "
 MUTATIONS = {
     "an import that is not declared": (
@@ -64,7 +64,9 @@ MUTATIONS = {
          f"{GSM8K}{DEPS}add the line      - model/params/__init__.py",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
          f"{GSM8K}{DEPS}add the line      - model/section.py",
-         f"{PROBES}{DEPS}add the line      - model/params/tokenize.py"],
+         f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
+         f"{COMPARE}{DEPS}add the line      - model/params/__init__.py",
+         f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
     ),
     "an import that another module still has": (
         "model/scoring.py", "from model.item_scores import ItemScore\n", "",
@@ -79,6 +81,7 @@ MUTATIONS = {
         [f"{STAGE}{PARAMS}libraries.yaml: add the line      - wandb",
          f"{GSM8K}{PARAMS}libraries.yaml: add the line      - wandb",
          f"{PROBES}{PARAMS}libraries.yaml: add the line      - wandb",
+         f"{COMPARE}{PARAMS}libraries.yaml: add the line      - wandb",
          "requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
     ),
     "a conflict of a merge": (
@@ -108,14 +111,13 @@ MUTATIONS = {
         "model/stats.py", "import math\n", "import math\nimport tiktoken\n",
         [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken",
          f"{GSM8K}{PARAMS}libraries.yaml: add the line      - tiktoken",
-         f"{PROBES}{PARAMS}libraries.yaml: add the line      - tiktoken"],
+         f"{PROBES}{PARAMS}libraries.yaml: add the line      - tiktoken",
+         f"{COMPARE}{PARAMS}libraries.yaml: add the line      - tiktoken"],
     ),
     "a library that nothing imports any more": (
-        "model/figures.py", "matplotlib", "numpy",
+        "model/comparison.py", "statsmodels", "numpy",
         [
-            "dvc.yaml: curves: params: libraries.yaml: add the line      - numpy",
-            "dvc.yaml: curves: params: libraries.yaml: remove the line      - matplotlib",
-            "dvc.yaml: curves: params: libraries.yaml: remove the line      - pillow",
+            "dvc.yaml: compare: params: libraries.yaml: remove the line      - statsmodels",
             "libraries.yaml: not the versions of requirements.txt; run make libraries",
         ],
     ),
@@ -240,7 +242,7 @@ def test_libraries_go_by_the_name_they_are_installed_under():
 
 
 def test_transformers_reruns_exports_and_what_generates_with_them():
-    named = {stage for stage, text in STAGES.items() for entry in text["params"] if isinstance(entry, dict)
+    named = {stage for stage, text in STAGES.items() for entry in text.get("params", []) if isinstance(entry, dict)
              for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
     assert named == {"export", "sft", "generate", "probes"}
 
@@ -256,11 +258,20 @@ def test_only_fetch_can_reach_the_network():
 
 def test_dvc_plots_every_chart_that_the_curves_stage_writes():
     declared = [name for entry in STAGES["curves"]["plots"] for name in entry]
-    assert declared == [*(f"plots/{chart.name}.csv" for chart in CHARTS), "plots/figures"]
+    assert declared == [*(f"plots/{chart.name}.csv" for chart in CHARTS), "plots/fact_usage.csv", "plots/figures"]
     for entry, chart in zip(STAGES["curves"]["plots"], CHARTS, strict=False):
         [settings] = entry.values()
         assert settings["title"].startswith(chart.title)
         assert settings["y_label"].startswith(chart.y_label)
+
+
+def template_of(chart: Chart, x: str) -> str:
+    if chart.log_y:
+        return "parity"
+    if chart.log_x and x == "tokens":
+        return "curve_log"
+    fitted = chart.name in ("loss", "bits_per_byte")
+    return "curve_shared" if chart.is_shared else "curve_fitted" if fitted else "curve"
 
 
 def drawn() -> set[tuple[str, str]]:
@@ -270,7 +281,10 @@ def drawn() -> set[tuple[str, str]]:
     for name, settings in (pair for entry in entries for pair in entry.items()):
         if "x" in settings:
             [(file, column)] = settings["y"].items() if isinstance(settings["y"], dict) else [(name, settings["y"])]
-            assert (column, settings["template"]) == ("value", "curve")
+            if column != "value":
+                continue  # facts' use has rows, not curves
+            [chart] = [chart for chart in CHARTS if chart.name == file.removeprefix("plots/").removesuffix(".csv")]
+            assert settings["template"] == template_of(chart, settings["x"])
             assert settings["x_label"] == X_LABELS[settings["x"]]
             found.append((file.removeprefix("plots/").removesuffix(".csv"), settings["x"]))
     assert len(found) == len(set(found)), "nothing is drawn twice"
@@ -292,9 +306,11 @@ def test_a_chart_has_one_title_whatever_it_is_drawn_against():
 
 
 def test_the_template_of_the_charts_reads_columns_that_there_are():
-    text = (REPOSITORY / ".dvc/plots/curve.json").read_text()
+    text = "".join(
+        (REPOSITORY / f".dvc/plots/{name}.json").read_text() for name in ("curve", "curve_fitted", "curve_log", "parity")
+    )
     columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
-    made = {"points", "rev"}  # by the template, and by DVC
+    made = {"points", "number", "seeds", "last", "lowest", "highest", "revisions", "rev"}  # by the template, and by DVC
     fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
     assert {name for pair in fields for name in pair if name} - made <= set(columns)
 
@@ -302,8 +318,45 @@ def test_the_template_of_the_charts_reads_columns_that_there_are():
 def test_every_output_root_is_in_the_static_gitignore_or_committed():
     ignored = (REPOSITORY / ".gitignore").read_text().split()
     for stage in STAGES.values():
-        for output in stage["outs"]:
+        for output in stage.get("outs", []):
+            if isinstance(output, dict):
+                [(name, settings)] = output.items()
+                assert settings["cache"] is False, f"{name} is committed, so DVC must not also ignore it"
+                continue
             assert any(f"/{output}".startswith(entry) for entry in ignored if entry.startswith("/")), output
         for output in [*stage.get("metrics", []), *stage.get("plots", [])]:
             [(name, settings)] = output.items()
             assert settings["cache"] is False, f"{name} is committed, so DVC must not also ignore it"
+
+
+def test_a_stage_that_depends_on_all_code_or_a_whole_file_declares_nothing_in_them():
+    report = STAGES["report"]
+    assert {"model", "stages", "params.yaml", "libraries.yaml"} <= set(report["deps"])
+    assert not [dep for dep in report["deps"] if dep.endswith(".py")]
+    assert "params" not in report
+
+
+@pytest.mark.parametrize("name", ["model", "stages"])
+def test_without_its_folder_of_code_the_stage_has_to_declare_its_modules(copy, name):
+    text = (copy / "dvc.yaml").read_text()
+    start = text.index("\n  report:\n")
+    (copy / "dvc.yaml").write_text(text[:start] + text[start:].replace(f"      - {name}\n", "", 1))
+    missing = f"dvc.yaml: report: deps: add the line      - {name}/"
+    findings = declaration_findings(WorkingTree(copy))
+    assert findings
+    assert all(line.startswith(missing) for line in findings)
+
+
+def test_without_the_file_of_versions_the_stage_has_to_declare_its_libraries(copy):
+    text = (copy / "dvc.yaml").read_text()
+    start = text.index("\n  report:\n")
+    (copy / "dvc.yaml").write_text(text[:start] + text[start:].replace("      - libraries.yaml\n", "", 1))
+    line = "dvc.yaml: report: params: libraries.yaml: add the line      - vl-convert-python"
+    assert line in declaration_findings(WorkingTree(copy))
+
+
+def test_stages_json_that_is_not_of_dvc_yaml_is_a_finding(copy):
+    line = "dvc.stages.json: not the stages of dvc.yaml; run make repro"
+    assert line not in check(WorkingTree(copy))
+    (copy / "dvc.stages.json").write_text("{}")
+    assert line in check(WorkingTree(copy))

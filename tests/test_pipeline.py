@@ -20,8 +20,8 @@ from graph.lock import Graph
 from graph.tree import WorkingTree
 
 FILES = [
-    "dvc.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "model", "stages", "graph", "Makefile",
-    ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
+    "dvc.yaml", "dvc.stages.json", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "model", "stages",
+    "graph", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
 ]  # fmt: skip
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 STRACE = shutil.which("strace") is not None
@@ -35,13 +35,16 @@ def shell(command: list[str], clone: Path, check: bool = True) -> str:
 
 
 def changed(clone: Path) -> set[str]:
-    """Return the stages that `dvc status` says have changed."""
-    return set(re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE))
+    """Return the stages that `dvc status` says have changed, without `report`."""
+    return set(re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE)) - {"report"}
 
 
 def repro(clone: Path) -> set[str]:
-    """Run `dvc repro`; return the stages that were executed, and not restored or skipped."""
-    return set(re.findall(r"Running stage '([^']+)'", shell(["dvc", "repro"], clone)))
+    """Run `dvc repro`; return the stages that were executed, and not restored or skipped.
+
+    Without `report`, which names all code and parameters and so is made again after every edit of them.
+    """
+    return set(re.findall(r"Running stage '([^']+)'", shell(["dvc", "repro"], clone))) - {"report"}
 
 
 def outputs(clone: Path) -> dict[str, bytes]:
@@ -49,7 +52,7 @@ def outputs(clone: Path) -> dict[str, bytes]:
         str(path.relative_to(clone)): path.read_bytes()
         for root in ("data", "checkpoints", "losses", "exports", "scores", "sft", "sft_losses", "generations", "metrics", "plots")
         for path in sorted((clone / root).rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "report.html"  # other code, another report
     }
 
 
@@ -59,10 +62,8 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """A clone of the working tree with the micro profile, regenerated once."""
-    directory = tmp_path_factory.mktemp("pipeline") / "clone"
+def micro_clone(directory: Path) -> None:
+    """Copy the working tree with the micro profile into `directory`, and commit it."""
     for name in FILES:
         source, target = REPOSITORY / name, directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +76,16 @@ def clone(tmp_path_factory) -> Path:
     shell(["git", "init", "-q", "-b", "main"], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the working tree with the micro profile, regenerated once."""
+    directory = tmp_path_factory.mktemp("pipeline") / "clone"
+    micro_clone(directory)
     executed = repro(directory)
     assert "curves" in executed
-    assert len(executed) == 28
+    assert len(executed) == 29
     shell([sys.executable, "-m", "graph.record", "contents"], directory)
     return directory
 
@@ -92,7 +100,7 @@ def test_git_would_commit_metrics_and_plots_and_no_data(clone):
     new = shell(["git", "status", "--short", "--untracked-files=all"], clone).split()[1::2]
     roots = {name.split("/")[0] for name in new}
     assert roots == {"dvc.lock", "dvc.contents.json", "metrics", "plots"}
-    assert "plots/results.md" not in new
+    assert "plots/report.html" not in new
 
 
 def test_the_readmes_dvc_commands_work(clone):
@@ -103,9 +111,11 @@ def test_the_readmes_dvc_commands_work(clone):
     assert "up to date" in shell(["dvc", "repro", "export"], clone)
     assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
+    shell([sys.executable, "-m", "tools.plots_page"], clone)
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
         page = (clone / "dvc_plots/index.html").read_text()
+        assert "https://cdn" not in page
         for title in (
             "Loss, on its own tokens",
             "Gradient norm",
@@ -121,7 +131,7 @@ AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
     "tokenize mul_tokens", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
     "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
-    "curves",
+    "compare", "curves",
 ]  # fmt: skip
 
 
@@ -160,9 +170,11 @@ def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
     exporter.write_text(exporter.read_text() + "# A remark.\n")
     before = outputs(clone)
     stale = Graph(WorkingTree(clone)).stale()
-    assert set(stale) == changed(clone) == {"export@baseline-1-200", "export@mul_tokens-1-200"}
+    assert set(stale) == {*changed(clone), "report"} == {"export@baseline-1-200", "export@mul_tokens-1-200", "report"}
+    report = (clone / "plots/report.html").read_bytes()
     assert repro(clone) == {"export@baseline-1-200", "export@mul_tokens-1-200"}
     assert outputs(clone) == before, "exports give the same bytes twice"
+    assert (clone / "plots/report.html").read_bytes() != report, "and the report names the new code"
 
 
 def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstream(clone):
@@ -181,10 +193,16 @@ def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     edit(clone / "model/stats.py", "z = 1.959963984540054", "z = 1.96")
     executed = repro(clone)
     conditions = ("baseline-1", "mul_tokens-1")
-    expected = {*(f"evaluate@{run}-200" for run in conditions), *(f"gsm8k@{run}" for run in conditions), *PROBES, "curves"}
+    expected = {
+        *(f"evaluate@{run}-200" for run in conditions),
+        *(f"gsm8k@{run}" for run in conditions),
+        *PROBES,
+        "compare",
+        "curves",
+    }
     assert executed == expected
     edit(clone / "model/stats.py", "z = 1.96", "z = 1.959963984540054")
-    assert repro(clone) == set()
+    assert repro(clone) == {"compare", "curves"}, "their outputs are in git, for which DVC keeps no second copy"
 
 
 def test_an_edit_of_the_answer_reader_reruns_the_reading_and_no_generation(clone):
@@ -244,10 +262,10 @@ def test_the_walk_through_of_the_readme(clone):
     """Every command of README's walk-through, in order, on the micro profile: the fault is stopped, named, let past, undone."""
     section = (REPOSITORY / "README.md").read_text().split("## Break the exporter, and watch")[1].split("\n## ")[0]
     commands = re.findall(r"^\$ (.*)$", section, flags=re.MULTILINE)
-    assert len(commands) == 9
+    assert len(commands) == 10
     before, conditions = outputs(clone), ("baseline", "mul_tokens")
     assert all(difference_of_logits(clone, condition) <= 1e-4 for condition in conditions)
-    branch, fault, impact, stopped, open_gate, let_past, metrics_diff, _plots_diff, undone = range(9)
+    branch, fault, impact, stopped, open_gate, let_past, metrics_diff, verdict, _plots_diff, undone = range(10)
     said = []
     for number, command in enumerate(commands):
         said.append(shell(["bash", "-c", command], clone, check=number != stopped))
@@ -259,24 +277,27 @@ def test_the_walk_through_of_the_readme(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
-    assert "until then these 442 figures and 9 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 498 figures and 16 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )
     # All that was made of the right exports is made again, and is not what it was.
     executed = set(re.findall(r"Running stage '([^'@]+)", said[let_past]))
-    assert executed == {"params", "export", "evaluate", "sft", "generate", "gsm8k", "probes", "curves"}
+    assert executed == {"params", "export", "evaluate", "sft", "generate", "gsm8k", "probes", "compare", "curves", "report"}
     for name in (f"sft/{RUN}/step_200/model.safetensors", f"generations/{RUN}/generated.jsonl", f"sft_losses/{RUN}/training.csv"):
         assert remade[name] != before[name]
     for condition in conditions:
         assert broken[condition] > 0.05
         assert f"metrics/{condition}/seed_1/step_200/evaluation.json" in said[metrics_diff]
     assert "gold_bits_per_byte" in said[metrics_diff]
+    assert re.search("([0-9]+ of [0-9]+ comparisons find|No comparison of [0-9]+ finds) a difference", said[verdict])
+    assert "not of its code" not in said[verdict]
     page = (clone / "dvc_plots/index.html").read_text()
     assert "HellaSwag, true endings" in page
     assert '"rev": "main"' in page
     assert '"rev": "workspace"' in page
     shutil.rmtree(clone / "dvc_plots")
+    assert (clone / "fault.png").stat().st_size > 20_000
     assert "Running stage" not in said[undone]
     assert outputs(clone) == before
     assert shell(["git", "status", "--short"], clone) == ""
@@ -369,9 +390,14 @@ def test_results_of_a_withdrawn_run_stop_the_curves(clone):
         shutil.copytree(clone / root / "baseline/seed_1", clone / root / "baseline/seed_7")
     (clone / "metrics/baseline/seed_1/step_2").mkdir()
     output = shell([sys.executable, "-m", "stages.curves"], clone, check=False)
-    named = "losses/baseline/seed_7 sft_losses/baseline/seed_7 metrics/baseline/seed_7 metrics/baseline/seed_1/step_2"
-    assert f"error: curves: params.yaml does not name these runs; remove their results: rm -r {named}\n" in output
-    shell(["rm", "-r", *named.split()], clone)
+    roots = ("scores", "losses", "sft_losses", "metrics")
+    named = " ".join(f"{root}/baseline/{run}" for run in ("seed_7", "seed_1/step_2") for root in roots)
+    assert f"error: curves: params.yaml does not name these runs; remove their results: rm -rf {named}\n" in output
+    shutil.copytree(clone / "scores/baseline/seed_1", clone / "scores/baseline/seed_7")
+    output = shell([sys.executable, "-m", "stages.compare"], clone, check=False)
+    named_seed = " ".join(f"{root}/baseline/seed_7" for root in roots)
+    assert f"error: compare: params.yaml does not name these runs; remove their results: rm -rf {named_seed}\n" in output
+    shell(["rm", "-rf", *named.split()], clone)
     assert repro(clone) == set()
 
 

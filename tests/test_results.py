@@ -12,13 +12,26 @@ from conftest import REPOSITORY
 
 from graph.check import result_findings
 from graph.impact import describe, read_durations
+from graph.instances import STAGES
 from graph.lock import CONTENTS, Graph, directory_hash, md5_of
 from graph.record import lock
 from graph.tree import GitTree, WorkingTree
 
 LAST = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
-NAMES = ("dvc.yaml", "dvc.lock", CONTENTS, "params.yaml", "libraries.yaml", ".dvcignore", "model", "stages", "metrics", "plots")
+NAMES = (
+    "dvc.yaml",
+    "dvc.lock",
+    STAGES,
+    CONTENTS,
+    "params.yaml",
+    "libraries.yaml",
+    ".dvcignore",
+    "model",
+    "stages",
+    "metrics",
+    "plots",
+)
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -32,9 +45,10 @@ def copy(tmp_path) -> Path:
     for name in NAMES:
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results.md"))
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, tmp_path / name)
+    (tmp_path / "plots/report.html").unlink(missing_ok=True)
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "results")
@@ -53,7 +67,8 @@ def append(path: Path, text: str) -> None:
 
 
 def stages_of(lines: list[str]) -> set[str]:
-    return {line.split(": ")[1].split("@")[0] for line in lines}
+    """The stages that lines are about, without `report`: it names all code and parameters, so any edit of them makes it stale."""
+    return {line.split(": ")[1].split("@")[0] for line in lines} - {"report"}
 
 
 def test_code_edited_after_the_run(copy):
@@ -71,14 +86,14 @@ def test_code_edited_with_its_time_and_size_kept(copy):
     before = path.stat()
     path.write_text(path.read_text().replace("1.959963984540054", "1.959963984540055"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate", "gsm8k", "probes"}
+    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate", "compare", "gsm8k", "probes"}
 
 
 def test_a_parameter_changed_after_the_run(copy):
     path = copy / "params.yaml"
     path.write_text(path.read_text().replace("parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9"))
     lines = result_findings(WorkingTree(copy))
-    assert stages_of(lines) == {"params", "export"}
+    assert stages_of(lines) == {"params", "export", "curves"}
     assert any("params.yaml: export has changed in parity_tolerance" in line for line in lines)
 
 
@@ -87,7 +102,8 @@ def test_a_library_moved_after_the_run(copy):
     path.write_text(path.read_text().replace('transformers: "5.23.0"', 'transformers: "5.24.0"'))
     lines = result_findings(WorkingTree(copy))
     assert stages_of(lines) == {"export", "generate", "probes", "sft"}
-    assert all("libraries.yaml: transformers has changed from 5.23.0 to 5.24.0" in line for line in lines)
+    changed = "libraries.yaml: transformers has changed from 5.23.0 to 5.24.0"
+    assert all(changed in line or line.startswith("dvc.lock: report: libraries.yaml has changed") for line in lines)
 
 
 def test_a_metric_edited_by_hand(copy):
@@ -258,9 +274,12 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     steps = len(yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"])
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
-    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, curves" in lines
-    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60)
-    assert f"until then these {figures} figures and 9 plots committed at HEAD are invalid:" in lines
+    assert lines[2] == "  report: model has changed", "it names all code"
+    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves" in lines
+    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 4
+    assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
+    for line in lines[:6]:
+        assert line in (REPOSITORY / "README.md").read_text(), "its walk-through shows this"
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
@@ -313,7 +332,7 @@ def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     lines = impact(copy)
     assert lines[1] == "  params: params.yaml has changed"
     assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
-    assert "  curves" in lines
+    assert "  compare, curves" in lines
 
 
 def test_impact_names_the_instances_where_they_are_not_all_of_a_stage(copy):
@@ -327,7 +346,8 @@ def test_impact_of_a_revision_range(copy):
     append(copy / "model/stats.py", "# A remark.\n")
     git(copy, "commit", "-qam", "statistics")
     between = [line for line in impact(copy, "HEAD~1", "HEAD") if "has changed" in line]
-    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate", "gsm8k", "probes"}, (
+    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate", "gsm8k", "probes", "has"}, (
+        # "has": `report: model has changed`
         "HEAD~1 had not been run again either"
     )
     assert any("model/stats.py" in line for line in impact(copy, "HEAD~2", "HEAD"))
@@ -345,5 +365,5 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     exports = sum(name.startswith("export@") for name in graph.instances)
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
-    rest = f"without {exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, curves, not recorded here yet"
-    assert lines[-1] == f"time: {spent}, or {spent} with what follows; {rest}"
+    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, report"
+    assert lines[-1] == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"

@@ -1,0 +1,73 @@
+"""Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
+
+A line for each set of items, `{"items": SHA-256, "clusters": [...], "weights": [...]}`, then a line for each figure of each run:
+`{"condition", "seed", "model", "figure", "items", "answers": hexadecimal}` with a bit for each item, the first item's the
+highest, or `"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are left out.
+"""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from model.errors import PipelineError
+from model.outcomes import Outcomes
+
+_DECIMALS = 4
+
+
+class Key(NamedTuple):
+    """Whose figure it is: `model` is a checkpoint, `step 500`, or `fine-tuned`."""
+
+    condition: str
+    seed: int
+    model: str
+    figure: str
+
+
+def outcome_lines(found: dict[Key, Outcomes]) -> str:
+    """Return the file's text."""
+    sets = {outcomes.items: outcomes for outcomes in found.values()}
+    rows = [_items_row(outcomes) for outcomes in sets.values()]
+    rows += [{**key._asdict(), "items": outcomes.items, **_values(outcomes)} for key, outcomes in found.items()]
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+
+
+def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
+    """Return what `outcome_lines` wrote; PipelineError naming `where` for anything else."""
+    sets, found = {}, {}
+    try:
+        for line in text.splitlines():
+            row = json.loads(line)
+            if "figure" in row:
+                found[Key(*(row[field] for field in Key._fields))] = _parse(row, sets[row["items"]])
+            else:
+                sets[row["items"]] = row
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{where}: not the compare stage's ({error!r}); run dvc repro compare there") from None
+    return found
+
+
+def _items_row(outcomes: Outcomes) -> dict:
+    _, numbers = np.unique(outcomes.clusters, return_inverse=True)
+    row = {"items": outcomes.items, "clusters": numbers.tolist()}
+    return row if outcomes.is_answers else {**row, "weights": outcomes.weights.astype(int).tolist()}
+
+
+def _values(outcomes: Outcomes) -> dict:
+    if not outcomes.is_answers:
+        return {"values": outcomes.values.round(_DECIMALS).tolist()}
+    return {"answers": np.packbits(outcomes.values.astype(bool)).tobytes().hex()}
+
+
+def _parse(row: dict, items: dict) -> Outcomes:
+    clusters = [str(number) for number in items["clusters"]]
+    count = len(clusters)
+    if "answers" in row:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
+        values, weights = bits[:count].astype(np.float64), np.ones(count)
+    else:
+        values, weights = np.array(row["values"], dtype=np.float64), np.array(items["weights"], dtype=np.float64)
+    if not count or values.shape != (count,) or weights.shape != (count,):
+        raise ValueError(f"{values.size} values of {count} items")
+    return Outcomes(values, weights, clusters, row["items"], "answers" in row)

@@ -1,0 +1,92 @@
+"""Compare the conditions on the same items: differences with their intervals, and what could not have been seen.
+
+Reads scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, what every item says of every figure;
+metrics/comparison.json, the last checkpoint's and the fine-tuned model's figures; and all comparisons to plots/comparisons.json,
+plots/comparisons.md and plots/differences.csv.
+Costs a few seconds at any size.
+"""
+
+from pathlib import Path
+
+from model.errors import PipelineError, run_stage
+from model.files import atomic_file, write_json
+from model.leftovers import refuse_leftovers
+from model.outcome_file import Key, outcome_lines
+from model.outcomes import Outcomes, answered, evaluated, probed
+from model.section import read_section
+from model.verdict import (
+    Row,
+    compare_outcomes,
+    comparison_json,
+    comparison_table,
+    differences_csv,
+    headline,
+    judge,
+    limits,
+    sentences,
+)
+
+SCORES = Path("scores")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+
+
+def main() -> None:
+    first, *others = conditions = read_section("conditions", list[str])
+    seeds = read_section("seeds", list[int])
+    steps = read_section("pretrain.checkpoint_steps", list[int])
+    refuse_leftovers("compare", [SCORES], conditions, seeds, steps)
+    found = {
+        Key(condition, seed, model, figure): outcomes
+        for condition in conditions
+        for seed in seeds
+        for (model, figure), outcomes in figures(SCORES / condition / f"seed_{seed}", steps).items()
+    }
+    family = judge([row for other in others for row in rows(found, first, other, seeds)])
+    words, unseen = sentences(first, family), limits(family)
+    write(METRICS / "outcomes.jsonl", outcome_lines(found).encode())
+    write_json(
+        METRICS / "comparison.json", headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"})
+    )
+    table, comparisons = comparison_table(first, family), [comparison_json(judged) for judged in family]
+    write_json(
+        PLOTS / "comparisons.json",
+        {"first": first, "sentences": words, "limits": unseen, "comparisons": comparisons, "table": table.json()},
+    )
+    listed = "\n".join(f"- {line}" for line in [*words[1:], *unseen])
+    write(PLOTS / "comparisons.md", f"{words[0]}\n\n{listed}\n\n{table.markdown()}".encode())
+    write(PLOTS / "differences.csv", differences_csv(family))
+    print(f"compare: {words[0]}")
+
+
+def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
+    """Return every figure of a run that has items: of each checkpoint, of the last export's products, of what was fine-tuned."""
+    by_model = {f"step {step}": evaluated(run / f"step_{step}") for step in steps}
+    by_model[f"step {steps[-1]}"] |= probed(run / "probes/exports")
+    by_model["fine-tuned"] = answered(run / "gsm8k") | probed(run / "probes/sft")
+    return {(model, name): outcomes for model, of_model in by_model.items() for name, outcomes in of_model.items()}
+
+
+def rows(found: dict[Key, Outcomes], first: str, other: str, seeds: list[int]) -> list[Row]:
+    """Return the comparisons of two conditions; PipelineError unless all runs answered the same items."""
+    names = [(key.model, key.figure) for key in found if (key.condition, key.seed) == (first, seeds[0])]
+    try:
+        return [
+            compare_outcomes(
+                *name,
+                other,
+                ([found[Key(first, seed, *name)] for seed in seeds], [found[Key(other, seed, *name)] for seed in seeds]),
+            )
+            for name in names
+        ]
+    except ValueError as error:
+        raise PipelineError(f"compare: {first} and {other}: {error}; run dvc repro") from None
+
+
+def write(path: Path, content: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,63 @@
+"""Write the report: one page with the verdict, tables, charts, integrity, and which code, data and parameters made what.
+
+Reads plots/ and metrics/ of the run, params.yaml, libraries.yaml, dvc.stages.json and all code, whose content it names. Writes
+plots/report.html. Costs a few seconds at any size.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from model.errors import PipelineError, run_stage
+from model.files import atomic_file
+from model.report.drawing import draw_graph
+from model.report.figures import curve_figures, difference_figures, usage_figure
+from model.report.page import Report, render
+from model.report.pipeline import read_stages
+from model.report.runs import checks, read_exports, sources
+from model.section import read_json, read_yaml
+
+PLOTS, METRICS = Path("plots"), Path("metrics")
+OUTPUT = PLOTS / "report.html"
+
+
+def main() -> None:
+    params = read_yaml(Path("params.yaml"))
+    conditions, seeds = params["conditions"], params["seeds"]
+    tolerance = float(params["export"]["parity_tolerance"])
+    exports = read_exports(METRICS, conditions, seeds, params["pretrain"]["checkpoint_steps"])
+    stages = read_stages(Path())
+    page = render(
+        Report(
+            conditions=conditions,
+            seeds=seeds,
+            verdict=_of("comparisons.json", "sentences", list),
+            limits=_of("comparisons.json", "limits", list),
+            compared=_of("comparisons.json", "table", dict),
+            # That one has other tables' rows again.
+            tables=[table for table in _of("results.json", "tables", list) if table["name"] != "learning"],
+            curves=curve_figures(PLOTS),
+            differences=difference_figures(PLOTS),
+            usage=usage_figure(PLOTS),
+            checks=checks(exports, tolerance),
+            exports=exports,
+            tolerance=tolerance,
+            sources=sources(params["fetch"]),
+            stages=stages,
+            graph=draw_graph(stages),
+        )
+    )
+    with atomic_file(OUTPUT) as file:
+        file.write(page)
+    print(f"report: {OUTPUT}, {len(page) / 1e6:.1f} MB, {len(stages)} stages")
+
+
+def _of(name: str, key: str, kind: type) -> Any:
+    """Return what is under `key` of a file of plots/; PipelineError where that is not of `kind`."""
+    found = read_json(PLOTS / name, dict).get(key)
+    if not isinstance(found, kind):
+        raise PipelineError(f"{PLOTS / name}: no {key}; run dvc repro")
+    return found
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,143 @@
+"""Draw what a faulty exporter does to the curves beside what they are with the right one, as one PNG.
+
+    python -m tools.fault_panels main
+    python -m tools.fault_panels main --out docs/images/fault.png
+
+To be run on a branch where a faulty exporter was let past the gate (README, "Break the exporter, and watch"). The curves with the
+fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two.
+"""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from graph.tree import GitTree
+from model.curves import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
+from model.errors import PipelineError, run_stage
+from model.files import atomic_file
+from model.look import GREY
+from model.panels import CHANCE_STYLE, STYLE, TRAIN_STYLE, condition_handles, draw_chart, picture, seed_handles
+
+SCORES, EXPORTED, MEASURED = "continuation_acc_norm", "hellaswag_gold_bits_per_byte", "bits_per_byte"
+_CHART = {chart.name: chart for chart in CHARTS}
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    names = [f"plots/{name}.csv" for name in (SCORES, EXPORTED, MEASURED)]
+    with_fault = {Path(name).stem: read_points(_of_tree(name), name) for name in names}
+    right = {Path(name).stem: read_points(_of_revision(options.revision, name), f"{options.revision}:{name}") for name in names}
+    refuse_nothing_to_compare(with_fault, right, options.revision)
+    try:
+        with atomic_file(options.out) as file:
+            draw_fault(file, with_fault, right, options.revision)
+    except OSError as error:
+        raise PipelineError(f"--out: {options.out} cannot be written ({error.strerror})") from None
+    print(f"fault_panels: {options.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fault_panels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("revision", help="a commit, branch or tag whose curves are right")
+    parser.add_argument("--out", type=Path, default=Path("fault.png"), help="the PNG to write (default: %(default)s)")
+    return parser
+
+
+def _of_tree(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{name}: cannot be read ({error}); run this where params.yaml is, after dvc repro") from None
+
+
+def _of_revision(revision: str, name: str) -> str:
+    try:
+        if not revision:
+            raise ValueError("that would be the index")
+        tree = GitTree(Path.cwd(), revision)
+    except ValueError:
+        unknown = "no commit, branch or tag of this git repository; git branch --all lists branches"
+        raise PipelineError(f"{revision}: {unknown}") from None
+    if not tree.has(name):
+        raise PipelineError(f"{revision}: has no {name}; name a revision whose curves are committed")
+    return tree.read(name).decode()
+
+
+def read_points(text: str, name: str) -> list[Point]:
+    """Return the points of one of the curves stage's CSVs; PipelineError calls it `name` if it is damaged."""
+    try:
+        points = [
+            Point(
+                *(row["condition"], int(row["seed"]), row["split"]),
+                *(int(row[field]) for field in Progress._fields),
+                float(row["value"]),
+                *(float(row[bound]) if row[bound] else None for bound in ("low", "high")),
+            )
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+        if not points:
+            raise ValueError("no rows")
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{name}: not a curve of the curves stage ({error!r}); run dvc repro curves") from None
+    return points
+
+
+def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) -> None:
+    """Raise PipelineError if the curves are the same, or if training differs too, which no exporter can have done."""
+    if with_fault == right:
+        raise PipelineError(f"the curves of {revision} and of the working tree are the same; nothing to compare")
+    if with_fault[MEASURED] != right[MEASURED]:
+        raise PipelineError(
+            f"plots/{MEASURED}.csv: what training measured differs from {revision}'s, so more than the exporter was changed; "
+            "name the revision that the fault was put into"
+        )
+
+
+def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str) -> None:
+    """Write the PNG to `file`: scores above, bits per byte below, the fault on the left, the same axes on both sides."""
+    conditions = list(dict.fromkeys(point.condition for point in right[SCORES]))
+    seeds = len({point.seed for point in right[SCORES]})
+    with picture(file, 10, 6.6) as figure:
+        grid = figure.subplots(2, 2, sharex=True, sharey="row")
+        sides = ((with_fault, "Exported with the fault"), (right, f"Exported right ({revision})"))
+        for column, (curves, title) in zip(grid.T, sides, strict=True):
+            _draw_side(column, curves, title, conditions)
+        for axis in grid[0]:
+            axis.set_xlabel("")
+        for axis in grid[:, 1]:
+            axis.set_ylabel("")
+        handles = _legend(conditions, seeds)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+
+
+def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[str]) -> None:
+    above, below = axes
+    draw_chart(above, _CHART[SCORES], "tokens", curves[SCORES], conditions, conditions)
+    above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
+    first = min(point.tokens for point in curves[EXPORTED])
+    # Validation, but as thin as training: it is not of exports.
+    measured = [point._replace(split=TRAIN) for point in curves[MEASURED] if point.split == VAL and point.tokens >= first]
+    draw_chart(below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions)
+    below.set_title("Bits per byte", loc="left")
+
+
+def _legend(conditions: list[str], seeds: int) -> list[Artist]:
+    return [
+        *condition_handles(conditions, conditions),
+        Line2D([], [], color=GREY, label="thick: the exports, bits of HellaSwag's true endings", linewidth=STYLE["linewidth"]),
+        Line2D([], [], color=GREY, label="thin: training, on its validation text", marker=".", markersize=5, **TRAIN_STYLE),
+        *seed_handles([_CHART[SCORES]], seeds),
+        Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
+    ]
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,28 @@
+"""Write the page that `dvc plots` fills, with its scripts in it: python -m tools.plots_page
+
+DVC's own page loads them from the network. The file is git-ignored: the scripts are those of vl-convert-python.
+"""
+
+from pathlib import Path
+
+from model.bundle import bundle
+from model.files import atomic_file
+
+PAGE = Path(".dvc/plots_page.html")  # named in .dvc/config
+_SOURCE = Path(__file__).with_name("plots_page.html")
+_CHARTS = Path(__file__).parents[1] / "model/report/charts.js"
+_PLACE = "// <<scripts>>"
+
+
+def plots_page() -> str:
+    scripts = bundle() + "\n" + _CHARTS.read_text(encoding="utf-8")
+    return _SOURCE.read_text(encoding="utf-8").replace(_PLACE, scripts)
+
+
+def main() -> None:
+    with atomic_file(PAGE) as file:
+        file.write(plots_page().encode())
+
+
+if __name__ == "__main__":
+    main()

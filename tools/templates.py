@@ -1,0 +1,45 @@
+"""Write the templates of `dvc plots`: python -m tools.templates"""
+
+import json
+from pathlib import Path
+
+from model.files import atomic_file
+from model.vega import Spec, curves, page
+from model.vega_rows import by_unit, differences, usage
+
+FOLDER = Path(".dvc/plots")
+_TITLE, _WIDTH, _HEIGHT = "<DVC_METRIC_TITLE>", "<DVC_METRIC_PLOT_WIDTH>", "<DVC_METRIC_PLOT_HEIGHT>"
+_X, _X_LABEL, _Y_LABEL = "<DVC_METRIC_X>", "<DVC_METRIC_X_LABEL>", "<DVC_METRIC_Y_LABEL>"
+_LINES = 4  # two conditions of two revisions
+
+
+def templates() -> dict[str, Spec]:
+    """Return every template by its name, with DVC's anchors where it puts data, title and axes."""
+    named = {
+        "curve": {},
+        "curve_fitted": {"fitted": True},
+        "curve_log": {"log_x": True},
+        "curve_shared": {"shared": True},
+        "parity": {"log_x": True, "log_y": True},
+    }
+    specs = {
+        name: page(_TITLE, curves(_X, _X_LABEL, _Y_LABEL, revisions=True, **settings), _WIDTH, _HEIGHT)
+        for name, settings in named.items()
+    }
+    specs["usage"] = page(_TITLE, usage(_LINES, revisions=True), _WIDTH)
+    specs["differences"] = by_unit(differences(_LINES // 2, revisions=True), _TITLE, _WIDTH)
+    return {name: {**spec, "data": {"values": "<DVC_METRIC_DATA>"}} for name, spec in specs.items()}
+
+
+def text(spec: Spec) -> bytes:
+    return json.dumps(spec, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def main() -> None:
+    for name, spec in templates().items():
+        with atomic_file(FOLDER / f"{name}.json") as file:
+            file.write(text(spec))
+
+
+if __name__ == "__main__":
+    main()
