@@ -37,7 +37,8 @@ def declaration_findings(tree: Tree) -> list[str]:
         deps = set(text.get("deps", []))
         # A folder of code or a whole file is a dependency on all that is in it.
         folders = deps & set(CODE)
-        reached = {path for path in code.closure(stage) if not any(below(path, folder) for folder in folders)}
+        imported = code.closure(stage) | code.choices(stage).keys()
+        reached = {path for path in imported if not any(below(path, folder) for folder in folders)}
         findings += _compare(stage, "deps", {dep for dep in deps if dep.endswith(".py")}, reached)
         keys = {key for instance in mine for key in instance.params.get(PARAMS, ())}
         sections = code.sections(stage)
@@ -76,7 +77,7 @@ def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
 
 def _code_findings(code: Code, stages: dict) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
-    reached = set().union(*(code.closure(stage) for stage in stages))
+    reached = set().union(*(code.closure(stage).union(*code.choices(stage).values()) for stage in stages))
     findings = [f"{path}: no stage imports it; delete it" for path in code.files if path not in reached]
     watching = code.importers(WATCHER) - {"stages/__init__.py"}
     findings += [f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may" for path in watching]

@@ -8,15 +8,21 @@ a text from becoming the token.
 import itertools
 from pathlib import Path
 
-from transformers import AutoTokenizer, GPT2Tokenizer
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from transformers import AutoTokenizer, GPT2Tokenizer, TokenizersBackend
 
 from model.byte_level import byte_characters
 from model.errors import PipelineError
-from model.tokenizer import END_OF_TEXT, Tokenizer
+from model.tokenizer import END_OF_TEXT, PATTERN, Tokenizer
 
 
-def to_hugging_face(tokenizer: Tokenizer, context: int) -> GPT2Tokenizer:
-    """Return the tokenizer for `transformers`, for a model of `context` positions."""
+def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
+    """Return the tokenizer for `transformers`, for a model of `context` positions.
+
+    It is a GPT2Tokenizer where the pattern is GPT-2's, which that class has built in. Another one goes into tokenizer.json, with
+    a class that reads it from there.
+    """
     spelling = byte_characters()
 
     def spell(token: bytes) -> str:
@@ -26,16 +32,22 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> GPT2Tokenizer:
     vocabulary.update(zip(tokenizer.names, range(tokenizer.end_of_text, tokenizer.size), strict=True))
     if len(vocabulary) != tokenizer.size:
         raise PipelineError("tokenizer: a reserved name is also a base token; the export would lose one of the two")
-    return GPT2Tokenizer(
-        vocab=vocabulary,
-        merges=[(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)],
-        unk_token=END_OF_TEXT,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        model_max_length=context,
-        split_special_tokens=True,
-        clean_up_tokenization_spaces=False,
-    )
+    settings = {
+        "unk_token": END_OF_TEXT,
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "model_max_length": context,
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+    }
+    pairs = [(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)]
+    gpt2 = GPT2Tokenizer(vocab=vocabulary, merges=pairs, **settings)
+    if tokenizer.pattern == PATTERN:
+        return gpt2
+    backend = gpt2.backend_tokenizer
+    split = Split(Regex(tokenizer.pattern), "isolated")
+    backend.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return TokenizersBackend(tokenizer_object=backend, **settings)
 
 
 def verify_tokenizer(directory: Path, tokenizer: Tokenizer, texts: list[str]) -> None:

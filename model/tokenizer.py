@@ -40,6 +40,7 @@ class Vocabulary(Section):
 
     end_of_text: int
     mul_facts: bool
+    pattern: str
     size: int = Field(le=2**16)
     names: list[str]
 
@@ -60,21 +61,25 @@ class EncodedDocument(NamedTuple):
 class Tokenizer:
     """Text to ids and back; `vocabulary.json` and `ranks.tiktoken` in one directory are its whole state."""
 
-    def __init__(self, ranks: dict[bytes, int], mul_facts: bool):
-        """`ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256; `mul_facts` gives the facts their ids."""
+    def __init__(self, ranks: dict[bytes, int], mul_facts: bool, pattern: str = PATTERN):
+        """`ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256; `mul_facts` gives the facts their ids.
+
+        `pattern` is the regular expression whose matches are encoded one by one.
+        """
         self.ranks = ranks
         self.mul_facts = mul_facts
+        self.pattern = pattern
         self.end_of_text = len(ranks)
         self.size = -(-(len(ranks) + 1 + len(MUL_FACTS)) // _MULTIPLE) * _MULTIPLE
         self._fact_ids = {fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)}
         self._facts = {token: fact for fact, token in self._fact_ids.items()} if mul_facts else {}
         self._encoding = tiktoken.Encoding(
-            "gpt2-prefix", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
+            "gpt2-prefix", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
         )
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self):
-        return Tokenizer, (self.ranks, self.mul_facts)  # tiktoken's own object does not travel between processes
+        return Tokenizer, (self.ranks, self.mul_facts, self.pattern)  # tiktoken's own object does not travel between processes
 
     @cached_property
     def names(self) -> list[str]:
@@ -143,7 +148,9 @@ class Tokenizer:
         return (str(fact) if fact else self.names[token - self.end_of_text]).encode()
 
     def save(self, directory: Path) -> None:
-        vocabulary = Vocabulary(end_of_text=self.end_of_text, mul_facts=self.mul_facts, size=self.size, names=self.names)
+        vocabulary = Vocabulary(
+            end_of_text=self.end_of_text, mul_facts=self.mul_facts, pattern=self.pattern, size=self.size, names=self.names
+        )
         (directory / "vocabulary.json").write_bytes(json_bytes(vocabulary.model_dump()))
         (directory / "ranks.tiktoken").write_bytes(
             b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in self.ranks.items())
@@ -154,7 +161,7 @@ class Tokenizer:
         """Read what `save` wrote to a checksummed directory; a vocabulary that these ranks do not give is an error."""
         path = verified(directory / "vocabulary.json")
         vocabulary = read_json(path, Vocabulary)
-        tokenizer = cls(read_ranks(verified(directory / "ranks.tiktoken")), vocabulary.mul_facts)
+        tokenizer = cls(read_ranks(verified(directory / "ranks.tiktoken")), vocabulary.mul_facts, vocabulary.pattern)
         if (tokenizer.end_of_text, tokenizer.size, tokenizer.names) != (
             vocabulary.end_of_text,
             vocabulary.size,

@@ -54,8 +54,7 @@ def main() -> None:
     model = load_hugging_face_model(export)
     tokenizer = FactTokenizer(read_tokenizer(export, model.config.vocab_size), model.config.eos_token_id)
     conversations = [Conversation(**row) for row in read_jsonl(Path("data/conversations/train.jsonl"))]
-    injects = condition in params.inject_conditions
-    whole = [conversation_row(tokenizer, conversation.messages, injects) for conversation in conversations]
+    whole = [conversation_row(tokenizer, conversation.messages, params.inject_facts) for conversation in conversations]
     rows = [Row(*(part[: model.config.n_positions] for part in row)) for row in whole]
     counts = {
         "conversations": len(rows),

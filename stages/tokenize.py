@@ -7,6 +7,7 @@ has finished.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from model.documents import CorpusIndex
@@ -28,7 +29,8 @@ def main() -> None:
     [condition] = sys.argv[1:]
     params = read_section("tokenize", TokenizeParams)
     target_tokens = {"train": read_section("corpus.target_tokens", int | None), "val": None}
-    tokenizer = Tokenizer(read_ranks(verified(RANKS), params.base_ranks), condition in params.mul_fact_conditions)
+    chosen = import_module(f"model.conditions.{condition}").CONDITION
+    tokenizer = Tokenizer(read_ranks(verified(RANKS), params.base_ranks), chosen.mul_facts, chosen.pattern)
     sources = read_json(verified(CORPUS / "index.json"), CorpusIndex).sources()
     directory = Path("data/tokens") / condition
     with scratch_directory(directory) as scratch, checksummed_directory(directory) as output:

@@ -22,7 +22,7 @@ from model.torch_settings import set_deterministic
 ANSWERS = {"one": "1", "two": "22", "three": "333", "four": "4444 and so on"}
 PARAMS = SftParams(
     max_steps=60, batch_rows=4, learning_rate=5e-3, warmup_steps=5, weight_decay=0.0, beta1=0.9, beta2=0.99, gradient_clip=1.0,
-    inject_conditions=[], log_every=10, state_every=20, device="cpu", dtype="float32", threads=1,
+    inject_facts=False, log_every=10, state_every=20, device="cpu", dtype="float32", threads=1,
 )  # fmt: skip
 
 

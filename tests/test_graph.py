@@ -154,6 +154,24 @@ MUTATIONS = {
         "model/stats.py", "    total = len(correct)\n", "    total = importlib.import_module('model.facts')\n",
         ["model/stats.py:23: import_module hides an import from dvc.yaml; write an import statement"],
     ),
+    "a choice of modules that is not declared": (
+        "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "",
+        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py"],
+    ),
+    "a module declared that is not the chosen one": (
+        "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "      - model/conditions/baseline.py\n",
+        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
+         "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py"],
+    ),
+    "an import in a module that may be chosen": (
+        "model/conditions/digits.py", "from model.conditions import", "import scipy\nimport model.stats\nfrom model.conditions import",
+        ["dvc.yaml: tokenize: deps: add the line      - model/stats.py",
+         "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy"],
+    ),
+    "a choice of what is not said": (
+        "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
+        ["stages/tokenize.py:31: import_module hides an import from dvc.yaml; write an import statement"],
+    ),
     "a list that params.yaml lacks": (
         "params.yaml", "conditions: [", "condition: [", ["dvc.yaml: names 'conditions' of params.yaml, which has no such key"],
     ),

@@ -61,8 +61,6 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("pretrain.min_learning_rate", 1.0, "pretrain: min_learning_rate (1.0) must not exceed learning_rate (0.001)"),
         ("conditions", ["baseline", "baseline"], "names one of them twice"),
         ("conditions", ["Base line"], "conditions.0: String should match pattern"),
-        ("conditions", ["baseline"], "tokenize.mul_fact_conditions names ['mul_tokens'], which conditions does not have"),
-        ("sft.inject_conditions", ["baseline"], "sft.inject_conditions names ['baseline'], which tokenize"),
         ("problems.mixture", {"tulu": 1.0}, "problems.mixture names ['tulu'], which fetch.conversations does not have"),
         ("problems.mixture", {"generated": 0.0}, "problems.mixture.generated: Input should be greater than 0, got 0.0"),
         ("sft.state_every", 5, "sft: state_every (5) must be a multiple of log_every (10)"),

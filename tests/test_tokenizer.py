@@ -1,12 +1,16 @@
 import base64
 import hashlib
 import json
+import pickle
 import random
+import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import tokenizers
+from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Config
@@ -19,6 +23,9 @@ from model.files import write_checksums
 from model.hf_tokenizer import merges, to_hugging_face, verify_tokenizer
 from model.tokenizer import END_OF_TEXT, Tokenizer, read_ranks
 
+# Every module of model/conditions/, whether params.yaml names it or not.
+NAMES = sorted(path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__")
+CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
 AWKWARD = [
     "", " ", "  a\n\n b \t", "naïve 你好 🎉 don't", "\x00\x1f\x7f", "a\u00a0b\u3000c", "x" * 1000, "<|endoftext|> hi",
     "<MUL_6_9_54>", "<|reserved_520|>", "\ud7ff\ue000", "I'LL we'll", "1234567890", "\r\n\r\n",
@@ -40,12 +47,13 @@ def faces(ranks_file, tmp_path_factory):
     result = {}
     for count in (512, 50256):
         ranks = read_ranks(ranks_file, count)
-        for mul_facts in (False, True):
-            ours = Tokenizer(ranks, mul_facts)
+        for name in NAMES:
+            chosen = CHOSEN[name]
+            ours = Tokenizer(ranks, chosen.mul_facts, chosen.pattern)
             directory = tmp_path_factory.mktemp("face")
             GPT2Config().save_pretrained(directory)
             to_hugging_face(ours, context=64).save_pretrained(directory)
-            result[count, mul_facts] = ours, AutoTokenizer.from_pretrained(directory), tokenizers_face(directory)
+            result[count, name] = ours, AutoTokenizer.from_pretrained(directory), tokenizers_face(directory)
     return result
 
 
@@ -55,7 +63,7 @@ def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
     return face
 
 
-CONDITIONS = [(count, mul_facts) for count in (512, 50256) for mul_facts in (False, True)]
+CONDITIONS = [(count, name) for count in (512, 50256) for name in NAMES]
 SPECIAL_NAMES = [
     END_OF_TEXT, "<MUL_6_9_54>", "<MUL_1_1_1>", "<|reserved_513|>", "<|reserved_575|>", "<|reserved_50303|>", "<|endoftext",
 ]  # fmt: skip
@@ -122,7 +130,7 @@ def test_all_faces_encode_thousands_of_fuzzed_documents_alike(faces, condition):
 @pytest.mark.parametrize("name", megabyte_documents())
 def test_all_faces_encode_a_megabyte_of_one_kind_alike(faces, name):
     text = megabyte_documents()[name]
-    for condition, face in (((512, True), 2), ((50256, False), 1)):
+    for condition, face in (((512, "mul_tokens"), 2), ((50256, "baseline"), 1), ((512, "digits"), 2)):
         encoding = faces[condition][face].encode(text)
         assert (encoding if face == 1 else encoding.ids) == faces[condition][0].encode_text(text)
 
@@ -279,11 +287,28 @@ def test_merges_of_all_ranks_are_gpt2s(ranks_file):
     assert all(left + right in ranks for left, right in pairs)
 
 
-def test_saving_and_loading_gives_the_same_tokenizer(tokenizer, tmp_path):
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_and_loading_gives_the_same_tokenizer(faces, name, tmp_path):
+    tokenizer = faces[512, name][0]
     tokenizer.save(tmp_path)
     write_checksums(tmp_path)
     again = Tokenizer.load(tmp_path)
-    assert (again.names, again.ranks, again.mul_facts) == (tokenizer.names, tokenizer.ranks, tokenizer.mul_facts)
+    for its in (again, pickle.loads(pickle.dumps(tokenizer))):
+        assert (its.names, its.ranks) == (tokenizer.names, tokenizer.ranks)
+        assert (its.mul_facts, its.pattern) == CHOSEN[name][::-1]
+        assert its.encode_text("so 12 34") == tokenizer.encode_text("so 12 34")
+
+
+@given(text=st.text(st.sampled_from("0123456789²٣ a\n.-"), max_size=40))
+def test_with_digits_a_digit_is_the_same_token_whatever_stands_beside_it(faces, text):
+    tokenizer = faces[50256, "digits"][0]
+    [seven] = tokenizer.encode_text("7")
+    tokens = [tokenizer.decode_bytes([token]) for token in tokenizer.encode_text(text)]
+    assert [token for token in tokens if re.search(rb"[0-9]", token)] == [
+        digit.encode() for digit in text if digit in "0123456789"
+    ]
+    assert tokenizer.encode_text(f"{text}x7").count(seven) == text.count("7") + 1
+    assert len(faces[50256, "baseline"][0].encode_text("1234567")) < 7, "which is not so without"
 
 
 def test_a_vocabulary_that_does_not_fit_its_ranks_is_refused(tokenizer, tmp_path):

@@ -11,8 +11,8 @@ class SftParams(Section):
     """One step takes `batch_rows` conversations. The learning rate rises from zero over `warmup_steps` and falls to
     zero, both linearly.
 
-    In `inject_conditions` answers have tokens for the facts that they state. What a killed run needs to go on is kept every
-    `state_every` steps.
+    With `inject_facts`, answers have tokens for the facts that they state, in conditions that have such tokens. What a killed
+    run needs to go on is kept every `state_every` steps.
     """
 
     max_steps: int = Field(gt=0)
@@ -23,7 +23,7 @@ class SftParams(Section):
     beta1: float = Field(ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
     gradient_clip: float = Field(gt=0)
-    inject_conditions: list[str]
+    inject_facts: bool
     log_every: int = Field(gt=0)
     state_every: int = Field(gt=0)
     device: Literal["cpu", "cuda"]

@@ -1,4 +1,4 @@
-"""The `tokenize` section: the size of the vocabulary and who uses multiplication facts."""
+"""The `tokenize` section: the size of the vocabulary; what conditions make of it stands in model/conditions/."""
 
 from pydantic import Field
 
@@ -6,7 +6,6 @@ from model.section import Section
 
 
 class TokenizeParams(Section):
-    """`base_ranks`: how many of GPT-2's ranks to keep; `mul_fact_conditions`: the conditions whose facts become tokens."""
+    """`base_ranks`: how many of GPT-2's ranks to keep."""
 
     base_ranks: int = Field(ge=256)
-    mul_fact_conditions: list[str]

@@ -46,15 +46,9 @@ class Params(Section):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} {values} names one of them twice")
-        facts = self.tokenize.mul_fact_conditions
-        for name, named, known in (
-            ("tokenize.mul_fact_conditions", facts, ("conditions", self.conditions)),
-            ("sft.inject_conditions", self.sft.inject_conditions, ("tokenize.mul_fact_conditions", facts)),
-            ("problems.mixture", self.problems.mixture, ("fetch.conversations", [*self.fetch.conversations, GENERATED])),
-        ):
-            unknown = sorted(set(named) - set(known[1]))
-            if unknown:
-                raise ValueError(f"{name} names {unknown}, which {known[0]} does not have")
+        unknown = sorted(set(self.problems.mixture) - {*self.fetch.conversations, GENERATED})
+        if unknown:
+            raise ValueError(f"problems.mixture names {unknown}, which fetch.conversations does not have")
         if GENERATED in self.fetch.conversations:
             raise ValueError(f"fetch.conversations.{GENERATED} has the name of this repository's own problems; choose another")
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
