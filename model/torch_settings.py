@@ -1,7 +1,9 @@
 """Process-wide settings of every stage that computes with torch."""
 
 import ctypes
+import faulthandler
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -33,6 +35,29 @@ def require_dtype(key: str, dtype: str, device: str) -> None:
             has = torch.cpu.get_capabilities().get("avx512_bf16", False)
         if not has:
             raise PipelineError(f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32")
+        avoid_broken_amx()
+
+
+def _product() -> None:
+    torch.set_num_threads(1)
+    torch.mm(*torch.ones(2, 64, 64, dtype=torch.bfloat16))
+
+
+def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
+    """Keep oneDNN from AMX where the processor says that it has it and dies of it, as in some virtual machines.
+
+    A child process tries `product`. To be called before this process multiplies anything, when oneDNN reads its variable.
+    """
+    if not torch.cpu.get_capabilities().get("amx_tile", False):
+        return
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        product()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX
 
 
 def own_device(device: str, local_rank: int) -> torch.device:

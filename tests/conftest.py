@@ -16,6 +16,9 @@ from model.files import checksummed_directory, write_checksums
 from model.gpt import GPT, GPTConfig
 from model.shards import Index, ShardEntry, TokenSplit, write_shard
 from model.tokenizer import Tokenizer, read_ranks
+from model.torch_settings import avoid_broken_amx
+
+avoid_broken_amx()  # as stages do that compute in bfloat16
 
 # The same examples on every machine, and no deadline: a busy machine is not a failure.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)

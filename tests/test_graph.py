@@ -164,13 +164,13 @@ MUTATIONS = {
          "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py"],
     ),
     "an import in a module that may be chosen": (
-        "model/conditions/digits.py", "from model.conditions import", "import scipy\nimport model.stats\nfrom model.conditions import",
+        "model/conditions/digits.py", "from model.conditions", "import scipy\nimport model.stats\nfrom model.conditions",
         ["dvc.yaml: tokenize: deps: add the line      - model/stats.py",
          "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy"],
     ),
     "a choice of what is not said": (
         "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
-        ["stages/tokenize.py:31: import_module hides an import from dvc.yaml; write an import statement"],
+        ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],
     ),
     "a list that params.yaml lacks": (
         "params.yaml", "conditions: [", "condition: [", ["dvc.yaml: names 'conditions' of params.yaml, which has no such key"],

@@ -293,7 +293,7 @@ def test_saving_and_loading_gives_the_same_tokenizer(faces, name, tmp_path):
     tokenizer.save(tmp_path)
     write_checksums(tmp_path)
     again = Tokenizer.load(tmp_path)
-    for its in (again, pickle.loads(pickle.dumps(tokenizer))):
+    for its in (again, pickle.loads(pickle.dumps(tokenizer))):  # noqa: S301
         assert (its.names, its.ranks) == (tokenizer.names, tokenizer.ranks)
         assert (its.mul_facts, its.pattern) == CHOSEN[name][::-1]
         assert its.encode_text("so 12 34") == tokenizer.encode_text("so 12 34")
