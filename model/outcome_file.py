@@ -1,7 +1,7 @@
 """Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
 
-A line for each set of items, `{"items": SHA-256, "clusters": [...], "weights": [...]}`, then a line for each figure of each run:
-`{"condition", "seed", "model", "figure", "items", "answers": hexadecimal}` with a bit for each item, the first item's the
+A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "weights": [...]}`, then one for each figure of
+each run: `{"condition", "seed", "model", "figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's the
 highest, or `"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are left out.
 """
 
@@ -27,9 +27,10 @@ class Key(NamedTuple):
 
 def outcome_lines(found: dict[Key, Outcomes]) -> str:
     """Return the file's text."""
-    sets = {outcomes.items: outcomes for outcomes in found.values()}
-    rows = [_items_row(outcomes) for outcomes in sets.values()]
-    rows += [{**key._asdict(), "items": outcomes.items, **_values(outcomes)} for key, outcomes in found.items()]
+    sets = {_set(outcomes): outcomes for outcomes in found.values()}
+    number = {one: place for place, one in enumerate(sets)}
+    rows = [{"set": place, **_items_row(outcomes)} for place, outcomes in enumerate(sets.values())]
+    rows += [{**key._asdict(), "set": number[_set(outcomes)], **_values(outcomes)} for key, outcomes in found.items()]
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
 
 
@@ -40,12 +41,16 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
         for line in text.splitlines():
             row = json.loads(line)
             if "figure" in row:
-                found[Key(*(row[field] for field in Key._fields))] = _parse(row, sets[row["items"]])
+                found[Key(*(row[field] for field in Key._fields))] = _parse(row, sets[row["set"]])
             else:
-                sets[row["items"]] = row
+                sets[row["set"]] = row
     except (KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{where}: not the compare stage's ({error!r}); run dvc repro compare there") from None
     return found
+
+
+def _set(outcomes: Outcomes) -> tuple[str, bytes]:
+    return outcomes.items, outcomes.weights.tobytes()
 
 
 def _items_row(outcomes: Outcomes) -> dict:
@@ -70,4 +75,4 @@ def _parse(row: dict, items: dict) -> Outcomes:
         values, weights = np.array(row["values"], dtype=np.float64), np.array(items["weights"], dtype=np.float64)
     if not count or values.shape != (count,) or weights.shape != (count,):
         raise ValueError(f"{values.size} values of {count} items")
-    return Outcomes(values, weights, clusters, row["items"], "answers" in row)
+    return Outcomes(values, weights, clusters, items["items"], "answers" in row)

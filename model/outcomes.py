@@ -23,9 +23,9 @@ from model.probes import read_answers
 
 
 class Outcomes(NamedTuple):
-    """One figure by item: `values` and `weights` float64 (items,), the items' `clusters`, and `items`, a SHA-256 of them all.
+    """One figure by item: `values` and `weights` float64 (items,), the items' `clusters`, and `items`, a SHA-256 of the items.
 
-    Two figures of the same `items` were measured on the same items in the same order, with the same weights and clusters.
+    Two figures of the same `items` were measured on the same items in the same order, with the same clusters.
     """
 
     values: NDArray[np.float64]
@@ -57,8 +57,8 @@ def evaluated(directory: Path) -> dict[str, Outcomes]:
             gold = np.arange(len(scores)), labels
             of_gold = np.array([score.bytes for score in scores], dtype=np.float64)[gold]
             clusters, items = _asked(scores)
-            weighted = _sha256([items, *clusters, *(str(count) for count in of_gold)])
-            found["HellaSwag, true endings"] = Outcomes(nats[gold] / math.log(2), of_gold, clusters, weighted, False)
+            asked = _sha256([items, *clusters])
+            found["HellaSwag, true endings"] = Outcomes(nats[gold] / math.log(2), of_gold, clusters, asked, False)
     return found
 
 

@@ -40,7 +40,8 @@ class Judged(NamedTuple):
 def compare_outcomes(model: str, figure: str, second: str, arms: tuple[list[Outcomes], list[Outcomes]]) -> Row:
     """Compare two arms, each of the same seeds in the same order.
 
-    Raises ValueError unless all of them answered the same items.
+    An ending that is longer than the context is measured on its last tokens only, other bytes with another tokenizer: an item
+    whose weight differs between the arms is left out. Raises ValueError unless all answered the same items.
     """
     asked = {outcomes.items for arm in arms for outcomes in arm}
     if len(asked) != 1:
@@ -48,7 +49,8 @@ def compare_outcomes(model: str, figure: str, second: str, arms: tuple[list[Outc
     one = arms[0][0]
     first, others = (np.array([outcomes.values for outcomes in arm]) for arm in arms)
     _, clusters = np.unique(one.clusters, return_inverse=True)
-    paired = Paired(first, others, one.weights, clusters)
+    alike = np.all([outcomes.weights == one.weights for arm in arms for outcomes in arm], axis=0)
+    paired = Paired(first[:, alike], others[:, alike], one.weights[alike], clusters[alike])
     unit = "accuracy" if one.is_answers else "bits per byte"
     return Row(model, figure, unit, second, compare(paired, one.is_answers))
 

@@ -76,6 +76,7 @@ def test_outcomes_come_back_from_the_file(right, bits):
     weights = np.arange(1.0, len(bits) + 1)
     values = Outcomes(np.array(bits), weights, ["one"] * len(bits), "cd", False)
     found = {Key("baseline", 1, "step 5", "a"): answers, Key("mul_tokens", 2, "fine-tuned", "b"): values}
+    found[Key("digits", 2, "fine-tuned", "b")] = values._replace(weights=weights + 1)  # the same items, cut elsewhere
     read = parse_outcomes(outcome_lines(found), "file")
     assert list(read) == list(found)
     for ours, theirs in zip(found.values(), read.values(), strict=True):

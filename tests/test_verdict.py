@@ -122,6 +122,18 @@ def test_outcomes_of_other_items_are_not_compared():
         compare_outcomes("step 5", "Figure", "other", (arms[0], [outcomes([1, 1, 1], items="cd")]))
 
 
+def test_an_ending_that_one_context_cuts_elsewhere_is_left_out_of_bits_per_byte():
+    def bits(values: list[float], weights: list[float]) -> Outcomes:
+        return Outcomes(np.array(values), np.array(weights), list("pqrs"), "ab", False)
+
+    whole, cut = bits([10, 20, 30, 99], [10, 10, 10, 10]), bits([12, 22, 32, 5], [10, 10, 10, 2])
+    compared = compare_outcomes("step 5", "Figure", "other", ([whole], [cut])).comparison
+    assert (compared.items, compared.first, compared.second) == (3, 2.0, pytest.approx(2.2))
+    assert compare_outcomes("step 5", "Figure", "other", ([whole], [whole])).comparison.items == 4
+    with pytest.raises(ValueError, match="0 items in 0 clusters"):
+        compare_outcomes("step 5", "Figure", "other", ([whole], [bits([1, 1, 1, 1], [9, 9, 9, 9])]))
+
+
 def git(*arguments: str) -> None:
     subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True, capture_output=True)
 

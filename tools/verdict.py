@@ -98,7 +98,7 @@ def keys(name: tuple[str, str, str], seeds: list[int]) -> list[Key]:
 
 
 def same(one: Outcomes, other: Outcomes) -> bool:
-    return one.items == other.items and np.array_equal(one.values, other.values)
+    return one.items == other.items and np.array_equal(one.values, other.values) and np.array_equal(one.weights, other.weights)
 
 
 def row(then: Found, now: Found, name: tuple[str, str, str], seeds: list[int]) -> Row:
