@@ -1,8 +1,8 @@
 """Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
 
-A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "weights": [...]}`, then one for each figure of
-each run: `{"condition", "seed", "model", "figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's the
-highest, or `"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are left out.
+A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "weights": [...]}`, then one for each figure
+of each run: `{"condition", "seed", "model", "figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's
+the highest, or `"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are left out.
 """
 
 import json
