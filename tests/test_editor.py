@@ -10,27 +10,30 @@ from typing import Any
 import pytest
 import yaml
 from conftest import REPOSITORY
-from test_pipeline import AUTHOR, ENVIRONMENT, shell
+from test_pipeline import AUTHOR, ENVIRONMENT, edit, shell
 
 PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    """A copy of what git has or would take of the working tree, committed; learning faster, uncommitted."""
-    directory = tmp_path_factory.mktemp("editor") / "tree"
+def committed_tree(directory: Path) -> Path:
+    """Copy what git has or would take of the working tree into `directory`, and commit it there."""
     listing = shell(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], REPOSITORY)
     for name in filter(None, listing.split("\0")):
         if (REPOSITORY / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, directory / name)
+            shutil.copy2(REPOSITORY / name, directory / name)  # with its time, so that make sees nothing to set up
     (directory / ".venv").symlink_to(sys.prefix)
     shell(["git", "init", "-q", "-b", "main"], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "tree"], directory)
-    text = (directory / "params.yaml").read_text()
-    assert text.count("  learning_rate: 2.0e-3") == 1
-    (directory / "params.yaml").write_text(text.replace("  learning_rate: 2.0e-3", "  learning_rate: 4.0e-3"))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """The tree, with an edit that is not committed."""
+    directory = committed_tree(tmp_path_factory.mktemp("editor") / "tree")
+    edit(directory / "params.yaml", "  learning_rate: 2.0e-3", "  learning_rate: 4.0e-3")
     return directory
 
 
