@@ -1,5 +1,6 @@
 """What stages and the commands for people say of themselves, and with which status everything exits (docs/commands.md)."""
 
+import argparse
 import ast
 import os
 import re
@@ -14,7 +15,6 @@ import pytest
 from conftest import REPOSITORY
 from test_seal import project, run  # noqa: F401
 
-from graph import usage
 from graph.instances import read_instances, read_stages
 from graph.tree import WorkingTree
 
@@ -122,13 +122,13 @@ def test_a_commands_examples_are_what_it_takes(module, monkeypatch):
     class Taken(Exception):
         pass
 
-    parse = usage._Parser.parse_args
+    parse = argparse.ArgumentParser.parse_args
 
     def parse_only(parser):
         parse(parser)
         raise Taken
 
-    monkeypatch.setattr(usage._Parser, "parse_args", parse_only)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
     for example in examples(docstring(module)):
         place = example.index(module)
         assert example[place - 1] == "-m"
