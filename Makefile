@@ -1,4 +1,5 @@
 # `make repro` and `make test` do all set-up themselves; set-up is done again only when the locks change.
+# The first sentence of the comment above a target is its line in `make help`; a line `##@ TITLE` begins a group.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -12,8 +13,30 @@ export PYTHONUTF8 := 1
 # The page that `dvc plots` fills, with its scripts in it.
 PLOTS_PAGE := .dvc/plots_page.html
 
-.PHONY: setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
 
+##@ Run
+
+# This list; plain make shows it too.
+help:
+	@[ -t 1 ] && [ -z "$${NO_COLOR-}" ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
+	awk -v bold="$$bold" -v plain="$$plain" "$$HELP" $(MAKEFILE_LIST)
+
+# A comment counts for the next target, past variables; an empty line or a recipe ends it. A group may be begun again.
+define HELP
+/^##@ / { group = substr($$0, 5); if (!(group in lines)) { order[++groups] = group; lines[group] = "" } next }
+/^# / { if (said == "") { said = substr($$0, 3); sub(/[.] .*|[.]$$/, "", said) } next }
+/^[a-z0-9][a-z0-9-]*:([^=]|$$)/ && said != "" {
+	name = $$0; sub(/:.*/, "", name)
+	lines[group] = lines[group] sprintf("  %s%-15s%s %s\n", bold, name, plain, said)
+}
+!/^[A-Za-z_]+ *[?:+]?=/ { said = "" }
+END { for (i = 1; i <= groups; i++) printf "%s%s%s%s\n%s", (i > 1 ? "\n" : ""), bold, order[i], plain, lines[order[i]] }
+endef
+export HELP
+
+# Install the locked dependencies into .venv. The other targets do so themselves, where it is needed.
 setup: $(READY) $(PLOTS_PAGE)
 
 $(PLOTS_PAGE): $(READY) tools/plots_page.py tools/plots_page.html model/bundle.py model/look.py model/report/charts.js
@@ -27,6 +50,7 @@ $(READY): requirements.txt requirements-data.txt
 	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt
 	@touch $(READY)
 
+# Regenerate everything that is out of date, print the results, say where the plots are.
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
@@ -36,34 +60,41 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
 
+# The test suite.
 test: $(READY) $(PLOTS_PAGE)
 	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# Is everything declared, and are the committed results of this tree? About a second, no data needed.
+# Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)
 	@python -m graph.check
 
-# The report with what is stale now: report.html.
+##@ Results
+
+# Write report.html, the report with what is stale now.
 report: $(READY)
 	@python -m graph.report
 
-# What an edit costs. `make impact` is for uncommitted edits; SINCE=main or SINCE=v1..v2 for what a branch changed.
+# What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)
 	@python -m graph.impact $(SINCE)
 
-# What this working tree changes against another revision, or experiment: its params, then the headline figures.
+# Params and headline figures beside another revision's or experiment's (REV=main).
 REV ?= main
 diff: $(READY)
 	@echo "Differences of the working tree from $(REV):"
 	@dvc params diff $(REV)
 	@echo && dvc metrics diff $(REV) --precision 4 --no-path --targets metrics/comparison.json
 
-# One row an experiment: the params in which they differ, and the headline differences. What has a path is a hash or a figure of one run.
+# A row for each experiment, with the params in which they differ and the headline differences.
+# What has a path is a hash or a figure of one run.
 NOISE = .*/|metrics$$|model$$|stages$$|scores$$|.*losses$$|params.yaml$$|.*[.]stages.json$$|libraries.yaml$$|Executor|(pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
 experiments: $(READY)
 	@dvc exp show --only-changed --hide-workspace --precision 4 --drop '$(NOISE)'
 
-# What training, scoring, generating and tokenizing gain, and what the seal and the corpus cost. Alone on the machine, please; about two hours.
+##@ Upkeep
+
+# Measure speed and memory. Alone on the machine, please; about two hours.
+# What training, scoring, generating and tokenizing gain, and what the seal and the corpus cost.
 bench: $(READY)
 	@python benchmarks/seal.py
 	@python benchmarks/train.py
@@ -72,28 +103,35 @@ bench: $(READY)
 	@python benchmarks/tokenize.py
 	@python benchmarks/memory.py
 
-# Frees the disk of models, generations and scores, and of what killed training and fine-tuning would have gone on from.
+# Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts:
 	rm -rf checkpoints exports sft generations scores
 	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"
 
-# From now on git refuses a commit that make check would.
+# Have git refuse, from now on, a commit that make check would.
 hook:
 	git config core.hooksPath .githooks
 
-# The tables of README.md and docs/ from plots/; `make lint` says whether they are the committed run's.
+##@ Results
+
+# Put the tables of plots/ into README.md and docs/. `make lint` says whether they are the committed run's.
 tables: $(READY)
 	@python -m tools.tables
 
-# This tree's figures against another revision's: which differences are more than noise.
+# Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
 	@python -m tools.verdict $(REV)
 
+##@ Run
+
+# The linter, the formatter, and whether README's and docs' tables are the committed run's.
 lint: $(READY)
 	ruff check . && ruff format --check .
 	@python -m tools.tables --check
 
-# A fresh environment from requirements.in, frozen. Build tags such as +cpu are cut: the lock serves every platform.
+##@ Upkeep
+
+# Make a fresh environment from requirements.in and freeze it. Build tags such as +cpu are cut: the lock serves every platform.
 lock:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
@@ -101,5 +139,6 @@ lock:
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
 	$(MAKE) libraries
 
+# Write libraries.yaml, the versions that stages depend on, from requirements.txt.
 libraries:
 	python -m graph.record libraries

@@ -7,6 +7,7 @@ a process starts and imports, so pretrain and evaluate, whose computing would on
 which imports as much; ALL=1 runs them too. The last line sets the sum over all stages against their last run's seconds.
 """
 
+import argparse
 import os
 import shlex
 import statistics
@@ -39,6 +40,8 @@ def commands(instance: Instance) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
     rounds = int(os.environ.get("ROUNDS", "5"))
     durations = read_durations(REPOSITORY)
     instances = read_instances(WorkingTree(REPOSITORY))

@@ -3,7 +3,8 @@
     python -m graph.check            the working tree
     python -m graph.check --staged   git's index, for a pre-commit hook
 
-Prints a line for each finding and exits 1 if there is one.
+Reads dvc.yaml, dvc.lock, params.yaml, libraries.yaml, all code, metrics/ and plots/. Writes nothing; prints a line for each
+finding, and exits with 1 if there is one.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from graph.imports import CODE, WATCHER, Code, stage_of
 from graph.instances import PARAMS, STAGES, below, read_instances, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
 from graph.tree import GitTree, Tree, WorkingTree, without_ignored
+from graph.usage import command_line
 
 RESULTS = ("metrics", "plots")
 _PARITY = 1e-2  # far above any rounding, far below any fault
@@ -149,11 +151,11 @@ def check(tree: Tree) -> list[str]:
 
 def main() -> None:
     root = Path.cwd()
-    arguments = sys.argv[1:]
-    if arguments not in ([], ["--staged"]):
-        sys.exit("usage: python -m graph.check [--staged]")
+    parser = command_line("graph.check", __doc__)
+    parser.add_argument("--staged", action="store_true", help="what git's index has, in place of the working tree")
+    staged = parser.parse_args().staged
     try:
-        tree = GitTree(root) if arguments else WorkingTree(root)
+        tree = GitTree(root) if staged else WorkingTree(root)
     except ValueError as error:
         sys.exit(f"error: check: {error}")
     findings = check(tree)

@@ -218,6 +218,9 @@ class Guard:
         if issubclass(kind, SealBroken):
             print(f"error: seal: {error}", file=sys.stderr)
             return
+        if issubclass(kind, KeyboardInterrupt):  # a person's, who knows where
+            print(f"error: {self._instance.name} was interrupted; nothing of it is recorded, run it again", file=sys.stderr)
+            return
         traceback.print_exception(kind, error, trace)
         if not self.confined:
             return

@@ -1,10 +1,11 @@
 """`make impact`: what an edit will rerun, which committed figures it makes worthless, and how long mending takes.
 
     python -m graph.impact             uncommitted edits and anything else that dvc.lock does not match
-    python -m graph.impact A           the working tree against the results recorded at revision A
-    python -m graph.impact A..B        the code of revision B against the results recorded at revision A
+    python -m graph.impact main        the working tree against the results recorded at a revision, main
+    python -m graph.impact v1..v2      the code of revision v2 against the results recorded at revision v1
 
-Durations are those of the last run of each stage on this machine (.dvc/tmp/durations, written by the seal).
+Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees in question, and how long the last run of each stage took on
+this machine (.dvc/tmp/durations, from the seal). Writes nothing, runs nothing.
 """
 
 import json
@@ -20,6 +21,7 @@ from graph.instances import Instance, below
 from graph.lock import Graph
 from graph.seal import DURATIONS
 from graph.tree import GitTree, Tree, WorkingTree
+from graph.usage import command_line
 
 
 def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
@@ -110,11 +112,13 @@ def _clock(seconds: float) -> str:
 
 def main() -> None:
     root = Path.cwd()
-    if len(sys.argv) > 2:
-        sys.exit("usage: python -m graph.impact [REVISION | REVISION..REVISION]")
-    before, dots, after = (sys.argv[1] if len(sys.argv) == 2 else "").partition("..")
+    parser = command_line("graph.impact", __doc__)
+    parser.add_argument(
+        "revisions", nargs="?", default="", metavar="A | A..B", help="revisions of git; without, what is uncommitted"
+    )
+    before, dots, after = parser.parse_args().revisions.partition("..")
     if dots and not (before and after):
-        sys.exit("error: impact: a range needs both of its ends: REVISION..REVISION")
+        parser.error("a range needs both of its ends: A..B")
     try:
         code = GitTree(root, after) if after else WorkingTree(root)
         results = GitTree(root, before or "HEAD")

@@ -1,9 +1,11 @@
 """After a run: what `make check` and `make impact` need, in dvc.lock and beside it.
 
-python -m graph.record lock        dvc.lock without stages that are no more; DVC itself keeps them for ever
-python -m graph.record contents    dvc.contents.json, from DVC's cache
-python -m graph.record libraries   libraries.yaml, from requirements.txt
-python -m graph.record stages      dvc.stages.json, from dvc.yaml: before a run, since a stage depends on it
+    python -m graph.record lock        dvc.lock without stages that are no more; DVC itself keeps them for ever
+    python -m graph.record contents    dvc.contents.json, from DVC's cache
+    python -m graph.record libraries   libraries.yaml, from requirements.txt
+    python -m graph.record stages      dvc.stages.json, from dvc.yaml: before a run, since a stage depends on it
+
+Reads dvc.yaml, dvc.lock and what each line names. Writes the one file that is named first, where it would differ.
 """
 
 import json
@@ -12,11 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from graph import libraries
 from graph.imports import Code
 from graph.instances import STAGES, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, Graph, cached_entries
 from graph.tree import WorkingTree
+from graph.usage import command_line
 from model.files import atomic_file
 
 
@@ -62,11 +67,14 @@ WRITERS = {
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1] not in WRITERS:
-        sys.exit(f"usage: python -m graph.record {'|'.join(WRITERS)}")
-    name, writer = WRITERS[sys.argv[1]]
+    parser = command_line("graph.record", __doc__)
+    parser.add_argument("what", choices=WRITERS, help="which of the four files")
+    name, writer = WRITERS[parser.parse_args().what]
     tree = WorkingTree(Path.cwd())
-    content = writer(tree)
+    try:
+        content = writer(tree)
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, yaml.YAMLError) as error:
+        sys.exit("error: record: " + " ".join(str(error).split()))
     if not tree.has(name) or tree.read(name) != content:
         with atomic_file(tree.root / name) as file:
             file.write(content)

@@ -1,6 +1,9 @@
 """`make report`: plots/report.html with what is stale in the working tree now, written to report.html.
 
-The report stage cannot say it: it is the last stage, and what it would say would be true only while it runs.
+    python -m graph.report
+
+The report stage cannot say it: it is the last stage, and what it would say would be true only while it runs. Reads
+plots/report.html, which a run makes, and what `make check` reads. Writes report.html, which nothing depends on.
 """
 
 import html
@@ -12,6 +15,7 @@ import yaml
 
 from graph.lock import REPRO, Graph
 from graph.tree import WorkingTree
+from graph.usage import command_line
 from model.files import atomic_file
 
 PAGE, COPY = Path("plots/report.html"), Path("report.html")
@@ -57,6 +61,7 @@ def filled(page: str, section: str) -> str:
 
 
 def main() -> None:
+    command_line("graph.report", __doc__).parse_args()
     root = Path.cwd()
     if not (root / PAGE).is_file():
         sys.exit(f"error: report: no {PAGE}; {REPRO}")

@@ -16,7 +16,6 @@ are declared by version. The seal is a guard against mistakes, not against an at
 """
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -24,11 +23,12 @@ import yaml
 
 from graph.confinement import clean_environment, confine, import_from_source, make_partials
 from graph.guard import NETWORK_STAGES, Guard
-from graph.instances import PARAMS, Instance, expand, load_yaml, read_stages
+from graph.instances import Instance
 from graph.launch import start_processes
 from graph.libraries import declared_versions, mismatches
 from graph.scratch import lock_instance, make_scratch
 from graph.tree import WorkingTree
+from graph.usage import instance_of
 
 DURATIONS = Path(".dvc/tmp/durations")
 TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
@@ -37,7 +37,7 @@ TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings
 def seal() -> None:
     """Hold this process to the declaration of the stage whose command it was started with, or exit with the reason."""
     root = Path.cwd()
-    instance = _instance_of(root, sys.orig_argv)
+    instance = instance_of(root, sys.orig_argv)
     distributed = start_processes(root, instance)
     writes = not distributed or os.environ["RANK"] == "0"  # only the first of several processes does
     if not writes:
@@ -70,22 +70,3 @@ def with_timings(instance: Instance) -> Instance:
         return instance
     _, _, run = instance.outs[0].partition("/")
     return instance._replace(tracked=(*instance.tracked, f"timings/{run}/{instance.stage}.json"))
-
-
-def _instance_of(root: Path, command: list[str]) -> Instance:
-    # python -m stages.x and python -mstages.x are the same to Python.
-    split = [part for text in command for part in (("-m", text[2:]) if text.startswith("-mstages.") else (text,))]
-    module, *arguments = split[split.index("-m") + 1 :]
-    text = shlex.join(["python", "-m", module, *arguments])
-    tree = WorkingTree(root)
-    if not tree.has("dvc.yaml"):
-        sys.exit(f"error: no dvc.yaml in {root}: run stages from the repository's root")
-    stage = module.removeprefix("stages.")
-    try:
-        declared = read_stages(tree)[stage]
-        instances = expand(stage, declared, load_yaml(tree.read(PARAMS)) if "matrix" in declared else {})
-        return next(instance for instance in instances if instance.command == text)
-    except yaml.YAMLError as error:
-        sys.exit(f"error: dvc.yaml or {PARAMS}: not valid YAML: {error}".replace("\n", " "))
-    except (OSError, KeyError, StopIteration):
-        sys.exit(f"error: dvc.yaml has no stage whose command is {text!r}; dvc stage list names them")

@@ -200,7 +200,6 @@ def test_what_cannot_be_compared_is_said(repository):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "usage: python -m tools.verdict REVISION"),
         (("nowhere",), "error: verdict: .*nowhere.*; name a revision that has run compare"),
         (("main~1",), "error: verdict: metrics/outcomes.jsonl at main~1; name a revision that has run compare"),
     ],

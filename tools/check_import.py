@@ -2,34 +2,37 @@
 
     python -m tools.check_import exports/baseline/seed_1337/step_3200
 
-Stops where the logits are not the same. It writes nothing: a checkpoint of ours states condition, seed and step of the training
-that its weights come from and the loss measured there (model/checkpoints.py), and weights from elsewhere have none of these. In
-Python the network is `tools.hf_import.read_gpt2(Path(directory))`.
+Stops where the logits are not the same. Reads config.json and model.safetensors of the directory. Writes nothing: a checkpoint
+of ours states condition, seed and step of the training that its weights come from and the loss measured there
+(model/checkpoints.py), and weights from elsewhere have none of these. In Python the network is
+`tools.hf_import.read_gpt2(Path(directory))`.
 """
 
-import argparse
 from pathlib import Path
 
-import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
-from transformers.utils import logging
-
+from graph.usage import command_line
 from model.errors import PipelineError, run_stage
 from model.files import CHECKSUMS, verified_directory
-from tools.hf_import import read_gpt2
 
 _ROWS = 2
 # Of the largest logit. 124M random weights come to 7e-7, and with the square projections not transposed to 1.
 _TOLERANCE = 1e-4
 
 
-@torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.check_import", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.check_import", __doc__)
     parser.add_argument("directory", type=Path, help="a directory with config.json and model.safetensors")
-    directory = parser.parse_args().directory
+    print(compared(parser.parse_args().directory))
+
+
+def compared(directory: Path) -> str:
+    """Return what the two networks' logits differ by, in words; PipelineError where that is more than rounding."""
+    import torch  # seconds, for which --help need not wait
+    from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+    from transformers.utils import logging
+
+    from tools.hf_import import read_gpt2
+
     if (directory / CHECKSUMS).is_file():
         verified_directory(directory)
     model = read_gpt2(directory)
@@ -38,12 +41,13 @@ def main() -> None:
     reference = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
     size = (_ROWS, model.config.context)
     tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
-    expected = reference(tokens).logits
-    difference, largest = (model(tokens) - expected).abs().max().item(), expected.abs().max().item()
+    with torch.no_grad():
+        expected = reference(tokens).logits
+        difference, largest = (model(tokens) - expected).abs().max().item(), expected.abs().max().item()
     found = f"{directory}: logits differ by at most {difference:.2e}, the largest is {largest:.4g}, on {tokens.numel()} tokens"
     if not difference <= _TOLERANCE * largest:
         raise PipelineError(f"{found}; what was loaded is another network: look at the table of model/hf.py")
-    print(found)
+    return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     python -m tools.fault_panels main --out docs/images/fault.png
 
 To be run on a branch where a faulty exporter was let past the gate (README, "Break the exporter, and watch"). The curves with the
-fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two.
+fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
+plots/*.csv of both. Writes fault.png, or what --out names.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from graph.tree import GitTree
+from graph.usage import command_line
 from model.curves import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
 from model.errors import PipelineError, run_stage
 from model.files import atomic_file
@@ -43,9 +45,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.fault_panels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.fault_panels", __doc__)
     parser.add_argument("revision", help="a commit, branch or tag whose curves are right")
     parser.add_argument("--out", type=Path, default=Path("fault.png"), help="the PNG to write (default: %(default)s)")
     return parser

@@ -1,10 +1,14 @@
-"""Write the page that `dvc plots` fills, with its scripts in it: python -m tools.plots_page
+"""Write the page that `dvc plots` fills, with its scripts in it.
 
-DVC's own page loads them from the network. The file is git-ignored: the scripts are those of vl-convert-python.
+    python -m tools.plots_page
+
+DVC's own page loads them from the network. Reads tools/plots_page.html, model/report/charts.js and the scripts that
+vl-convert-python brings. Writes .dvc/plots_page.html, which git ignores.
 """
 
 from pathlib import Path
 
+from graph.usage import command_line
 from model.bundle import bundle
 from model.files import atomic_file
 
@@ -20,6 +24,7 @@ def plots_page() -> str:
 
 
 def main() -> None:
+    command_line("tools.plots_page", __doc__).parse_args()
     with atomic_file(PAGE) as file:
         file.write(plots_page().encode())
 

@@ -5,7 +5,8 @@
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
 Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both conventions. OpenAI's gpt2 has acc 0.2859
-and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in lm-evaluation-harness's.
+and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in lm-evaluation-harness's. Reads the model and the items. Writes
+nothing without --output.
 """
 
 import argparse
@@ -13,24 +14,29 @@ import json
 import os
 from pathlib import Path
 
-import torch
-
+from graph.usage import command_line
 from model.conventions import CONVENTIONS
 from model.errors import PipelineError, run_stage
 from model.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
-from model.hf_directory import FILES, read_hugging_face_directory
 from model.item_scores import ItemScore, summarize
 from model.item_selection import sample_items
 from model.items import Item, read_items
-from model.processes import joined_processes
-from model.scoring import Scorer
-from model.torch_settings import keep_freed_memory, require_dtype, set_deterministic
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    score(_parser().parse_args())
+
+
+def score(options: argparse.Namespace) -> None:
+    import torch  # seconds, for which --help need not wait
+
+    from model.hf_directory import read_hugging_face_directory
+    from model.processes import joined_processes
+    from model.scoring import Scorer
+    from model.torch_settings import keep_freed_memory, require_dtype, set_deterministic
+
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
@@ -54,9 +60,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("tools.score", __doc__)
     parser.add_argument("model", help="a directory with config.json, model.safetensors and tokenizer.json, or a name on the hub")
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
     parser.add_argument("--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema")
@@ -90,6 +94,8 @@ def _directory(model: str, revision: str | None) -> Path:
     if directory.is_absolute():
         raise PipelineError(f"{model}: no such directory")
     from huggingface_hub import snapshot_download
+
+    from model.hf_directory import FILES
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=[*FILES, "tokenizer_config.json"]))

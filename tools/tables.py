@@ -5,6 +5,7 @@
 
 A table stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of plots/comparisons.json, `comparisons`
 its table. Rows may be chosen: <!-- table NAME: text; text --> has those that contain one of the texts.
+Reads plots/results.json and plots/comparisons.json. Writes README.md and docs/*.md.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graph.usage import command_line
 from model.files import atomic_file
 from model.table import Cell, Table
 
@@ -23,9 +25,9 @@ _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end --
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    if arguments not in ([], ["--check"]):
-        sys.exit("usage: python -m tools.tables [--check]")
+    parser = command_line("tools.tables", __doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, and exit with 1 where a table is of another run")
+    only_check = parser.parse_args().check
     try:
         texts = read_texts()
         stale = [path for path in documents() if fill(path.read_text(), texts, path) != path.read_text()]
@@ -33,7 +35,7 @@ def main() -> None:
         sys.exit(f"error: tables: {RESULTS.parent}/ has not what a run writes ({error!r}); run make repro")
     except ValueError as error:
         sys.exit(f"error: tables: {error}")
-    if arguments:
+    if only_check:
         names = " ".join(map(str, stale))
         sys.exit(f"error: {names}: tables are not those of {RESULTS.parent}/; run make tables" if stale else 0)
     for path in stale:

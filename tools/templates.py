@@ -1,8 +1,14 @@
-"""Write the templates of `dvc plots`: python -m tools.templates"""
+"""Write the templates of `dvc plots`, the charts that the report has too.
+
+    python -m tools.templates
+
+Reads nothing: the charts are those of model/vega.py. Writes .dvc/plots/*.json, which git keeps.
+"""
 
 import json
 from pathlib import Path
 
+from graph.usage import command_line
 from model.files import atomic_file
 from model.vega import Spec, curves, page
 from model.vega_rows import by_unit, differences, usage
@@ -36,6 +42,7 @@ def text(spec: Spec) -> bytes:
 
 
 def main() -> None:
+    command_line("tools.templates", __doc__).parse_args()
     for name, spec in templates().items():
         with atomic_file(FOLDER / f"{name}.json") as file:
             file.write(text(spec))
