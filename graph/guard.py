@@ -1,6 +1,7 @@
 """What the audit hook of a sealed stage knows and forbids: see graph/seal.py."""
 
 import atexit
+import math
 import os
 import re
 import socket
@@ -47,7 +48,7 @@ class Guard:
         self._skipped = (f"{root}/.venv/", sys.prefix + "/")
         self._instance = instance
         self._network = network
-        self._duration, self._started = duration, time.monotonic()
+        self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._fingerprints_again = witness(root, instance)
         self._untouched = {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
@@ -72,6 +73,7 @@ class Guard:
             "os.listdir": self._listed,
             "os.scandir": self._listed,
             "gpt2_ablation.read_section": self._read_section,
+            "gpt2_ablation.stage_begins": self._begins,
             "gpt2_ablation.stage_done": self._done,
             "gpt2_ablation.piece_done": self._piece_done,
             **dict.fromkeys(_CHANGES, self._changed),
@@ -141,6 +143,9 @@ class Guard:
         self._unread.discard(key)
         self._reading_section = True
 
+    def _begins(self, event: str, arguments: tuple) -> None:
+        self._begun = time.monotonic()  # all before it was starting up
+
     def _done(self, event: str, arguments: tuple) -> None:
         if self._unread and PARAMS not in self._instance.deps:
             self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
@@ -158,8 +163,9 @@ class Guard:
                     f"change and say dvc commit {self._instance.name}"
                 )
         self._done_or_failed = True
+        now = time.monotonic()
         os.ftruncate(self._duration, 0)
-        os.pwrite(self._duration, b"%.2f\n" % (time.monotonic() - self._started), 0)
+        os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
 
     def _piece_done(self, event: str, arguments: tuple) -> None:
         """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""

@@ -89,8 +89,9 @@ def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> 
 
 
 def read_durations(root: Path) -> dict[str, float]:
-    texts = {path.name: path.read_text().strip() for path in (root / DURATIONS).glob("*")}
-    return {name: float(text) for name, text in texts.items() if text}  # empty while a stage's first run is under way
+    """Return the seconds of each stage's last run by its instance's name."""
+    texts = {path.name: path.read_text().split() for path in (root / DURATIONS).glob("*")}
+    return {name: float(text[0]) for name, text in texts.items() if text}  # empty while a stage's first run is under way
 
 
 def _figures(value: Any) -> int:

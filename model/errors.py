@@ -12,10 +12,11 @@ class PipelineError(Exception):
 def run_stage(main: Callable[[], None]) -> None:
     """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback.
 
-    Tells the seal (graph/seal.py), which listens to audit events, when the stage has succeeded.
+    Tells the seal (graph/seal.py), which listens to audit events, when the stage begins and when it has succeeded.
     """
     gc.enable()  # off since stages/__init__.py, for the imports
     gc.freeze()
+    sys.audit("gpt2_ablation.stage_begins")
     try:
         main()
         sys.audit("gpt2_ablation.stage_done")

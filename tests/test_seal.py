@@ -151,7 +151,7 @@ def test_what_is_declared_is_allowed(project, name):
     done = run(project, textwrap.dedent(ALLOWED[name]))
     assert done.returncode == 0, done.stderr
     assert not list(project.rglob("*.partial")), "nothing is left of what was not used"
-    assert float((project / ".dvc/tmp/durations/probe@a").read_text()) > 0
+    assert [float(part) >= 0 for part in (project / ".dvc/tmp/durations/probe@a").read_text().split()] == [True, True]
 
 
 READ, WROTE = "read {}, which is none of its deps in dvc.yaml", "wrote {}, which is none of its outputs in dvc.yaml"

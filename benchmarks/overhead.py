@@ -1,0 +1,102 @@
+"""What the pipeline itself costs in the demonstration: everything but what stages compute, by stage.
+
+    python benchmarks/overhead.py
+
+Regenerates the whole graph in a copy of the working tree that has no cache, which takes as long as `make repro` does, alone on
+the machine. A stage's wall time runs from DVC's naming it to its naming the next: DVC's hashing, copying and writing of dvc.lock,
+the process's start, the seal and imports. Its work runs from the first line of the stage's main to its last. In the work are the
+checksums that stages write and verify: three times what hashing all outputs once takes is counted as overhead for them too.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+
+from graph.instances import read_instances
+from graph.seal import DURATIONS
+from graph.tree import WorkingTree
+
+CHECKSUM_PASSES = 3  # written, and verified by about two readers
+
+
+def copy_tree(target: Path) -> None:
+    """Copy what git would commit, with .venv as a link and DVC's repository without cache or lock."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (REPOSITORY / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    (target / ".venv").symlink_to(sys.prefix)
+    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
+
+
+def run(root: Path) -> tuple[float, dict[str, float]]:
+    """Run the graph; return the wall seconds of all, and of each stage by its instance's name."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    began: list[tuple[str, float]] = []
+    started = time.perf_counter()
+    with subprocess.Popen(["dvc", "repro"], cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if found := re.match(r"Running stage '(.+)':", line):
+                began.append((found[1], time.perf_counter()))
+                print(f"\r{len(began)} stages", end="", file=sys.stderr)
+    ended = time.perf_counter()
+    print(file=sys.stderr)
+    if process.returncode:
+        sys.exit(f"error: dvc repro failed in {root}")
+    ends = [*(at for _, at in began[1:]), ended]
+    return ended - started, {name: end - at for (name, at), end in zip(began, ends, strict=True)}
+
+
+def hashing_seconds(root: Path) -> float:
+    outs = [root / out for instance in read_instances(WorkingTree(root)).values() for out in instance.outs]
+    files = [path for out in outs for path in ([out] if out.is_file() else sorted(out.rglob("*"))) if path.is_file()]
+    started = time.perf_counter()
+    for path in files:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, "sha256")
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
+    with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
+        root = Path(directory)
+        copy_tree(root)
+        total, wall = run(root)
+        work = {name: float((root / DURATIONS / name).read_text().split()[1]) for name in wall}
+        checksums = CHECKSUM_PASSES * hashing_seconds(root)
+    counts, walls, works = Counter(), Counter(), Counter()
+    for name in wall:
+        stage = name.split("@")[0]
+        counts[stage] += 1
+        walls[stage] += wall[name]
+        works[stage] += work[name]
+    print("| stage | runs | wall, s | work, s | overhead, s | of its wall |\n|---|---:|---:|---:|---:|---:|")
+    for stage, count in counts.items():
+        over = walls[stage] - works[stage]
+        print(f"| {stage} | {count} | {walls[stage]:.1f} | {works[stage]:.1f} | {over:.1f} | {over / walls[stage]:.0%} |")
+    computed = sum(works.values())
+    print(f"| before the first | | {total - sum(walls.values()):.1f} | | {total - sum(walls.values()):.1f} | |")
+    over = total - computed + checksums
+    print(f"| checksums in the work, at most | | | | {checksums:.1f} | |")
+    print(f"| all | {sum(counts.values())} | {total:.1f} | {computed:.1f} | {over:.1f} | {over / total:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
