@@ -24,7 +24,7 @@ from model.hf_directory import HuggingFaceGPT2Config
 from model.section import read_json, validate
 
 _PREFIX = "transformer."
-_HEAD, _EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+_HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 # What transformers added to, or put in the place of, a hidden score. exp(-1e4) is 0 in every type.
 _HIDES = -1e4
@@ -51,6 +51,7 @@ def read_gpt2(directory: Path) -> GPT:
         "context": config.n_positions,
         "vocab_size": config.vocab_size,
     }
+    stored = _read_stored(directory / "model.safetensors", config)
     model = GPT(validate(sizes, GPTConfig, settings))
     _require_same_network(settings, config, model)
     parameters = dict(model.named_parameters())  # a tied one once
@@ -61,7 +62,7 @@ def read_gpt2(directory: Path) -> GPT:
     for entry in table:
         shape = tuple(parameters[entry.target].shape)
         shapes[entry.source] = shape[::-1] if entry.transposed else shape
-    tensors = map_tensors(_read_tensors(directory / "model.safetensors", config, shapes), table)
+    tensors = map_tensors(_read_tensors(directory / "model.safetensors", stored, config, shapes), table)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
     return model.eval()
@@ -78,13 +79,27 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
             raise PipelineError(f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one")
 
 
-def _read_tensors(path: Path, config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Return the tensors of `path` that `shapes` names, all of them and no other."""
+def _read_stored(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+    """Return all tensors of `path`, which are of the size that config.json says: nothing is built before that is known."""
     try:
-        stored = load_file(path)
+        stored = _with_prefix(load_file(path))
     except (OSError, SafetensorError) as error:
         raise PipelineError(f"{path}: no safetensors to be read ({error}); save the model with save_pretrained") from None
-    tensors = _without_masks(path, _with_prefix(stored), config)
+    for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
+        if name not in stored:
+            raise _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; unknown: none; missing: {name}")
+        if tuple(stored[name].shape) != (rows, config.n_embd):
+            raise _fault(path, f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}")
+    if config.n_layer > len(stored):
+        raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
+    return stored
+
+
+def _read_tensors(
+    path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """Return those of `stored` that `shapes` names, all of them and no other."""
+    tensors = _without_masks(path, stored, config)
     head = tensors.pop(_HEAD, None)
     unknown, missing = sorted(tensors.keys() - shapes.keys()), sorted(shapes.keys() - tensors.keys())
     if unknown or missing:
