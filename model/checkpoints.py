@@ -80,4 +80,4 @@ def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise PipelineError(f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}")
     if network.layers > len(tensors):
-        raise PipelineError(f"checkpoint step {config.step}: does not fit its network: too few tensors for {network.layers} layers")
+        raise PipelineError(f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers")

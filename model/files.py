@@ -19,7 +19,7 @@ CHECKSUMS = "SHA256SUMS"
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary sibling of `path` for bytes; on success fsync it and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         with open(partial, "wb") as file:
             yield file
@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling directory; on success fsync all of it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     # A directory that is there is emptied and used: the seal (graph/seal.py) has given write access to this very one.
     partial.mkdir(exist_ok=True)
     for leftover in partial.iterdir():
@@ -53,6 +53,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.is_symlink():  # what it leads to would be emptied, or overwritten
+        raise PipelineError(f"{partial}: is a link, where a temporary output is to be made; remove it")
+    return partial
 
 
 @contextmanager
@@ -105,7 +112,8 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _altered(path: Path) -> PipelineError:
-    return PipelineError(f"{printable(str(path))}: missing or altered since it was written; delete {path.parent} and run dvc repro")
+    name = printable(str(path))
+    return PipelineError(f"{name}: missing or altered since it was written; delete {path.parent} and run dvc repro")
 
 
 def json_bytes(value: Any) -> bytes:

@@ -175,9 +175,12 @@ def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimi
     for name, tensor in expected.items():
         tensor.copy_(found[name])
     # Nothing draws from them after the first weights. Whoever adds dropout finds it resumed, in one process.
-    torch.set_rng_state(found["generator.cpu"])
-    if "generator.cuda" in generators:
-        torch.cuda.set_rng_state(found["generator.cuda"])
+    try:
+        torch.set_rng_state(found["generator.cpu"])
+        if "generator.cuda" in generators:
+            torch.cuda.set_rng_state(found["generator.cuda"])
+    except RuntimeError as error:
+        raise PipelineError(f"state.safetensors: not a random generator's state ({error})") from None
 
 
 def _generators(model: GPT) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ A file may hold more than the table names, and name it otherwise; these are the 
 Rates of dropout in config.json are read by nobody: they are a matter of training, and our network has no dropout.
 """
 
+from collections.abc import Set
 from pathlib import Path
 
 import torch
@@ -85,13 +86,13 @@ def _read_stored(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]
         stored = _with_prefix(load_file(path))
     except (OSError, SafetensorError) as error:
         raise PipelineError(f"{path}: no safetensors to be read ({error}); save the model with save_pretrained") from None
-    for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
-        if name not in stored:
-            raise _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; unknown: none; missing: {name}")
-        if tuple(stored[name].shape) != (rows, config.n_embd):
-            raise _fault(path, f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}")
     if config.n_layer > len(stored):
         raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
+    for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
+        if name not in stored:
+            raise _other_names(path, config, stored.keys(), {entry.source for entry in import_table(config.n_layer)})
+        if tuple(stored[name].shape) != (rows, config.n_embd):
+            raise _fault(path, f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}")
     return stored
 
 
@@ -101,10 +102,8 @@ def _read_tensors(
     """Return those of `stored` that `shapes` names, all of them and no other."""
     tensors = _without_masks(path, stored, config)
     head = tensors.pop(_HEAD, None)
-    unknown, missing = sorted(tensors.keys() - shapes.keys()), sorted(shapes.keys() - tensors.keys())
-    if unknown or missing:
-        names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in (("unknown", unknown), ("missing", missing)))
-        raise _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")
+    if tensors.keys() != shapes.keys():
+        raise _other_names(path, config, tensors.keys(), shapes.keys())
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
             raise _fault(path, f"{name} has shape {tuple(tensor.shape)}, by config.json {shapes[name]}")
@@ -136,6 +135,12 @@ def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGP
         if hidden.shape != () or not hidden <= _HIDES:
             raise _fault(path, f"{name} is not one number of at most {_HIDES:.0e}: it would hide nothing")
     return kept
+
+
+def _other_names(path: Path, config: HuggingFaceGPT2Config, found: Set[str], wanted: Set[str]) -> PipelineError:
+    lists = (("unknown", sorted(found - wanted)), ("missing", sorted(wanted - found)))
+    names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in lists)
+    return _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")
 
 
 def _fault(path: Path, message: str) -> PipelineError:
