@@ -206,15 +206,18 @@ def test_a_table_that_does_not_fit_its_shard_is_named(made, tmp_path, change):
     assert not reads_or_says_why(lambda: TokenSplit(directory, "train"), "train_00000")
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "export", "another's GPT-2"])
-@pytest.mark.parametrize("key", ["layers", "n_layer", "width", "n_embd", "context", "n_positions", "vocab_size", "n_inner"])
+SIZES = [("checkpoint", key) for key in ("layers", "width", "context", "vocab_size")] + [
+    (kind, key) for kind in ("export", "another's GPT-2") for key in ("n_layer", "n_embd", "n_positions", "vocab_size", "n_inner")
+]
+
+
+@pytest.mark.parametrize(("kind", "key"), SIZES)
 def test_a_network_of_any_size_that_is_not_its_tensors_costs_no_memory(made, tmp_path, kind, key):
     shutil.copytree(made / kind, tmp_path / kind)
     path = tmp_path / kind / "config.json"
     config = json.loads(path.read_text())
     part = config["network"] if kind == "checkpoint" else config
-    if key not in part:
-        pytest.skip("a name of the other kind")
+    assert key in part
     part[key] = 2**40
     path.write_text(json.dumps(config))
     write_checksums(tmp_path / kind)

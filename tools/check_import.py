@@ -35,8 +35,9 @@ def main() -> None:
     model = read_gpt2(directory)
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it would report masks that are stored, which read_gpt2 has looked at
-    local = {"local_files_only": True, "use_safetensors": True}
-    reference = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, **local).eval()
+    reference = GPT2LMHeadModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    ).eval()
     size = (_ROWS, model.config.context)
     tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
     expected = reference(tokens).logits
