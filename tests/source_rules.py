@@ -11,21 +11,15 @@ SAFE_LOADERS = {"graph/instances.py"}
 _PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pickletools"}
 _ERRORS = {"UnpicklingError", "PickleError"}  # names of errors, which load nothing
 _LOADING = {
-    "torch.load",
-    "torch.hub.load",
-    "pandas.read_pickle",
-    "pd.read_pickle",
-    "joblib.load",
-    "torch.package.PackageImporter",
-}
+    "torch.load", "torch.hub.load", "torch.package.PackageImporter", "pandas.read_pickle", "pd.read_pickle", "joblib.load",
+}  # fmt: skip
 _SHELLS = {
-    "os.system",
-    "os.popen",
-    "subprocess.getoutput",
-    "subprocess.getstatusoutput",
-    "asyncio.create_subprocess_shell",
-    "pty.spawn",
-}
+    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell", "pty.spawn",
+}  # fmt: skip
+_UNSAFE_YAML = {
+    "load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all", "Loader", "CLoader", "FullLoader",
+    "UnsafeLoader", "CFullLoader", "CUnsafeLoader",
+}  # fmt: skip
 _UNPACKING = {"extractall", "unpack_archive"}
 _HUB = {"hf_hub_download", "snapshot_download", "load_dataset", "load_dataset_builder"}
 
@@ -80,9 +74,9 @@ def no_unpickling_reader(tree: ast.AST, path: str) -> Finding:
     for node, name, keywords in calls(tree):
         if name in ("np.load", "numpy.load") and not is_constant(keywords.get("allow_pickle"), False):
             yield node
-        elif "allow_pickle" in keywords and not is_constant(keywords["allow_pickle"], False):
+        if "allow_pickle" in keywords and not is_constant(keywords["allow_pickle"], False):
             yield node
-        elif "weights_only" in keywords and not is_constant(keywords["weights_only"], True):
+        if "weights_only" in keywords and not is_constant(keywords["weights_only"], True):
             yield node
 
 
@@ -95,7 +89,7 @@ def no_remote_code(tree: ast.AST, path: str) -> Finding:
     for node, name, keywords in calls(tree):
         if "trust_remote_code" in keywords and not is_constant(keywords["trust_remote_code"], False):
             yield node
-        elif name.startswith("Auto") and name.endswith(".from_pretrained") and "trust_remote_code" not in keywords:
+        if name.startswith("Auto") and name.endswith(".from_pretrained") and "trust_remote_code" not in keywords:
             yield node
 
 
@@ -113,8 +107,6 @@ def only_local_safetensors(tree: ast.AST, path: str) -> Finding:
 
 def only_safe_yaml(tree: ast.AST, path: str) -> Finding:
     """yaml.safe_load, or the one loader of ours that is a safe one."""
-    loads = {"load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all", "Loader", "CLoader", "FullLoader",
-             "UnsafeLoader", "CFullLoader", "CUnsafeLoader"}  # fmt: skip
     for node in ast.walk(tree):
         name = dotted(node)
         if (
@@ -123,9 +115,9 @@ def only_safe_yaml(tree: ast.AST, path: str) -> Finding:
             and not (name == "yaml.load" and path in SAFE_LOADERS)
         ):
             yield node
-        elif isinstance(node, ast.ImportFrom) and node.module == "yaml" and imported(node) & loads:
+        if isinstance(node, ast.ImportFrom) and node.module == "yaml" and imported(node) & _UNSAFE_YAML:
             yield node
-        elif isinstance(node, ast.ImportFrom | ast.Import) and any("ruamel" in alias.name for alias in node.names):
+        if isinstance(node, ast.ImportFrom | ast.Import) and any("ruamel" in alias.name for alias in node.names):
             yield node
 
 
@@ -152,7 +144,7 @@ def no_plain_http(tree: ast.AST, path: str) -> Finding:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and ("http://" in node.value or "ftp://" in node.value):
             yield node
-        elif dotted(node) in ("ssl._create_unverified_context", "ssl.CERT_NONE"):
+        if dotted(node) in ("ssl._create_unverified_context", "ssl.CERT_NONE"):
             yield node
     for node, _, keywords in calls(tree):
         if is_constant(keywords.get("verify"), False):
@@ -181,7 +173,7 @@ def escaping_templates(tree: ast.AST, path: str) -> Finding:
         last = name.split(".")[-1]
         if last in ("Environment", "Template") and not is_constant(keywords.get("autoescape"), True):
             yield node
-        elif last == "Markup":
+        if last == "Markup":
             yield node
 
 
