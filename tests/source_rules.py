@@ -108,12 +108,8 @@ def only_local_safetensors(tree: ast.AST, path: str) -> Finding:
 def only_safe_yaml(tree: ast.AST, path: str) -> Finding:
     """yaml.safe_load, or the one loader of ours that is a safe one."""
     for node in ast.walk(tree):
-        name = dotted(node)
-        if (
-            name.startswith("yaml.")
-            and name.removeprefix("yaml.") in loads
-            and not (name == "yaml.load" and path in SAFE_LOADERS)
-        ):
+        module, _, name = dotted(node).rpartition(".")
+        if module == "yaml" and name in _UNSAFE_YAML and not (name == "load" and path in SAFE_LOADERS):
             yield node
         if isinstance(node, ast.ImportFrom) and node.module == "yaml" and imported(node) & _UNSAFE_YAML:
             yield node
