@@ -82,7 +82,7 @@ class HubFileSource(Section):
     """One file of a hub model repository, at one commit."""
 
     kind: Literal["hub"]
-    repository: str = Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")
+    repository: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")
     filename: Name
     revision: Commit
 
