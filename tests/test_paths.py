@@ -169,13 +169,12 @@ def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):  # noq
     folder.mkdir()
     write_jsonl(tmp_path / "stray.jsonl", [ITEM])
     (folder / "link.jsonl").symlink_to(tmp_path / "stray.jsonl")
-    (folder / "README.md").write_text(
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: {place}\n---\n"
-    )
+    header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: {}\n---\n"
+    (folder / "README.md").write_text(header.format(place))
     source = {"kind": "hub", "dataset": str(folder), "subset": None, "split": "validation", "revision": "0" * 40}
     fails(project, "hellaswag", "is not in the repository, so no commit says what it is", source=source, count=1)
     shutil.copy(tmp_path / "stray.jsonl", folder / "own.jsonl")
-    (folder / "README.md").write_text((folder / "README.md").read_text().replace(place, "own.jsonl"))
+    (folder / "README.md").write_text(header.format("own.jsonl"))
     project("hellaswag", source=source, count=1)
 
 
@@ -199,12 +198,14 @@ def sample(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("arguments", [("fetch", "../../x"), ("fetch", "/tmp/x"), ("tokenize", "../x"), ("export", "../..", "1", "100"),
-                                       ("pretrain", "baseline", "../1")], ids=" ".join)  # fmt: skip
+ARGUMENTS = ("fetch ../../x", "fetch /tmp/x", "tokenize ../x", "export ../.. 1 100", "pretrain baseline ../1")
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_a_stage_takes_no_arguments_that_dvc_yaml_does_not_give_it(sample, arguments):
     before = {path for path in sample.parent.rglob("*") if "__pycache__" not in path.parts}
-    command = [sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:]]
-    done = subprocess.run(command, cwd=sample, capture_output=True, text=True)
+    stage, *rest = arguments.split()
+    done = subprocess.run([sys.executable, "-m", f"stages.{stage}", *rest], cwd=sample, capture_output=True, text=True)
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
     assert "dvc.yaml has no stage whose command is" in done.stderr
