@@ -12,7 +12,7 @@ export PYTHONUTF8 := 1
 # The page that `dvc plots` fills, with its scripts in it.
 PLOTS_PAGE := .dvc/plots_page.html
 
-.PHONY: setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
+.PHONY: setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries audit
 
 setup: $(READY) $(PLOTS_PAGE)
 
@@ -88,6 +88,15 @@ tables: $(READY)
 # This tree's figures against another revision's: which differences are more than noise.
 verdict: $(READY)
 	@python -m tools.verdict $(REV)
+
+# Known vulnerabilities of what the locks install. Needs the internet, and pip-audit in an environment of its own.
+audit: .audit/.ready
+	@.audit/bin/python -m tools.audit
+
+.audit/.ready: requirements-audit.txt
+	$(PYTHON) -m venv --clear .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-audit.txt
+	@touch $@
 
 lint: $(READY)
 	ruff check . && ruff format --check .
