@@ -67,9 +67,12 @@ def test_what_is_vulnerable_or_was_not_judged_is_a_line(tmp_path, lock, said, me
 
 
 NO_ANSWERS = {
-    "no network": ("Traceback …\nrequests.exceptions.ConnectionError: Failed to resolve", 1), "silence": ("", 0), "killed": ("", 137),
-    "another answer": ('{"fixes": []}', 0), "half an answer": ("{", 0),
-}  # fmt: skip
+    "no network": ("Traceback …\nrequests.exceptions.ConnectionError: Failed to resolve", 1),
+    "silence": ("", 0),
+    "killed": ("", 137),
+    "another answer": ('{"fixes": []}', 0),
+    "half an answer": ("{", 0),
+}
 
 
 @pytest.mark.parametrize(("text", "status"), NO_ANSWERS.values(), ids=NO_ANSWERS)
