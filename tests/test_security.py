@@ -129,3 +129,9 @@ def test_a_revision_is_a_commit(revision):
     with pytest.raises(ValueError, match="revision"):
         HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision=revision)
     HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision="0" * 40)
+
+
+def test_every_test_that_the_page_on_security_names_is_there():
+    named = set(re.findall(r"`(?:tests/)?(\w+\*?\.py)`", (REPOSITORY / "docs/security.md").read_text()))
+    assert len(named) > 6
+    assert [name for name in named if not list((REPOSITORY / "tests").glob(name))] == []
