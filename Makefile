@@ -14,7 +14,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
+.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries audit
 
 ##@ Run
 
@@ -121,6 +121,17 @@ tables: $(READY)
 # Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
 	@python -m tools.verdict $(REV)
+
+##@ Upkeep
+
+# Say which known vulnerabilities there are in what the locks install. Needs the internet, and pip-audit in an environment of its own.
+audit: .audit/.ready
+	@.audit/bin/python -m tools.audit
+
+.audit/.ready: requirements-audit.txt
+	$(PYTHON) -m venv --clear .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-audit.txt
+	@touch $@
 
 ##@ Run
 

@@ -72,8 +72,10 @@ class Reference:
         from transformers import AutoTokenizer, GPT2LMHeadModel
 
         torch.set_num_threads(threads)
-        self.model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        self.model = GPT2LMHeadModel.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        ).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
     def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
         import torch

@@ -60,6 +60,7 @@ def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor
 
 def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
     """Return the network with the checkpoint's tensors; a missing, extra or misshapen tensor is an error."""
+    _require_size(config, tensors)
     model = GPT(config.network)
     try:
         model.load_state_dict({**tensors, _TIED: tensors["transformer.wte.weight"]}, strict=True)
@@ -67,3 +68,16 @@ def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
         faults = " ".join(str(error).split())
         raise PipelineError(f"checkpoint step {config.step}: does not fit its network: {faults}") from None
     return model.eval()
+
+
+def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
+    """Refuse a network of another size than its tensors before it is built."""
+    network = config.network
+    for name, shape in (
+        ("transformer.wte.weight", (network.vocab_size, network.width)),
+        ("transformer.wpe.weight", (network.context, network.width)),
+    ):
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise PipelineError(f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}")
+    if network.layers > len(tensors):
+        raise PipelineError(f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers")

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from model.errors import PipelineError
+from model.files import read_jsonl
 from model.gsm8k import without_calculations
 from model.section import Section, validate
+
+Kept = TypeVar("Kept", bound=Section)
 
 
 class Message(Section):
@@ -71,6 +74,18 @@ def chat_conversations(name: str, records: Iterable[dict[str, Any]], source: str
         # Further keys of a message (a name, an index) say nothing to a model.
         kept = [{key: message.get(key) for key in Message.model_fields} for message in messages]
         found.append(validate({"source": source, "messages": kept}, Conversation, Path(name), f"record {number}"))
+    return found
+
+
+def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
+    """Return the rows of a file of a checksummed directory as `kind`; PipelineError names file and record."""
+    found: list[Kept] = []
+    try:
+        for row in read_jsonl(path):
+            found.append(kind(**row))
+    except (TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"{path}: record {len(found)} is no {kind.__name__} ({reason}); run dvc repro") from None
     return found
 
 

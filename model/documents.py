@@ -119,11 +119,14 @@ def read_documents(shard: Path) -> Iterator[Document]:
     """Yield the documents of one parquet file in order, one row group in memory at a time; the file must be the one written."""
     try:
         with pq.ParquetFile(verified(shard)) as file:
+            if not file.schema_arrow.equals(DOCUMENT_SCHEMA):
+                raise ValueError("its columns are not a document's")
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number, columns=DOCUMENT_SCHEMA.names, use_threads=False)
                 yield from map(Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names))
-    except pa.ArrowException as error:
-        raise PipelineError(f"{shard}: not readable as documents ({error}); delete it and run dvc repro") from None
+    except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"{shard}: not readable as documents ({reason}); delete it and run dvc repro") from None
 
 
 def read_split(directory: Path, prefix: str) -> Iterator[Document]:

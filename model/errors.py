@@ -9,6 +9,11 @@ class PipelineError(Exception):
     """Something a person has to mend; the message says what, where and what to do."""
 
 
+def printable(text: str) -> str:
+    """Return `text` in one line, with what would move a terminal's cursor or colour it written out: \\x1b, \\n."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback.
 
@@ -21,4 +26,4 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
         sys.audit("gpt2_ablation.stage_done")
     except PipelineError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+        sys.exit("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()))

@@ -80,7 +80,7 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
         for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
             if token != "<|endoftext|>":
                 lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise PipelineError(f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})") from None
     return b"".join(lines)
 

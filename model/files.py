@@ -6,10 +6,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from model.errors import PipelineError
+from model.errors import PipelineError, printable
 
 # The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
 CHECKSUMS = "SHA256SUMS"
@@ -19,7 +19,7 @@ CHECKSUMS = "SHA256SUMS"
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary sibling of `path` for bytes; on success fsync it and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         with open(partial, "wb") as file:
             yield file
@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling directory; on success fsync all of it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     # A directory that is there is emptied and used: the seal (graph/seal.py) has given write access to this very one.
     partial.mkdir(exist_ok=True)
     for leftover in partial.iterdir():
@@ -55,6 +55,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _partial(path: Path) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.is_symlink():  # what it leads to would be emptied, or overwritten
+        raise PipelineError(f"{partial}: is a link, where a temporary output is to be made; remove it")
+    return partial
+
+
 @contextmanager
 def checksummed_directory(path: Path) -> Iterator[Path]:
     """As `atomic_directory`, with the SHA-256 of every file in SHA256SUMS, which `verified` reads."""
@@ -71,7 +78,7 @@ def write_checksums(directory: Path) -> None:
 def verified(path: Path) -> Path:
     """Return `path`, a file of a checksummed directory; raises PipelineError unless its bytes are those written."""
     expected = _checksums(path.parent).get(path.name)
-    if expected is None or not path.is_file() or sha256_file(path) != expected:
+    if expected is None or not os.path.isfile(path) or sha256_file(path) != expected:
         raise _altered(path)
     return path
 
@@ -81,7 +88,7 @@ def verified_directory(directory: Path) -> Path:
     checksums = _checksums(directory)
     for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
         name = file.relative_to(directory).as_posix()
-        if name not in checksums or not file.is_file() or sha256_file(file) != checksums[name]:
+        if name not in checksums or not os.path.isfile(file) or sha256_file(file) != checksums[name]:
             raise _altered(file)
     return directory
 
@@ -93,6 +100,8 @@ def _checksums(directory: Path) -> dict[str, str]:
         pairs = [line.split("  ", 1) for line in lines]
         if end:
             raise ValueError("the last line is not whole")
+        if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for _, name in pairs):
+            raise ValueError("a name leads out of the directory")
         return {name: digest for digest, name in pairs}
     except (OSError, ValueError):
         raise _altered(path) from None
@@ -103,7 +112,8 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _altered(path: Path) -> PipelineError:
-    return PipelineError(f"{path}: missing or altered since it was written; delete {path.parent} and run dvc repro")
+    name = printable(str(path))
+    return PipelineError(f"{name}: missing or altered since it was written; delete {path.parent} and run dvc repro")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -126,8 +136,14 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
 
 def read_jsonl(path: Path) -> list[dict]:
     """Return the objects of a file of a checksummed directory, in order."""
-    with open(verified(path), encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    try:
+        with open(verified(path), encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: not JSON lines ({error}); delete {path.parent} and run dvc repro") from None
+    return rows
 
 
 def sha256_file(path: Path) -> str:

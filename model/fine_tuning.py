@@ -7,11 +7,13 @@ not whole.
 import shutil
 import sys
 from pathlib import Path
+from pickle import UnpicklingError  # the name of an error
 from typing import NamedTuple
 
 import accelerate  # noqa: F401 -- half of the Trainer's loop; imported here, its version is an input of the stage
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
@@ -80,9 +82,18 @@ def fine_tune(model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: 
         history = read_json(state / "trainer_state.json", _TrainerState).log_history
     else:
         trainer = _trainer(model, rows, params, seed, states, label)
-        trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        _train(trainer, state, label)
         history = trainer.state.log_history
     return [LossPoint(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+
+
+def _train(trainer: Trainer, state: Path | None, label: str) -> None:
+    """Train, from `state` on where there is one. Its optimizer is a file of torch's, which the Trainer reads as weights only."""
+    try:
+        trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    except (UnpicklingError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"{label}: {state} holds what is no state ({reason}); delete it and run it again") from None
 
 
 def newest_state(states: Path, device: str, label: str) -> Path | None:

@@ -92,6 +92,8 @@ def _read_tensors(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, tensors.get("wte.weight", head)):
         raise PipelineError(f"{path}: lm_head.weight differs from wte.weight, though config.json ties them")
+    if config.n_layer > len(tensors):  # before as many names are made
+        raise PipelineError(f"{path}: too few tensors for the {config.n_layer} blocks that config.json says")
     # Causal masks that old versions of transformers stored with the weights.
     masks = {f"h.{layer}.attn.{name}" for layer in range(config.n_layer) for name in ("bias", "masked_bias")}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name not in masks}

@@ -52,7 +52,7 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
 
 def verify_tokenizer(directory: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
     """Load the tokenizer as anybody would and require that it encodes `texts` and the names of special ids as ours does."""
-    loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     for text in [*texts, *tokenizer.names]:
         ours, theirs = tokenizer.encode_text(text), loaded.encode(text, verbose=False)
         if ours != theirs:

@@ -63,6 +63,7 @@ class HubDataset:
         return [self._stated(str(location)) for location in found[source.split]]
 
     def _stated(self, location: str) -> HubFile:
+        _require_in_repository(location, self._source)
         if location.startswith("hf://"):
             from huggingface_hub import HfFileSystem
 
@@ -72,10 +73,6 @@ class HubDataset:
             if lfs is not None:
                 return HubFile(name, location, size, sha256=lfs.sha256)
             return HubFile(name, location, size, git_id=info["blob_id"])
-        if "://" in location:
-            raise _failure(
-                self._name, self._source.revision, f"{location} is not in the repository, so no commit says what it is"
-            )
         path, root = Path(os.path.normpath(location)), Path(self._source.dataset).resolve()
         return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, modified=path.stat().st_mtime_ns)
 
@@ -115,14 +112,25 @@ class HubDataset:
             raise PipelineError(f"{copy.name}: cannot be read to its end ({_reason(error)})") from None
 
 
+def _require_in_repository(location: str, source: HubSource) -> None:
+    """Refuse a data file of another repository, commit or folder than the source names: the commit does not pin it."""
+    at_the_commit = location.startswith(f"hf://datasets/{source.dataset}@{source.revision}/")
+    in_the_folder = "://" not in location and Path(location).resolve().is_relative_to(Path(source.dataset).resolve())
+    if not (at_the_commit or in_the_folder):
+        raise _failure(
+            f"dataset {source.dataset}", source.revision, f"{location} is not in the repository, so no commit says what it is"
+        )
+
+
 def stream_hub(source: HubSource) -> Iterator[dict[str, Any]]:
     """Yield the records of a hub dataset as they arrive; nothing is kept in memory."""
     import datasets
 
     try:
-        yield from datasets.load_dataset(
-            source.dataset, source.subset, split=source.split, revision=source.revision, streaming=True
-        )
+        builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
+        for location in (builder.config.data_files or {}).get(source.split, []):
+            _require_in_repository(str(location), source)
+        yield from builder.as_streaming_dataset(split=source.split)
     except _hub_errors() as error:
         raise _failure(f"dataset {source.dataset}", source.revision, _reason(error)) from None
 

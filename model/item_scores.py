@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.conventions import Convention
-from model.errors import PipelineError
+from model.errors import PipelineError, printable
 from model.files import read_jsonl
 from model.stats import rate
 
@@ -32,7 +32,7 @@ def read_scores(path: Path) -> list[ItemScore]:
     try:
         return [ItemScore(**row) for row in read_jsonl(path)]
     except TypeError as error:
-        raise PipelineError(f"{path}: not the evaluate stage's scores ({error})") from None
+        raise PipelineError(f"{path}: not the evaluate stage's scores ({printable(str(error))})") from None
 
 
 def summarize(scores: list[ItemScore], convention: Convention) -> dict:

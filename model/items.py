@@ -37,7 +37,7 @@ def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
     items = []
     for number, record in enumerate(records):
         fields = {name: record[name] for name in Item.model_fields if name in record}
-        if isinstance(fields.get("label"), str) and fields["label"].isdigit():
+        if fields.get("label") in ("0", "1", "2", "3"):
             fields["label"] = int(fields["label"])
         try:
             items.append(Item(**fields))

@@ -41,10 +41,10 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
         for line in text.splitlines():
             row = json.loads(line)
             if "figure" in row:
-                found[Key(*(row[field] for field in Key._fields))] = _parse(row, sets[row["set"]])
+                found[_key(row)] = _parse(row, sets[row["set"]])
             else:
                 sets[row["set"]] = row
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise PipelineError(f"{where}: not the compare stage's ({error!r}); run dvc repro compare there") from None
     return found
 
@@ -65,6 +65,13 @@ def _values(outcomes: Outcomes) -> dict:
     return {"answers": np.packbits(outcomes.values.astype(bool)).tobytes().hex()}
 
 
+def _key(row: dict) -> Key:
+    key = Key(*(row[field] for field in Key._fields))
+    if [type(part) for part in key] != [str, int, str, str]:
+        raise TypeError(f"{key} names no figure of a run")
+    return key
+
+
 def _parse(row: dict, items: dict) -> Outcomes:
     clusters = [str(number) for number in items["clusters"]]
     count = len(clusters)
@@ -75,4 +82,6 @@ def _parse(row: dict, items: dict) -> Outcomes:
         values, weights = np.array(row["values"], dtype=np.float64), np.array(items["weights"], dtype=np.float64)
     if not count or values.shape != (count,) or weights.shape != (count,):
         raise ValueError(f"{values.size} values of {count} items")
+    if not (np.isfinite(values).all() and np.isfinite(weights).all()):
+        raise ValueError("a value is no number")
     return Outcomes(values, weights, clusters, items["items"], "answers" in row)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.drills import FORMS, GROUPS, group_of, in_words, state
-from model.errors import PipelineError
+from model.errors import PipelineError, printable
 from model.fact_tokenizer import FactTokenizer
 from model.facts import MulFact
 from model.files import read_jsonl
@@ -121,7 +121,7 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         return [Answer(**row) for row in read_jsonl(path)]
     except TypeError as error:
-        raise PipelineError(f"{path}: not the probes stage's answers ({error})") from None
+        raise PipelineError(f"{path}: not the probes stage's answers ({printable(str(error))})") from None
 
 
 def summarize(answers: list[Answer]) -> dict:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _RECORDS_PER_BATCH = 256
 _BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
+_LONGEST_LINE = 2 * LONGEST_DOCUMENT  # characters; a compressed file of megabytes may hold a line of terabytes
 
 
 def format_of(path: Path) -> str | None:
@@ -34,7 +36,7 @@ def read_records(path: Path, columns: list[str] | None = None) -> Iterator[dict[
         raise PipelineError(f"{path}: unknown format; use {FORMATS}")
     try:
         yield from _parquet(path, columns) if read is _parquet else read(path)
-    except (OSError, EOFError, ValueError, RecursionError, pa.ArrowException) as error:
+    except (OSError, EOFError, OverflowError, ValueError, RecursionError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"{path}: cannot be read to its end ({reason})") from None
 
@@ -53,13 +55,16 @@ def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
 def _arrow(path: Path) -> Iterator[dict[str, Any]]:
     with pa.memory_map(str(path)) as file:
         for batch in pa.ipc.open_stream(file):
+            batch.validate(full=True)  # offsets are used as they stand: damaged ones read beyond the file
             for start in range(0, batch.num_rows, _RECORDS_PER_BATCH):
                 yield from batch.slice(start, _RECORDS_PER_BATCH).to_pylist()
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with _open_text(path) as file:
-        for number, line in enumerate(file):
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), "")):
+            if len(line) > _LONGEST_LINE:
+                raise PipelineError(f"{path}: record {number} is longer than {_LONGEST_LINE} characters; split the file")
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise PipelineError(f"{path}: record {number} is no JSON object")

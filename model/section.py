@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from model.errors import PipelineError
+from model.errors import PipelineError, printable
 
 PARAMS_FILE = Path("params.yaml")
+_LONGEST_SHOWN = 80  # characters of a value that is refused
 
 
 class Section(BaseModel):
@@ -45,14 +46,17 @@ def read_yaml(path: Path) -> Any:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}" if place else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise PipelineError(f"{path}: not valid YAML{where}: {problem}") from None
+        raise PipelineError(f"{path}: not valid YAML{where}: {printable(problem)}") from None
+    # What PyYAML makes of 2001-99-99, 0x_ and !!bool x, and of nesting without end.
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: not valid YAML: a value is none of its type ({printable(repr(error))})") from None
 
 
 def read_json(path: Path, kind: type[T]) -> T:
     """Return the JSON file `path` validated as `kind`; raises PipelineError as `read_section` does."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PipelineError(f"{path}: cannot be read ({error})") from None
     return validate(value, kind, path)
 
@@ -66,14 +70,23 @@ def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
 
 
 def _line(fault: dict, path: Path, key: str) -> str:
-    location = ".".join(str(part) for part in (key, *fault["loc"]) if part != "")
+    location = ".".join(printable(str(part)) for part in (key, *fault["loc"]) if part != "")
     message = fault["msg"].removeprefix("Value error, ")
+    is_yaml = path.suffix == ".yaml"
     if fault["type"] == "extra_forbidden":
         message = "unknown key; remove it or correct its spelling"
     elif fault["type"] == "missing":
-        message = "missing; profiles/ holds complete examples"
-    elif fault["type"] in ("float_type", "int_type") and isinstance(fault["input"], str):
-        message += f", not the text {fault['input']!r} (YAML reads 1e-4 as text: write 1.0e-4)"
+        message = "missing; profiles/ holds complete examples" if is_yaml else "missing"
+    elif is_yaml and fault["type"] in ("float_type", "int_type") and isinstance(fault["input"], str):
+        message += f", not the text {_shown(fault['input'])} (YAML reads 1e-4 as text: write 1.0e-4)"
     elif not isinstance(fault["input"], dict | list):
-        message += f", got {fault['input']!r}"
-    return f"{path}: {location or 'top level'}: {message}"
+        message += f", got {_shown(fault['input'])}"
+    return f"{path}: {location or 'top level'}: {printable(message)}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a very long number"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -8,6 +8,7 @@ In a directory of shards, for a split `train` or `val` and shard n:
 """
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from pydantic import Field
@@ -81,8 +82,8 @@ class TokenSplit:
         self._shards, tables = [], []
         for number in range(len(self.index.splits[split])):
             tokens_path, table_path = shard_paths(directory, split, number)
-            self._shards.append(np.memmap(verified(tokens_path), dtype="<u2", mode="r"))
-            tables.append(np.load(verified(table_path), allow_pickle=False))
+            tables.append(_read_table(verified(table_path), self.index, split, number))
+            self._shards.append(_read_tokens(verified(tokens_path), int(tables[-1][:, TOKENS].sum(dtype=np.int64))))
         table = np.concatenate(tables)
         self.lengths = table[:, TOKENS].astype(np.int64)
         self.original_bytes = table[:, ORIGINAL_BYTES].astype(np.int64)
@@ -93,3 +94,32 @@ class TokenSplit:
     def document(self, number: int) -> np.ndarray:
         start = self._starts[number]
         return self._shards[self._shard_of[number]][start : start + self.lengths[number]]
+
+
+def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray:
+    """Return a shard's documents table, which has to be what the index says of the shard."""
+    entry = index.splits[split][number]
+    try:
+        table = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped, a header that lies costs no memory
+    # numpy reads headers with Python's tokenizer.
+    except (EOFError, MemoryError, OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"{path}: not a table of documents ({reason}); delete {path.parent} and run dvc repro") from None
+    if table.dtype != np.dtype("<i4") or table.shape != (entry.documents, 3):
+        found = f"{table.dtype} {table.shape}"
+        raise PipelineError(f"{path}: holds {found}, not {entry.documents} documents; delete {path.parent} and run dvc repro")
+    totals = table.sum(axis=0, dtype=np.int64)
+    if (
+        (table[:, TOKENS] < 1).any()
+        or (table[:, ORIGINAL_BYTES] < 0).any()
+        or not np.isin(table[:, SOURCE], np.arange(len(index.sources))).all()
+        or (totals[TOKENS], totals[ORIGINAL_BYTES]) != (entry.tokens, entry.original_bytes)
+    ):
+        raise PipelineError(f"{path}: its documents are not those of index.json; delete {path.parent} and run dvc repro")
+    return table
+
+
+def _read_tokens(path: Path, count: int) -> np.ndarray:
+    if path.stat().st_size != 2 * count:
+        raise PipelineError(f"{path}: does not hold {count} tokens; delete {path.parent} and run dvc repro")
+    return np.memmap(path, dtype="<u2", mode="r")

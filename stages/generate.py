@@ -11,10 +11,10 @@ from pathlib import Path
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from model.chat import prompt_ids
-from model.conversations import AskedQuestion
+from model.conversations import AskedQuestion, read_kept
 from model.errors import run_stage
 from model.fact_tokenizer import FactTokenizer
-from model.files import checksummed_directory, read_jsonl, verified_directory
+from model.files import checksummed_directory, verified_directory
 from model.generation import continue_greedily
 from model.generations import SETS, Generation, write_generations
 from model.hf_directory import read_tokenizer
@@ -39,7 +39,7 @@ def main() -> None:
     summary = []
     with checksummed_directory(Path("generations") / run) as output:
         for name in SETS:
-            problems = [AskedQuestion(**row) for row in read_jsonl(PROBLEMS / f"{name}.jsonl")]
+            problems = read_kept(PROBLEMS / f"{name}.jsonl", AskedQuestion)
             generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
             write_generations(output / f"{name}.jsonl", generations)
             ends = Counter(generation.ended for generation in generations)

@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from model.contamination import Benchmark
-from model.conversations import AskedQuestion, Conversation, Question, two_turns
+from model.conversations import AskedQuestion, Conversation, Question, read_kept, two_turns
 from model.errors import PipelineError, run_stage
-from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
+from model.files import checksummed_directory, verified_directory, write_json, write_jsonl
 from model.gsm8k import evaluated_texts
 from model.mixture import mix, shares
 from model.params.problems import GENERATED, ProblemsParams
@@ -28,7 +28,7 @@ ASKED = Path("data/problems")
 
 def main() -> None:
     params = read_section("problems", ProblemsParams)
-    tests = [Question(**row) for row in read_jsonl(GSM8K)]
+    tests = read_kept(GSM8K, Question)
     benchmark = Benchmark(evaluated_texts(question.model_dump() for question in tests), params.contamination_words)
     fetched = verified_directory(CONVERSATIONS)
     sources, contaminated = {}, {}
@@ -67,7 +67,7 @@ def generated(count: int, seed: int) -> list[Conversation]:
 
 def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], int]:
     """Return the conversations of a fetched source that share no text with the test set, and how many others there are."""
-    found = [Conversation(**row) for row in read_jsonl(path)]
+    found = read_kept(path, Conversation)
     clean = [each for each in found if not benchmark.shares_text_with(" ".join(said.content for said in each.messages))]
     if not clean:
         raise PipelineError(f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another source")

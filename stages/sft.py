@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from model.chat import Row, conversation_row
-from model.conversations import Conversation
+from model.conversations import Conversation, read_kept
 from model.errors import PipelineError, run_stage
 from model.fact_tokenizer import FactTokenizer
-from model.files import checksummed_directory, read_jsonl, verified_directory, write_json
+from model.files import checksummed_directory, verified_directory, write_json
 from model.fine_tuning import LossPoint, fine_tune
 from model.hf_directory import read_tokenizer
 from model.hf_loading import load_hugging_face_model
@@ -53,7 +53,7 @@ def main() -> None:
     export = verified_directory(Path("exports") / run / f"step_{step}")
     model = load_hugging_face_model(export)
     tokenizer = FactTokenizer(read_tokenizer(export, model.config.vocab_size), model.config.eos_token_id)
-    conversations = [Conversation(**row) for row in read_jsonl(Path("data/conversations/train.jsonl"))]
+    conversations = read_kept(Path("data/conversations/train.jsonl"), Conversation)
     whole = [conversation_row(tokenizer, conversation.messages, params.inject_facts) for conversation in conversations]
     rows = [Row(*(part[: model.config.n_positions] for part in row)) for row in whole]
     counts = {

@@ -137,7 +137,7 @@ def test_a_missing_package_and_another_version_are_named(project):
     source["package"] = "pytest"
     fails(project, "hellaswag", "pytest==1.0: version .* is installed", source=source)
     source.update(package="mlx-whisper", version="0.4.3")
-    fails(project, "hellaswag", "mlx-whisper==0.4.3: a: no such file", source=source)
+    fails(project, "hellaswag", "mlx-whisper==0.4.3: a: no file of this package", source=source)
 
 
 def test_a_passage_that_is_not_where_it_should_be_stops_the_stage(project, tmp_path):

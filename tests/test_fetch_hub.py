@@ -87,7 +87,7 @@ def test_a_truncated_parquet_file_is_one_line(project, hub):  # noqa: F811
 def test_a_data_file_outside_the_repository_is_refused(project, hub):  # noqa: F811
     (hub / "README.md").write_text((hub / "README.md").read_text().replace("path: sample/10BT/*", "path: ../stray.parquet"))
     (hub.parent / "stray.parquet").write_bytes((hub / "sample/10BT/000_00000.parquet").read_bytes())
-    fails(project, "passages", "hub dataset .*stray.parquet' is not in the subpath", source=hub_source(hub), count=COUNT)
+    fails(project, "passages", "hub dataset .*stray.parquet is not in the repository", source=hub_source(hub), count=COUNT)
 
 
 def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # noqa: F811

@@ -38,7 +38,9 @@ def compared(directory: Path) -> str:
     model = read_gpt2(directory)
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it would report masks that are stored, which read_gpt2 has looked at
-    reference = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
+    reference = GPT2LMHeadModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    ).eval()
     size = (_ROWS, model.config.context)
     tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -10,6 +10,7 @@ A file may hold more than the table names, and name it otherwise; these are the 
 Rates of dropout in config.json are read by nobody: they are a matter of training, and our network has no dropout.
 """
 
+from collections.abc import Set
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from model.hf_directory import HuggingFaceGPT2Config
 from model.section import read_json, validate
 
 _PREFIX = "transformer."
-_HEAD, _EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+_HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 # What transformers added to, or put in the place of, a hidden score. exp(-1e4) is 0 in every type.
 _HIDES = -1e4
@@ -51,6 +52,7 @@ def read_gpt2(directory: Path) -> GPT:
         "context": config.n_positions,
         "vocab_size": config.vocab_size,
     }
+    stored = _read_stored(directory / "model.safetensors", config)
     model = GPT(validate(sizes, GPTConfig, settings))
     _require_same_network(settings, config, model)
     parameters = dict(model.named_parameters())  # a tied one once
@@ -61,7 +63,7 @@ def read_gpt2(directory: Path) -> GPT:
     for entry in table:
         shape = tuple(parameters[entry.target].shape)
         shapes[entry.source] = shape[::-1] if entry.transposed else shape
-    tensors = map_tensors(_read_tensors(directory / "model.safetensors", config, shapes), table)
+    tensors = map_tensors(_read_tensors(directory / "model.safetensors", stored, config, shapes), table)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
     return model.eval()
@@ -78,18 +80,30 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
             raise PipelineError(f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one")
 
 
-def _read_tensors(path: Path, config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Return the tensors of `path` that `shapes` names, all of them and no other."""
+def _read_stored(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+    """Return all tensors of `path`, which are of the size that config.json says: nothing is built before that is known."""
     try:
-        stored = load_file(path)
+        stored = _with_prefix(load_file(path))
     except (OSError, SafetensorError) as error:
         raise PipelineError(f"{path}: no safetensors to be read ({error}); save the model with save_pretrained") from None
-    tensors = _without_masks(path, _with_prefix(stored), config)
+    if config.n_layer > len(stored):
+        raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
+    for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
+        if name not in stored:
+            raise _other_names(path, config, stored.keys(), {entry.source for entry in import_table(config.n_layer)})
+        if tuple(stored[name].shape) != (rows, config.n_embd):
+            raise _fault(path, f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}")
+    return stored
+
+
+def _read_tensors(
+    path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """Return those of `stored` that `shapes` names, all of them and no other."""
+    tensors = _without_masks(path, stored, config)
     head = tensors.pop(_HEAD, None)
-    unknown, missing = sorted(tensors.keys() - shapes.keys()), sorted(shapes.keys() - tensors.keys())
-    if unknown or missing:
-        names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in (("unknown", unknown), ("missing", missing)))
-        raise _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")
+    if tensors.keys() != shapes.keys():
+        raise _other_names(path, config, tensors.keys(), shapes.keys())
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
             raise _fault(path, f"{name} has shape {tuple(tensor.shape)}, by config.json {shapes[name]}")
@@ -121,6 +135,12 @@ def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGP
         if hidden.shape != () or not hidden <= _HIDES:
             raise _fault(path, f"{name} is not one number of at most {_HIDES:.0e}: it would hide nothing")
     return kept
+
+
+def _other_names(path: Path, config: HuggingFaceGPT2Config, found: Set[str], wanted: Set[str]) -> PipelineError:
+    lists = (("unknown", sorted(found - wanted)), ("missing", sorted(wanted - found)))
+    names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in lists)
+    return _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")
 
 
 def _fault(path: Path, message: str) -> PipelineError:

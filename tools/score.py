@@ -113,7 +113,7 @@ def _read_items(path: Path) -> list[Item]:
         if not items:
             raise ValueError("it is empty")
         return items
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         raise PipelineError(f"{path}: no items to be read ({error}); dvc repro fetch brings HellaSwag's") from None
 
 

@@ -32,6 +32,8 @@ def main() -> None:
         now = parse_outcomes(Path(OUTCOMES).read_text(), OUTCOMES)
     except OSError as error:
         sys.exit(f"error: verdict: {OUTCOMES}: {error.strerror}; run make repro")
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: verdict: {OUTCOMES}: no text ({error}); run make repro")
     except PipelineError as error:
         sys.exit(f"error: verdict: {error}")
     from tools.revisions import report  # seconds, for which --help need not wait

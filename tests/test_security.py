@@ -1,0 +1,137 @@
+"""What the text of our code never does, with a fault for each rule; what YAML and a revision may not be."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from source_rules import PICKLES_OF_OUR_OWN_PROCESSES, RULES, SAFE_LOADERS
+
+from graph import instances
+from model.errors import PipelineError
+from model.params.fetch import HubSource
+from model.section import read_yaml
+
+FOLDERS = ("model", "stages", "graph", "tools", "benchmarks", ".ci")
+CODE = sorted(path for name in FOLDERS for path in (REPOSITORY / name).rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_our_code_keeps_the_rule(rule):
+    found = []
+    for path in CODE:
+        name = path.relative_to(REPOSITORY).as_posix()
+        found += [f"{name}:{node.lineno}" for node in RULES[rule](parsed(path), name)]
+    assert len(CODE) > 150
+    assert found == [], RULES[rule].__doc__
+
+
+FAULTS = [
+    ("no_pickle", "import pickle"),
+    ("no_pickle", "import os, dill as d"),
+    ("no_pickle", "from pickle import loads"),
+    ("no_pickle", "from joblib.externals import loky"),
+    ("no_pickle", "import shelve"),
+    ("no_pickle", "import marshal"),
+    ("no_unpickling_reader", "torch.load(path)"),
+    ("no_unpickling_reader", "torch.load(path, weights_only=True)"),
+    ("no_unpickling_reader", "from torch import load"),
+    ("no_unpickling_reader", "reader = torch.load"),
+    ("no_unpickling_reader", "np.load(path)"),
+    ("no_unpickling_reader", "np.load(path, allow_pickle=flag)"),
+    ("no_unpickling_reader", "numpy.load(path, allow_pickle=True)"),
+    ("no_unpickling_reader", "read(path, **{'allow_pickle': True})"),
+    ("no_unpickling_reader", "pd.read_pickle(path)"),
+    ("no_remote_code", "GPT2LMHeadModel.from_pretrained(path, trust_remote_code=True)"),
+    ("no_remote_code", "AutoModel.from_pretrained(path, trust_remote_code=trust)"),
+    ("no_remote_code", "AutoTokenizer.from_pretrained(path, local_files_only=True)"),
+    ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, local_files_only=True)"),
+    ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)"),
+    ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, **more)"),
+    ("only_local_safetensors", "AutoTokenizer.from_pretrained(path)"),
+    ("only_safe_yaml", "yaml.load(text, Loader=yaml.SafeLoader)"),
+    ("only_safe_yaml", "yaml.unsafe_load(text)"),
+    ("only_safe_yaml", "class Mine(yaml.Loader): pass"),
+    ("only_safe_yaml", "from yaml import CLoader"),
+    ("only_safe_yaml", "from ruamel import yaml\nimport ruamel.yaml"),
+    ("no_eval", "eval(text)"),
+    ("no_eval", "builtins.exec(text)"),
+    ("no_eval", "compile(text, '', 'exec')"),
+    ("no_eval", "__import__(name)"),
+    ("no_shell", "os.system(text)"),
+    ("no_shell", "run = os.popen"),
+    ("no_shell", "subprocess.run(text, shell=True)"),
+    ("no_shell", "subprocess.Popen(text, shell=flag)"),
+    ("no_shell", "subprocess.getoutput(text)"),
+    ("no_plain_http", "get('http://example.org')"),
+    ("no_plain_http", "f'http://{host}/x'"),
+    ("no_plain_http", "get(address, verify=False)"),
+    ("no_plain_http", "ssl._create_unverified_context()"),
+    ("pinned_downloads", "huggingface_hub.hf_hub_download(repository, name)"),
+    ("pinned_downloads", "snapshot_download(repository, revision=None)"),
+    ("pinned_downloads", "datasets.load_dataset(name, split='train')"),
+    ("pinned_downloads", "datasets.load_dataset(name, data_files=files)"),
+    ("no_unpacking", "tarfile.open(path).extractall(folder)"),
+    ("no_unpacking", "shutil.unpack_archive(path)"),
+    ("escaping_templates", "jinja2.Environment(loader=loader)"),
+    ("escaping_templates", "jinja2.Environment(autoescape=False)"),
+    ("escaping_templates", "jinja2.Template(text)"),
+    ("escaping_templates", "Markup(text)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text"), FAULTS, ids=[text for _, text in FAULTS])
+def test_a_text_that_breaks_the_rule_is_caught(rule, text):
+    assert list(RULES[rule](ast.parse(text), "model/other.py"))
+
+
+def test_every_rule_has_a_fault_and_every_exception_is_needed():
+    assert {rule for rule, _ in FAULTS} == RULES.keys()
+    for rule, names in (("no_pickle", PICKLES_OF_OUR_OWN_PROCESSES), ("only_safe_yaml", SAFE_LOADERS)):
+        for name in names:
+            assert list(RULES[rule](ast.parse((REPOSITORY / name).read_text()), "model/other.py")), name
+
+
+def test_no_text_beside_the_code_has_a_plain_address():
+    kinds = ("*.js", "*.html", "*.css", "*.yaml", "*.in", "*.txt", "*.toml", "Makefile", "run")
+    folders = [REPOSITORY / name for name in (".", "model/report", "tools", "profiles", ".ci")]
+    texts = [path for folder in folders for kind in kinds for path in sorted(folder.glob(kind))] + [REPOSITORY / ".dvc/config"]
+    assert {"Makefile", "config", "report.html", "requirements.txt"} <= {path.name for path in texts}
+    assert [str(path) for path in texts if re.search(r"(http|ftp)://", path.read_text())] == []
+
+
+def test_graphs_own_loader_is_a_safe_one():
+    assert issubclass(instances.Loader, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.mkdir [{place}]", "!!python/name:os.system ''",
+                                  "!!python/object/new:os.mkdir [{place}]"])  # fmt: skip
+def test_yaml_makes_no_objects(tmp_path, text):
+    path, place = tmp_path / "params.yaml", tmp_path / "pwned"
+    path.write_text(f"a: {text.format(place=place)}")
+    with pytest.raises(PipelineError, match="not valid YAML"):
+        read_yaml(path)
+    with pytest.raises(yaml.YAMLError):
+        instances.load_yaml(path.read_bytes())
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0" * 39, "0" * 41, "0" * 39 + "G", "0" * 40 + "\n", ""])
+def test_a_revision_is_a_commit(revision):
+    with pytest.raises(ValueError, match="revision"):
+        HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision=revision)
+    HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision="0" * 40)
+
+
+def test_every_test_that_the_page_on_security_names_is_there():
+    named = set(re.findall(r"`(?:tests/)?(\w+\*?\.py)`", (REPOSITORY / "docs/security.md").read_text()))
+    assert len(named) > 6
+    assert [name for name in named if not list((REPOSITORY / "tests").glob(name))] == []

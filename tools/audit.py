@@ -1,0 +1,87 @@
+"""`make audit`: the known vulnerabilities of all that the locks install, by pip-audit.
+
+    python -m tools.audit    audits every requirements*.txt of this folder
+
+pip-audit exits 0 where the index answers that it knows no package, and so do servers that stand in for it: what it reports is
+held to the lock here, and a package that was not judged is a failure. Needs the standard library, and pip_audit beside it.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_PIP_AUDIT = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--format=json", "--progress-spinner=off"]
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)(?: --hash=\S+)*(?: +#.*)?")
+
+
+def locks(root: Path) -> list[Path]:
+    return sorted(root.glob("requirements*.txt"))
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Return the version of every package of a lock; ValueError for a line that pins none."""
+    found = {}
+    for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        pin = _PIN.fullmatch(line.strip())
+        if pin is None:
+            raise ValueError(f"{lock.name}:{number}: pins no version, so nothing is known of it")
+        found[_canonical(pin[1])] = pin[2]
+    if not found:
+        raise ValueError(f"{lock.name}: pins nothing")
+    return found
+
+
+def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
+    """Return what pip-audit says of each package of a lock; ValueError where it says nothing."""
+    done = subprocess.run([*command, "--requirement", str(lock)], capture_output=True, text=True)
+    try:
+        return json.loads(done.stdout)["dependencies"]
+    except (KeyError, TypeError, ValueError):
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise ValueError(f"{lock.name}: no advisory service has answered ({reason}); nothing was audited") from None
+
+
+def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each vulnerability of a lock, or one that names what was not judged; none where all is well."""
+    said = {_canonical(entry["name"]): entry for entry in report}
+    known = {name for name, version in pins(lock).items() if name in said and said[name].get("version") == version}
+    unknown = [name for name in pins(lock) if name not in known or not isinstance(said[name].get("vulns"), list)]
+    lines = []
+    if unknown:
+        reason = said.get(unknown[0], {}).get("skip_reason", f"{unknown[0]}: no answer")
+        lines.append(f"{lock.name}: {len(unknown)} of {len(pins(lock))} packages were not audited, the first: {reason}")
+    for name in sorted(said):
+        for fault in said[name].get("vulns", []):
+            fixed = ", ".join(fault.get("fix_versions", [])) or "no version"
+            lines.append(f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, mended in {fixed}")
+    return lines
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def audit(root: Path, command: list[str]) -> list[str]:
+    lines = []
+    for lock in locks(root):
+        try:
+            lines += judge(lock, ask(lock, command))
+        except ValueError as error:
+            lines.append(str(error))
+    return lines if locks(root) else [f"{root}: no requirements*.txt"]
+
+
+def main() -> None:
+    lines = audit(Path.cwd(), _PIP_AUDIT)
+    if lines:
+        sys.exit("\n".join(f"error: audit: {line}" for line in lines))
+    print(f"audit: no known vulnerability in {', '.join(lock.name for lock in locks(Path.cwd()))}")
+
+
+if __name__ == "__main__":
+    main()
