@@ -22,13 +22,13 @@ _SAID = (
     (r"No space left on device", "No space left on device", _SPACE),
     (r"Read-only file system", "Read-only file system", _WRITABLE),
     (
-        r"\d+ requested and \d+ written|PytorchStreamWriter failed",
+        r"\d+ requested and \d+ written|PytorchStreamWriter failed|unexpected pos \d+ vs \d+|iostream error",
         "a file could not be written to its end, most likely No space left on device",
         _SPACE,
     ),
     (r"can't allocate memory|[Oo]ut of memory|Cannot allocate memory|bad_alloc", "out of memory", _MEMORY),
 )
-# Of those an unsealed place of the stage cannot tell a refusal of the seal's.
+# The rest may be the seal's refusal once it is closed, and is told as one.
 _ANYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -49,4 +49,5 @@ def fault_line(error: BaseException, name: str) -> str | None:
 def set_up_line(error: OSError, name: str) -> str:
     """Return the line for an error that comes before the seal is closed, when everything may be opened."""
     where = f": {os.path.relpath(error.filename)}" if error.filename else ""
-    return f"error: {name}: {error.strerror}{where}; {_WAYS_ON.get(error.errno, 'mend it and run dvc repro')}"
+    what = os.strerror(error.errno) if error.errno else str(error)  # libraries word it themselves
+    return f"error: {name}: {what}{where}; {_WAYS_ON.get(error.errno, 'mend it and run dvc repro')}"
