@@ -13,6 +13,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .PHONY: setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
+.PHONY: push pull verify gc s3 s3-test
 
 setup: $(READY) $(PLOTS_PAGE)
 
@@ -30,6 +31,7 @@ $(READY): requirements.txt requirements-data.txt
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
+	@python -m graph.share seed
 	dvc repro
 	@python -m graph.record lock
 	@python -m graph.record contents
@@ -77,6 +79,29 @@ clean-artifacts:
 	rm -rf checkpoints exports sft generations scores
 	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"
 
+# This tree's results to the default DVC remote, and from it: docs/sharing.md.
+push: $(READY)
+	@python -m graph.share push
+
+pull: $(READY) $(PLOTS_PAGE)
+	@python -m graph.share pull
+
+# Every byte of the cache and of the outputs against dvc.lock.
+verify: $(READY)
+	@python -m graph.share verify
+
+# Frees DVC's cache, with CLOUD=1 the remote as well, of what no branch, tag or experiment needs. DVC asks first.
+gc: $(READY)
+	@python -m graph.share gc $(if $(CLOUD),--cloud)
+
+# Remotes on S3. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
+s3: $(VENV)/.s3
+s3-test: $(VENV)/.s3-test
+
+$(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt -r $<
+	@touch $@
+
 # From now on git refuses a commit that make check would.
 hook:
 	git config core.hooksPath .githooks
@@ -100,6 +125,14 @@ lock:
 	python -m pip install --quiet --disable-pip-version-check -r requirements.in
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
 	$(MAKE) libraries
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt dvc-s3
+	{ echo "# What remotes on S3 need beyond requirements.txt (dvc-s3), written by make lock; make s3 installs it."; \
+		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt; } > requirements-s3.txt
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt \
+		"moto[s3]" flask flask-cors
+	{ echo "# The server of the S3 test (moto[s3], flask, flask-cors), written by make lock; make s3-test installs it."; \
+		echo "-r requirements-s3.txt"; \
+		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt -f requirements-s3.txt; } > requirements-s3-test.txt
 
 libraries:
 	python -m graph.record libraries
