@@ -83,7 +83,7 @@ clean-artifacts:
 push: $(READY)
 	@python -m graph.share push
 
-pull: $(READY) $(PLOTS_PAGE)
+pull: $(READY)
 	@python -m graph.share pull
 
 # Every byte of the cache and of the outputs against dvc.lock.
