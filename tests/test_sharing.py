@@ -208,7 +208,7 @@ def test_what_the_remote_has_damaged_is_named_and_comes_back_when_the_remote_is_
     assert wanted in said
     assert "error: pull: 1 file not as dvc.lock records; " in said
     assert "up to date" in shell(["dvc", "status"], colleague), "as DVC sees it"
-    with pytest.raises(PipelineError, match="model.safetensors: missing or altered since it was written"):
+    with pytest.raises(PipelineError, match=r"model\.safetensors: missing or altered since it was written"):
         verified(colleague / WEIGHTS)  # as its readers do
     stored(remote, author, WEIGHTS).unlink()
     shell(["make", "push"], author)
