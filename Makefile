@@ -15,6 +15,7 @@ PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts cache hook lock libraries audit
+.PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
 
@@ -59,6 +60,7 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
 	@python -m graph.rwlock
+	@python -m graph.share seed
 	dvc repro
 	@python -m graph.record lock
 	@python -m graph.record contents
@@ -117,6 +119,36 @@ clean-artifacts:
 cache: $(READY)
 	@python -m graph.cache
 
+##@ Share
+
+# Send this tree's results and the run cache to the default DVC remote (docs/sharing.md).
+push: $(READY)
+	@python -m graph.share push
+
+# Fetch results and the run cache from the default DVC remote; nothing is computed.
+pull: $(READY)
+	@python -m graph.share pull
+
+# Compare every byte of the cache and of the outputs with dvc.lock.
+verify: $(READY)
+	@python -m graph.share verify
+
+# Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
+gc: $(READY)
+	@python -m graph.share gc $(if $(CLOUD),--cloud)
+
+# Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
+s3: $(VENV)/.s3
+
+# Install what the tests of S3 need, a server among it.
+s3-test: $(VENV)/.s3-test
+
+$(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt -r $<
+	@touch $@
+
+##@ Upkeep
+
 # Have git refuse, from now on, a commit that make check would.
 hook:
 	git config core.hooksPath .githooks
@@ -158,6 +190,14 @@ lock:
 	python -m pip install --quiet --disable-pip-version-check -r requirements.in
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
 	$(MAKE) libraries
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt dvc-s3
+	{ echo "# What remotes on S3 need beyond requirements.txt (dvc-s3), written by make lock; make s3 installs it."; \
+		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt; } > requirements-s3.txt
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt \
+		"moto[s3]" flask flask-cors
+	{ echo "# The server of the S3 test (moto[s3], flask, flask-cors), written by make lock; make s3-test installs it."; \
+		echo "-r requirements-s3.txt"; \
+		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt -f requirements-s3.txt; } > requirements-s3-test.txt
 
 # Write libraries.yaml, the versions that stages depend on, from requirements.txt.
 libraries:
