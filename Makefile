@@ -12,7 +12,7 @@ export PYTHONUTF8 := 1
 # The page that `dvc plots` fills, with its scripts in it.
 PLOTS_PAGE := .dvc/plots_page.html
 
-.PHONY: setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
+.PHONY: setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts hook lock libraries
 
 setup: $(READY) $(PLOTS_PAGE)
 
@@ -36,6 +36,10 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m graph.record contents
 	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
+
+# The full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
+dry-run: $(READY)
+	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
 
 test: $(READY) $(PLOTS_PAGE)
 	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
