@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 from graph.instances import read_stages, value_at
 from graph.tree import WorkingTree
-from tools import dry_run
+from tools import dry_run, profile_slice
 from tools.hub_server import HubServer
 
 DRY_RUN = [sys.executable, "-m", "tools.dry_run"]
@@ -47,7 +47,11 @@ def test_only_the_values_of_the_slice_differ_from_the_profile(finished):
     directory, said = finished
     run, whole = yaml.safe_load((directory / "clone/params.yaml").read_text()), profile()
     replaced = re.findall(r"^\| (\w+\.[\w.]+) \|", said, flags=re.MULTILINE)
-    assert set(replaced) <= {*dry_run.SLICE, *dry_run._lacking(), *(key for key in replaced if re.search("^fetch.*count$", key))}
+    assert set(replaced) <= {
+        *profile_slice.SLICE,
+        *profile_slice.lacking(),
+        *(key for key in replaced if re.search("^fetch.*count$", key)),
+    }
     for key in replaced:
         section, _, name = key.rpartition(".")
         assert value_at(run, key) != value_at(whole, key)
@@ -87,7 +91,7 @@ def test_a_value_of_the_slice_that_the_profile_has_no_more_is_an_error():
     params = profile()
     del params["pretrain"]["state_every"]
     with pytest.raises(KeyError, match=r"pretrain\.state_every"):
-        dry_run.sliced(params, {})
+        profile_slice.sliced(params, {})
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):

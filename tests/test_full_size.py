@@ -104,3 +104,12 @@ def test_the_sums_of_dollars_are_right():
         assert f"{price:.2f}" in TEXT
     assert f"**{hours * prices['Lambda']:.0f} dollars** at Lambda's price, {hours * prices['AWS']:.0f} at AWS's" in TEXT
     assert f"{3 * prices['Lambda']:.0f} and {3 * prices['AWS']:.0f}" in TEXT
+
+
+def test_make_repro_with_jobs_is_the_scheduler_and_without_is_dvc():
+    said = {
+        jobs: subprocess.run(["make", "-n", "repro", *jobs], cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
+        for jobs in ((), ("JOBS=3",))
+    }
+    assert "dvc repro" in said[()]
+    assert [line for line in said[("JOBS=3",)] if line not in said[()]] == ["python -m graph.parallel 3"]

