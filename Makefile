@@ -14,7 +14,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint check report impact diff verdict tables experiments bench clean-artifacts cache hook lock libraries audit
+.PHONY: help setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -55,17 +55,21 @@ $(READY): requirements.txt requirements-data.txt
 # pip's last line says that there is no such package, also where it could not ask.
 not_installed = echo "error: set-up: pip could not install $(1), see above; is the package index within reach? Run make again: it goes on" >&2; exit 1
 
-# Regenerate everything that is out of date, print the results, say where the plots are.
+# Regenerate everything that is out of date, print the results, say where the plots are (JOBS=4: up to four stages at a time).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m graph.record stages
 	@python -m graph.rwlock
 	@python -m graph.share seed
-	dvc repro
+	$(if $(JOBS),python -m graph.parallel $(JOBS),dvc repro)
 	@python -m graph.record lock
 	@python -m graph.record contents
 	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
+
+# Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
+dry-run: $(READY)
+	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
 
 # The test suite.
 test: $(READY) $(PLOTS_PAGE)

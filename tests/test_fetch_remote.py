@@ -12,11 +12,11 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
-from hub_server import REPOSITORY_ID, HubServer
 
 from model.documents import read_split
+from tools.hub_server import HubServer, Repository
 
-FILES, COMMIT = 3, "0123456789" * 4
+REPOSITORY_ID, FILES, COMMIT = "someone/texts", 3, "0123456789" * 4
 FIRST = "sample/10BT/000_00000.parquet"
 FETCH = """
 import sys
@@ -28,9 +28,14 @@ run_stage(fetch.main)
 
 
 @pytest.fixture
-def server(tmp_path):
+def folder(tmp_path) -> Path:
     make_hub_folder(tmp_path / "hub", FILES)
-    server = HubServer(tmp_path / "hub", COMMIT)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def server(folder):
+    server = HubServer([Repository(f"datasets/{REPOSITORY_ID}", folder, COMMIT)])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -59,11 +64,11 @@ def texts(tmp_path: Path) -> list[str]:
 EXPECTED = [text for file in range(FILES) for text in texts_of(file)]
 
 
-def test_a_subset_comes_whole_from_a_server(fetch, server, tmp_path):
+def test_a_subset_comes_whole_from_a_server(fetch, server, folder, tmp_path):
     done = fetch()
     assert done.returncode == 0, done.stderr
     assert texts(tmp_path) == EXPECTED
-    digest = listing_of(server.folder, sorted(server.folder.glob("sample/10BT/*")))
+    digest = listing_of(folder, sorted(folder.glob("sample/10BT/*")))
     assert f"fetch.passages.source.sha256 is {digest}" in done.stdout
     assert [name for name in server.sent if name.endswith(".parquet")] == [
         f"sample/10BT/00{n}_00000.parquet" for n in range(FILES)
@@ -90,10 +95,10 @@ def test_bytes_that_are_not_those_the_hub_states_are_refused(fetch, server, tmp_
 
 
 @pytest.mark.parametrize("fault", [None, "alter"])
-def test_a_file_without_a_sha256_is_held_to_the_id_that_git_gives_it(fetch, server, tmp_path, fault):
-    shutil.rmtree(server.folder)
-    server.folder.mkdir()
-    (server.folder / "data.jsonl").write_text("".join(json.dumps({"text": text}) + " \n" for text in EXPECTED))
+def test_a_file_without_a_sha256_is_held_to_the_id_that_git_gives_it(fetch, server, folder, tmp_path, fault):
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "data.jsonl").write_text("".join(json.dumps({"text": text}) + " \n" for text in EXPECTED))
     server.faults["data.jsonl"] = [fault] * 9  # the last byte is another, of a blank line
     done = fetch(subset=None)
     if fault is None:
