@@ -26,6 +26,7 @@ from model.section import Section, read_json
 END_OF_TEXT = "<|endoftext|>"
 _MULTIPLE = 64
 _SHORT = 64  # characters
+_CHARACTERS = "".join(map(chr, range(0x3000)))
 # Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (itself GPT-2's, rewritten to be faster).
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 # tiktoken 0.14 panics on 999,999 or more white space characters with text behind them: `\s+(?!\S)` keeps a place to return
@@ -73,9 +74,17 @@ class Tokenizer:
         self.size = -(-(len(ranks) + 1 + len(MUL_FACTS)) // _MULTIPLE) * _MULTIPLE
         self._fact_ids = {fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)}
         self._facts = {token: fact for fact, token in self._fact_ids.items()} if mul_facts else {}
-        self._encoding = tiktoken.Encoding(
-            "gpt2-prefix", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
-        )
+        try:
+            self._encoding = tiktoken.Encoding(
+                "gpt2-prefix", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
+            )
+        except ValueError as error:
+            raise PipelineError(
+                f"pattern {pattern!r}: not a regular expression ({error}); correct the condition's module"
+            ) from None
+        # What the pattern does not match, tiktoken leaves out without a word.
+        if self.decode(self.encode_text(_CHARACTERS)) != _CHARACTERS:
+            raise PipelineError(f"pattern {pattern!r}: does not match every character; correct the condition's module")
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self):

@@ -320,6 +320,15 @@ def test_a_vocabulary_that_does_not_fit_its_ranks_is_refused(tokenizer, tmp_path
         Tokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [("(", "not a regular expression"), (r"[a-z]+|\s", "does not match every"), (r"\S+", "does not match every")],
+)
+def test_a_pattern_that_would_lose_text_is_refused(ranks_file, pattern, fault):
+    with pytest.raises(PipelineError, match=fault):
+        Tokenizer(read_ranks(ranks_file, 512), mul_facts=False, pattern=pattern)
+
+
 @pytest.mark.parametrize("content", [b"IQ== 0\nIg== 2\n", b"IQ== zero\n", b"!!!! 0\n", b"IQ==\n"])
 def test_a_damaged_ranks_file_is_refused(tmp_path, content):
     path = tmp_path / "ranks"
