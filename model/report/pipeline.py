@@ -42,6 +42,7 @@ def _stage(
     deps = text.get("deps", [])
     code = [dep for dep in deps if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("model", "stages"))]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
+    files = _expanded(code, items, params)
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
     named = {key for entry in entries if isinstance(entry, dict) for key in entry.get(_LIBRARIES, [])}
@@ -52,7 +53,7 @@ def _stage(
         instances=len(items),
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
-        code={} if {"model", "stages"} & set(code) else {path: blob_id(root / path) for path in sorted(code)},
+        code={} if {"model", "stages"} & set(code) else {path: blob_id(root / path) for path in sorted(files)},
         params={key: _value(params, key) for key in keys},
         libraries=dict(sorted(versions.items())) if _LIBRARIES in deps else {key: versions[key] for key in sorted(named)},
         needs=needs,
