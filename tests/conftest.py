@@ -24,8 +24,8 @@ hypothesis.settings.load_profile("reproducible")
 REPOSITORY = Path(__file__).parent.parent
 # Of several processes each takes the next file: those of minutes go first.
 SLOW = (
-    "test_pipeline.py", "test_faults.py", "test_experiments.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py",
-    "test_kills.py",
+    "test_pipeline.py", "test_faults.py", "test_experiments.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py",
+    "test_lm_eval_gsm8k.py", "test_kills.py",
 )  # fmt: skip
 
 
