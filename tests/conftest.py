@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parent.parent
 # Of several processes each takes the next file: those of minutes go first.
 SLOW = (
     "test_pipeline.py", "test_experiments.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py",
-    "test_kills.py",
+    "test_kills.py", "test_dry_run.py",
 )  # fmt: skip
 
 
