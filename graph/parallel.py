@@ -113,6 +113,7 @@ class Scheduler:
         self._free = sorted([*self._free, *job.devices])
         if job.process.returncode:
             self.failed.append(name)
+            print(f"parallel: {name} failed, so nothing new starts", flush=True)
             return
         said = (self._root / LOGS / name).read_text(errors="replace").split("\n\n")[0].splitlines()
         print("\n".join(line for line in said if not line.endswith((f"lock file '{LOCK}'", "to remote storage."))))
