@@ -27,13 +27,8 @@ hypothesis.settings.load_profile("reproducible")
 REPOSITORY = Path(__file__).parent.parent
 # Of several processes each takes the next file: those of minutes go first.
 SLOW = (
-<<<<<<< HEAD
     "test_pipeline.py", "test_faults.py", "test_experiments.py", "test_contributing.py", "test_pretrain.py", "test_scoring.py",
-    "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py",
-=======
-    "test_pipeline.py", "test_experiments.py", "test_pretrain.py", "test_scoring.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py",
-    "test_kills.py", "test_dry_run.py",
->>>>>>> 129adb06dbb0d74826dc25565da8d66a379f4446
+    "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py", "test_dry_run.py",
 )  # fmt: skip
 
 
