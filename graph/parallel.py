@@ -4,8 +4,8 @@ A stage that is out of date starts, as `dvc --wait-for-lock repro --single-item 
 graph is done. DVC holds its lock while it hashes and while it reads and writes dvc.lock, and lets go of it while a stage runs,
 so no entry is lost. After a failure or a signal nothing new starts. At the end a plain `dvc repro` must find nothing to do.
 A stage whose section of params.yaml says `device: cuda` has `processes` GPUs to itself (CUDA_VISIBLE_DEVICES), of DEVICES=0,1,…
-or else of all that there are. On a CPU each stage has its own `threads`. Reads dvc.yaml, params.yaml and dvc.lock. Writes what the stages
-write, and dvc.lock.
+or else of all that there are. On a CPU each stage has its own `threads`.
+Reads dvc.yaml, params.yaml and dvc.lock. Writes what the stages write, and dvc.lock.
 
     python -m graph.parallel 4
 """
