@@ -2,9 +2,9 @@
 
     python -m tools.dry_run ../slice
 
-Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy of the tree with the profile as
-its params.yaml, but for the values of tools/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine that
-speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
+Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy of the tree with the profile
+as its params.yaml, but for the values of tools/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine
+that speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
 """
 
 import json
