@@ -37,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def long_run() -> None:
+    """For what takes minutes and exercises what shorter tests cover in parts."""
+    if os.environ.get("LONG") != "1":
+        pytest.skip("takes minutes; LONG=1 make test runs it")
+
+
+@pytest.fixture(scope="session")
 def ranks_file() -> Path:
     return Path(str(metadata.distribution("mlx-whisper").locate_file("mlx_whisper/assets/gpt2.tiktoken")))
 
