@@ -71,7 +71,7 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
 
-# The test suite.
+# The test suite (LONG=1: with what takes minutes more, the full-size profile's dry run).
 test: $(READY) $(PLOTS_PAGE)
 	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

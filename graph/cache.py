@@ -1,7 +1,7 @@
 """Read every object of DVC's cache, and remove those whose content is not what their name says.
 
 DVC believes what it has once put there. A rotten object is what it restores, again and again, and the stage that reads it stops;
-without the object DVC runs the stage that makes it.
+without the object DVC runs the stage that makes it. Reads all of .dvc/cache. Writes nothing.
 
     python -m graph.cache
 """
@@ -11,6 +11,8 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from graph.usage import command_line
 
 CACHE = Path(".dvc/cache/files/md5")
 
@@ -23,8 +25,9 @@ def objects(cache: Path) -> Iterator[tuple[Path, str]]:
             yield path, name
 
 
-def main(root: Path) -> None:
-    read, removed = 0, 0
+def main() -> None:
+    command_line("graph.cache", __doc__).parse_args()
+    root, read, removed = Path.cwd(), 0, 0
     for path, name in objects(root / CACHE):
         with open(path, "rb") as file:
             actual = hashlib.file_digest(file, "md5").hexdigest()
@@ -37,4 +40,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path.cwd())
+    main()

@@ -229,9 +229,6 @@ class Guard:
             if kind is KeyboardInterrupt:
                 raise SystemExit(128 + signal.SIGINT)
             return
-        if issubclass(kind, KeyboardInterrupt):  # a person's, who knows where
-            print(f"error: {self._instance.name} was interrupted; nothing of it is recorded, run it again", file=sys.stderr)
-            return
         traceback.print_exception(kind, error, trace)
         if not self.confined:
             return

@@ -5,6 +5,9 @@ graph is done. DVC holds its lock while it hashes and while it reads and writes 
 so no entry is lost. After a failure or a signal nothing new starts. At the end a plain `dvc repro` must find nothing to do.
 A stage whose section of params.yaml says `device: cuda` has `processes` GPUs to itself (CUDA_VISIBLE_DEVICES), of DEVICES=0,1,…
 or else of all that there are. On a CPU each stage has its own `threads`.
+Reads dvc.yaml, params.yaml and dvc.lock. Writes what the stages write, and dvc.lock.
+
+    python -m graph.parallel 4
 """
 
 import contextlib
@@ -26,6 +29,7 @@ from graph.instances import PARAMS, load_yaml
 from graph.lock import LOCK, Graph
 from graph.plan import Plan, put_in_order, read_plan
 from graph.tree import WorkingTree
+from graph.usage import command_line
 
 LOGS = Path(".dvc/tmp/parallel")  # what each stage says, while it runs
 
@@ -113,6 +117,7 @@ class Scheduler:
         self._free = sorted([*self._free, *job.devices])
         if job.process.returncode:
             self.failed.append(name)
+            print(f"parallel: {name} failed, so nothing new starts", flush=True)
             return
         said = (self._root / LOGS / name).read_text(errors="replace").split("\n\n")[0].splitlines()
         print("\n".join(line for line in said if not line.endswith((f"lock file '{LOCK}'", "to remote storage."))))
@@ -143,15 +148,18 @@ def _only_one(root: Path) -> int:
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or not re.fullmatch("[1-9][0-9]*", sys.argv[1]):
-        sys.exit("usage: make repro JOBS=N, or python -m graph.parallel N; N is a whole number above 0")
+    parser = command_line("graph.parallel", __doc__)
+    parser.add_argument("jobs", metavar="N", help="how many stages at a time, a whole number above 0")
+    jobs = parser.parse_args().jobs
+    if not re.fullmatch("[1-9][0-9]*", jobs):
+        parser.error(f"N is a whole number above 0, not {jobs!r}; make repro JOBS=N")
     root = Path.cwd()
     lock = _only_one(root)
     try:
         plan = read_plan(root)
     except DvcException as error:
         sys.exit(f"error: parallel: {' '.join(str(error).split())}")
-    scheduler = Scheduler(root, plan, int(sys.argv[1]), _devices(), lock)
+    scheduler = Scheduler(root, plan, int(jobs), _devices(), lock)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: setattr(scheduler, "stopping", number))
     scheduler.run()

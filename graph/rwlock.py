@@ -1,7 +1,7 @@
 """DVC's note of who reads and writes what, .dvc/tmp/rwlock, removed where it would stop every dvc and says nothing true.
 
 DVC writes it in place, so on a full disk it ends empty. And though DVC forgets who has ended, it takes whoever has the same
-number by now, as after a restart of the machine, for the dvc that had it.
+number by now, as after a restart of the machine, for the dvc that had it. Reads the note. Writes nothing.
 
     python -m graph.rwlock
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import zc.lockfile
+
+from graph.usage import command_line
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 
@@ -58,7 +60,12 @@ def _is_dvc(process: int) -> bool:
         return True
 
 
-if __name__ == "__main__":
+def main() -> None:
+    command_line("graph.rwlock", __doc__).parse_args()
     removed = remove_untrue(Path.cwd())
     if removed:
         print(removed, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,13 @@
 """`make push`, `make pull`, `make verify` and `make gc`: results through a DVC remote (docs/sharing.md).
 
-python -m graph.share push          this tree's results and the run cache, once seen to be whole, to the default remote
-python -m graph.share pull          from it; then every file is compared with dvc.lock
-python -m graph.share verify        the cache and the outputs against dvc.lock
-python -m graph.share seed          metrics that git keeps into the cache, where dvc repro needs them
-python -m graph.share gc [--cloud]  removes from the cache, and the remote, what no branch, tag or experiment needs
+    python -m graph.share push          this tree's results and the run cache, once seen to be whole, to the default remote
+    python -m graph.share pull          from it; then every file is compared with dvc.lock
+    python -m graph.share verify        the cache and the outputs against dvc.lock
+    python -m graph.share seed          metrics that git keeps into the cache, where dvc repro needs them
+    python -m graph.share gc            removes from the cache what no branch, tag or experiment needs
+    python -m graph.share gc --cloud    and from the remote
+
+Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull also the outputs.
 """
 
 import json
@@ -17,6 +20,7 @@ import yaml
 from graph.lock import Graph
 from graph.objects import cache_findings, output_findings, seed
 from graph.tree import WorkingTree
+from graph.usage import command_line
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
 # Of every graph and a few bytes: asking for it tells whether the remote answers.
@@ -104,11 +108,15 @@ COMMANDS["gc"] = collect_garbage
 
 
 def main() -> None:
-    root, [name, *options] = Path.cwd(), sys.argv[1:] or [""]
-    if name not in COMMANDS or options not in ([], ["--cloud"] if name == "gc" else []):
-        sys.exit("usage: python -m graph.share push|pull|verify|seed|gc [--cloud]")
+    parser = command_line("graph.share", __doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--cloud", action="store_true", help="of gc: the remote too")
+    options = parser.parse_args()
+    root, name = Path.cwd(), options.command
+    if options.cloud and name != "gc":
+        parser.error("--cloud is of gc")
     try:
-        COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * len(options))
+        COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
     except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError, json.JSONDecodeError) as error:

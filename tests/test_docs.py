@@ -46,7 +46,7 @@ def unknown_names(text: str) -> list[str]:
     """Return the files, modules and targets that a document names and the repository has not."""
     paths = re.findall(r"`((?:\.ci|\.github|benchmarks|docs|graph|model|profiles|stages|tests|tools)/[\w./-]+)`", prose(text))
     modules = [name.replace(".", "/") for name in re.findall(r"python -m ((?:graph|stages|tools)\.[a-z]\w*)", text)]
-    targets = re.findall(r"(?:`|^|&& )make ([a-z][a-z-]*)", text, flags=re.MULTILINE)
+    targets = re.findall(r"(?:`|^|&& )make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE)
     unknown = [name for name in paths if not (REPOSITORY / name).exists()]
     unknown += [name for name in modules if not (REPOSITORY / f"{name}.py").is_file()]
     return unknown + [name for name in targets if name not in PHONY]

@@ -49,15 +49,15 @@ def test_a_target_without_a_comment_has_no_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("# Send it. Somewhere far.\npush:\n\t@true\n", "Send it"),
-        ("# Send it: v1.2, to s3.\n# More of it.\nJOBS ?= 1\npush: help\n\t@true\n", "Send it: v1.2, to s3"),
-        ("# Not of push.\n\npush:\n\t@true\n", None),
-        ("# Not of push.\nhidden=1\n\nother: help\n\t@true # not either\npush:\n\t@true\n", None),
+        ("# Send it. Somewhere far.\npost:\n\t@true\n", "Send it"),
+        ("# Send it: v1.2, to s3.\n# More of it.\nJOBS ?= 1\npost: help\n\t@true\n", "Send it: v1.2, to s3"),
+        ("# Not of post.\n\npost:\n\t@true\n", None),
+        ("# Not of post.\nhidden=1\n\nother: help\n\t@true # not either\npost:\n\t@true\n", None),
     ],
     ids=["its first sentence", "past other lines", "an empty line between", "another target between"],
 )
 def test_a_comment_above_a_target_is_all_that_it_takes(tmp_path, text, line):
     lines = listed(make(with_makefile(tmp_path, f"{MAKEFILE}\n##@ Run\n\n{text}")))
-    assert lines.get("push") == line
+    assert lines.get("post") == line
     titles = re.findall(r"^(\S.*)$", make(tmp_path), flags=re.MULTILINE)
     assert len(set(titles)) == len(titles), "a group that is begun again goes on"

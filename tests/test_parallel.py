@@ -54,7 +54,12 @@ def event(what):
 
 event("starts")
 limit = time.monotonic() + 60
-while stage == "half" and os.path.exists("together") and open("events").read().count("starts half") < 2 or os.path.exists("hold"):
+
+def waits():
+    alone = stage == "half" and os.path.exists("together") and open("events").read().count("starts half") < 2
+    return alone or os.path.exists("hold") or os.path.exists(f"hold_{name}")
+
+while waits():
     if time.monotonic() > limit:
         sys.exit("nobody else came")
     time.sleep(0.01)
@@ -174,8 +179,16 @@ def test_what_came_out_the_same_starts_nothing_and_what_did_not_starts_what_is_b
 
 
 def test_after_a_failure_nothing_starts_what_runs_is_recorded_and_the_error_is_last(graph, serial):
-    graph.touch("together", "fail_half_b")
-    said = graph.run(status=1)
+    graph.touch("hold_half_a", "fail_half_b")
+    with graph.start() as process:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line == "parallel: half@b failed, so nothing new starts\n":
+                break
+        (graph.root / "hold_half_a").unlink()
+        said += process.communicate()[0]
+    assert process.returncode == 1, said
     assert graph.events.count("ends half_a 0") == 1, "what ran beside it has ended by itself"
     assert not [event for event in graph.events if re.search("half_c|pair|join", event)]
     assert said.index("half@a took") < said.index("error: half_b was told to fail")

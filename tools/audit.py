@@ -3,9 +3,11 @@
     python -m tools.audit    audits every requirements*.txt of this folder
 
 pip-audit exits 0 where the index answers that it knows no package, and so do servers that stand in for it: what it reports is
-held to the lock here, and a package that was not judged is a failure. Needs the standard library, and pip_audit beside it.
+held to the lock here, and a package that was not judged is a failure. Needs the standard library, and pip_audit beside it. Reads
+the locks, and asks the index. Writes nothing.
 """
 
+import argparse
 import json
 import re
 import subprocess
@@ -77,6 +79,8 @@ def audit(root: Path, command: list[str]) -> list[str]:
 
 
 def main() -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser("python -m tools.audit", description=__doc__, formatter_class=layout).parse_args()
     lines = audit(Path.cwd(), _PIP_AUDIT)
     if lines:
         sys.exit("\n".join(f"error: audit: {line}" for line in lines))

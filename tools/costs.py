@@ -1,21 +1,19 @@
 """What the full-size profile needs: disk by stage and the arithmetic of training, computed from its values.
 
-    python -m tools.costs [PROFILE]
+    python -m tools.costs
+    python -m tools.costs params.yaml
 
 Sizes are those of the formats (float32 weights, uint16 tokens); of text only an upper bound is known, the hub's own files.
+Reads the profile. Writes nothing.
 """
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
+from graph.usage import command_line
 from model.facts import MUL_FACTS
-from model.gpt import GPT, GPTConfig
 from model.params.whole import Params
 from model.section import read_yaml, validate
-from model.speed import flops_per_token
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
 HUB_BYTES = 28.5e9  # the parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep
@@ -33,7 +31,7 @@ class Cost(NamedTuple):
 
 def disk(params: Params) -> list[Cost]:
     """Return what is on disk after each stage, in DVC's workspace; DVC's cache has all but `scratch` once more."""
-    weights = 4 * parameters(params) / 1e9
+    weights = 4 * parameters_and_operations(params)[0] / 1e9
     conditions, runs = len(params.conditions), len(params.conditions) * len(params.seeds)
     steps = len(params.pretrain.checkpoint_steps)
     tokens = 2 * tokens_trained_on(params) / 1e9
@@ -51,16 +49,18 @@ def disk(params: Params) -> list[Cost]:
     ]
 
 
-def network(params: Params) -> GPTConfig:
-    """Return the network of the profile; its vocabulary as model/tokenizer.py rounds it up."""
+def parameters_and_operations(params: Params) -> tuple[int, float]:
+    """Return the network's parameters, and its operations a token; its vocabulary as model/tokenizer.py rounds it up."""
+    import torch  # takes seconds, which a question for help should not
+
+    from model.gpt import GPT, GPTConfig
+    from model.speed import flops_per_token
+
     ids = params.tokenize.base_ranks + 1 + len(MUL_FACTS)
     size = -(-ids // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
-    return GPTConfig(**params.model.model_dump(), vocab_size=size)
-
-
-def parameters(params: Params) -> int:
+    network = GPTConfig(**params.model.model_dump(), vocab_size=size)
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in GPT(network(params)).parameters())
+        return sum(parameter.numel() for parameter in GPT(network).parameters()), flops_per_token(network)
 
 
 def tokens_trained_on(params: Params) -> int:
@@ -76,18 +76,19 @@ def report(params: Params) -> str:
     lines += [f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk has reflinks |"]
     lines += [f"| all at once | {2 * kept + scratch:.0f} | the most that is there at a time |", ""]
     tokens = tokens_trained_on(params)
-    operations = flops_per_token(network(params)) * tokens
+    parameters, per_token = parameters_and_operations(params)
+    operations = per_token * tokens
     lines += [
-        f"{parameters(params):,} parameters, {tokens:,} tokens a run, {operations:.3g} floating-point operations; "
+        f"{parameters:,} parameters, {tokens:,} tokens a run, {operations:.3g} floating-point operations; "
         f"{operations / (0.4 * 8 * 312e12) / 3600:.1f} hours at 40 % of eight A100's 312 TFLOP/s",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    if len(sys.argv) > 2:
-        sys.exit("usage: python -m tools.costs [PROFILE]")
-    path = Path(sys.argv[1]) if len(sys.argv) == 2 else PROFILE
+    parser = command_line("tools.costs", __doc__)
+    parser.add_argument("profile", nargs="?", type=Path, default=PROFILE, help=f"a complete params.yaml; {PROFILE} if none")
+    path = parser.parse_args().profile
     print(report(validate(read_yaml(path), Params, path, "")))
 
 

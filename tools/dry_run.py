@@ -1,10 +1,10 @@
 """`make dry-run`: the full-size profile from fetch to report, on a slice of it, through the code paths of the full run.
 
-    python -m tools.dry_run DIRECTORY [PROFILE]
+    python -m tools.dry_run ../slice
 
-Copies the tree to DIRECTORY/clone with the profile as its params.yaml, but for the values of tools/profile_slice.py, and
-runs `dvc repro` there. The hub is a server on this machine that speaks its protocol. Pretraining is killed once it has kept a
-state, and gone on with.
+Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy of the tree with the profile
+as its params.yaml, but for the values of tools/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine
+that speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
 """
 
 import json
@@ -25,10 +25,11 @@ from graph.impact import read_durations
 from graph.instances import load_yaml, read_instances
 from graph.lock import Graph
 from graph.tree import WorkingTree
+from graph.usage import command_line
 from model.params.fetch import FetchParams
 from tools.hub_server import HubServer
 from tools.hub_slice import make_hub
-from tools.profile_slice import NOT_EXERCISED, dies_of_amx, sliced
+from tools.profile_slice import NOT_EXERCISED, sliced
 
 REPOSITORY = Path(__file__).parent.parent
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
@@ -46,9 +47,6 @@ def make_clone(clone: Path, params: dict[str, Any]) -> None:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, clone / name)
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    if dies_of_amx():
-        confinement = clone / "graph/confinement.py"
-        confinement.write_text(confinement.read_text().replace('"ONEDNN_", ', ""))
     (clone / ".venv").symlink_to(sys.prefix)
     subprocess.run(["git", "init", "-q"], cwd=clone, check=True)
 
@@ -68,7 +66,6 @@ class Run:
             "HF_HOME": str(clone.parent / "home"),
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
-            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",  # heard only where make_clone lets it through
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TMPDIR": str(clone.parent / "tmp"),  # with the kernels that torch.compile keeps
         }
@@ -173,13 +170,15 @@ def dry_run(directory: Path, profile: Path) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m tools.dry_run DIRECTORY [PROFILE]")
-    directory = Path(sys.argv[1]).resolve()
+    parser = command_line("tools.dry_run", __doc__)
+    parser.add_argument("directory", type=Path, help="a new folder, or an empty one")
+    parser.add_argument("profile", nargs="?", type=Path, default=PROFILE)
+    options = parser.parse_args()
+    directory = options.directory.resolve()
     if directory.exists() and any(directory.iterdir()):
         sys.exit(f"error: dry run: {directory} is not empty; name a new directory")
     directory.mkdir(parents=True, exist_ok=True)
-    dry_run(directory, Path(sys.argv[2]) if len(sys.argv) == 3 else PROFILE)
+    dry_run(directory, options.profile)
 
 
 if __name__ == "__main__":

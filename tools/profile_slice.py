@@ -1,12 +1,7 @@
 """The slice of the full-size profile that `make dry-run` runs: what it has in place of the profile's own values."""
 
 import shutil
-import signal
-import subprocess
-import sys
 from typing import Any
-
-import torch
 
 from graph.instances import value_at
 from model.params.whole import Params
@@ -78,11 +73,7 @@ def sliced(profile: dict[str, Any], counts: dict[str, int]) -> tuple[dict[str, A
 
 def lacking() -> dict[str, Any]:
     """Return the values that this machine cannot do: bfloat16 without arithmetic for it, torch.compile without a compiler."""
+    import torch  # takes seconds, which a question for help should not
+
     lacks = {} if torch.cpu.get_capabilities().get("avx512_bf16") else {"pretrain.dtype": "float32", "sft.dtype": "float32"}
     return lacks | ({} if shutil.which("g++") else {"pretrain.compile": False})
-
-
-def dies_of_amx() -> bool:
-    """Return whether a product in bfloat16 kills a process here: virtual machines can have AMX on paper and not execute it."""
-    product = "import torch; torch.ones(64, 64).bfloat16() @ torch.ones(64, 64).bfloat16()"
-    return subprocess.run([sys.executable, "-c", product], stderr=subprocess.DEVNULL).returncode == -signal.SIGILL
