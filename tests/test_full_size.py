@@ -84,7 +84,7 @@ def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
 
 
 def test_the_computed_disk_and_arithmetic_are_those_in_the_text():
-    shown = TEXT.split("<!-- output of python -m tools.costs -->\n")[1].split("\n<!-- end -->")[0]
+    shown = TEXT.split("<!-- output of python -m tools.costs -->\n")[1].split("\n<!-- end of output -->")[0]
     done = subprocess.run([sys.executable, "-m", "tools.costs"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == shown + "\n"
 
