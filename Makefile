@@ -61,7 +61,7 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m graph.record stages
 	@python -m graph.rwlock
 	@python -m graph.share seed
-	$(if $(JOBS),python -m graph.parallel $(JOBS),dvc repro)
+	$(if $(filter command line,$(origin JOBS)),python -m graph.parallel $(JOBS),dvc repro)
 	@python -m graph.record lock
 	@python -m graph.record contents
 	@python -m graph.check
@@ -71,7 +71,7 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
 
-# The test suite (LONG=1: with what takes minutes more, the full-size profile's dry run).
+# The test suite (LONG=1: half an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
 test: $(READY) $(PLOTS_PAGE)
 	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -139,16 +139,16 @@ verify: $(READY)
 
 # Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
 gc: $(READY)
-	@python -m graph.share gc $(if $(CLOUD),--cloud)
+	@python -m graph.share gc $(if $(filter command line,$(origin CLOUD)),--cloud)
 
 # Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
 s3: $(VENV)/.s3
 
 # Install what the tests of S3 need, a server among it.
-s3-test: $(VENV)/.s3-test
+s3-test: $(VENV)/.s3 $(VENV)/.s3-test
 
 $(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
-	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt -r $<
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt -r $<
 	@touch $@
 
 ##@ Upkeep
@@ -200,7 +200,6 @@ lock:
 	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt \
 		"moto[s3]" flask flask-cors
 	{ echo "# The server of the S3 test (moto[s3], flask, flask-cors), written by make lock; make s3-test installs it."; \
-		echo "-r requirements-s3.txt"; \
 		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt -f requirements-s3.txt; } > requirements-s3-test.txt
 
 # Write libraries.yaml, the versions that stages depend on, from requirements.txt.

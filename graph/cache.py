@@ -1,7 +1,7 @@
 """Read every object of DVC's cache, and remove those whose content is not what their name says.
 
 DVC believes what it has once put there. A rotten object is what it restores, again and again, and the stage that reads it stops;
-without the object DVC runs the stage that makes it. Reads all of .dvc/cache. Writes nothing.
+without the object DVC runs the stage that makes it. Reads all of DVC's cache. Removes what is rotten.
 
     python -m graph.cache
 """
@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from graph.share import cache_folder
 from graph.usage import command_line
 
-CACHE = Path(".dvc/cache/files/md5")
+CACHE = Path("files/md5")  # below the folder that `dvc cache dir` names
 
 
 def objects(cache: Path) -> Iterator[tuple[Path, str]]:
@@ -27,14 +28,15 @@ def objects(cache: Path) -> Iterator[tuple[Path, str]]:
 
 def main() -> None:
     command_line("graph.cache", __doc__).parse_args()
-    root, read, removed = Path.cwd(), 0, 0
-    for path, name in objects(root / CACHE):
+    folder = cache_folder(Path.cwd())
+    read, removed = 0, 0
+    for path, name in objects(folder / CACHE):
         with open(path, "rb") as file:
             actual = hashlib.file_digest(file, "md5").hexdigest()
         read += 1
         if actual != name:
             path.unlink()
-            print(f"removed: {path.relative_to(root)}: its content has the MD5 {actual}", file=sys.stderr)
+            print(f"removed: {path}: its content has the MD5 {actual}", file=sys.stderr)
             removed += 1
     print(f"{read} objects of DVC's cache read, {removed} were rotten" + ("; run dvc repro" if removed else ""))
 

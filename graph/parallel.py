@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import yaml
 from dvc.exceptions import DvcException
 
 from graph.instances import PARAMS, load_yaml
@@ -78,7 +79,7 @@ class Scheduler:
                 return
             if self._plan.upstream[name] & {*self._waiting, *self._running}:
                 continue
-            if name not in self._plan.changed and name not in Graph(WorkingTree(self._root)).stale():
+            if name not in self._plan.changed and not self._is_stale(name):
                 self._waiting.remove(name)  # what it depends on came out the same
                 continue
             self._plan.changed.add(name)
@@ -88,6 +89,13 @@ class Scheduler:
                 continue
             self._waiting.remove(name)
             self._start(name, [self._free.pop(0) for _ in range(needed)])
+
+    def _is_stale(self, name: str) -> bool:
+        """Return whether dvc.lock says so; while DVC rewrites it, in place, it may say nothing: then dvc finds out for itself."""
+        try:
+            return name in Graph(WorkingTree(self._root)).stale()
+        except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError):
+            return True
 
     def _start(self, name: str, devices: list[str]) -> None:
         chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
@@ -132,7 +140,8 @@ def _devices() -> list[str]:
     chosen = os.environ.get("DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        chosen = ",".join(subprocess.run(query, capture_output=True, text=True).stdout.split())
+        asked = subprocess.run(query, capture_output=True, text=True)
+        chosen = ",".join(re.findall("[0-9]+", asked.stdout)) if asked.returncode == 0 else ""
     return [device for device in (chosen or "").split(",") if device]
 
 

@@ -1,7 +1,8 @@
 """DVC's note of who reads and writes what, .dvc/tmp/rwlock, removed where it would stop every dvc and says nothing true.
 
 DVC writes it in place, so on a full disk it ends empty. And though DVC forgets who has ended, it takes whoever has the same
-number by now, as after a restart of the machine, for the dvc that had it. Reads the note. Writes nothing.
+number by now, as after a restart of the machine, for the dvc that had it. Reads the note. Removes it, and
+writes nothing. A dvc on another machine of a shared disk counts as none.
 
     python -m graph.rwlock
 """
@@ -40,9 +41,10 @@ def remove_untrue(root: Path) -> str | None:
 def _untrue(content: bytes) -> str | None:
     try:
         numbers = list(_processes(content))
+        running = any(map(_is_dvc, numbers))
     except (AttributeError, KeyError, TypeError, ValueError):
         return "it is not whole, as a full disk leaves it"
-    return "no dvc that it names is running" if numbers and not any(map(_is_dvc, numbers)) else None
+    return "no dvc that it names is running" if numbers and not running else None
 
 
 def _processes(content: bytes) -> Iterator[int]:

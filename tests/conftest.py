@@ -27,20 +27,19 @@ hypothesis.settings.load_profile("reproducible")
 REPOSITORY = Path(__file__).parent.parent
 # Of several processes each takes the next file: those of minutes go first.
 SLOW = (
-    "test_pipeline.py", "test_faults.py", "test_experiments.py", "test_contributing.py", "test_pretrain.py", "test_scoring.py",
-    "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py", "test_dry_run.py",
+    "test_pipeline.py", "test_faults.py", "test_sharing.py", "test_experiments.py", "test_contributing.py", "test_dry_run.py",
+    "test_pretrain.py", "test_scoring.py", "test_parallel.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py",
 )  # fmt: skip
+# Skipped unless LONG=1, for they take half an hour together: whole graphs, on failing disks, through remotes, in parallel.
+LONG = ("test_contributing.py", "test_dry_run.py", "test_faults.py", "test_parallel.py", "test_sharing.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
-
-
-@pytest.fixture(scope="session")
-def long_run() -> None:
-    """For what takes minutes and exercises what shorter tests cover in parts."""
-    if os.environ.get("LONG") != "1":
-        pytest.skip("takes minutes; LONG=1 make test runs it")
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker("long")
+            item.add_marker(pytest.mark.skipif(os.environ.get("LONG") != "1", reason="takes minutes; LONG=1 make test runs it"))
 
 
 @pytest.fixture(scope="session")

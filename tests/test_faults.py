@@ -338,7 +338,7 @@ def test_a_rotten_object_of_the_cache_is_found_by_its_reader_and_removed(clone, 
     name = f"{one.outs[0]}/generated.jsonl"
     content = undisturbed[name]
     md5 = hashlib.md5(content).hexdigest()
-    rotten = clone.root / CACHE / md5[:2] / md5[2:]
+    rotten = clone.root / ".dvc/cache" / CACHE / md5[:2] / md5[2:]
     times = rotten.stat()
     rotten.chmod(0o644)
     rotten.write_bytes(bytes([content[0] ^ 1]) + content[1:])

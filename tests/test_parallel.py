@@ -234,7 +234,7 @@ def test_a_repository_that_dvc_is_busy_in_and_a_wrong_number_are_one_line(graph)
     with open(graph.root / ".dvc/tmp/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert re.fullmatch("error: parallel: Unable to acquire lock.*\n", graph.run(status=1))
-    assert "N is a whole number above 0" in graph.run(jobs=0, status=1)
+    assert "N is a whole number above 0" in graph.run(jobs=0, status=2)
 
 
 def test_without_waiting_for_the_lock_stages_would_fail(graph):

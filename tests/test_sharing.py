@@ -184,7 +184,7 @@ def test_a_damaged_object_is_not_pushed_and_the_output_mends_it(author):
     assert f"{WEIGHTS}: {there} is damaged; delete it, then dvc commit checkpoints/{RUN} " in said
     assert "error: push: 1 file not as dvc.lock records; nothing was pushed" in said
     assert not remote.exists()
-    assert "93 files pushed" in shell(["dvc", "push"], author), "which DVC would have done"
+    assert re.search(r"\d+ files pushed", shell(["dvc", "push"], author)), "which DVC would have done"
     shutil.rmtree(remote)
     (author / there).unlink()
     assert f"{WEIGHTS}: {there} is missing; " in shell(["make", "verify"], author, check=False)
