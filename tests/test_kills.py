@@ -1,5 +1,6 @@
 """SIGKILL at random moments of the stages that all of the corpus goes through: the next run ends with the very same bytes."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -57,10 +58,19 @@ def finish(project: Path, arguments: list[str]) -> float:
     return time.monotonic() - started
 
 
+def working_directories() -> set[str]:
+    """Return those of all processes that this one may ask."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone, or another user's
+            found.add(os.readlink(process / "cwd"))
+    return found
+
+
 def wait_for_workers(project: Path) -> None:
     """On a busy machine the workers of a killed stage take a moment to die, and hold its lock until then."""
     deadline = time.monotonic() + 30
-    while any(os.path.realpath(process / "cwd") == str(project) for process in Path("/proc").glob("[0-9]*")):
+    while str(project) in working_directories():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

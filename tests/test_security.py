@@ -73,6 +73,7 @@ FAULTS = [
     ("no_shell", "subprocess.getoutput(text)"),
     ("no_plain_http", "get('http://example.org')"),
     ("no_plain_http", "f'http://{host}/x'"),
+    ("no_plain_http", "get('http://127.0.0.1.example.org')"),
     ("no_plain_http", "get(address, verify=False)"),
     ("no_plain_http", "ssl._create_unverified_context()"),
     ("pinned_downloads", "huggingface_hub.hf_hub_download(repository, name)"),
