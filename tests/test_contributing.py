@@ -65,7 +65,7 @@ def test_the_new_condition_goes_all_the_way(clone):
     for folder in ("exports", "sft"):
         exported = json.loads((clone / folder / "digits/seed_1/step_200/tokenizer.json").read_text())
         assert tokenizer.pattern in json.dumps(exported["pre_tokenizer"], ensure_ascii=False).replace("\\\\", "\\")
-    compared = {row["other"] for row in json.loads((clone / "plots/comparisons.json").read_text())["comparisons"]}
+    compared = {row["condition"] for row in json.loads((clone / "plots/comparisons.json").read_text())["comparisons"]}
     assert compared == {"mul_tokens", "digits"}
     assert "Digits" in (clone / "plots/results.md").read_text()
 
