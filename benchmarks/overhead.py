@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,23 +24,9 @@ sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library wou
 
 from graph.instances import read_instances
 from graph.seal import DURATIONS
-from graph.tree import WorkingTree
+from graph.tree import WorkingTree, copy_repository
 
 CHECKSUM_PASSES = 3  # written, and verified by about two readers
-
-
-def copy_tree(target: Path) -> None:
-    """Copy what git would commit, with .venv as a link and DVC's repository without cache or lock."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
-    (target / "dvc.lock").unlink(missing_ok=True)
-    (target / ".venv").symlink_to(sys.prefix)
-    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
 
 
 def run(root: Path) -> tuple[float, dict[str, float]]:
@@ -77,7 +62,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
     with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
         root = Path(directory)
-        copy_tree(root)
+        copy_repository(REPOSITORY, root, ("dvc.lock",))
         total, wall = run(root)
         work = {name: float((root / DURATIONS / name).read_text().split()[1]) for name in wall}
         checksums = CHECKSUM_PASSES * hashing_seconds(root)

@@ -7,12 +7,12 @@ what is rotten.
     python -m graph.cache
 """
 
-import hashlib
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from graph.objects import file_md5
 from graph.share import cache_folder
 from graph.usage import command_line
 
@@ -32,8 +32,7 @@ def main() -> None:
     folder = cache_folder(Path.cwd())
     read, removed = 0, 0
     for path, name in objects(folder / CACHE):
-        with open(path, "rb") as file:
-            actual = hashlib.file_digest(file, "md5").hexdigest()
+        actual = file_md5(path)
         read += 1
         if actual != name:
             path.unlink()

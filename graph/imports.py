@@ -41,7 +41,7 @@ class Code:
         seen = set(todo)
         while todo:
             source = self._source(todo.pop())
-            sources = [source, *(self._source(path) for package, _ in source.choices for path in self._members(package))]
+            sources = [source, *(self._chosen(path) for package, _ in source.choices for path in self._members(package))]
             modules = {module for one in sources for module in one.modules} | {package for package, _ in source.choices}
             new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
@@ -69,6 +69,14 @@ class Code:
 
     def _all(self, stage: str) -> set[str]:
         return self.closure(stage).union(*self.choices(stage).values())
+
+    def _chosen(self, path: str) -> _Source:
+        source = self._source(path)
+        if source.choices:
+            raise SyntaxError(
+                "a module that is chosen chooses another, which hides an import from dvc.yaml", (path, 1, None, None)
+            )
+        return source
 
     def _members(self, package: str) -> list[str]:
         folder = package.replace(".", "/")
@@ -114,7 +122,15 @@ def _choice(call: ast.Call) -> tuple[str, str] | None:
     """Return "package" and "key" of import_module(f"package.{key}"), which dvc.yaml can declare; None for any other call."""
     match call:
         case ast.Call(
-            args=[ast.JoinedStr(values=[ast.Constant(value=str(start)), ast.FormattedValue(value=ast.Name(id=key))])], keywords=[]
+            args=[
+                ast.JoinedStr(
+                    values=[
+                        ast.Constant(value=str(start)),
+                        ast.FormattedValue(value=ast.Name(id=key), conversion=-1, format_spec=None),
+                    ]
+                )
+            ],
+            keywords=[],
         ) if re.fullmatch(r"(\w+\.)+", start):
             return start[:-1], key
     return None

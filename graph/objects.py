@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graph.lock import LOCK, Entries, Graph, cached_entries, directory_hash
-from model.files import atomic_file
+from model.files import write_bytes
 
 
 def object_path(cache: Path, md5: str) -> Path:
@@ -23,7 +23,7 @@ def cache_findings(graph: Graph, cache: Path) -> list[str]:
     for out, md5 in _recorded(graph):
         for path, wanted in _objects(cache, out, md5).items():
             stored = object_path(cache, wanted)
-            found = _file_md5(stored)
+            found = file_md5(stored)
             if found is None:
                 findings[wanted] = f"{path}: {stored} is missing; dvc commit {out} puts it there if {out} is whole"
             elif found != wanted.removesuffix(".dir"):
@@ -63,10 +63,9 @@ def seed(graph: Graph, cache: Path) -> int:
         for out in instance.tracked if recorded else ():
             md5, path = recorded.outs.get(out, ".dir"), graph.tree.root / out
             # A stage that has a directory among these has no run cache.
-            if md5.endswith(".dir") or object_path(cache, md5).exists() or _file_md5(path) != md5:
+            if md5.endswith(".dir") or object_path(cache, md5).exists() or file_md5(path) != md5:
                 continue
-            with atomic_file(object_path(cache, md5)) as file:
-                file.write(path.read_bytes())
+            write_bytes(object_path(cache, md5), path.read_bytes())
             object_path(cache, md5).chmod(0o444)
             count += 1
     return count
@@ -98,17 +97,17 @@ def _listing(cache: Path, md5: str) -> Entries:
 def _found(path: Path) -> Entries | None:
     """Return the MD5s of an output's files by their path below it, "" for an output that is a file."""
     if not path.is_dir():
-        md5 = _file_md5(path)
+        md5 = file_md5(path)
         return {"": md5} if md5 else None
     files = [file for file in path.rglob("*") if file.is_file()]
-    return {file.relative_to(path).as_posix(): _file_md5(file) or "" for file in files}
+    return {file.relative_to(path).as_posix(): file_md5(file) or "" for file in files}
 
 
 def _hash(found: Entries) -> str:
     return found[""] if "" in found else directory_hash(found)
 
 
-def _file_md5(path: Path) -> str | None:
+def file_md5(path: Path) -> str | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 
 from graph.lock import LOCK
-from model.files import atomic_file
+from model.files import write_bytes
 
 
 class Plan(NamedTuple):
@@ -33,5 +33,4 @@ def put_in_order(root: Path, plan: Plan) -> None:
     order = [name for name in dict.fromkeys([*plan.upstream, *entries]) if name in entries]
     ordered = entry.sub("", text) + "".join(entries[name] for name in order)
     if ordered != text:
-        with atomic_file(root / LOCK) as file:
-            file.write(ordered.encode())
+        write_bytes(root / LOCK, ordered.encode())

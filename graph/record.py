@@ -22,7 +22,7 @@ from graph.instances import STAGES, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, Graph, cached_entries
 from graph.tree import WorkingTree
 from graph.usage import command_line
-from model.files import atomic_file
+from model.files import write_bytes
 
 
 def lock(tree: WorkingTree) -> bytes:
@@ -76,8 +76,7 @@ def main() -> None:
     except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, yaml.YAMLError) as error:
         sys.exit("error: record: " + " ".join(str(error).split()))
     if not tree.has(name) or tree.read(name) != content:
-        with atomic_file(tree.root / name) as file:
-            file.write(content)
+        write_bytes(tree.root / name, content)
 
 
 if __name__ == "__main__":

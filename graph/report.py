@@ -16,7 +16,7 @@ import yaml
 from graph.lock import REPRO, Graph
 from graph.tree import WorkingTree
 from graph.usage import command_line
-from model.files import atomic_file
+from model.files import write_bytes
 
 PAGE, COPY = Path("plots/report.html"), Path("report.html")
 BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
@@ -70,8 +70,7 @@ def main() -> None:
         page = filled((root / PAGE).read_text(encoding="utf-8"), section)
     except (AttributeError, json.JSONDecodeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         sys.exit("error: report: " + " ".join(str(error).split()))
-    with atomic_file(root / COPY) as file:
-        file.write(page.encode())
+    write_bytes(root / COPY, page.encode())
     print(COPY)
 
 

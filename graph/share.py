@@ -59,7 +59,7 @@ def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) 
     if lost:
         raise Failure(
             f"DVC keeps what local branches and tags need, and none is at {', '.join(lost)}; "
-            f"git branch {lost[0].partition('/')[2]} {lost[0]} (or bring that branch up to date), or git fetch --prune"
+            f"git tag keep-{lost[0].replace('/', '-')} {lost[0]}, or merge and push that branch, or git fetch --prune"
         )
     # Not --force: it would also say yes to losing a directory whose listing is neither here nor on the remote.
     command = ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments", *["--cloud"] * cloud]

@@ -113,7 +113,8 @@ def _files(directory: Path) -> list[Path]:
 
 def _altered(path: Path) -> PipelineError:
     name = printable(str(path))
-    return PipelineError(f"{name}: missing or altered since it was written; delete {path.parent} and run dvc repro")
+    advice = f"delete {path.parent} and run dvc repro, after make cache if it is said again"
+    return PipelineError(f"{name}: missing or altered since it was written; {advice}")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -123,8 +124,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
-    with atomic_file(path) as file:
-        file.write(json_bytes(value))
+    write_bytes(path, json_bytes(value))
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> None:
@@ -132,6 +132,11 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
     with atomic_file(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -79,12 +79,9 @@ class Tokenizer:
                 "gpt2-prefix", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
             )
         except ValueError as error:
-            raise PipelineError(
-                f"pattern {pattern!r}: not a regular expression ({error}); correct the condition's module"
-            ) from None
-        # What the pattern does not match, tiktoken leaves out without a word.
-        if self.decode(self.encode_text(_CHARACTERS)) != _CHARACTERS:
-            raise PipelineError(f"pattern {pattern!r}: does not match every character; correct the condition's module")
+            raise self._refusal(f"not a regular expression ({error})") from None
+        self._lengths = np.array([*map(len, ranks), len(END_OF_TEXT)])
+        self.encode_text(_CHARACTERS)  # before hours of work come to what the pattern does not match
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self):
@@ -111,8 +108,17 @@ class Tokenizer:
         try:
             tokens = self._encoding.encode_to_numpy(text, allowed_special=frozenset(), disallowed_special=())
         except UnicodeEncodeError:  # a lone surrogate, which this method of tiktoken's does not replace
-            tokens = np.array(self._encoding.encode_ordinary(text))
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return self._encode(text)
+        except ValueError as error:
+            raise self._refusal(f"gives up on a text of {len(text):,} characters ({error})") from None
+        # What the pattern does not match, tiktoken leaves out without a word.
+        if self._lengths[tokens].sum() != len(text.encode()):
+            raise self._refusal("does not match every character")
         return tokens.astype(np.uint16)
+
+    def _refusal(self, reason: str) -> PipelineError:
+        return PipelineError(f"pattern {self.pattern!r}: {reason}; correct the condition's module")
 
     def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""

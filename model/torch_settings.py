@@ -52,9 +52,13 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
         return
     child = os.fork()
     if child == 0:
-        faulthandler.disable()
-        product()
-        os._exit(0)
+        works = False
+        try:
+            faulthandler.disable()
+            product()
+            works = True
+        finally:  # an exception, too, ends the child here and not the parent's work a second time
+            os._exit(not works)
     _, status = os.waitpid(child, 0)
     if status:
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX

@@ -9,7 +9,7 @@ Costs a few seconds at any size.
 from pathlib import Path
 
 from model.errors import PipelineError, run_stage
-from model.files import atomic_file, write_json
+from model.files import write_bytes, write_json
 from model.leftovers import refuse_leftovers
 from model.outcome_file import Key, outcome_lines
 from model.outcomes import Outcomes, answered, evaluated, probed
@@ -44,7 +44,7 @@ def main() -> None:
     }
     family = judge([row for other in others for row in rows(found, first, other, seeds)])
     words, unseen = sentences(first, family), limits(family)
-    write(METRICS / "outcomes.jsonl", outcome_lines(found).encode())
+    write_bytes(METRICS / "outcomes.jsonl", outcome_lines(found).encode())
     write_json(
         METRICS / "comparison.json", headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"})
     )
@@ -54,8 +54,8 @@ def main() -> None:
         {"first": first, "sentences": words, "limits": unseen, "comparisons": comparisons, "table": table.json()},
     )
     listed = "\n".join(f"- {line}" for line in [*words[1:], *unseen])
-    write(PLOTS / "comparisons.md", f"{words[0]}\n\n{listed}\n\n{table.markdown()}".encode())
-    write(PLOTS / "differences.csv", differences_csv(family))
+    write_bytes(PLOTS / "comparisons.md", f"{words[0]}\n\n{listed}\n\n{table.markdown()}".encode())
+    write_bytes(PLOTS / "differences.csv", differences_csv(family))
     print(f"compare: {words[0]}")
 
 
@@ -81,11 +81,6 @@ def rows(found: dict[Key, Outcomes], first: str, other: str, seeds: list[int]) -
         ]
     except ValueError as error:
         raise PipelineError(f"compare: {first} and {other}: {error}; run dvc repro") from None
-
-
-def write(path: Path, content: bytes) -> None:
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 if __name__ == "__main__":

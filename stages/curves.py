@@ -23,7 +23,7 @@ from model.errors import run_stage
 from model.evidence import draw_evidence
 from model.fact_usage import Usage, document_usage, run_usage, usage_csv
 from model.figures import draw_curves, draw_training
-from model.files import atomic_directory, atomic_file, write_json
+from model.files import atomic_directory, write_bytes, write_json
 from model.leftovers import refuse_leftovers
 from model.parity import parity_point, refuse_same_weights, tolerance_to_show
 from model.post_training import post_training_table
@@ -64,8 +64,8 @@ def main() -> None:
                     points[name].append(point)
 
     for chart in CHARTS:
-        write(PLOTS / f"{chart.name}.csv", chart_csv(chart, points[chart.name], tolerance))
-    write(PLOTS / "fact_usage.csv", usage_csv(usages))
+        write_bytes(PLOTS / f"{chart.name}.csv", chart_csv(chart, points[chart.name], tolerance))
+    write_bytes(PLOTS / "fact_usage.csv", usage_csv(usages))
     with atomic_directory(PLOTS / "figures") as figures:
         draw_curves(figures / "combined.png", points, conditions, conditions, "Learning curves, " + " against ".join(conditions))
         draw_training(figures / "training.png", points, conditions, "Training, " + " against ".join(conditions))
@@ -73,7 +73,7 @@ def main() -> None:
             draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
         draw_evidence(figures / "evidence.png", points[PARITY], tolerance, usages, conditions)
     tables = results_tables(points, conditions, seeds, at_tokens)
-    write(PLOTS / "results.md", "\n".join(table.markdown() for table in tables).encode())
+    write_bytes(PLOTS / "results.md", "\n".join(table.markdown() for table in tables).encode())
     write_json(PLOTS / "results.json", {"tables": [table.json() for table in tables]})
     print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")
 
@@ -89,11 +89,6 @@ def results_tables(points: Curves, conditions: list[str], seeds: list[int], at_t
         probes = {run: folder / "probes" / f"{models}.json" for run, folder in results.items()}
         tables.append(arithmetic_table(words, probes, conditions, seeds))
     return tables
-
-
-def write(path: Path, content: bytes) -> None:
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Costs half a second.
 from pathlib import Path
 
 from model.errors import PipelineError, run_stage
-from model.files import atomic_file
+from model.files import write_bytes
 from model.params.whole import Params
 from model.section import PARAMS_FILE, read_yaml, validate
 
@@ -18,8 +18,7 @@ def main() -> None:
         module = Path(f"model/conditions/{condition}.py")  # what it says is `tokenize`'s affair: no dependency
         if not module.is_file():
             raise PipelineError(f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others have")
-    with atomic_file(Path("data/params.ok")) as file:
-        file.write(b"params.yaml is valid\n")
+    write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
     print(f"params: {len(params.conditions)} conditions, {len(params.seeds)} seeds")
 
 

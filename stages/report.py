@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import PipelineError, run_stage
-from model.files import atomic_file
+from model.files import write_bytes
 from model.report.drawing import draw_graph
 from model.report.figures import curve_figures, difference_figures, usage_figure
 from model.report.page import Report, render
@@ -46,8 +46,7 @@ def main() -> None:
             graph=draw_graph(stages),
         )
     )
-    with atomic_file(OUTPUT) as file:
-        file.write(page)
+    write_bytes(OUTPUT, page)
     print(f"report: {OUTPUT}, {len(page) / 1e6:.1f} MB, {len(stages)} stages")
 
 

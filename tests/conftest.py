@@ -4,6 +4,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+for of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test` is no part of what a test calls make for
+    os.environ.pop(of_make, None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network; read when huggingface_hub is imported
 
 import hypothesis

@@ -1,7 +1,6 @@
 """VS Code: its settings lead to what is there, and what DVC's extension asks of a repository has no errors in this one."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +11,14 @@ import yaml
 from conftest import REPOSITORY
 from test_pipeline import AUTHOR, ENVIRONMENT, edit, shell
 
+from graph.tree import copy_repository
+
 PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 
 
 def committed_tree(directory: Path) -> Path:
     """Copy what git has or would take of the working tree into `directory`, and commit it there."""
-    listing = shell(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], REPOSITORY)
-    for name in filter(None, listing.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, directory / name)  # with its time, so that make sees nothing to set up
-    (directory / ".venv").symlink_to(sys.prefix)
-    shell(["git", "init", "-q", "-b", "main"], directory)
+    copy_repository(REPOSITORY, directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "tree"], directory)
     return directory

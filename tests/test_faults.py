@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ def dvc(clone):
     def start() -> subprocess.Popen:
         scratch = clone.root / "checkpoints/mul_tokens/.seed_1.scratch"
         started.append(clone.start("dvc", "repro", "--force", "--single-item", "pretrain"))
-        while not list(scratch.glob("*/states/step_*/SHA256SUMS")):
+        while not glob("*/states/step_*/SHA256SUMS", root_dir=scratch):
             assert started[-1].poll() is None, started[-1].communicate()[0]
             time.sleep(0.01)
         return started[-1]

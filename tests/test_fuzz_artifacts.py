@@ -35,7 +35,7 @@ from tools.hf_import import read_gpt2
 
 @pytest.fixture(autouse=True)
 def bounded():
-    with within(seconds=300, gigabytes=3):
+    with within(seconds=1200, gigabytes=3):
         yield
 
 

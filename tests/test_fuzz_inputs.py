@@ -43,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def bounded():
-    with within(seconds=300, gigabytes=3):
+    with within(seconds=1200, gigabytes=3):
         yield
 
 

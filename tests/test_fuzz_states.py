@@ -26,7 +26,7 @@ STATE = "states/step_4"
 @pytest.fixture(autouse=True)
 def bounded():
     state = torch.get_rng_state()
-    with within(seconds=300, gigabytes=3):
+    with within(seconds=1200, gigabytes=3):
         yield
     torch.set_rng_state(state)
 

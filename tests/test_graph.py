@@ -168,6 +168,15 @@ MUTATIONS = {
         ["dvc.yaml: tokenize: deps: add the line      - model/stats.py",
          "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy"],
     ),
+    "a choice in a module that is chosen": (
+        "model/conditions/digits.py", "from model.conditions", 'from importlib import import_module\n'
+        'which = "hf"\nOTHER = import_module(f"model.{which}")\nfrom model.conditions',
+        ["model/conditions/digits.py:1: a module that is chosen chooses another, which hides an import from dvc.yaml"],
+    ),
+    "a choice that is formatted": (
+        "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.conditions.{condition!s}"',
+        ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],
+    ),
     "a choice of what is not said": (
         "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
         ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],

@@ -1,5 +1,6 @@
 """The scorer in a process whose address space is really limited: it goes on with smaller batches, to the same bytes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def score(output: Path, *arguments: str, megabytes: int | None = None, change: s
     """Score as `python -m tools.score` does, with no more memory than `megabytes` from its start on."""
     code = ["-m", "tools.score"] if megabytes is None else ["-c", LIMITED.format(megabytes=megabytes, change=change)]
     command = [sys.executable, *code, *arguments, "--threads", "1", "--conventions", "reference", "--output", str(output)]
-    return subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
+    # Every thread has stack and arena, which count: as many on a machine of many cores as on one of two.
+    few = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **few}, text=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

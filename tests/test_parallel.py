@@ -53,7 +53,7 @@ def event(what):
         events.write(f"{what} {name} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
 
 event("starts")
-limit = time.monotonic() + 60
+limit = time.monotonic() + 600
 
 def waits():
     alone = stage == "half" and os.path.exists("together") and open("events").read().count("starts half") < 2

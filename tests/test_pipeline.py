@@ -352,7 +352,8 @@ def test_the_error_of_a_process_ends_the_stage_and_is_shown(clone):
         "    scores = {}\n    if processes.rank: read_jsonl(Path('data/items/none'))\n",
     )
     output = shell(EVALUATE, clone, check=False)
-    assert "error: data/items/none: missing or altered since it was written; delete data/items and run dvc repro" in output
+    advice = "delete data/items and run dvc repro, after make cache if it is said again"
+    assert f"error: data/items/none: missing or altered since it was written; {advice}" in output
     assert "stages.evaluate FAILED" in output
     assert outputs(clone) == before
     shell(["git", "checkout", "stages/evaluate.py", "params.yaml"], clone)

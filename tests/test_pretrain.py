@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -121,9 +122,9 @@ def test_twenty_kills_at_random_moments_change_no_byte(project, undisturbed):
 
 def wait_for_a_write(project: Project, process: subprocess.Popen, skipped: int) -> bool:
     """Return as soon as a state or checkpoint is half-written for the time after `skipped`, or the process has ended."""
-    last = None
+    last = None  # glob's own, for Path's does not bear that the run removes what it reads
     while process.poll() is None:
-        for path in project.scratch.glob("*/*/.step_*.partial"):
+        for path in glob("*/*/.step_*.partial", root_dir=project.scratch):
             if path != last:
                 last, skipped = path, skipped - 1
             if skipped < 0:
@@ -136,7 +137,7 @@ def kill_after(project: Project, least: int) -> None:
     """Kill a run that has written a state of its own at step `least` or later."""
 
     def states() -> set[Path]:
-        found = project.scratch.glob("*/states/step_*/SHA256SUMS")
+        found = map(Path, glob("*/states/step_*/SHA256SUMS", root_dir=project.scratch))
         return {path for path in found if int(path.parent.name.removeprefix("step_")) >= least}
 
     before = states()  # of other work

@@ -1,13 +1,13 @@
 """What README and docs say of the committed run is so; their tables are tests/test_tables.py's."""
 
-import csv
 import json
 import re
 
 import yaml
 from conftest import REPOSITORY
 
-from model.curves import Point, Progress
+from model.curves import Point
+from tools.fault_panels import read_points
 
 PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 README = (REPOSITORY / "README.md").read_text()
@@ -19,18 +19,7 @@ RUNS = {
 
 
 def committed_points(name: str) -> list[Point]:
-    with open(REPOSITORY / f"plots/{name}.csv", newline="") as file:
-        return [
-            Point(
-                row["condition"],
-                int(row["seed"]),
-                row["split"],
-                *(int(row[field]) for field in Progress._fields),
-                float(row["value"]),
-                *(float(row[bound]) if row[bound] else None for bound in ("low", "high")),
-            )
-            for row in csv.DictReader(file)
-        ]
+    return read_points((REPOSITORY / f"plots/{name}.csv").read_text(), name)
 
 
 def test_what_the_docs_say_of_the_probes_is_so():

@@ -329,6 +329,21 @@ def test_a_pattern_that_would_lose_text_is_refused(ranks_file, pattern, fault):
         Tokenizer(read_ranks(ranks_file, 512), mul_facts=False, pattern=pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "fault"),
+    [
+        (r"[^\x{1F600}]", "a \U0001f600", "does not match every character"),
+        (r"(?:a|a)+(?!a)b|(?s:.)", "a" * 64, r"gives up on a text of 64 characters \(.*backtracking"),
+    ],
+)
+def test_a_pattern_that_fails_at_a_text_only_stops_there(ranks_file, pattern, text, fault):
+    tokenizer = Tokenizer(read_ranks(ranks_file, 512), mul_facts=False, pattern=pattern)
+    with pytest.raises(PipelineError, match=fault):
+        tokenizer.encode_text(text)
+    with pytest.raises(PipelineError, match=fault):
+        tokenizer.encode_document(text)
+
+
 @pytest.mark.parametrize("content", [b"IQ== 0\nIg== 2\n", b"IQ== zero\n", b"!!!! 0\n", b"IQ==\n"])
 def test_a_damaged_ranks_file_is_refused(tmp_path, content):
     path = tmp_path / "ranks"

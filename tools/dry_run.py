@@ -7,15 +7,16 @@ as its params.yaml, but for the values of tools/profile_slice.py, and runs `dvc 
 that speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
 """
 
+import contextlib
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import yaml
 from graph.impact import read_durations
 from graph.instances import load_yaml, read_instances
 from graph.lock import Graph
-from graph.tree import WorkingTree
+from graph.tree import WorkingTree, copy_repository
 from graph.usage import command_line
 from model.params.fetch import FetchParams
 from tools.hub_server import HubServer
@@ -38,17 +39,8 @@ WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
 
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
     """Copy the tree's files, as they are now, into a repository of their own with `params` as its params.yaml."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True
-    )
-    results = ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "docs/")
-    for name in names.stdout.decode().split("\0")[:-1]:
-        if (REPOSITORY / name).is_file() and not name.startswith(results):
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, clone / name)
+    copy_repository(REPOSITORY, clone, ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "docs/"))
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    (clone / ".venv").symlink_to(sys.prefix)
-    subprocess.run(["git", "init", "-q"], cwd=clone, check=True)
 
 
 class Run:
@@ -97,12 +89,16 @@ def kill_in_the_middle(run: Run) -> str:
     """Start `dvc repro`, and kill it with all its processes when pretraining has kept a state; return which stage it was."""
     print("dry run: dvc repro, to be killed in the middle of pretraining", flush=True)
     process = run.start("dvc", "repro")
-    while process.poll() is None:
-        for sums in run.clone.glob("checkpoints/*/.*.scratch/*/states/step_*/SHA256SUMS"):
+    try:
+        while process.poll() is None:
+            # glob's own, for Path's does not bear that the run removes what it reads.
+            for sums in glob("checkpoints/*/.*.scratch/*/states/step_*/SHA256SUMS", root_dir=run.clone):
+                return str(Path(sums).parent)
+            time.sleep(0.01)
+    finally:  # Ctrl-C too: it is in a session of its own
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return str(sums.parent.relative_to(run.clone))
-        time.sleep(0.01)
+        process.wait()
     sys.exit(f"error: dry run: dvc repro ended before pretraining had kept a state; see {run.clone.parent / 'log'}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from graph.usage import command_line
 from model.bundle import bundle
-from model.files import atomic_file
+from model.files import write_bytes
 
 PAGE = Path(".dvc/plots_page.html")  # named in .dvc/config
 _SOURCE = Path(__file__).with_name("plots_page.html")
@@ -25,8 +25,7 @@ def plots_page() -> str:
 
 def main() -> None:
     command_line("tools.plots_page", __doc__).parse_args()
-    with atomic_file(PAGE) as file:
-        file.write(plots_page().encode())
+    write_bytes(PAGE, plots_page().encode())
 
 
 if __name__ == "__main__":

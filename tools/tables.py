@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graph.usage import command_line
-from model.files import atomic_file
+from model.files import write_bytes
 from model.table import Cell, Table
 
 RESULTS = Path("plots/results.json")
@@ -39,8 +39,7 @@ def main() -> None:
         names = " ".join(map(str, stale))
         sys.exit(f"error: {names}: tables are not those of {RESULTS.parent}/; run make tables" if stale else 0)
     for path in stale:
-        with atomic_file(path) as file:
-            file.write(fill(path.read_text(), texts, path).encode())
+        write_bytes(path, fill(path.read_text(), texts, path).encode())
         print(f"tables: {path}")
 
 

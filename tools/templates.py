@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from graph.usage import command_line
-from model.files import atomic_file
+from model.files import write_bytes
 from model.vega import Spec, curves, page
 from model.vega_rows import by_unit, differences, usage
 
@@ -44,8 +44,7 @@ def text(spec: Spec) -> bytes:
 def main() -> None:
     command_line("tools.templates", __doc__).parse_args()
     for name, spec in templates().items():
-        with atomic_file(FOLDER / f"{name}.json") as file:
-            file.write(text(spec))
+        write_bytes(FOLDER / f"{name}.json", text(spec))
 
 
 if __name__ == "__main__":

@@ -141,10 +141,8 @@ def difference_figures(plots: Path) -> list[Figure]:
     return figures
 
 
-def usage_figure(plots: Path) -> Figure | None:
+def usage_figure(plots: Path) -> Figure:
     rows = read_rows(plots / "fact_usage.csv")
-    if not rows:
-        return None
     columns = ["condition", "seed", "where", "facts", "total", "share"]
     return Figure(
         id="fact_usage",

@@ -32,7 +32,7 @@ class Report(NamedTuple):
     tables: list[dict[str, Any]]
     curves: list[Figure]
     differences: list[Figure]
-    usage: Figure | None
+    usage: Figure
     checks: list[Check]
     exports: list[Export]
     tolerance: float
@@ -51,7 +51,7 @@ def render(report: Report) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters["yaml"] = _yaml
-    figures = [*report.curves, *report.differences, *([report.usage] if report.usage else [])]
+    figures = [*report.curves, *report.differences, report.usage]
     data = {figure.id: {"data": figure.data, "by": figure.by} for figure in figures}
     scripts = [bundle(), *(_read(name) for name in ("charts.js", "report.js"))]
     text = environment.get_template("report.html").render(
