@@ -2,10 +2,11 @@
 
     python benchmarks/overhead.py
 
-Regenerates the whole graph in a copy of the working tree that has no cache, which takes as long as `make repro` does, alone on
-the machine. A stage's wall time runs from DVC's naming it to its naming the next: DVC's hashing, copying and writing of dvc.lock,
-the process's start, the seal and imports. Its work runs from the first line of the stage's main to its last. In the work are the
-checksums that stages write and verify: three times what hashing all outputs once takes is counted as overhead for them too.
+Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does, which takes as long as
+`make repro`, alone on the machine. A stage's wall time runs from DVC's naming it to its naming the next. Its work runs from the
+first line of the stage's main to its last; before it come the seal and the imports. What is left is DVC's (hashing, copying,
+writing dvc.lock), with the interpreter's start and end. In the work are the checksums that stages write and verify: three times
+what hashing all outputs once takes is counted as overhead for them too.
 """
 
 import argparse
@@ -62,25 +63,39 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
     with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
         root = Path(directory)
-        copy_repository(REPOSITORY, root, ("dvc.lock",))
+        copy_repository(REPOSITORY, root)
         total, wall = run(root)
-        work = {name: float((root / DURATIONS / name).read_text().split()[1]) for name in wall}
+        process = {name: read_duration(root, name) for name in wall}
         checksums = CHECKSUM_PASSES * hashing_seconds(root)
-    counts, walls, works = Counter(), Counter(), Counter()
-    for name in wall:
+    print_table(total, wall, process, checksums)
+
+
+def read_duration(root: Path, name: str) -> tuple[float, float]:
+    """Return the seconds from the seal's beginning to the stage's end, and those of its main."""
+    sealed, work = (root / DURATIONS / name).read_text().split()
+    return float(sealed), float(work)
+
+
+def print_table(total: float, wall: dict[str, float], process: dict[str, tuple[float, float]], checksums: float) -> None:
+    counts, walls, works, imports = Counter(), Counter(), Counter(), Counter()
+    for name, (sealed, work) in process.items():
         stage = name.split("@")[0]
         counts[stage] += 1
         walls[stage] += wall[name]
-        works[stage] += work[name]
-    print("| stage | runs | wall, s | work, s | overhead, s | of its wall |\n|---|---:|---:|---:|---:|---:|")
+        works[stage] += work
+        imports[stage] += sealed - work
+    print("| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead |\n|---|---:|---:|---:|---:|---:|---:|")
     for stage, count in counts.items():
-        over = walls[stage] - works[stage]
-        print(f"| {stage} | {count} | {walls[stage]:.1f} | {works[stage]:.1f} | {over:.1f} | {over / walls[stage]:.0%} |")
-    computed = sum(works.values())
-    print(f"| before the first | | {total - sum(walls.values()):.1f} | | {total - sum(walls.values()):.1f} | |")
-    over = total - computed + checksums
-    print(f"| checksums in the work, at most | | | | {checksums:.1f} | |")
-    print(f"| all | {sum(counts.values())} | {total:.1f} | {computed:.1f} | {over:.1f} | {over / total:.1%} |")
+        print(row(stage, count, walls[stage], works[stage], imports[stage], walls[stage] - works[stage] - imports[stage]))
+    before = total - sum(walls.values())
+    print(f"| before the first | | {before:.1f} | | | {before:.1f} | |")
+    print(f"| checksums in the work, at most | | | {-checksums:.1f} | | {checksums:.1f} | |")
+    computed = sum(works.values()) - checksums
+    print(row("all", sum(counts.values()), total, computed, sum(imports.values()), total - computed - sum(imports.values())))
+
+
+def row(name: str, count: int, wall: float, work: float, imports: float, rest: float) -> str:
+    return f"| {name} | {count} | {wall:.1f} | {work:.1f} | {imports:.1f} | {rest:.1f} | {1 - work / wall:.1%} |"
 
 
 if __name__ == "__main__":
