@@ -61,7 +61,7 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m graph.record stages
 	@python -m graph.rwlock
 	@python -m graph.share seed
-	$(if $(filter command line,$(origin JOBS)),python -m graph.parallel $(JOBS),dvc repro)
+	$(if $(filter command line,$(origin JOBS)),python -m graph.parallel $(JOBS),python -m graph.dvc_repro)
 	@python -m graph.record lock
 	@python -m graph.record contents
 	@python -m graph.check

@@ -35,7 +35,8 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     began: list[tuple[str, float]] = []
     started = time.perf_counter()
-    with subprocess.Popen(["dvc", "repro"], cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "graph.dvc_repro"]
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if found := re.match(r"Running stage '(.+)':", line):
                 began.append((found[1], time.perf_counter()))
@@ -43,7 +44,7 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     ended = time.perf_counter()
     print(file=sys.stderr)
     if process.returncode:
-        sys.exit(f"error: dvc repro failed in {root}")
+        sys.exit(f"error: make repro's dvc failed in {root}")
     ends = [*(at for _, at in began[1:]), ended]
     return ended - started, {name: end - at for (name, at), end in zip(began, ends, strict=True)}
 

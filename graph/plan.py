@@ -10,6 +10,8 @@ from dvc.repo.reproduce import get_active_graph, plan_repro
 from graph.lock import LOCK
 from model.files import write_bytes
 
+ENTRY = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)  # of dvc.lock, as DVC writes it
+
 
 class Plan(NamedTuple):
     """What each stage depends on, in the order of `dvc repro`, and the stages that DVC says have changed."""
@@ -28,9 +30,8 @@ def read_plan(root: Path) -> Plan:
 def put_in_order(root: Path, plan: Plan) -> None:
     """Give dvc.lock the order in which `dvc repro` would have written it from nothing."""
     text = (root / LOCK).read_text()
-    entry = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)
-    entries = {match[1]: match[0] for match in entry.finditer(text)}
+    entries = {match[1]: match[0] for match in ENTRY.finditer(text)}
     order = [name for name in dict.fromkeys([*plan.upstream, *entries]) if name in entries]
-    ordered = entry.sub("", text) + "".join(entries[name] for name in order)
+    ordered = ENTRY.sub("", text) + "".join(entries[name] for name in order)
     if ordered != text:
         write_bytes(root / LOCK, ordered.encode())

@@ -111,5 +111,5 @@ def test_make_repro_with_jobs_is_the_scheduler_and_without_is_dvc():
         jobs: subprocess.run(["make", "-n", "repro", *jobs], cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
         for jobs in ((), ("JOBS=3",))
     }
-    assert "dvc repro" in said[()]
+    assert "python -m graph.dvc_repro" in said[()]
     assert [line for line in said[("JOBS=3",)] if line not in said[()]] == ["python -m graph.parallel 3"]
