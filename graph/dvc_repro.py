@@ -8,6 +8,7 @@ Reads what `dvc repro` reads and writes what it writes, to the byte.
     python -m graph.dvc_repro
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,18 +17,21 @@ from typing import Any
 
 import dvc.dvcfile
 from dvc.cli import main as run_dvc
-from dvc.utils.serialize import YAMLFileCorruptedError, dumps_yaml, parse_yaml
+from dvc.utils.serialize import dumps_yaml, loads_yaml, parse_yaml
 
 from graph.lock import LOCK
 from graph.plan import ENTRY
 from graph.usage import command_line
 from model.files import write_bytes
 
+_LAYOUT = re.compile(rf"schema: '2.0'\nstages:\n(?:{ENTRY.pattern})*", ENTRY.flags)
 Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 
 
 def by_entry(whole: Modify) -> Modify:
     """Return what stands for DVC's `modify_yaml`, which is `whole`."""
+
+    known: tuple[str, dict[str, Any]] | None = None  # the lock as it was left here, and what it says
 
     @contextmanager
     def modify(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
@@ -35,14 +39,16 @@ def by_entry(whole: Modify) -> Modify:
             with whole(path, fs=fs) as data:
                 yield data
             return
+        nonlocal known
         text = Path(path).read_text(encoding="utf-8")
-        data = parse_yaml(text, path)
-        before = dict(data.get("stages", {}))
+        data = known[1] if known and known[0] == text else parse_yaml(text, path)
+        before = {**data, "stages": dict(data.get("stages") or {})}
         yield data
-        new = {name: entry for name, entry in data.get("stages", {}).items() if entry is not before.get(name)}
+        new = {name: entry for name, entry in data["stages"].items() if entry is not before["stages"].get(name)}
         changed = with_entries(text, new)
-        if says(changed, data):
+        if changed and data == {**before, "stages": {**before["stages"], **new}}:
             write_bytes(Path(path), changed.encode())
+            known = changed, data
             return
         with whole(path, fs=fs) as other:
             other.clear()
@@ -51,20 +57,19 @@ def by_entry(whole: Modify) -> Modify:
     return modify
 
 
-def says(text: str, data: dict[str, Any]) -> bool:
-    try:
-        return parse_yaml(text, LOCK) == data
-    except YAMLFileCorruptedError:
-        return False
+def with_entries(text: str, new: dict[str, Any]) -> str | None:
+    """Return the text of a lock with `new` entries in the place of those of their names, or behind all.
 
-
-def with_entries(text: str, new: dict[str, Any]) -> str:
-    """Return the text of a lock with `new` entries in the place of those of their names, or behind all."""
+    None unless the lock is laid out as DVC does, one entry after another and nothing else, and each new one says what it should.
+    """
     for name, entry in new.items():
-        written = dumps_yaml({"stages": {name: entry}}).partition("\n")[2]
+        written = dumps_yaml({"stages": {name: entry}})
+        if loads_yaml(written) != {"stages": {name: entry}}:
+            return None
+        block = written.partition("\n")[2]
         found = next((match for match in ENTRY.finditer(text) if match[1] == name), None)
-        text = text[: found.start()] + written + text[found.end() :] if found else text + written
-    return text
+        text = text[: found.start()] + block + text[found.end() :] if found else text + block
+    return text if _LAYOUT.fullmatch(text) else None
 
 
 def main() -> None:

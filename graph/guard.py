@@ -56,7 +56,7 @@ class Guard:
         self._untouched = {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
-        self._done_or_failed = False
+        self._done = self._failed = False
         self._process = os.getpid()
         pinned = [os.path.normpath(path) for path in pinned_files(self._before)]
         self._writable = {*instance.outputs, *map(partial_of, instance.outputs), *filter(None, [scratch_of(instance)])}
@@ -76,7 +76,7 @@ class Guard:
             "os.scandir": self._listed,
             "gpt2_ablation.read_section": self._read_section,
             "gpt2_ablation.stage_begins": self._begins,
-            "gpt2_ablation.stage_done": self._done,
+            "gpt2_ablation.stage_done": self._ends,
             "gpt2_ablation.piece_done": self._piece_done,
             **dict.fromkeys(_CHANGES, self._changed),
             **dict.fromkeys(_NETWORK_EVENTS, self._connected),
@@ -148,7 +148,7 @@ class Guard:
     def _begins(self, event: str, arguments: tuple) -> None:
         self._begun = time.monotonic()  # all before it was starting up
 
-    def _done(self, event: str, arguments: tuple) -> None:
+    def _ends(self, event: str, arguments: tuple) -> None:
         if self._unread and PARAMS not in self._instance.deps:
             self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
         if self._broken:  # something swallowed it
@@ -164,7 +164,7 @@ class Guard:
                     f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
                     f"change and say dvc commit {self._instance.name}"
                 )
-        self._done_or_failed = True
+        self._done = True
         now = time.monotonic()
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
@@ -222,7 +222,7 @@ class Guard:
 
     def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
         """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
-        self._done_or_failed = True
+        self._failed = True
         line = f"error: seal: {error}" if issubclass(kind, SealBroken) else fault_line(error, self._instance.name)
         if line is not None:
             print(line, file=sys.stderr)
@@ -240,17 +240,25 @@ class Guard:
             print(f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}", file=sys.stderr)
 
     def watch_exit(self) -> None:
-        """See to it that a process whose stage has not said that it is done does not exit with 0."""
+        """See to it that a process whose stage has not said that it is done does not exit with 0.
+
+        One that has ends at once: to take down what torch and transformers have set up takes a quarter of a second.
+        """
         leave = sys.exit
 
         def exit_(status: object = None) -> None:
-            self._done_or_failed |= status not in (None, 0)
+            self._failed |= status not in (None, 0)
             leave(status)
 
         def last() -> None:
-            if os.getpid() == self._process and not self._done_or_failed:
+            if os.getpid() != self._process or self._failed:
+                return
+            if not self._done:
                 print(f"error: seal: {self._instance.name} ended before run_stage had seen it done", file=sys.stderr, flush=True)
                 os._exit(1)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
         sys.exit = exit_
         atexit.register(last)
