@@ -105,9 +105,10 @@ experiments: $(READY)
 ##@ Upkeep
 
 # Measure speed and memory. Alone on the machine, please; about two hours.
-# What training, scoring, generating and tokenizing gain, and what the seal and the corpus cost.
+# What training, scoring, generating and tokenizing gain, and what the seal, the whole pipeline and the corpus cost.
 bench: $(READY)
 	@python benchmarks/seal.py
+	@python benchmarks/overhead.py
 	@python benchmarks/train.py
 	@python benchmarks/scoring.py
 	@python benchmarks/generate.py

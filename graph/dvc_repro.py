@@ -2,13 +2,12 @@
 
 After every stage DVC parses all of dvc.lock and writes it anew, in Python and in place: about a second at 4,300 lines, an eighth
 of the demonstration's time, and where it is killed meanwhile the lock is cut short. Here the entry is put, as DVC would write
-it, in the place of the one before. A lock that would not say what DVC means is left to DVC.
+it, in the place of the one before. A lock that is not laid out as DVC does is written anew.
 Reads what `dvc repro` reads and writes what it writes, to the byte.
 
     python -m graph.dvc_repro
 """
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,42 +16,36 @@ from typing import Any
 
 import dvc.dvcfile
 from dvc.cli import main as run_dvc
-from dvc.utils.serialize import dumps_yaml, loads_yaml, parse_yaml
+from dvc.utils.serialize import dumps_yaml, loads_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from graph.lock import LOCK
-from graph.plan import ENTRY
+from graph.plan import ENTRY, LAYOUT
 from graph.usage import command_line
 from model.files import write_bytes
 
-_LAYOUT = re.compile(rf"schema: '2.0'\nstages:\n(?:{ENTRY.pattern})*", ENTRY.flags)
-Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 
-
-def by_entry(whole: Modify) -> Modify:
-    """Return what stands for DVC's `modify_yaml`, which is `whole`."""
-
-    known: tuple[str, dict[str, Any]] | None = None  # the lock as it was left here, and what it says
+def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:
+    """Return what stands for DVC's `modify_yaml` where the file is dvc.lock."""
+    known: tuple[str, dict[str, Any]] = "", {}  # the lock as it was left here, and what it says
 
     @contextmanager
     def modify(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
-        if Path(path).name != LOCK or not Path(path).exists():
-            with whole(path, fs=fs) as data:
-                yield data
-            return
         nonlocal known
-        text = Path(path).read_text(encoding="utf-8")
-        data = known[1] if known and known[0] == text else parse_yaml(text, path)
-        before = {**data, "stages": dict(data.get("stages") or {})}
+        lock = Path(path)
+        text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+        if not LAYOUT.fullmatch(text):
+            data = parse_yaml_for_update(text, path) or {}
+            yield data
+            write_bytes(lock, dumps_yaml(data).encode())
+            return
+        data = known[1] if known[0] == text else parse_yaml(text, path)
+        before = {**data, "stages": dict(data["stages"])}
         yield data
         new = {name: entry for name, entry in data["stages"].items() if entry is not before["stages"].get(name)}
-        changed = with_entries(text, new)
-        if changed and data == {**before, "stages": {**before["stages"], **new}}:
-            write_bytes(Path(path), changed.encode())
-            known = changed, data
-            return
-        with whole(path, fs=fs) as other:
-            other.clear()
-            other.update(data)
+        changed = with_entries(text, new) if data == {**before, "stages": {**before["stages"], **new}} else None
+        changed = changed or dumps_yaml(data)
+        write_bytes(lock, changed.encode())
+        known = changed, data
 
     return modify
 
@@ -69,12 +62,13 @@ def with_entries(text: str, new: dict[str, Any]) -> str | None:
         block = written.partition("\n")[2]
         found = next((match for match in ENTRY.finditer(text) if match[1] == name), None)
         text = text[: found.start()] + block + text[found.end() :] if found else text + block
-    return text if _LAYOUT.fullmatch(text) else None
+    return text if LAYOUT.fullmatch(text) else None
 
 
 def main() -> None:
     command_line("graph.dvc_repro", __doc__).parse_args()
-    dvc.dvcfile.modify_yaml = by_entry(dvc.dvcfile.modify_yaml)
+    of_lock = modify_lock()
+    dvc.dvcfile.modify_yaml = lambda path, fs=None: (of_lock if Path(path).name == LOCK else modify_yaml)(path, fs=fs)
     sys.exit(run_dvc(["repro"]))
 
 

@@ -12,15 +12,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from graph.faults import fault_line
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
-from graph.libraries import FILE as LIBRARIES
 from graph.lock import VERDICTS
 from graph.scratch import scratch_of
-from graph.witness import fingerprints_of, witness
+from graph.witness import Witness, fingerprints_of
 
 NETWORK_STAGES = {"fetch"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -52,7 +49,7 @@ class Guard:
         self._network = network
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
-        self._fingerprints_again = witness(root, instance)
+        self._witness = Witness(root, instance)
         self._untouched = {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
@@ -64,7 +61,6 @@ class Guard:
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared
         self._reading_section = False
-        self._looking = False  # what is opened now is opened for the guard itself
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")}
 
@@ -85,7 +81,7 @@ class Guard:
 
         def hear(event: str, arguments: tuple) -> None:
             handler = handler_of(event)
-            if handler is not None and not self._looking:
+            if handler is not None:
                 handler(event, arguments)
 
         return hear
@@ -155,7 +151,8 @@ class Guard:
             raise SealBroken(self._broken[0])
         if self._untouched:
             self._break(f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps")
-        after = self._fingerprints_again()
+        after = self._witness.fingerprints()
+        self._witness.dismiss()
         if not after:
             self._break("ran while an input became unreadable; put it back and run the stage again")
         for name, fingerprint in self._before.items():
@@ -171,17 +168,9 @@ class Guard:
 
     def _piece_done(self, event: str, arguments: tuple) -> None:
         """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""
-        # The kernel lets a stage read all of its inputs but libraries.yaml, which names what is installed.
-        sections = {PARAMS: self._instance.params.get(PARAMS, ())}
-        self._looking = True
-        try:
-            now = fingerprints_of(Path(self._root), self._instance._replace(params=sections))
-        except (OSError, yaml.YAMLError):
-            now = {}
-        finally:
-            self._looking = False
+        now = self._witness.fingerprints()
         for name, fingerprint in self._before.items():
-            if not name.endswith(f" of {LIBRARIES}") and now.get(name) != fingerprint:
+            if now.get(name) != fingerprint:
                 self._break(f"ran while {name} changed, so what it made is of neither; run it again")
 
     def _inside(self, path: object, folder: int = -1) -> str | None:

@@ -10,7 +10,9 @@ from dvc.repo.reproduce import get_active_graph, plan_repro
 from graph.lock import LOCK
 from model.files import write_bytes
 
-ENTRY = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)  # of dvc.lock, as DVC writes it
+# Of dvc.lock, as DVC writes it.
+ENTRY = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)
+LAYOUT = re.compile(rf"schema: '2.0'\nstages:\n(?:{ENTRY.pattern})+", ENTRY.flags)
 
 
 class Plan(NamedTuple):
@@ -30,6 +32,8 @@ def read_plan(root: Path) -> Plan:
 def put_in_order(root: Path, plan: Plan) -> None:
     """Give dvc.lock the order in which `dvc repro` would have written it from nothing."""
     text = (root / LOCK).read_text()
+    if not LAYOUT.fullmatch(text):  # by hand: its entries are not to be told apart so simply
+        return
     entries = {match[1]: match[0] for match in ENTRY.finditer(text)}
     order = [name for name in dict.fromkeys([*plan.upstream, *entries]) if name in entries]
     ordered = ENTRY.sub("", text) + "".join(entries[name] for name in order)

@@ -4,45 +4,66 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+import yaml
 
 from graph.instances import Instance, parameter_values
 from graph.tree import WorkingTree
 
 
-def witness(root: Path, instance: Instance) -> Callable[[], dict[str, object]]:
-    """Return what takes the fingerprints later, from a process that is forked now.
+class Witness:
+    """A process, forked when this is made, that takes the fingerprints whenever it is asked.
 
     It has to be outside the confinement to come: a file that an editor or git has replaced meanwhile is a new file, which
-    the kernel would not let the stage open.
+    the kernel would not let the stage open. Processes that the stage forks may ask too, one at a time.
     """
-    asked, ask = os.pipe()
-    heard, tell = os.pipe()
-    sys.stdout.flush()
-    process = os.fork()
-    if process == 0:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage's to answer
-        os.close(ask)
-        os.close(heard)
-        try:
-            if os.read(asked, 1):  # nothing comes of a stage that has died
+
+    def __init__(self, root: Path, instance: Instance):
+        asked, self._ask = os.pipe()
+        self._heard, tell = os.pipe()
+        self._turn, self._next = os.pipe()  # holds one byte while nobody asks
+        os.write(self._next, b"?")
+        sys.stdout.flush()
+        self._process = os.fork()
+        if self._process == 0:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # the stage's to answer
+            for descriptor in (self._ask, self._heard, self._turn, self._next):
+                os.close(descriptor)
+            try:
                 with open(tell, "wb") as pipe:
-                    pickle.dump(fingerprints_of(root, instance), pipe)
+                    while os.read(asked, 1):  # nothing comes of a stage that has ended
+                        pickle.dump(_fingerprints_or_none(root, instance), pipe)
+                        pipe.flush()
+            finally:
+                os._exit(0)  # never back into the stage's own code
+        os.close(asked)
+        os.close(tell)
+
+    def fingerprints(self) -> dict[str, object]:
+        """Return what `fingerprints_of` says now; nothing where an input can no longer be read."""
+        os.read(self._turn, 1)
+        try:
+            os.write(self._ask, b"?")
+            with open(self._heard, "rb", closefd=False) as pipe:
+                return pickle.load(pipe)  # noqa: S301
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+            return {}
         finally:
-            os._exit(0)  # never back into the stage's own code
-    os.close(asked)
-    os.close(tell)
+            os.write(self._next, b"?")
 
-    def ask_again() -> dict[str, object]:
-        os.write(ask, b"?")
-        with open(heard, "rb") as pipe:
-            content = pipe.read()
-        os.waitpid(process, 0)
-        # An input that can no longer be read is not what it was.
-        return pickle.loads(content) if content else {}  # noqa: S301
+    def dismiss(self) -> None:
+        """End it before the stage ends: it shares the lock of the stage's instance."""
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
 
-    return ask_again
+
+def _fingerprints_or_none(root: Path, instance: Instance) -> dict[str, object]:
+    try:
+        return fingerprints_of(root, instance)
+    except (OSError, yaml.YAMLError):  # an input that can no longer be read is not what it was
+        return {}
 
 
 def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:

@@ -1,8 +1,11 @@
 """`make repro`'s dvc.lock is `dvc repro`'s to the byte, whatever stage comes and whatever the lock looks like."""
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pipeline import ENVIRONMENT, shell
 
-from graph.dvc_repro import by_entry
+from graph.dvc_repro import modify_lock, with_entries
 
 COMMITTED = (REPOSITORY / "dvc.lock").read_text()
+Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 ENTRIES = yaml.safe_load(COMMITTED)["stages"]
 # A number, a date or a truth to YAML, of which a hash may look like some, and what is written in several lines.
 STRINGS = st.text(max_size=200) | st.sampled_from(
@@ -29,45 +33,67 @@ VALUES = st.recursive(
 )
 
 
-def both(folder: Path, text: str | None, name: str, entry: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Return what DVC's writer and ours make of a lock that gets an entry, as DVC sets it."""
-    written = []
-    for kind, modify in (("dvc", modify_yaml), ("ours", by_entry(modify_yaml))):
-        (folder / kind).mkdir(exist_ok=True)
-        lock = folder / kind / "dvc.lock"
-        lock.unlink(missing_ok=True)
-        if text is not None:
-            lock.write_text(text)
+def written(modify: Modify, lock: Path, text: str | None, entries: list[tuple[str, dict[str, Any]]]) -> bytes:
+    """Return a lock that gets one entry after another, as DVC sets it."""
+    lock.parent.mkdir(exist_ok=True)
+    lock.unlink(missing_ok=True)
+    if text is not None:
+        lock.write_text(text)
+    for name, entry in entries:
         with modify(str(lock)) as data:
             data.setdefault("schema", "2.0")
             data["stages"] = data.get("stages", {})
             data["stages"].update({name: entry})
-        written.append(lock.read_bytes())
-    return written[0], written[1]
+    return lock.read_bytes()
+
+
+def both(folder: Path, text: str | None, *entries: tuple[str, dict[str, Any]]) -> tuple[bytes, bytes]:
+    """Return what DVC's writer and ours make of it."""
+    return (
+        written(modify_yaml, folder / "dvc/dvc.lock", text, [*entries]),
+        written(modify_lock(), folder / "ours/dvc.lock", text, [*entries]),
+    )
 
 
 @pytest.mark.parametrize("name", [next(iter(ENTRIES)), list(ENTRIES)[20], list(ENTRIES)[-1], "other@new-1"])
 def test_an_entry_comes_into_the_committed_lock_as_dvc_writes_it(tmp_path, name):
     entry = {**ENTRIES["corpus"], "cmd": "another"}
-    whole, ours = both(tmp_path, COMMITTED, name, entry)
+    whole, ours = both(tmp_path, COMMITTED, (name, entry))
     assert ours == whole
-    assert loads_yaml(ours)["stages"][name]["cmd"] == "another"
+    assert with_entries(COMMITTED, {name: entry}).encode() == whole, "and no other is written for it"
+
+
+def test_entries_follow_one_another(tmp_path):
+    changes = [(name, {**ENTRIES[name], "cmd": "another"}) for name in list(ENTRIES)[:4]] * 2
+    whole, ours = both(tmp_path, COMMITTED, *changes, ("params", ENTRIES["params"]))
+    assert ours == whole
+
+
+def test_an_edit_of_the_lock_between_two_entries_stays(tmp_path):
+    lock, modify = tmp_path / "dvc.lock", modify_lock()
+    written(modify, lock, COMMITTED, [("params", {"cmd": "first"})])
+    edited = lock.read_text().replace("python -m stages.corpus", "python -m stages.other")
+    assert loads_yaml(written(modify, lock, edited, [("items", {"cmd": "second"})]))["stages"]["corpus"]["cmd"] == (
+        "python -m stages.other"
+    )
 
 
 @pytest.mark.parametrize(
     "text",
     [
         None,
+        "",
         "schema: '2.0'\nstages: {}\n",
         "schema: '2.0'\nstages: {a: {cmd: x}, b: {cmd: y}}\n",
         "# by hand\nschema: '2.0'\nstages:\n    a:\n        cmd: x\n    b:\n        cmd: y\n",
         "schema: '2.0'\nstages:\n  a: {cmd: x}\n  b:\n    cmd: y\ndatasets: []\n",
+        "schema: '2.0'\nstages:\n  a:\n    cmd: x\n  b:\n    cmd: y",
     ],
-    ids=["none", "empty", "in braces", "indented by hand", "something behind the stages"],
+    ids=["none", "nothing in it", "empty", "in braces", "indented by hand", "something behind the stages", "no last newline"],
 )
-def test_a_lock_that_is_laid_out_otherwise_says_what_dvc_means(tmp_path, text):
-    whole, ours = both(tmp_path, text, "a", {"cmd": "new"})
-    assert loads_yaml(ours) == loads_yaml(whole)
+def test_a_lock_that_is_laid_out_otherwise_becomes_what_dvc_makes_of_it(tmp_path, text):
+    whole, ours = both(tmp_path, text, ("a", {"cmd": "new"}))
+    assert ours == whole
     assert loads_yaml(ours)["stages"]["a"] == {"cmd": "new"}
 
 
@@ -75,8 +101,21 @@ def test_a_lock_that_is_laid_out_otherwise_says_what_dvc_means(tmp_path, text):
 @given(entry=st.dictionaries(st.text("abc", min_size=1), VALUES, min_size=1, max_size=3), last=st.booleans())
 def test_any_entry_comes_in_as_dvc_writes_it(tmp_path_factory, entry, last):
     text = dumps_yaml({"schema": "2.0", "stages": {"a": {"cmd": "x"}, "b": {"cmd": "y"}}})
-    whole, ours = both(tmp_path_factory.getbasetemp(), text, "b" if last else "a", entry)
-    assert loads_yaml(ours) == loads_yaml(whole)
+    whole, ours = both(tmp_path_factory.getbasetemp(), text, ("b" if last else "a", entry))
+    assert ours == whole
+
+
+@pytest.mark.parametrize("text", [COMMITTED, "stages: {}\n"], ids=["DVC's", "by hand"])
+def test_a_lock_is_replaced_whole_and_never_written_in_place(tmp_path, text):
+    lock = tmp_path / "dvc.lock"
+    written(modify_lock(), lock, text, [])
+    before = os.open(lock, os.O_RDONLY)
+    kept = os.read(before, 10**7)
+    with modify_lock()(str(lock)) as data:
+        data["stages"] = {**(data.get("stages") or {}), "a": {"cmd": "new"}}
+    os.lseek(before, 0, os.SEEK_SET)
+    assert os.read(before, 10**7) == kept != lock.read_bytes()
+    os.close(before)
 
 
 def project(root: Path) -> Path:

@@ -152,20 +152,59 @@ EDITED = """
 """
 
 
-@pytest.mark.parametrize("name", [name for name in OTHER_WORK if name != "the list of inputs"])
-def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name):
-    """The edit may be undone before the next run, which would go on from it."""
-    edited = resumable.parent / "edited"
-    write_stage(resumable, EDITED.format(edited=str(edited)))
+def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:  # noqa: F811
+    """Return the stage's status and what it says; it kills itself when the piece is kept."""
+    edited = project.parent / "edited"
+    write_stage(project, EDITED.format(edited=str(edited)))
     pipe = subprocess.PIPE
-    with subprocess.Popen(COMMAND, cwd=resumable, stdout=pipe, stderr=pipe, text=True) as running:
+    with subprocess.Popen(COMMAND, cwd=project, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stdout.readline() == "ready\n"
-        OTHER_WORK[name](resumable)
+        edit(project)
         edited.touch()
         _, said = running.communicate()
-    assert running.returncode == 1, said
-    assert re.search(r"error: seal: fetch ran while \S+.* changed, so what it made is of neither; run it again", said)
+    return running.returncode, said
+
+
+EDITED_INPUTS = {
+    "a parameter": "wanted of params.yaml",
+    "code": "model/section.py",
+    "the stage itself": "stages/fetch.py",
+    "an input": "data/declared.txt",
+    "a file in an input": "data/folder",
+    "the checksums of an input": "data/folder",
+}
+
+
+@pytest.mark.parametrize("name", EDITED_INPUTS)
+def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name):
+    """The edit may be undone before the next run, which would go on from it."""
+    status, said = edit_while_a_piece_is_made(resumable, OTHER_WORK[name])
+    assert status == 1, said
+    assert f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of neither; run it again" in said
     assert not list((resumable / "data").glob(".fetched.scratch/*/one"))
+
+
+def by_rename(path: str, old: str = "", new: str = ""):
+    """Replace a file as sed -i and git do, the new one with `new` in the place of `old`."""
+
+    def edit(project: Path) -> None:  # noqa: F811
+        beside = project / f"{path}.new"
+        beside.write_text((project / path).read_text().replace(old, new))
+        assert beside.read_text().count(new) > 0
+        beside.replace(project / path)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [by_rename("params.yaml", "other: 4", "other: 5"), by_rename("data/declared.txt"), by_rename("model/section.py")],
+    ids=["a parameter of others", "the same data", "the same code"],
+)
+def test_a_piece_is_kept_where_no_input_says_anything_else(resumable, edit):
+    status, said = edit_while_a_piece_is_made(resumable, edit)
+    assert (status, said) == (-signal.SIGKILL, "")
+    assert list((resumable / "data").glob(".fetched.scratch/*/one"))
 
 
 @pytest.mark.parametrize("stray", ["file", "folder"])
