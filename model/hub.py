@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from model.errors import PipelineError
@@ -98,10 +98,20 @@ class HubDataset:
             raise _failure(name, self._source.revision, f"its git id is {_git_id(copy)}, the hub states {file.git_id}")
         return actual
 
-    def read(self, copy: Path) -> Iterator[dict[str, Any]]:
-        """Yield the records of a downloaded file, as `datasets` reads it; all have `text`, and may lack other fields."""
+    def records(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Yield the records of all files in order, with room in `folder` for a copy of one at a time."""
+        for file in self.files:
+            copy = folder / PurePosixPath(file.name).name
+            try:
+                self.download(file, copy)
+                yield from self.read(copy)
+            finally:
+                copy.unlink(missing_ok=True)
+
+    def read(self, copy: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the records of a downloaded file, as `datasets` reads it; where `columns` are given, others may be left out."""
         if copy.suffix == ".parquet":  # which datasets reads a row group at a time, with all of its columns
-            yield from read_records(copy, ["text"])
+            yield from read_records(copy, columns)
             return
         from datasets.data_files import DataFilesDict, DataFilesList
 
@@ -122,27 +132,14 @@ def _require_in_repository(location: str, source: HubSource) -> None:
         )
 
 
-def stream_hub(source: HubSource) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hub dataset as they arrive; nothing is kept in memory."""
-    import datasets
-
-    try:
-        builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
-        for location in (builder.config.data_files or {}).get(source.split, []):
-            _require_in_repository(str(location), source)
-        yield from builder.as_streaming_dataset(split=source.split)
-    except _hub_errors() as error:
-        raise _failure(f"dataset {source.dataset}", source.revision, _reason(error)) from None
-
-
 def download_hub_file(source: HubFileSource) -> Path:
     """Return the local path of a hub file, downloaded unless it is in the local Hugging Face cache."""
     import huggingface_hub
 
-    try:
+    def attempt() -> Path:
         return Path(huggingface_hub.hf_hub_download(source.repository, source.filename, revision=source.revision))
-    except _hub_errors() as error:
-        raise _failure(f"file {source.repository}/{source.filename}", source.revision, _reason(error)) from None
+
+    return with_retries(attempt, f"file {source.repository}/{source.filename}", source.revision)
 
 
 def with_retries(attempt: Callable[[], Result], name: str, revision: str, listed: bool = False) -> Result:
@@ -171,8 +168,8 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 def _passes(error: Exception, listed: bool) -> bool:
     from huggingface_hub import errors, is_offline_mode
 
-    # What datasets makes of a hub that answers, but not with the file.
-    unanswered = "LocalEntryNotFoundError" in str(error)
+    # What becomes of a hub that does not answer, or not with the file: datasets keeps the error's name only.
+    unanswered = isinstance(error, errors.LocalEntryNotFoundError) or "LocalEntryNotFoundError" in str(error)
     if is_offline_mode() and (unanswered or isinstance(error, ConnectionError)):
         return False
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):

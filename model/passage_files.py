@@ -61,7 +61,7 @@ def passage_files(params: PassagesInput) -> list[PassageFile]:
 def _open_hub(dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path) -> tuple[str, Iterator[Document]]:
     copy = folder / PurePosixPath(file.name).name
     digest = dataset.download(file, copy)
-    return digest, text_records(file.name, dataset.read(copy), PurePosixPath(source.dataset).name)
+    return digest, text_records(file.name, dataset.read(copy, ["text"]), PurePosixPath(source.dataset).name)
 
 
 def _open_benchmark(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:

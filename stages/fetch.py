@@ -21,8 +21,8 @@ from model.pieces import scratch_directory
 from model.section import read_section
 
 
-def hellaswag(output: Path, _: Path) -> str:
-    items = fetch_hellaswag(read_section("fetch.hellaswag", HellaswagInput))
+def hellaswag(output: Path, scratch: Path) -> str:
+    items = fetch_hellaswag(read_section("fetch.hellaswag", HellaswagInput), scratch)
     write_jsonl(output / "items.jsonl", [item.model_dump() for item in items])
     return f"{len(items)} items"
 
@@ -44,17 +44,17 @@ def passages(output: Path, scratch: Path) -> str:
     return f"{count} passages, {characters} characters{pin}"
 
 
-def gsm8k(output: Path, _: Path) -> str:
-    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput))
+def gsm8k(output: Path, scratch: Path) -> str:
+    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput), scratch)
     write_jsonl(output / "test.jsonl", [question.model_dump() for question in questions])
     return f"{len(questions)} questions"
 
 
-def conversations(output: Path, _: Path) -> str:
+def conversations(output: Path, scratch: Path) -> str:
     sources = read_section("fetch.conversations", ConversationsInputs)
     count = 0
     for name, params in sources.items():
-        found = fetch_conversations(name, params)
+        found = fetch_conversations(name, params, scratch)
         write_jsonl(output / f"{name}.jsonl", [conversation.model_dump() for conversation in found])
         count += len(found)
     return f"{count} conversations of {len(sources)} sources"

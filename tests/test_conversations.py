@@ -60,8 +60,8 @@ def test_a_record_that_is_no_question_is_named(record):
         read_questions("a.jsonl", [record])
 
 
-def test_the_real_test_set_is_whole():
-    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput, REPOSITORY / "params.yaml"))
+def test_the_real_test_set_is_whole(tmp_path):
+    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput, REPOSITORY / "params.yaml"), tmp_path)
     assert len({question.question for question in questions}) == 1319
     assert questions[0].answer.endswith("#### 18")
     assert "<<" in questions[0].answer  # as published; whoever trains on them takes the annotations out
@@ -77,7 +77,7 @@ def test_conversations_come_from_local_files_and_are_counted(tmp_path, monkeypat
 
     def read(count: int):
         source = {"kind": "files", "files": [file, file]}
-        return fetch_conversations("mine", ConversationsInput(count=count, format=kind, source=source))
+        return fetch_conversations("mine", ConversationsInput(count=count, format=kind, source=source), tmp_path)
 
     assert [conversation.source for conversation in read(6)] == ["mine"] * 6
     with pytest.raises(PipelineError, match=r"^fetch\.conversations\.mine: 6 records found"):

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from test_fetch import fails, project  # noqa: F401
 
 from model.documents import PassagesIndex, read_split
@@ -139,6 +140,8 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
             FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An error happened"),
             True,
         ),
+        (LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub"), True),
+        (EntryNotFoundError("404 Client Error"), False),
         (TimeoutError("timed out"), True),
         (FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: EntryNotFoundError"), False),
         (ValueError("BuilderConfig 'x' not found"), False),

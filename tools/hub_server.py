@@ -108,8 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "cut":
             self._plain(200, content, headers, sent=len(content) // 2)
         elif fault == "alter":
-            self._plain(200, content[:-1] + b"?", headers)
-        elif wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):  # a dataset that is streamed
+            self._plain(200, re.sub(rb"(?s)(.*)\w", rb"\1?", content, count=1), headers)  # the last letter or digit is another
+        elif wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):  # a download that was cut goes on
             first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
             self._plain(206, content[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"})
         else:
