@@ -1,4 +1,4 @@
-"""docs/faults.md on a real disk of its own: it is filled, made read-only, and the runs on it are interrupted and killed."""
+"""docs/faults.md: runs are interrupted and killed; on a real disk of its own, which is filled and made read-only, they go on."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from fault_table import rows, seen
-from small_disk import SmallDisk
+from small_disk import Folder, SmallDisk
 from test_pipeline import ENVIRONMENT, edit, micro_clone, outputs
 
 from graph.cache import CACHE
@@ -48,9 +48,9 @@ NOT_RUN_AGAIN = {"export", "evaluate", "generate", "probes"}
 
 
 class Clone:
-    """The micro graph of one condition, on a disk of its own."""
+    """The micro graph of one condition, in a folder or on a disk of its own."""
 
-    def __init__(self, disk: SmallDisk):
+    def __init__(self, disk: Folder):
         self.disk, self.root = disk, disk.root / "clone"
         self._inside = disk.mount_point / "clone"  # where the processes find it
 
@@ -96,16 +96,13 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    disk = SmallDisk(tmp_path_factory.mktemp("disk"), 150)
-    clone = Clone(disk)
-    made = tmp_path_factory.mktemp("made")  # git asks for real paths
-    micro_clone(made)
-    shutil.copytree(made, clone.root, symlinks=True)
+    clone = Clone(Folder(tmp_path_factory.mktemp("folder")))
+    clone.root.mkdir()
+    micro_clone(clone.root)
     for old, new in SHORTER:
         edit(clone.root / "params.yaml", old, new)
     clone.done("dvc", "repro")
-    yield clone
-    disk.close()
+    return clone
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +110,28 @@ def undisturbed(clone) -> dict[str, bytes]:
     return {**clone.outputs(), "plots/report.html": (clone.root / "plots/report.html").read_bytes()}
 
 
+@pytest.fixture(scope="module")
+def small(clone, undisturbed, tmp_path_factory):
+    """The same on a small disk, in a copy, for git asks for real paths when a clone is made."""
+    small = Clone(SmallDisk(tmp_path_factory.mktemp("disk"), 150))
+    shutil.copytree(clone.root, small.root, symlinks=True)
+    assert "Running stage" not in small.done("dvc", "repro")
+    yield small
+    small.disk.close()
+
+
 @pytest.fixture(autouse=True)
 def whole(request):
     """After a test that has failed the next one finds what this one has found."""
     yield
-    if "undisturbed" in request.fixturenames:
-        clone, undisturbed = request.getfixturevalue("clone"), request.getfixturevalue("undisturbed")
-        clone.disk.free()
-        put_back(clone, undisturbed)
-        assert clone.processes() == []
+    made = request.node.funcargs  # not one that was skipped
+    if "undisturbed" not in made:
+        return
+    if "small" in made:
+        made["small"].disk.free()
+    for used in (made[name] for name in ("clone", "small") if name in made):
+        put_back(used, made["undisturbed"])
+        assert used.processes() == []
 
 
 def instance(clone: Clone, name: str) -> Instance:
@@ -144,41 +154,41 @@ def test_every_stage_is_tried_on_a_full_disk(clone):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_full_disk_is_one_line_and_nothing_is_lost_or_half_there(clone, undisturbed, name):
-    one = instance(clone, name)
-    before, expected = clone.outputs(), of_instance(one, undisturbed)
-    clone.remove(one)
-    clone.disk.fill(left=sum(map(len, expected.values())) // 2)
-    status, said = clone.run(*one.command.split())
+def test_a_full_disk_is_one_line_and_nothing_is_lost_or_half_there(small, undisturbed, name):
+    one = instance(small, name)
+    before, expected = small.outputs(), of_instance(one, undisturbed)
+    small.remove(one)
+    small.disk.fill(left=sum(map(len, expected.values())) // 2)
+    status, said = small.run(*one.command.split())
     assert status == 1, said
     [line] = [line for line in said.splitlines() if "rror" in line]
     assert any(re.fullmatch(text, line) for fault in DISK_FULL for text in seen(fault, re.escape(name))), said
-    after = clone.outputs()
+    after = small.outputs()
     assert {path: before.get(path) for path in after} == after, "what is there is whole"
     assert {*before} - {*after} <= {*expected}
-    assert not [path for path in clone.hidden() if not path.endswith(".scratch") and ".scratch/" not in path]
-    clone.disk.free()
+    assert not [path for path in small.hidden() if not path.endswith(".scratch") and ".scratch/" not in path]
+    small.disk.free()
     if one.stage not in NOT_RUN_AGAIN:
-        clone.done(*one.command.split())
-        assert clone.hidden() == []
-    put_back(clone, expected)
-    assert clone.outputs() == before
+        small.done(*one.command.split())
+        assert small.hidden() == []
+    put_back(small, expected)
+    assert small.outputs() == before
 
 
 DISK_FULL = ("the disk is full", "the disk is full, and the library does not say so (numpy, torch)")
 
 
 @pytest.mark.parametrize("left", [220_000, 330_000])
-def test_a_disk_that_fills_anywhere_in_a_state_is_the_same_line(clone, undisturbed, left):
-    one = instance(clone, "sft@mul_tokens-1")
-    clone.remove(one)
-    clone.disk.fill(left)
-    status, said = clone.run(*one.command.split())
+def test_a_disk_that_fills_anywhere_in_a_state_is_the_same_line(small, undisturbed, left):
+    one = instance(small, "sft@mul_tokens-1")
+    small.remove(one)
+    small.disk.fill(left)
+    status, said = small.run(*one.command.split())
     assert status == 1, said
     assert any(re.fullmatch(text, said.splitlines()[-1]) for fault in DISK_FULL for text in seen(fault, one.name)), said
-    clone.disk.free()
-    clone.done(*one.command.split())
-    assert of_instance(one, clone.outputs()) == of_instance(one, undisturbed)
+    small.disk.free()
+    small.done(*one.command.split())
+    assert of_instance(one, small.outputs()) == of_instance(one, undisturbed)
 
 
 @pytest.fixture
@@ -276,22 +286,22 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_dvc_on_a_full_disk_can_be_run_again_with_one_command(clone, undisturbed):
-    one = instance(clone, "gsm8k@mul_tokens-1")
-    clone.remove(one)
-    (clone.root / RWLOCK).unlink(missing_ok=True)
-    clone.disk.fill(left=0)
+def test_dvc_on_a_full_disk_can_be_run_again_with_one_command(small, undisturbed):
+    one = instance(small, "gsm8k@mul_tokens-1")
+    small.remove(one)
+    (small.root / RWLOCK).unlink(missing_ok=True)
+    small.disk.fill(left=0)
     no_space, unreadable = seen("the disk is full when dvc writes")
-    status, said = clone.run("dvc", "repro", "--single-item", one.name)
+    status, said = small.run("dvc", "repro", "--single-item", one.name)
     assert status != 0
     assert re.search(no_space, said), said
-    clone.disk.free()
-    status, said = clone.run("dvc", "repro", "--single-item", one.name)
+    small.disk.free()
+    status, said = small.run("dvc", "repro", "--single-item", one.name)
     assert status != 0, "this is what the note of a full disk does"
     assert re.search(unreadable, said), said
-    assert "it is not whole" in clone.done("python", "-m", "graph.rwlock")
-    clone.done("dvc", "repro", "--single-item", one.name)
-    assert clone.outputs() == outputs_of(undisturbed)
+    assert "it is not whole" in small.done("python", "-m", "graph.rwlock")
+    small.done("dvc", "repro", "--single-item", one.name)
+    assert small.outputs() == outputs_of(undisturbed)
 
 
 def test_a_note_that_names_another_program_is_removed_and_that_of_a_dvc_is_not(tmp_path):
@@ -378,15 +388,7 @@ def file_in_place_of(clone: Clone, folder: str) -> Iterator[None]:
     (clone.root / "aside").rename(path)
 
 
-@pytest.mark.parametrize(
-    ("harm", "fault"),
-    [
-        (mounted_read_only, "a folder of outputs is read-only"),
-        (file_in_place_of, "a file is where a folder has to be"),
-    ],
-    ids=["read-only", "a file"],
-)
-def test_a_folder_that_cannot_be_written_is_one_line(clone, undisturbed, harm, fault):
+def fails_in_one_line_and_goes_on(clone: Clone, undisturbed: dict[str, bytes], harm: Callable, fault: str) -> None:
     one = instance(clone, "gsm8k@mul_tokens-1")
     with harm(clone, "scores/mul_tokens"):
         status, said = clone.run(*one.command.split())
@@ -394,6 +396,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(clone, undisturbed, harm, f
         assert re.fullmatch(seen(fault, one.name)[0] + "\n", said), said
     clone.done(*one.command.split())
     assert clone.outputs() == outputs_of(undisturbed)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(small, undisturbed):
+    fails_in_one_line_and_goes_on(small, undisturbed, mounted_read_only, "a folder of outputs is read-only")
+
+
+def test_a_file_where_a_folder_has_to_be_is_one_line(clone, undisturbed):
+    fails_in_one_line_and_goes_on(clone, undisturbed, file_in_place_of, "a file is where a folder has to be")
 
 
 def test_files_of_the_past_and_of_the_future_make_no_stage_run(clone, undisturbed):

@@ -21,11 +21,12 @@ def make(folder: Path, **environment: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_an_index_out_of_reach_is_a_line_and_the_next_make_goes_on(tmp_path):
+@pytest.mark.parametrize("broken", ["requirements.txt", "requirements-data.txt"])
+def test_an_index_out_of_reach_is_a_line_and_the_next_make_goes_on(tmp_path, broken):
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     for name in ("requirements.txt", "requirements-data.txt"):
         (tmp_path / name).touch()
-    lock = tmp_path / "requirements.txt"
+    lock = tmp_path / broken
     lock.write_text("no-such-package==1.0 --hash=sha256:" + "0" * 64 + "\n")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -34,6 +35,7 @@ def test_an_index_out_of_reach_is_a_line_and_the_next_make_goes_on(tmp_path):
     [expected] = seen("the package index is out of reach")
     own, of_make = failed.stderr.strip().splitlines()[-2:]
     assert re.fullmatch(expected, own), failed.stderr
+    assert f" {broken}, " in own, "the lock whose packages are missing"
     assert of_make.startswith("make: ***")
     assert not (tmp_path / ".venv/.ready").exists()
     lock.write_text("")

@@ -83,11 +83,22 @@ def test_the_comment_comes_after_the_workflow_that_makes_its_text():
 
 def test_every_step_is_a_script_of_this_repository_that_can_be_run():
     commands = [step["run"] for step in steps() if "run" in step]
-    scripts = [re.search(r"\.ci/[\w.]+", command)[0] for command in commands if not command.startswith("python -m pip ")]
+    others = ("python -m pip ", "sudo sysctl --write ")
+    scripts = [re.search(r"\.ci/[\w.]+", command)[0] for command in commands if not command.startswith(others)]
     assert ".ci/run" in scripts
     for script in scripts:
         assert (REPOSITORY / script).is_file()
         assert script.endswith(".py") or os.access(REPOSITORY / script, os.X_OK)
+
+
+def test_a_user_may_mount_a_small_disk_before_the_tests_that_require_one():
+    [commands] = [
+        [step["run"] for step in job["steps"] if "run" in step]
+        for job in load_yaml(WORKFLOWS["ci.yml"].encode())["jobs"].values()
+        if any(step.get("run") == ".ci/long" for step in job["steps"])
+    ]
+    assert commands == ["sudo sysctl --write kernel.apparmor_restrict_unprivileged_userns=0", ".ci/long"]
+    assert "REQUIRE_SMALL_DISK=1" in (REPOSITORY / ".ci/long").read_text()
 
 
 def test_workflows_and_citation_are_what_their_schemas_allow(tmp_path):
