@@ -1,5 +1,6 @@
 """`make gc`: nobody's data goes, from whatever clone it is said. A file in DVC stands for the results, so nothing is run."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -88,9 +89,9 @@ def test_a_clone_of_one_branch_frees_no_other_branchs_data(author, options):
     assert unkept(colleague) == [], "of what is here"
     said = collect(colleague, "--cloud")
     assert said == (
-        "1 error: gc: DVC keeps what local branches and tags need, and none is at origin refs/heads/kept, origin refs/tags/lone-1; "
-        "git fetch origin refs/heads/kept && git tag keep-origin-heads-kept FETCH_HEAD, or git push --delete what nobody needs, "
-        "then git fetch --prune"
+        "1 error: gc: DVC keeps what local branches and tags need, and none is at origin refs/heads/kept, "
+        "origin refs/tags/lone-1; git fetch origin refs/heads/kept && git tag keep-origin-heads-kept FETCH_HEAD, "
+        "or git push --delete what nobody needs, then git fetch --prune"
     )
     assert stored(author.parent / "storage") == {"main", "kept", "lone"}
     shell(["bash", "-c", said.split("; ")[1].split(", or ")[0]], colleague)
@@ -189,9 +190,27 @@ def test_a_cache_that_others_may_use_is_left_alone(author, link, options):
     assert "another project's" in stored(cache)
 
 
+def test_a_cache_of_two_projects_is_collected_with_the_others_named(author):
+    other, cache = author.parent / "other", author.parent / "cache"
+    shutil.copytree(author, other, symlinks=True)
+    shutil.rmtree(other / ".dvc/cache")
+    shutil.move(author / ".dvc/cache", cache)
+    for clone in (author, other):
+        shell(["dvc", "config", "--quiet", "--local", "cache.dir", str(cache)], clone)
+    with_data(other, "theirs")
+    shell(["git", "tag", "--delete", "lone-1"], author)
+    shell(["git", "tag", "--delete", "lone-1"], other)
+    [command] = re.findall(r"^dvc gc .* --projects", (REPOSITORY / "docs/sharing.md").read_text(), flags=re.MULTILINE)
+    assert command in collect(author)
+    shell([*command.split(), str(other), "--force"], author)
+    assert stored(cache) == {"main", "kept", "theirs"}
+    shell(["dvc", "gc", "--all-branches", "--force"], author)
+    assert stored(cache) == {"main", "kept"}, "what DVC does where they are not named"
+
+
 def test_a_cache_elsewhere_in_the_repository_is_its_own(author):
     shell(["dvc", "config", "--quiet", "--local", "cache.dir", "cache"], author)
-    shell(["dvc", "fetch", "--quiet", "--all-branches", "--all-tags"], author)
+    shutil.move(author / ".dvc/cache", author / "cache")
     assert stored(author / "cache") == {"main", "kept", "lone"}
     shell(["git", "tag", "--delete", "lone-1"], author)
     assert collect(author).startswith("0 ")
