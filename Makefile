@@ -138,9 +138,13 @@ pull: $(READY)
 verify: $(READY)
 	@python -m graph.share verify
 
+# What is in the environment by that name was not said here, and may be another program's.
+CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
+
 # Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
 gc: $(READY)
-	@python -m graph.share gc $(if $(filter command line,$(origin CLOUD)),--cloud)
+	@$(if $(filter-out 1,$(CLOUD_SAID)),echo "error: gc: CLOUD is 1 or is not said; make gc CLOUD=1 frees the remote as well" >&2; exit 1,\
+		python -m graph.share gc $(if $(filter 1,$(CLOUD_SAID)),--cloud))
 
 # Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
 s3: $(VENV)/.s3

@@ -25,6 +25,9 @@ from graph.usage import command_line
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
 # Of every graph and a few bytes: asking for it tells whether the remote answers.
 _PROBE = "data/params.ok"
+_NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
+_NEEDED_THERE = ("refs/heads/*", "refs/tags/*", "refs/exps/??/*")  # the last: experiments that were pushed
+_UNKNOWN = "without git's remotes it is not known what others need"
 
 
 class Failure(Exception):
@@ -52,29 +55,69 @@ def verify(root: Path, graph: Graph, cache: Path) -> None:
 
 def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) -> None:
     """Remove what no tip of a local branch or tag, no experiment and not the working tree needs. DVC asks before it does."""
+    # Not --force: it would also say yes to losing a directory whose listing is neither here nor on the remote.
+    command = ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments"]
+    folder = (root / cache).resolve()
+    if not folder.is_relative_to(root.resolve()):
+        raise Failure(
+            f"the cache {folder} is outside this repository, and others who use it would lose their data; "
+            f"{' '.join(command)} --projects DIRECTORY… names them: docs/sharing.md, Freeing space"
+        )
     if cloud:
         default_remote(root)
-        run(root, ["git", "fetch", "--all", "--prune", "--quiet"], "without git's remotes it is not known what others need")
-    lost = unkept(root)
+        run(root, ["git", "fetch", "--all", "--prune", "--quiet"], _UNKNOWN)
+    lost = unkept(root, cloud)
     if lost:
         raise Failure(
             f"DVC keeps what local branches and tags need, and none is at {', '.join(lost)}; "
-            f"git tag keep-{lost[0].replace('/', '-')} {lost[0]}, or merge and push that branch, or git fetch --prune"
+            f"{tagging(lost[0])}, or git push --delete what nobody needs, then git fetch --prune"
         )
-    # Not --force: it would also say yes to losing a directory whose listing is neither here nor on the remote.
-    command = ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments", *["--cloud"] * cloud]
-    run(root, command, "dvc gc did not end well")
+    run(root, [*command, *["--cloud"] * cloud], "dvc gc did not end well")
     seed(graph, cache)
 
 
-def unkept(root: Path) -> list[str]:
-    """Return the branches of git's remotes at whose commit no local branch or tag is."""
-    form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(symref) %(refname)"
-    refs = subprocess.check_output(["git", "for-each-ref", f"--format={form}"], cwd=root, text=True).splitlines()
-    commits = {name: commit for commit, symref, name in (ref.split(" ", 2) for ref in refs) if not symref}
-    kept = {commit for name, commit in commits.items() if name.startswith(("refs/heads/", "refs/tags/"))}
-    remote = [name for name in commits if name.startswith("refs/remotes/")]
-    return [name.removeprefix("refs/remotes/") for name in remote if commits[name] not in kept]
+def unkept(root: Path, cloud: bool = False) -> list[str]:
+    """Return the branches and tags at whose commits DVC keeps nothing.
+
+    Those that git has here are named as in `origin/main`, those that only a git remote has as in `origin refs/heads/main`.
+    """
+    here = tips(subprocess.check_output(["git", "show-ref", "--dereference"], cwd=root, text=True))
+    names = {ref.removeprefix("refs/remotes/"): commit for ref, commit in here.items() if ref.startswith(_NEEDED)}
+    # A clone of a single branch or of a depth fetches no other branch, and no clone a tag that is on no branch.
+    for remote in subprocess.check_output(["git", "remote"], cwd=root, text=True).split() if cloud else ():
+        asked = subprocess.run(["git", "ls-remote", remote, *_NEEDED_THERE], cwd=root, text=True, stdout=subprocess.PIPE)
+        if asked.returncode:
+            raise Failure(f"{_UNKNOWN} (git ls-remote {remote}: exit code {asked.returncode})")
+        names |= {f"{remote} {ref}": commit for ref, commit in tips(asked.stdout).items()}
+    kept, lost = kept_by_dvc(root), {}
+    for name in sorted(names, key=lambda name: (" " in name, name.endswith("/HEAD"), name)):  # origin/HEAD is a second name
+        if names[name] not in kept:
+            lost.setdefault(names[name], name)
+    return list(lost.values())
+
+
+def tips(listing: str) -> dict[str, str]:
+    """Return the commits by ref of a listing in which what a tag is of follows the tag, as `TAG^{}`."""
+    return {ref.removesuffix("^{}"): commit for commit, ref in map(str.split, listing.splitlines())}
+
+
+def kept_by_dvc(root: Path) -> set[str]:
+    """Return the commits that `dvc gc` keeps; a branch of the same name as a tag is the tag to DVC, so it has to be asked."""
+    from dvc.exceptions import DvcException  # here, because they take a third of a second, and make repro says seed
+    from dvc.scm import SCM, iter_revs
+
+    try:
+        return set(iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True))
+    except DvcException as error:  # a tag of something that is no commit, which dvc gc refuses as well
+        raise Failure(f"DVC cannot read a branch or tag: {error}; git tag --delete it here") from error
+
+
+def tagging(name: str) -> str:
+    """Return the command that has DVC keep what `name`, of unkept, needs."""
+    tag = "keep-" + name.replace(" refs/", "-").replace("/", "-")
+    if " " in name:
+        return f"git fetch {name} && git tag {tag} FETCH_HEAD"
+    return f"git tag {tag} {name}"
 
 
 def default_remote(root: Path) -> str:
