@@ -68,6 +68,8 @@ def _remove_at_exit(paths: list[Path]) -> None:
 def confine(root: Path, inputs: list[str], writable: list[Path], network: bool) -> bool:
     """Tell the kernel what this process may open from now on; return whether it enforces it."""
     _private_temporary_directory(root)
+    if network:
+        _hub_cache()
     return landlock.restrict(_readable(root, inputs), [*_outside(root), *writable], network)
 
 
@@ -107,6 +109,14 @@ def _private_temporary_directory(root: Path) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written, or none
         if root.is_relative_to(Path.home()):
             (Path.home() / ".cache").mkdir(exist_ok=True)
+
+
+def _hub_cache() -> None:
+    """What is not there yet could not be made beside the repository: see `_outside`."""
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        if os.environ.get(name):
+            with contextlib.suppress(OSError):
+                Path(os.environ[name]).expanduser().mkdir(parents=True, exist_ok=True)
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):

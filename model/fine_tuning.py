@@ -93,6 +93,8 @@ def _train(trainer: Trainer, state: Path | None, label: str) -> None:
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
     except (UnpicklingError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
+        if state is None or reason.startswith("Error while serializing"):  # of one that is being written, as to a full disk
+            raise
         raise PipelineError(f"{label}: {state} holds what is no state ({reason}); delete it and run it again") from None
 
 

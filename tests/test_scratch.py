@@ -312,3 +312,9 @@ def test_the_workers_of_a_killed_stage_end_with_it(resumable, running):
     while "already run" in (told := error(fetch(resumable))):
         assert time.monotonic() < deadline, told
     assert told == "error: stopped"
+
+
+@native
+def test_the_hubs_cache_may_be_named_beside_the_repository_before_it_is_there(resumable):
+    write_stage(resumable, "(Path(os.environ['HF_HOME']) / 'hub').mkdir()\n    sys.exit('written')")
+    assert error(fetch(resumable, {"HF_HOME": str(resumable.parent / "absent/home")})) == "written"
