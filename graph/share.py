@@ -50,7 +50,9 @@ def pull(root: Path, graph: Graph, cache: Path) -> None:
 
 
 def verify(root: Path, graph: Graph, cache: Path) -> None:
-    refuse(cache_findings(graph, cache) + output_findings(graph, cache), "docs/sharing.md, What can go wrong")
+    findings = cache_findings(graph, cache) + output_findings(graph, cache)
+    refuse(findings, "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What can go wrong")
+    print("verify: cache and outputs are as dvc.lock records them")
 
 
 def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) -> None:
