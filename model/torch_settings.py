@@ -3,6 +3,9 @@
 import ctypes
 import faulthandler
 import os
+import signal
+import sys
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -47,21 +50,27 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
     """Keep oneDNN from AMX where the processor says that it has it and dies of it, as in some virtual machines.
 
     A child process tries `product`. To be called before this process multiplies anything, when oneDNN reads its variable.
+    Raises PipelineError where it ends otherwise, killed or by an exception: that says nothing of the processor.
     """
     if not torch.cpu.get_capabilities().get("amx_tile", False):
         return
     child = os.fork()
     if child == 0:
-        works = False
+        status = 1
         try:
             faulthandler.disable()
             product()
-            works = True
+            status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:  # an exception, too, ends the child here and not the parent's work a second time
-            os._exit(not works)
-    _, status = os.waitpid(child, 0)
-    if status:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status in (-signal.SIGILL, -signal.SIGSEGV):
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX
+        print("warning: the processor says that it has AMX and dies of it; oneDNN computes without", file=sys.stderr)
+    elif status:
+        raise PipelineError(f"bfloat16 was tried in a child process, which ended with {status}; run it again, or set float32")
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
