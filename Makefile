@@ -93,8 +93,8 @@ impact: $(READY)
 REV ?= main
 diff: $(READY)
 	@echo "Differences of the working tree from $(REV):"
-	@dvc params diff $(REV)
-	@echo && dvc metrics diff $(REV) --precision 4 --no-path --targets metrics/comparison.json
+	@params="$$(dvc params diff $(REV))" && echo "$${params:-no parameter}"
+	@figures="$$(dvc metrics diff $(REV) --precision 4 --no-path --targets metrics/comparison.json)" && echo && echo "$${figures:-no headline figure}"
 
 # A row for each experiment, with the params in which they differ and the headline differences.
 # What has a path is a hash or a figure of one run.

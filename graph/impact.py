@@ -42,6 +42,15 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
     return lines
 
 
+def absent(graph: Graph, root: Path) -> list[str]:
+    """Return a line on outputs that are not in the working tree: dvc.lock knows what they are, so no edit is behind it."""
+    outs = sorted(out for instance in graph.instances.values() for out in instance.outs)
+    gone = [out for out in outs if not (root / out).exists()]
+    if not gone:
+        return []
+    return [f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro brings what a cache has, or makes it"]
+
+
 def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, texts in reasons.items():
@@ -124,7 +133,8 @@ def main() -> None:
         code = GitTree(root, after) if after else WorkingTree(root)
         results = GitTree(root, before or "HEAD")
         graph = Graph(code, results if before else None)
-        print("\n".join(describe(graph, results, read_durations(root))))
+        lines = describe(graph, results, read_durations(root))
+        print("\n".join(lines if after else lines + absent(graph, root)))
     except (AttributeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         sys.exit("error: impact: " + " ".join(str(error).split()))
 

@@ -111,6 +111,8 @@ def test_the_readmes_dvc_commands_work(clone):
     assert "up to date" in shell(["dvc", "repro", "export"], clone)
     assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
+    said = shell(["make", "--old-file=.venv/.ready", "diff", "REV=HEAD"], clone)
+    assert said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
     shell([sys.executable, "-m", "tools.plots_page"], clone)
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)

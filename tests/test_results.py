@@ -11,7 +11,7 @@ import yaml
 from conftest import REPOSITORY
 
 from graph.check import result_findings
-from graph.impact import describe, read_durations
+from graph.impact import absent, describe, read_durations
 from graph.instances import STAGES
 from graph.lock import CONTENTS, Graph, directory_hash, md5_of
 from graph.record import lock
@@ -283,6 +283,18 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
+
+
+def test_impact_says_which_outputs_are_not_in_the_tree(copy):
+    graph = Graph(WorkingTree(copy))
+    outs = sorted(out for instance in graph.instances.values() for out in instance.outs)
+    for out in outs:
+        (copy / out).mkdir(parents=True, exist_ok=True)
+    assert absent(graph, copy) == []
+    for gone in ("scores/baseline/seed_1337/step_500", "exports/baseline/seed_1337/step_500"):
+        (copy / gone).rmdir()
+    [line] = absent(graph, copy)
+    assert line.startswith(f"2 of {len(outs)} outputs are not here (exports/baseline/seed_1337/step_500): ")
 
 
 def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
