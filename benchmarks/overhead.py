@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,6 +36,7 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment = {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     began: list[tuple[str, float]] = []
+    said: deque[str] = deque(maxlen=20)
     started = time.perf_counter()
     command = [sys.executable, "-m", "graph.dvc_repro"]
     with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -43,10 +44,11 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
             if found := re.match(r"Running stage '(.+)':", line):
                 began.append((found[1], time.perf_counter()))
                 print(f"\r{len(began)} stages", end="", file=sys.stderr)
+            said.append(line)
     ended = time.perf_counter()
     print(file=sys.stderr)
     if process.returncode:
-        sys.exit(f"error: make repro's dvc failed in {root}")
+        sys.exit("".join(said) + "error: overhead: make repro's dvc failed, as above; mend it and measure again")
     ends = [*(at for _, at in began[1:]), ended]
     return ended - started, {name: end - at for (name, at), end in zip(began, ends, strict=True)}
 

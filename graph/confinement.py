@@ -14,12 +14,13 @@ from graph.guard import partial_of
 from graph.imports import WATCHER
 from graph.instances import PARAMS, Instance, below
 
-# Undeclared inputs of torch, its kernels, the Hugging Face libraries (accelerate takes MPI's for an order to distribute),
-# matplotlib and Python itself.
+# Undeclared inputs of numpy, pyarrow, torch, their kernels, the Hugging Face libraries (accelerate takes MPI's for an order to
+# distribute), matplotlib and Python itself.
 _SWITCHES = (
-    "ACCELERATE_", "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "FORK_LAUNCHED", "FSDP_", "GOMP_", "KMP_", "MATPLOTLIBRC", "MKL_",
-    "MPLBACKEND", "MV2_", "NVIDIA_TF32_OVERRIDE", "OMPI_", "OMP_", "ONEDNN_", "PMI_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_",
-    "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRANSFORMERS_", "TRITON_",
+    "ACCELERATE_", "ARROW_", "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "FORK_LAUNCHED", "FSDP_", "GOMP_", "KMP_",
+    "MATPLOTLIBRC", "MKL_", "MPLBACKEND", "MV2_", "NPY_", "NVIDIA_TF32_OVERRIDE", "OMPI_", "OMP_", "ONEDNN_", "OPENBLAS_",
+    "PMI_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_", "TRANSFORMERS_",
+    "TRITON_",
 )  # fmt: skip
 
 

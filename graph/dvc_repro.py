@@ -2,8 +2,9 @@
 
 After every stage DVC parses all of dvc.lock and writes it anew, in Python and in place: about a second at 4,300 lines, an eighth
 of the demonstration's time, and where it is killed meanwhile the lock is cut short. Here the entry is put, as DVC would write
-it, in the place of the one before. A lock that is not laid out as DVC does is written anew.
-Reads what `dvc repro` reads and writes what it writes, to the byte.
+it, in the place of the one before. A lock whose entries cannot be told apart so simply is written anew.
+Reads what `dvc repro` reads and writes what it writes: to the byte in a lock that DVC has written, where floats of 16 digits
+stay as they are, which DVC may round when it writes them again.
 
     python -m graph.dvc_repro
 """
@@ -16,10 +17,10 @@ from typing import Any
 
 import dvc.dvcfile
 from dvc.cli import main as run_dvc
-from dvc.utils.serialize import dumps_yaml, loads_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from graph.lock import LOCK
-from graph.plan import ENTRY, LAYOUT
+from graph.plan import ENTRY, entries_are_apart
 from graph.usage import command_line
 from model.files import write_bytes
 
@@ -33,17 +34,25 @@ def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:
         nonlocal known
         lock = Path(path)
         text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-        if not LAYOUT.fullmatch(text):
+        if not entries_are_apart(text):
             data = parse_yaml_for_update(text, path) or {}
             yield data
             write_bytes(lock, dumps_yaml(data).encode())
             return
         data = known[1] if known[0] == text else parse_yaml(text, path)
-        before = {**data, "stages": dict(data["stages"])}
+        before = dict(data["stages"])
         yield data
-        new = {name: entry for name, entry in data["stages"].items() if entry is not before["stages"].get(name)}
-        changed = with_entries(text, new) if data == {**before, "stages": {**before["stages"], **new}} else None
-        changed = changed or dumps_yaml(data)
+        new = {name: entry for name, entry in data["stages"].items() if entry is not before.get(name)}
+        other = {key: value for key, value in data.items() if key != "stages"}
+        gone = before.keys() - data["stages"].keys()
+        changed = None if gone or other.keys() != {"schema"} else with_entries(text, new)
+        if changed is None:  # as DVC does it, comments and order kept
+            whole = parse_yaml_for_update(text, path)
+            for name in gone:
+                del whole["stages"][name]
+            whole["stages"].update(new)
+            whole.update(other)
+            changed = dumps_yaml(whole)
         write_bytes(lock, changed.encode())
         known = changed, data
 
@@ -53,16 +62,13 @@ def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:
 def with_entries(text: str, new: dict[str, Any]) -> str | None:
     """Return the text of a lock with `new` entries in the place of those of their names, or behind all.
 
-    None unless the lock is laid out as DVC does, one entry after another and nothing else, and each new one says what it should.
+    None where they could not be told apart then.
     """
     for name, entry in new.items():
-        written = dumps_yaml({"stages": {name: entry}})
-        if loads_yaml(written) != {"stages": {name: entry}}:
-            return None
-        block = written.partition("\n")[2]
+        block = dumps_yaml({"stages": {name: entry}}).partition("\n")[2]
         found = next((match for match in ENTRY.finditer(text) if match[1] == name), None)
         text = text[: found.start()] + block + text[found.end() :] if found else text + block
-    return text if LAYOUT.fullmatch(text) else None
+    return text if entries_are_apart(text) else None
 
 
 def main() -> None:

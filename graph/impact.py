@@ -48,7 +48,7 @@ def absent(graph: Graph, root: Path) -> list[str]:
     gone = [out for out in outs if not (root / out).exists()]
     if not gone:
         return []
-    return [f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro brings what a cache has, or makes it"]
+    return [f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro fetches or makes them"]
 
 
 def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:

@@ -75,7 +75,13 @@ def main() -> None:
         content = writer(tree)
     except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, yaml.YAMLError) as error:
         sys.exit("error: record: " + " ".join(str(error).split()))
-    if not tree.has(name) or tree.read(name) != content:
+    if tree.has(name) and tree.read(name) == content:
+        return
+    if name == LOCK:
+        from graph.plan import rewrite_lock  # dvc, a second, which a lock that is right need not wait for
+
+        rewrite_lock(tree.root, lambda _: lock(WorkingTree(tree.root)).decode())
+    else:
         write_bytes(tree.root / name, content)
 
 

@@ -59,9 +59,9 @@ def seal() -> None:
         instance = with_timings(instance)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network)
-    guard = Guard(root, instance, network, duration)
-    guard.watch_exit()  # first to be registered, so the last to run
     with _faults_told(instance.name):
+        guard = Guard(root, instance, network, duration)
+        guard.watch_exit()  # first to be registered, so the last to run
         writable = [*make_partials(root, instance), *make_scratch(root, instance)]
     guard.confined = confine(root, guard.inputs, writable, network or distributed)
     sys.addaudithook(guard.hook())

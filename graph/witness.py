@@ -1,9 +1,11 @@
 """What a stage's inputs are when it starts and when it ends: DVC hashes them only after it has ended."""
 
+import fcntl
 import os
 import pickle
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -11,29 +13,32 @@ import yaml
 from graph.instances import Instance, parameter_values
 from graph.tree import WorkingTree
 
+_QUESTION_BYTES = 8
+
 
 class Witness:
     """A process, forked when this is made, that takes the fingerprints whenever it is asked.
 
     It has to be outside the confinement to come: a file that an editor or git has replaced meanwhile is a new file, which
-    the kernel would not let the stage open. Processes that the stage forks may ask too, one at a time.
+    the kernel would not let the stage open. Processes that the stage forks may ask too, one at a time: who asks locks a
+    file, which a process that is killed meanwhile lets go of.
     """
 
     def __init__(self, root: Path, instance: Instance):
         asked, self._ask = os.pipe()
         self._heard, tell = os.pipe()
-        self._turn, self._next = os.pipe()  # holds one byte while nobody asks
-        os.write(self._next, b"?")
+        self._turn = tempfile.TemporaryFile()  # noqa: SIM115  as long as this process
         sys.stdout.flush()
         self._process = os.fork()
         if self._process == 0:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # the stage's to answer
-            for descriptor in (self._ask, self._heard, self._turn, self._next):
+            for descriptor in (self._ask, self._heard):
                 os.close(descriptor)
             try:
                 with open(tell, "wb") as pipe:
-                    while os.read(asked, 1):  # nothing comes of a stage that has ended
+                    while question := os.read(asked, _QUESTION_BYTES):  # nothing comes of a stage that has ended
+                        pipe.write(question)
                         pickle.dump(_fingerprints_or_none(root, instance), pipe)
                         pipe.flush()
             finally:
@@ -43,15 +48,21 @@ class Witness:
 
     def fingerprints(self) -> dict[str, object]:
         """Return what `fingerprints_of` says now; nothing where an input can no longer be read."""
-        os.read(self._turn, 1)
+        fcntl.lockf(self._turn, fcntl.LOCK_EX)
         try:
-            os.write(self._ask, b"?")
+            question = os.urandom(_QUESTION_BYTES)
+            os.write(self._ask, question)
             with open(self._heard, "rb", closefd=False) as pipe:
+                before = pipe.read(_QUESTION_BYTES)
+                while before != question:  # what is left of an answer to somebody who was killed
+                    before = before[1:] + pipe.read(1)
+                    if len(before) < _QUESTION_BYTES:
+                        return {}
                 return pickle.load(pipe)  # noqa: S301
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             return {}
         finally:
-            os.write(self._next, b"?")
+            fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
     def dismiss(self) -> None:
         """End it before the stage ends: it shares the lock of the stage's instance."""

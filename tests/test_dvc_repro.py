@@ -1,5 +1,6 @@
 """`make repro`'s dvc.lock is `dvc repro`'s to the byte, whatever stage comes and whatever the lock looks like."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -31,6 +32,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc-._/", min_size=1), inner, max_size=3),
     max_leaves=6,
 )
+
+
+A_FEW = dumps_yaml({"schema": "2.0", "stages": dict(list(ENTRIES.items())[:4])})
+SHARED = {"k": [1, 2]}
 
 
 def written(modify: Modify, lock: Path, text: str | None, entries: list[tuple[str, dict[str, Any]]]) -> bytes:
@@ -73,9 +78,45 @@ def test_an_edit_of_the_lock_between_two_entries_stays(tmp_path):
     lock, modify = tmp_path / "dvc.lock", modify_lock()
     written(modify, lock, COMMITTED, [("params", {"cmd": "first"})])
     edited = lock.read_text().replace("python -m stages.corpus", "python -m stages.other")
-    assert loads_yaml(written(modify, lock, edited, [("items", {"cmd": "second"})]))["stages"]["corpus"]["cmd"] == (
-        "python -m stages.other"
-    )
+    both_ways = written(modify, lock, edited, [("items", {"cmd": "second"}), ("fetch", {"share": SHARED, "d": SHARED})])
+    assert loads_yaml(both_ways)["stages"]["corpus"]["cmd"] == "python -m stages.other"
+    lock.write_text(edited)
+    with modify(str(lock)) as data:
+        assert data["stages"]["corpus"]["cmd"] == "python -m stages.other"
+
+
+@pytest.mark.parametrize("text", [A_FEW, dumps_yaml({"schema": "2.0", "stages": {"a": {"cmd": "x"}}})], ids=["ours", "one"])
+@pytest.mark.parametrize("name", ["2024", "null", "a@z:", "a@b c", "a@#", "-a", "a" * 200, "a"])
+@pytest.mark.parametrize("entry", [{"cmd": "y"}, {"x": SHARED, "y": SHARED}, {"x": math.nan}], ids=["plain", "shared", "NaN"])
+def test_names_in_quotes_and_references_leave_a_lock_that_dvc_reads(tmp_path, text, name, entry):
+    """YAML writes what occurs twice once, and refers to it by a name that has to be another in every entry."""
+    other = {"x": entry.get("x", 0), "z": SHARED, "w": SHARED}
+    whole, ours = both(tmp_path, text, (name, entry), (name, {**entry, "v": 2}), ("other", other), ("a", {"cmd": "z"}))
+    assert ours == whole
+    assert list(loads_yaml(ours)["stages"]) == list(dict.fromkeys([*loads_yaml(text)["stages"], name, "other", "a"]))
+    assert yaml.safe_load(ours)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["stages"].pop("items"),
+        lambda data: data.update(datasets=[{"name": "d"}]),
+        lambda data: data["stages"].update({name: {"x": dict(SHARED), "y": SHARED, "z": SHARED} for name in "ab"}),
+    ],
+    ids=["one less", "something else", "two, each with a reference"],
+)
+def test_what_is_more_than_an_entry_is_written_as_well(tmp_path, change):
+    locks = {"ours": modify_lock(), "dvc": modify_yaml}
+    for folder, modify in locks.items():
+        (tmp_path / folder).mkdir()
+        lock = tmp_path / folder / "dvc.lock"
+        lock.write_text(COMMITTED)
+        with modify(str(lock)) as data:
+            change(data)
+    ours, whole = ((tmp_path / folder / "dvc.lock").read_bytes() for folder in locks)
+    assert ours == whole
+    assert loads_yaml(ours) != loads_yaml(COMMITTED)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +179,9 @@ def history(root: Path, command: list[str]) -> list[tuple[int, str, bytes]]:
     for content, fails in (("1", False), ("2", True), ("2", False), ("2", False)):
         (root / "in").write_text(content)
         (root / "fails").touch() if fails else (root / "fails").unlink(missing_ok=True)
-        done = subprocess.run(command, cwd=root, env=ENVIRONMENT, text=True, capture_output=True)
+        # DVC prints a set of file names, in an order that is another in every process.
+        environment = {**ENVIRONMENT, "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, cwd=root, env=environment, text=True, capture_output=True)
         states.append((done.returncode, done.stdout, (root / "dvc.lock").read_bytes()))
     return states
 
@@ -147,3 +190,47 @@ def test_it_runs_what_dvc_repro_runs_and_leaves_the_same_lock(tmp_path):
     ours = history(project(tmp_path / "ours"), [sys.executable, "-m", "graph.dvc_repro"])
     assert ours == history(project(tmp_path / "dvc"), ["dvc", "repro"])
     assert [status == 0 for status, *_ in ours] == [True, False, True, True]
+
+
+def test_the_lock_of_a_run_is_another_file_and_the_one_before_is_whole(tmp_path):
+    root = project(tmp_path)
+    (root / "in").write_text("1")
+    shell([sys.executable, "-m", "graph.dvc_repro"], root)
+    (root / "in").write_text("2")
+    with open(root / "dvc.lock", "rb") as before:
+        shell([sys.executable, "-m", "graph.dvc_repro"], root)
+        assert os.fstat(before.fileno()).st_nlink == 0
+        assert list(loads_yaml(before.read())["stages"]) == ["first", "second"]
+
+
+HOLDER = """
+import time
+from dvc.repo import Repo
+from dvc.utils.serialize import modify_yaml
+with Repo(".") as repo, repo.lock:
+    print("held", flush=True)
+    time.sleep(5)
+    with modify_yaml("dvc.lock") as data:
+        data["stages"]["second"] = {"cmd": "meanwhile"}
+"""
+
+
+@pytest.mark.parametrize("what", ["order", "record"])
+def test_what_another_dvc_writes_while_the_lock_is_put_right_is_kept(tmp_path, what):
+    """Both wait for DVC's own lock, and read only then."""
+    root = project(tmp_path)
+    (root / "params.yaml").write_text("")
+    entries = {name: {"cmd": "x"} for name in ("second", "first", *(["gone"] if what == "record" else []))}
+    (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": entries}))
+    change = {
+        "order": "from graph.plan import *; put_in_order(Path(), Plan({'first': set(), 'second': set()}, set()))",
+        "record": "import sys, graph.record; sys.argv = ['', 'lock']; graph.record.main()",
+    }[what]
+    with subprocess.Popen([sys.executable, "-c", HOLDER], cwd=root, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        shell([sys.executable, "-c", change], root)
+        assert "meanwhile" in (root / "dvc.lock").read_text(), "it has waited"
+    found = loads_yaml((root / "dvc.lock").read_text())["stages"]
+    assert list(found.items()) == sorted(
+        {"first": {"cmd": "x"}, "second": {"cmd": "meanwhile"}}.items(), reverse=what == "record"
+    )
