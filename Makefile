@@ -71,7 +71,7 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
 
-# The test suite (LONG=1: half an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
+# The test suite (LONG=1: a quarter of an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
 test: $(READY) $(PLOTS_PAGE)
 	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -32,7 +32,7 @@ SLOW = (
     "test_pipeline.py", "test_faults.py", "test_sharing.py", "test_experiments.py", "test_contributing.py", "test_dry_run.py",
     "test_pretrain.py", "test_scoring.py", "test_parallel.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py",
 )  # fmt: skip
-# Skipped unless LONG=1, for they take half an hour together: whole graphs, on failing disks, through remotes, in parallel.
+# Skipped unless LONG=1, for they take a quarter of an hour: whole graphs, on failing disks, through remotes, in parallel.
 LONG = ("test_contributing.py", "test_dry_run.py", "test_faults.py", "test_parallel.py", "test_sharing.py")
 
 
