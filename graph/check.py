@@ -12,14 +12,13 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from graph import libraries
 from graph.imports import CODE, WATCHER, Code, stage_of
 from graph.instances import PARAMS, STAGES, below, read_instances, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
 from graph.tree import GitTree, Tree, WorkingTree, without_ignored
 from graph.usage import command_line
+from model.yaml_file import YamlFault
 
 RESULTS = ("metrics", "plots")
 _PARITY = 1e-2  # far above any rounding, far below any fault
@@ -135,14 +134,14 @@ def check(tree: Tree) -> list[str]:
     try:
         # A wrong declaration makes its stage look stale as well: one thing at a time.
         return declaration_findings(tree) or result_findings(tree)
-    except yaml.YAMLError as error:
-        return ["dvc.yaml, dvc.lock, params.yaml or libraries.yaml: not valid YAML: " + " ".join(str(error).split())]
+    except YamlFault as error:
+        return [str(error)]
     except json.JSONDecodeError as error:
         return [f"{CONTENTS}: not valid JSON: {error}; delete it and {REPRO}"]
     except (AttributeError, TypeError, ValueError) as error:
         return [f"dvc.yaml or {LOCK}: not as DVC writes it ({error})"]
     except KeyError as error:
-        return [f"dvc.yaml: names {error} of {PARAMS}, which has no such key"]
+        return [f"dvc.yaml or {LOCK}: not as DVC writes it (no {error})"]
     except FileNotFoundError as error:
         return [f"{error.filename or error}: missing"]
     except SyntaxError as error:

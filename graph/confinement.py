@@ -127,7 +127,7 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 
 def import_from_source(root: Path) -> None:
-    """Compile the repository's modules from their text, whatever bytecode there is."""
+    """Compile the repository's modules from their text, whatever bytecode there is: also those that graph/ has imported."""
     finder = importlib.machinery.FileFinder.path_hook((_FromSource, importlib.machinery.SOURCE_SUFFIXES))
 
     def hook(path: str):
@@ -137,3 +137,5 @@ def import_from_source(root: Path) -> None:
 
     sys.path_hooks.insert(0, hook)
     sys.path_importer_cache.clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
+        del sys.modules[name]

@@ -15,13 +15,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graph.instances import Instance, below
 from graph.lock import Graph
 from graph.seal import DURATIONS
 from graph.tree import GitTree, Tree, WorkingTree
 from graph.usage import command_line
+from model.yaml_file import YamlFault
 
 
 def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
@@ -135,7 +134,7 @@ def main() -> None:
         graph = Graph(code, results if before else None)
         lines = describe(graph, results, read_durations(root))
         print("\n".join(lines if after else lines + absent(graph, root)))
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
         sys.exit("error: impact: " + " ".join(str(error).split()))
 
 

@@ -6,44 +6,16 @@ that every stage can be held to its declaration; tests/test_graph.py compares th
 
 import itertools
 import json
-import math
 import re
-from typing import Any, ClassVar, NamedTuple
-
-import yaml
+from typing import Any, NamedTuple
 
 from graph.tree import Tree
-
-try:
-    from yaml import CSafeLoader as _SafeLoader
-except ImportError:  # a PyYAML without libyaml: the same, ten times slower
-    from yaml import SafeLoader as _SafeLoader
+from model.yaml_file import YamlFault, load, shown
 
 PARAMS = "params.yaml"
 # What dvc.yaml says of the stages, for the one that tells of them: DVC lets no stage depend on dvc.yaml.
 STAGES = "dvc.stages.json"
-
-
-class Loader(_SafeLoader):
-    """A safe loader that reads plain scalars as YAML 1.2 does, and so DVC: 6e-05 is a number, on and 12:30 are text."""
-
-    yaml_implicit_resolvers: ClassVar = {}
-
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        text = node.value
-        special = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-        return special[text.lower()] if text.lower() in special else float(text)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-):
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_number)
+_PLACE = re.compile(r"\$\{([^}]+)\}")
 
 
 class Instance(NamedTuple):
@@ -62,8 +34,17 @@ class Instance(NamedTuple):
         return self.outs + self.tracked
 
 
-def load_yaml(content: bytes) -> Any:
-    return yaml.load(content, Loader)  # noqa: S506
+def load_yaml(content: bytes, name: str = "YAML text") -> Any:
+    """Return what DVC reads in `content`; raises YamlFault with one line that names the file as `name`."""
+    return load(content, name)
+
+
+def read_mapping(tree: Tree, path: str) -> dict[str, Any]:
+    """Return the mapping in the YAML file `path` of `tree`; raises YamlFault."""
+    value = load(tree.read(path), path)
+    if not isinstance(value, dict):
+        raise YamlFault(f"{path}: {'empty' if value is None else 'not a mapping of keys to values'}")
+    return value
 
 
 def value_at(document: Any, key: str) -> Any:
@@ -83,7 +64,14 @@ def value_or_none(document: Any, key: str) -> Any:
 
 
 def read_stages(tree: Tree) -> dict[str, dict]:
-    return load_yaml(tree.read("dvc.yaml"))["stages"]
+    """Return dvc.yaml's stages, each a mapping with a command; raises YamlFault."""
+    stages = read_mapping(tree, "dvc.yaml").get("stages")
+    if not isinstance(stages, dict):
+        raise YamlFault("dvc.yaml: stages: must be a mapping of names to stages")
+    for name, text in stages.items():
+        if not isinstance(text, dict) or not isinstance(text.get("cmd"), str):
+            raise YamlFault(f"dvc.yaml: stages.{name}: must be a mapping with a cmd that is text")
+    return stages
 
 
 def stages_json(tree: Tree) -> bytes:
@@ -97,14 +85,14 @@ def stages_json(tree: Tree) -> bytes:
 
 def read_instances(tree: Tree) -> dict[str, Instance]:
     """Return all instances by name."""
-    params = load_yaml(tree.read(PARAMS))
+    params = read_mapping(tree, PARAMS)
     expanded = [instance for stage, text in read_stages(tree).items() for instance in expand(stage, text, params)]
     return {instance.name: instance for instance in expanded}
 
 
 def expand(stage: str, text: dict, params: Any) -> list[Instance]:
-    """Return the instances of one entry of dvc.yaml's `stages`; raises KeyError where params.yaml lacks a key it names."""
-    matrix = {key: _resolve(values, params, {}) for key, values in text.get("matrix", {}).items()}
+    """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml lacks a key it names."""
+    matrix = {key: _choices(values, params) for key, values in text.get("matrix", {}).items()}
     instances = []
     for values in itertools.product(*matrix.values()):
         item = dict(zip(matrix, values, strict=True))
@@ -124,6 +112,24 @@ def expand(stage: str, text: dict, params: Any) -> list[Instance]:
     return instances
 
 
+def _choices(values: Any, params: Any) -> list[str | int]:
+    """Return the values of one axis of a matrix; raises YamlFault unless they are a list of text and whole numbers."""
+    key = _PLACE.fullmatch(values) if isinstance(values, str) else None
+    place = f"{PARAMS}: {key[1]}" if key else "dvc.yaml: matrix"
+    found = _resolve(values, params, {})
+    if not isinstance(found, list) or not found:
+        raise YamlFault(f"{place}: must be a list with at least one entry, not {shown(found)}")
+    for position, each in enumerate(found):
+        if not _names(each):
+            raise YamlFault(f"{place}.{position}: must be text or a whole number, not {shown(each)}")
+    return found
+
+
+def _names(value: Any) -> bool:
+    """Return whether DVC and this module make the same name of `value`."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def _resolve(value: Any, params: Any, item: dict) -> Any:
     if isinstance(value, dict):
         return {_resolve(key, params, item): _resolve(child, params, item) for key, child in value.items()}
@@ -133,10 +139,21 @@ def _resolve(value: Any, params: Any, item: dict) -> Any:
         return value
 
     def lookup(name: str) -> Any:
-        return item[name.removeprefix("item.")] if name.startswith("item.") else value_at(params, name)
+        if name.startswith("item."):
+            return item[name.removeprefix("item.")]
+        try:
+            return value_at(params, name)
+        except KeyError:
+            raise YamlFault(f"{PARAMS}: {name}: missing; dvc.yaml uses it") from None
 
-    whole = re.fullmatch(r"\$\{([^}]+)\}", value)
-    return lookup(whole[1]) if whole else re.sub(r"\$\{([^}]+)\}", lambda match: str(lookup(match[1])), value)
+    def inserted(match: re.Match) -> str:
+        found = lookup(match[1])
+        if not _names(found):
+            raise YamlFault(f"{PARAMS}: {match[1]}: must be text or a whole number, not {shown(found)}")
+        return str(found)
+
+    whole = _PLACE.fullmatch(value)
+    return lookup(whole[1]) if whole else _PLACE.sub(inserted, value)
 
 
 def _output(entry: str | dict) -> tuple[str, bool]:
@@ -159,7 +176,7 @@ def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
     """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is not there."""
     values = {}
     for file, keys in instance.params.items():
-        document = load_yaml(tree.read(file))
+        document = load(tree.read(file), file)
         values |= {f"{key} of {file}": value_or_none(document, key) for key in keys}
     return values
 

@@ -64,7 +64,7 @@ def _asked(root: Path, instance: Instance, key: str) -> int:
     """Return what params.yaml says, and 1 where it says nothing that can be understood: the stage will."""
     if instance.stage not in instance.params.get(PARAMS, ()):
         return 1
-    params = load_yaml(WorkingTree(root).read(PARAMS))
+    params = load_yaml(WorkingTree(root).read(PARAMS), PARAMS)
     section = params.get(instance.stage) if isinstance(params, dict) else None
     number = section.get(key) if isinstance(section, dict) else None
     return number if isinstance(number, int) and number > 0 else 1

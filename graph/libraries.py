@@ -4,7 +4,7 @@ import re
 import sys
 from importlib import metadata
 
-from graph.instances import Instance, load_yaml
+from graph.instances import Instance, read_mapping
 from graph.tree import Tree
 
 FILE = "libraries.yaml"
@@ -28,7 +28,7 @@ def inputs(imported: set[str]) -> set[str]:
 
 
 def declared_versions(tree: Tree) -> dict[str, str]:
-    return load_yaml(tree.read(FILE))
+    return read_mapping(tree, FILE)
 
 
 def locked_versions(tree: Tree) -> dict[str, str]:

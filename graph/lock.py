@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.instances import Instance, below, load_yaml, read_instances, value_or_none
+from graph.instances import Instance, below, read_instances, read_mapping, value_or_none
 from graph.tree import Tree, without_ignored
+from model.yaml_file import load
 
 LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
@@ -119,7 +120,7 @@ class Graph:
 
     def _param(self, file: str, key: str) -> Any:
         if file not in self._params:
-            self._params[file] = load_yaml(self.tree.read(file))
+            self._params[file] = load(self.tree.read(file), file)
         return value_or_none(self._params[file], key)
 
     def _hash(self, path: str) -> str | None:
@@ -160,7 +161,7 @@ class Graph:
 def read_lock(tree: Tree) -> dict[str, Recorded]:
     if not tree.has(LOCK):
         return {}
-    stages = load_yaml(tree.read(LOCK))["stages"]
+    stages = read_mapping(tree, LOCK)["stages"]
     return {
         name: Recorded(
             command=entry["cmd"],

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-import yaml
 from dvc.exceptions import DvcException
 
-from graph.instances import PARAMS, load_yaml
+from graph.instances import PARAMS, read_mapping
 from graph.lock import LOCK, Graph
 from graph.plan import Plan, put_in_order, read_plan
 from graph.tree import WorkingTree
 from graph.usage import command_line
+from model.yaml_file import YamlFault
 
 LOGS = Path(".dvc/tmp/parallel")  # what each stage says, while it runs
 
@@ -50,7 +50,7 @@ class Scheduler:
         for name, upstream in plan.upstream.items():
             if name in plan.changed or upstream.intersection(self._waiting):
                 self._waiting.append(name)
-        params = load_yaml((root / PARAMS).read_bytes())
+        params = read_mapping(WorkingTree(root), PARAMS)
         self._needs = {name: min(_devices_asked(params.get(name.split("@")[0])), len(devices)) for name in self._waiting}
         self._running: dict[str, Job] = {}
         self._told: set[int] = set()
@@ -94,7 +94,7 @@ class Scheduler:
         """Return whether dvc.lock says so; while DVC rewrites it, in place, it may say nothing: then dvc finds out for itself."""
         try:
             return name in Graph(WorkingTree(self._root)).stale()
-        except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError):
+        except (AttributeError, KeyError, OSError, TypeError, ValueError, YamlFault):
             return True
 
     def _start(self, name: str, devices: list[str]) -> None:

@@ -14,8 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from graph import libraries
 from graph.imports import Code
 from graph.instances import STAGES, read_stages, stages_json
@@ -23,6 +21,7 @@ from graph.lock import CONTENTS, LOCK, Graph, cached_entries
 from graph.tree import WorkingTree
 from graph.usage import command_line
 from model.files import write_bytes
+from model.yaml_file import YamlFault
 
 
 def lock(tree: WorkingTree) -> bytes:
@@ -73,7 +72,7 @@ def main() -> None:
     tree = WorkingTree(Path.cwd())
     try:
         content = writer(tree)
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, yaml.YAMLError) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, YamlFault) as error:
         sys.exit("error: record: " + " ".join(str(error).split()))
     if tree.has(name) and tree.read(name) == content:
         return

@@ -11,12 +11,11 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from graph.lock import REPRO, Graph
 from graph.tree import WorkingTree
 from graph.usage import command_line
 from model.files import write_bytes
+from model.yaml_file import YamlFault
 
 PAGE, COPY = Path("plots/report.html"), Path("report.html")
 BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
@@ -68,7 +67,7 @@ def main() -> None:
     try:
         section = stale_html(Graph(WorkingTree(root)))
         page = filled((root / PAGE).read_text(encoding="utf-8"), section)
-    except (AttributeError, json.JSONDecodeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, json.JSONDecodeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
         sys.exit("error: report: " + " ".join(str(error).split()))
     write_bytes(root / COPY, page.encode())
     print(COPY)

@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from graph.confinement import clean_environment, confine, import_from_source, make_partials
 from graph.faults import set_up_line
 from graph.guard import NETWORK_STAGES, Guard
@@ -32,6 +30,7 @@ from graph.libraries import declared_versions, mismatches
 from graph.scratch import lock_instance, make_scratch
 from graph.tree import WorkingTree
 from graph.usage import instance_of
+from model.yaml_file import YamlFault
 
 DURATIONS = Path(".dvc/tmp/durations")
 TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
@@ -47,7 +46,7 @@ def seal() -> None:
         instance = instance._replace(outs=(), tracked=())
     try:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, YamlFault) as error:
         problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))

@@ -15,12 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from graph.lock import Graph
 from graph.objects import cache_findings, output_findings, seed
 from graph.tree import WorkingTree
 from graph.usage import command_line
+from model.yaml_file import YamlFault
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
 # Of every graph and a few bytes: asking for it tells whether the remote answers.
@@ -164,7 +163,7 @@ def main() -> None:
         COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, YamlFault, json.JSONDecodeError) as error:
         sys.exit(f"error: {name}: " + " ".join(str(error).split()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {name}: {' '.join(map(str, error.cmd))}: exit code {error.returncode}")

@@ -11,10 +11,9 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
-
-from graph.instances import PARAMS, Instance, expand, load_yaml, read_stages
+from graph.instances import PARAMS, Instance, expand, read_mapping, read_stages
 from graph.tree import Tree, WorkingTree
+from model.yaml_file import YamlFault
 
 WRONG_ARGUMENTS = 2
 _HELP = {"-h", "--help"}
@@ -49,9 +48,10 @@ def instance_of(root: Path, command: list[str]) -> Instance:
             print(_help(tree, stages, stage))
             sys.exit(0)
         instances = _instances(tree, stages, stage)
-    except (yaml.YAMLError, KeyError, OSError) as error:
-        problem = f"not valid YAML: {error}" if isinstance(error, yaml.YAMLError) else f"cannot be understood ({error!r})"
-        sys.exit(f"error: dvc.yaml or {PARAMS}: {problem}".replace("\n", " "))
+    except YamlFault as error:
+        sys.exit(f"error: {error}")
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        sys.exit(f"error: dvc.yaml or {PARAMS}: cannot be understood ({error!r})".replace("\n", " "))
     text = shlex.join(["python", "-m", module, *arguments])
     found = [instance for instance in instances if instance.command == text]
     if not found:
@@ -64,7 +64,7 @@ def instance_of(root: Path, command: list[str]) -> Instance:
 def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance]:
     if stage not in stages:
         return []
-    return expand(stage, stages[stage], load_yaml(tree.read(PARAMS)) if "matrix" in stages[stage] else {})
+    return expand(stage, stages[stage], read_mapping(tree, PARAMS) if "matrix" in stages[stage] else {})
 
 
 def _usage(stages: dict[str, dict], stage: str) -> str:
@@ -81,7 +81,7 @@ def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
     parts = [_usage(stages, stage), _docstring(tree, stage)]
     try:
         instances = _instances(tree, stages, stage)
-    except (yaml.YAMLError, KeyError, OSError):  # params.yaml is no reason to refuse an explanation
+    except (YamlFault, KeyError, OSError):  # params.yaml is no reason to refuse an explanation
         return "\n\n".join(parts)
     arguments = [f"  {name:11} {', '.join(values)}" for name, values in _arguments(stages[stage]["cmd"], instances).items()]
     if arguments:

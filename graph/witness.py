@@ -8,10 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from graph.instances import Instance, parameter_values
 from graph.tree import WorkingTree
+from model.yaml_file import YamlFault
 
 _QUESTION_BYTES = 8
 
@@ -73,7 +72,7 @@ class Witness:
 def _fingerprints_or_none(root: Path, instance: Instance) -> dict[str, object]:
     try:
         return fingerprints_of(root, instance)
-    except (OSError, yaml.YAMLError):  # an input that can no longer be read is not what it was
+    except (OSError, YamlFault):  # an input that can no longer be read is not what it was
         return {}
 
 

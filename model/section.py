@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from model.errors import PipelineError, printable
+from model.yaml_file import old_reading, plain_value, read_yaml, shown
 
 PARAMS_FILE = Path("params.yaml")
-_LONGEST_SHOWN = 80  # characters of a value that is refused
+_LONGEST_WORD = 80  # characters of what may be a number or truth value to another reader
 
 
 class Section(BaseModel):
@@ -37,21 +37,6 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
     return validate(value, kind, path, key)
 
 
-def read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" at line {place.line + 1}" if place else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise PipelineError(f"{path}: not valid YAML{where}: {printable(problem)}") from None
-    # What PyYAML makes of 2001-99-99, 0x_ and !!bool x, and of nesting without end.
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise PipelineError(f"{path}: not valid YAML: a value is none of its type ({printable(repr(error))})") from None
-
-
 def read_json(path: Path, kind: type[T]) -> T:
     """Return the JSON file `path` validated as `kind`; raises PipelineError as `read_section` does."""
     try:
@@ -69,24 +54,44 @@ def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
         raise PipelineError("\n".join(_line(fault, path, key) for fault in error.errors())) from None
 
 
+# pydantic's words for what YAML calls otherwise.
+_KINDS = {
+    "dict_type": "Input should be a mapping of keys to values",
+    "list_type": "Input should be a list",
+    "model_attributes_type": "Input should be a mapping of keys to values",
+    "model_type": "Input should be a mapping of keys to values",
+}
+_NOT_TEXT = {"bool_type", "float_type", "int_type", "dict_type", "list_type"}
+
+
 def _line(fault: dict, path: Path, key: str) -> str:
     location = ".".join(printable(str(part)) for part in (key, *fault["loc"]) if part != "")
-    message = fault["msg"].removeprefix("Value error, ")
-    is_yaml = path.suffix == ".yaml"
-    if fault["type"] == "extra_forbidden":
+    kind, value, is_yaml = fault["type"], fault["input"], path.suffix == ".yaml"
+    message = _KINDS.get(kind, fault["msg"].removeprefix("Value error, "))
+    if kind == "extra_forbidden":
         message = "unknown key; remove it or correct its spelling"
-    elif fault["type"] == "missing":
+    elif kind == "missing":
         message = "missing; profiles/ holds complete examples" if is_yaml else "missing"
-    elif is_yaml and fault["type"] in ("float_type", "int_type") and isinstance(fault["input"], str):
-        message += f", not the text {_shown(fault['input'])} (YAML reads 1e-4 as text: write 1.0e-4)"
-    elif not isinstance(fault["input"], dict | list):
-        message += f", got {_shown(fault['input'])}"
+    elif is_yaml and kind in _NOT_TEXT and isinstance(value, str):
+        message += f", not the text {shown(value)}{_hint(value, kind)}"
+    elif is_yaml and value is None:
+        message = "empty; profiles/ holds complete examples" if not location else f"{message}, got null (nothing)"
+    elif kind in _KINDS or not isinstance(value, dict | list):
+        message += f", got {shown(value)}"
     return f"{path}: {location or 'top level'}: {printable(message)}"
 
 
-def _shown(value: Any) -> str:
+def _hint(text: str, kind: str) -> str:
+    """Return why a text is no number, truth value or null, if it looks like one."""
     try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        text = "a very long number"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+        plain = plain_value(text)
+    except ValueError:
+        return ""
+    if not isinstance(plain, str):
+        return "; in quotes it is text: remove the quotes"
+    old = old_reading(text) if len(text) <= _LONGEST_WORD else text
+    if isinstance(old, str):
+        return ""
+    wanted = bool if kind == "bool_type" else int | float if kind in ("int_type", "float_type") else ()
+    advice = f"; write {shown(old)}" if wanted and isinstance(old, wanted) and isinstance(old, bool) == (wanted is bool) else ""
+    return f": {text} is text in YAML 1.2 (DVC) and {shown(old)} in YAML 1.1{advice}"

@@ -9,7 +9,8 @@ from pathlib import Path
 from model.errors import PipelineError, run_stage
 from model.files import write_bytes
 from model.params.whole import Params
-from model.section import PARAMS_FILE, read_yaml, validate
+from model.section import PARAMS_FILE, validate
+from model.yaml_file import read_yaml
 
 
 def main() -> None:

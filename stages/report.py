@@ -14,7 +14,8 @@ from model.report.figures import curve_figures, difference_figures, usage_figure
 from model.report.page import Report, render
 from model.report.pipeline import read_stages
 from model.report.runs import checks, read_exports, sources
-from model.section import read_json, read_yaml
+from model.section import read_json
+from model.yaml_file import read_yaml
 
 PLOTS, METRICS = Path("plots"), Path("metrics")
 OUTPUT = PLOTS / "report.html"

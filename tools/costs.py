@@ -13,7 +13,8 @@ from typing import NamedTuple
 from graph.usage import command_line
 from model.facts import MUL_FACTS
 from model.params.whole import Params
-from model.section import read_yaml, validate
+from model.section import validate
+from model.yaml_file import read_yaml
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
 HUB_BYTES = 28.5e9  # the parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep

@@ -20,14 +20,15 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dvc.utils.serialize import dumps_yaml
 
 from graph.impact import read_durations
-from graph.instances import load_yaml, read_instances
+from graph.instances import read_instances
 from graph.lock import Graph
 from graph.tree import WorkingTree, copy_repository
 from graph.usage import command_line
 from model.params.fetch import FetchParams
+from model.yaml_file import read_yaml
 from tools.hub_server import HubServer
 from tools.hub_slice import make_hub
 from tools.profile_slice import NOT_EXERCISED, sliced
@@ -40,7 +41,7 @@ WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
     """Copy the tree's files, as they are now, into a repository of their own with `params` as its params.yaml."""
     copy_repository(REPOSITORY, clone, ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "docs/"))
-    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (clone / "params.yaml").write_text(dumps_yaml(params))
 
 
 class Run:
@@ -144,8 +145,8 @@ def evidence_of(run: Run, params: dict[str, Any], server: HubServer, state: str,
 
 
 def dry_run(directory: Path, profile: Path) -> None:
-    wheels = FetchParams(**load_yaml((REPOSITORY / WHEELS).read_bytes())["fetch"])
-    params = load_yaml((REPOSITORY / profile).read_bytes())
+    wheels = FetchParams(**read_yaml(REPOSITORY / WHEELS)["fetch"])
+    params = read_yaml(REPOSITORY / profile)
     repositories, counts = make_hub(directory / "hub", FetchParams(**params["fetch"]), wheels)
     params, replaced = sliced(params, counts)
     make_clone(directory / "clone", params)

@@ -10,13 +10,12 @@ Exits with 0 whatever it finds, with 1 where a revision has no outcomes.
 import sys
 from pathlib import Path
 
-import yaml
-
 from graph.lock import CONTENTS, Graph
 from graph.tree import GitTree, WorkingTree
 from graph.usage import command_line
 from model.errors import PipelineError
 from model.outcome_file import parse_outcomes
+from model.yaml_file import YamlFault
 
 OUTCOMES = "metrics/outcomes.jsonl"
 
@@ -52,7 +51,7 @@ def stale() -> list[str]:
     """Return a warning if the working tree's figures are not of its code, parameters and libraries."""
     try:
         found = Graph(WorkingTree(Path.cwd())).stale()
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except (OSError, KeyError, TypeError, ValueError, YamlFault):
         return ["Whether the working tree's figures are of its code cannot be told; make check says why."]
     # A list of files that make repro has not yet written says nothing of the figures.
     reasons = [name for name, lines in found.items() if not all(line.startswith(CONTENTS) for line in lines)]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.errors import PipelineError
-from model.section import read_json, read_yaml
+from model.section import read_json
+from model.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "dvc.stages.json"
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
