@@ -79,17 +79,21 @@ def _require_unchanged(instance: Instance, started: str | None, asked: str) -> N
         )
 
 
-def _require_allocation(instance: Instance, nodes: int) -> None:
+def allocation_problem(nodes: int) -> str | None:
+    """Return why srun cannot start a process on each of `nodes` nodes from here; None where it can."""
     allocated = os.environ.get("SLURM_JOB_NUM_NODES")
     if "SLURM_JOB_ID" not in os.environ:
-        problem = "this is no Slurm allocation (no SLURM_JOB_ID)"
-    elif "SLURMD_NODENAME" not in os.environ or os.environ.get("SLURM_NODEID", "0") != "0":
-        problem = "this is not the first node of the allocation, where a script given to sbatch runs"
-    elif allocated != str(nodes):
-        problem = f"the allocation has {allocated} (SLURM_JOB_NUM_NODES)"
-    elif shutil.which("srun") is None:
-        problem = "there is no srun on PATH"
-    else:
+        return "this is no Slurm allocation (no SLURM_JOB_ID)"
+    if "SLURMD_NODENAME" not in os.environ or os.environ.get("SLURM_NODEID", "0") != "0":
+        return "this is not the first node of the allocation, where a script given to sbatch runs"
+    if allocated != str(nodes):
+        return f"the allocation has {allocated} (SLURM_JOB_NUM_NODES)"
+    return "there is no srun on PATH" if shutil.which("srun") is None else None
+
+
+def _require_allocation(instance: Instance, nodes: int) -> None:
+    problem = allocation_problem(nodes)
+    if problem is None:
         return
     sys.exit(
         f"error: {instance.name}: {instance.stage}.nodes of {PARAMS} is {nodes}, and {problem}; "

@@ -190,9 +190,14 @@ def _change(was: Any, now: Any) -> str:
     return f" from {was} to {now}"
 
 
+def object_path(cache: Path, md5: str) -> Path:
+    """Return where DVC's cache has the object of that MD5."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
 def cached_entries(cache: Path, md5: str) -> Entries | None:
     """Return a directory's listing from DVC's cache, None where it is not there."""
-    path = cache / "files" / "md5" / md5[:2] / md5[2:]
+    path = object_path(cache, md5)
     if not path.is_file():
         return None
     return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}

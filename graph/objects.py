@@ -9,12 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from graph.lock import LOCK, Entries, Graph, cached_entries, directory_hash
+from graph.lock import LOCK, Entries, Graph, cached_entries, directory_hash, object_path
 from model.files import write_bytes
-
-
-def object_path(cache: Path, md5: str) -> Path:
-    return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def cache_findings(graph: Graph, cache: Path) -> list[str]:

@@ -56,6 +56,8 @@ def seal() -> None:
     if writes:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
         instance = with_timings(instance)
+    if instance.stage == "params":
+        _require_machine(root)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network)
     with _faults_told(instance.name):
@@ -66,6 +68,14 @@ def seal() -> None:
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)
+
+
+def _require_machine(root: Path) -> None:
+    from graph.machine import lacks  # what other stages need not wait for
+
+    lines = lacks(root)
+    if lines:
+        sys.exit("\n".join(f"error: {line}" for line in lines))
 
 
 @contextmanager

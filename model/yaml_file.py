@@ -43,8 +43,8 @@ _DATE = re.compile(
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 _FIRST_OF_NUMBER = frozenset("-+.0123456789")
-# Line breaks to some readers only, marks and halves of characters, and control characters.
-_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
+# Tabs and line breaks that only some readers take, marks and halves of characters, and control characters.
+_NO_TEXT = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 
 
 class YamlFault(PipelineError, yaml.YAMLError):
@@ -71,7 +71,7 @@ def load(content: bytes, name: str) -> Any:
     except YamlFault:
         raise
     except yaml.YAMLError as error:
-        raise YamlFault(_syntax_fault(error, text, name)) from None
+        raise YamlFault(_syntax_fault(error, name)) from None
 
 
 def plain_value(text: str) -> Any:
@@ -151,6 +151,7 @@ class _Composer:
         self._anchors: dict[str, tuple[Any, int]] = {}  # the value and its nodes
         self._open: set[str] = set()  # anchors of the collections that are being read
         self._nodes = 0
+        self._flows = 0  # collections in brackets around the present place
 
     def document(self) -> Any:
         next(self._events)  # the stream's start
@@ -183,7 +184,9 @@ class _Composer:
         else:
             if len(self._place) >= _DEEPEST:
                 self._refuse(f"nested more than {_DEEPEST} deep", event)
+            self._flows += event.flow_style
             value = self._mapping() if isinstance(event, yaml.MappingStartEvent) else self._sequence()
+            self._flows -= event.flow_style
         if anchor is not None:
             self._open.discard(anchor)
             self._anchors[anchor] = value, self._nodes - before
@@ -192,6 +195,8 @@ class _Composer:
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         if not event.implicit[0]:  # in quotes, or a block
             return event.value
+        if {":", "?"} & set(event.value if self._flows else event.value[:1] if event.anchor else ""):
+            self._refuse(f"readers disagree about the colon or question mark in {shown(event.value)}; put it in quotes", event)
         try:
             return plain_value(event.value)
         except ValueError as error:
@@ -263,17 +268,15 @@ def _decoded(content: bytes, name: str) -> str:
     found = _NO_TEXT.search(text)
     if found:
         line = text.count("\n", 0, found.start()) + 1
-        raise YamlFault(f"{name}: line {line}: the character U+{ord(found[0]):04X} has no place in YAML text; remove it")
+        problem = f"the character U+{ord(found[0]):04X} has no place in YAML text; remove it"
+        if found[0] == "\t":
+            problem = 'a tab, which not every reader takes; write spaces, and "\\t" in text'
+        raise YamlFault(f"{name}: line {line}: {problem}")
     return text
 
 
-def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> str:
+def _syntax_fault(error: yaml.YAMLError, name: str) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = printable(getattr(error, "problem", None) or " ".join(str(error).split()))
-    lines = text.split("\n")
-    if mark is None:
-        return f"{name}: not valid YAML: {problem}"
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
-        problem += "; indent with spaces, not with tabs"
-    return f"{name}: not valid YAML at line {mark.line + 1}: {problem}"
+    place = f" at line {mark.line + 1}" if mark else ""
+    return f"{name}: not valid YAML{place}: {problem}"

@@ -1,7 +1,7 @@
 """Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
 
 Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun for their own keys only.
-Costs half a second.
+Before it the seal asks whether this machine has what params.yaml names (graph/machine.py). Costs half a second.
 """
 
 from pathlib import Path
@@ -9,7 +9,9 @@ from pathlib import Path
 from model.errors import PipelineError, run_stage
 from model.files import write_bytes
 from model.params.whole import Params
+from model.question_sample import sample_questions
 from model.section import PARAMS_FILE, validate
+from model.word_problems import held_out_problems
 from model.yaml_file import read_yaml
 
 
@@ -19,6 +21,10 @@ def main() -> None:
         module = Path(f"model/conditions/{condition}.py")  # what it says is `tokenize`'s affair: no dependency
         if not module.is_file():
             raise PipelineError(f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others have")
+    problems = params.problems
+    if problems.generated_test is not None:  # a sample that `problems` would refuse
+        held_out, key = held_out_problems(problems.seed), "problems.generated_test"
+        sample_questions(key, held_out, lambda problem: problem.story, problems.generated_test, problems.seed)
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
     print(f"params: {len(params.conditions)} conditions, {len(params.seeds)} seeds")
 

@@ -6,7 +6,6 @@ Costs a second in the demo, minutes for a million conversations.
 """
 
 import itertools
-import random
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from model.files import checksummed_directory, verified_directory, write_json, w
 from model.gsm8k import evaluated_texts
 from model.mixture import mix, shares
 from model.params.problems import GENERATED, ProblemsParams
+from model.question_sample import sample_questions
 from model.section import read_section
 from model.word_problems import held_out_problems, training_problems
 
@@ -46,8 +46,8 @@ def main() -> None:
     # Some of GSM8K's differ in a name only.
     distinct = [AskedQuestion(**question.model_dump(), cluster=question.answer) for question in tests]
     asked = {
-        GENERATED: sample("generated_test", held_out, params.generated_test, params.seed),
-        "gsm8k": sample("gsm8k_test", distinct, params.gsm8k_test, params.seed),
+        GENERATED: sample_questions("problems.generated_test", held_out, _cluster, params.generated_test, params.seed),
+        "gsm8k": sample_questions("problems.gsm8k_test", distinct, _cluster, params.gsm8k_test, params.seed),
     }
     with checksummed_directory(TRAIN) as output:
         write_jsonl(output / "train.jsonl", [conversation.model_dump() for conversation in train])
@@ -58,6 +58,10 @@ def main() -> None:
     counts = " and ".join(f"{len(questions)} of {name}" for name, questions in asked.items())
     dropped = "".join(f", {count} contaminated of {name} dropped" for name, count in contaminated.items())
     print(f"problems: {len(train)} conversations to train on{dropped}; {counts} to ask")
+
+
+def _cluster(question: AskedQuestion) -> str:
+    return question.cluster
 
 
 def generated(count: int, seed: int) -> list[Conversation]:
@@ -72,14 +76,6 @@ def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], i
     if not clean:
         raise PipelineError(f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another source")
     return clean, len(found) - len(clean)
-
-
-def sample(key: str, questions: list[AskedQuestion], count: int | None, seed: int) -> list[AskedQuestion]:
-    if count is None:
-        return questions
-    if count > len(questions):
-        raise PipelineError(f"params.yaml: problems.{key}: {count} asked for, there are {len(questions)}")
-    return random.Random(seed).sample(questions, count)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from model.section import Section
 
+# A comparison needs two clusters of items, so at least two.
+_LEAST_ITEMS = 2
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
@@ -106,7 +109,7 @@ class RanksInput(Section):
 
 
 class HellaswagInput(Section):
-    count: int = Field(gt=0)
+    count: int = Field(ge=_LEAST_ITEMS)
     source: Source
 
 
@@ -119,7 +122,7 @@ class PassagesInput(Section):
 class Gsm8kInput(Section):
     """GSM8K's test set: records with `question` and `answer`, at the top or below `doc`."""
 
-    count: int = Field(gt=0)
+    count: int = Field(ge=_LEAST_ITEMS)
     source: Source
 
 

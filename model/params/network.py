@@ -4,12 +4,15 @@ from pydantic import Field, model_validator
 
 from model.section import Section
 
+# Each position has a learned vector, and attention's time grows with the square of the context.
+_LONGEST_CONTEXT = 2**16
+
 
 class NetworkParams(Section):
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
     width: int = Field(gt=0)
-    context: int = Field(gt=1)
+    context: int = Field(gt=1, le=_LONGEST_CONTEXT)
 
     @model_validator(mode="after")
     def _width_divides_into_heads(self):

@@ -7,6 +7,8 @@ from pydantic import Field
 from model.section import Section
 
 GENERATED = "generated"
+# A comparison needs two clusters of questions, so at least two.
+_LEAST_ITEMS = 2
 
 
 class ProblemsParams(Section):
@@ -19,7 +21,7 @@ class ProblemsParams(Section):
 
     conversations: int = Field(gt=0)
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    generated_test: int | None = Field(gt=0)
-    gsm8k_test: int | None = Field(gt=0)
+    generated_test: int | None = Field(ge=_LEAST_ITEMS)
+    gsm8k_test: int | None = Field(ge=_LEAST_ITEMS)
     contamination_words: int = Field(gt=1)
     seed: int

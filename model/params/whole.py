@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
@@ -18,8 +18,23 @@ from model.params.sft import SftParams
 from model.params.tokenize import TokenizeParams
 from model.section import Section
 
-# Conditions name directories and DVC stages.
-Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+# Files of plots/figures that are not one condition's: NAME.png of a condition of that name would replace them.
+RESERVED_NAMES = ("combined", "evidence", "training")
+# metrics/comparison.json has keys CONDITION, and CONDITION with each of these.
+RESERVED_ENDINGS = ("_difference", "_holm_p")
+
+
+def _is_free(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose another name")
+    for ending in RESERVED_ENDINGS:
+        if name.endswith(ending):
+            raise ValueError(f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose another name")
+    return name
+
+
+# Conditions name directories, pictures and DVC stages.
+Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterValidator(_is_free)]
 
 # numpy takes no greater one.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -57,6 +72,13 @@ class Params(Section):
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
         if taken % drawn:
             raise ValueError(f"sft.max_steps × batch_rows ({taken}) must be a multiple of problems.conversations ({drawn})")
+        asked = (
+            ("items.hellaswag_count", self.items.hellaswag_count, "fetch.hellaswag.count", self.fetch.hellaswag.count),
+            ("problems.gsm8k_test", self.problems.gsm8k_test, "fetch.gsm8k.count", self.fetch.gsm8k.count),
+        )
+        for name, count, of, total in asked:
+            if count is not None and count > total:
+                raise ValueError(f"{name} ({count}) exceeds {of} ({total})")
         if self.tokenize.base_ranks > self.fetch.ranks.count:
             raise ValueError(
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
