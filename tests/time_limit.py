@@ -1,12 +1,14 @@
-"""A time limit of every test, its fixtures included, that leaves no process behind; seconds come from pytest-timeout's settings.
+"""End a test that runs for longer than its limit, and every process that it started.
 
-Of pytest-timeout's own methods, `signal` waits for ever in a native call and leaves what the test's children started, and `thread`
-ends all tests of the process. In their place, at the limit:
-1. the test fails by an exception, and every process that was started since it began is killed;
-2. GRACE seconds later, where the exception could not end it, this process writes the test's name, kills its children and exits.
-   pytest-xdist names the test too, and goes on with the others in a new process;
-3. another GRACE seconds later, where a native call keeps Python from running, C code writes the stack and exits.
-tests/conftest.py takes over the hooks.
+The limit counts a test's fixtures too; pytest-timeout has its seconds (pyproject.toml, and markers of
+tests/conftest.py). Of pytest-timeout's own methods `signal` never ends a native call and leaves the
+children of a test's children running, and `thread` ends every test of the process. Here, at the limit:
+
+1. An exception fails the test, and the processes that were started since the test began are killed.
+2. If the test still runs GRACE seconds later, this process writes its name, kills all its children and
+   exits. pytest-xdist reports the test and runs the others in a new process.
+3. If a native call holds Python's lock, step 2 cannot run. Another GRACE seconds later C code of
+   faulthandler writes the stack and exits.
 """
 
 import contextlib
@@ -53,7 +55,8 @@ class _Limit:
         if is_debugging():
             faulthandler.cancel_dump_traceback_later()
             return
-        started = _children(self._began - 2 * _TICK)  # before the exception ends the first of them, and its children have no parent
+        # Listed before the exception ends the test's own children, whose children then have another parent.
+        started = _children(self._began - 2 * _TICK)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         _kill(started)
         if not self._ended.wait(GRACE):
@@ -101,7 +104,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings) -> bool:
 
 
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
-    """Leave the limit: pytest-timeout calls this when a test fails too, and its fixtures have yet to end."""
+    """Keep the limit running: pytest-timeout calls this also when a test has failed, before its fixtures end."""
     return True
 
 
