@@ -18,7 +18,7 @@ LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
 REPRO = "run make repro"
 # Outputs that are a verdict and always the same bytes: what waits for them never reruns because of them.
-VERDICTS = {"data/params.ok"}
+VERDICTS = {"data/params.ok", "data/distinct.ok"}
 
 Entries = dict[str, str]  # MD5 by path relative to a directory
 

@@ -11,6 +11,8 @@ import pytest
 
 DRIVER, CHROMIUM = "/usr/bin/chromedriver", "/usr/bin/chromium"
 INSTALL = "no Chromium: apt-get install chromium chromium-driver"
+# Documents of Chromium's own, such as the new tab page that it opens beside or before ours.
+_INTERNAL = ("chrome:", "chrome-extension:", "chrome-search:", "chrome-untrusted:", "devtools:")
 _OPTIONS = [
     "--headless=new",
     "--no-sandbox",
@@ -81,11 +83,15 @@ class Browser:
         WebDriverWait(self.driver, seconds, 0.1).until(lambda _: self.script(condition), condition)
 
     def logs(self) -> tuple[list[str], list[str]]:
-        """Return the errors of the console and the addresses requested since the last call."""
-        console = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        """Return the errors of the console and the addresses requested since the last call.
+
+        Those of Chromium's own documents are left out, not requests of ours for Chromium's addresses.
+        """
+        severe = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        addresses = [params["request"]["url"] for params in sent]
+        addresses = [params["request"]["url"] for params in sent if not params["documentURL"].startswith(_INTERNAL)]
+        console = [message for message in severe if not message.startswith(_INTERNAL)]
         return console, [address for address in addresses if not address.startswith(("data:", "blob:"))]
 
     def press(self, *keys: str) -> None:

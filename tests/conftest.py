@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from time_limit import pytest_runtest_protocol, pytest_timeout_cancel_timer, pytest_timeout_set_timer  # noqa: F401
 
 from model.checkpoints import CheckpointConfig, write_checkpoint
 from model.files import checksummed_directory, write_checksums
@@ -34,11 +35,15 @@ SLOW = (
 )  # fmt: skip
 # Skipped unless LONG=1, for they take a quarter of an hour: whole graphs, on failing disks, through remotes, in parallel.
 LONG = ("test_contributing.py", "test_dry_run.py", "test_faults.py", "test_parallel.py", "test_sharing.py")
+# Seconds for one test of SLOW and LONG, with the fixtures that it is the first to use; of others pyproject.toml's `timeout`.
+LIMIT = 1500
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
     for item in items:
+        if item.path.name in {*SLOW, *LONG}:
+            item.add_marker(pytest.mark.timeout(LIMIT))
         if item.path.name in LONG:
             item.add_marker("long")
             item.add_marker(pytest.mark.skipif(os.environ.get("LONG") != "1", reason="takes minutes; LONG=1 make test runs it"))

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+from committed import committed_text
 from conftest import REPOSITORY
 
 from model.curves import CHANCE, CHARTS
@@ -23,7 +24,7 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    params = (REPOSITORY / "params.yaml").read_text()
+    params = committed_text("params.yaml")
     params = params.replace("seeds: [1337]", f"seeds: {list(seeds)}").replace("[500, 1500, 3200]", str(list(STEPS)))
     (root / "params.yaml").write_text(params.replace("max_steps: 3200", f"max_steps: {STEPS[-1]}"))
     (root / "plots").mkdir()

@@ -77,6 +77,21 @@ def errors_and_requests(browser: Browser, page: Path) -> tuple[list[str], list[s
     return console, [address for address in addresses if address != page.as_uri()]
 
 
+def test_requests_of_a_page_are_seen_and_those_of_chromiums_new_tab_are_not(browser, tmp_path):
+    browser.driver.get("chrome://new-tab-page-third-party/")
+    assert errors_and_requests(browser, tmp_path / "page.html") == ([], [])
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<img src='https://a.invalid/i.png'><iframe src='https://b.invalid/f.html'></iframe>"
+        "<script>fetch('https://c.invalid/x').catch(() => document.body.dataset.asked = '')</script>"
+    )
+    browser.open(page)
+    browser.wait("document.body.dataset.asked !== undefined")
+    console, addresses = errors_and_requests(browser, page)
+    assert sorted(addresses) == ["https://a.invalid/i.png", "https://b.invalid/f.html", "https://c.invalid/x"]
+    assert console
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_draws_every_chart_without_error_or_request(browser, report, scheme):
     browser.open(report, scheme=scheme)

@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 import yaml
+from committed import check_out, committed_text
+from committed import committed_tree as committed
 from conftest import REPOSITORY
 from test_pipeline import AUTHOR, ENVIRONMENT, edit, shell
 
 from graph.tree import copy_repository
 
-PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+PARAMS = yaml.safe_load(committed_text("params.yaml"))
+RESULTS = ("params.yaml", "dvc.lock", "dvc.contents.json", "metrics", "plots")
 
 
 def committed_tree(directory: Path) -> Path:
-    """Copy what git has or would take of the working tree into `directory`, and commit it there."""
-    copy_repository(REPOSITORY, directory)
+    """Copy the working tree with the committed parameters and results into `directory`, and commit it there."""
+    committed()  # skips where git does not know
+    copy_repository(REPOSITORY, directory, leave_out=RESULTS)
+    check_out(directory, *RESULTS)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "tree"], directory)
     return directory

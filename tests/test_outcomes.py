@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from committed import committed_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,18 +88,18 @@ def test_outcomes_come_back_from_the_file(right, bits):
         assert [numbers[cluster] for cluster in ours.clusters] == [again[cluster] for cluster in theirs.clusters]
 
 
-def token(run: Path, path: str, keys: tuple[str, ...]) -> int:
+def token(value: dict, keys: tuple[str, ...]) -> int:
     """How many of the same products were right by a fact's token."""
-    value = json.loads((run / path).read_text())
     return value[keys[0]][keys[1]]["fact_token"]["correct"]
 
 
 def test_the_committed_outcomes_are_the_committed_metrics():
     """The same counts by another way: through the stages' own summaries."""
-    text = (REPOSITORY / "metrics/outcomes.jsonl").read_text()
+    tree = committed_tree()
+    text = tree.read("metrics/outcomes.jsonl").decode()
     found = parse_outcomes(text, "metrics/outcomes.jsonl")
     for key, of in found.items():
-        run = REPOSITORY / f"metrics/{key.condition}/seed_{key.seed}"
+        run = f"metrics/{key.condition}/seed_{key.seed}"
         step = key.model.replace(" ", "_")
         probes = "sft" if key.model == "fine-tuned" else "exports"
         group = {"seen": "seen", "held-out pair": "held_out_pair", "held-out form": "held_out_form"}
@@ -115,12 +115,13 @@ def test_the_committed_outcomes_are_the_committed_metrics():
             },
             **{f"products, {words}": (f"probes/{probes}.json", ("plain", name, "text")) for words, name in group.items()},
         }[key.figure]
-        value = json.loads((run / path).read_text())
+        value = json.loads(tree.read(f"{run}/{path}"))
         for part in keys:
             value = value[part]
         if key.figure.startswith("products"):
             assert len(of.values) == value["total"]
-            assert value["correct"] <= of.values.sum() <= value["correct"] + token(run, path, keys), key
+            by_token = token(json.loads(tree.read(f"{run}/{path}")), keys)
+            assert value["correct"] <= of.values.sum() <= value["correct"] + by_token, key
         elif of.is_answers:
             assert (of.values.sum(), len(of.values)) == (value["correct"], value["total"]), key
         else:

@@ -85,7 +85,7 @@ def clone(tmp_path_factory) -> Path:
     micro_clone(directory)
     executed = repro(directory)
     assert "curves" in executed
-    assert len(executed) == 29
+    assert len(executed) == 30
     shell([sys.executable, "-m", "graph.record", "contents"], directory)
     return directory
 

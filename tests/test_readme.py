@@ -2,28 +2,30 @@
 
 import json
 import re
+from typing import Any
 
 import yaml
+from committed import committed_text, committed_tree
 from conftest import REPOSITORY
 
 from model.curves import Point
 from tools.fault_panels import read_points
 
-PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-README = (REPOSITORY / "README.md").read_text()
-RUNS = {
-    (condition, seed): REPOSITORY / f"metrics/{condition}/seed_{seed}"
-    for condition in PARAMS["conditions"]
-    for seed in PARAMS["seeds"]
-}
+PARAMS = yaml.safe_load(committed_text("params.yaml"))
+README = committed_text("README.md")
+RUNS = [f"metrics/{condition}/seed_{seed}" for condition in PARAMS["conditions"] for seed in PARAMS["seeds"]]
+
+
+def committed_json(path: str) -> Any:
+    return json.loads(committed_tree().read(path))
 
 
 def committed_points(name: str) -> list[Point]:
-    return read_points((REPOSITORY / f"plots/{name}.csv").read_text(), name)
+    return read_points(committed_tree().read(f"plots/{name}.csv").decode(), name)
 
 
 def test_what_the_docs_say_of_the_probes_is_so():
-    probes = [json.loads((folder / "probes/exports.json").read_text()) for folder in RUNS.values()]
+    probes = [committed_json(f"{run}/probes/exports.json") for run in RUNS]
     for prompt, groups in probes[0].items():
         for group, ways in groups.items():
             for way in ways:
@@ -36,17 +38,17 @@ def test_the_walk_through_starts_from_the_committed_figures():
     rows = re.findall(r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$", README, flags=re.MULTILINE)
     assert len(rows) == 2
     for path, figure, on_main in rows:
-        value = json.loads((REPOSITORY / path).read_text())
+        value = committed_json(path)
         for key in figure.split("."):
             value = value[key]
         assert float(on_main) == round(value, 5)
     [(run, tokens)] = re.findall(r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$", README, flags=re.MULTILINE)
-    assert int(tokens) == json.loads((REPOSITORY / f"metrics/{run}/parity.json").read_text())["tokens"]
+    assert int(tokens) == committed_json(f"metrics/{run}/parity.json")["tokens"]
 
 
 def test_how_much_more_text_equal_tokens_hold_is_the_committed_figure():
     read = [
-        json.loads((REPOSITORY / f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json").read_text())["original_bytes"]
+        committed_json(f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json")["original_bytes"]
         for condition in ("baseline", "mul_tokens")
     ]
     assert f"(at equal tokens `mul_tokens` read {100 * (read[1] / read[0] - 1):.1f} % more)" in README
@@ -64,12 +66,12 @@ def test_the_committed_run_shows_that_networks_learn():
 
 
 def test_readme_is_short_enough_to_read():
-    assert len(README.splitlines()) < 200
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) < 200
 
 
 def test_the_committed_run_shows_that_fine_tuning_teaches_to_answer():
-    for folder in RUNS.values():
-        answers = json.loads((folder / "gsm8k.json").read_text())
+    for run in RUNS:
+        answers = committed_json(f"{run}/gsm8k.json")
         assert answers["generated"]["strict"]["interval_95"][0] > 0.1
         assert answers["generated"]["stopped"] >= 0.95 * answers["generated"]["strict"]["total"]
         assert answers["gsm8k"]["strict"]["total"] == 1319

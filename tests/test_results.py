@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from committed import check_out, committed_text
 from conftest import REPOSITORY
 
 from graph.check import result_findings
@@ -17,7 +18,7 @@ from graph.lock import CONTENTS, Graph, directory_hash, md5_of
 from graph.record import lock
 from graph.tree import GitTree, WorkingTree
 
-LAST = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["pretrain"]["checkpoint_steps"][-1]
+LAST = yaml.safe_load(committed_text("params.yaml"))["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
 NAMES = (
     "dvc.yaml",
@@ -42,13 +43,7 @@ def git(root: Path, *arguments: str) -> str:
 @pytest.fixture
 def copy(tmp_path) -> Path:
     """The committed text, and none of the data, in a repository of its own."""
-    for name in NAMES:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, tmp_path / name)
-    (tmp_path / "plots/report.html").unlink(missing_ok=True)
+    check_out(tmp_path, *NAMES)
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "results")
@@ -279,7 +274,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 4
     assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
-        assert line in (REPOSITORY / "README.md").read_text(), "its walk-through shows this"
+        assert line in committed_text("README.md"), "its walk-through shows this"
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"

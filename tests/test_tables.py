@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from committed import committed_tree
 from conftest import REPOSITORY
 
 from model.table import Cell, Table, count, together, words
+from tools.tables import documents, read_texts, stale_documents
 
 TABLE = Table("losses", "Losses", "nats", ["Step", "Tokens", "Baseline"], [[count(5), count(1000), Cell("2.5", 2.5)]])
 NAMED = Table("named", "Named", "rate", ["Model", "n"], [[words("one"), count(1)], [words("two"), count(2)]], labels=1)
+AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 README = "Before.\n\n<!-- table losses -->\nold\n<!-- end -->\n\n<!-- table named: two -->\n<!-- end -->\n\nAfter.\n"
 
 
@@ -72,6 +75,47 @@ def test_a_table_of_another_run_is_named_and_left_alone(tree):
     assert (tree / "README.md").read_text() == text
 
 
+OF_ANOTHER_RUN = "tables: those of the committed run; plots/ has another run's figures, which make tables would write\n"
+
+
+@pytest.fixture
+def committed(tree) -> Path:
+    """The tree with its tables filled and committed."""
+    assert tables(tree).returncode == 0
+    for arguments in (["init", "--quiet"], ["add", "--all"], [*AUTHOR, "commit", "--quiet", "--message", "results"]):
+        subprocess.run(["git", *arguments], cwd=tree, check=True)
+    return tree
+
+
+def rerun(tree: Path, *others: Table) -> None:
+    """Write other figures to plots/, as `make repro` does on another processor."""
+    moved = TABLE._replace(rows=[[count(5), count(1000), Cell("2.6", 2.6)]])
+    (tree / "plots/results.json").write_text(json.dumps({"tables": [table.json() for table in (moved, *others)]}))
+
+
+@pytest.mark.parametrize("others", [(NAMED,), (NAMED._replace(rows=NAMED.rows[:1]),), ()], ids=["figures", "rows", "tables"])
+def test_after_a_run_on_another_processor_the_tables_are_those_of_the_committed_run(committed, others):
+    rerun(committed, *others)
+    done = tables(committed, "--check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, OF_ANOTHER_RUN, "")
+
+
+def test_a_document_of_neither_run_is_named(committed):
+    rerun(committed, NAMED)
+    text = (committed / "README.md").read_text()
+    (committed / "README.md").write_text(text.replace("| 5 | 1,000 | 2.5 |", "| 5 | 1,000 | 2.4 |"))
+    done = tables(committed, "--check")
+    assert (done.returncode, done.stderr) == (1, "error: README.md: tables are not those of plots/; run make tables\n")
+    tables(committed)
+    assert (tables(committed, "--check").returncode, tables(committed, "--check").stdout) == (0, ""), "now the new run's"
+
+
+def test_other_figures_that_are_to_be_committed_are_named_too(committed):
+    rerun(committed, NAMED)
+    subprocess.run(["git", "add", "--all"], cwd=committed, check=True)
+    assert tables(committed, "--check").stderr == "error: README.md: tables are not those of plots/; run make tables\n"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -95,11 +139,11 @@ def test_without_results_the_command_says_so(tree):
 
 
 def test_the_committed_documents_have_the_committed_tables():
-    done = tables(REPOSITORY, "--check")
-    assert done.returncode == 0, done.stderr
-    text = "".join(path.read_text() for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
-    for table in json.loads((REPOSITORY / "plots/results.json").read_text())["tables"]:
+    tree = committed_tree()
+    assert stale_documents(tree, read_texts(tree)) == [], "make tables"
+    text = "".join(tree.read(path).decode() for path in documents(tree))
+    for table in json.loads(tree.read("plots/results.json"))["tables"]:
         assert text.count(f"<!-- table {table['name']} -->") == 1, "every table is whole in one place"
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = tree.read("README.md").decode()
     for name in ("verdict -->", "learning -->", "comparisons: "):
         assert f"<!-- table {name}" in readme

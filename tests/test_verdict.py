@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from committed import committed_tree
 from conftest import REPOSITORY
 
 from model.comparison import Comparison
@@ -226,8 +227,9 @@ def test_the_committed_comparisons_are_of_the_committed_outcomes():
     """What `make verdict` reads in place of scores/ is what `compare` compared."""
     from model.outcome_file import parse_outcomes
 
-    found = parse_outcomes((REPOSITORY / "metrics/outcomes.jsonl").read_text(), "metrics/outcomes.jsonl")
-    compared = json.loads((REPOSITORY / "plots/comparisons.json").read_text())
+    tree = committed_tree()
+    found = parse_outcomes(tree.read("metrics/outcomes.jsonl").decode(), "metrics/outcomes.jsonl")
+    compared = json.loads(tree.read("plots/comparisons.json"))
     for said in compared["comparisons"]:
         for side, condition in (("first", compared["first"]), ("second", said["condition"])):
             mine = [of for key, of in found.items() if key[0] == condition and key[2:] == (said["model"], said["figure"])]

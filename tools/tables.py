@@ -1,11 +1,13 @@
 """`make tables`: the tables of README.md and docs/ are those of plots/results.json, between markers.
 
     python -m tools.tables            writes them
-    python -m tools.tables --check    changes nothing, and exits 1 where one is not the committed run's
+    python -m tools.tables --check    changes nothing, and exits 1 where a table is of no run
 
+`make repro` on another processor rewrites plots/ with other figures. --check then compares the documents with the plots/ of git's
+index, says so in one line, and exits 0 where they agree.
 A table stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of plots/comparisons.json, `comparisons`
 its table. Rows may be chosen: <!-- table NAME: text; text --> has those that contain one of the texts.
-Reads plots/results.json and plots/comparisons.json. Writes README.md and docs/*.md.
+Reads plots/results.json and plots/comparisons.json, on disk and in git's index. Writes README.md and docs/*.md.
 """
 
 import json
@@ -14,12 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graph.tree import GitTree, Tree, WorkingTree
 from graph.usage import command_line
 from model.files import write_bytes
 from model.table import Cell, Table
 
-RESULTS = Path("plots/results.json")
-COMPARISONS = Path("plots/comparisons.json")
+RESULTS = "plots/results.json"
+COMPARISONS = "plots/comparisons.json"
 # The marker, its name and its rows; whatever stands between it and its end.
 _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -28,33 +31,53 @@ def main() -> None:
     parser = command_line("tools.tables", __doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and exit with 1 where a table is of another run")
     only_check = parser.parse_args().check
+    tree, problem = WorkingTree(Path.cwd()), None
     try:
-        texts = read_texts()
-        stale = [path for path in documents() if fill(path.read_text(), texts, path) != path.read_text()]
+        texts = read_texts(tree)
+        stale = stale_documents(tree, texts)
+        if stale and only_check:
+            problem = f"{' '.join(stale)}: tables are not those of plots/; run make tables"
     except (OSError, KeyError, TypeError) as error:
-        sys.exit(f"error: tables: {RESULTS.parent}/ has not what a run writes ({error!r}); run make repro")
+        problem = f"tables: plots/ has not what a run writes ({error!r}); run make repro"
     except ValueError as error:
-        sys.exit(f"error: tables: {error}")
-    if only_check:
-        names = " ".join(map(str, stale))
-        sys.exit(f"error: {names}: tables are not those of {RESULTS.parent}/; run make tables" if stale else 0)
-    for path in stale:
-        write_bytes(path, fill(path.read_text(), texts, path).encode())
-        print(f"tables: {path}")
+        problem = f"tables: {error}"
+    if problem and only_check and _are_of_the_committed_run(tree):
+        print("tables: those of the committed run; plots/ has another run's figures, which make tables would write")
+    elif problem:
+        sys.exit(f"error: {problem}")
+    elif not only_check:
+        for path in stale:
+            write_bytes(Path(path), fill(tree.read(path).decode(), texts, path).encode())
+            print(f"tables: {path}")
 
 
-def documents() -> list[Path]:
-    return [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+def documents(tree: Tree) -> list[str]:
+    found = [path for path in tree.files("docs") if path.endswith(".md") and path.count("/") == 1]
+    return ["README.md", *found]
 
 
-def read_texts() -> dict[str, Table | str]:
-    """Return what may stand between markers, by name."""
-    compared = json.loads(COMPARISONS.read_text())
-    tables = [*json.loads(RESULTS.read_text())["tables"], compared["table"]]
+def stale_documents(tree: Tree, texts: dict[str, Table | str]) -> list[str]:
+    """Return the documents of `tree` whose tables are not those of `texts`; raises ValueError naming a wrong marker."""
+    contents = {path: tree.read(path).decode() for path in documents(tree)}
+    return [path for path, content in contents.items() if fill(content, texts, path) != content]
+
+
+def _are_of_the_committed_run(tree: Tree) -> bool:
+    """Whether every document of `tree` has the tables that the plots/ of git's index give."""
+    try:
+        return stale_documents(tree, read_texts(GitTree(Path.cwd()))) == []
+    except (OSError, KeyError, TypeError, ValueError):
+        return False  # no git, or no such plots/ in it
+
+
+def read_texts(tree: Tree) -> dict[str, Table | str]:
+    """Return what may stand between markers, by name: the tables in the plots/ of `tree`."""
+    compared = json.loads(tree.read(COMPARISONS))
+    tables = [*json.loads(tree.read(RESULTS))["tables"], compared["table"]]
     return {"verdict": compared["sentences"][0] + "\n", **{table["name"]: _table(table) for table in tables}}
 
 
-def fill(text: str, texts: dict[str, Table | str], path: Path) -> str:
+def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
     """Return a document with every marked table replaced; raises KeyError and ValueError naming the table and `path`."""
 
     def filled(match: re.Match) -> str:
@@ -71,7 +94,7 @@ def fill(text: str, texts: dict[str, Table | str], path: Path) -> str:
     return _MARKED.sub(filled, text)
 
 
-def _chosen(table: Table, texts: list[str], path: Path) -> Table:
+def _chosen(table: Table, texts: list[str], path: str) -> Table:
     lines = [" | ".join(cell.text for cell in row) for row in table.rows]
     for text in texts:
         if not any(text in line for line in lines):

@@ -1,0 +1,59 @@
+"""Check that no two conditions train on the same tokens, before a step is trained: their networks would be the same.
+
+Reads data/tokens: each condition's index.json and the SHA-256 of its shards. Writes data/distinct.ok, always the same bytes:
+`pretrain` waits for it and reruns for its own condition only.
+Costs half a second at any size.
+"""
+
+from pathlib import Path
+
+from model.errors import PipelineError, run_stage
+from model.files import CHECKSUMS, verified, write_bytes
+from model.section import read_json, read_section
+from model.shards import Index
+
+TOKENS = Path("data/tokens")
+
+
+def main() -> None:
+    conditions = read_section("conditions", list[str])
+    refuse_others(conditions)
+    indices = {condition: read_json(verified(TOKENS / condition / "index.json"), Index) for condition in conditions}
+    refuse_same_tokens(indices)
+    write_bytes(Path("data/distinct.ok"), b"no two conditions train on the same tokens\n")
+    print(f"distinct: {len(conditions)} conditions, all with training tokens of their own")
+
+
+def refuse_others(conditions: list[str]) -> None:
+    """Stop at tokens of a condition that params.yaml no longer names: DVC would hash them as an input of this stage."""
+    folders = sorted(path for path in TOKENS.iterdir() if not path.name.startswith(".") and path.name not in conditions)
+    others = [str(path) for path in folders if path.is_file() or any(file.is_file() for file in path.rglob("*"))]
+    if others:
+        raise PipelineError(f"distinct: params.yaml names no condition of these tokens; remove them: rm -rf {' '.join(others)}")
+
+
+def refuse_same_tokens(indices: dict[str, Index]) -> None:
+    """Raise PipelineError naming every group of conditions whose training shards have the same bytes."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for condition in indices:
+        groups.setdefault(training_shards(TOKENS / condition), []).append(condition)
+    same = [group for group in groups.values() if len(group) > 1]
+    if same:
+        names = "; ".join(
+            f"{', '.join(group[:-1])} and {group[-1]} train on the same {indices[group[0]].total('train', 'tokens'):,} tokens"
+            for group in same
+        )
+        raise PipelineError(
+            f"distinct: {names}: they encode no training text differently; params.yaml: raise corpus.drill_fraction (mul_tokens "
+            "needs stated products), or take a condition out of conditions; or edit its module in model/conditions/"
+        )
+
+
+def training_shards(directory: Path) -> tuple[str, ...]:
+    """Return the names and SHA-256 of the training ids, as the directory's checksums have them."""
+    lines = (directory / CHECKSUMS).read_text().splitlines()
+    return tuple(sorted(line for line in lines if line.split("  ", 1)[1].startswith("train_") and line.endswith(".bin")))
+
+
+if __name__ == "__main__":
+    run_stage(main)
