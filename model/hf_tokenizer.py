@@ -6,11 +6,10 @@ a text from becoming the token.
 """
 
 import itertools
-from pathlib import Path
 
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
-from transformers import AutoTokenizer, GPT2Tokenizer, TokenizersBackend
+from transformers import GPT2Tokenizer, TokenizersBackend
 
 from model.byte_level import byte_characters
 from model.errors import PipelineError
@@ -48,20 +47,6 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
     split = Split(Regex(tokenizer.pattern), "isolated")
     backend.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
     return TokenizersBackend(tokenizer_object=backend, **settings)
-
-
-def verify_tokenizer(directory: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
-    """Load the tokenizer as anybody would and require that it encodes `texts` and the names of special ids as ours does."""
-    loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    for text in [*texts, *tokenizer.names]:
-        ours, theirs = tokenizer.encode_text(text), loaded.encode(text, verbose=False)
-        if ours != theirs:
-            place = next((n for n, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
-            raise PipelineError(f"export: the exported tokenizer differs from ours at token {place} of {text[:40]!r}")
-    if (len(loaded), loaded.eos_token_id) != (tokenizer.size, tokenizer.end_of_text):
-        raise PipelineError(
-            f"export: the exported tokenizer has {len(loaded)} ids, ours {tokenizer.size}, or another end of text"
-        )
 
 
 def merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:

@@ -1,26 +1,26 @@
 """Export one checkpoint to a Hub-ready directory that provably computes the same.
 
 Reads checkpoints/CONDITION/seed_S/step_N and data/tokens/CONDITION (tokenizer and validation tokens).
-Writes exports/CONDITION/seed_S/step_N and metrics/CONDITION/seed_S/step_N/parity.json.
+Writes exports/CONDITION/seed_S/step_N, through the gate of model/export_gate.py, and
+metrics/CONDITION/seed_S/step_N/parity.json.
 Costs the import of transformers plus a second in the demo; half a minute at 124M.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from transformers.utils import logging
 
-from model.canary import canary_rows
-from model.checkpoints import load_model, read_checkpoint, weights_sha256
-from model.errors import PipelineError, run_stage
-from model.export_gate import verify_export
-from model.files import checksummed_directory, write_json
+from model.checkpoints import read_checkpoint
+from model.errors import run_stage
+from model.export_gate import Parity, keep_export, read_source
+from model.files import write_json
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
-from model.hf_tokenizer import to_hugging_face, verify_tokenizer
+from model.hf_tokenizer import to_hugging_face
 from model.model_card import model_card
 from model.params.export import ExportParams
 from model.section import read_section
-from model.shards import TokenSplit
 from model.tokenizer import Tokenizer
 from model.torch_settings import set_deterministic
 
@@ -29,33 +29,30 @@ def main() -> None:
     condition, seed, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     params = read_section("export", ExportParams)
     set_deterministic(params.threads)
-    run = Path(condition) / f"seed_{seed}" / f"step_{step}"
-    checkpoint, tensors = read_checkpoint(Path("checkpoints") / run)
-    if (checkpoint.condition, checkpoint.seed, checkpoint.step) != (condition, seed, step):
-        raise PipelineError(f"checkpoints/{run}: holds {checkpoint.condition}, seed {checkpoint.seed}, step {checkpoint.step}")
-    tokens = Path("data/tokens") / condition
-    tokenizer = Tokenizer.load(tokens)
-    network = checkpoint.network
-    if network.vocab_size != tokenizer.size:
-        raise PipelineError(f"checkpoints/{run}: vocabulary of {network.vocab_size}, {tokens} has one of {tokenizer.size}")
-    validation = TokenSplit(tokens, "val")
-    rows, documents = canary_rows(validation, checkpoint.canary_documents, network.context)
-    texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
-
-    source = load_model(checkpoint, tensors)
-    weights = weights_sha256(Path("checkpoints") / run)
-    config = hugging_face_config(network, tokenizer.end_of_text)
-    model = build_hugging_face_model(config, map_tensors(tensors, export_table(network.layers)))
     logging.disable_progress_bar()
-    with checksummed_directory(Path("exports") / run) as output:
-        model.save_pretrained(output)
-        to_hugging_face(tokenizer, network.context).save_pretrained(output)
-        parity = verify_export(output, source, tokenizer.end_of_text, rows, checkpoint.canary_loss, params.parity_tolerance)
-        verify_tokenizer(output, tokenizer, texts)
-        card = model_card(checkpoint, weights, model.num_parameters(), tokenizer.mul_facts, parity)
-        (output / "README.md").write_text(card, encoding="utf-8")
+    run = Path(condition) / f"seed_{seed}" / f"step_{step}"
+    checkpoint, tokens = Path("checkpoints") / run, Path("data/tokens") / condition
+    chosen = import_module(f"model.conditions.{condition}").CONDITION
+    source, config, weights = read_source(checkpoint, tokens, (condition, seed, step), chosen)
+
+    def card(parity: Parity) -> str:
+        parameters = sum(parameter.numel() for parameter in source.model.parameters())
+        return model_card(config, weights, parameters, source.tokenizer.mul_facts, parity)
+
+    parity = keep_export(
+        Path("exports") / run, lambda output: write(checkpoint, tokens, output), source, card, params.parity_tolerance
+    )
     write_json(Path("metrics") / run / "parity.json", {**parity._asdict(), "weights_sha256": weights})
     print(f"export {run}: logits differ by at most {parity.max_abs_logit_difference:.2e} on {parity.tokens} tokens")
+
+
+def write(checkpoint: Path, tokens: Path, output: Path) -> None:
+    """Write model and tokenizer; the gate, which has read both for itself, decides whether they are kept."""
+    config, tensors = read_checkpoint(checkpoint)
+    tokenizer = Tokenizer.load(tokens)
+    hugging_face = hugging_face_config(config.network, tokenizer.end_of_text)
+    build_hugging_face_model(hugging_face, map_tensors(tensors, export_table(config.network.layers))).save_pretrained(output)
+    to_hugging_face(tokenizer, config.network.context).save_pretrained(output)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from transformers import AutoModelForCausalLM
 
 from model import hf
 from model.canary import mean_loss
-from model.checkpoints import load_model, read_checkpoint
+from model.checkpoints import CheckpointConfig, load_model, read_checkpoint
 from model.errors import PipelineError
-from model.export_gate import verify_export
+from model.export_gate import Source, keep_export
+from model.files import verified_directory
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
+from model.hf_tokenizer import to_hugging_face
+from model.tokenizer import Tokenizer
 
 END_OF_TEXT = 512
 TOLERANCE = 1e-4
@@ -35,6 +39,7 @@ class Export:
     checkpoint: Path
     directory: Path
     tokens: torch.Tensor
+    tokenizer: Tokenizer
     table: list = field(default_factory=lambda: export_table(2))
     sources: dict[str, torch.Tensor] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -46,28 +51,32 @@ class Export:
 
     def run(self, tolerance: float = TOLERANCE):
         config, raw = read_checkpoint(self.checkpoint)
-        source = load_model(config, raw)
+        model = load_model(config, raw)
         with torch.no_grad():
-            loss = mean_loss(source(self.tokens[:, :-1]), self.tokens[:, 1:])
+            loss = mean_loss(model(self.tokens[:, :-1]), self.tokens[:, 1:])
+        source = Source(model, self.tokenizer, self.tokens, ["A text of 6 × 9 words."], self.loss or loss)
+        return keep_export(self.directory, lambda output: self.write(output, config, raw), source, lambda _: "card", tolerance)
+
+    def write(self, output: Path, config: CheckpointConfig, raw: dict[str, torch.Tensor]) -> None:
         hf_config = hugging_face_config(config.network, END_OF_TEXT)
         for key, value in self.config.items():
             setattr(hf_config, key, value)
         exported = {**(read_checkpoint(self.read_from)[1] if self.read_from else raw), **self.sources}
         mapped = {**map_tensors({k: v for k, v in exported.items() if v is not None}, self.table), **self.targets}
-        build_hugging_face_model(hf_config, mapped).save_pretrained(self.directory)
+        build_hugging_face_model(hf_config, mapped).save_pretrained(output)
+        to_hugging_face(self.tokenizer, config.network.context).save_pretrained(output)
         if self.stored:
-            path = self.directory / "model.safetensors"
+            path = output / "model.safetensors"
             kept = {name: tensor for name, tensor in {**load_file(path), **self.stored}.items() if tensor is not None}
             save_file(kept, path, metadata={"format": "pt"})
         for name, changes in self.rewritten.items():
-            path = self.directory / name
+            path = output / name
             path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-        return verify_export(self.directory, source, END_OF_TEXT, self.tokens, self.loss or loss, tolerance)
 
 
 @pytest.fixture
-def export(checkpoint, tmp_path, tokens) -> Export:
-    return Export(checkpoint, tmp_path / "export", tokens)
+def export(checkpoint, tmp_path, tokens, tokenizer) -> Export:
+    return Export(checkpoint, tmp_path / "export", tokens, tokenizer)
 
 
 def test_a_right_export_passes(export):
@@ -75,6 +84,11 @@ def test_a_right_export_passes(export):
     assert parity.max_abs_logit_difference < TOLERANCE / 10
     assert parity.export_loss == pytest.approx(parity.checkpoint_loss, abs=1e-5)
     assert parity.tokens == 64
+    names = [path.name for path in sorted(verified_directory(export.directory).iterdir())]
+    assert names == [
+        "README.md", "SHA256SUMS", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    ]  # fmt: skip
 
 
 def raw(export: Export) -> dict[str, torch.Tensor]:
@@ -240,7 +254,7 @@ FAULTS = [
     (one_source_twice, "the table has one source twice: transformer.h.0.ln_1.bias"),
     (one_target_twice, "the table has one target twice: transformer.h.0.ln_1.bias"),
     (missing_source, r"unknown: none; missing: transformer\.h\.1\.mlp\.c_fc\.bias"),
-    (untied_head, "loads with missing or unexpected tensors: lm_head.weight"),
+    (untied_head, "config.json: tie_word_embeddings is false, expected true"),
     (second_head, "model.safetensors holds lm_head.weight, which is no tensor of its own"),
     (zeroed_padding_rows, "transformer.wte differs .*: 18 of 576 rows, the first 558, the last 575"),
     (shorter_position_table, "of another shape than GPT2LMHeadModel's: transformer.wpe.weight"),
@@ -251,15 +265,15 @@ FAULTS = [
     (not_a_number, "transformer.ln_f differs from the checkpoint's by nan"),
     (weights_of_another_step, "transformer.wte differs"),
     (weights_saved_under_another_step, "training measured 5.000000 at this step: the weights are not those of this step"),
-    (config(activation_function="gelu"), "activation_function is gelu, the checkpoint's network has gelu_new"),
-    (config(layer_norm_epsilon=1e-6), "layer_norm_epsilon is 1e-06, the checkpoint's network has 1e-05"),
-    (config(n_head=4), "n_head is 4, the checkpoint's network has 2"),
-    (config(scale_attn_weights=False), "scale_attn_weights is False"),
-    (config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is True"),
-    (config(eos_token_id=0), "eos_token_id is 0, the checkpoint's network has 512"),
+    (config(activation_function="gelu"), r'config.json: activation_function is "gelu", expected "gelu_new";'),
+    (config(layer_norm_epsilon=1e-6), "layer_norm_epsilon is 1e-06, expected 1e-05"),
+    (config(n_head=4), "n_head is 4, expected 2"),
+    (config(scale_attn_weights=False), "scale_attn_weights is false"),
+    (config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is true"),
+    (config(eos_token_id=0), "eos_token_id is 0, expected 512"),
     (config(attn_pdrop=0.1), "attn_pdrop is 0.1"),
-    (rewritten("config.json", dtype="float16"), "config.json: dtype is float16, the checkpoint's network has float32"),
-    (rewritten("config.json", reorder_and_upcast_attn=True), "config.json: reorder_and_upcast_attn is True"),
+    (rewritten("config.json", dtype="float16"), 'config.json: dtype is "float16", expected "float32"'),
+    (rewritten("config.json", reorder_and_upcast_attn=True), "config.json: reorder_and_upcast_attn is true"),
     (rewritten("generation_config.json", eos_token_id=0), "generation_config.json: eos_token_id is 0"),
     (rewritten("generation_config.json", pad_token_id=5), "generation_config.json: pad_token_id is 5"),
     (one_bias_in_half_precision, "transformer.h.1.attn.c_attn differs .* and its weights have to be equal: in query, key, value"),
@@ -284,7 +298,10 @@ def test_every_fault_is_caught_and_named(export, inject, message):
     ],
 )
 def test_what_a_wrong_config_computes_is_caught_without_reading_the_config(export, monkeypatch, changes, message):
-    monkeypatch.setattr("model.export_gate._verify_config", lambda *_: None)
+    monkeypatch.setattr("model.export_gate._verify_json", lambda *_: None)
+    monkeypatch.setattr("model.export_gate._verify_readers", lambda *_: None)
+    monkeypatch.setattr("model.export_gate._verify_tokenizers", lambda *_: None)
+    monkeypatch.setattr("model.export_gate.read_hugging_face_directory", lambda _: SimpleNamespace(tokenizer=None))
     export.config = changes
     with pytest.raises(PipelineError, match=message):
         export.run()
@@ -321,7 +338,7 @@ def test_the_tolerance_is_the_documented_way_past_what_is_computed_and_not_past_
         export.run(tolerance=1e9)
 
 
-def test_a_right_export_of_every_shape_passes(tmp_path):
+def test_a_right_export_of_every_shape_passes(tmp_path, tokenizer):
     from model.gpt import GPTConfig
 
     for layers, heads, width in ((1, 1, 16), (3, 4, 32), (2, 8, 64)):
@@ -329,7 +346,7 @@ def test_a_right_export_of_every_shape_passes(tmp_path):
         directory = tmp_path / f"{layers}-{heads}-{width}"
         save_checkpoint(directory / "checkpoint", random_gpt(network), checkpoint_config(network))
         tokens = torch.randint(0, 576, (2, 17), generator=torch.Generator().manual_seed(1))
-        Export(directory / "checkpoint", directory / "export", tokens, table=export_table(layers)).run()
+        Export(directory / "checkpoint", directory / "export", tokens, tokenizer, table=export_table(layers)).run()
 
 
 def test_an_export_loads_plainly_with_a_tied_head_in_float32(export):

@@ -15,6 +15,7 @@ from conftest import checkpoint_config, random_gpt, save_checkpoint, write_token
 from models import save_gpt2
 from report_sample import write_sample
 from test_fine_tuning import PARAMS, Project
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.checkpoints import read_checkpoint
 from model.errors import PipelineError
@@ -22,7 +23,6 @@ from model.files import write_checksums
 from model.gpt import GPTConfig
 from model.hf_directory import read_hugging_face_directory
 from model.hf_loading import load_hugging_face_model
-from model.hf_tokenizer import verify_tokenizer
 from model.readers import read_records
 from model.shards import TokenSplit
 from model.tokenizer import Tokenizer
@@ -122,7 +122,9 @@ def test_code_beside_a_model_is_not_run(tmp_path, tokenizer, place):
         path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": auto}))
     load_hugging_face_model(tmp_path / "artifact")
     read_hugging_face_directory(tmp_path / "artifact")
-    verify_tokenizer(tmp_path / "artifact", tokenizer, ["a text"])
+    plainly = {"local_files_only": True, "trust_remote_code": False}  # as model/export_gate.py loads
+    AutoTokenizer.from_pretrained(tmp_path / "artifact", **plainly).encode("a text")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "artifact", **plainly)
     assert not place.exists()
 
 

@@ -20,7 +20,7 @@ import model.scoring_network as scoring_network
 from model.conventions import CONVENTIONS
 from model.errors import PipelineError
 from model.files import write_checksums
-from model.hf_directory import FILES, read_hugging_face_directory
+from model.hf_directory import PATTERNS, read_hugging_face_directory
 from model.item_scores import ItemScore, summarize
 from model.items import Item
 from model.packing import batches, by_size, pack
@@ -349,7 +349,7 @@ def test_openais_gpt2_scores_what_is_published():
     """Its 10,042 items take about an hour of two CPU cores; sources: karpathy/build-nanogpt, lm-evaluation-harness."""
     for name in ("gpt2", "openai-community/gpt2"):
         try:
-            directory = snapshot_download(name, allow_patterns=[*FILES, "tokenizer_config.json"], local_files_only=True)
+            directory = snapshot_download(name, allow_patterns=[*PATTERNS], local_files_only=True)
             break
         except FileNotFoundError:
             continue

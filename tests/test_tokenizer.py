@@ -1,6 +1,5 @@
 import base64
 import hashlib
-import json
 import pickle
 import random
 import re
@@ -17,10 +16,11 @@ from transformers import AutoTokenizer, GPT2Config
 
 from model.byte_level import byte_characters
 from model.errors import PipelineError
+from model.export_specification import _merges as merges_by_the_gate
 from model.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
 from model.fetching import ranks_from_vocabulary
 from model.files import write_checksums
-from model.hf_tokenizer import merges, to_hugging_face, verify_tokenizer
+from model.hf_tokenizer import merges, to_hugging_face
 from model.tokenizer import END_OF_TEXT, Tokenizer, read_ranks
 
 # Every module of model/conditions/, whether params.yaml names it or not.
@@ -241,40 +241,6 @@ def test_both_conditions_have_one_size_a_multiple_of_64(tokenizer, baseline_toke
     assert not any("MUL" in name for name in baseline_tokenizer.names)
 
 
-def test_an_exported_tokenizer_that_encodes_otherwise_is_caught(tokenizer, tmp_path):
-    GPT2Config().save_pretrained(tmp_path)
-    to_hugging_face(tokenizer, context=64).save_pretrained(tmp_path)
-    verify_tokenizer(tmp_path, tokenizer, AWKWARD)
-    path = tmp_path / "tokenizer.json"
-    description = json.loads(path.read_text())
-    for fault in ("merges", "split_special_tokens"):
-        broken = json.loads(path.read_text())
-        config = tmp_path / "tokenizer_config.json"
-        settings_before = config.read_text()
-        if fault == "merges":
-            broken["model"]["merges"] = broken["model"]["merges"][:-50]
-        else:
-            config.write_text(json.dumps({**json.loads(settings_before), "split_special_tokens": False}))
-        path.write_text(json.dumps(broken))
-        with pytest.raises(PipelineError, match="exported tokenizer differs from ours at token"):
-            verify_tokenizer(tmp_path, tokenizer, ["the information that they have", *AWKWARD])
-        path.write_text(json.dumps(description))
-        config.write_text(settings_before)
-
-
-def test_an_exported_tokenizer_with_an_id_too_many_or_another_end_of_text_is_caught(tokenizer, tmp_path):
-    GPT2Config().save_pretrained(tmp_path)
-    for fault in ("id", "eos"):
-        broken = to_hugging_face(tokenizer, context=64)
-        if fault == "id":
-            broken.add_tokens(["<one more>"])
-        else:
-            broken.eos_token = tokenizer.names[1]
-        broken.save_pretrained(tmp_path)
-        with pytest.raises(PipelineError, match=r"exported tokenizer has .* ids, ours .* or another end of text"):
-            verify_tokenizer(tmp_path, tokenizer, ["text"])
-
-
 def test_all_ranks_give_nanogpts_vocabulary_size(ranks_file):
     assert Tokenizer(read_ranks(ranks_file), mul_facts=False).size == 50304
 
@@ -285,6 +251,7 @@ def test_merges_of_all_ranks_are_gpt2s(ranks_file):
     assert len(pairs) == 50000
     assert pairs[:2] == [(b" ", b"t"), (b" ", b"a")]
     assert all(left + right in ranks for left, right in pairs)
+    assert [tuple(pair) for pair in merges_by_the_gate(ranks)] == pairs, "the gate derives them itself"
 
 
 @pytest.mark.parametrize("name", NAMES)

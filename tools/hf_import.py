@@ -3,9 +3,11 @@
 A file may hold more than the table names, and name it otherwise; these are the only liberties it has:
 - Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has them, lack it. A file names
   all of its tensors in one of the two ways.
-- `lm_head.weight`. The output layer is tied; where it is stored all the same, it has to be the token embedding.
+- `lm_head.weight`. The output layer is tied; where it is stored beside the token embedding, the two have to be equal, and
+  where it is stored in its place, it is the token embedding.
 - `attn.bias` and `attn.masked_bias` of a block. Old versions of transformers stored their causal mask and the number that
   they put where it hides something. They have to be that mask and a number that hides, and are left out.
+- Shards. The tensors may lie in several files that model.safetensors.index.json lists.
 - float16 and bfloat16. Every such number is also a float32, and becomes it.
 Rates of dropout in config.json are read by nobody: they are a matter of training, and our network has no dropout.
 """
@@ -14,21 +16,19 @@ from collections.abc import Set
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from model.errors import PipelineError
 from model.gpt import GPT, GPTConfig
 from model.hf import Entry, export_table, map_tensors
-from model.hf_directory import HuggingFaceGPT2Config
+from model.hf_directory import HuggingFaceGPT2Config, read_stored
 from model.section import read_json, validate
 
 _PREFIX = "transformer."
 _HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-# What transformers added to, or put in the place of, a hidden score. exp(-1e4) is 0 in every type.
-_HIDES = -1e4
+# What transformers added to, or put in the place of, a hidden score: -1e4, which bfloat16 rounds to -9984. Of both exp is 0.
+_HIDES = -9984.0
 
 
 def import_table(layers: int) -> list[Entry]:
@@ -52,7 +52,8 @@ def read_gpt2(directory: Path) -> GPT:
         "context": config.n_positions,
         "vocab_size": config.vocab_size,
     }
-    stored = _read_stored(directory / "model.safetensors", config)
+    weights, stored = read_stored(directory)
+    stored = _of_the_size(weights, _with_prefix(stored), config)
     model = GPT(validate(sizes, GPTConfig, settings))
     _require_same_network(settings, config, model)
     parameters = dict(model.named_parameters())  # a tied one once
@@ -63,7 +64,7 @@ def read_gpt2(directory: Path) -> GPT:
     for entry in table:
         shape = tuple(parameters[entry.target].shape)
         shapes[entry.source] = shape[::-1] if entry.transposed else shape
-    tensors = map_tensors(_read_tensors(directory / "model.safetensors", stored, config, shapes), table)
+    tensors = map_tensors(_read_tensors(weights, stored, config, shapes), table)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
     return model.eval()
@@ -80,12 +81,8 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
             raise PipelineError(f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one")
 
 
-def _read_stored(path: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
-    """Return all tensors of `path`, which are of the size that config.json says: nothing is built before that is known."""
-    try:
-        stored = _with_prefix(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise PipelineError(f"{path}: no safetensors to be read ({error}); save the model with save_pretrained") from None
+def _of_the_size(path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+    """Return `stored`, which is of the size that config.json says: nothing is built before that is known."""
     if config.n_layer > len(stored):
         raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
     for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
@@ -116,9 +113,12 @@ def _read_tensors(
 
 def _with_prefix(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it is, and is then refused."""
-    if any(name.startswith(_PREFIX) for name in stored):
-        return dict(stored)
-    return {name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()}
+    named = dict(stored)
+    if not any(name.startswith(_PREFIX) for name in stored):
+        named = {name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()}
+    if _HEAD in named:  # of two tied tensors safetensors' save_model keeps the first name
+        named.setdefault(_EMBEDDING, named[_HEAD])
+    return named
 
 
 def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGP
         name = f"{_PREFIX}h.{layer}.attn.masked_bias"
         hidden = kept.pop(name, torch.tensor(_HIDES))
         if hidden.shape != () or not hidden <= _HIDES:
-            raise _fault(path, f"{name} is not one number of at most {_HIDES:.0e}: it would hide nothing")
+            raise _fault(path, f"{name} is not one number of at most {_HIDES:.0f}: it would hide nothing")
     return kept
 
 

@@ -12,6 +12,7 @@ nothing without --output.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from graph.usage import command_line
@@ -26,7 +27,12 @@ HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
 
 def main() -> None:
-    score(_parser().parse_args())
+    options = _parser().parse_args()
+    try:
+        score(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `… | head`, which has enough; Python flushes once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def score(options: argparse.Namespace) -> None:
@@ -61,7 +67,9 @@ def score(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_line("tools.score", __doc__)
-    parser.add_argument("model", help="a directory with config.json, model.safetensors and tokenizer.json, or a name on the hub")
+    parser.add_argument(
+        "model", help="a directory with config.json, model.safetensors (or its shards) and tokenizer.json, or a name on the hub"
+    )
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
     parser.add_argument("--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema")
     parser.add_argument("--count", type=_positive, help="how many items, sampled by --seed; all of them without")
@@ -95,10 +103,10 @@ def _directory(model: str, revision: str | None) -> Path:
         raise PipelineError(f"{model}: no such directory")
     from huggingface_hub import snapshot_download
 
-    from model.hf_directory import FILES
+    from model.hf_directory import PATTERNS
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=[*FILES, "tokenizer_config.json"]))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=[*PATTERNS]))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise PipelineError(f"{model}: no directory, and the Hugging Face hub and its cache do not give it: {reason}") from None

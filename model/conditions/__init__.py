@@ -1,7 +1,7 @@
 """What tells conditions apart: a module each, of the name that params.yaml's `conditions` has, which defines CONDITION.
 
-`tokenize` depends on the module of its own condition alone, so a new one reruns nothing of the others. What follows reads the
-vocabulary that `tokenize` wrote, and knows of no module here.
+`tokenize` and `export` depend on the module of their own condition alone, so a new one reruns nothing of the others. What follows
+`tokenize` reads the vocabulary that it wrote, and `export` stops unless that vocabulary is the one that the module defines.
 """
 
 from typing import NamedTuple
