@@ -4,11 +4,13 @@ BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ each show a passage beside a question
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-from model.documents import Document
-from model.errors import PipelineError
+from model.documents import LONGEST_DOCUMENT, Document
+from model.errors import PipelineError, printable
+
+_SHOWN = 10  # fields of a record
 
 
 def _squad_background(record: dict[str, Any]) -> str:
@@ -23,36 +25,54 @@ def _squad_background(record: dict[str, Any]) -> str:
 _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "boolq": lambda record: record["passage"],
     "sciq": lambda record: record["support"],
-    "lambada": lambda record: f"{record['doc']['query']} {record['doc']['choices'][0]}",
+    "lambada": lambda record: record["doc"]["query"] + " " + record["doc"]["choices"][0],
     "coqa": lambda record: record["doc"]["story"],
     "squad": _squad_background,
     "drop": lambda record: record["doc"]["passage"],
 }
 
 
-def benchmark_passages(path: Path, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
-    """Yield the passages of one benchmark file; a record without its field is an error, an empty passage is not one."""
+def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
+    """Yield the passages of one benchmark file, by its path in the wheel; a passage without text is an empty document.
+
+    Raises PipelineError for a record without its field.
+    """
     source = next((part for part in path.parts if part in _EXTRACTORS), None)
     if source is None:
         raise PipelineError(f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages from it")
     for number, record in enumerate(records):
         try:
-            text = _EXTRACTORS[source](record).strip()
+            text = _EXTRACTORS[source](record)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise PipelineError(f"{path}: record {number} has no {source} passage ({error!r})") from None
-        if text:
-            yield Document(text, source)
+            raise PipelineError(f"{path}: record {number} has no {source} passage ({printable(repr(error))})") from None
+        if not isinstance(text, str):
+            raise PipelineError(f"{path}: record {number} has no {source} passage (it is {_kind(text)}, not text)")
+        yield Document(text.strip(), source)
 
 
 def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> Iterator[Document]:
-    """Yield each record's `text` as a document of `source`; `name` is for the error message."""
+    """Yield each record's `text` as a document of `source`, an empty one if it is blank; `name` is for the error message."""
     for number, record in enumerate(records):
         text = record.get("text")
+        if isinstance(text, bytes):  # parquet of writers that do not mark their strings
+            text = _decoded(text, f"{name}: record {number}")
         if not isinstance(text, str):
-            raise PipelineError(f"{name}: record {number} has no string field `text`")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise PipelineError(f"{name}: record {number} has half a surrogate pair, which is no text; mend the file") from None
-        if text and not text.isspace():
-            yield Document(text, source)
+            found = ", ".join(printable(str(key)) for key in list(record)[:_SHOWN])
+            reason = f"it is {_kind(text)}" if "text" in record else f"its fields are {found or 'none'}"
+            raise PipelineError(f"{name}: record {number} has no string field `text` ({reason}); correct or remove the record")
+        if len(text) > LONGEST_DOCUMENT:
+            raise PipelineError(f"{name}: record {number} is longer than {LONGEST_DOCUMENT} characters; split it")
+        yield Document("" if text.isspace() else text, source)
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        reason = f"byte 0x{text[error.start]:02x} at byte {error.start} of its text"
+        raise PipelineError(f"{where} is not UTF-8: {reason}; write the file anew") from None
+
+
+def _kind(value: Any) -> str:
+    kinds = {type(None): "null", list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
+    return kinds.get(type(value), f"of type {type(value).__name__}")
