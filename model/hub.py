@@ -113,10 +113,10 @@ class HubDataset:
                 copy.unlink(missing_ok=True)
 
     def read(self, copy: Path, name: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the records of a downloaded file; where `columns` are given, others may be left out.
+        """Yield the records of a downloaded file; if `columns` are given, others may be left out.
 
-        Formats that local files have are read as those are, but a text: that and any other format as `datasets` reads it.
-        `name` is what messages call the file.
+        Parquet, arrow and JSON lines are read as local files are, any other format by `datasets`,
+        which makes a record of each line of a text. `name` is what messages call the file.
         """
         kind = ".jsonl" if self._has_json_lines(copy, name) else format_of(copy)
         if kind in (".parquet", ".arrow", ".jsonl"):
@@ -130,10 +130,14 @@ class HubDataset:
                 pass  # it is text by its first bytes
         # Columns are each file's own: datasets takes the first file's for all, and refuses others.
         self._builder.info.features = self._features
-        self._builder.config.data_files = DataFilesDict({self._source.split: DataFilesList([os.path.abspath(copy)], [()])})
+        only = DataFilesList([os.path.abspath(copy)], [()])
+        self._builder.config.data_files = DataFilesDict({self._source.split: only})
         try:
-            for number, record in enumerate(self._builder.as_streaming_dataset(split=self._source.split)):
-                yield {**record, "text": record["text"].lstrip("\ufeff")} if kind == ".txt" and number == 0 else record
+            records = self._builder.as_streaming_dataset(split=self._source.split)
+            for number, record in enumerate(records):
+                if kind == ".txt" and number == 0:
+                    record["text"] = record["text"].lstrip("\ufeff")
+                yield record
         except Exception as error:  # whatever a reader of any format raises
             raise PipelineError(f"{name}: cannot be read to its end ({_reason(error)})") from None
 

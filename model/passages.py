@@ -9,6 +9,7 @@ from typing import Any
 
 from model.documents import LONGEST_DOCUMENT, Document
 from model.errors import PipelineError, printable
+from model.text_streams import not_utf8_field
 
 _SHOWN = 10  # fields of a record
 
@@ -33,9 +34,9 @@ _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
-    """Yield the passages of one benchmark file, by its path in the wheel; a passage without text is an empty document.
+    """Yield the passages of one benchmark file, by its path in the wheel.
 
-    Raises PipelineError for a record without its field.
+    A passage without text is an empty document. Raises PipelineError for a record without its field.
     """
     source = next((part for part in path.parts if part in _EXTRACTORS), None)
     if source is None:
@@ -44,24 +45,31 @@ def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Ite
         try:
             text = _EXTRACTORS[source](record)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise PipelineError(f"{path}: record {number} has no {source} passage ({printable(repr(error))})") from None
+            fault = f"has no {source} passage ({printable(repr(error))})"
+            raise PipelineError(f"{path}: record {number} {fault}") from None
         if not isinstance(text, str):
-            raise PipelineError(f"{path}: record {number} has no {source} passage (it is {_kind(text)}, not text)")
+            fault = f"has no {source} passage (it is {_kind(text)}, not text)"
+            raise PipelineError(f"{path}: record {number} {fault}")
         yield Document(text.strip(), source)
 
 
 def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> Iterator[Document]:
-    """Yield each record's `text` as a document of `source`, an empty one if it is blank; `name` is for the error message."""
+    """Yield each record's `text` as a document of `source`, an empty one if it is blank.
+
+    `name` is what messages call the file. Raises PipelineError for a record that has no text field.
+    """
     for number, record in enumerate(records):
         text = record.get("text")
-        if isinstance(text, bytes):  # parquet of writers that do not mark their strings
+        if isinstance(text, bytes):  # some writers of parquet do not mark strings as such
             text = _decoded(text, f"{name}: record {number}")
         if not isinstance(text, str):
-            found = ", ".join(printable(str(key)) for key in list(record)[:_SHOWN])
-            reason = f"it is {_kind(text)}" if "text" in record else f"its fields are {found or 'none'}"
-            raise PipelineError(f"{name}: record {number} has no string field `text` ({reason}); correct or remove the record")
+            fields = ", ".join(printable(str(key)) for key in list(record)[:_SHOWN]) or "none"
+            found = f"it is {_kind(text)}" if "text" in record else f"its fields are {fields}"
+            fault = f"record {number} has no string field `text` ({found})"
+            raise PipelineError(f"{name}: {fault}; correct the record or take it out")
         if len(text) > LONGEST_DOCUMENT:
-            raise PipelineError(f"{name}: record {number} is longer than {LONGEST_DOCUMENT} characters; split it")
+            fault = f"record {number} is longer than {LONGEST_DOCUMENT} characters"
+            raise PipelineError(f"{name}: {fault}; split it")
         yield Document("" if text.isspace() else text, source)
 
 
@@ -69,10 +77,10 @@ def _decoded(text: bytes, where: str) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as error:
-        reason = f"byte 0x{text[error.start]:02x} at byte {error.start} of its text"
-        raise PipelineError(f"{where} is not UTF-8: {reason}; write the file anew") from None
+        raise PipelineError(not_utf8_field(where, error)) from None
 
 
 def _kind(value: Any) -> str:
-    kinds = {type(None): "null", list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
-    return kinds.get(type(value), f"of type {type(value).__name__}")
+    kinds = {type(None): "null", list: "a list", dict: "an object", bool: "a truth value"}
+    numbers = {int: "a number", float: "a number"}
+    return {**kinds, **numbers}.get(type(value), f"of type {type(value).__name__}")

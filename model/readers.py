@@ -1,4 +1,7 @@
-"""The records of one file: parquet, arrow, JSON lines or text, the last two also compressed; memory holds a few records."""
+"""Read the records of one file: parquet, arrow, JSON lines or text, the last two also compressed.
+
+Memory holds a few records at a time.
+"""
 
 import codecs
 import zlib
@@ -13,7 +16,14 @@ from model.documents import LONGEST_DOCUMENT
 from model.errors import PipelineError, printable
 from model.json_lines import read_json_lines
 from model.pointers import HEAD_BYTES, require_data
-from model.text_streams import COMPRESSIONS, not_utf8, open_content, require_kind, zero_byte
+from model.text_streams import (
+    COMPRESSIONS,
+    not_utf8,
+    not_utf8_field,
+    open_content,
+    require_kind,
+    zero_byte,
+)
 
 FORMATS = ".parquet, .arrow, .jsonl or .txt, the last two also .gz or .zst"
 _RECORDS_PER_BATCH = 256
@@ -36,8 +46,9 @@ def read_records(
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of one file, its format `kind` taken from its name by default.
 
-    `name` is what messages call the file. Of parquet and arrow only `columns` are read, where they are given: a file without
-    one of them is an error, other columns may be anything. Raises PipelineError, with the record where there is one.
+    `name` is what messages call the file. If `columns` are given, only they are read of parquet and
+    arrow: a file without one of them is an error, and other columns may be anything. Raises
+    PipelineError, with the record where there is one.
     """
     name = name or str(path)
     kind = kind or format_of(path)
@@ -51,11 +62,16 @@ def read_records(
             yield from _arrow(path, columns, name)
         else:
             with open_content(path, name) as (content, start):
-                yield from read_json_lines(content, name, start) if kind == ".jsonl" else [_text(content, name, start)]
+                if kind == ".jsonl":
+                    yield from read_json_lines(content, name, start)
+                else:
+                    yield _text(content, name, start)
     except (OSError, EOFError, OverflowError, ValueError, zlib.error, pa.ArrowException) as error:
         reason = printable(" ".join(str(error).split()))
-        advice = "; decompress it with zstd --long=31 -d and compress it with zstd" if _ZSTD_WINDOW in reason else ""
-        raise PipelineError(f"{name}: cannot be read to its end ({reason}){advice}") from None
+        advice = "download the file again"
+        if _ZSTD_WINDOW in reason:
+            advice = "decompress it with zstd --long=31 -d and compress it with zstd"
+        raise PipelineError(f"{name}: cannot be read to its end ({reason}); {advice}") from None
 
 
 def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[str, Any]]:
@@ -82,7 +98,8 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _require_columns(reader.schema, columns, name)
         first = 0
-        for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        for batch in batches:
             kept = batch if columns is None else batch.select(columns)
             _validate(kept, first, name)
             for start in range(0, kept.num_rows, _RECORDS_PER_BATCH):
@@ -95,9 +112,11 @@ def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) ->
     for column in schema.names if columns is None else columns:
         count = schema.names.count(column)
         if count == 0:
-            raise PipelineError(f"{name}: has no column `{column}`; its columns are {shown or 'none'}")
+            advice = f"its columns are {shown or 'none'}"
+            raise PipelineError(f"{name}: has no column `{column}`; {advice}")
         if count > 1:
-            raise PipelineError(f"{name}: has {count} columns `{printable(column)}`; keep one of them")
+            column = printable(column)
+            raise PipelineError(f"{name}: has {count} columns `{column}`; keep one of them")
 
 
 def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
@@ -106,8 +125,8 @@ def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
         reason = printable(" ".join(str(error).split()))
-        last = first + batch.num_rows - 1
-        raise PipelineError(f"{name}: one of records {first} to {last} is damaged ({reason}); download the file again") from None
+        where = f"{name}: one of records {first} to {first + batch.num_rows - 1} is damaged"
+        raise PipelineError(f"{where} ({reason}); download the file again") from None
 
 
 def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
@@ -119,8 +138,8 @@ def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
             try:
                 batch.slice(row, 1).to_pylist()
             except UnicodeDecodeError as error:
-                reason = f"byte 0x{error.object[error.start]:02x} at byte {error.start} of a text"
-                raise PipelineError(f"{name}: record {first + row} is not UTF-8: {reason}; write the file anew") from None
+                where = f"{name}: record {first + row}"
+                raise PipelineError(not_utf8_field(where, error)) from None
         raise
 
 

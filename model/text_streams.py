@@ -1,4 +1,4 @@
-"""Open a file of text, compressed or not, as the bytes of its content from behind a byte-order mark on."""
+"""Open a file of text, compressed or not, as the bytes behind its byte-order mark."""
 
 import zlib
 from collections.abc import Iterator
@@ -38,10 +38,10 @@ _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UT
 
 @contextmanager
 def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Yield the decompressed content behind its UTF-8 byte-order mark, and how many bytes it has before.
+    """Yield the decompressed content behind its UTF-8 byte-order mark, and that mark's bytes.
 
-    `name` is what messages call the file. Raises PipelineError if its first bytes are not those of UTF-8 text, or not
-    compressed as its name says; OSError or EOFError if it is cut off.
+    `name` is what messages call the file. Raises PipelineError if its first bytes are not those of
+    UTF-8 text, or not compressed as its name says; OSError or EOFError if it is cut off.
     """
     compression = COMPRESSIONS.get(path.suffix)
     with open(path, "rb") as file:
@@ -58,14 +58,16 @@ def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def require_kind(head: bytes, expected: str | None, name: str) -> None:
-    """Raise PipelineError if `head`, a file's first bytes, are those of another kind than `expected` (None: text)."""
+    """Raise PipelineError if a file's first bytes are not of kind `expected` (None: text)."""
     found, advice = _kind_of(head)
     if found == expected:
         return
     if found is not None:
-        raise PipelineError(f"{name}: is a {found} file, not {expected or 'text'} as its name says; {advice}")
+        fault = f"is a {found} file, not {expected or 'text'} as its name says"
+        raise PipelineError(f"{name}: {fault}; {advice}")
     if expected in COMPRESSIONS.values():
-        raise PipelineError(f"{name}: is not compressed with {expected}, as its name says; rename it or download it again")
+        fault = f"is not compressed with {expected} as its name says"
+        raise PipelineError(f"{name}: {fault}; rename it or download it again")
 
 
 def _kind_of(head: bytes) -> tuple[str | None, str]:
@@ -73,7 +75,8 @@ def _kind_of(head: bytes) -> tuple[str | None, str]:
         return "tar", "unpack it with tar -xf"
     if 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18":
         return "zstd", "name it .zst"  # it begins with a frame that decoders skip
-    return next(((kind, advice) for magic, kind, advice in _KINDS if head.startswith(magic)), (None, ""))
+    found = ((kind, advice) for magic, kind, advice in _KINDS if head.startswith(magic))
+    return next(found, (None, ""))
 
 
 def _require_text(head: bytes, name: str, compressed: bool) -> None:
@@ -82,10 +85,12 @@ def _require_text(head: bytes, name: str, compressed: bool) -> None:
         raise PipelineError(f"{name}: {inside}{fault}")
     found, advice = _kind_of(head)
     if found is not None:
-        raise PipelineError(f"{name}: {inside}is a {found} file, not text; decompress it once, then {advice}")
-    encoding = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), None)
-    if encoding is not None:
-        raise PipelineError(f"{name}: {inside}is {encoding} text; convert it: iconv -f {encoding} -t UTF-8 OLD > NEW")
+        fault = f"{inside}is a {found} file, not text"
+        raise PipelineError(f"{name}: {fault}; decompress it once, then {advice}")
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            advice = f"convert it: iconv -f {encoding} -t UTF-8 OLD > NEW"
+            raise PipelineError(f"{name}: {inside}is {encoding} text; {advice}")
     if b"\0" in head:
         raise PipelineError(zero_byte(name, head.index(b"\0")))
 
@@ -96,10 +101,16 @@ def zero_byte(name: str, place: int) -> str:
 
 
 def not_utf8(what: str, error: UnicodeDecodeError, start: int) -> str:
-    """Return the message for `what`, of which `error.object` begins at byte `start`."""
+    """Return the message for `what`; `error.object` begins at byte `start` of the content."""
     byte, place = error.object[error.start], start + error.start
-    advice = "convert the file: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+    advice = "convert the file from its encoding: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
     return f"{what} is not UTF-8: byte 0x{byte:02x} at byte {place}; {advice}"
+
+
+def not_utf8_field(what: str, error: UnicodeDecodeError) -> str:
+    byte, place = error.object[error.start], error.start
+    advice = "write the file anew, with text in UTF-8"
+    return f"{what} is not UTF-8: byte 0x{byte:02x} at byte {place} of a text; {advice}"
 
 
 def _open(path: Path, compression: str | None) -> BinaryIO:
@@ -107,12 +118,13 @@ def _open(path: Path, compression: str | None) -> BinaryIO:
         return BufferedReader(_Gzip(path), _BUFFER_BYTES)
     if compression == "zstd":
         # pyarrow's stream goes on to the next frame, and tells a truncated one.
-        return BufferedReader(pa.input_stream(str(path), compression="zstd", buffer_size=_BUFFER_BYTES), _BUFFER_BYTES)
+        stream = pa.input_stream(str(path), compression="zstd", buffer_size=_BUFFER_BYTES)
+        return BufferedReader(stream, _BUFFER_BYTES)
     return open(path, "rb", buffering=_BUFFER_BYTES)
 
 
 class _Gzip(RawIOBase):
-    """The content of all members of a gzip file; zero bytes behind the last one are padding, as for gzip itself.
+    """The content of all members of a gzip file; zero bytes behind one are padding, as for gzip.
 
     pyarrow's stream does not read padding, and the module gzip takes a tenth more time.
     """
@@ -134,7 +146,8 @@ class _Gzip(RawIOBase):
             if not chunk:
                 raise EOFError("the gzip data is cut off")
             content = self._decoder.decompress(chunk, room)
-            self._pending = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
+            decoder = self._decoder
+            self._pending = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             if content:
                 buffer[: len(content)] = content
                 return len(content)
