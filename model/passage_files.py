@@ -36,8 +36,12 @@ class PassageFile(NamedTuple):
 
 
 class Piece(Section):
-    """A piece's index.json: a line `SHA256  name` for each of its files, in order; its shards; what is in them by source."""
+    """A piece's index.json: a line `SHA256  name` for each of its files, in order; its shards; what is in them by source.
 
+    `blank` counts the records without text, which are in no shard.
+    """
+
+    blank: int
     files: list[str]
     shards: int
     passages: PassagesIndex
@@ -61,16 +65,17 @@ def passage_files(params: PassagesInput) -> list[PassageFile]:
 def _open_hub(dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path) -> tuple[str, Iterator[Document]]:
     copy = folder / PurePosixPath(file.name).name
     digest = dataset.download(file, copy)
-    return digest, text_records(file.name, dataset.read(copy, ["text"]), PurePosixPath(source.dataset).name)
+    name = f"{source.dataset}/{file.name}"
+    return digest, text_records(name, dataset.read(copy, name, ["text"]), PurePosixPath(source.dataset).name)
 
 
 def _open_benchmark(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
-    path = verified_file(file)
-    return file.sha256, benchmark_passages(path, read_records(path))
+    return file.sha256, benchmark_passages(PurePosixPath(file.name), read_records(verified_file(file), name=file.name))
 
 
 def _open_local(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
-    return file.sha256, text_records(file.name, read_records(verified_file(file), ["text"]), _stem(file.name))
+    records = read_records(verified_file(file), ["text"], file.name)
+    return file.sha256, text_records(file.name, records, _stem(file.name))
 
 
 def _open_tree(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
@@ -109,6 +114,7 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
 
 def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directory: Path) -> None:
     lines: list[str] = []
+    blank = 0
 
     def documents() -> Iterator[Document]:
         for file in files:
@@ -121,10 +127,13 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
 
     with DocumentWriter(directory, "passages", characters) as writer:
         for document in watch(documents()):
-            writer.append(document)
+            if document.text:
+                writer.append(document)
+            else:
+                blank += 1
     index = PassagesIndex(characters=dict(writer.characters), documents=dict(writer.documents))
     shards = len(list(directory.glob("passages_*.parquet")))
-    write_json(directory / "index.json", Piece(files=lines, shards=shards, passages=index).model_dump())
+    write_json(directory / "index.json", Piece(blank=blank, files=lines, shards=shards, passages=index).model_dump())
 
 
 def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
@@ -142,6 +151,11 @@ def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
     total = PassagesIndex(characters=dict(characters), documents=dict(documents))
     write_json(output / "index.json", total.model_dump())
     return total
+
+
+def count_blank(pieces: list[Path]) -> int:
+    """Return how many records of the source have no text but white space: no passages are made of them."""
+    return sum(read_json(directory / "index.json", Piece).blank for directory in pieces)
 
 
 def check_sha256(pieces: list[Path], source: HubFilesSource) -> str:

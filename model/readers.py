@@ -1,9 +1,11 @@
-"""The records of one file: parquet, arrow, JSON lines or text, the last two also compressed; memory holds a few records."""
+"""Read the records of one file: parquet, arrow, JSON lines or text, the last two also compressed.
 
-import json
+Memory holds a few records at a time.
+"""
+
+import codecs
+import zlib
 from collections.abc import Iterator
-from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -11,73 +13,153 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.documents import LONGEST_DOCUMENT
-from model.errors import PipelineError
+from model.errors import PipelineError, printable
+from model.json_lines import read_json_lines
+from model.pointers import HEAD_BYTES, require_data
+from model.text_streams import (
+    COMPRESSIONS,
+    not_utf8,
+    not_utf8_field,
+    open_content,
+    require_kind,
+    zero_byte,
+)
 
 FORMATS = ".parquet, .arrow, .jsonl or .txt, the last two also .gz or .zst"
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _RECORDS_PER_BATCH = 256
 _BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
-_LONGEST_LINE = 2 * LONGEST_DOCUMENT  # characters; a compressed file of megabytes may hold a line of terabytes
+_COLUMNS_SHOWN = 20
+_ZSTD_WINDOW = "Frame requires too much memory"
 
 
 def format_of(path: Path) -> str | None:
     """Return the suffix that tells a file's format, None where it is none that is read here."""
     *rest, last = ["", *path.suffixes]
-    kind = rest[-1] if last in _COMPRESSIONS else last
+    kind = rest[-1] if last in COMPRESSIONS else last
     known = {".jsonl", ".txt"} | ({".parquet", ".arrow"} if last == kind else set())
     return kind if kind in known else None
 
 
-def read_records(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of one file, its format taken from its name; of parquet only `columns`, where they are given."""
-    read = {".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines, ".txt": _text}.get(format_of(path) or "")
-    if read is None:
-        raise PipelineError(f"{path}: unknown format; use {FORMATS}")
+def read_records(
+    path: Path, columns: list[str] | None = None, name: str | None = None, kind: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of one file, its format `kind` taken from its name by default.
+
+    `name` is what messages call the file. If `columns` are given, only they are read of parquet and
+    arrow: a file without one of them is an error, and other columns may be anything. Raises
+    PipelineError, with the record where there is one.
+    """
+    name = name or str(path)
+    kind = kind or format_of(path)
+    if kind not in (".parquet", ".arrow", ".jsonl", ".txt"):
+        raise PipelineError(f"{name}: unknown format; use {FORMATS}")
+    require_data(path, name)
     try:
-        yield from _parquet(path, columns) if read is _parquet else read(path)
-    except (OSError, EOFError, OverflowError, ValueError, RecursionError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise PipelineError(f"{path}: cannot be read to its end ({reason})") from None
+        if kind == ".parquet":
+            yield from _parquet(path, columns, name)
+        elif kind == ".arrow":
+            yield from _arrow(path, columns, name)
+        else:
+            with open_content(path, name) as (content, start):
+                if kind == ".jsonl":
+                    yield from read_json_lines(content, name, start)
+                else:
+                    yield _text(content, name, start)
+    except (OSError, EOFError, OverflowError, ValueError, zlib.error, pa.ArrowException) as error:
+        reason = printable(" ".join(str(error).split()))
+        advice = "download the file again"
+        if _ZSTD_WINDOW in reason:
+            advice = "decompress it with zstd --long=31 -d and compress it with zstd"
+        raise PipelineError(f"{name}: cannot be read to its end ({reason}); {advice}") from None
 
 
-def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[str, Any]]:
+    with open(path, "rb") as head:
+        require_kind(head.read(HEAD_BYTES), "parquet", name)
     # A row group may be all of its file: read buffered, and few long records at a time.
     with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        _require_columns(file.schema_arrow, columns, name)
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
         longest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
         records = min(max(_BYTES_PER_BATCH // max(longest, 1), 1), _RECORDS_PER_BATCH)
-        for batch in file.iter_batches(records, columns=wanted, use_threads=False):
-            yield from batch.to_pylist()
+        first = 0
+        for batch in file.iter_batches(records, columns=columns, use_threads=False):
+            yield from _rows(batch, first, name)
+            first += batch.num_rows
 
 
-def _arrow(path: Path) -> Iterator[dict[str, Any]]:
+def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[str, Any]]:
     with pa.memory_map(str(path)) as file:
-        for batch in pa.ipc.open_stream(file):
-            batch.validate(full=True)  # offsets are used as they stand: damaged ones read beyond the file
-            for start in range(0, batch.num_rows, _RECORDS_PER_BATCH):
-                yield from batch.slice(start, _RECORDS_PER_BATCH).to_pylist()
+        head = bytes(file.read(HEAD_BYTES))
+        file.seek(0)
+        is_file = head.startswith(b"ARROW1\0\0")
+        require_kind(head, "Arrow" if is_file else None, name)
+        reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
+        _require_columns(reader.schema, columns, name)
+        first = 0
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        for batch in batches:
+            kept = batch if columns is None else batch.select(columns)
+            _validate(kept, first, name)
+            for start in range(0, kept.num_rows, _RECORDS_PER_BATCH):
+                yield from _rows(kept.slice(start, _RECORDS_PER_BATCH), first + start, name)
+            first += batch.num_rows
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with _open_text(path) as file:
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), "")):
-            if len(line) > _LONGEST_LINE:
-                raise PipelineError(f"{path}: record {number} is longer than {_LONGEST_LINE} characters; split the file")
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise PipelineError(f"{path}: record {number} is no JSON object")
-            yield record
+def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) -> None:
+    shown = ", ".join(printable(column) for column in schema.names[:_COLUMNS_SHOWN])
+    for column in schema.names if columns is None else columns:
+        count = schema.names.count(column)
+        if count == 0:
+            advice = f"its columns are {shown or 'none'}"
+            raise PipelineError(f"{name}: has no column `{column}`; {advice}")
+        if count > 1:
+            column = printable(column)
+            raise PipelineError(f"{name}: has {count} columns `{column}`; keep one of them")
 
 
-def _text(path: Path) -> Iterator[dict[str, Any]]:
-    with _open_text(path) as file:
-        text = file.read(LONGEST_DOCUMENT + 1)  # one more, for DocumentWriter to refuse
-    yield {"text": text}
+def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
+    # Offsets are used as they stand: damaged ones read beyond the file.
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        reason = printable(" ".join(str(error).split()))
+        where = f"{name}: one of records {first} to {first + batch.num_rows - 1} is damaged"
+        raise PipelineError(f"{where} ({reason}); download the file again") from None
 
 
-def _open_text(path: Path) -> TextIOWrapper:
-    # pyarrow's streams go on to the next member or frame, and tell a truncated one.
-    stream = pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix), buffer_size=_BUFFER_BYTES)
-    return TextIOWrapper(stream, encoding="utf-8", newline="\n")  # a text's own ends of lines stay
+def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a batch, of which the first is the file's record `first`."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(batch.num_rows):
+            try:
+                batch.slice(row, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                where = f"{name}: record {first + row}"
+                raise PipelineError(not_utf8_field(where, error)) from None
+        raise
+
+
+def _text(file: Any, name: str, start: int) -> dict[str, Any]:
+    """Return the whole content as one record's `text`; its own ends of lines stay."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    parts: list[str] = []
+    characters, place = 0, start
+    # One character more than a document may have, for DocumentWriter to refuse.
+    while characters <= LONGEST_DOCUMENT:
+        chunk = file.read(_BUFFER_BYTES)
+        begin = place - len(decoder.getstate()[0])
+        try:
+            parts.append(decoder.decode(chunk, final=not chunk))
+        except UnicodeDecodeError as error:
+            raise PipelineError(not_utf8(f"{name}: its text", error, begin)) from None
+        if (zero := chunk.find(b"\0")) >= 0:
+            raise PipelineError(zero_byte(name, place + zero))
+        if not chunk:
+            break
+        characters += len(parts[-1])
+        place += len(chunk)
+    return {"text": "".join(parts)}

@@ -16,7 +16,7 @@ from model.errors import run_stage
 from model.fetching import check_count, fetch_conversations, fetch_gsm8k, fetch_hellaswag, fetch_ranks
 from model.files import checksummed_directory, write_jsonl
 from model.params.fetch import ConversationsInputs, Gsm8kInput, HellaswagInput, HubFilesSource, PassagesInput, RanksInput
-from model.passage_files import check_sha256, fetch_pieces, publish_pieces
+from model.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
 from model.pieces import scratch_directory
 from model.section import read_section
 
@@ -40,8 +40,10 @@ def passages(output: Path, scratch: Path) -> str:
     if isinstance(params.source, HubFilesSource):
         pin = f"; fetch.passages.source.sha256 is {check_sha256(pieces, params.source)}"
     count, characters = publish_pieces(pieces, output).total()
-    check_count("fetch.passages", count, params.count)
-    return f"{count} passages, {characters} characters{pin}"
+    blank = count_blank(pieces)
+    left_out = f", and {blank} without text" if blank else ""
+    check_count("fetch.passages", count, params.count, left_out)
+    return f"{count} passages, {characters} characters{left_out}{pin}"
 
 
 def gsm8k(output: Path, scratch: Path) -> str:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import ODD_TEXTS, VALUES, changed_bytes, changed_value, fuzz, reads_or_says_why, within
 
-from model import readers
+from model import json_lines
 from model.conversations import FORMATS, read_questions
 from model.errors import PipelineError
 from model.fetching import ranks_from_vocabulary
@@ -163,10 +163,10 @@ def test_a_damaged_file_is_read_or_named(folder, valid, name, data):
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
 def test_a_line_without_end_is_not_kept_in_memory(folder, monkeypatch, suffix):
-    monkeypatch.setattr(readers, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", 1000)
     lines = lines_of([{"text": "a" * 900}, {"text": "a" * 1000}])
     (folder / f"long.{suffix}").write_bytes(gzip.compress(lines) if suffix.endswith("gz") else lines)
-    assert not reads_or_says_why(lambda: list(read_records(folder / f"long.{suffix}")), "record 1 is longer than 1000 characters")
+    assert not reads_or_says_why(lambda: list(read_records(folder / f"long.{suffix}")), "record 1 is longer than 1000 bytes")
 
 
 @fuzz(60)
