@@ -34,7 +34,10 @@ def main() -> None:
     sources, contaminated = {}, {}
     for name, count in shares(params.mixture, params.conversations).items():
         if not count:
-            raise PipelineError(f"params.yaml: problems.mixture.{name}: too small a weight for one of {params.conversations}")
+            raise PipelineError(
+                f"params.yaml: problems.mixture.{name}: its weight gives it none of the {params.conversations} conversations; "
+                "raise it, or remove the source"
+            )
         if name == GENERATED:
             sources[name] = generated(count, params.seed)
         else:
@@ -49,15 +52,18 @@ def main() -> None:
         GENERATED: sample("generated_test", held_out, params.generated_test, params.seed),
         "gsm8k": sample("gsm8k_test", distinct, params.gsm8k_test, params.seed),
     }
+    drawn = Counter(each.source for each in train)
     with checksummed_directory(TRAIN) as output:
         write_jsonl(output / "train.jsonl", [conversation.model_dump() for conversation in train])
-        write_json(output / "index.json", {"contaminated": contaminated, "drawn": Counter(each.source for each in train)})
+        write_json(output / "index.json", {"contaminated": contaminated, "drawn": drawn})
     with checksummed_directory(ASKED) as output:
         for name, questions in asked.items():
             write_jsonl(output / f"{name}.jsonl", [question.model_dump() for question in questions])
     counts = " and ".join(f"{len(questions)} of {name}" for name, questions in asked.items())
     dropped = "".join(f", {count} contaminated of {name} dropped" for name, count in contaminated.items())
-    print(f"problems: {len(train)} conversations to train on{dropped}; {counts} to ask")
+    short = {name: count / len(sources[name]) for name, count in drawn.items() if count > len(sources[name])}
+    again = "".join(f", {name}'s {len(sources[name])} taken {times:.1f} times each" for name, times in short.items())
+    print(f"problems: {len(train)} conversations to train on{dropped}{again}; {counts} to ask")
 
 
 def generated(count: int, seed: int) -> list[Conversation]:
@@ -75,11 +81,16 @@ def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], i
 
 
 def sample(key: str, questions: list[AskedQuestion], count: int | None, seed: int) -> list[AskedQuestion]:
-    if count is None:
-        return questions
-    if count > len(questions):
+    """Return `count` questions drawn by `seed`, all for None; PipelineError unless they have two clusters at least."""
+    if count is not None and count > len(questions):
         raise PipelineError(f"params.yaml: problems.{key}: {count} asked for, there are {len(questions)}")
-    return random.Random(seed).sample(questions, count)
+    drawn = questions if count is None else random.Random(seed).sample(questions, count)
+    if len({question.cluster for question in drawn}) < 2:
+        raise PipelineError(
+            f"params.yaml: problems.{key}: all of the questions drawn ({len(drawn)}) are of one cluster, and intervals and "
+            "comparisons need two; raise it"
+        )
+    return drawn
 
 
 if __name__ == "__main__":
