@@ -82,6 +82,8 @@ def count_repeated(items: list[Item]) -> int:
 
 
 def _item(record: dict[str, Any], where: Path) -> Item:
+    if not isinstance(record, dict):  # of a line that no reader has looked at, tools/score.py's
+        raise PipelineError(f"{where}: is no JSON object")
     missing = [name for name in Item.model_fields if name not in record]
     if missing:
         raise PipelineError(

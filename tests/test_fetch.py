@@ -115,7 +115,7 @@ def test_a_truncated_dataset_is_refused(project, tmp_path):
     path.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM)[:50])
     fails(project, "hellaswag", "items.jsonl: cannot be read to its end", source=pinned(path), count=2)
     path.write_text('["no object"]\n')
-    fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=1)
+    fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=2)
     compressed = tmp_path / "items.jsonl.gz"
     compressed.write_bytes(gzip.compress(json.dumps(ITEM).encode() * 100)[:-20])
     fails(project, "hellaswag", "items.jsonl.gz: cannot be read to its end", source=pinned(compressed), count=100)
@@ -130,7 +130,7 @@ def test_a_truncated_dataset_is_refused(project, tmp_path):
 def test_a_malformed_item_is_named(project, tmp_path, change, message):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({**ITEM, **change}) + "\n")
-    fails(project, "hellaswag", message, source=pinned(path), count=1)
+    fails(project, "hellaswag", message, source=pinned(path), count=2)
 
 
 def test_a_missing_package_and_another_version_are_named(project):
@@ -164,7 +164,6 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
         source=source,
         count=20,
     )
-    fails(project, "hellaswag", r"fetch\.hellaswag: 1 items of one", source=put(tmp_path / "one.jsonl", ITEM), count=1)
     assert len(read_jsonl(project("hellaswag", source=put(tmp_path / "two.jsonl", ITEM, OTHER), count=2) / "items.jsonl")) == 2
 
 

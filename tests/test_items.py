@@ -187,6 +187,11 @@ def test_a_task_in_another_schema_is_told_which_is_read():
     assert refused(other) == f"record 0: has no {missing}; items are read in HellaSwag's schema ({schema})"
 
 
+@pytest.mark.parametrize("record", [None, 5, "ind", ["ind"], [GOOD]])
+def test_a_record_that_is_no_object_is_one_line(record):
+    assert refused(GOOD, record) == "record 1: is no JSON object"
+
+
 @pytest.mark.parametrize("label", [0, 3, "0", "3"])
 def test_a_label_is_a_number_or_its_digit(label):
     [item] = read_items(Path("a.jsonl"), [{**GOOD, "label": label, "split": "val"}])
@@ -244,7 +249,7 @@ def project(tmp_path, monkeypatch):
     """A folder with what the items stage reads; returns a function that runs it with other parameters."""
     monkeypatch.chdir(tmp_path)
     with checksummed_directory(tmp_path / "data/raw/hellaswag") as output:
-        rows = [{**GOOD, "ctx": f"{number} she", "source_id": f"s{number // 10}"} for number in range(20)]
+        rows = [{**GOOD, "ctx": f"{number} she", "source_id": f"s{number // 19}"} for number in range(20)]
         write_jsonl(output / "items.jsonl", rows)
     with checksummed_directory(tmp_path / "data/corpus") as output, DocumentWriter(output, "val", 10**6) as writer:
         for document in documents(10):
@@ -257,13 +262,11 @@ def project(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [({"hellaswag_count": 1}, "hellaswag_count"), ({"continuation_count": 1}, "continuation_count")],
-)
-def test_a_sample_of_one_source_stops_the_items_stage(project, changes, key):
-    with pytest.raises(PipelineError, match=rf"^params\.yaml: items\.{key}: 1 items of one source \('.*'\); [^\n]*at least two"):
-        project(**{"hellaswag_count": None, "continuation_count": 5, **changes})
+def test_a_sample_of_one_source_stops_the_items_stage(project):
+    """Which the file's own two sources do not tell: a sample may take all its items from one."""
+    message = r"^params\.yaml: items\.hellaswag_count: 2 items of one source \('s0'\); [^\n]*at least two"
+    with pytest.raises(PipelineError, match=message):
+        project(hellaswag_count=2, continuation_count=5)
     assert not Path("data/items").exists()
 
 

@@ -112,16 +112,6 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ({"gsm8k_test": 7}, "params.yaml: problems.gsm8k_test: 7 asked for, there are 6"),
         ({"generated_test": 999}, "params.yaml: problems.generated_test: 999 asked for, there are 265"),
         (
-            {"generated_test": 1},
-            "params.yaml: problems.generated_test: all of the questions drawn (1) are of one cluster, and intervals and "
-            "comparisons need two; raise it",
-        ),
-        (
-            {"gsm8k_test": 1},
-            "params.yaml: problems.gsm8k_test: all of the questions drawn (1) are of one cluster, and intervals and "
-            "comparisons need two; raise it",
-        ),
-        (
             {"mixture": {"generated": 1.0, "mine": 0.001}},
             "params.yaml: problems.mixture.mine: its weight gives it none of the 16 conversations; "
             "raise it, or remove the source",
