@@ -5,11 +5,10 @@ the ending; its acc_norm divides by tokens. `lm_eval` is lm-evaluation-harness's
 0.4, lm_eval/tasks/hellaswag): activity, capitalized ctx_b, WikiHow's brackets taken out; its acc_norm divides by characters.
 """
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.items import Item
+from model.items import Item, without_brackets
 
 
 class Question(NamedTuple):
@@ -36,12 +35,7 @@ def reference(item: Item) -> Question:
 
 def lm_eval(item: Item) -> Question:
     context = f"{item.activity_label}: {item.ctx_a} {item.ctx_b.capitalize()}"
-    return Question(_without_brackets(context), [_without_brackets(ending) for ending in item.endings], joint=True)
-
-
-def _without_brackets(text: str) -> str:
-    text = text.strip().replace(" [title]", ". ")
-    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+    return Question(without_brackets(context), [without_brackets(ending) for ending in item.endings], joint=True)
 
 
 class Convention(NamedTuple):

@@ -1,22 +1,21 @@
-"""Conversations to fine-tune on: messages with roles, read from GSM8K's records or from chats as Tulu 3 has them."""
+"""Conversations to fine-tune on and problems to ask, as the stages hand them to each other."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from model.errors import PipelineError
 from model.files import read_jsonl
-from model.gsm8k import without_calculations
-from model.section import Section, validate
+from model.record_text import VisibleText
+from model.section import Section
 
 Kept = TypeVar("Kept", bound=Section)
 
 
 class Message(Section):
     role: Literal["system", "user", "assistant"]
-    content: str = Field(min_length=1)
+    content: VisibleText
 
 
 class Conversation(Section):
@@ -25,56 +24,25 @@ class Conversation(Section):
     source: str
     messages: list[Message]
 
-    @model_validator(mode="after")
-    def _has_an_answer(self):
-        if not any(message.role == "assistant" for message in self.messages):
-            raise ValueError("no message is the assistant's")
-        return self
+    @field_validator("messages")
+    @classmethod
+    def _has_an_answer(cls, messages: list[Message]) -> list[Message]:
+        if not any(message.role == "assistant" for message in messages):
+            raise ValueError("none is the assistant's")
+        return messages
 
 
 class Question(Section):
     """A problem and its solution, which ends in `#### answer`."""
 
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
+    question: VisibleText
+    answer: VisibleText
 
 
 class AskedQuestion(Question):
     """One to be asked; who can answer one of a `cluster` can answer the others."""
 
     cluster: str = Field(min_length=1)
-
-
-def read_questions(name: str, records: Iterable[dict[str, Any]]) -> list[Question]:
-    """Return GSM8K's records, `question` and `answer` at the top or below `doc`; PipelineError names file and record."""
-    found = []
-    for number, record in enumerate(records):
-        fields = record.get("doc", record)
-        fields = {key: fields.get(key) for key in Question.model_fields} if isinstance(fields, dict) else {}
-        found.append(validate(fields, Question, Path(name), f"record {number}"))
-    return found
-
-
-def gsm8k_conversations(name: str, records: Iterable[dict[str, Any]], source: str) -> list[Conversation]:
-    """Return problems as a question and its answer, without annotations: no calculator reads them here, and each says what
-    comes next.
-    """
-    return [
-        two_turns(source, question.question, without_calculations(question.answer)) for question in read_questions(name, records)
-    ]
-
-
-def chat_conversations(name: str, records: Iterable[dict[str, Any]], source: str) -> list[Conversation]:
-    """Return records whose `messages` are a list of `role` and `content`; PipelineError names file and record."""
-    found = []
-    for number, record in enumerate(records):
-        messages = record.get("messages")
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise PipelineError(f"{name}: record {number} has no list of messages")
-        # Further keys of a message (a name, an index) say nothing to a model.
-        kept = [{key: message.get(key) for key in Message.model_fields} for message in messages]
-        found.append(validate({"source": source, "messages": kept}, Conversation, Path(name), f"record {number}"))
-    return found
 
 
 def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
@@ -93,6 +61,3 @@ def two_turns(source: str, question: str, answer: str) -> Conversation:
     return Conversation(
         source=source, messages=[Message(role="user", content=question), Message(role="assistant", content=answer)]
     )
-
-
-FORMATS = {"gsm8k": gsm8k_conversations, "chat": chat_conversations}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from model.byte_level import byte_characters
-from model.conversations import FORMATS, Conversation, Question, read_questions
+from model.conversation_records import FORMATS, read_questions
+from model.conversations import Conversation, Question
 from model.errors import PipelineError
 from model.hub import HubDataset, download_hub_file
-from model.items import Item, read_items
+from model.items import Item, check_sources, read_items
 from model.params.fetch import (
     ConversationsInput,
     FilesSource,
@@ -33,6 +34,7 @@ def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
     [(name, records)] = _records(params.source, scratch)
     items = read_items(Path(name), records)
     check_count("fetch.hellaswag", len(items), params.count)
+    check_sources("fetch.hellaswag", items)
     return items
 
 
@@ -57,15 +59,25 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
     [(name, records)] = _records(params.source, scratch)
     questions = read_questions(name, records)
     check_count("fetch.gsm8k", len(questions), params.count)
+    if len({question.answer for question in questions}) < 2:
+        raise PipelineError(
+            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and comparisons need two different ones"
+        )
     return questions
 
 
-def fetch_conversations(source: str, params: ConversationsInput, scratch: Path) -> list[Conversation]:
-    """Return the conversations of one source of `fetch.conversations`, exactly `params.count` of them."""
-    read = FORMATS[params.format]
+def fetch_conversations(source: str, params: ConversationsInput, scratch: Path) -> tuple[list[Conversation], int]:
+    """Return the conversations of one source of `fetch.conversations`, and how many are left out for want of text.
+
+    There are `params.count` of both together.
+    """
+    name, read = f"fetch.conversations.{source}", FORMATS[params.format]
     found = [conversation for file in _records(params.source, scratch) for conversation in read(*file, source)]
-    check_count(f"fetch.conversations.{source}", len(found), params.count)
-    return found
+    check_count(name, len(found), params.count)
+    kept = [conversation for conversation in found if conversation is not None]
+    if not kept:
+        raise PipelineError(f"{name}: each of its {len(found)} conversations has a question or an answer without text")
+    return kept, len(found) - len(kept)
 
 
 def _records(source: WheelSource | FilesSource | HubSource, scratch: Path) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:

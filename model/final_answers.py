@@ -12,7 +12,7 @@ date), a division by zero, more than 30 digits. Where one of these is what a rul
 
 Right is who has the reference's value; lm-evaluation-harness compares spellings, and may judge otherwise:
 
-- other digits for the same value: `18.00`, `018`;
+- other digits for the same value: `18.00`, `018`, and the end of `1 000`, which is 0 to the flexible rule;
 - a fraction or a mixed number, of which it takes one part (`36/2` is 18 here; there it is 36 or 2 by rule);
 - a minus sign −, which it does not see: to its flexible rule `−5` is 5;
 - full stops or `$` in a row or alone at the end (`18...`, `18 ...`), which its flexible rule takes for the last number.
@@ -31,15 +31,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.errors import PipelineError
 from model.facts import MulFact
 from model.generations import Generation
+from model.reference_answers import MARK, read_gold
 from model.stats import rate
 
 RULES = ("strict", "flexible", "strict_stated", "flexible_stated")
 
 _LONGEST_NUMBER = 30  # digits
-_MARK = "#### "
+_MARK = f"{MARK} "
 _DECIMAL = re.compile(r"[0-9]++(?:\.[0-9]++)?|\.[0-9]++")
 _STRICT = re.compile(rf"{_MARK}(?=-?[.,]*[0-9])")
 # Possessive, so that no text takes more than linear time.
@@ -70,15 +70,6 @@ def flexible_answer(text: str) -> Fraction | None:
     return [None, *_numbers(text)][-1]
 
 
-def read_gold(answer: str) -> Fraction:
-    """Return a reference solution's answer; PipelineError unless it ends in `#### n` and has no other `####`."""
-    body, *ends = answer.split(_MARK.strip())
-    gold = strict_answer(answer)
-    if len(ends) != 1 or gold is None or not _NUMBER.fullmatch(ends[0].strip()):
-        raise PipelineError(f"reference solution {body[:60]!r}: {len(ends)} × ####, or no number alone after it; mend its file")
-    return gold
-
-
 def as_text(segments: list[str | MulFact | None]) -> str:
     """Return the text of a generation, where each token without text is a line break."""
     return "".join(segment if isinstance(segment, str) else "\n" for segment in segments)
@@ -96,6 +87,7 @@ def as_stated(segments: list[str | MulFact | None]) -> str:
 
 
 def read(generation: Generation) -> Reading:
+    """Return what every rule reads; ValueError if the reference solution has no answer."""
     text, stated = as_text(generation.segments), as_stated(generation.segments)
     return Reading(
         read_gold(generation.answer),

@@ -2,6 +2,7 @@
 
 import math
 import random
+from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,8 +27,9 @@ def mix(sources: dict[str, list[T]], weights: dict[str, float], count: int, seed
 
 def shares(weights: dict[str, float], count: int) -> dict[str, int]:
     """Return how many of `count` each name gets; ties of remainders go to the first."""
-    total = math.fsum(weights.values())
-    exact = {name: count * weight / total for name, weight in weights.items()}
+    # Exact, so that no weight overflows, however great.
+    total = sum(map(Fraction, weights.values()))
+    exact = {name: count * Fraction(weight) / total for name, weight in weights.items()}
     whole = {name: math.floor(share) for name, share in exact.items()}
     for name in sorted(exact, key=lambda name: whole[name] - exact[name])[: count - sum(whole.values())]:
         whole[name] += 1

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from model.documents import Document
 from model.errors import run_stage
 from model.fetching import check_count, fetch_conversations, fetch_gsm8k, fetch_hellaswag, fetch_ranks
-from model.files import checksummed_directory, write_jsonl
+from model.files import checksummed_directory, write_json, write_jsonl
+from model.items import count_repeated
 from model.params.fetch import ConversationsInputs, Gsm8kInput, HellaswagInput, HubFilesSource, PassagesInput, RanksInput
 from model.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
 from model.pieces import scratch_directory
@@ -24,7 +25,8 @@ from model.section import read_section
 def hellaswag(output: Path, scratch: Path) -> str:
     items = fetch_hellaswag(read_section("fetch.hellaswag", HellaswagInput), scratch)
     write_jsonl(output / "items.jsonl", [item.model_dump() for item in items])
-    return f"{len(items)} items"
+    repeated = count_repeated(items)
+    return f"{len(items)} items" + (f", {repeated} of which repeat another's text under their own source_id" if repeated else "")
 
 
 def ranks(output: Path, _: Path) -> str:
@@ -54,12 +56,15 @@ def gsm8k(output: Path, scratch: Path) -> str:
 
 def conversations(output: Path, scratch: Path) -> str:
     sources = read_section("fetch.conversations", ConversationsInputs)
-    count = 0
+    count, left_out = 0, {}
     for name, params in sources.items():
-        found = fetch_conversations(name, params, scratch)
+        found, left_out[name] = fetch_conversations(name, params, scratch)
         write_jsonl(output / f"{name}.jsonl", [conversation.model_dump() for conversation in found])
         count += len(found)
-    return f"{count} conversations of {len(sources)} sources"
+    if sources:
+        write_json(output / "left_out.json", left_out)
+    without = "".join(f", {number} of {name} left out without text" for name, number in left_out.items() if number)
+    return f"{count} conversations of {len(sources)} sources{without}"
 
 
 def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:

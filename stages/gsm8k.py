@@ -8,10 +8,10 @@ Costs two seconds.
 import sys
 from pathlib import Path
 
-from model.errors import run_stage
+from model.errors import PipelineError, printable, run_stage
 from model.files import checksummed_directory, write_json, write_jsonl
 from model.final_answers import Reading, read, summarize
-from model.generations import SETS, read_generations
+from model.generations import SETS, Generation, read_generations
 
 
 def main() -> None:
@@ -19,8 +19,9 @@ def main() -> None:
     metrics = {}
     with checksummed_directory(Path("scores") / run / "gsm8k") as output:
         for name in SETS:
-            generations = read_generations(Path("generations") / run / f"{name}.jsonl")
-            readings = [read(generation) for generation in generations]
+            path = Path("generations") / run / f"{name}.jsonl"
+            generations = read_generations(path)
+            readings = read_all(path, generations)
             pairs = zip(generations, readings, strict=True)
             rows = [{"question": of.question, "cluster": of.cluster, **written(reading)} for of, reading in pairs]
             write_jsonl(output / f"{name}.jsonl", rows)
@@ -28,6 +29,17 @@ def main() -> None:
     write_json(Path("metrics") / run / "gsm8k.json", metrics)
     figures = ", ".join(f"{name} strict {figures['strict']['rate']:.4f}" for name, figures in metrics.items())
     print(f"gsm8k {run}: {figures}")
+
+
+def read_all(path: Path, generations: list[Generation]) -> list[Reading]:
+    """Return the readings of a file's generations; PipelineError names the record whose reference solution has no answer."""
+    readings: list[Reading] = []
+    try:
+        for generation in generations:
+            readings.append(read(generation))
+    except ValueError as error:
+        raise PipelineError(f"{path}: record {len(readings)}: answer: {printable(str(error))}; run dvc repro") from None
+    return readings
 
 
 def written(reading: Reading) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from model.documents import read_split
 from model.errors import run_stage
 from model.files import checksummed_directory, read_jsonl, write_jsonl
 from model.item_selection import continuation_items, sample_items
-from model.items import read_items
+from model.items import check_sources, read_items
 from model.params.items import ItemsParams
 from model.section import read_section
 from model.source_names import DRILL_SOURCE
@@ -25,6 +25,8 @@ def main() -> None:
     hellaswag = sample_items(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed)
     passages = (document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE)
     continuation = continuation_items(passages, params)
+    check_sources("params.yaml: items.hellaswag_count", hellaswag)
+    check_sources("params.yaml: items.continuation_count", continuation)
     with checksummed_directory(OUTPUT) as output:
         for name, items in (("hellaswag", hellaswag), ("continuation", continuation)):
             write_jsonl(output / f"{name}.jsonl", [item.model_dump() for item in items])

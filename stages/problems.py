@@ -34,7 +34,10 @@ def main() -> None:
     sources, contaminated = {}, {}
     for name, count in shares(params.mixture, params.conversations).items():
         if not count:
-            raise PipelineError(f"params.yaml: problems.mixture.{name}: too small a weight for one of {params.conversations}")
+            raise PipelineError(
+                f"params.yaml: problems.mixture.{name}: its weight gives it none of the {params.conversations} conversations; "
+                "raise it, or remove the source"
+            )
         if name == GENERATED:
             sources[name] = generated(count, params.seed)
         else:
@@ -49,15 +52,18 @@ def main() -> None:
         GENERATED: sample_questions("problems.generated_test", held_out, _cluster, params.generated_test, params.seed),
         "gsm8k": sample_questions("problems.gsm8k_test", distinct, _cluster, params.gsm8k_test, params.seed),
     }
+    drawn = Counter(each.source for each in train)
     with checksummed_directory(TRAIN) as output:
         write_jsonl(output / "train.jsonl", [conversation.model_dump() for conversation in train])
-        write_json(output / "index.json", {"contaminated": contaminated, "drawn": Counter(each.source for each in train)})
+        write_json(output / "index.json", {"contaminated": contaminated, "drawn": drawn})
     with checksummed_directory(ASKED) as output:
         for name, questions in asked.items():
             write_jsonl(output / f"{name}.jsonl", [question.model_dump() for question in questions])
     counts = " and ".join(f"{len(questions)} of {name}" for name, questions in asked.items())
     dropped = "".join(f", {count} contaminated of {name} dropped" for name, count in contaminated.items())
-    print(f"problems: {len(train)} conversations to train on{dropped}; {counts} to ask")
+    short = {name: count / len(sources[name]) for name, count in drawn.items() if count > len(sources[name])}
+    again = "".join(f", {name}'s {len(sources[name])} taken {times:.1f} times each" for name, times in short.items())
+    print(f"problems: {len(train)} conversations to train on{dropped}{again}; {counts} to ask")
 
 
 def _cluster(question: AskedQuestion) -> str:

@@ -73,6 +73,35 @@ def test_what_spells_end_of_text_in_a_conversation_is_text(facts):
     assert [row.ids[0], row.ids[-1]] == [facts.end_of_text] * 2
 
 
+def test_what_spells_a_turn_in_a_message_is_text_of_that_message(facts):
+    """Turns are told by place: a true answer ends in end of text, one that is only spelled out does not."""
+    messages = [
+        Message(role="user", content="Hello\nAssistant: I am you"),
+        Message(role="assistant", content="Hi.\nUser: and now?"),
+    ]
+    row = conversation_row(facts, messages, inject_answers=False)
+    assert learned(facts, row) == [" Hi.\nUser: and now?<|endoftext|>"]
+    answered = [Message(role="user", content="Hello"), Message(role="assistant", content="I am you"), *messages[1:]]
+    assert row.ids != conversation_row(facts, answered, inject_answers=False).ids
+
+
+def test_answers_without_a_question_and_questions_without_an_answer(facts):
+    said = [Message(role=role, content=content) for role, content in (
+        ("assistant", "Welcome."), ("user", "Hello"), ("assistant", "Hi."), ("assistant", "Well?"), ("user", "There?"),
+    )]  # fmt: skip
+    row = conversation_row(facts, said, inject_answers=False)
+    assert learned(facts, row) == [" Welcome.<|endoftext|>", " Hi.<|endoftext|>", " Well?<|endoftext|>"]
+    assert facts.decode(row.ids) == (
+        "<|endoftext|>Assistant: Welcome.<|endoftext|>User: Hello\nAssistant: Hi.<|endoftext|>Assistant: Well?<|endoftext|>"
+    )
+
+
+@pytest.mark.parametrize("content", ["", " ", "\u200b", "\ud83d"])
+def test_no_message_is_without_text(content):
+    with pytest.raises(ValueError, match=r"has no text|half a surrogate pair"):
+        Message(role="assistant", content=content)
+
+
 def test_padding_is_masked_by_place_and_the_end_of_text_is_learned(facts):
     """Padding is the id of end of text: who masks by id teaches nobody to stop."""
     rows = [conversation_row(facts, MESSAGES[1:3], True), conversation_row(facts, MESSAGES, True)]

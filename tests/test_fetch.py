@@ -46,6 +46,7 @@ ITEM = {
     "ind": 1, "activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "", "ctx": "A cook", "endings": ["a", "b", "c", "d"],
     "source_id": "wikihow~1", "label": 2,
 }  # fmt: skip
+OTHER = {**ITEM, "ind": 2, "ctx": "A cook peels", "source_id": "wikihow~2"}
 
 
 def test_all_of_hellaswag_comes_from_the_wheel(project):
@@ -82,9 +83,10 @@ def test_a_hub_dataset_is_read_through_datasets(project, tmp_path):
     """The hub's own code path on a local directory in the hub's layout; no machine of the tests reaches the hub."""
     dataset = tmp_path / "hub"
     dataset.mkdir()
-    (dataset / "validation.jsonl").write_text(json.dumps({**ITEM, "label": "2", "split_type": "indomain"}) + "\n")
+    lines = [json.dumps({**item, "label": "2", "split_type": "indomain"}) + "\n" for item in (ITEM, OTHER)]
+    (dataset / "validation.jsonl").write_text("".join(lines))
     source = {"kind": "hub", "dataset": str(dataset), "subset": None, "split": "validation", "revision": "0" * 40}
-    assert read_jsonl(project("hellaswag", source=source, count=1) / "items.jsonl") == [ITEM]
+    assert read_jsonl(project("hellaswag", source=source, count=2) / "items.jsonl") == [ITEM, OTHER]
 
 
 def test_an_unreachable_hub_is_one_line(project):
@@ -113,7 +115,7 @@ def test_a_truncated_dataset_is_refused(project, tmp_path):
     path.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM)[:50])
     fails(project, "hellaswag", "items.jsonl: cannot be read to its end", source=pinned(path), count=2)
     path.write_text('["no object"]\n')
-    fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=1)
+    fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=2)
     compressed = tmp_path / "items.jsonl.gz"
     compressed.write_bytes(gzip.compress(json.dumps(ITEM).encode() * 100)[:-20])
     fails(project, "hellaswag", "items.jsonl.gz: cannot be read to its end", source=pinned(compressed), count=100)
@@ -128,7 +130,7 @@ def test_a_truncated_dataset_is_refused(project, tmp_path):
 def test_a_malformed_item_is_named(project, tmp_path, change, message):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({**ITEM, **change}) + "\n")
-    fails(project, "hellaswag", message, source=pinned(path), count=1)
+    fails(project, "hellaswag", message, source=pinned(path), count=2)
 
 
 def test_a_missing_package_and_another_version_are_named(project):
@@ -144,3 +146,50 @@ def test_a_passage_that_is_not_where_it_should_be_stops_the_stage(project, tmp_p
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "fine"}\n{"body": "no text"}\n')
     fails(project, "passages", "record 1 has no string field `text`", source=pinned(path), count=2)
+
+
+def put(path: Path, *records: dict) -> dict:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return pinned(path)
+
+
+def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp_path):
+    """An interval resamples sources; `compare` would stop on one of them after all training."""
+    items = [{**ITEM, "ctx": f"Cook {number}"} for number in range(20)]
+    source = put(tmp_path / "one_source.jsonl", *items)
+    fails(
+        project,
+        "hellaswag",
+        r"fetch\.hellaswag: 20 items of one source \('wikihow~1'\); .* at least two",
+        source=source,
+        count=20,
+    )
+    assert len(read_jsonl(project("hellaswag", source=put(tmp_path / "two.jsonl", ITEM, OTHER), count=2) / "items.jsonl")) == 2
+
+
+def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):
+    source = put(tmp_path / "items.jsonl", ITEM, {**ITEM, "source_id": "wikihow~2"}, OTHER)
+    project("hellaswag", source=source, count=3)
+    assert "3 items, 1 of which repeat another's text under their own source_id\n" in capsys.readouterr().out
+
+
+def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):
+    one = {"question": "How many?", "answer": "3 + 4 = 7\n#### 7"}
+    bad = {"question": "How much?", "answer": "3 + 4 = 7\n#### $7"}
+    fails(project, "gsm8k", r"a\.jsonl: record 1: answer: has ' \$7'", source=put(tmp_path / "a.jsonl", one, bad), count=2)
+    same = {**one, "question": "How many are they?"}
+    fails(project, "gsm8k", "fetch.gsm8k: 2 questions with one solution", source=put(tmp_path / "b.jsonl", one, same), count=2)
+
+
+def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path, capsys):
+    def chat(answer: str) -> dict:
+        return {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": answer}]}
+
+    mine = put(tmp_path / "mine.jsonl", chat("Hi."), chat("   "), chat("Ho."), chat("\u200b"))
+    whole = put(tmp_path / "whole.jsonl", chat("Hi."))
+    common = {"format": "chat"}
+    output = project("conversations", mine={"count": 4, "source": mine, **common}, whole={"count": 1, "source": whole, **common})
+    printed = capsys.readouterr().out
+    assert printed == "fetch conversations: 3 conversations of 2 sources, 2 of mine left out without text\n"
+    assert json.loads((output / "left_out.json").read_text()) == {"mine": 2, "whole": 0}
+    assert [row["messages"][1]["content"] for row in read_jsonl(output / "mine.jsonl")] == ["Hi.", "Ho."]

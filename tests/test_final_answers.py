@@ -13,10 +13,11 @@ from model.errors import PipelineError
 from model.fact_tokenizer import FactTokenizer
 from model.facts import MUL_FACTS, MulFact
 from model.files import checksummed_directory, write_jsonl
-from model.final_answers import RULES, as_stated, as_text, flexible_answer, read, read_gold, strict_answer, summarize
+from model.final_answers import RULES, as_stated, as_text, flexible_answer, read, strict_answer, summarize
 from model.generations import Generation, read_generations, write_generations
 from model.hf_directory import read_tokenizer
 from model.hf_tokenizer import to_hugging_face
+from model.reference_answers import read_gold
 from model.stats import rate
 
 FACT = MulFact(6, 9)
@@ -46,6 +47,20 @@ AFTER_MARK = [
 ]  # fmt: skip
 
 
+# As models write the end of a solution: what the strict and the flexible rule read. lm-evaluation-harness reads the same.
+SPELLED = [
+    ("#### 7\xa0", 7, 7), ("#### 7\u200b", 7, 7), ("#### 7\r\n", 7, 7), ("#### 7  ", 7, 7), ("#### 7 plums", 7, 7),
+    ("#### 7 (of 8)", 7, 8), ("#### 7%", 7, 7), ("#### 7 %", 7, 7), ("#### 1,000 dollars.", 1000, 1000), ("#### 1.000", 1, 1),
+    ("#### 1,5", 15, 15), ("#### 1 000", 1, 0), ("#### 1\u202f000", 1, 0), ("#### 1e3", 1, 3), ("#### 7 #### 8", 7, 8),
+    ("#### x #### 8", 8, 8), ("#### 7\n#### 7", 7, 7), ("####\xa07", None, 7), ("#### \u200b7", None, 7), ("####7", None, 7),
+    ("####\n7", None, 7), ("####  7", None, 7), ("#### **7**", None, 7), ("**#### 7**", 7, 7), ("#### $1,000", None, 1000),
+    ("#### \\boxed{7}", None, 7), ("$\\boxed{7}$", None, 7), ("\\frac{3}{4}", None, 4),
+    ("#### +7", None, 7), ("#### –7", None, 7),
+    ("#### (7)", None, 7), ("#### `7`", None, 7), ("#### x = 7", None, 7), ("<<3+4=7>>", None, 7), ("#### <<3+4=7>>", None, 7),
+    ("#### ７", None, None), ("#### ٧", None, None), ("#### ½", None, None), ("#### None", None, None), ("####", None, None),
+]  # fmt: skip
+
+
 def exactly(value) -> Fraction | None:
     return None if value is None else Fraction(value)
 
@@ -71,6 +86,15 @@ def test_flexible_takes_the_last_number(text, value):
 @pytest.mark.parametrize(("text", "value"), AFTER_MARK)
 def test_strict_takes_the_first_number_right_after_a_mark(text, value):
     assert strict_answer(text) == exactly(value)
+
+
+@pytest.mark.parametrize(("text", "strict", "flexible"), SPELLED)
+def test_the_end_of_a_solution_is_read_as_lm_eval_reads_it(text, strict, flexible):
+    for rule, ours, value in (("strict", strict_answer, strict), ("flexible", flexible_answer, flexible)):
+        assert ours(text) == value
+        # Where the same value has other digits, 1.000 and 000, the two differ.
+        for gold in () if re.search("[. \u202f]000", text) else (7, 8, 0, 1, 3, 4, 15, 1000):
+            assert lm_eval_is_right(rule, text, f"#### {gold}") == (gold == value), (rule, gold)
 
 
 @given(st.text() | st.text(alphabet="0123456789.,$/-−% #\n", max_size=200))
@@ -103,24 +127,6 @@ def test_an_integer_is_read_back_from_every_format(number, end, commas):
 @given(st.integers(-999, 999), st.integers(1, 999))
 def test_a_fraction_is_read_back(over, under):
     assert strict_answer(f"#### {over}/{under}") == flexible_answer(f"7 or {over}/{under}.") == Fraction(over, under)
-
-
-def test_every_reference_solution_is_right_by_both_rules_and_in_lm_eval():
-    assert len(real_problems()) == 1319
-    for _, answer in real_problems():
-        gold = read_gold(answer)
-        assert gold == strict_answer(answer) == flexible_answer(answer)
-        assert gold == int(answer.split("#### ")[1].replace(",", ""))
-        assert lm_eval_is_right("strict", answer, answer)
-        assert lm_eval_is_right("flexible", answer, answer)
-
-
-@pytest.mark.parametrize(
-    "answer", ["3 + 4 = 7", "#### 3 #### 4", "####3", "#### ", "#### 1.2.3", "#### 3 eggs", "#### 3\nor 4", "##### x"]
-)
-def test_a_reference_solution_without_one_final_number_stops_the_stage(answer):
-    with pytest.raises(PipelineError, match="reference solution"):
-        read_gold(f"She has\n{answer}")
 
 
 def perturbed(answer: str):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mutations import ODD_TEXTS, VALUES, changed_bytes, changed_value, fuzz, reads_or_says_why, within
 
 from model import json_lines
-from model.conversations import FORMATS, read_questions
+from model.conversation_records import FORMATS, read_questions
 from model.errors import PipelineError
 from model.fetching import ranks_from_vocabulary
 from model.items import read_items

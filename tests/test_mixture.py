@@ -38,3 +38,12 @@ def test_the_order_is_drawn_by_the_seed_and_mixes_sources():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_ties_go_to_the_first(count):
     assert list(shares({"a": 1.0, "b": 1.0}, count).values()) == [(count + 1) // 2, count // 2]
+
+
+@pytest.mark.parametrize("weight", [1e308, 5e-324, 2.0**-1074, 0.1])
+def test_no_weight_overflows_and_only_their_ratio_counts(weight):
+    assert shares({"a": weight, "b": weight, "c": weight}, 7200) == {"a": 2400, "b": 2400, "c": 2400}
+
+
+def test_a_source_of_no_weight_to_speak_of_gets_nothing():
+    assert shares({"a": 1e308, "b": 5e-324}, 7200) == {"a": 7200, "b": 0}

@@ -92,9 +92,9 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
     assert [row["messages"][1]["content"] for row in mine] == ["Ho"] * 4, "what shares text with the tests is left out"
     index = json.loads(Path("data/conversations/index.json").read_text())
     assert index == {"contaminated": {"mine": 2}, "drawn": {"generated": 12, "mine": 4}}
-    assert (
-        "16 conversations to train on, 2 contaminated of mine dropped; 12 of generated and 4 of gsm8k" in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "16 conversations to train on, 2 contaminated of mine dropped, mine's 1 taken 4.0 times each; 12" in printed
+    assert "12 of generated and 4 of gsm8k to ask" in printed
     asked = {name: rows(f"data/problems/{name}.jsonl") for name in ("generated", "gsm8k")}
     assert [len(each) for each in asked.values()] == [12, 4]
     distinct = [row | {"cluster": row["answer"]} for row in QUESTIONS]
@@ -113,7 +113,8 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ({"generated_test": 999}, "params.yaml: problems.generated_test: 999 asked for, there are 265"),
         (
             {"mixture": {"generated": 1.0, "mine": 0.001}},
-            "params.yaml: problems.mixture.mine: too small a weight for one of 16",
+            "params.yaml: problems.mixture.mine: its weight gives it none of the 16 conversations; "
+            "raise it, or remove the source",
         ),
         (
             {"mixture": {"tests": 1.0}},

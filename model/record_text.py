@@ -1,0 +1,61 @@
+"""Text in records from outside: what a reader sees of it, and which strings are no text."""
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+# Letters, symbols and marks that draw nothing: fillers of Hangul and Khmer, Braille's empty cell,
+# Mongolian and other variation selectors.
+_BLANKS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+
+
+def visible(text: str) -> str:
+    """Return `text` as a reader sees it.
+
+    It is composed (NFC), has no invisible characters, and each run of white space is one space.
+    """
+    if not (text.isascii() and text.isprintable()):
+        composed = unicodedata.normalize("NFC", text)
+        text = "".join(each for each in composed if each.isspace() or not _is_invisible(each))
+    return " ".join(text.split())
+
+
+def has_text(text: str) -> bool:
+    """Return whether any character of `text` can be seen."""
+    return any(not each.isspace() and not _is_invisible(each) for each in text)
+
+
+def whole_text(text: str) -> str:
+    """Return `text`; raise ValueError if it has half a surrogate pair.
+
+    JSON can write one (`\\ud83d`), UTF-8 cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x} at character {error.start}"
+        raise ValueError(f"has half a surrogate pair, {half}; repair the file") from None
+    return text
+
+
+def _whole(value: object) -> object:
+    return whole_text(value) if isinstance(value, str) else value
+
+
+def _seen(text: str) -> str:
+    if not has_text(text):
+        raise ValueError("has no text")
+    return text
+
+
+def _is_invisible(character: str) -> bool:
+    # Cc: control, Cf: format (zero width, direction, soft hyphen), Cs: half a surrogate pair.
+    return character in _BLANKS or unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+Text = Annotated[str, BeforeValidator(_whole)]
+VisibleText = Annotated[str, BeforeValidator(_whole), AfterValidator(_seen)]
