@@ -1,4 +1,4 @@
-"""The surroundings of a sealed stage: environment, temporary files, what the kernel lets it open, where code comes from."""
+"""The surroundings of a sealed stage: its temporary files, what the kernel lets it open, where code comes from."""
 
 import atexit
 import contextlib
@@ -9,30 +9,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graph import landlock
+from graph import landlock, seccomp
 from graph.guard import partial_of
-from graph.imports import WATCHER
+from graph.imports import CODE, WATCHER
 from graph.instances import PARAMS, Instance, below
+from graph.start import OwnPackages
 
-# Undeclared inputs of numpy, pyarrow, torch, their kernels, the Hugging Face libraries (accelerate takes MPI's for an order to
-# distribute), matplotlib and Python itself.
-_SWITCHES = (
-    "ACCELERATE_", "ARROW_", "ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "FORK_LAUNCHED", "FSDP_", "GOMP_", "KMP_",
-    "MATPLOTLIBRC", "MKL_", "MPLBACKEND", "MV2_", "NPY_", "NVIDIA_TF32_OVERRIDE", "OMPI_", "OMP_", "ONEDNN_", "OPENBLAS_",
-    "PMI_", "PYTHONPATH", "PYTORCH_", "TOKENIZERS_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_", "TRANSFORMERS_",
-    "TRITON_",
-)  # fmt: skip
-
-
-def clean_environment(network: bool) -> None:
-    """Take away undeclared inputs, and without `network` keep the Hugging Face libraries from trying it."""
-    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    added = {os.path.abspath(entry) for entry in entries if entry} - {os.getcwd()}
-    sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in added]
-    for name in [name for name in os.environ if name.startswith(_SWITCHES)]:
-        del os.environ[name]
-    if not network:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+# What is not data: the system's own folders. A person's are /home, /mnt, /data, /tmp and any other.
+_SYSTEM = {
+    "Library", "System", "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "proc", "run", "sbin", "snap",
+    "sys", "usr",
+}  # fmt: skip
+_WRITABLE_SYSTEM = {"dev", "proc"}
+_GPU_SERVICE = Path("/tmp/nvidia-mps")  # CUDA's multi-process service, where it runs
 
 
 def make_partials(root: Path, instance: Instance) -> list[Path]:
@@ -66,19 +55,49 @@ def _remove_at_exit(paths: list[Path]) -> None:
     atexit.register(remove)
 
 
-def confine(root: Path, inputs: list[str], writable: list[Path], network: bool) -> bool:
-    """Tell the kernel what this process may open from now on; return whether it enforces it."""
-    _private_temporary_directory(root)
+def confine(root: Path, inputs: list[str], writable: list[Path], network: bool, sockets: bool) -> bool:
+    """Tell the kernel what this process may open from now on; return whether it enforces it.
+
+    A stage with `network` may also read what is outside the repository: its inputs are known by their content, not by their
+    place. Without `sockets` no process of the stage may open one that leads off this machine.
+    """
+    readable = [*_readable(root, inputs), *_libraries(root)]
     if network:
-        _hub_cache()
-    return landlock.restrict(_readable(root, inputs), [*_outside(root), *writable], network)
+        _hub_cache(root)
+        if root.is_relative_to(tempfile.gettempdir()):  # no rule on it could allow new files beside the repository
+            writable = [*writable, _private_directory()]
+        writable = [*writable, *_outside(root)]
+    else:
+        directory = _private_directory()
+        os.environ["HOME"] = str(directory)
+        writable = [*writable, directory, _GPU_SERVICE]
+        for path in _outside(root):
+            if path.parts[1] in _SYSTEM:
+                (writable if path.parts[1] in _WRITABLE_SYSTEM else readable).append(path)
+    if not sockets:
+        seccomp.refuse_sockets()
+    return landlock.restrict(readable, writable, sockets)
 
 
 def _readable(root: Path, inputs: list[str]) -> list[Path]:
     paths = [root / name for name in inputs]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
     links = [path for entry in paths for path in (entry, *(entry.rglob("*") if entry.is_dir() else ())) if path.is_symlink()]
-    return [*paths, *(path.resolve() for path in links), root / PARAMS, root / WATCHER, root / ".venv", Path(sys.prefix)]
+    return [*paths, *(path.resolve() for path in links), root / PARAMS, root / WATCHER]
+
+
+def _libraries(root: Path) -> list[Path]:
+    """Return where Python and its libraries are, and what those need that is installed beside them."""
+    folders = {root / ".venv", *map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))} - {Path()}
+    places = {Path(sys.executable).resolve(), *map(Path, (sys.prefix, sys.base_prefix, sys.base_exec_prefix))}
+    folders |= {place for place in places if not root.is_relative_to(place)}
+    # A cluster's tree of software, /sw or /apps: one with the home or the repository in it is a tree of data.
+    home = Path(os.path.expanduser("~")).resolve()
+    for place in places:
+        top = Path(*place.resolve().parts[:2])
+        if not any(path.is_relative_to(top) for path in (home, root, Path(tempfile.gettempdir()).resolve())):
+            folders.add(top)
+    return sorted(folders)
 
 
 def _outside(root: Path) -> list[Path]:
@@ -101,23 +120,22 @@ def _outside(root: Path) -> list[Path]:
     return paths
 
 
-def _private_temporary_directory(root: Path) -> None:
-    """Landlock cannot allow new files in a folder without the repository in it: give both such folders one of their own."""
-    if root.is_relative_to(tempfile.gettempdir()):
-        directory = tempfile.mkdtemp(prefix="sealed-")
-        os.environ["TMPDIR"] = tempfile.tempdir = directory
-        _remove_at_exit([Path(directory)])
-    with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written, or none
-        if root.is_relative_to(Path.home()):
-            (Path.home() / ".cache").mkdir(exist_ok=True)
+def _private_directory() -> Path:
+    """Make a folder for temporary files and for what programs keep in a home: settings of other programs choose nothing."""
+    directory = tempfile.mkdtemp(prefix="sealed-")
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
+    _remove_at_exit([Path(directory)])
+    return Path(directory)
 
 
-def _hub_cache() -> None:
+def _hub_cache(root: Path) -> None:
     """What is not there yet could not be made beside the repository: see `_outside`."""
-    for name in ("HF_HOME", "HF_HUB_CACHE"):
-        if os.environ.get(name):
-            with contextlib.suppress(OSError):
-                Path(os.environ[name]).expanduser().mkdir(parents=True, exist_ok=True)
+    folders = [os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME") if os.environ.get(name)]
+    if root.is_relative_to(os.path.expanduser("~")):
+        folders.append("~/.cache")
+    for folder in folders:
+        with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written, or none
+            Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):
@@ -126,16 +144,26 @@ class _FromSource(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
+class _Nothing:
+    def find_spec(self, name: str, target: object = None) -> None:
+        """Find nothing: whatever else the repository's root holds is not a module."""
+
+
 def import_from_source(root: Path) -> None:
-    """Compile the repository's modules from their text, whatever bytecode there is: also those that graph/ has imported."""
+    """Find `model` and `stages` below `root`, and no other module of it, compiled from their text, whatever bytecode there is.
+
+    Modules that graph/ has imported of them are imported anew.
+    """
     finder = importlib.machinery.FileFinder.path_hook((_FromSource, importlib.machinery.SOURCE_SUFFIXES))
 
     def hook(path: str):
         if not below(path, str(root)) or any(below(path, str(venv)) for venv in (root / ".venv", sys.prefix)):
             raise ImportError(path)
-        return finder(path)
+        return _Nothing() if path == str(root) else finder(path)
 
+    sys.meta_path.insert(0, OwnPackages(str(root), CODE, _FromSource))
     sys.path_hooks.insert(0, hook)
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
         del sys.modules[name]
+    sys.path.append(str(root))  # for processes that are spawned, last: they find Python's and the libraries' own before

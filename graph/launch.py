@@ -121,7 +121,8 @@ def _on_node(nodes: int, rendezvous: str) -> list[str]:
 def _become_torchrun(instance: Instance, processes: int, options: list[str]) -> None:
     os.environ[_TORCHRUN] = str(os.getpid())  # exec keeps it
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun warns where it has to choose; the seal takes it away again
-    launcher = [sys.executable, "-m", "torch.distributed.run", *options, f"--nproc-per-node={processes}"]
+    # -P: not the working directory's `torch`. What it starts are stages, each of which begins in graph/start.py.
+    launcher = [sys.executable, "-P", "-s", "-m", "torch.distributed.run", *options, f"--nproc-per-node={processes}"]
     _become([*launcher, *_arguments(instance)])
 
 

@@ -6,7 +6,8 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
   guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
-- the variables of the environment that we know to choose kernels, library behaviour or other modules are taken away;
+- only the variables of graph/environment.py are in the environment, only Python's, the libraries' and the repository's own modules
+  can be imported (graph/start.py), and home and temporary folder are empty ones of this process;
 - no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
@@ -21,7 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graph.confinement import clean_environment, confine, import_from_source, make_partials
+from graph.confinement import confine, import_from_source, make_partials
+from graph.environment import clean_environment
 from graph.faults import set_up_line
 from graph.guard import NETWORK_STAGES, Guard
 from graph.instances import Instance
@@ -36,10 +38,10 @@ DURATIONS = Path(".dvc/tmp/durations")
 TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
-def seal() -> None:
-    """Hold this process to the declaration of the stage whose command it was started with, or exit with the reason."""
+def seal(command: list[str]) -> None:
+    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, sys.orig_argv)
+    instance = instance_of(root, command)
     distributed = start_processes(root, instance)
     writes = not distributed or os.environ["RANK"] == "0"  # only the first of several processes does
     if not writes:
@@ -59,12 +61,12 @@ def seal() -> None:
     if instance.stage == "params":
         _require_machine(root)
     network = instance.stage in NETWORK_STAGES
-    clean_environment(network)
+    clean_environment(network, distributed)
     with _faults_told(instance.name):
         guard = Guard(root, instance, network, duration)
         guard.watch_exit()  # first to be registered, so the last to run
         writable = [*make_partials(root, instance), *make_scratch(root, instance)]
-    guard.confined = confine(root, guard.inputs, writable, network or distributed)
+        guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
     sys.addaudithook(guard.hook())
     sys.excepthook = guard.explain
     import_from_source(root)

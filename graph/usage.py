@@ -34,10 +34,8 @@ def command_line(module: str, text: str | None) -> argparse.ArgumentParser:
 
 
 def instance_of(root: Path, command: list[str]) -> Instance:
-    """Return the stage that `command`, this process's, is to run; exit with 0 if it asks for help, with 2 if it names none."""
-    # python -m stages.x and python -mstages.x are the same to Python.
-    split = [part for text in command for part in (("-m", text[2:]) if text.startswith("-mstages.") else (text,))]
-    module, *arguments = split[split.index("-m") + 1 :]
+    """Return the stage that `command`, `-m stages.NAME …`, is to run; exit with 0 if it asks for help, with 2 if it names none."""
+    _, module, *arguments = command
     tree = WorkingTree(root)
     if not tree.has("dvc.yaml"):
         sys.exit(f"error: no dvc.yaml in {root}: run stages from the repository's root")

@@ -24,7 +24,7 @@ COMMANDS = [
     f"{folder}.{path.stem}"
     for folder in ("graph", "tools")
     for path in sorted((REPOSITORY / folder).glob("*.py"))
-    if '__name__ == "__main__"' in path.read_text()
+    if '__name__ == "__main__"' in path.read_text() and path.stem != "start"  # which runs stages, and is for nobody by hand
 ]
 SECONDS = {"torch", "transformers", "scipy", "statsmodels", "datasets"}  # what takes that long to import
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_seal import DVC_YAML, STAGE, project  # noqa: F401
+from test_seal import DVC_YAML, STAGE, project, signals  # noqa: F401
 
 COMMAND = [sys.executable, "-m", "stages.probe", "a"]
 # The last node first, so that rank 0 does not come to node 0 by itself. As --kill-on-bad-exit has it, one failure ends all.
@@ -48,7 +48,7 @@ JOIN = """
             Path("data/.out.txt.partial").write_text(f"written on node {os.environ['SLURM_NODEID']}")
             os.replace("data/.out.txt.partial", "data/out.txt")
 """
-# Each says which process it is, and which one started it.
+# Each says which process it is, and which one started it: see the fixture `signals`.
 WAIT = """
     import time
     Path(SIGNALS, os.environ["RANK"]).write_text(f"{os.getpid()} {os.getppid()}")
@@ -62,7 +62,6 @@ def several(project) -> Path:  # noqa: F811
     text = DVC_YAML.replace("model/section.py,", "model/section.py, model/processes.py,")
     (project / "dvc.yaml").write_text(text.replace("[wanted, {libraries.yaml: [python, numpy]}]", "[probe]"))
     shutil.copy(REPOSITORY / "model/processes.py", project / "model/processes.py")
-    (project.parent / "signals").mkdir()
     return project
 
 
@@ -190,8 +189,7 @@ def wait_until(holds, seconds: float = 300) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize(("nodes", "processes"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("killed", ["caller", "torchrun"])
-def test_a_kill_leaves_no_process_behind(several, nodes, processes, killed):
-    signals = several.parent / "signals"
+def test_a_kill_leaves_no_process_behind(several, signals, nodes, processes, killed):  # noqa: F811
     write(several, WAIT.replace("SIGNALS", repr(str(signals))), nodes, processes)
     caller = [sys.executable, "-c", f"import subprocess\nraise SystemExit(subprocess.run({COMMAND!r}).returncode)"]
     environment = allocation(several)

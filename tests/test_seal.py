@@ -5,8 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,6 +72,13 @@ def project(tmp_path) -> Path:
     for name in ("data/declared.txt", "data/folder/inside.txt", "data/secret.txt", "data/other/secret.txt", "model/secret.py"):
         (root / name).write_text(f"SECRET = '{name}'\n")
     return root
+
+
+@pytest.fixture
+def signals(tmp_path) -> Iterator[Path]:
+    """A folder that a stage can write to and a test can see: of what is outside the repository the seal leaves it the devices."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if HAS_LANDLOCK else tmp_path) as folder:
+        yield Path(folder)
 
 
 def run(
@@ -323,11 +332,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_input_edited_while_the_stage_runs_stops_it(project, name):
+def test_an_input_edited_while_the_stage_runs_stops_it(project, signals, name):
     """DVC hashes dependencies after the run: without this the old result is recorded as made from the new code."""
     path, text, what = CHANGES[name]
-    ready, go = project.parent / "signals/ready", project.parent / "signals/go"
-    ready.parent.mkdir()
+    ready, go = signals / "ready", signals / "go"
     body = (
         f"import time\nPath({str(ready)!r}).touch()\n"
         f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\nprint('finished')"
@@ -348,10 +356,8 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, name):
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(project, changed):
+def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(project, signals, changed):
     """The kernel's rule is on the file that was there: the new one is read by a process outside the confinement."""
-    signals = project.parent / "signals"
-    signals.mkdir()
     body = (
         f"import time\nPath({str(signals / 'ready')!r}).touch()\n"
         f"while not os.path.exists({str(signals / 'go')!r}):\n    time.sleep(0.01)"
