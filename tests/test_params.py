@@ -7,7 +7,8 @@ from conftest import REPOSITORY
 
 from model.errors import PipelineError
 from model.params.whole import Params
-from model.section import read_section, read_yaml, validate
+from model.section import read_section, validate
+from model.yaml_file import read_yaml
 
 PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
@@ -37,8 +38,8 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("model.width", None, "model.width: missing; profiles/ holds complete examples"),
         ("model.width", "64", "model.width: Input should be a valid integer, not the text '64'"),
         ("model.width", 64.0, "model.width: Input should be a valid integer, got 64.0"),
-        ("pretrain.learning_rate", "1e-3", "write 1.0e-4"),
-        ("pretrain.learning_rate", True, "pretrain.learning_rate: Input should be a valid number, got True"),
+        ("pretrain.learning_rate", "1e-3", "the text '1e-3'; in quotes it is text: remove the quotes"),
+        ("pretrain.learning_rate", True, "pretrain.learning_rate: Input should be a valid number, got true"),
         ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
         ("model.heads", 3, "model: width (32) must be a multiple of heads (3)"),
         (
@@ -108,7 +109,7 @@ def test_several_faults_are_several_lines():
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"a: [1", "not valid YAML at line 1"), (b"\xff", "cannot be read"), (None, "cannot be read")]
+    ("content", "message"), [(b"a: [1", "not valid YAML at line 1"), (b"\xff", "is not UTF-8 text"), (None, "cannot be read")]
 )
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"
