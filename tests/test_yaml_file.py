@@ -7,6 +7,7 @@ The readers are model/yaml_file.py, which stages and graph/ use, DVC's own, what
 """
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -35,15 +36,18 @@ from model.yaml_file import YamlFault, load, read_yaml
 
 FILES = ["params.yaml", "libraries.yaml", "dvc.yaml", "dvc.lock", *(f"profiles/{p.name}" for p in REPOSITORY.glob("profiles/*"))]
 LISTED = (
-    "010", "0200", "-010", "+010", "08", "00", "0", "-0", "+1", "off", "on", "yes", "no", "Yes", "OFF", "y", "n", "0:0.005", "1:30",
-    "-1:30", "190:20:30", "1_6", "1__0", "1_", "_1", "1_.5", "1.5_0", "0_", "0x10", "-0x10", "0X10", "0x_", "0b1010", "0b_", "0B1",
-    "0o10", "-0o17", "0o8", "1e-4", "1E4", "1e4", "1.e5", "1.0e5", "1e+5", "1e999", "1e-400", ".5", "5.", ".5e3", ".5e+3", "-.5", ".",
-    "-.", "~", "null", "Null", "nULL", "", "true", "True", "tRUE", ".inf", "-.inf", "+.Inf", ".nan", "-.nan", "NaN", "nan", "inf",
-    "2001-01-01", "2001-1-1", "2001-99-99", "2001-01-01 10:00:00", "2001-01-01T10:00:00Z", "=", "<<", "!!int 3", "!!str 3", "! 3",
-    "!foo 3", "!!timestamp x", "!!binary x", "'1'", '"1e-4"', "'off'", '"\\x41"', "9" * 30, "9" * 5000, "0x" + "f" * 5000, "1,000",
-    "1.2.3", "१", "1٣", "[1, 1.0]", "[a:b]", "[a?]", "{a: 1, a: 2}", "{1: 2}", "{[1]: 2}", "{a: }", "&x 1", "[&x 1, *x]", "&x [*x]",
-    "*x", "[&x 1, &x 2]", "{<<: {b: 1}}", "|\n  010", ">\n  1\n  2", "1\n  2", "1 # 2", "1#2", "a b", "- 1", "\t1", "1\t# 2", "\u00a0",
-    "\x85", "\u2028", "\ufeff", "\0", "é",
+    "010", "0200", "-010", "+010", "08", "00", "0", "-0", "+1", "off", "on", "yes", "no", "Yes",
+    "OFF", "y", "n", "0:0.005", "1:30", "-1:30", "190:20:30", "1_6", "1__0", "1_", "_1", "1_.5",
+    "1.5_0", "0_", "0x10", "-0x10", "0X10", "0x_", "0b1010", "0b_", "0B1", "0o10", "-0o17", "0o8",
+    "1e-4", "1E4", "1e4", "1.e5", "1.0e5", "1e+5", "1e999", "1e-400", ".5", "5.", ".5e3", ".5e+3",
+    "-.5", ".", "-.", "~", "null", "Null", "nULL", "", "true", "True", "tRUE", ".inf", "-.inf",
+    "+.Inf", ".nan", "-.nan", "NaN", "nan", "inf", "2001-01-01", "2001-1-1", "2001-99-99",
+    "2001-01-01 10:00:00", "2001-01-01T10:00:00Z", "=", "<<", "!!int 3", "!!str 3", "! 3",
+    "!foo 3", "!!timestamp x", "!!binary x", "'1'", '"1e-4"', "'off'", '"\\x41"', "9" * 30,
+    "9" * 5000, "0x" + "f" * 5000, "1,000", "1.2.3", "१", "1٣", "[1, 1.0]", "[a:b]", "[a?]",
+    "{a: 1, a: 2}", "{1: 2}", "{[1]: 2}", "{a: }", "&x 1", "[&x 1, *x]", "&x [*x]", "*x",
+    "[&x 1, &x 2]", "{<<: {b: 1}}", "|\n  010", ">\n  1\n  2", "1\n  2", "1 # 2", "1#2", "a b",
+    "- 1", "\t1", "1\t# 2", "\u00a0", "\x85", "\u2028", "\ufeff", "\0", "é",
 )  # fmt: skip
 NUMBERLIKE = st.text("0123456789+-._eEobxXOaf:TZ ", min_size=1, max_size=8)
 SCALARS = (
@@ -59,9 +63,12 @@ SCALARS = (
     | st.sampled_from(LISTED)
 )
 _LONGEST_KEY = 64  # characters; DVC breaks a longer one over two lines, and cannot read its own file
-PARTS = ("a", "b", "a: ", "b: ", "key: ", "- ", "? ", ": ", "\n", "\n  ", "\n    ", "  ", " # c", "[", "]", "{", "}", ", ", "---\n",
-         "...\n", "%YAML 1.1\n", "&x ", "*x", "<<: ", "!!str ", "'", '"', "|\n  ", ">-\n  ", "\r\n", "\t", "\ufeff", "é", "1", "010",
-         "1e-4", "off", "null", "1:30", "a: 1\n", "a:\n  b: ")  # fmt: skip
+PARTS = (
+    "a", "b", "a: ", "b: ", "key: ", "- ", "? ", ": ", "\n", "\n  ", "\n    ", "  ", " # c", "[",
+    "]", "{", "}", ", ", "---\n", "...\n", "%YAML 1.1\n", "&x ", "*x", "<<: ", "!!str ", "'", '"',
+    "|\n  ", ">-\n  ", "\r\n", "\t", "\ufeff", "é", "1", "010", "1e-4", "off", "null", "1:30",
+    "a: 1\n", "a:\n  b: ",
+)  # fmt: skip
 DOCUMENTS = st.lists(st.sampled_from(PARTS) | SCALARS, min_size=1, max_size=10).map("".join)
 
 
@@ -87,11 +94,14 @@ def keys(value: Any) -> list[str]:
 def tried(text: str) -> str:
     """Return "refused" or "equal", having asserted that every reader reads `text` alike if it is not refused."""
     content = text.encode("utf-8", "surrogatepass")
+    fault, ours = None, None
     try:
         ours = load(content, "params.yaml")
-    except YamlFault as fault:
-        assert str(fault).startswith("params.yaml: ")
-        assert str(fault).isprintable()
+    except YamlFault as error:
+        fault = str(error)
+    if fault is not None:
+        assert fault.startswith("params.yaml: ")
+        assert fault.isprintable()
         with pytest.raises(YamlFault):
             load_yaml(content, "params.yaml")
         return "refused"
@@ -108,7 +118,10 @@ def tried(text: str) -> str:
         assert same(parse_yaml(recorded, "dvc.lock") or {}, document)
         assert same(load(recorded.encode(), "dvc.lock") or {}, document)
         if isinstance(ours, dict):
-            rewritten = dumps_yaml(parse_yaml_for_update(seen, "params.yaml"))
+            try:
+                rewritten = dumps_yaml(parse_yaml_for_update(seen, "params.yaml"))
+            except ValueError:  # ruamel.yaml rewrites no -0E0: `dvc exp run -S` stops
+                return "equal"
             assert same(load(rewritten.encode(), "params.yaml") or {}, ours)
     return "equal"
 
@@ -155,8 +168,8 @@ def test_duplicate_keys_that_pass_are_seen(monkeypatch):
 
 
 READINGS = {
-    "010": (10, 8), "0200": (200, 128), "-010": (-10, -8), "08": (8, "'08'"), "1_6": (16, 16), "0x10": (16, 16), "0b1010": (10, 10),
-    "0o10": (8, "'0o10'"), "1_.5": (1.5, 1.5), "00": (0, 0),
+    "010": (10, 8), "0200": (200, 128), "-010": (-10, -8), "08": (8, "'08'"), "1_6": (16, 16),
+    "0x10": (16, 16), "0b1010": (10, 10), "0o10": (8, "'0o10'"), "1_.5": (1.5, 1.5), "00": (0, 0),
 }  # fmt: skip
 
 
@@ -178,18 +191,20 @@ MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
 @pytest.mark.parametrize(
     ("key", "text", "line"),
     [
-        ("compile", "off", "Input should be a valid boolean, not the text 'off': off is text in YAML 1.2 (DVC) and false in YAML 1.1; "
-         "write false"),
+        ("compile", "off", "Input should be a valid boolean, not the text 'off': off is text in YAML 1.2 (DVC) "
+         "and false in YAML 1.1; write false"),
         ("compile", "'true'", "Input should be a valid boolean, not the text 'true'; in quotes it is text: remove the quotes"),
-        ("weight_decay", "0:0.005", "Input should be a valid number, not the text '0:0.005': 0:0.005 is text in YAML 1.2 (DVC) and "
-         "0.005 in YAML 1.1; write 0.005"),
+        ("weight_decay", "0:0.005", "Input should be a valid number, not the text '0:0.005': 0:0.005 is text "
+         "in YAML 1.2 (DVC) and 0.005 in YAML 1.1; write 0.005"),
         ("warmup_steps", "010", "010 is 10 in YAML 1.2 (DVC) and 8 in YAML 1.1; write 10 or 8"),
         ("warmup_steps", "0o10", "0o10 is 8 in YAML 1.2 (DVC) and the text '0o10' in YAML 1.1; write 8"),
-        ("warmup_steps", "no", "Input should be a valid integer, not the text 'no': no is text in YAML 1.2 (DVC) and false in YAML 1.1"),
+        ("warmup_steps", "no", "Input should be a valid integer, not the text 'no': no is text in YAML 1.2 (DVC) "
+         "and false in YAML 1.1"),
         ("warmup_steps", "'1'", "Input should be a valid integer, not the text '1'; in quotes it is text: remove the quotes"),
         ("warmup_steps", "NaN", "Input should be a valid integer, not the text 'NaN'"),
         ("warmup_steps", "", "Input should be a valid integer, got null (nothing)"),
-        ("warmup_steps", "2001-01-01", "2001-01-01 is a date in YAML 1.2 (DVC) and in YAML 1.1; put it in quotes if text is meant"),
+        ("warmup_steps", "2001-01-01", "2001-01-01 is a date in YAML 1.2 (DVC) and in YAML 1.1; "
+         "put it in quotes if text is meant"),
         ("warmup_steps", "10\n  warmup_steps: 11", "given twice, on lines 83 and 84; keep one"),
         ("warmup_steps", "!!int 10", "has the tag !!int; remove it"),
         ("checkpoint_steps", "", "Input should be a list, got null (nothing)"),
@@ -198,12 +213,9 @@ MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
 )  # fmt: skip
 def test_a_stage_refuses_what_is_read_in_two_ways(tmp_path, key, text, line):
     """Also one that runs before `params` has: each reads its section with the same loader."""
-    lines = [f"  {key}: {text}" if each.startswith(f"  {key}: ") else each for each in MICRO.splitlines()]
-    changed = (
-        MICRO.replace("\n  warmup_steps: 10\n", f"\n  {key}: {text}\n") if key == "warmup_steps" else "\n".join(lines) + "\n"
-    )
+    before, section, after = MICRO.partition("\npretrain:\n")
     path = tmp_path / "params.yaml"
-    path.write_text(changed)
+    path.write_text(before + section + re.sub(rf"(?m)^  {key}: .*$", f"  {key}: {text}", after, count=1))
     with pytest.raises(PipelineError) as caught:
         read_section("pretrain", PretrainParams, path)
     assert str(caught.value) == f"{path}: pretrain.{key}: {line}"
@@ -316,7 +328,7 @@ def test_graph_names_the_key_in_one_line(copy, old, new):
         assert str(caught.value) == BROKEN[old][new]
 
 
-@pytest.mark.parametrize("command", ["check", "impact", "record lock", "share verify", "report", "machine"])
+@pytest.mark.parametrize("command", ["check", "impact", "record lock", "share verify", "machine"])
 def test_commands_say_so_in_one_line(copy, command):
     (copy / "params.yaml").write_text(MICRO.replace("conditions: [baseline, mul_tokens]", "conditions:"))
     line = BROKEN["conditions: [baseline, mul_tokens]"]["conditions:"]
