@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from graph.instances import PARAMS
 from graph.launch import allocation_problem
-from graph.lock import VERDICTS, Graph, object_path
+from graph.lock import Graph, object_path
 from graph.tree import WorkingTree
 from model.errors import PipelineError
 from model.yaml_file import read_yaml
@@ -59,9 +59,11 @@ def _may_run(root: Path) -> set[str] | None:
     """Return the stages and instances that are out of date, follow such, or whose outputs are nowhere; None if unknown."""
     try:
         graph = Graph(WorkingTree(root))
-        cache = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip())
         recorded = {name: entry.outs for name, entry in graph.lock.items() if name in graph.instances}
-        gone = {name for name, outs in recorded.items() if _is_gone(root, cache, outs)}
+        absent = {name for name, outs in recorded.items() if any(not (root / out).exists() for out in outs)} - {"params"}
+        if absent:  # to ask DVC where its cache is takes a second
+            cache = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip())
+        gone = {name for name in absent if _is_gone(root, cache, recorded[name])}
         direct = set(graph.stale()) | gone
         names = direct | graph.downstream(direct)
     except (AttributeError, KeyError, OSError, PipelineError, subprocess.SubprocessError, TypeError, ValueError):
@@ -71,9 +73,7 @@ def _may_run(root: Path) -> set[str] | None:
 
 def _is_gone(root: Path, cache: Path, outs: dict[str, str]) -> bool:
     """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make it again."""
-    return any(
-        not (root / out).exists() and not object_path(cache, md5).exists() for out, md5 in outs.items() if out not in VERDICTS
-    )
+    return any(not (root / out).exists() and not object_path(cache, md5).exists() for out, md5 in outs.items())
 
 
 def _devices(params: Any) -> Iterator[Lack]:

@@ -71,7 +71,7 @@ def load(content: bytes, name: str) -> Any:
     except YamlFault:
         raise
     except yaml.YAMLError as error:
-        raise YamlFault(_syntax_fault(error, name)) from None
+        raise YamlFault(_syntax_fault(error, text, name)) from None
 
 
 def plain_value(text: str) -> Any:
@@ -96,7 +96,7 @@ def plain_value(text: str) -> Any:
     if _ODD_INTEGER.fullmatch(text) or _ODD_FLOAT.fullmatch(text):
         raise ValueError(_two_readings(text))
     if _DATE.fullmatch(text):
-        raise ValueError(f"{shown(text)} is a date in YAML 1.2 (DVC) and in YAML 1.1; put it in quotes if text is meant")
+        raise ValueError(f"{text} is a date in YAML 1.2 (DVC) and in YAML 1.1; put it in quotes if text is meant")
     return text
 
 
@@ -275,8 +275,9 @@ def _decoded(content: bytes, name: str) -> str:
     return text
 
 
-def _syntax_fault(error: yaml.YAMLError, name: str) -> str:
+def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = printable(getattr(error, "problem", None) or " ".join(str(error).split()))
-    place = f" at line {mark.line + 1}" if mark else ""
+    last = text.rstrip("\n").count("\n")  # the end of a file is on no line
+    place = f" at line {min(mark.line, last) + 1}" if mark else ""
     return f"{name}: not valid YAML{place}: {problem}"

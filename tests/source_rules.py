@@ -8,8 +8,6 @@ from source_names import calls, imported_by_call, imports, named
 
 # Who may: both unpickle only what another process of the same run has just sent through a pipe.
 PICKLES_OF_OUR_OWN_PROCESSES = {"graph/witness.py", "model/workers.py"}
-# Whose loader is a subclass of PyYAML's safe one, as another test asserts.
-SAFE_LOADERS = {"graph/instances.py"}
 
 _PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pickletools"}
 _ERRORS = {"UnpicklingError", "PickleError"}  # names of errors, which load nothing
@@ -87,10 +85,10 @@ def only_local_safetensors(tree: ast.Module, path: str) -> Finding:
 
 
 def only_safe_yaml(tree: ast.Module, path: str) -> Finding:
-    """yaml.safe_load, or the one loader of ours that is a safe one."""
+    """yaml.safe_load and yaml.parse, which makes no objects."""
     for node, name in named(tree):
         first = name.split(".")[0]
-        if first == "yaml" and last(name) in _UNSAFE_YAML and not (name == "yaml.load" and path in SAFE_LOADERS):
+        if first == "yaml" and last(name) in _UNSAFE_YAML:
             yield node
         if first == "ruamel":
             yield node

@@ -24,8 +24,9 @@ from model.items import read_items
 from model.params.whole import Params
 from model.passages import text_records
 from model.readers import read_records
-from model.section import read_json, read_section, read_yaml, validate
+from model.section import read_json, read_section, validate
 from model.tokenizer import Tokenizer, read_ranks
+from model.yaml_file import read_yaml
 
 COMMITTED = (REPOSITORY / "params.yaml").read_bytes()
 ITEM = {
