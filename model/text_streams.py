@@ -48,10 +48,10 @@ def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
         require_kind(file.read(HEAD_BYTES), compression, name)
     with _open(path, compression) as content:
         head = content.read(HEAD_BYTES)
-    _require_text(head, name, compressed=compression is not None)
     mark = 0
     while head.startswith(BYTE_ORDER_MARK, mark):
         mark += len(BYTE_ORDER_MARK)
+    _require_text(head[mark:], mark, "its content, decompressed, " if compression else "", name)
     with _open(path, compression) as content:
         content.read(mark)
         yield content, mark
@@ -63,7 +63,7 @@ def require_kind(head: bytes, expected: str | None, name: str) -> None:
     if found == expected:
         return
     if found is not None:
-        fault = f"is a {found} file, not {expected or 'text'} as its name says"
+        fault = f"holds {found} data, not {expected or 'text'} as its name says"
         raise PipelineError(f"{name}: {fault}; {advice}")
     if expected in COMPRESSIONS.values():
         fault = f"is not compressed with {expected} as its name says"
@@ -79,20 +79,19 @@ def _kind_of(head: bytes) -> tuple[str | None, str]:
     return next(found, (None, ""))
 
 
-def _require_text(head: bytes, name: str, compressed: bool) -> None:
-    inside = "its content, decompressed, " if compressed else ""
+def _require_text(head: bytes, mark: int, inside: str, name: str) -> None:
     if fault := fault_of(head):
         raise PipelineError(f"{name}: {inside}{fault}")
     found, advice = _kind_of(head)
     if found is not None:
-        fault = f"{inside}is a {found} file, not text"
+        fault = f"{inside}holds {found} data, not text"
         raise PipelineError(f"{name}: {fault}; decompress it once, then {advice}")
-    for mark, encoding in _MARKS.items():
-        if head.startswith(mark):
+    for first, encoding in _MARKS.items():
+        if head.startswith(first):
             advice = f"convert it: iconv -f {encoding} -t UTF-8 OLD > NEW"
             raise PipelineError(f"{name}: {inside}is {encoding} text; {advice}")
     if b"\0" in head:
-        raise PipelineError(zero_byte(name, head.index(b"\0")))
+        raise PipelineError(zero_byte(name, mark + head.index(b"\0")))
 
 
 def zero_byte(name: str, place: int) -> str:
