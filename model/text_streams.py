@@ -142,9 +142,9 @@ class _Gzip(RawIOBase):
             if self._decoder.eof and not self._begin_member():
                 return 0
             chunk = self._pending or self._file.read(_GZIP_CHUNK_BYTES)
-            if not chunk:
-                raise EOFError("the gzip data is cut off")
             content = self._decoder.decompress(chunk, room)
+            if not chunk and not content:
+                raise EOFError("the gzip data is cut off")
             decoder = self._decoder
             self._pending = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             if content:

