@@ -30,6 +30,7 @@ _RECORDS_PER_BATCH = 256
 _BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
 _COLUMNS_SHOWN = 20
+_STREAM_MARK = 0xFFFFFFFF
 _ZSTD_WINDOW = "Frame requires too much memory"
 
 
@@ -95,6 +96,11 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
         file.seek(0)
         is_file = head.startswith(b"ARROW1\0\0")
         require_kind(head, "Arrow", name)
+        # A stream begins with ff ff ff ff, or before Arrow 0.15 with the length of its schema.
+        length = int.from_bytes(head[:4], "little")
+        if not is_file and length > file.size() and length != _STREAM_MARK:
+            fault = "holds no Arrow data, as its name says it does"
+            raise PipelineError(f"{name}: {fault}; rename it or download it again")
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _require_columns(reader.schema, columns, name)
         first = 0

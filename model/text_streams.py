@@ -31,7 +31,10 @@ _KINDS = (
     (b"ARROW1\0\0", "Arrow", "name it .arrow"),
     (b"FEA1\0", "Feather version 1", "write it as .parquet: pyarrow.feather.read_table reads it"),
     (b"%PDF-", "PDF", "take its text out"),
+    (b"%!PS-", "PostScript", "take its text out"),
+    (b"{\\rtf1", "RTF", "take its text out"),
 )
+_REQUIRED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 # UTF-32's little-endian mark begins with UTF-16's.
 _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -65,8 +68,8 @@ def require_kind(head: bytes, expected: str | None, name: str) -> None:
     if found is not None:
         fault = f"holds {found} data, not {expected or 'text'} as its name says"
         raise PipelineError(f"{name}: {fault}; {advice}")
-    if expected in COMPRESSIONS.values():
-        fault = f"is not compressed with {expected} as its name says"
+    if expected in _REQUIRED and not head.startswith(_REQUIRED[expected]):
+        fault = f"holds no {expected} data, as its name says it does"
         raise PipelineError(f"{name}: {fault}; rename it or download it again")
 
 

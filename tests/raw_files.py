@@ -21,6 +21,7 @@ STAND_INS = {
         b"md5: " + b"ab" * 16 + b"\nfrozen: true\ndeps:\n- path: a\nouts:\n- md5: " + b"cd" * 16 + b".dir\n",
         "is a DVC pointer file",
     ),
+    "Xet": (b"# xet version 0\nfilesize = 3\nhash = 'ab'\n", "is a Xet pointer"),
     "hub link": (b"../../blobs/" + b"ab" * 20, "is a link of the Hugging Face cache"),
     "page": (WEB_PAGE, r"is a web page \(HTML\)"),
     "page in capitals": (b"\n <HTML lang=en><body>404</body></HTML>", r"is a web page \(HTML\)"),

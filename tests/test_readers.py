@@ -202,6 +202,8 @@ OTHER_KINDS = {
     "arrow": (file_of("file.arrow", ["x"]), "holds Arrow data, not {} as its name says; name it .arrow"),
     "feather 1": (b"FEA1\0\0\0\0x", "holds Feather version 1 data, not {} as its name says; write it as .parquet"),
     "PDF": (b"%PDF-1.7\n", "holds PDF data, not {} as its name says"),
+    "RTF": (rb"{\rtf1\ansi text}", "holds RTF data, not {} as its name says"),
+    "PostScript": (b"%!PS-Adobe-3.0\n", "holds PostScript data, not {} as its name says"),
 }
 KINDS = {
     "a.txt": "text",
@@ -227,7 +229,9 @@ def test_a_file_of_another_kind_than_its_name_says_is_named(tmp_path, name, kind
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.zst"])
 def test_what_is_not_compressed_or_compressed_twice_is_named(tmp_path, name):
-    refused(tmp_path / name, lines("a"), "is not compressed with (gzip|zstd) as its name says; rename it")
+    refused(tmp_path / name, lines("a"), "holds no (gzip|zstd) data, as its name says it does; rename it")
+    for binary in ("a.parquet", "a.arrow"):
+        refused(tmp_path / binary, lines("a"), "holds no (parquet|Arrow) data, as its name says it does; rename it")
     refused(tmp_path / name, compress(compress(lines("a"), name), name), "its content, decompressed, holds (gzip|zstd) data")
     refused(tmp_path / name, compress(OTHER_KINDS["tar"][0], name), "its content, decompressed, holds tar data, not text")
 
