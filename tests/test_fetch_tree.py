@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from raw_files import lines, zstd
 from test_fetch import fails, pinned, project  # noqa: F401
-from test_readers import lines, zstd
 
 from model.documents import PassagesIndex, document_shards, read_split
 from model.section import read_json
@@ -121,12 +121,12 @@ def test_a_file_that_changes_after_it_was_listed_is_refused(project, tree, monke
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"na\xefve", "a.txt: cannot be read to its end .*utf-8"),
-        ("a.jsonl", b'{"text": "na\xefve"}\n', "a.jsonl: cannot be read to its end .*utf-8"),
-        ("a.txt.gz", gzip.compress(b"na\xefve", mtime=0), "a.txt.gz: cannot be read to its end .*utf-8"),
+        ("a.txt", b"na\xefve", "a.txt: its text is not UTF-8: byte 0xef at byte 2; convert"),
+        ("a.jsonl", b'{"text": "na\xefve"}\n', "a.jsonl: record 0 is not UTF-8: byte 0xef at byte 12; convert"),
+        ("a.txt.gz", gzip.compress(b"na\xefve", mtime=0), "a.txt.gz: its text is not UTF-8: byte 0xef at byte 2"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl: record 0 has half a surrogate pair"),
-        ("a.jsonl", b'{"text": "a"}\n\n', "a.jsonl: cannot be read to its end"),
-        ("a.jsonl", b'{"text": ' + b"[" * 100_000, "a.jsonl: cannot be read to its end"),
+        ("a.jsonl", b"\n \n", "a.jsonl: has no records, only blank lines"),
+        ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"a.jsonl: record 0 is not JSON \(line 1: nested too deep\)"),
         ("a.parquet", b"PAR1rubbish", "a.parquet: cannot be read to its end"),
     ],
 )
@@ -140,4 +140,5 @@ def test_what_is_no_text_is_one_line(project, tmp_path, name, content, message):
 def test_parquet_whose_text_is_no_utf8_is_one_line(project, tmp_path):  # noqa: F811
     column = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"na\xefv")])
     pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
-    fails(project, "passages", "a.parquet: cannot be read to its end .*utf-8", source=pinned(tmp_path / "a.parquet"), count=1)
+    message = "a.parquet: record 0 is not UTF-8: byte 0xef at byte 2"
+    fails(project, "passages", message, source=pinned(tmp_path / "a.parquet"), count=1)
