@@ -59,6 +59,28 @@ def test_short_documents_are_left_out_and_too_few_stop_the_stage():
         continuation_items([*documents(3), *short], PARAMS.model_copy(update={"continuation_count": 1}))
 
 
+def test_continuations_that_documents_share_are_asked_once_an_item():
+    """A footer that many documents have made four equal endings of which one was right."""
+    words = " ".join(f"w{place}" for place in range(4))
+    footer = [Document(f"a{number} {words[3:]} all rights reserved", "text") for number in range(30)]
+    items = continuation_items([*documents(20), *footer], PARAMS)
+    assert len(items) == 50
+    assert all(len(set(item.endings)) == 4 for item in items)
+    shared = [item for item in items if item.endings[item.label] == "all rights reserved"]
+    assert len(shared) == 30
+    with pytest.raises(PipelineError, match=r"2 other continuations than 'all rights reserved', 3 are needed; raise"):
+        continuation_items([*documents(2), *footer], PARAMS.model_copy(update={"continuation_count": 30}))
+
+
+def test_continuations_without_text_are_left_out():
+    blank = [Document("a b c d \u200b \u2060 \u200b", "text"), Document("a b c d [all rights reserved]", "text")]
+    alike = [Document("a b c d [1] e f", "text"), Document("a b c d e [2] f", "text")]
+    items = continuation_items([*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 12}))
+    assert len(items) == 12
+    with pytest.raises(PipelineError, match="12 held-out documents have 7 words, 13 are needed"):
+        continuation_items([*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 13}))
+
+
 ENDINGS = ["kneads the dough.", "sings to the cat.", "opens an umbrella.", "drives to the sea."]
 GOOD = {
     "ind": 0, "activity_label": "Baking bread", "ctx_a": "A baker puts flour on a table.", "ctx_b": "she",
