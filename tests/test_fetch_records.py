@@ -13,7 +13,7 @@ def put(path: Path, *records: dict) -> dict:
     return pinned(path)
 
 
-def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp_path):
+def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp_path):  # noqa: F811
     """An interval resamples sources; `compare` would stop on one of them after all training."""
     items = [{**ITEM, "ctx": f"Cook {number}"} for number in range(20)]
     source = put(tmp_path / "one_source.jsonl", *items)
@@ -27,13 +27,13 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
     assert len(read_jsonl(project("hellaswag", source=put(tmp_path / "two.jsonl", ITEM, OTHER), count=2) / "items.jsonl")) == 2
 
 
-def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):
+def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):  # noqa: F811
     source = put(tmp_path / "items.jsonl", ITEM, {**ITEM, "source_id": "wikihow~2"}, OTHER)
     project("hellaswag", source=source, count=3)
     assert "3 items, 1 of which repeat another's text under their own source_id\n" in capsys.readouterr().out
 
 
-def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):
+def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):  # noqa: F811
     one = {"question": "How many?", "answer": "3 + 4 = 7\n#### 7"}
     bad = {"question": "How much?", "answer": "3 + 4 = 7\n#### $7"}
     fails(project, "gsm8k", r"a\.jsonl: record 1: answer: has ' \$7'", source=put(tmp_path / "a.jsonl", one, bad), count=2)
@@ -41,7 +41,7 @@ def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_
     fails(project, "gsm8k", "fetch.gsm8k: 2 questions with one solution", source=put(tmp_path / "b.jsonl", one, same), count=2)
 
 
-def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path, capsys):
+def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path, capsys):  # noqa: F811
     def chat(answer: str) -> dict:
         return {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": answer}]}
 
