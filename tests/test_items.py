@@ -175,7 +175,6 @@ def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
     [
         ({"endings": ENDINGS[:2]}, "endings: has 2; an item has 4 endings, and no other number is supported"),
         ({"endings": [*ENDINGS, "e"]}, "endings: has 5; an item has 4 endings, and no other number is supported"),
-        ({"endings": "abcd"}, "endings: Input should be a valid list, got 'abcd'"),
         ({"endings": [*ENDINGS[:3], None]}, "endings.3: Input should be a valid string, got None"),
         ({"label": 4}, "label: Input should be less than 4, got 4"),
         ({"label": -2}, "label: Input should be greater than or equal to 0, got -2"),
@@ -200,6 +199,11 @@ def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
 )
 def test_an_item_that_is_none_is_one_line(change, message):
     assert refused(GOOD, {**GOOD, "source_id": "s1", **change}) == f"record 1: {message}"
+
+
+@pytest.mark.parametrize("endings", ["abcd", None, {"0": "a"}, [["a"], *ENDINGS[1:]], [None, *ENDINGS[1:]]])
+def test_endings_that_are_no_list_of_texts_are_one_line(endings):
+    assert refused({**GOOD, "endings": endings}).startswith("record 0: endings")
 
 
 def test_a_task_in_another_schema_is_told_which_is_read():
