@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 from model.documents import Document
 from model.errors import PipelineError
-from model.items import Item
+from model.items import Item, without_brackets
 from model.params.items import ItemsParams
+from model.record_text import visible
 
 
 def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
@@ -30,13 +31,15 @@ def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
 
 
 def continuation_items(documents: Iterable[Document], params: ItemsParams) -> list[Item]:
-    """Make `continuation_count` items, one a document: its continuation against those of three other documents.
+    """Make `continuation_count` items, one a document: its continuation against those of three others.
 
-    Context and endings have fixed numbers of words, so that an ending's length tells nothing about its truth.
-    Documents too short for both are left out.
+    Context and endings have fixed numbers of words, so that an ending's length tells nothing about
+    its truth. Documents are left out if they are too short for both, or if their continuation has no
+    text in either wording of model/conventions.py. The four endings of an item differ in both.
     """
     context_words, length = params.context_words, params.context_words + params.ending_words
     passages = [words for document in documents if len(words := document.text.split()) >= length]
+    passages = [words for words in passages if all(_wordings(words[context_words:length]))]
     needed = max(4, params.continuation_count)
     if len(passages) < needed:
         raise PipelineError(
@@ -45,9 +48,22 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
         )
     generator = random.Random(params.seed)
     generator.shuffle(passages)
+    wordings = [_wordings(words[context_words:length]) for words in passages]
+    different, place_of = _different(wordings)
     items = []
     for index, words in enumerate(passages[: params.continuation_count]):
-        others = generator.sample([n for n in range(len(passages)) if n != index], 3)
+        same = sorted({place_of[text] for text in wordings[index]})
+        count = len(different) - len(same)
+        if count < 3:
+            raise PipelineError(
+                f"continuation: the held-out documents have {count} other continuations than "
+                f"{wordings[index][0][:40]!r}, 3 are needed; raise corpus.val_fraction or items.ending_words"
+            )
+        others = []
+        for place in generator.sample(range(count), 3):
+            for equal in same:
+                place += place >= equal  # counts over those that are left out
+            others.append(different[place])
         endings = [" ".join(passages[n][context_words:length]) for n in (index, *others)]
         order = generator.sample(range(4), 4)
         context = " ".join(words[:context_words])
@@ -64,3 +80,25 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
             )
         )
     return items
+
+
+def _wordings(words: list[str]) -> tuple[str, str]:
+    """Return an ending as a reader sees it, as it is and as lm-evaluation-harness cleans it up."""
+    ending = " ".join(words)
+    return visible(ending), visible(without_brackets(ending))
+
+
+def _different(wordings: list[tuple[str, str]]) -> tuple[list[int], dict[str, int]]:
+    """Return the numbers of endings that differ from each other, and each text's place among them.
+
+    An ending is the same as an earlier one if either of its two texts is one of that one's.
+    """
+    different: list[int] = []
+    place_of: dict[str, int] = {}
+    for number, texts in enumerate(wordings):
+        found = next((place_of[text] for text in texts if text in place_of), len(different))
+        if found == len(different):
+            different.append(number)
+        for text in texts:
+            place_of.setdefault(text, found)
+    return different, place_of

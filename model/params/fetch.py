@@ -127,7 +127,7 @@ class Gsm8kInput(Section):
 
 
 class ConversationsInput(Section):
-    """A source of fine-tuning: records as GSM8K's, or chats with `messages` of `role` and `content`."""
+    """A source of fine-tuning: records as GSM8K's, or chats (docs/post_training.md)."""
 
     count: int = Field(gt=0)
     format: Literal["gsm8k", "chat"]
