@@ -157,7 +157,7 @@ def _only_one(root: Path) -> int:
 
 
 def main() -> None:
-    parser = command_line("graph.parallel", __doc__)
+    parser = command_line("graph.parallel", __doc__, changes=True)
     parser.add_argument("jobs", metavar="N", help="how many stages at a time, a whole number above 0")
     jobs = parser.parse_args().jobs
     if not re.fullmatch("[1-9][0-9]*", jobs):

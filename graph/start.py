@@ -56,7 +56,9 @@ def _main() -> None:
     root = os.getcwd()
     sys.meta_path.insert(0, OwnPackages(root, ("graph",)))
     from graph.seal import seal
+    from graph.streams import go_on_unread
 
+    go_on_unread()
     _, module, *arguments = command = sys.argv[1:]
     seal(command)
     gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from graph.instances import PARAMS, Instance, expand, load_yaml, read_stages
+from graph.streams import end_unread, go_on_unread
 from graph.tree import Tree, WorkingTree
 
 WRONG_ARGUMENTS = 2
@@ -28,8 +29,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
 
 
-def command_line(module: str, text: str | None) -> argparse.ArgumentParser:
-    """Return the parser of a command for people: its help is the docstring `text`, which has the examples."""
+def command_line(module: str, text: str | None, *, changes: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of a command for people: its help is the docstring `text`, which has the examples.
+
+    Where nobody reads what the command prints (`… | head`), one that `changes` something goes on, any other ends.
+    """
+    (go_on_unread if changes else end_unread)()
     layout = argparse.RawDescriptionHelpFormatter
     return _Parser(prog=f"python -m {module}", description=text, formatter_class=layout, allow_abbrev=False)
 
