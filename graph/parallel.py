@@ -170,7 +170,9 @@ def main() -> None:
         sys.exit(f"error: parallel: {' '.join(str(error).split())}")
     scheduler = Scheduler(root, plan, int(jobs), _devices(), lock)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: setattr(scheduler, "stopping", number))
+        # nohup has SIGHUP ignored, and a shell that starts a command in the background SIGINT.
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: setattr(scheduler, "stopping", number))
     scheduler.run()
     if (root / LOCK).is_file():
         put_in_order(root, plan)

@@ -47,8 +47,12 @@ def _kept(options: list[str]) -> list[str]:
 def _main() -> None:
     import gc
     import runpy
+    import signal
     import site
 
+    # Whatever started it, a stage ends by SIGTERM: with the signal dvc's end is told, and a cluster's. An ignored SIGINT stays so.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # As Python does by itself without -S, but for *.pth files and sitecustomize.
     site.addpackage = lambda *_: None
     site.execsitecustomize = lambda: None

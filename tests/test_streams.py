@@ -14,7 +14,6 @@ BODY = """
 for number in range({lines}):
     print(number)
 print("to stderr", file=sys.stderr)
-os.system("echo from a child")
 Path("data/.out.txt.partial").write_text("whole")
 os.replace("data/.out.txt.partial", "data/out.txt")
 """
@@ -65,7 +64,9 @@ def test_every_command_for_people_is_of_one_kind_or_the_other():
     commands = [path for name in ("graph", "tools") for path in sorted((REPOSITORY / name).glob("*.py"))]
     mains = [path for path in commands if '__name__ == "__main__"' in path.read_text() and path.stem not in ("audit", "start")]
     assert len(mains) > 15
-    assert [path.name for path in mains if f'command_line("{path.parent.name}.{path.stem}", __doc__' not in path.read_text()] == []
+    assert [
+        path.name for path in mains if f'command_line("{path.parent.name}.{path.stem}", __doc__' not in path.read_text()
+    ] == []
 
 
 def test_dvc_repro_records_what_it_runs_though_nobody_reads(tmp_path):
