@@ -11,9 +11,9 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
-Only `fetch` may use the network. Native code of a stage that runs as several processes may too: they talk through TCP, which
-the kernel cannot limit to this machine. Files outside the repository, and its .venv, are not inputs in this sense: libraries
-are declared by version. The seal is a guard against mistakes, not against an attacker.
+Only `fetch` may use the network, and read a person's files outside the repository. Native code of a stage of several processes
+may use the network too: they talk through TCP, which the kernel cannot limit to this machine. The system's folders and .venv are
+no inputs in this sense: libraries are declared by version. The seal is a guard against mistakes, not against an attacker.
 """
 
 import os
@@ -62,11 +62,12 @@ def seal(command: list[str]) -> None:
     network = instance.stage in NETWORK_STAGES
     clean_environment(network, distributed)
     with _faults_told(instance.name):
-        guard = Guard(root, instance, network, duration)
+        guard = Guard(root, instance, network, distributed, duration)
         guard.watch_exit()  # first to be registered, so the last to run
         writable = [*make_partials(root, instance), *make_scratch(root, instance)]
         guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
     sys.addaudithook(guard.hook())
+    guard.watch_sizes()
     sys.excepthook = guard.explain
     import_from_source(root)
 
