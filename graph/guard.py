@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graph.faults import fault_line
-from graph.imports import WATCHER
+from graph.imports import CODE, WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
 from graph.lock import VERDICTS
 from graph.scratch import scratch_of
@@ -168,8 +168,10 @@ class Guard:
 
     def _asked_for_size(self, path: object, folder: int) -> None:
         name = self._inside(path, folder)
-        if name is None or name == PARAMS or below(name, WATCHER):
+        if name is None or name == PARAMS or any(below(name, code) for code in (WATCHER, *CODE)):
             return
+        if PARAMS in self._instance.deps:
+            return  # it judges parameters, and so whether the files that they name are there
         if not any(below(name, allowed) for allowed in self._readable):
             self._break(f"asked for the size of {name}, which is none of its deps in dvc.yaml")
 
