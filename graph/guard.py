@@ -264,7 +264,11 @@ class Guard:
             return
         # Libraries word a refusal differently (safetensors: no such file), but most name the file.
         named = [self._inside(word) for word in re.findall(r"[\w./+-]+", str(error))]
-        refused = [name for name in named if name and not self._covers(self._readable, name) and not _is_directory(name) and _is_there(name)]
+        refused = [
+            name
+            for name in named
+            if name and not self._covers(self._readable, name) and not _is_directory(name) and _is_there(name)
+        ]
         if refused or "ermission denied" in str(error) or "os error 13" in str(error):
             what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
             print(f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}", file=sys.stderr)

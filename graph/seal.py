@@ -6,8 +6,8 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
   guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
-- only the variables of graph/environment.py are in the environment, only Python's, the libraries' and the repository's own modules
-  can be imported (graph/start.py), and home and temporary folder are empty ones of this process;
+- the environment has the variables of graph/environment.py and no others; only modules of Python, of the libraries and of
+  the repository are found (graph/start.py); home and temporary folder are an empty one of this process;
 - no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.

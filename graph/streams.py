@@ -1,7 +1,8 @@
 """What becomes of a process whose stdout or stderr nobody reads any longer, as after `… | head`.
 
-A stage goes on: its outputs are right whether or not anybody reads its last line. So does a command that changes something. A command
-that only tells something ends at once, as programs in a pipeline do, with the status that shells give to SIGPIPE. None has a traceback.
+A stage goes on: its outputs are right whether or not anybody reads its last line. So does a command
+that changes something. A command that only tells something ends at once, as programs in a pipeline
+do, with the status that shells give to SIGPIPE. None has a traceback.
 """
 
 import atexit

@@ -1,8 +1,9 @@
-"""Where code of stages asks its surroundings for something: clock, host, environment, the size of a file.
+"""Find where a stage's code asks for the clock, the host, the environment or the size of a file.
 
-A result that depends on it is another one tomorrow or elsewhere, and DVC finds nothing changed. The seal cannot see such a
-question, for Python asks the system without an audit event; so `make check` finds it in the source, by what names stand for,
-however they are imported. What is put together while it runs (`getattr(time, "ti" + "me")`) it does not find.
+A result that depends on it is another one tomorrow or elsewhere, and DVC finds nothing changed. The
+seal cannot see such a question, for Python asks the system without an audit event; so `make check`
+finds it in the source, by what names stand for, however they are imported. What is put together
+while it runs (`getattr(time, "ti" + "me")`) it does not find.
 """
 
 import ast
@@ -15,8 +16,8 @@ _ASKING = {
     "datetime": {"now", "today", "utcnow"},
     "getpass": {"*"},
     "os": {
-        "cpu_count", "environ", "environb", "getenv", "getenvb", "getloadavg", "getlogin", "getpid", "getppid", "getuid", "lstat",
-        "sched_getaffinity", "stat", "times", "uname", "urandom",
+        "cpu_count", "environ", "environb", "getenv", "getenvb", "getloadavg", "getlogin", "getpid",
+        "getppid", "getuid", "lstat", "sched_getaffinity", "stat", "times", "uname", "urandom",
     },
     "os.path": {"getatime", "getctime", "getmtime", "getsize"},
     "platform": {"*"},

@@ -40,7 +40,10 @@ def command_line(module: str, text: str | None, *, changes: bool = False) -> arg
 
 
 def instance_of(root: Path, command: list[str]) -> Instance:
-    """Return the stage that `command`, `-m stages.NAME …`, is to run; exit with 0 if it asks for help, with 2 if it names none."""
+    """Return the stage that `command`, `-m stages.NAME …`, is to run.
+
+    Exits with 0 if it asks for help, with 2 if it names no stage.
+    """
     _, module, *arguments = command
     tree = WorkingTree(root)
     if not tree.has("dvc.yaml"):

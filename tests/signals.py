@@ -1,7 +1,7 @@
 """How a test starts what it sends signals to: a runner of tests may have been started with some of them ignored or blocked.
 
-Given to subprocess as `preexec_fn`. Python keeps an ignored SIGINT ignored, and so do all its children: nohup, cron, and a shell that
-puts a command into the background have it so.
+Given to subprocess as `preexec_fn`. Python keeps an ignored SIGINT ignored, and so do all its
+children: nohup, cron, and a shell that puts a command into the background have it so.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""What reaches a stage from outside before its first line: other people's modules, variables, files, sockets. See graph/start.py."""
+"""What reaches a stage from outside: other modules, variables, files, sockets. See graph/start.py."""
 
 import os
 import shutil
@@ -63,7 +63,9 @@ def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewh
         (packages / name).write_text(str(elsewhere))
     else:
         lines = [line for line in CHANGES_RANDOM.splitlines() if "print" not in line]
-        (packages / name).write_text("\n".join(lines) if name.endswith(".py") else "; ".join(lines).replace("import", "import", 1))
+        (packages / name).write_text(
+            "\n".join(lines) if name.endswith(".py") else "; ".join(lines).replace("import", "import", 1)
+        )
     python = str(environment / "bin/python")
     says = [python, "-c", "import random; print(random.random() == 0.5)"]
     if name != "folder.pth":
@@ -85,8 +87,9 @@ def test_the_users_own_site_packages_reach_no_stage(project, elsewhere):  # noqa
 
 
 SWITCHES_OF_PYTHON = {
-    "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "7", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1", "PYTHONBREAKPOINT": "os.getpid",
-    "PYTHONDEVMODE": "1", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1", "PYTHONPYCACHEPREFIX": "/dev/shm/x", "PYTHONNOUSERSITE": "",
+    "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "7", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1",
+    "PYTHONBREAKPOINT": "os.getpid", "PYTHONDEVMODE": "1", "PYTHONUTF8": "0", "PYTHONNOUSERSITE": "",
+    "PYTHONIOENCODING": "latin-1", "PYTHONPYCACHEPREFIX": "/dev/shm/x",
     "PYTHONINTMAXSTRDIGITS": "640", "PYTHONMALLOC": "debug", "PYTHONASYNCIODEBUG": "1", "PYTHONCASEOK": "1",
     "LC_ALL": "de_DE.ISO-8859-1", "LANG": "tr_TR", "TZ": "Asia/Tokyo", "BASH_ENV": "/dev/null",
 }  # fmt: skip
@@ -113,9 +116,9 @@ def test_python_runs_a_stage_in_one_way(project, flags, environment):  # noqa: F
 
 
 def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa: F811
-    names = ["MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE", "TIKTOKEN_CACHE_DIR", "RAYON_NUM_THREADS",
-             "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD", "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG",
-             "NCCL_ALGO", "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
+    names = ["MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE",
+             "TIKTOKEN_CACHE_DIR", "RAYON_NUM_THREADS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD",
+             "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG", "NCCL_ALGO", "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
     kept = {"CUDA_VISIBLE_DEVICES": "3", "COLUMNS": "77", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     body = "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME'] == os.environ['TMPDIR'])"
     done = run(project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")})
@@ -211,14 +214,18 @@ MUTATIONS = {
     "*.pth and sitecustomize are not run": ("graph/start.py", '"-P", "-s", "-S", ', '"-s", '),
     "variables are listed": ("graph/environment.py", "if _reaches(name, network=True, several=True)", "if True"),
     "variables of another kind of stage": ("graph/environment.py", "        del os.environ[name]\n", "        pass\n"),
-    "the root is no folder of modules": ("graph/confinement.py", "_Nothing() if path == str(root) else finder(path)", "finder(path)"),
+    "the root is no folder of modules": (
+        "graph/confinement.py",
+        "_Nothing() if path == str(root) else finder(path)",
+        "finder(path)",
+    ),
     "sockets are refused": ("graph/confinement.py", "        seccomp.refuse_sockets()\n", "        pass\n"),
     "what is outside is not opened": ("graph/confinement.py", "if path.parts[1] in _SYSTEM:", "if True:"),
     "home is another": ("graph/confinement.py", '        os.environ["HOME"] = str(directory)\n', ""),
 }
 SEEN = {
     "*.pth and sitecustomize are not run": "print(not sys.flags.no_site)",
-    "variables are listed": "print(hash('a') == 0 or 'MPLCONFIGDIR' in __import__('pathlib').Path('/proc/self/environ').read_text())",
+    "variables are listed": "print('MPLCONFIGDIR' in open('/proc/self/environ').read())",
     "variables of another kind of stage": "print('HF_TOKEN' in os.environ)",
     "the root is no folder of modules": "print(__import__('importlib.util').util.find_spec('apex') is not None)",
     "sockets are refused": "import socket\ntry:\n    socket.socket()\n    print(True)\nexcept OSError:\n    print(False)",

@@ -1,4 +1,4 @@
-"""A stdout or stderr that nobody reads any longer: stages go on, commands that only tell something end, nobody has a traceback."""
+"""A stdout or stderr that nobody reads: stages go on, commands that only print end, none has a traceback."""
 
 import os
 import subprocess

@@ -48,7 +48,8 @@ def test_a_question_is_found_and_named(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "import time\ntime.sleep(1)", "time = 3\nprint(time.time)", "from datetime import timedelta", "import os\nos.path.join('a')",
+        "import time\ntime.sleep(1)", "time = 3\nprint(time.time)", "from datetime import timedelta",
+        "import os\nos.path.join('a')",
         "def stat(): pass\nstat()", "import stat\nstat.S_ISDIR(1)", "environ = {}", "from model.stats import mean",
     ],
 )  # fmt: skip
