@@ -118,7 +118,8 @@ def test_python_runs_a_stage_in_one_way(project, flags, environment):  # noqa: F
 def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa: F811
     names = ["MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE",
              "TIKTOKEN_CACHE_DIR", "RAYON_NUM_THREADS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD",
-             "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG", "NCCL_ALGO", "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
+             "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG", "NCCL_ALGO",
+             "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
     kept = {"CUDA_VISIBLE_DEVICES": "3", "COLUMNS": "77", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     body = "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME'] == os.environ['TMPDIR'])"
     done = run(project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")})
