@@ -28,7 +28,7 @@ def objects(cache: Path) -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    command_line("graph.cache", __doc__).parse_args()
+    command_line("graph.cache", __doc__, changes=True).parse_args()
     folder = cache_folder(Path.cwd())
     read, removed = 0, 0
     for path, name in objects(folder / CACHE):

@@ -16,6 +16,7 @@ from graph import libraries
 from graph.imports import CODE, WATCHER, Code, stage_of
 from graph.instances import PARAMS, STAGES, below, read_instances, read_stages, stages_json
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
+from graph.surroundings import questions
 from graph.tree import GitTree, Tree, WorkingTree, without_ignored
 from graph.usage import command_line
 from model.yaml_file import YamlFault
@@ -50,6 +51,7 @@ def declaration_findings(tree: Tree) -> list[str]:
         named = {key for i in mine for key in i.params.get(libraries.FILE, ())}
         findings += _compare(stage, f"params: {libraries.FILE}", named, set() if libraries.FILE in deps else used)
         needed |= used
+    findings += [line for path in code.files for line in questions(path, tree.read(path))]
     return findings + _library_findings(tree, needed) + _code_findings(code, stages)
 
 

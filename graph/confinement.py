@@ -17,8 +17,8 @@ from graph.start import OwnPackages
 
 # What is not data: the system's own folders. A person's are /home, /mnt, /data, /tmp and any other.
 _SYSTEM = {
-    "Library", "System", "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "proc", "run", "sbin", "snap",
-    "sys", "usr",
+    "Library", "System", "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix",
+    "opt", "proc", "run", "sbin", "snap", "sys", "usr",
 }  # fmt: skip
 _WRITABLE_SYSTEM = {"dev", "proc"}
 _GPU_SERVICE = Path("/tmp/nvidia-mps")  # CUDA's multi-process service, where it runs

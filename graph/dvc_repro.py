@@ -9,6 +9,7 @@ stay as they are, which DVC may round when it writes them again.
     python -m graph.dvc_repro
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -71,8 +72,17 @@ def with_entries(text: str, new: dict[str, Any]) -> str | None:
     return text if entries_are_apart(text) else None
 
 
+def _take_back_streams() -> None:
+    # DVC replaces them by colorama's when it is imported, which matters on Windows only.
+    if type(sys.stdout).__module__.startswith("colorama"):
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
 def main() -> None:
-    command_line("graph.dvc_repro", __doc__).parse_args()
+    _take_back_streams()
+    command_line("graph.dvc_repro", __doc__, changes=True).parse_args()
+    for handler in logging.getLogger("dvc").handlers:
+        handler.setStream(sys.stderr if handler.level == logging.WARNING else sys.stdout)
     of_lock = modify_lock()
     dvc.dvcfile.modify_yaml = lambda path, fs=None: (of_lock if Path(path).name == LOCK else modify_yaml)(path, fs=fs)
     sys.exit(run_dvc(["repro"]))

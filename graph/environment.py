@@ -1,27 +1,31 @@
 """The variables of the environment that reach a stage: those named here and no others.
 
-A variable may choose kernels, libraries' behaviour, other modules or a time zone, and DVC knows nothing of it. What a library reads
-next year cannot be listed, what a stage needs can. Imports nothing but `os`: graph/start.py uses it before anything else runs.
+A variable may choose kernels, libraries' behaviour, other modules or a time zone, and DVC knows
+nothing of it. What a library reads next year cannot be listed, what a stage needs can. Imports
+nothing but `os`: graph/start.py uses it before anything else runs.
 """
 
 import os
 
 # Programs, temporary files, what a terminal shows, and which GPUs are this stage's.
 _EVERY_STAGE = {
-    "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES", "HOME", "LD_LIBRARY_PATH", "LINES",
-    "NO_COLOR", "PATH", "PYTHONUNBUFFERED", "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
+    "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES",
+    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PYTHONUNBUFFERED",
+    "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
 }  # fmt: skip
-# The hub, its cache and the way to it: data are held to commits and hashes, wherever they came from.
+# The hub, its cache and the way to it: data are held to commits and hashes, whatever these say.
 _NETWORK = {
-    "ALL_PROXY", "CURL_CA_BUNDLE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS",
-    "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE", "HF_TOKEN",
-    "HF_TOKEN_PATH", "HTTPS_PROXY", "HTTP_PROXY", "HUGGING_FACE_HUB_TOKEN", "NETRC", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR",
-    "SSL_CERT_FILE", "XDG_CACHE_HOME", "all_proxy", "http_proxy", "https_proxy", "no_proxy",
+    "ALL_PROXY", "CURL_CA_BUNDLE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
+    "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET",
+    "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH",
+    "HTTPS_PROXY", "HTTP_PROXY", "HUGGING_FACE_HUB_TOKEN", "NETRC", "NO_PROXY",
+    "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME", "all_proxy",
+    "http_proxy", "https_proxy", "no_proxy",
 }  # fmt: skip
 # What torchrun and Slurm tell a process about the others, and the network between them.
 _SEVERAL_PROCESSES = {
-    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK",
-    "ROLE_WORLD_SIZE", "WORLD_SIZE",
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+    "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
 }  # fmt: skip
 _OF_SEVERAL_PROCESSES = ("FI_", "GLOO_", "GPT2_ABLATION_", "NCCL_", "OFI_", "SLURMD_", "SLURM_", "TORCHELASTIC_", "UCX_")
 

@@ -1,11 +1,13 @@
 """What the audit hook of a sealed stage knows and forbids: see graph/seal.py."""
 
 import atexit
+import functools
 import math
 import os
 import re
 import signal
 import socket
+import stat
 import sys
 import time
 import traceback
@@ -13,13 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graph.faults import fault_line
-from graph.imports import WATCHER
+from graph.imports import CODE, WATCHER
 from graph.instances import PARAMS, Instance, below, pinned_files
 from graph.lock import VERDICTS
 from graph.scratch import scratch_of
 from graph.witness import Witness, fingerprints_of
 
 NETWORK_STAGES = {"fetch"}
+_STAT, _LSTAT = os.stat, os.lstat  # as they are before Guard.watch_sizes
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"}
 # Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
@@ -42,11 +45,11 @@ class SealBroken(BaseException):
 class Guard:
     """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
 
-    def __init__(self, root: Path, instance: Instance, network: bool, duration: int):
+    def __init__(self, root: Path, instance: Instance, network: bool, several: bool, duration: int):
         self._root = str(root)
         self._skipped = (f"{root}/.venv/", sys.prefix + "/")
         self._instance = instance
-        self._network = network
+        self._network, self._several = network, several
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
@@ -68,6 +71,7 @@ class Guard:
         """Return the audit hook. Importing transformers raises 65,000 events, so one that is not asked for costs a look-up."""
         handlers: dict[str, Callable[[str, tuple], None]] = {
             "open": self._opened,
+            "socket.gethostname": self._asked_for_host,
             "os.listdir": self._listed,
             "os.scandir": self._listed,
             "gpt2_ablation.read_section": self._read_section,
@@ -99,7 +103,7 @@ class Guard:
         elif not self._covers(self._readable, name) and not below(name, WATCHER):  # a traceback quotes the guard's own lines
             full = os.path.join(self._root, name)
             # An open directory tells nothing before it is listed, nor does a file that is not there.
-            if os.path.lexists(full) and not os.path.isdir(full):
+            if _is_there(full) and not _is_directory(full):
                 self._break(f"read {name}, which is none of its deps in dvc.yaml")
 
     def _listed(self, event: str, arguments: tuple) -> None:
@@ -109,7 +113,7 @@ class Guard:
             return
         # A build of torch with CUDA looks for its libraries below every entry of sys.path, the root too: what is not there tells
         # nothing.
-        if os.path.lexists(os.path.join(self._root, name)):
+        if _is_there(os.path.join(self._root, name)):
             self._break(f"listed {name}, which is none of its deps in dvc.yaml")
 
     def _changed(self, event: str, arguments: tuple) -> None:
@@ -121,10 +125,14 @@ class Guard:
                 continue
             if event == "os.mkdir" and any(below(out, name) for out in self._writable):
                 continue  # on the way to an output
-            if event == "os.mkdir" and os.path.isdir(os.path.join(self._root, name)):
+            if event == "os.mkdir" and _is_directory(os.path.join(self._root, name)):
                 continue  # changes nothing: torch.compile makes sure of the working directory
-            if event not in ("os.remove", "os.rmdir") or os.path.lexists(os.path.join(self._root, name)):
+            if event not in ("os.remove", "os.rmdir") or _is_there(os.path.join(self._root, name)):
                 self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
+
+    def _asked_for_host(self, event: str, arguments: tuple) -> None:
+        if not self._network and not self._several:
+            self._break("asked for the host's name, which is no input that DVC knows")
 
     def _connected(self, event: str, arguments: tuple) -> None:
         first, *rest = arguments
@@ -133,6 +141,39 @@ class Guard:
         address = rest[0] if isinstance(first, socket.SocketType) else first
         host = address[0] if isinstance(address, tuple) else address
         self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
+
+    def watch_sizes(self) -> None:
+        """Stop a stage that asks for size or times of a file that it may not read.
+
+        There is no audit event of that, so `os.stat` and `os.lstat` are functions that look at the file's name too. Importing
+        and listing do not go through them.
+        """
+
+        def watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+            @functools.wraps(ask)
+            def answer(path, *, dir_fd=None, **options):
+                found = ask(path, dir_fd=dir_fd, **options)
+                if stat.S_ISREG(found.st_mode) and not isinstance(path, int):
+                    self._asked_for_size(path, -1 if dir_fd is None else dir_fd)
+                return found
+
+            return answer
+
+        for ask in (os.stat, os.lstat):
+            answer = watched(ask)
+            for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+                if ask in able:  # shutil and others look there
+                    able.add(answer)
+            setattr(os, ask.__name__, answer)
+
+    def _asked_for_size(self, path: object, folder: int) -> None:
+        name = self._inside(path, folder)
+        if name is None or name == PARAMS or any(below(name, code) for code in (WATCHER, *CODE)):
+            return
+        if PARAMS in self._instance.deps:
+            return  # it judges parameters, and so whether the files that they name are there
+        if not any(below(name, allowed) for allowed in self._readable):
+            self._break(f"asked for the size of {name}, which is none of its deps in dvc.yaml")
 
     def _read_section(self, event: str, arguments: tuple) -> None:
         path, key = arguments
@@ -223,7 +264,11 @@ class Guard:
             return
         # Libraries word a refusal differently (safetensors: no such file), but most name the file.
         named = [self._inside(word) for word in re.findall(r"[\w./+-]+", str(error))]
-        refused = [name for name in named if name and not self._covers(self._readable, name) and os.path.isfile(name)]
+        refused = [
+            name
+            for name in named
+            if name and not self._covers(self._readable, name) and not _is_directory(name) and _is_there(name)
+        ]
         if refused or "ermission denied" in str(error) or "os error 13" in str(error):
             what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
             print(f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}", file=sys.stderr)
@@ -251,6 +296,21 @@ class Guard:
 
         sys.exit = exit_
         atexit.register(last)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        _LSTAT(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(_STAT(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def partial_of(path: str) -> str:

@@ -25,6 +25,7 @@ _RENDEZVOUS = "GPT2_ABLATION_RENDEZVOUS"  # HOST:PORT; set by whoever knows that
 _NODE_OF = "GPT2_ABLATION_NODE_OF"  # nodes, processes and rendezvous; srun passes it to the nodes
 _TORCHRUN = "GPT2_ABLATION_TORCHRUN"  # torchrun's process id, for those it starts
 _DVC = "DVC_STAGE"  # dvc says it to what it starts
+_ANSWERED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # by torchrun, if it is not said otherwise
 _OF_A_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
@@ -121,6 +122,9 @@ def _on_node(nodes: int, rendezvous: str) -> list[str]:
 def _become_torchrun(instance: Instance, processes: int, options: list[str]) -> None:
     os.environ[_TORCHRUN] = str(os.getpid())  # exec keeps it
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun warns where it has to choose; the seal takes it away again
+    # It answers SIGHUP and SIGINT also where nohup or a shell's background has them ignored.
+    answered = [name for name in _ANSWERED if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN]
+    options = [*options, f"--signals-to-handle={','.join(answered)}"]
     # -P: not the working directory's `torch`. What it starts are stages, each of which begins in graph/start.py.
     launcher = [sys.executable, "-P", "-s", "-m", "torch.distributed.run", *options, f"--nproc-per-node={processes}"]
     _become([*launcher, *_arguments(instance)])

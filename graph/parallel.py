@@ -157,7 +157,7 @@ def _only_one(root: Path) -> int:
 
 
 def main() -> None:
-    parser = command_line("graph.parallel", __doc__)
+    parser = command_line("graph.parallel", __doc__, changes=True)
     parser.add_argument("jobs", metavar="N", help="how many stages at a time, a whole number above 0")
     jobs = parser.parse_args().jobs
     if not re.fullmatch("[1-9][0-9]*", jobs):
@@ -170,7 +170,9 @@ def main() -> None:
         sys.exit(f"error: parallel: {' '.join(str(error).split())}")
     scheduler = Scheduler(root, plan, int(jobs), _devices(), lock)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: setattr(scheduler, "stopping", number))
+        # nohup has SIGHUP ignored, and a shell that starts a command in the background SIGINT.
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: setattr(scheduler, "stopping", number))
     scheduler.run()
     if (root / LOCK).is_file():
         put_in_order(root, plan)

@@ -66,7 +66,7 @@ WRITERS = {
 
 
 def main() -> None:
-    parser = command_line("graph.record", __doc__)
+    parser = command_line("graph.record", __doc__, changes=True)
     parser.add_argument("what", choices=WRITERS, help="which of the four files")
     name, writer = WRITERS[parser.parse_args().what]
     tree = WorkingTree(Path.cwd())

@@ -60,7 +60,7 @@ def filled(page: str, section: str) -> str:
 
 
 def main() -> None:
-    command_line("graph.report", __doc__).parse_args()
+    command_line("graph.report", __doc__, changes=True).parse_args()
     root = Path.cwd()
     if not (root / PAGE).is_file():
         sys.exit(f"error: report: no {PAGE}; {REPRO}")

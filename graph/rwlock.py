@@ -63,7 +63,7 @@ def _is_dvc(process: int) -> bool:
 
 
 def main() -> None:
-    command_line("graph.rwlock", __doc__).parse_args()
+    command_line("graph.rwlock", __doc__, changes=True).parse_args()
     removed = remove_untrue(Path.cwd())
     if removed:
         print(removed, file=sys.stderr)

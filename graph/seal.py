@@ -6,14 +6,14 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
   guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
-- only the variables of graph/environment.py are in the environment, only Python's, the libraries' and the repository's own modules
-  can be imported (graph/start.py), and home and temporary folder are empty ones of this process;
+- the environment has the variables of graph/environment.py and no others; only modules of Python, of the libraries and of
+  the repository are found (graph/start.py); home and temporary folder are an empty one of this process;
 - no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
-Only `fetch` may use the network. Native code of a stage that runs as several processes may too: they talk through TCP, which
-the kernel cannot limit to this machine. Files outside the repository, and its .venv, are not inputs in this sense: libraries
-are declared by version. The seal is a guard against mistakes, not against an attacker.
+Only `fetch` may use the network, and read a person's files outside the repository. Native code of a stage of several processes
+may use the network too: they talk through TCP, which the kernel cannot limit to this machine. The system's folders and .venv are
+no inputs in this sense: libraries are declared by version. The seal is a guard against mistakes, not against an attacker.
 """
 
 import os
@@ -63,11 +63,12 @@ def seal(command: list[str]) -> None:
     network = instance.stage in NETWORK_STAGES
     clean_environment(network, distributed)
     with _faults_told(instance.name):
-        guard = Guard(root, instance, network, duration)
+        guard = Guard(root, instance, network, distributed, duration)
         guard.watch_exit()  # first to be registered, so the last to run
         writable = [*make_partials(root, instance), *make_scratch(root, instance)]
         guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
     sys.addaudithook(guard.hook())
+    guard.watch_sizes()
     sys.excepthook = guard.explain
     import_from_source(root)
 

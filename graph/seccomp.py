@@ -1,8 +1,9 @@
-"""Linux's seccomp through ctypes: this process, its threads and children open no socket that leads off this machine.
+"""Refuse sockets that lead off this machine to this process and its children: Linux's seccomp.
 
-Landlock knows TCP alone, and from Linux 6.7 on. Here the system call `socket` itself is refused, as without permission, for every
-family but a machine's own: UDP, raw and TCP sockets of native code and of child processes alike. No privilege is needed.
-Source of the numbers: <linux/seccomp.h>, <linux/filter.h>, <linux/audit.h>, Documentation/userspace-api/seccomp_filter.rst.
+Landlock knows TCP alone, and from Linux 6.7 on. Here the system call `socket` itself is refused, as
+without permission, for every family but a machine's own: UDP, raw and TCP sockets of native code
+and of child processes alike. No privilege is needed. Source of the numbers: <linux/seccomp.h>,
+<linux/filter.h>, <linux/audit.h>, Documentation/userspace-api/seccomp_filter.rst.
 """
 
 import ctypes

@@ -152,7 +152,7 @@ COMMANDS["gc"] = collect_garbage
 
 
 def main() -> None:
-    parser = command_line("graph.share", __doc__)
+    parser = command_line("graph.share", __doc__, changes=True)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--cloud", action="store_true", help="of gc: the remote too")
     options = parser.parse_args()

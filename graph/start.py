@@ -1,10 +1,12 @@
-"""How a stage starts: `python -m stages.NAME …` becomes an interpreter into which nobody else has put anything.
+"""Start a stage: `python -m stages.NAME …` is replaced by a Python that nothing else has changed.
 
-Before the first line of a stage Python runs `sitecustomize`, `usercustomize` and lines of *.pth files, prefers the modules of PYTHONPATH
-and of the working directory to its own, and the loader maps what LD_PRELOAD names. So stages/__init__.py replaces its process by one
+Before the first line of a stage Python runs `sitecustomize`, `usercustomize` and lines of *.pth
+files, prefers the modules of PYTHONPATH and of the working directory to its own, and the loader
+maps what LD_PRELOAD names. So stages/__init__.py replaces its process by one
 - that has the variables of graph/environment.py and no others;
 - that runs none of these files (-S), and knows no folder of the user's (-s);
-- that finds modules in Python's library, in its environment's site-packages and, of the repository, in `graph`, `model` and `stages`.
+- that finds modules in Python's library, in its environment's site-packages and, of the repository,
+  in `graph`, `model` and `stages`.
 This file is the script of that process. It takes ten milliseconds.
 """
 
@@ -47,8 +49,13 @@ def _kept(options: list[str]) -> list[str]:
 def _main() -> None:
     import gc
     import runpy
+    import signal
     import site
 
+    # A stage ends by SIGTERM, whatever started it: it is how the end of dvc or of a cluster's job
+    # is told. A SIGINT or SIGHUP that was ignored (nohup, a shell's background) stays ignored.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # As Python does by itself without -S, but for *.pth files and sitecustomize.
     site.addpackage = lambda *_: None
     site.execsitecustomize = lambda: None
@@ -56,7 +63,9 @@ def _main() -> None:
     root = os.getcwd()
     sys.meta_path.insert(0, OwnPackages(root, ("graph",)))
     from graph.seal import seal
+    from graph.streams import go_on_unread
 
+    go_on_unread()
     _, module, *arguments = command = sys.argv[1:]
     seal(command)
     gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from graph.instances import PARAMS, Instance, expand, read_mapping, read_stages
+from graph.streams import end_unread, go_on_unread
 from graph.tree import Tree, WorkingTree
 from model.yaml_file import YamlFault
 
@@ -27,14 +28,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
 
 
-def command_line(module: str, text: str | None) -> argparse.ArgumentParser:
-    """Return the parser of a command for people: its help is the docstring `text`, which has the examples."""
+def command_line(module: str, text: str | None, *, changes: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of a command for people: its help is the docstring `text`, which has the examples.
+
+    Where nobody reads what the command prints (`… | head`), one that `changes` something goes on, any other ends.
+    """
+    (go_on_unread if changes else end_unread)()
     layout = argparse.RawDescriptionHelpFormatter
     return _Parser(prog=f"python -m {module}", description=text, formatter_class=layout, allow_abbrev=False)
 
 
 def instance_of(root: Path, command: list[str]) -> Instance:
-    """Return the stage that `command`, `-m stages.NAME …`, is to run; exit with 0 if it asks for help, with 2 if it names none."""
+    """Return the stage that `command`, `-m stages.NAME …`, is to run.
+
+    Exits with 0 if it asks for help, with 2 if it names no stage.
+    """
     _, module, *arguments = command
     tree = WorkingTree(root)
     if not tree.has("dvc.yaml"):

@@ -46,7 +46,8 @@ def in_order(
 def _begin(shared: Any) -> None:
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # die of it without a traceback: the stage's own is enough
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # die of it without a traceback: the stage's own is enough
 
 
 def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:

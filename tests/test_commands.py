@@ -8,11 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from signals import as_in_a_terminal, as_in_the_background, as_nobody_should
 from test_seal import project, run  # noqa: F401
 
 from graph.instances import read_instances, read_stages
@@ -179,24 +181,55 @@ def test_a_stage_exits_with_0_if_and_only_if_it_is_done(project, name):  # noqa:
     assert done.stderr.strip().split("\n")[-1].startswith(said)
 
 
+@pytest.fixture
+def waiting(project):  # noqa: F811
+    """Starts a stage that waits, in a process that `prepare` prepares; the function returns it once the stage waits."""
+    started = []
+
+    def start(prepare: Callable[[], None], body: str = "pass") -> subprocess.Popen:
+        run(project)  # writes the stage
+        path = project / "stages/probe.py"
+        path.write_text(
+            path.read_text().replace("    pass", f'    {body}; print("ready", flush=True); import time; time.sleep(60)')
+        )
+        command = [sys.executable, "-m", "stages.probe", "a"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=project, preexec_fn=prepare, **pipes))
+        assert started[-1].stdout.readline() == "ready\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, number, status):  # noqa: F811
-    run(project)  # writes the stage
-    body = (
-        (project / "stages/probe.py")
-        .read_text()
-        .replace("    pass", '    print("ready", flush=True); import signal; signal.pause()')
-    )
-    (project / "stages/probe.py").write_text(body)
-    command = [sys.executable, "-m", "stages.probe", "a"]
-    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        said = process.communicate()[1]
+def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, waiting, number, status):  # noqa: F811
+    process = waiting(as_in_a_terminal)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
     assert status == (process.returncode if process.returncode > 0 else 128 - process.returncode)
     lines = ["error: probe@a: interrupted; what is finished is kept, dvc repro goes on"] if number == signal.SIGINT else []
     assert said.splitlines() == lines
     assert run(project).returncode == 0
+
+
+POOL = "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolExecutor(1); pool.submit(len, 'a').result()"
+
+
+@pytest.mark.parametrize("prepare", [as_in_the_background, as_nobody_should])
+@pytest.mark.parametrize("body", ["pass", POOL], ids=["alone", "with a worker"])
+def test_a_stage_in_the_background_ignores_ctrl_c_and_hangups_and_ends_by_sigterm(project, waiting, prepare, body):  # noqa: F811
+    process = waiting(prepare, body)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (-signal.SIGTERM, "")
+    assert run(project).returncode == 0, "no worker is left, which would hold its lock"
 
 
 def test_dvc_and_make_have_statuses_of_their_own(tmp_path):

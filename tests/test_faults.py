@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from fault_table import rows, seen
+from signals import as_in_a_terminal
 from small_disk import Folder, SmallDisk
 from test_pipeline import ENVIRONMENT, edit, micro_clone, outputs
 
@@ -57,7 +58,7 @@ class Clone:
     def start(self, *command: str) -> subprocess.Popen:
         return subprocess.Popen(
             self.disk.inside(list(command), self._inside), env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=as_in_a_terminal,
         )  # fmt: skip
 
     def run(self, *command: str) -> tuple[int, str]:

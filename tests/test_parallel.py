@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import REPOSITORY
+from signals import as_in_a_terminal, as_in_the_background
 
 NAMES = ["a", "b", "c"]
 DVC_YAML = """
@@ -88,11 +90,10 @@ class Graph:
         for name in names:
             (self.root / name).touch()
 
-    def start(self, jobs: int = 2) -> subprocess.Popen:
+    def start(self, jobs: int = 2, prepare: Callable[[], None] = as_in_a_terminal) -> subprocess.Popen:
         command = [sys.executable, "-m", "graph.parallel", str(jobs)]
-        return subprocess.Popen(
-            command, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, preexec_fn=prepare, **pipes)
 
     def run(self, jobs: int = 2, status: int = 0) -> str:
         with self.start(jobs) as process:
@@ -215,6 +216,21 @@ def test_a_signal_ends_the_stages_and_nobody_is_left(graph, serial, number):
     (graph.root / "hold").unlink()
     assert "parallel: start starts" not in graph.run()
     assert graph.results() == serial
+
+
+def test_in_the_background_it_goes_on_after_ctrl_c_and_hangups_and_ends_by_sigterm(graph, serial):
+    graph.serial("start")
+    graph.touch("hold")
+    with graph.start(prepare=as_in_the_background) as process:
+        wait_for(lambda: len(graph.events) == 4, "two more stages start")
+        for number in (signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate()
+    assert said.splitlines()[-1].startswith("error: parallel: SIGTERM; what was done is recorded")
+    assert graph.processes() == []
 
 
 def test_what_a_killed_run_has_started_ends_by_itself_is_recorded_and_keeps_another_run_off(graph, serial):

@@ -128,6 +128,13 @@ ALLOWED = {
                 os.listdir(path)
             except FileNotFoundError:
                 pass""",
+    "sizes of what is declared": """\
+        for path in ("data/declared.txt", "data/folder/inside.txt", "params.yaml", "stages/probe.py", "data", "/etc/passwd"):
+            assert Path(path).stat() == os.stat(path) and os.path.exists(path)
+        Path("out/.a.partial/b").mkdir(parents=True)
+        Path("out/.a.partial/b/c").write_text("x")
+        assert os.path.getsize("out/.a.partial/b/c") == 1 and not os.path.exists("data/nothing.txt")
+        assert os.stat in os.supports_dir_fd and os.stat in os.supports_follow_symlinks""",
     "temporary files": """\
         import tempfile
         with tempfile.NamedTemporaryFile() as file, tempfile.TemporaryDirectory() as folder:
@@ -165,6 +172,7 @@ def test_what_is_declared_is_allowed(project, name):
 
 READ, WROTE = "read {}, which is none of its deps in dvc.yaml", "wrote {}, which is none of its outputs in dvc.yaml"
 CHANGED, LISTED = "changed {}, which is none of its outputs in dvc.yaml", "listed {}, which is none of its deps in dvc.yaml"
+ASKED = "asked for the size of {}, which is none of its deps in dvc.yaml"
 BROKEN = {
     "open": ('open("data/secret.txt")', READ.format("data/secret.txt")),
     "os.open": ('os.open("data/secret.txt", os.O_RDONLY)', READ.format("data/secret.txt")),
@@ -198,6 +206,20 @@ BROKEN = {
     "ending early after a swallowed read": (
         'try:\n    open("data/secret.txt")\nexcept BaseException:\n    sys.exit(0)',
         "ended before run_stage had seen it done",
+    ),
+    "the size of a file": ('os.stat("data/secret.txt").st_size', ASKED.format("data/secret.txt")),
+    "the size of a file, by path": ('Path("data/secret.txt").stat()', ASKED.format("data/secret.txt")),
+    "the size of a file, by os.path": ('os.path.getsize("data/secret.txt")', ASKED.format("data/secret.txt")),
+    "the time of a file": ('os.path.getmtime(b"data/../data/secret.txt")', ASKED.format("data/secret.txt")),
+    "whether a file is there": ('Path("data/secret.txt").exists()', ASKED.format("data/secret.txt")),
+    "a link's size": ('os.lstat(os.path.abspath("data/secret.txt"))', ASKED.format("data/secret.txt")),
+    "the size of a file in an open folder": (
+        'os.stat("secret.txt", dir_fd=os.open("data", os.O_RDONLY))',
+        ASKED.format("data/secret.txt"),
+    ),
+    "the host's name": (
+        "import socket\nsocket.gethostname()",
+        "asked for the host's name, which is no input that DVC knows",
     ),
     "a section": ('read_section("other", int)', "read other of params.yaml, which is none of its params in dvc.yaml"),
     "swallowed by a library": (
@@ -252,7 +274,9 @@ def test_native_code_and_children_are_held_too(project, name):
     touched = {"another instance's output": "out/b/c", "writing": "data/new.txt", "appending to an input": None}
     if name != "a child process":
         what = touched.get(name, "data/secret.txt") or "a file, or the network,"
-        assert error(done).startswith(f"error: seal: probe@a opened {what} that dvc.yaml does not give it")
+        # pyarrow asks for the size of some before it opens them.
+        lines = (f"opened {what} that dvc.yaml does not give it", f"asked for the size of {what}, which is none of its deps")
+        assert error(done).startswith(tuple(f"error: seal: probe@a {line}" for line in lines))
     assert (project / "out/b/c").read_text() == "old"
     assert "SECRET" not in done.stdout
 

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graph.streams import end_unread
+
 _PIP_AUDIT = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--format=json", "--progress-spinner=off"]
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)(?: --hash=\S+)*(?: +#.*)?")
 
@@ -79,6 +81,7 @@ def audit(root: Path, command: list[str]) -> list[str]:
 
 
 def main() -> None:
+    end_unread()
     layout = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser("python -m tools.audit", description=__doc__, formatter_class=layout).parse_args()
     lines = audit(Path.cwd(), _PIP_AUDIT)

@@ -167,7 +167,7 @@ def dry_run(directory: Path, profile: Path) -> None:
 
 
 def main() -> None:
-    parser = command_line("tools.dry_run", __doc__)
+    parser = command_line("tools.dry_run", __doc__, changes=True)
     parser.add_argument("directory", type=Path, help="a new folder, or an empty one")
     parser.add_argument("profile", nargs="?", type=Path, default=PROFILE)
     options = parser.parse_args()

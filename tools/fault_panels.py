@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_line("tools.fault_panels", __doc__)
+    parser = command_line("tools.fault_panels", __doc__, changes=True)
     parser.add_argument("revision", help="a commit, branch or tag whose curves are right")
     parser.add_argument("--out", type=Path, default=Path("fault.png"), help="the PNG to write (default: %(default)s)")
     return parser

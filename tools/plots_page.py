@@ -24,7 +24,7 @@ def plots_page() -> str:
 
 
 def main() -> None:
-    command_line("tools.plots_page", __doc__).parse_args()
+    command_line("tools.plots_page", __doc__, changes=True).parse_args()
     write_bytes(PAGE, plots_page().encode())
 
 

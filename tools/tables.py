@@ -28,7 +28,7 @@ _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end --
 
 
 def main() -> None:
-    parser = command_line("tools.tables", __doc__)
+    parser = command_line("tools.tables", __doc__, changes=True)
     parser.add_argument("--check", action="store_true", help="change nothing, and exit with 1 where a table is of another run")
     only_check = parser.parse_args().check
     tree, problem = WorkingTree(Path.cwd()), None

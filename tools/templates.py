@@ -42,7 +42,7 @@ def text(spec: Spec) -> bytes:
 
 
 def main() -> None:
-    command_line("tools.templates", __doc__).parse_args()
+    command_line("tools.templates", __doc__, changes=True).parse_args()
     for name, spec in templates().items():
         write_bytes(FOLDER / f"{name}.json", text(spec))
 
