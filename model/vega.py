@@ -85,7 +85,7 @@ def curves(
     lowest to the highest end of their intervals. The training split is thin. `fitted` leaves out the first tenth of training;
     `shared` is for curves that lie on each other, so that each is seen beside the next.
 
-    Of one step there is no curve: each run has a marker, a bar in place of the band, and of several seeds a marker for their mean.
+    Of one step there is no curve: each run has a marker, a bar stands for the band, and a filled marker for the mean of seeds.
     Where the whole chart is of one step, the conditions stand beside each other.
     """
     references = _REFERENCES if not log_y else _OF_PARITY

@@ -92,7 +92,7 @@ MUTATIONS = {
     "a conflict of a merge": (
         "dvc.yaml", "stages:\n", "<<<<<<< ours\nstages:\n",
         ["dvc.yaml, dvc.lock, params.yaml or libraries.yaml: not valid YAML: mapping values are not allowed in this context "
-         'in "<byte string>", line 7, column 7'],
+         'in "<byte string>", line 8, column 7'],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
