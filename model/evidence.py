@@ -11,8 +11,8 @@ from matplotlib.ticker import PercentFormatter
 
 from model.curves import CHARTS, PARITY, Point
 from model.fact_usage import Usage
-from model.look import COLOURS, GREY
-from model.panels import HATCHES, SEED_STYLE, TOLERANCE_STYLE, condition_handles, draw_chart, legend_columns, picture
+from model.look import GREY
+from model.panels import SEED_STYLE, TOLERANCE_STYLE, condition_handles, draw_chart, legend_columns, look, picture
 from model.parity import PARITY_FLOOR
 
 _PARITY_CHART = next(chart for chart in CHARTS if chart.name == PARITY)
@@ -34,7 +34,8 @@ def draw_evidence(path: Path, parity: list[Point], tolerance: float | None, usag
             labels.append(f"the gate's tolerance ({tolerance:g})")
         if seeds > 1:
             handles += [Line2D([], [], color=GREY, **SEED_STYLE), Line2D([], [], color=GREY, linewidth=1)]
-            labels += [f"faint: each of {seeds} seeds; band: lowest to highest", "the same at bars"]
+            kind = "bar" if len({point.step for point in parity}) == 1 else "band"
+            labels += [f"faint: each of {seeds} seeds; {kind}: lowest to highest", "the same of the shares"]
         pairs = {tuple: HandlerTuple(ndivide=None)}
         columns = legend_columns(labels)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handler_map=pairs, handlelength=3)
@@ -82,8 +83,8 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
 
 def _bar(number: int) -> dict:
     return {
-        "facecolor": COLOURS[number % len(COLOURS)],
-        "hatch": HATCHES[number % len(HATCHES)],
+        "facecolor": look(number).colour,
+        "hatch": look(number).hatch,
         "edgecolor": "white",
         "linewidth": 0,
     }

@@ -51,8 +51,7 @@ def draw_training(path: Path, points: Curves, conditions: list[str], title: str)
 def _draw(
     path: Path, rows: Sequence[Sequence[Panel]], points: Curves, conditions: list[str], shown: list[str], title: str
 ) -> None:
-    charts = [_CHART[name] for panels in rows for name, _ in panels]
-    seeds = len({point.seed for chart in charts for point in points[chart.name]})
+    drawn = [(_CHART[name], points[name]) for panels in rows for name, _ in panels]
     with picture(path, 12, 0.6 + 3 * len(rows)) as figure:
         grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
         for panels, axes in zip(rows, grid, strict=True):
@@ -62,7 +61,7 @@ def _draw(
                     _fit(axis, points[name])
                 if name not in [other for other, _ in panels[:number]]:  # beside itself a chart has its title once
                     axis.set_title(_CHART[name].title, loc="left")
-        handles = _legend(charts, conditions, shown, seeds)
+        handles = _legend(drawn, conditions, shown)
         columns = legend_columns([str(handle.get_label()) for handle in handles])
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         figure.suptitle(f"{title} ({_FIT})", x=0.01, ha="left", fontsize=12)
@@ -76,12 +75,13 @@ def _fit(axis: Axes, points: list[Point]) -> None:
         axis.set_ylim(min(late) - room, max(late) + room)
 
 
-def _legend(charts: list[Chart], conditions: list[str], shown: list[str], seeds: int) -> list[Artist]:
+def _legend(drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]) -> list[Artist]:
     """Return an entry for each condition, for the two splits, for seeds and bands, and for each reference line."""
+    charts = [chart for chart, _ in drawn]
     handles = condition_handles(conditions, shown)
     handles.append(Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE))
     handles.append(Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"]))
-    handles += seed_handles(charts, seeds)
+    handles += seed_handles(drawn)
     if any(chart.is_accuracy for chart in charts):
         handles.append(Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE))
     for reference in sorted({chart.reference for chart in charts if chart.reference is not None}):

@@ -1,8 +1,9 @@
 """How charts look, in matplotlib and in Vega-Lite alike."""
 
-# Okabe and Ito's colours, told apart by colour-blind readers; conditions also differ in marker.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+# Okabe and Ito's colours, and a dark red: colour-blind readers tell them apart. Conditions also differ in marker. Their number
+# has no divisor in common with that of markers, dashes or hatches: 63 conditions have a colour and a marker of their own.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 GREY = "#444444"
 # The same hues, lighter, and the grey of lines and words on a dark page.
-DARK_COLOURS = ("#4FA8DE", "#F0803C", "#2DBE95", "#E29CC2")
+DARK_COLOURS = ("#4FA8DE", "#F0803C", "#2DBE95", "#E29CC2", "#F2BC4B", "#9AD4F7", "#CF6A94")
 DARK_GREY = "#B4BAC2"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from model.look import COLOURS
 from model.vega import CONFIG, REVISION, SCHEMA, SHAPES, Spec, condition, numbers
 from model.vega_words import of_revision
 
@@ -71,9 +72,11 @@ def usage(lines: int, revisions: bool = False) -> Spec:
     share = {"field": "share", "type": "quantitative", "format": ".3%"}
     tooltip = {"tooltip": [*texts, *counts, share, *of_revision(revisions)]}
     groups = ["where", "condition", "rev", "who"]
-    highest = {"op": "max", "field": "share", "as": "highest"}
-    average = {"aggregate": [{"op": "mean", "field": "share", "as": "share"}, highest], "groupby": groups}
-    said = {"calculate": "format(datum.share, '.2~%') + (isValid(datum.rev) ? ', ' + datum.rev : '')", "as": "said"}
+    most = [{"op": "max", "field": "share", "as": "highest"}, {"op": "max", "field": "conditions", "as": "conditions"}]
+    average = {"aggregate": [{"op": "mean", "field": "share", "as": "share"}, *most], "groupby": groups}
+    # Bars have no marker: where conditions are more than colours, each has its name.
+    name = f"(datum.conditions > {len(COLOURS)} ? ', ' + datum.condition : '')"
+    said = {"calculate": f"format(datum.share, '.2~%') + {name} + (isValid(datum.rev) ? ', ' + datum.rev : '')", "as": "said"}
     mark = {"type": "text", "style": "reference-label", "align": "left", "dx": 6}
     beside = {"text": {"field": "said", "type": "nominal"}, "x": {**x, "field": "highest"}}
     layers = [
@@ -86,7 +89,8 @@ def usage(lines: int, revisions: bool = False) -> Spec:
         {"transform": [average, said], "mark": mark, "encoding": {**place, **beside}},
         _names("where"),
     ]
-    return {"transform": [*numbers("facts", "total", "share"), _WHO], "layer": layers, "height": _height(lines)}
+    conditions = {"joinaggregate": [{"op": "distinct", "field": "condition", "as": "conditions"}]}
+    return {"transform": [*numbers("facts", "total", "share"), _WHO, conditions], "layer": layers, "height": _height(lines)}
 
 
 def _height(lines: int) -> Spec:

@@ -6,6 +6,15 @@ from pathlib import Path
 
 for of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test` is no part of what a test calls make for
     os.environ.pop(of_make, None)
+# Those of a hook or of `git rebase --exec` would turn the tests' repositories into this one.
+for of_git in ("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE"):
+    os.environ.pop(of_git, None)
+# A user's configuration may sign commits, which waits for a passphrase, and change line ends.
+GIT_SETTINGS = {"commit.gpgsign": "false", "tag.gpgsign": "false", "core.autocrlf": "false"}
+os.environ["GIT_CONFIG_COUNT"] = str(len(GIT_SETTINGS))
+for number, (key, value) in enumerate(GIT_SETTINGS.items()):
+    os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+os.umask(0o022)  # tests of files' modes start from the usual one
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network; read when huggingface_hub is imported
 
 import hypothesis

@@ -165,7 +165,7 @@ def test_the_test_set_is_held_to_what_is_needed_to_ask_it(question, answer, mess
 
 
 def test_the_real_test_set_is_whole(tmp_path):
-    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput, REPOSITORY / "params.yaml"), tmp_path)
+    questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput, REPOSITORY / "profiles/micro.yaml"), tmp_path)
     assert len({question.question for question in questions}) == 1319
     assert questions[0].answer.endswith("#### 18")
     assert "<<" in questions[0].answer  # as published; whoever trains on them takes the annotations out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from committed import committed_tree
+from committed import committed_text, committed_tree
 from conftest import REPOSITORY
 
 from graph import libraries
@@ -38,6 +38,7 @@ def copy(tmp_path) -> Path:
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, tmp_path / name)
+    (tmp_path / "params.yaml").write_text(committed_text("params.yaml"))
     assert declaration_findings(WorkingTree(tmp_path)) == []
     return tmp_path
 
@@ -92,7 +93,7 @@ MUTATIONS = {
     ),
     "a conflict of a merge": (
         "dvc.yaml", "stages:\n", "<<<<<<< ours\nstages:\n",
-        ["dvc.yaml: not valid YAML at line 7: mapping values are not allowed in this context"],
+        ["dvc.yaml: not valid YAML at line 8: mapping values are not allowed in this context"],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",

@@ -104,7 +104,6 @@ def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) 
 def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str) -> None:
     """Write the PNG to `file`: scores above, bits per byte below, the fault on the left, the same axes on both sides."""
     conditions = list(dict.fromkeys(point.condition for point in right[SCORES]))
-    seeds = len({point.seed for point in right[SCORES]})
     with picture(file, 10, 6.6) as figure:
         grid = figure.subplots(2, 2, sharex=True, sharey="row")
         sides = ((with_fault, "Exported with the fault"), (right, f"Exported right ({revision})"))
@@ -114,7 +113,7 @@ def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str)
             axis.set_xlabel("")
         for axis in grid[:, 1]:
             axis.set_ylabel("")
-        handles = _legend(conditions, seeds)
+        handles = _legend(conditions, right[SCORES])
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
@@ -129,12 +128,12 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
     below.set_title("Bits per byte", loc="left")
 
 
-def _legend(conditions: list[str], seeds: int) -> list[Artist]:
+def _legend(conditions: list[str], scores: list[Point]) -> list[Artist]:
     return [
         *condition_handles(conditions, conditions),
         Line2D([], [], color=GREY, label="thick: the exports, bits of HellaSwag's true endings", linewidth=STYLE["linewidth"]),
         Line2D([], [], color=GREY, label="thin: training, on its validation text", marker=".", markersize=5, **TRAIN_STYLE),
-        *seed_handles([_CHART[SCORES]], seeds),
+        *seed_handles([(_CHART[SCORES], scores)]),
         Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
     ]
 
