@@ -117,9 +117,11 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     path = directory / INDEX
     index = read_json(path, _Index)
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(index.weight_map.values())):
+    files = sorted(set(index.weight_map.values()))
+    for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory")
+    for name in files:
         _require_file(directory / name, f"which {INDEX} lists; fetch it")
         stored, listed = _read_file(directory / name), {key for key, file in index.weight_map.items() if file == name}
         wrong = sorted(stored.keys() ^ listed)
@@ -275,7 +277,7 @@ def _require_as_transformers(directory: Path, content: dict, settings: _Tokenize
             )
     if settings.add_prefix_space:
         raise PipelineError(
-            f"{directory}/tokenizer_config.json: add_prefix_space is true: each text and each ending would get a space of its own; "
+            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending would get a space of its own; "
             "set it to false"
         )
     _require_same_tokens(directory, content, settings, rebuilt)
