@@ -327,7 +327,7 @@ def _require_same_tokens(directory: Path, content: dict, settings: _TokenizerCon
     for key, value in spelled.items():
         for token in value.values() if isinstance(value, dict) and "content" not in value else _as_list(value):
             name = token.get("content") if isinstance(token, dict) else token
-            if token is not None and not (added.get(name) or {}).get("special"):
+            if isinstance(name, str) and not added.get(name, {}).get("special"):
                 raise _other_token(directory / file, key, token)
 
 

@@ -106,7 +106,20 @@ def without_config(directory: Path) -> None:
     (directory / "tokenizer_config.json").unlink()
 
 
-LAYOUTS = [as_rebuilt, as_of_the_file, as_fast, as_version_4, as_version_3, without_config]
+def with_switches(directory: Path) -> None:
+    """Keys that end as a token's name does, and are none; transformers 4 wrote them."""
+    rewrite(directory / "tokenizer_config.json", lambda found: {**found, "add_bos_token": False, "add_eos_token": False})
+
+
+def with_a_padding_token(directory: Path) -> None:
+    """Of a fine-tuned model, whose embedding has a row more."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    pad = {"id": 576, "content": "[PAD]", "special": True, **flags}
+    rewrite(directory / "tokenizer.json", lambda found: {**found, "added_tokens": [*found["added_tokens"], pad]})
+    rewrite(directory / "tokenizer_config.json", lambda found: {**found, "pad_token": "[PAD]"})
+
+
+LAYOUTS = [with_switches, with_a_padding_token, as_rebuilt, as_of_the_file, as_fast, as_version_4, as_version_3, without_config]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
