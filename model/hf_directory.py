@@ -317,7 +317,7 @@ def _require_same_tokens(directory: Path, added: dict[str, _AddedToken], setting
         missing = added.keys() - {token.content for token in settings.added_tokens_decoder.values()}
         if missing:
             raise PipelineError(
-                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which added_tokens of tokenizer.json has; "
+                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which tokenizer.json has; "
                 f"{_SAVE_TOKENIZER}"
             )
     else:
