@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from model.errors import PipelineError, printable
-from model.section import read_json
+from model.section import read_json, validate
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What is fetched from a hub; the last two are older versions' of transformers, and say what tokens there are.
@@ -117,9 +117,11 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     path = directory / INDEX
     index = read_json(path, _Index)
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(index.weight_map.values())):
+    files = sorted(set(index.weight_map.values()))
+    for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory")
+    for name in files:
         _require_file(directory / name, f"which {INDEX} lists; fetch it")
         stored, listed = _read_file(directory / name), {key for key, file in index.weight_map.items() if file == name}
         wrong = sorted(stored.keys() ^ listed)
@@ -185,13 +187,24 @@ def _shapes(config: HuggingFaceGPT2Config) -> dict[str, tuple[int, ...]]:
     return outer | {f"h.{layer}.{name}": shape for layer in range(config.n_layer) for name, shape in block.items()}
 
 
+class _AddedToken(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: int | None = None  # tokenizer_config.json has it as the key
+    content: str
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    special: bool = False
+
+
 class _TokenizerConfig(BaseModel):
     """What of tokenizer_config.json decides how a text is encoded, with transformers' defaults."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     add_prefix_space: bool = False
-    added_tokens_decoder: dict[str, dict[str, Any]] | None = None
+    added_tokens_decoder: dict[str, _AddedToken] | None = None
     split_special_tokens: bool = False
     tokenizer_class: str | None = None
 
@@ -212,7 +225,6 @@ _REBUILT: dict[str, tuple[Any, ...]] = {
     "model.byte_fallback": (None, False),
     "model.ignore_merges": (None, False),
 }
-_FLAGS = ("lstrip", "rstrip", "single_word", "special")
 _OWN_TOKENS = ("bos_token", "eos_token", "unk_token")  # <|endoftext|> for GPT2Tokenizer, where no file says otherwise
 
 
@@ -228,7 +240,8 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     settings = _TokenizerConfig()
     if (directory / "tokenizer_config.json").is_file():
         settings = read_json(directory / "tokenizer_config.json", _TokenizerConfig)
-    _require_as_transformers(directory, content, settings)
+    added = validate(content.get("added_tokens") or [], list[_AddedToken], path, "added_tokens")
+    _require_as_transformers(directory, content, settings, {token.content: token for token in added})
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
@@ -236,12 +249,12 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     last = max(tokenizer.get_vocab().values(), default=0)
     if last >= vocab_size:
         raise PipelineError(f"{path}: has a token {last}, and config.json a vocab_size of {vocab_size}")
-    for token in content.get("added_tokens") or []:
-        if (found := tokenizer.token_to_id(token["content"])) != token["id"]:
-            raise PipelineError(f"{path}: added_tokens: {token['content']!r} is id {found} by its vocabulary, not {token['id']}")
-    if added := tokenizer.num_special_tokens_to_add(is_pair=False):
+    for token in added:
+        if (found := tokenizer.token_to_id(token.content)) != token.id:
+            raise PipelineError(f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, not {token.id}")
+    if count := tokenizer.num_special_tokens_to_add(is_pair=False):
         raise PipelineError(
-            f"{path}: post_processor adds {added} tokens to every text, which would be scored as text; set it to null"
+            f"{path}: post_processor adds {count} tokens to every text, which would be scored as text; set it to null"
         )
     # Whether the spelling of a special token in a text is text like any other.
     tokenizer.encode_special_tokens = settings.split_special_tokens
@@ -250,7 +263,7 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _require_as_transformers(directory: Path, content: dict, settings: _TokenizerConfig) -> None:
+def _require_as_transformers(directory: Path, content: dict, settings: _TokenizerConfig, added: dict[str, _AddedToken]) -> None:
     """Raise PipelineError where AutoTokenizer would not encode as tokenizer.json alone says.
 
     Of a GPT2Tokenizer's tokenizer.json transformers takes vocabulary, merges, added tokens and post-processor, and has the rest
@@ -275,10 +288,10 @@ def _require_as_transformers(directory: Path, content: dict, settings: _Tokenize
             )
     if settings.add_prefix_space:
         raise PipelineError(
-            f"{directory}/tokenizer_config.json: add_prefix_space is true: each text and each ending would get a space of its own; "
+            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending would get a space of its own; "
             "set it to false"
         )
-    _require_same_tokens(directory, content, settings, rebuilt)
+    _require_same_tokens(directory, added, settings, rebuilt)
 
 
 def _part(content: dict, key: str) -> Any:
@@ -289,28 +302,23 @@ def _part(content: dict, key: str) -> Any:
     return value
 
 
-def _require_same_tokens(directory: Path, content: dict, settings: _TokenizerConfig, rebuilt: bool) -> None:
+def _require_same_tokens(directory: Path, added: dict[str, _AddedToken], settings: _TokenizerConfig, rebuilt: bool) -> None:
     """Raise PipelineError unless tokenizer.json has the added tokens that transformers finds in all files together.
 
     One that it lacks would be added by transformers, and texts with its spelling encoded otherwise.
     """
-    path = directory / "tokenizer.json"
-    added = {}
-    for token in content.get("added_tokens") or []:
-        if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not isinstance(token.get("id"), int):
-            raise PipelineError(f"{path}: added_tokens: {_shown(token)} is no token with an id and a content")
-        added[token["content"]] = token
     spelled = {key: value for key, value in (settings.model_extra or {}).items() if _names_tokens(key)}
     file = "tokenizer_config.json"
     if settings.added_tokens_decoder is not None:
         for number, token in settings.added_tokens_decoder.items():
-            mine = added.get(token.get("content", ""), {})
-            if str(mine.get("id")) != number or any(bool(mine.get(flag)) != bool(token.get(flag)) for flag in _FLAGS):
-                raise _other_token(directory / file, f"added_tokens_decoder.{number}", token)
-        if len(settings.added_tokens_decoder) != len(added):
+            mine = added.get(token.content)
+            if mine is None or str(mine.id) != number or mine.model_copy(update={"id": None}) != token:
+                raise _other_token(directory / file, f"added_tokens_decoder.{number}", token.model_dump(exclude={"id"}))
+        missing = added.keys() - {token.content for token in settings.added_tokens_decoder.values()}
+        if missing:
             raise PipelineError(
-                f"{path}: added_tokens has {len(added)} tokens, added_tokens_decoder of {file} "
-                f"{len(settings.added_tokens_decoder)}; {_SAVE_TOKENIZER}"
+                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which tokenizer.json has; "
+                f"{_SAVE_TOKENIZER}"
             )
     else:
         if (directory / "special_tokens_map.json").is_file():
@@ -325,7 +333,7 @@ def _require_same_tokens(directory: Path, content: dict, settings: _TokenizerCon
     for key, value in spelled.items():
         for token in value.values() if isinstance(value, dict) and "content" not in value else _as_list(value):
             name = token.get("content") if isinstance(token, dict) else token
-            if token is not None and not (added.get(name) or {}).get("special"):
+            if isinstance(name, str) and not (name in added and added[name].special):
                 raise _other_token(directory / file, key, token)
 
 

@@ -49,6 +49,8 @@ def main() -> None:
 
     tokens = Path("data/tokens") / condition
     splits = {split: TokenSplit(tokens, split) for split in ("train", "val")}
+    if splits["train"].index.condition != condition:
+        raise PipelineError(f"{tokens}: holds the tokens of {splits['train'].index.condition}; rerun tokenize")
     config = GPTConfig(**size.model_dump(), vocab_size=splits["train"].index.vocab_size)
     weight_seed = seed if params.weight_seed is None else params.weight_seed
     data_seed = seed if params.data_seed is None else params.data_seed

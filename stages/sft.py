@@ -75,6 +75,8 @@ def save(model: torch.nn.Module, export: Path, output: Path) -> None:
     with checksummed_directory(output) as partial:
         model.save_pretrained(partial)
         for name in _OF_THE_EXPORT:
+            if not (export / name).is_file():
+                raise PipelineError(f"{export}: no {name}, which every export has; run dvc repro export")
             shutil.copyfile(export / name, partial / name)
         (partial / "README.md").write_text(_CARD.format(name=f"{output.parts[1]}, {output.parts[2]}"), encoding="utf-8")
         trained, kept = model.state_dict(), load_hugging_face_model(partial).state_dict()

@@ -9,6 +9,7 @@ merges are exchanged; every file and tensor is taken away, added to and altered;
 import copy
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import tokenizers
 import torch
-from conftest import checkpoint_config, random_gpt, save_checkpoint, write_token_split
+from conftest import REPOSITORY, checkpoint_config, random_gpt, save_checkpoint, write_token_split
 from mutations import places
 from safetensors.torch import load_file, save_file
 from tokenizers.normalizers import Lowercase
@@ -34,9 +35,11 @@ from model.export_specification import expected_json, first_difference, read_exa
 from model.files import CHECKSUMS, verified_directory, write_checksums
 from model.gpt import GPTConfig
 from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
+from model.hf_loading import load_hugging_face_model
 from model.hf_tokenizer import to_hugging_face
 from model.shards import Index, TokenSplit
 from model.tokenizer import PATTERN, Tokenizer
+from stages import pretrain, sft
 
 TOLERANCE = 1e-4
 JSON_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -729,3 +732,23 @@ def test_a_vocabulary_of_another_condition_is_refused_wherever_it_was_exchanged(
     write_checksums(origin[1])
     with pytest.raises(PipelineError, match=message):
         read_source(*origin, PLACE, chosen)
+
+
+def test_training_refuses_the_tokens_of_another_condition(tmp_path, monkeypatch):
+    """Whole directories of two conditions exchanged: found before a step is trained, not at the export."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(REPOSITORY / "profiles/micro.yaml", "params.yaml")
+    write_token_split(Path("data/tokens/mul_tokens"), [[99, 1, 2, 3]])
+    monkeypatch.setattr(sys, "argv", ["pretrain", "mul_tokens", "1"])
+    for name in ("set_deterministic", "keep_freed_memory"):
+        monkeypatch.setattr(pretrain, name, lambda *_: None)
+    with pytest.raises(PipelineError, match="data/tokens/mul_tokens: holds the tokens of baseline; rerun tokenize"):
+        pretrain.main()
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json"])
+def test_a_file_that_fine_tuning_copies_and_is_not_there_is_one_line(export, tmp_path, name):
+    model = load_hugging_face_model(export.directory)
+    (export.directory / name).unlink()
+    with pytest.raises(PipelineError, match=rf"{export.directory}: no {name}, which every export has; run dvc repro export"):
+        sft.save(model, export.directory, tmp_path / "step_7")

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -319,6 +320,20 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     for content in ("", "3\n"):
         items.write_text(content)
         assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: no items to be read")
+
+
+def test_a_reader_that_stops_early_gives_no_traceback(trained_gpt2, tmp_path):
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(item.model_dump_json() + "\n" for item in ITEMS))
+    command = f"{sys.executable} -u -m tools.score {trained_gpt2} --items {items} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
+    assert re.fullmatch(r"reference acc .*\n0\n", done.stdout)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    command = f"{sys.executable} -m tools.score {trained_gpt2} --items {items} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
+    assert done.stdout == "0\n"
+    assert "BrokenPipe" not in done.stderr
 
 
 def test_an_export_altered_since_it_was_written_is_not_scored(own_gpt2, tmp_path):

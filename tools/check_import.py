@@ -2,7 +2,7 @@
 
     python -m tools.check_import exports/baseline/seed_1337/step_3200
 
-Stops where the logits are not the same. Reads config.json and model.safetensors of the directory. Writes nothing: a checkpoint
+Stops where the logits are not the same. Reads config.json and model.safetensors, or its shards. Writes nothing: a checkpoint
 of ours states condition, seed and step of the training that its weights come from and the loss measured there
 (model/checkpoints.py), and weights from elsewhere have none of these. In Python the network is
 `tools.hf_import.read_gpt2(Path(directory))`.
@@ -21,7 +21,7 @@ _TOLERANCE = 1e-4
 
 def main() -> None:
     parser = command_line("tools.check_import", __doc__)
-    parser.add_argument("directory", type=Path, help="a directory with config.json and model.safetensors")
+    parser.add_argument("directory", type=Path, help="a directory with config.json and model.safetensors, or its shards")
     print(compared(parser.parse_args().directory))
 
 
