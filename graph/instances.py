@@ -5,7 +5,6 @@ that every stage can be held to its declaration; tests/test_graph.py compares th
 """
 
 import itertools
-import json
 import math
 import re
 from typing import Any, ClassVar, NamedTuple
@@ -20,8 +19,9 @@ except ImportError:  # a PyYAML without libyaml: the same, ten times slower
     from yaml import SafeLoader as _SafeLoader
 
 PARAMS = "params.yaml"
-# What dvc.yaml says of the stages, for the one that tells of them: DVC lets no stage depend on dvc.yaml.
-STAGES = "dvc.stages.json"
+GRAPH = "dvc.yaml"
+# A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
+STAGES = "stages.yaml"
 
 
 class Loader(_SafeLoader):
@@ -83,16 +83,7 @@ def value_or_none(document: Any, key: str) -> Any:
 
 
 def read_stages(tree: Tree) -> dict[str, dict]:
-    return load_yaml(tree.read("dvc.yaml"))["stages"]
-
-
-def stages_json(tree: Tree) -> bytes:
-    """Return what dvc.stages.json has to be: dvc.yaml's stages without how they are plotted, which is no part of what they do."""
-    stages = {}
-    for name, text in read_stages(tree).items():
-        outs = [_output(entry)[0] for key in ("outs", "metrics", "plots") for entry in text.get(key, [])]
-        stages[name] = {key: text[key] for key in ("cmd", "deps", "matrix", "params") if key in text} | {"outs": outs}
-    return json.dumps(stages, indent=1).encode() + b"\n"
+    return load_yaml(tree.read(GRAPH))["stages"]
 
 
 def read_instances(tree: Tree) -> dict[str, Instance]:

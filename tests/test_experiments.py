@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -46,8 +45,6 @@ def clone(tmp_path_factory):
     for name in ("user.name", "user.email"):
         shell(["git", "config", name, "t@example.org"], directory)
     assert "curves" in repro(directory)
-    for name in ("lock", "contents"):
-        shell([sys.executable, "-m", "graph.record", name], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", "commit", "-qm", "results"], directory)
     yield directory

@@ -10,12 +10,13 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from graph.check import result_findings
+from graph.check import notes, result_findings
 from graph.impact import absent, describe, read_durations
-from graph.instances import STAGES
+from graph.instances import STAGES, below
 from graph.lock import CONTENTS, Graph, directory_hash, md5_of
 from graph.record import lock
 from graph.tree import GitTree, WorkingTree
+from model.files import json_bytes
 
 LAST = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
@@ -47,7 +48,7 @@ def copy(tmp_path) -> Path:
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, tmp_path / name)
+            shutil.copy(source, tmp_path / name, follow_symlinks=False)
     (tmp_path / "plots/report.html").unlink(missing_ok=True)
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", "-A")
@@ -133,16 +134,17 @@ def test_results_that_no_stage_writes(copy):
     (copy / "metrics/baseline/seed_7/pretrain.json").write_text("{}")
     (copy / "plots/old.csv").write_text("")
     assert result_findings(WorkingTree(copy)) == [
-        "metrics/baseline/seed_7/pretrain.json: no stage writes it; delete it",
-        "plots/old.csv: no stage writes it; delete it",
+        "metrics/baseline/seed_7/pretrain.json: params.yaml no longer names seed 7; run make prune",
+        "plots/old.csv: no stage writes it; move it elsewhere",
     ]
 
 
 def test_a_stage_that_no_longer_exists_or_never_ran(copy):
     change_lock(copy, lambda stages: stages.update(old=stages.pop("items")))
     lines = result_findings(WorkingTree(copy))
-    assert "dvc.lock: old: dvc.yaml has no such stage; run make repro" in lines
     assert "dvc.lock: items: has never run; run make repro" in lines
+    assert notes(GitTree(copy)) == []
+    assert notes(WorkingTree(copy)) == ["dvc.lock still has stages that dvc.yaml no longer gives (old); run make prune"]
 
 
 def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
@@ -186,23 +188,25 @@ def test_an_export_of_an_older_checkpoint_below_an_output_directory(copy):
 def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
     """The same hole from the other side: pretrain has run again, what reads its parts has not."""
     graph = Graph(WorkingTree(copy))
-    [(path, md5)] = [
-        (path, md5) for path, md5 in graph.lock["pretrain@baseline-1337"].outs.items() if path.startswith("checkpoints/")
-    ]
-    entries = {name: md5_of(f"{value} again".encode()) for name, value in graph.contents[md5].items()}
-    contents = {**{key: value for key, value in graph.contents.items() if key != md5}, directory_hash(entries): entries}
-    (copy / CONTENTS).write_text(json.dumps(contents))
+    path = "checkpoints/baseline/seed_1337"
+    assert path in graph.lock["pretrain@baseline-1337"].outs
+    contents = {name: md5_of(f"{md5} again".encode()) if below(name, path) else md5 for name, md5 in graph.contents.items()}
+    again = directory_hash({name[len(path) + 1 :]: md5 for name, md5 in contents.items() if below(name, path)})
+    (copy / CONTENTS).write_bytes(json_bytes(contents))
 
     def retrain(stages):
-        [out] = [out for out in stages["pretrain@baseline-1337"]["outs"] if out["path"] == path]
-        out["md5"] = directory_hash(entries)
+        record(stages, path, again)
+        record(stages, CONTENTS, md5_of(json_bytes(contents)))
 
     change_lock(copy, retrain)
     lines = result_findings(WorkingTree(copy))
     steps = yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"]
     assert lines == [
-        f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
-        for step in steps
+        *(
+            f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
+            for step in steps
+        ),
+        "dvc.lock: contents: checkpoints has changed; run make repro",
     ]
 
 
@@ -220,18 +224,17 @@ def test_upstream_that_has_run_again_makes_its_readers_stale(copy):
 
 def test_a_listing_that_lies_is_not_believed(copy):
     contents = json.loads((copy / CONTENTS).read_text())
-    for entries in contents.values():
-        entries[next(iter(entries))] = "0" * 32
-    (copy / CONTENTS).write_text(json.dumps(contents))
+    (copy / CONTENTS).write_bytes(json_bytes(dict.fromkeys(contents, "0" * 32)))
+    change_lock(copy, lambda stages: record(stages, CONTENTS, md5_of((copy / CONTENTS).read_bytes())))
     lines = result_findings(WorkingTree(copy))
     assert lines
     assert all("does not list the files of" in line for line in lines)
 
 
-def test_a_listing_too_many_is_named(copy):
+def test_a_listing_that_the_stage_did_not_write_is_named(copy):
     contents = json.loads((copy / CONTENTS).read_text())
-    (copy / CONTENTS).write_text(json.dumps({**contents, "0.dir": {}}))
-    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: lists directories that dvc.lock does not record; run make repro"]
+    (copy / CONTENTS).write_bytes(json_bytes({**contents, "checkpoints/mine": "0"}))
+    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: is not what contents wrote; run make repro"]
 
 
 def test_the_index_is_checked_and_not_the_disk(copy):
