@@ -119,7 +119,7 @@ def result_findings(tree: Tree) -> list[str]:
         if not any(below(path, out) for out in outputs):
             why = left(path)
             # A file that no stage can write may be the only one of its kind.
-            advice = f"{PARAMS} no longer names {why}; {PRUNE}" if why else "no stage writes it; move it elsewhere"
+            advice = f"{PARAMS} no longer names {' and '.join(why)}; {PRUNE}" if why else "no stage writes it; move it elsewhere"
             findings.append(f"{path}: {advice}")
     return findings
 

@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from graph.instances import PARAMS, Instance, below, expand, load_yaml, read_stages
@@ -85,18 +85,18 @@ def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern:
     return re.compile("".join(parts))
 
 
-def withdrawn_values(tree: Tree) -> Callable[[str], str]:
-    """Return a function that says for a path below the output of a withdrawn run what is withdrawn: "seed 2"; else ""."""
+def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
+    """Return a function that says for a path below the output of a withdrawn run what is withdrawn, as in "seed 2"."""
     known = templates(tree)
 
-    def of(path: str) -> str:
+    def of(path: str) -> list[str]:
         while path:
             for template in known:
                 match = template.pattern.fullmatch(path)
                 if match and (values := template.unknown(match)):
-                    return " and ".join(f"{key} {value}" for key, value in values.items())
+                    return [f"{key} {value}" for key, value in values.items()]
             path = os.path.dirname(path)
-        return ""
+        return []
 
     return of
 
@@ -108,13 +108,19 @@ def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
 
 
 def refusal(root: Path, instances: list[Instance]) -> str | None:
-    """Return the line with which a stage refuses to run beside files that a later stage would read as results."""
+    """Return the line with which a stage refuses to run where DVC could not keep its outputs, or would hash others with them."""
+    folders = {str(folder) for one in instances for out in one.outputs for folder in PurePosixPath(out).parents}
+    if links := sorted(folder for folder in folders if (root / folder).is_symlink()):
+        return (
+            f"{links[0]} is a symbolic link, and DVC keeps no output behind one; make it a directory again, and put the cache "
+            "on the other disk instead: dvc cache dir --local DIRECTORY, or .dvc/cache as the link"
+        )
     found = list(foreign_files(root, instances))
     if not found:
         return None
     of = withdrawn_values(WorkingTree(root))
     values = {path: of(path) for path in found}
-    names = list(dict.fromkeys(filter(None, values.values())))
+    names = list(dict.fromkeys(name for found_here in values.values() for name in found_here))
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         [first, *others] = [path for path in found if values[path]]

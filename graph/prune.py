@@ -50,7 +50,7 @@ class Evidence:
 
     def __init__(self, root: Path):
         self.root = root
-        self._cache = Path(_said(root, "dvc", "cache", "dir"))
+        self._cache = Path(_said(root, sys.executable, "-m", "dvc", "cache", "dir"))
         self._recorded: dict[str, set[str]] = {}
         for lock in _locks(root):
             self._take(lock)
@@ -137,7 +137,8 @@ def leftovers(root: Path) -> list[Leftover]:
     if not found:
         return []
     evidence = Evidence(root)
-    return [_leftover(root, path, found[path], evidence) for path in sorted(found)]
+    left = [_leftover(root, path, found[path], evidence) for path in sorted(found)]
+    return [one for one in left if one.goes or one.stays]
 
 
 def _matching(root: Path, known: list[Template], current: set[str]) -> Iterator[tuple[str, str | None]]:

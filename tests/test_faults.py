@@ -41,7 +41,7 @@ SHORTER = (
 STAGES = (
     "params", "fetch@ranks", "fetch@passages", "corpus", "items", "tokenize@mul_tokens", "pretrain@mul_tokens-1",
     "export@mul_tokens-1-60", "evaluate@mul_tokens-1-60", "problems", "sft@mul_tokens-1", "generate@mul_tokens-1",
-    "gsm8k@mul_tokens-1", "probes@exports-mul_tokens-1", "compare", "curves", "report",
+    "gsm8k@mul_tokens-1", "probes@exports-mul_tokens-1", "compare", "curves", "contents", "report",
 )  # fmt: skip
 # Seconds of work each, and they keep nothing that a second run could go on from.
 NOT_RUN_AGAIN = {"export", "evaluate", "generate", "probes"}

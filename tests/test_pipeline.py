@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY
 from strace import trace, undeclared
 
-from graph.check import check
+from graph.check import check, notes
 from graph.instances import read_instances
 from graph.lock import Graph
 from graph.tree import WorkingTree
@@ -132,7 +132,7 @@ AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
     "tokenize mul_tokens", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
     "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
-    "compare", "curves",
+    "compare", "curves", "contents",
 ]  # fmt: skip
 
 
@@ -386,21 +386,41 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
     assert repro(clone) == set()
 
 
-def test_results_of_a_withdrawn_run_stop_the_curves(clone):
-    """curves depends on whole directories, so what is left in them would be hashed and committed."""
-    for root in ("metrics", "losses", "sft_losses"):
-        shutil.copytree(clone / root / "baseline/seed_1", clone / root / "baseline/seed_7")
-    (clone / "metrics/baseline/seed_1/step_2").mkdir()
-    output = shell([sys.executable, "-m", "stages.curves"], clone, check=False)
-    roots = ("scores", "losses", "sft_losses", "metrics")
-    named = " ".join(f"{root}/baseline/{run}" for run in ("seed_7", "seed_1/step_2") for root in roots)
-    assert f"error: curves: params.yaml does not name these runs; remove their results: rm -rf {named}\n" in output
-    shutil.copytree(clone / "scores/baseline/seed_1", clone / "scores/baseline/seed_7")
-    output = shell([sys.executable, "-m", "stages.compare"], clone, check=False)
-    named_seed = " ".join(f"{root}/baseline/seed_7" for root in roots)
-    assert f"error: compare: params.yaml does not name these runs; remove their results: rm -rf {named_seed}\n" in output
-    shell(["rm", "-rf", *named.split()], clone)
+def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
+    """The first stage that starts says so, whoever starts it; afterwards no other stage finds anything of it."""
+    before = outputs(clone)
+    edit(clone / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [baseline]\n")
+    line = "error: params.yaml no longer names condition mul_tokens, whose results are still here ("
+    for command in ([sys.executable, "-m", "stages.params"], ["dvc", "repro"]):
+        output = shell(command, clone, check=False)
+        assert line in output
+        assert output.count("Running stage") <= 1
+    output = shell(["make", "--old-file=.venv/.ready", "prune", "YES=1"], clone)
+    assert " entries of dvc.lock: evaluate@mul_tokens-1-200, " in output
+    assert not [name for name in outputs(clone) if "mul_tokens" in name and not name.startswith("plots/")]
+    assert repro(clone) == {"params", "compare", "curves", "contents"}
+    assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
+    edit(clone / "params.yaml", "\nconditions: [baseline]\n", "\nconditions: [baseline, mul_tokens]\n")
+    assert not {name.split("@")[0] for name in repro(clone)} - {"curves"}, "curves has no run cache"
+    assert outputs(clone) == before
+    assert check(WorkingTree(clone)) == []
+
+
+def test_after_an_edit_of_dvc_yaml_and_its_undoing_a_plain_repro_is_enough(clone):
+    edit(
+        clone / "dvc.yaml",
+        "      - data/corpus\n      - data/raw/hellaswag\n",
+        "      - data/raw/hellaswag\n      - data/corpus\n",
+    )
     assert repro(clone) == set()
+    assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
+    edit(
+        clone / "dvc.yaml",
+        "      - data/raw/hellaswag\n      - data/corpus\n",
+        "      - data/corpus\n      - data/raw/hellaswag\n",
+    )
+    assert repro(clone) == set()
+    assert check(WorkingTree(clone)) == []
 
 
 def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):

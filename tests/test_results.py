@@ -278,7 +278,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert lines[2] == "  report: model has changed", "it names all code"
-    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves" in lines
+    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents" in lines
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 4
     assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
@@ -347,7 +347,7 @@ def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     lines = impact(copy)
     assert lines[1] == "  params: params.yaml has changed"
     assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
-    assert "  compare, curves" in lines
+    assert "  compare, curves, contents" in lines
 
 
 def test_impact_names_the_instances_where_they_are_not_all_of_a_stage(copy):
@@ -380,5 +380,5 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     exports = sum(name.startswith("export@") for name in graph.instances)
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
-    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, report"
+    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents, report"
     assert lines[-1] == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"
