@@ -118,7 +118,9 @@ def test_the_recipe_of_an_experiment_that_is_kept_and_of_throwing_it_away(clone)
     before = outputs(clone)
     kept = run_all(clone, commands("Keeping one"))
     again = set(re.findall("Running stage '([^']+)'", kept["make repro"]))
-    assert again <= {"params", "compare", "curves", "report"}, "another layout of params.yaml, and what git keeps in place of DVC"
+    assert again <= {"params", "compare", "curves", "contents", "report"}, (
+        "another layout of params.yaml, and what git keeps in place of DVC"
+    )
     assert "check: " in kept["make repro"]
     [line] = shell(["git", "diff", "--unified=0", "main", "--", "params.yaml"], clone).splitlines()[6:]
     assert line == "+  new_tokens: 20"
