@@ -114,9 +114,8 @@ bench: $(READY)
 	@python benchmarks/memory.py
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
-clean-artifacts:
-	rm -rf checkpoints exports sft generations scores
-	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; make gc frees the cache of what no branch or tag needs"
+clean-artifacts: $(READY)
+	@python -m graph.prune --artifacts
 
 # Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
 prune: $(READY)

@@ -2,6 +2,7 @@
 
     python -m graph.prune            lists what would be removed, with sizes, and asks
     YES=1 python -m graph.prune      lists it, and removes it without asking (for scripts)
+    python -m graph.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
 
 What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's lists (a dropped seed,
 condition or checkpoint step, another profile), and what dvc.lock records of stages that are no more. A file goes only if a
@@ -32,6 +33,7 @@ from graph.tree import WorkingTree
 from graph.usage import command_line
 from model.files import CHECKSUMS, sha256_file
 
+ARTIFACTS = ("checkpoints", "exports", "generations", "scores", "sft")
 _HIDDEN = (".scratch", ".partial")  # graph/scratch.py and model/files.py make them beside an output
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
@@ -182,6 +184,19 @@ def _files(root: Path, path: str) -> list[str]:
     return sorted(found)
 
 
+def artifacts(root: Path) -> list[Leftover]:
+    """Return what today's runs have in ARTIFACTS, with what killed ones would go on from."""
+    evidence, found = Evidence(root), {}
+    for name, instance in read_instances(WorkingTree(root)).items():
+        for out in instance.outs:
+            if out.split("/")[0] in ARTIFACTS:
+                folder, base = os.path.split(out)
+                hidden = [os.path.join(folder, f".{base}{end}") for end in _HIDDEN]
+                found |= {path: None for path in hidden if (root / path).exists()}
+                found |= {out: name} if (root / out).exists() else {}
+    return [_leftover(root, path, found[path], evidence) for path in sorted(found)]
+
+
 def running(root: Path) -> list[str]:
     """Return the stages that run here now."""
     found = []
@@ -252,7 +267,9 @@ def remove_empty(root: Path) -> int:
 
 
 def main() -> None:
-    command_line("graph.prune", __doc__).parse_args()
+    parser = command_line("graph.prune", __doc__)
+    parser.add_argument("--artifacts", action="store_true", help="free the disk of what dvc repro brings back")
+    only_artifacts = parser.parse_args().artifacts
     root = Path.cwd()
     yes = os.environ.get("YES", "")
     if yes not in ("", "1"):
@@ -260,6 +277,9 @@ def main() -> None:
     try:
         if busy := running(root):
             sys.exit(f"error: prune: {', '.join(busy)} runs; wait until it ends")
+        if only_artifacts:
+            _free(root)
+            return
         found, entries = leftovers(root), Graph(WorkingTree(root)).withdrawn()
         if text := listing(found, entries):
             print(text)
@@ -281,6 +301,16 @@ def main() -> None:
         sys.exit("error: prune: " + " ".join(str(error).split()))
     if foreign:
         sys.exit(f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere")
+
+
+def _free(root: Path) -> None:
+    found = artifacts(root)
+    remove(root, found)
+    remove_empty(root)
+    size = _bytes(sum(one.size for one in found))
+    print(f"{size} of {', '.join(ARTIFACTS)} freed; dvc repro brings them back, from .dvc/cache or by work")
+    for file, why in sorted((file, why) for one in found for file, why in one.stays.items()):
+        print(f"kept, for it may be your own: {file}: {why}")
 
 
 def _agreed(yes: str) -> None:

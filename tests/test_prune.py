@@ -347,3 +347,19 @@ def test_a_removal_cuts_the_lock_and_leaves_no_folder(root):
     assert remove_empty(root) > 0
     cut_lock(root)
     assert {name for name in Graph(WorkingTree(root)).lock if name.endswith("-2")} == set()
+
+
+def test_what_is_freed_comes_back_and_what_is_ones_own_stays(root):
+    before = {name: (root / name).read_bytes() for name in files(root)}
+    (root / "checkpoints/mine").mkdir()
+    mine = ("checkpoints/mine/model", "scores/one/seed_1/step_5/notes", "checkpoints/notes.txt")
+    for name in mine:
+        (root / name).write_text("mine")
+    said = shell([sys.executable, "-m", "graph.prune", "--artifacts"], root)
+    assert "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage wrote it" in said
+    left = files(root)
+    assert {name for name in left if name.startswith(("checkpoints", "scores"))} == set(mine)
+    assert {name for name in before if not name.startswith(("checkpoints", "scores"))} < left
+    (root / mine[1]).unlink()
+    shell(["dvc", "repro"], root)
+    assert {name: (root / name).read_bytes() for name in files(root) - set(mine)} == before
