@@ -6,6 +6,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 # Stages run as `python -m stages.…`; the environment's python must be the first one found.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# matplotlib's, also where the shell of a notebook names a backend that the environment does not have.
+export MPLBACKEND := Agg
 # Keeps the order of `dvc metrics diff` the same from run to run, and text the same on every machine.
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
@@ -14,7 +16,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts cache hook lock libraries audit
+.PHONY: help setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -44,9 +46,9 @@ $(PLOTS_PAGE): $(READY) tools/plots_page.py tools/plots_page.html model/bundle.p
 	@python -m tools.plots_page
 
 $(READY): requirements.txt requirements-data.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, for which requirements.txt is locked; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { $(call not_installed,requirements.txt); }
 	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt || \
 		{ $(call not_installed,requirements-data.txt); }
@@ -58,18 +60,15 @@ not_installed = echo "error: set-up: pip could not install $(1), see above; is t
 # Regenerate everything that is out of date, print the results, say where the plots are (JOBS=4: up to four stages at a time).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
-	@python -m graph.record stages
 	@python -m graph.rwlock
 	@python -m graph.share seed
 	$(if $(filter command line,$(origin JOBS)),python -m graph.parallel $(JOBS),python -m graph.dvc_repro)
-	@python -m graph.record lock
-	@python -m graph.record contents
 	@python -m graph.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
 
 # Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
 dry-run: $(READY)
-	@python -m tools.dry_run $(or $(DIRECTORY),$(shell mktemp -d))
+	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
 # The test suite (LONG=1: a quarter of an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
 test: $(READY) $(PLOTS_PAGE)
@@ -87,14 +86,13 @@ report: $(READY)
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)
-	@python -m graph.impact $(SINCE)
+	@python -m graph.impact $${SINCE:+"$$SINCE"}
 
 # Params and headline figures beside another revision's or experiment's (REV=main).
-REV ?= main
 diff: $(READY)
-	@echo "Differences of the working tree from $(REV):"
-	@params="$$(dvc params diff $(REV))" && echo "$${params:-no parameter}"
-	@figures="$$(dvc metrics diff $(REV) --precision 4 --no-path --targets metrics/comparison.json)" && echo && echo "$${figures:-no headline figure}"
+	@echo "Differences of the working tree from $${REV:-main}:"
+	@params="$$(dvc params diff "$${REV:-main}")" && echo "$${params:-no parameter}"
+	@figures="$$(dvc metrics diff "$${REV:-main}" --precision 4 --no-path --targets metrics/comparison.json)" && echo && echo "$${figures:-no headline figure}"
 
 # A row for each experiment, with the params in which they differ and the headline differences.
 # What has a path is a hash or a figure of one run.
@@ -116,9 +114,12 @@ bench: $(READY)
 	@python benchmarks/memory.py
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
-clean-artifacts:
-	rm -rf checkpoints exports sft generations scores
-	@echo "dvc repro brings all of it back from .dvc/cache, to the byte; rm -r .dvc/cache frees its copies too, and then dvc repro computes it again"
+clean-artifacts: $(READY)
+	@python -m graph.prune --artifacts
+
+# Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
+prune: $(READY)
+	@python -m graph.prune
 
 # Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
 cache: $(READY)
@@ -143,7 +144,7 @@ CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
 
 # Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
 gc: $(READY)
-	@$(if $(filter-out 1,$(CLOUD_SAID)),echo "error: gc: CLOUD is 1 or is not said; make gc CLOUD=1 frees the remote as well" >&2; exit 1,\
+	@$(if $(filter-out 1,$(CLOUD_SAID)),echo "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well" >&2; exit 1,\
 		python -m graph.share gc $(if $(filter 1,$(CLOUD_SAID)),--cloud))
 
 # Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
@@ -170,7 +171,7 @@ tables: $(READY)
 
 # Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
-	@python -m tools.verdict $(REV)
+	@python -m tools.verdict "$${REV:-main}"
 
 ##@ Upkeep
 
@@ -179,7 +180,7 @@ audit: .audit/.ready
 	@.audit/bin/python -m tools.audit
 
 .audit/.ready: requirements-audit.txt
-	$(PYTHON) -m venv --clear .audit
+	"$(PYTHON)" -m venv --clear .audit
 	.audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-audit.txt
 	@touch $@
 
@@ -195,7 +196,7 @@ lint: $(READY)
 # Make a fresh environment from requirements.in and freeze it. Build tags such as +cpu are cut: the lock serves every platform.
 lock:
 	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.in
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
 	$(MAKE) libraries

@@ -3,18 +3,21 @@
     python -m graph.check            the working tree
     python -m graph.check --staged   git's index, for a pre-commit hook
 
-Reads dvc.yaml, dvc.lock, params.yaml, libraries.yaml, all code, metrics/ and plots/. Writes nothing; prints a line for each
-finding, and exits with 1 if there is one.
+Reads dvc.yaml, dvc.lock, dvc.contents.json, params.yaml, libraries.yaml, all code, metrics/ and plots/, and the tables of
+README.md and docs/. Writes nothing; prints a line for each finding, and exits with 1 if there is one. A line that begins
+with `note:` is no finding.
 """
 
 import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 from graph import libraries
 from graph.imports import CODE, WATCHER, Code, stage_of
-from graph.instances import PARAMS, STAGES, below, read_instances, read_stages, stages_json
+from graph.instances import GRAPH, PARAMS, STAGES, below, read_instances, read_stages
+from graph.leftovers import PRUNE, withdrawn_values
 from graph.lock import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
 from graph.surroundings import questions
 from graph.tree import GitTree, Tree, WorkingTree, without_ignored
@@ -81,7 +84,7 @@ def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
 def _code_findings(code: Code, stages: dict) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(*(code.closure(stage).union(*code.choices(stage).values()) for stage in stages))
-    findings = [f"{path}: no stage imports it; delete it" for path in code.files if path not in reached]
+    findings = [f"{path}: no stage imports it; import it, or move it elsewhere" for path in code.files if path not in reached]
     watching = code.importers(WATCHER) - {"stages/__init__.py"}
     findings += [f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may" for path in watching]
     for stage in stages:
@@ -95,27 +98,54 @@ def result_findings(tree: Tree) -> list[str]:
     """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
     graph = Graph(tree)
     findings = []
-    if not tree.has(STAGES) or tree.read(STAGES) != stages_json(tree):
-        findings.append(f"{STAGES}: not the stages of dvc.yaml; {REPRO}")
+    if tree.has(STAGES) and tree.read(STAGES) not in (tree.read(GRAPH), GRAPH.encode()):
+        findings.append(f"{STAGES}: is not the link to {GRAPH}; git restore {STAGES}")
     findings += [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
-    findings += [f"{LOCK}: {name}: dvc.yaml has no such stage; {REPRO}" for name in graph.lock if name not in graph.instances]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
     present = without_ignored(tree, tree.files(*RESULTS))
+    outputs = [out for instance in graph.instances.values() for out in instance.outputs]
+    alone = [out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)]
     for instance in graph.instances.values():
         for out in instance.tracked:
-            found = {path[len(out) + 1 :]: md5_of(tree.read(path)) for path in present if below(path, out)}
+            paths = {*present, *alone}
+            found = {path[len(out) + 1 :]: md5_of(tree.read(path)) for path in paths if below(path, out)}
             actual = found.get("") or (directory_hash(found) if found else None)
             if actual is None:
                 findings.append(f"{out}: missing; {REPRO}")
             elif out in made and actual != made[out]:
                 findings.append(f"{out}: is not what {instance.name} wrote; {REPRO}")
     findings += _past_the_gate(graph, tree)
-    outputs = [out for instance in graph.instances.values() for out in instance.outputs]
-    findings += [f"{path}: no stage writes it; delete it" for path in present if not any(below(path, out) for out in outputs)]
-    listed, needed = set(graph.contents), graph.parts_needed()
-    if listed - needed:
-        findings.append(f"{CONTENTS}: lists directories that {LOCK} does not record; {REPRO}")
+    left = withdrawn_values(tree)
+    for path in present:
+        if not any(below(path, out) for out in outputs):
+            why = left(path)
+            # A file that no stage can write may be the only one of its kind.
+            advice = f"{PARAMS} no longer names {' and '.join(why)}; {PRUNE}" if why else "no stage writes it; move it elsewhere"
+            findings.append(f"{path}: {advice}")
     return findings
+
+
+def notes(tree: Tree) -> list[str]:
+    """Return what is no fault of this tree, in a line each."""
+    gone = Graph(tree).withdrawn()
+    found = []
+    if gone:
+        named = ", ".join(gone[:3]) + ("" if len(gone) <= 3 else f" and {len(gone) - 3} more")
+        found.append(f"{LOCK} still has stages that {GRAPH} no longer gives ({named}); {PRUNE}")
+    if isinstance(tree, WorkingTree) and tree.has("README.md"):
+        found += _tables_of_another_run(tree.root)
+    return found
+
+
+def _tables_of_another_run(root: Path) -> list[str]:
+    """Say whether README's and docs' tables are of another run than plots/, as after a run on another machine.
+
+    `make lint` fails where they are of no run at all.
+    """
+    command = [sys.executable, "-m", "tools.tables", "--check"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    said = (done.stdout + done.stderr).strip().removeprefix("error: ")
+    return [] if "\n" in said or not said else [said]
 
 
 def _past_the_gate(graph: Graph, tree: Tree) -> list[str]:
@@ -139,7 +169,7 @@ def check(tree: Tree) -> list[str]:
     except YamlFault as error:
         return [str(error)]
     except json.JSONDecodeError as error:
-        return [f"{CONTENTS}: not valid JSON: {error}; delete it and {REPRO}"]
+        return [f"{CONTENTS}: not valid JSON: {error}; {REPRO}"]
     except (AttributeError, TypeError, ValueError) as error:
         return [f"dvc.yaml or {LOCK}: not as DVC writes it ({error})"]
     except KeyError as error:
@@ -163,6 +193,8 @@ def main() -> None:
     if findings:
         print("\n".join(findings))
         sys.exit(f"check: {len(findings)} finding{'s' * (len(findings) > 1)} in {tree.name}")
+    for line in notes(tree):
+        print(f"note: {line}")
     print(f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them")
 
 

@@ -65,7 +65,7 @@ def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
 def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> list[str]:
     tracked = [out for name, instance in graph.instances.items() if name in names for out in instance.tracked]
     tracked += [out for name in gone for out in graph.lock[name].outs if out not in tracked]
-    metrics = [out for out in tracked if out.endswith(".json") and not below(out, "plots") and results.has(out)]
+    metrics = [out for out in tracked if out.endswith(".json") and below(out, "metrics") and results.has(out)]
     figures = {out: _figures(json.loads(results.read(out))) for out in metrics}
     plots = [out for out in tracked if below(out, "plots") and (results.has(out) or results.files(out))]
     if not figures and not plots:

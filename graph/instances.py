@@ -5,7 +5,6 @@ that every stage can be held to its declaration; tests/test_graph.py compares th
 """
 
 import itertools
-import json
 import re
 from typing import Any, NamedTuple
 
@@ -13,8 +12,9 @@ from graph.tree import Tree
 from model.yaml_file import YamlFault, load, shown
 
 PARAMS = "params.yaml"
-# What dvc.yaml says of the stages, for the one that tells of them: DVC lets no stage depend on dvc.yaml.
-STAGES = "dvc.stages.json"
+GRAPH = "dvc.yaml"
+# A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
+STAGES = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -65,22 +65,13 @@ def value_or_none(document: Any, key: str) -> Any:
 
 def read_stages(tree: Tree) -> dict[str, dict]:
     """Return dvc.yaml's stages, each a mapping with a command; raises YamlFault."""
-    stages = read_mapping(tree, "dvc.yaml").get("stages")
+    stages = read_mapping(tree, GRAPH).get("stages")
     if not isinstance(stages, dict):
         raise YamlFault("dvc.yaml: stages: must be a mapping of names to stages")
     for name, text in stages.items():
         if not isinstance(text, dict) or not isinstance(text.get("cmd"), str):
             raise YamlFault(f"dvc.yaml: stages.{name}: must be a mapping with a cmd that is text")
     return stages
-
-
-def stages_json(tree: Tree) -> bytes:
-    """Return what dvc.stages.json has to be: dvc.yaml's stages without how they are plotted, which is no part of what they do."""
-    stages = {}
-    for name, text in read_stages(tree).items():
-        outs = [_output(entry)[0] for key in ("outs", "metrics", "plots") for entry in text.get(key, [])]
-        stages[name] = {key: text[key] for key in ("cmd", "deps", "matrix", "params") if key in text} | {"outs": outs}
-    return json.dumps(stages, indent=1).encode() + b"\n"
 
 
 def read_instances(tree: Tree) -> dict[str, Instance]:

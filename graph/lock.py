@@ -1,8 +1,8 @@
 """Is what dvc.lock records still what the tree says? Answered from text alone: no output data is needed.
 
 DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories, so it passes a stage
-whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: it lists the files behind the
-directory hashes that such dependencies need, and is believed only where it has the very hash that dvc.lock records.
+whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: the stage `contents` lists there
+the files of such directories, and a list counts only where it has the very hash that dvc.lock records.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.instances import Instance, below, read_instances, read_mapping, value_or_none
+from graph.instances import GRAPH, STAGES, Instance, below, load_yaml, read_instances, read_mapping, value_or_none
 from graph.tree import Tree, without_ignored
 from model.yaml_file import load
 
@@ -20,7 +20,7 @@ REPRO = "run make repro"
 # Outputs that are a verdict and always the same bytes: what waits for them never reruns because of them.
 VERDICTS = {"data/params.ok", "data/distinct.ok"}
 
-Entries = dict[str, str]  # MD5 by path relative to a directory
+Entries = dict[str, str]  # MD5 by path, relative to a directory
 
 
 class MissingContents(Exception):
@@ -44,8 +44,10 @@ class Graph:
         self.tree = tree
         self.instances = read_instances(tree)
         self.lock = read_lock(records)
-        self.contents: dict[str, Entries] = json.loads(records.read(CONTENTS)) if records.has(CONTENTS) else {}
-        self._made = {path: md5 for recorded in self.lock.values() for path, md5 in recorded.outs.items()}
+        self.contents: Entries = json.loads(records.read(CONTENTS)) if records.has(CONTENTS) else {}
+        # DVC keeps the entries of stages that are no more; what they wrote is no input of any stage.
+        mine = [recorded for name, recorded in self.lock.items() if name in self.instances]
+        self._made = {path: md5 for recorded in mine for path, md5 in recorded.outs.items()}
         self._hashes: dict[str, str | None] = {}
         self._params: dict[str, Any] = {}
 
@@ -68,14 +70,9 @@ class Graph:
                 return reached - names
             reached |= new
 
-    def parts_needed(self) -> set[str]:
-        """Return the recorded hashes of directories that some stage depends on a part of, or on a parent of."""
-        deps = {dep for instance in self.instances.values() for dep in instance.deps}
-        return {
-            md5
-            for path, md5 in self._made.items()
-            if md5.endswith(".dir") and any(dep != path and (below(dep, path) or below(path, dep)) for dep in deps)
-        }
+    def withdrawn(self) -> list[str]:
+        """Return the names that dvc.lock has and dvc.yaml, with params.yaml, no longer gives."""
+        return sorted(self.lock.keys() - self.instances.keys())
 
     def _reasons(self, instance: Instance) -> list[str]:
         recorded = self.lock.get(instance.name)
@@ -146,14 +143,16 @@ class Graph:
                 entries |= {prefix + name: md5 for name, md5 in listed.items()}
         if entries:
             return directory_hash(entries)
+        if path == STAGES:  # in git a link is the text of its target
+            path = GRAPH
         files = without_ignored(self.tree, self.tree.files(path))
         if files:
             return directory_hash({name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files})
         return md5_of(self.tree.read(path)) if self.tree.has(path) else None
 
     def _entries(self, out: str, md5: str) -> Entries:
-        entries = self.contents.get(md5)
-        if entries is None or directory_hash(entries) != md5:
+        entries = {path[len(out) + 1 :]: value for path, value in self.contents.items() if below(path, out)}
+        if directory_hash(entries) != md5:
             raise MissingContents(f"{CONTENTS} does not list the files of {out}")
         return entries
 

@@ -43,7 +43,7 @@ def output_findings(graph: Graph, cache: Path) -> list[str]:
 
 def _output_finding(cache: Path, path: str, md5: str | None) -> str:
     if md5 is None:
-        return f"{path}: {LOCK} does not record it; delete it"
+        return f"{path}: {LOCK} does not record it; move it elsewhere"
     return f"{path}: not the bytes that {LOCK} records; delete it and {object_path(cache, md5)}, then make pull"
 
 

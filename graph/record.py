@@ -1,23 +1,19 @@
-"""After a run: what `make check` and `make impact` need, in dvc.lock and beside it.
+"""Write libraries.yaml, which stages depend on, and free dvc.lock of stages that are no more.
 
-    python -m graph.record lock        dvc.lock without stages that are no more; DVC itself keeps them for ever
-    python -m graph.record contents    dvc.contents.json, from DVC's cache
     python -m graph.record libraries   libraries.yaml, from requirements.txt
-    python -m graph.record stages      dvc.stages.json, from dvc.yaml: before a run, since a stage depends on it
+    python -m graph.record lock        dvc.lock without the stages that dvc.yaml no longer gives; make prune does so too
 
-Reads dvc.yaml, dvc.lock and what each line names. Writes the one file that is named first, where it would differ.
+Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes the file that is named first, where it would differ.
 """
 
-import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from graph import libraries
 from graph.imports import Code
-from graph.instances import STAGES, read_stages, stages_json
-from graph.lock import CONTENTS, LOCK, Graph, cached_entries
+from graph.instances import read_stages
+from graph.lock import LOCK, Graph
 from graph.tree import WorkingTree
 from graph.usage import command_line
 from model.files import write_bytes
@@ -28,23 +24,11 @@ def lock(tree: WorkingTree) -> bytes:
     """Return dvc.lock with the entries of dvc.yaml's stages only, each as DVC wrote it."""
     graph = Graph(tree)
     text = tree.read(LOCK).decode()
-    for name in sorted(graph.lock.keys() - graph.instances.keys()):
+    for name in graph.withdrawn():
         text, count = re.subn(rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
         if count != 1:
             sys.exit(f"error: {LOCK}: {name}: dvc.yaml has no such stage; delete its entry")
     return text.encode()
-
-
-def contents(tree: WorkingTree) -> bytes:
-    """Return dvc.contents.json for the tree's dvc.lock."""
-    graph = Graph(tree)
-    cache = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=tree.root, text=True).strip())
-    listing = {}
-    for md5 in sorted(graph.parts_needed()):
-        listing[md5] = cached_entries(cache, md5) or graph.contents.get(md5)
-        if listing[md5] is None:
-            sys.exit(f"error: {CONTENTS}: directory {md5} is not in DVC's cache; run dvc repro")
-    return json.dumps(listing, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def library_versions(tree: WorkingTree) -> bytes:
@@ -57,31 +41,31 @@ def library_versions(tree: WorkingTree) -> bytes:
     return libraries.render(tree, needed).encode()
 
 
-WRITERS = {
-    "lock": (LOCK, lock),
-    "contents": (CONTENTS, contents),
-    "libraries": (libraries.FILE, library_versions),
-    "stages": (STAGES, stages_json),
-}
+WRITERS = {"libraries": (libraries.FILE, library_versions), "lock": (LOCK, lock)}
 
 
 def main() -> None:
     parser = command_line("graph.record", __doc__, changes=True)
-    parser.add_argument("what", choices=WRITERS, help="which of the four files")
+    parser.add_argument("what", choices=WRITERS, help="which of the two files")
     name, writer = WRITERS[parser.parse_args().what]
     tree = WorkingTree(Path.cwd())
     try:
         content = writer(tree)
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError, YamlFault) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
         sys.exit("error: record: " + " ".join(str(error).split()))
     if tree.has(name) and tree.read(name) == content:
         return
     if name == LOCK:
-        from graph.plan import rewrite_lock  # dvc, a second, which a lock that is right need not wait for
-
-        rewrite_lock(tree.root, lambda _: lock(WorkingTree(tree.root)).decode())
+        cut_lock(tree.root)
     else:
         write_bytes(tree.root / name, content)
+
+
+def cut_lock(root: Path) -> None:
+    """Free dvc.lock of stages that are no more, while no dvc writes it."""
+    from graph.plan import rewrite_lock  # dvc, a second, which a lock that is right need not wait for
+
+    rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 
 
 if __name__ == "__main__":

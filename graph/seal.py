@@ -26,8 +26,9 @@ from graph.confinement import confine, import_from_source, make_partials
 from graph.environment import clean_environment
 from graph.faults import set_up_line
 from graph.guard import NETWORK_STAGES, Guard
-from graph.instances import Instance
+from graph.instances import Instance, read_instances
 from graph.launch import start_processes
+from graph.leftovers import MADE, outputs_read, refusal
 from graph.libraries import declared_versions, mismatches
 from graph.scratch import lock_instance, make_scratch
 from graph.tree import WorkingTree
@@ -35,6 +36,7 @@ from graph.usage import instance_of
 from model.yaml_file import YamlFault
 
 DURATIONS = Path(".dvc/tmp/durations")
+_EXPERIMENTS = "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
 TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
@@ -50,6 +52,9 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
+    instances = list(read_instances(WorkingTree(root)).values())
+    if writes and not problems:
+        problems += filter(None, [_leftovers(root, instances)])
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
     with _faults_told(instance.name):
@@ -62,6 +67,7 @@ def seal(command: list[str]) -> None:
         _require_machine(root)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network, distributed)
+    os.environ[MADE] = "\n".join(outputs_read(instance, instances))
     with _faults_told(instance.name):
         guard = Guard(root, instance, network, distributed, duration)
         guard.watch_exit()  # first to be registered, so the last to run
@@ -79,6 +85,17 @@ def _require_machine(root: Path) -> None:
     lines = lacks(root)
     if lines:
         sys.exit("\n".join(f"error: {line}" for line in lines))
+
+
+def _leftovers(root: Path, instances: list[Instance]) -> str | None:
+    """Return why no stage runs beside results of other runs; in the copy of a queued experiment, remove them."""
+    line = refusal(root, instances)
+    if line and _EXPERIMENTS in root.as_posix():
+        from graph.prune import prune_copy  # it needs this module
+
+        prune_copy(root)
+        line = refusal(root, instances)
+    return line
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) 
     if lost:
         raise Failure(
             f"DVC keeps what local branches and tags need, and none is at {', '.join(lost)}; "
-            f"{tagging(lost[0])}, or git push --delete what nobody needs, then git fetch --prune"
+            f"{tagging(lost[0])}, or git fetch --prune once their owners have withdrawn them"
         )
     run(root, [*command, *["--cloud"] * cloud], "dvc gc did not end well")
     seed(graph, cache)
@@ -110,7 +110,8 @@ def kept_by_dvc(root: Path) -> set[str]:
     try:
         return set(iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True))
     except DvcException as error:  # a tag of something that is no commit, which dvc gc refuses as well
-        raise Failure(f"DVC cannot read a branch or tag: {error}; git tag --delete it here") from error
+        way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
+        raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
 
 def tagging(name: str) -> str:

@@ -77,7 +77,7 @@ def copy_repository(root: Path, target: Path, leave_out: tuple[str, ...] = ()) -
     for name in subprocess.check_output(command, cwd=root, text=True).split("\0"):
         if name and (root / name).is_file() and not name.startswith(leave_out):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, target / name)
+            shutil.copy2(root / name, target / name, follow_symlinks=False)
     (target / ".venv").symlink_to(sys.prefix)
     subprocess.run(["git", "init", "-q", "-b", "main"], cwd=target, check=True)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import PipelineError
-from model.files import verified
+from model.files import verified, way_back
 from model.section import Section
 
 DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
@@ -111,7 +111,7 @@ def document_shards(directory: Path, prefix: str) -> list[Path]:
     """Return the shards `prefix` has in `directory`, in order; a gap in their numbers is an error."""
     shards = sorted(directory.glob(f"{prefix}_*.parquet"))
     if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
-        raise PipelineError(f"{directory}: no complete series of {prefix}_*.parquet; delete it and run dvc repro")
+        raise PipelineError(f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}")
     return shards
 
 
@@ -126,7 +126,7 @@ def read_documents(shard: Path) -> Iterator[Document]:
                 yield from map(Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names))
     except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{shard}: not readable as documents ({reason}); delete it and run dvc repro") from None
+        raise PipelineError(f"{shard}: not readable as documents ({reason}); {way_back(shard.parent)}") from None
 
 
 def read_split(directory: Path, prefix: str) -> Iterator[Document]:

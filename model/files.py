@@ -13,6 +13,8 @@ from model.errors import PipelineError, printable
 
 # The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
 CHECKSUMS = "SHA256SUMS"
+# The variable in which the seal (graph/seal.py) names the outputs of other stages that this stage reads, a line each.
+MADE = "GPT2_ABLATION_MADE"
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def _partial(path: Path) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     if partial.is_symlink():  # what it leads to would be emptied, or overwritten
-        raise PipelineError(f"{partial}: is a link, where a temporary output is to be made; remove it")
+        raise PipelineError(f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere")
     return partial
 
 
@@ -88,7 +90,10 @@ def verified_directory(directory: Path) -> Path:
     checksums = _checksums(directory)
     for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
         name = file.relative_to(directory).as_posix()
-        if name not in checksums or not os.path.isfile(file) or sha256_file(file) != checksums[name]:
+        if name not in checksums:
+            shown = printable(str(file))
+            raise PipelineError(f"{shown}: {CHECKSUMS} beside it does not list it; move it out of {directory}")
+        if not os.path.isfile(file) or sha256_file(file) != checksums[name]:
             raise _altered(file)
     return directory
 
@@ -112,9 +117,21 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _altered(path: Path) -> PipelineError:
-    name = printable(str(path))
-    advice = f"delete {path.parent} and run dvc repro, after make cache if it is said again"
-    return PipelineError(f"{name}: missing or altered since it was written; {advice}")
+    return PipelineError(f"{printable(str(path))}: missing or altered since it was written; {way_back(path.parent)}")
+
+
+def way_back(directory: Path) -> str:
+    """Return what to do about a directory whose content is not as a stage writes it.
+
+    Deleting is advised only where a stage makes the directory again, which the seal knows. Anything else may be the only copy.
+    """
+    made = os.environ.get(MADE, "").split("\n")
+    if any(directory.as_posix() == out or directory.as_posix().startswith(f"{out}/") for out in made if out):
+        return f"delete {directory} and run dvc repro, after make cache if it is said again"
+    return (
+        f"if a stage writes {directory}, move it aside and run dvc repro; "
+        "otherwise keep it: git or the place that it came from has it as it was"
+    )
 
 
 def json_bytes(value: Any) -> bytes:
@@ -147,7 +164,7 @@ def read_jsonl(path: Path) -> list[dict]:
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line is no object")
     except (ValueError, RecursionError) as error:
-        raise PipelineError(f"{path}: not JSON lines ({error}); delete {path.parent} and run dvc repro") from None
+        raise PipelineError(f"{path}: not JSON lines ({error}); {way_back(path.parent)}") from None
     return rows
 
 

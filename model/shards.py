@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from model.errors import PipelineError
-from model.files import verified
+from model.files import verified, way_back
 from model.section import Section, read_json
 
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
@@ -104,10 +104,10 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
     # numpy reads headers with Python's tokenizer.
     except (EOFError, MemoryError, OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise PipelineError(f"{path}: not a table of documents ({reason}); delete {path.parent} and run dvc repro") from None
+        raise PipelineError(f"{path}: not a table of documents ({reason}); {way_back(path.parent)}") from None
     if table.dtype != np.dtype("<i4") or table.shape != (entry.documents, 3):
         found = f"{table.dtype} {table.shape}"
-        raise PipelineError(f"{path}: holds {found}, not {entry.documents} documents; delete {path.parent} and run dvc repro")
+        raise PipelineError(f"{path}: holds {found}, not {entry.documents} documents; {way_back(path.parent)}")
     totals = table.sum(axis=0, dtype=np.int64)
     if (
         (table[:, TOKENS] < 1).any()
@@ -115,11 +115,11 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
         or not np.isin(table[:, SOURCE], np.arange(len(index.sources))).all()
         or (totals[TOKENS], totals[ORIGINAL_BYTES]) != (entry.tokens, entry.original_bytes)
     ):
-        raise PipelineError(f"{path}: its documents are not those of index.json; delete {path.parent} and run dvc repro")
+        raise PipelineError(f"{path}: its documents are not those of index.json; {way_back(path.parent)}")
     return table
 
 
 def _read_tokens(path: Path, count: int) -> np.ndarray:
     if path.stat().st_size != 2 * count:
-        raise PipelineError(f"{path}: does not hold {count} tokens; delete {path.parent} and run dvc repro")
+        raise PipelineError(f"{path}: does not hold {count} tokens; {way_back(path.parent)}")
     return np.memmap(path, dtype="<u2", mode="r")

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from model.errors import PipelineError
 from model.facts import MUL_FACTS, FoundFact, find_facts
-from model.files import json_bytes, verified
+from model.files import json_bytes, verified, way_back
 from model.section import Section, read_json
 
 END_OF_TEXT = "<|endoftext|>"
@@ -182,7 +182,7 @@ class Tokenizer:
             vocabulary.size,
             vocabulary.names,
         ):
-            raise PipelineError(f"{path}: does not fit its ranks.tiktoken; delete the directory and run dvc repro")
+            raise PipelineError(f"{path}: does not fit its ranks.tiktoken; {way_back(directory)}")
         return tokenizer
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from model.errors import PipelineError, run_stage
 from model.files import write_bytes, write_json
-from model.leftovers import refuse_leftovers
 from model.outcome_file import Key, outcome_lines
 from model.outcomes import Outcomes, answered, evaluated, probed
 from model.section import read_section
@@ -35,7 +34,6 @@ def main() -> None:
     first, *others = conditions = read_section("conditions", list[str])
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
-    refuse_leftovers("compare", [SCORES], conditions, seeds, steps)
     found = {
         Key(condition, seed, model, figure): outcomes
         for condition in conditions

@@ -24,7 +24,6 @@ from model.evidence import draw_evidence
 from model.fact_usage import Usage, document_usage, run_usage, usage_csv
 from model.figures import draw_curves, draw_training
 from model.files import atomic_directory, write_bytes, write_json
-from model.leftovers import refuse_leftovers
 from model.parity import parity_point, refuse_same_weights, tolerance_to_show
 from model.post_training import post_training_table
 from model.section import read_section
@@ -41,7 +40,6 @@ def main() -> None:
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
     tolerance = tolerance_to_show(read_section("export.parity_tolerance", float))
-    refuse_leftovers("curves", [LOSSES, SFT_LOSSES, METRICS], conditions, seeds, steps)
     runs = [METRICS / condition / f"seed_{seed}" / f"step_{step}" for condition in conditions for seed in seeds for step in steps]
     refuse_same_weights([run / "parity.json" for run in runs])
     points: Curves = {chart.name: [] for chart in CHARTS}

@@ -14,7 +14,7 @@ CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)
 _TRAINED = ("loss", "bits_per_byte")
 _OF_TRAINING = ("gradient_norm", "learning_rate", "sft_loss")
-FILES = ("dvc.yaml", "dvc.stages.json", "libraries.yaml", "model", "stages", "graph", ".dvcignore")
+FILES = ("dvc.yaml", "stages.yaml", "libraries.yaml", "model", "stages", "graph", ".dvcignore")
 
 
 def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
@@ -23,7 +23,7 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, root / name)
+            shutil.copy(source, root / name, follow_symlinks=False)
     params = committed_text("params.yaml")
     params = params.replace("seeds: [1337]", f"seeds: {list(seeds)}").replace("[500, 1500, 3200]", str(list(STEPS)))
     (root / "params.yaml").write_text(params.replace("max_steps: 3200", f"max_steps: {STEPS[-1]}"))

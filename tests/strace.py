@@ -25,7 +25,16 @@ from graph.tree import WorkingTree
 
 COMMAND = ["strace", "--follow-forks", "--decode-fds=path", "--seccomp-bpf", "--trace=open,openat,openat2,creat", "--quiet=all"]
 # What the seal reads of the repository to know the declaration, and Python's traces of importing it.
-OF_THE_SEAL = ("graph", "dvc.yaml", "params.yaml", "libraries.yaml", "stages/__pycache__", "stages/__init__.py", str(DURATIONS))
+OF_THE_SEAL = (
+    ".dvcignore",
+    "graph",
+    "dvc.yaml",
+    "params.yaml",
+    "libraries.yaml",
+    "stages/__pycache__",
+    "stages/__init__.py",
+    str(DURATIONS),
+)
 OPENED = re.compile(r"(?:open|openat|openat2|creat)\(.*?([A-Z_|0-9]*O_[A-Z_|0-9]*)?.*\) = \d+<(/[^>]*)>")
 
 

@@ -157,7 +157,7 @@ def test_a_range_with_one_end_and_an_empty_revision_are_wrong_arguments():
 
 
 @pytest.mark.parametrize("command", ["graph.check", "graph.check --staged", "graph.impact", "graph.report", "graph.record lock",
-                                     "tools.tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
+                                     "graph.prune", "tools.tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
 def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
     done = call("-m", *command.split(), folder=tmp_path)
     assert done.returncode == 1

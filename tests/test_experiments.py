@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -46,8 +45,6 @@ def clone(tmp_path_factory):
     for name in ("user.name", "user.email"):
         shell(["git", "config", name, "t@example.org"], directory)
     assert "curves" in repro(directory)
-    for name in ("lock", "contents"):
-        shell([sys.executable, "-m", "graph.record", name], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", "commit", "-qm", "results"], directory)
     yield directory
@@ -121,7 +118,9 @@ def test_the_recipe_of_an_experiment_that_is_kept_and_of_throwing_it_away(clone)
     before = outputs(clone)
     kept = run_all(clone, commands("Keeping one"))
     again = set(re.findall("Running stage '([^']+)'", kept["make repro"]))
-    assert again <= {"params", "compare", "curves", "report"}, "another layout of params.yaml, and what git keeps in place of DVC"
+    assert again <= {"params", "compare", "curves", "contents", "report"}, (
+        "another layout of params.yaml, and what git keeps in place of DVC"
+    )
     assert "check: " in kept["make repro"]
     [line] = shell(["git", "diff", "--unified=0", "main", "--", "params.yaml"], clone).splitlines()[6:]
     assert line == "+  new_tokens: 20"

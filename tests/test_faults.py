@@ -42,7 +42,7 @@ SHORTER = (
 STAGES = (
     "params", "fetch@ranks", "fetch@passages", "corpus", "items", "tokenize@mul_tokens", "pretrain@mul_tokens-1",
     "export@mul_tokens-1-60", "evaluate@mul_tokens-1-60", "problems", "sft@mul_tokens-1", "generate@mul_tokens-1",
-    "gsm8k@mul_tokens-1", "probes@exports-mul_tokens-1", "compare", "curves", "report",
+    "gsm8k@mul_tokens-1", "probes@exports-mul_tokens-1", "compare", "curves", "contents", "report",
 )  # fmt: skip
 # Seconds of work each, and they keep nothing that a second run could go on from.
 NOT_RUN_AGAIN = {"export", "evaluate", "generate", "probes"}
@@ -340,7 +340,8 @@ def test_a_lock_file_that_is_cut_short_costs_no_stage(clone, undisturbed):
     assert re.search(seen("`dvc.lock` is cut short")[0], said), said
     lock.unlink()
     executed = re.findall("Running stage '([^'@]+)", clone.done("dvc", "repro"))
-    assert {*executed} <= {"params", "fetch", "compare", "curves"}, "only what costs seconds, or is in git and not in the cache"
+    cheap = {"params", "fetch", "compare", "curves", "contents"}
+    assert {*executed} <= cheap, "only what costs seconds, or is in git and not in the cache"
     assert clone.outputs() == outputs_of(undisturbed)
     assert yaml.safe_load(lock.read_bytes()) == yaml.safe_load(whole)
 

@@ -16,7 +16,7 @@ from graph.instances import load_yaml, read_instances
 from graph.tree import WorkingTree
 from model.curves import CHARTS, X_LABELS, Chart, chart_csv
 
-TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages", "dvc.stages.json")
+TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages", "stages.yaml")
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES, PLOTS = DVC["stages"], DVC["plots"]
 
@@ -197,13 +197,14 @@ MUTATIONS = {
 def test_every_false_declaration_is_a_line(copy, name):
     path, old, new, expected = MUTATIONS[name]
     replace(copy / path, old, new)
-    findings = [line for line in check(WorkingTree(copy)) if not line.startswith(("dvc.lock", "metrics", "plots"))]
+    of_results = ("dvc.lock", "dvc.contents", "metrics", "plots")
+    findings = [line for line in check(WorkingTree(copy)) if not line.startswith(of_results)]
     assert findings == expected
 
 
 def test_a_module_without_a_stage_is_named(copy):
     (copy / "model/forgotten.py").write_text("")
-    assert declaration_findings(WorkingTree(copy)) == ["model/forgotten.py: no stage imports it; delete it"]
+    assert declaration_findings(WorkingTree(copy)) == ["model/forgotten.py: no stage imports it; import it, or move it elsewhere"]
 
 
 def test_following_the_printed_lines_makes_the_check_pass(copy):
@@ -388,8 +389,9 @@ def test_without_the_file_of_versions_the_stage_has_to_declare_its_libraries(cop
     assert line in declaration_findings(WorkingTree(copy))
 
 
-def test_stages_json_that_is_not_of_dvc_yaml_is_a_finding(copy):
-    line = "dvc.stages.json: not the stages of dvc.yaml; run make repro"
+def test_a_link_to_dvc_yaml_that_is_none_is_a_finding(copy):
+    line = "stages.yaml: is not the link to dvc.yaml; git restore stages.yaml"
     assert line not in check(WorkingTree(copy))
-    (copy / "dvc.stages.json").write_text("{}")
+    (copy / "stages.yaml").unlink()
+    (copy / "stages.yaml").write_text("{}")
     assert line in check(WorkingTree(copy))

@@ -14,13 +14,13 @@ import pytest
 from conftest import REPOSITORY
 from strace import trace, undeclared
 
-from graph.check import check
+from graph.check import check, notes
 from graph.instances import read_instances
 from graph.lock import Graph
 from graph.tree import WorkingTree
 
 FILES = [
-    "dvc.yaml", "dvc.stages.json", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "model", "stages",
+    "dvc.yaml", "stages.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "model", "stages",
     "graph", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
 ]  # fmt: skip
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -70,7 +70,7 @@ def micro_clone(directory: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy2(source, target)  # with its time, so that make sees nothing to set up
+            shutil.copy2(source, target, follow_symlinks=False)  # with its time, so that make sees nothing to set up
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
     (directory / ".venv").symlink_to(sys.prefix)
     shell(["git", "init", "-q", "-b", "main"], directory)
@@ -85,8 +85,7 @@ def clone(tmp_path_factory) -> Path:
     micro_clone(directory)
     executed = repro(directory)
     assert "curves" in executed
-    assert len(executed) == 30
-    shell([sys.executable, "-m", "graph.record", "contents"], directory)
+    assert len(executed) == 31
     return directory
 
 
@@ -133,7 +132,7 @@ AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
     "tokenize mul_tokens", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
     "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
-    "compare", "curves",
+    "compare", "curves", "contents",
 ]  # fmt: skip
 
 
@@ -285,7 +284,19 @@ def test_the_walk_through_of_the_readme(clone):
     )
     # All that was made of the right exports is made again, and is not what it was.
     executed = set(re.findall(r"Running stage '([^'@]+)", said[let_past]))
-    assert executed == {"params", "export", "evaluate", "sft", "generate", "gsm8k", "probes", "compare", "curves", "report"}
+    assert executed == {
+        "params",
+        "export",
+        "evaluate",
+        "sft",
+        "generate",
+        "gsm8k",
+        "probes",
+        "compare",
+        "curves",
+        "contents",
+        "report",
+    }
     for name in (f"sft/{RUN}/step_200/model.safetensors", f"generations/{RUN}/generated.jsonl", f"sft_losses/{RUN}/training.csv"):
         assert remade[name] != before[name]
     for condition in conditions:
@@ -387,21 +398,34 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
     assert repro(clone) == set()
 
 
-def test_results_of_a_withdrawn_run_stop_the_curves(clone):
-    """curves depends on whole directories, so what is left in them would be hashed and committed."""
-    for root in ("metrics", "losses", "sft_losses"):
-        shutil.copytree(clone / root / "baseline/seed_1", clone / root / "baseline/seed_7")
-    (clone / "metrics/baseline/seed_1/step_2").mkdir()
-    output = shell([sys.executable, "-m", "stages.curves"], clone, check=False)
-    roots = ("scores", "losses", "sft_losses", "metrics")
-    named = " ".join(f"{root}/baseline/{run}" for run in ("seed_7", "seed_1/step_2") for root in roots)
-    assert f"error: curves: params.yaml does not name these runs; remove their results: rm -rf {named}\n" in output
-    shutil.copytree(clone / "scores/baseline/seed_1", clone / "scores/baseline/seed_7")
-    output = shell([sys.executable, "-m", "stages.compare"], clone, check=False)
-    named_seed = " ".join(f"{root}/baseline/seed_7" for root in roots)
-    assert f"error: compare: params.yaml does not name these runs; remove their results: rm -rf {named_seed}\n" in output
-    shell(["rm", "-rf", *named.split()], clone)
+def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
+    """The first stage that starts says so, whoever starts it; afterwards no other stage finds anything of it."""
+    before = outputs(clone)
+    edit(clone / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [baseline]\n")
+    line = "error: params.yaml no longer names condition mul_tokens, whose results are still here ("
+    for command in ([sys.executable, "-m", "stages.params"], ["dvc", "repro"]):
+        output = shell(command, clone, check=False)
+        assert line in output
+        assert output.count("Running stage") <= 1
+    output = shell(["make", "--old-file=.venv/.ready", "prune", "YES=1"], clone)
+    assert " entries of dvc.lock: evaluate@mul_tokens-1-200, " in output
+    assert not [name for name in outputs(clone) if "mul_tokens" in name and not name.startswith("plots/")]
+    assert repro(clone) == {"params", "compare", "curves", "contents"}
+    assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
+    edit(clone / "params.yaml", "\nconditions: [baseline]\n", "\nconditions: [baseline, mul_tokens]\n")
+    assert repro(clone) <= {"params", "compare", "curves", "contents"}, "models and scores come from the cache"
+    assert outputs(clone) == before
+    assert check(WorkingTree(clone)) == []
+
+
+def test_after_an_edit_of_dvc_yaml_and_its_undoing_a_plain_repro_is_enough(clone):
+    lines = ["      - data/corpus\n", "      - data/raw/hellaswag\n"]
+    edit(clone / "dvc.yaml", "".join(lines), "".join(lines[::-1]))
     assert repro(clone) == set()
+    assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
+    edit(clone / "dvc.yaml", "".join(lines[::-1]), "".join(lines))
+    assert repro(clone) == set()
+    assert check(WorkingTree(clone)) == []
 
 
 def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):

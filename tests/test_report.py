@@ -14,7 +14,7 @@ import yaml
 from conftest import REPOSITORY
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
 
-from graph.instances import load_yaml, read_instances, stages_json
+from graph.instances import load_yaml, read_instances
 from graph.lock import Graph
 from graph.report import filled, stale_html
 from graph.tree import WorkingTree
@@ -211,9 +211,15 @@ def test_the_templates_of_dvc_plots_are_those_that_the_tool_writes():
     assert made == {path.name: path.read_bytes() for path in (REPOSITORY / FOLDER).iterdir()}
 
 
-def test_dvc_stages_json_is_of_dvc_yaml():
-    tree = WorkingTree(REPOSITORY)
-    assert tree.read("dvc.stages.json") == stages_json(tree), "python -m graph.record stages"
+def test_the_report_sees_an_edit_of_dvc_yaml_that_reruns_nothing_else(tmp_path):
+    assert (REPOSITORY / "stages.yaml").readlink() == Path("dvc.yaml")
+    assert "stages.yaml" in read_instances(WorkingTree(REPOSITORY))["report"].deps
+    write_sample(tmp_path)
+    before = {stage.name: stage for stage in read_stages(tmp_path)}
+    edited = (tmp_path / "dvc.yaml").read_text().replace("      - data/items\n", "      - data/items\n      - data/more\n", 1)
+    (tmp_path / "dvc.yaml").write_text(edited)
+    [name] = [stage.name for stage in read_stages(tmp_path) if stage != before[stage.name]]
+    assert "data/more" in {stage.name: stage for stage in read_stages(tmp_path)}[name].inputs
 
 
 def recorded(root: Path) -> Graph:

@@ -11,12 +11,13 @@ import yaml
 from committed import check_out, committed_text
 from conftest import REPOSITORY
 
-from graph.check import result_findings
+from graph.check import notes, result_findings
 from graph.impact import absent, describe, read_durations
-from graph.instances import STAGES
+from graph.instances import STAGES, below
 from graph.lock import CONTENTS, Graph, directory_hash, md5_of
 from graph.record import lock
 from graph.tree import GitTree, WorkingTree
+from model.files import json_bytes
 
 LAST = yaml.safe_load(committed_text("params.yaml"))["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
@@ -128,16 +129,17 @@ def test_results_that_no_stage_writes(copy):
     (copy / "metrics/baseline/seed_7/pretrain.json").write_text("{}")
     (copy / "plots/old.csv").write_text("")
     assert result_findings(WorkingTree(copy)) == [
-        "metrics/baseline/seed_7/pretrain.json: no stage writes it; delete it",
-        "plots/old.csv: no stage writes it; delete it",
+        "metrics/baseline/seed_7/pretrain.json: params.yaml no longer names seed 7; run make prune",
+        "plots/old.csv: no stage writes it; move it elsewhere",
     ]
 
 
 def test_a_stage_that_no_longer_exists_or_never_ran(copy):
     change_lock(copy, lambda stages: stages.update(old=stages.pop("items")))
     lines = result_findings(WorkingTree(copy))
-    assert "dvc.lock: old: dvc.yaml has no such stage; run make repro" in lines
     assert "dvc.lock: items: has never run; run make repro" in lines
+    assert notes(GitTree(copy)) == []
+    assert notes(WorkingTree(copy)) == ["dvc.lock still has stages that dvc.yaml no longer gives (old); run make prune"]
 
 
 def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
@@ -181,23 +183,25 @@ def test_an_export_of_an_older_checkpoint_below_an_output_directory(copy):
 def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
     """The same hole from the other side: pretrain has run again, what reads its parts has not."""
     graph = Graph(WorkingTree(copy))
-    [(path, md5)] = [
-        (path, md5) for path, md5 in graph.lock["pretrain@baseline-1337"].outs.items() if path.startswith("checkpoints/")
-    ]
-    entries = {name: md5_of(f"{value} again".encode()) for name, value in graph.contents[md5].items()}
-    contents = {**{key: value for key, value in graph.contents.items() if key != md5}, directory_hash(entries): entries}
-    (copy / CONTENTS).write_text(json.dumps(contents))
+    path = "checkpoints/baseline/seed_1337"
+    assert path in graph.lock["pretrain@baseline-1337"].outs
+    contents = {name: md5_of(f"{md5} again".encode()) if below(name, path) else md5 for name, md5 in graph.contents.items()}
+    again = directory_hash({name[len(path) + 1 :]: md5 for name, md5 in contents.items() if below(name, path)})
+    (copy / CONTENTS).write_bytes(json_bytes(contents))
 
     def retrain(stages):
-        [out] = [out for out in stages["pretrain@baseline-1337"]["outs"] if out["path"] == path]
-        out["md5"] = directory_hash(entries)
+        record(stages, path, again)
+        record(stages, CONTENTS, md5_of(json_bytes(contents)))
 
     change_lock(copy, retrain)
     lines = result_findings(WorkingTree(copy))
     steps = yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"]
     assert lines == [
-        f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
-        for step in steps
+        *(
+            f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
+            for step in steps
+        ),
+        "dvc.lock: contents: checkpoints has changed; run make repro",
     ]
 
 
@@ -215,18 +219,17 @@ def test_upstream_that_has_run_again_makes_its_readers_stale(copy):
 
 def test_a_listing_that_lies_is_not_believed(copy):
     contents = json.loads((copy / CONTENTS).read_text())
-    for entries in contents.values():
-        entries[next(iter(entries))] = "0" * 32
-    (copy / CONTENTS).write_text(json.dumps(contents))
+    (copy / CONTENTS).write_bytes(json_bytes(dict.fromkeys(contents, "0" * 32)))
+    change_lock(copy, lambda stages: record(stages, CONTENTS, md5_of((copy / CONTENTS).read_bytes())))
     lines = result_findings(WorkingTree(copy))
     assert lines
     assert all("does not list the files of" in line for line in lines)
 
 
-def test_a_listing_too_many_is_named(copy):
+def test_a_listing_that_the_stage_did_not_write_is_named(copy):
     contents = json.loads((copy / CONTENTS).read_text())
-    (copy / CONTENTS).write_text(json.dumps({**contents, "0.dir": {}}))
-    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: lists directories that dvc.lock does not record; run make repro"]
+    (copy / CONTENTS).write_bytes(json_bytes({**contents, "checkpoints/mine": "0"}))
+    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: is not what contents wrote; run make repro"]
 
 
 def test_the_index_is_checked_and_not_the_disk(copy):
@@ -270,7 +273,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert lines[2] == "  report: model has changed", "it names all code"
-    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves" in lines
+    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents" in lines
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 4
     assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
@@ -339,7 +342,7 @@ def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     lines = impact(copy)
     assert lines[1] == "  params: params.yaml has changed"
     assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
-    assert "  compare, curves" in lines
+    assert "  compare, curves, contents" in lines
 
 
 def test_impact_names_the_instances_where_they_are_not_all_of_a_stage(copy):
@@ -372,5 +375,5 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     exports = sum(name.startswith("export@") for name in graph.instances)
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
-    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, report"
+    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents, report"
     assert lines[-1] == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"

@@ -67,8 +67,6 @@ def identify(clone: Path) -> None:
 
 
 def commit(clone: Path, message: str) -> None:
-    for name in ("lock", "contents"):
-        shell([sys.executable, "-m", "graph.record", name], clone)
     shell(["git", "add", "--all"], clone)
     shell(["git", "commit", "--quiet", "--message", message], clone)
 

@@ -91,7 +91,7 @@ def test_a_clone_of_one_branch_frees_no_other_branchs_data(author, options):
     assert said == (
         "1 error: gc: DVC keeps what local branches and tags need, and none is at origin refs/heads/kept, "
         "origin refs/tags/lone-1; git fetch origin refs/heads/kept && git tag keep-origin-heads-kept FETCH_HEAD, "
-        "or git push --delete what nobody needs, then git fetch --prune"
+        "or git fetch --prune once their owners have withdrawn them"
     )
     assert stored(author.parent / "storage") == {"main", "kept", "lone"}
     shell(["bash", "-c", said.split("; ")[1].split(", or ")[0]], colleague)
@@ -165,7 +165,8 @@ def test_a_tag_of_no_commit_which_dvc_cannot_read_is_one_line(author):
     blob = shell(["git", "rev-parse", "HEAD:data.bin.dvc"], author).strip()
     shell(["git", "tag", "of-a-file", blob], author)
     assert collect(author) == (
-        "1 error: gc: DVC cannot read a branch or tag: unknown Git revision 'of-a-file'; git tag --delete it here"
+        "1 error: gc: DVC cannot read a branch or tag: unknown Git revision 'of-a-file'; "
+        "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
     )
 
 
@@ -230,7 +231,7 @@ def test_cloud_is_1_or_not_said(tmp_path, said, wanted):
 def test_any_other_cloud_is_an_error_and_nothing_is_collected(tmp_path, value):
     done = of_make(tmp_path, f"CLOUD={value}")
     assert done.returncode == 2, "make's own, of a recipe that ends with 1"
-    assert done.stderr.startswith("error: gc: CLOUD is 1 or is not said; make gc CLOUD=1 frees the remote as well\n")
+    assert done.stderr.startswith("error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well\n")
     assert "Error 1" in done.stderr
     assert "graph.share" not in of_make(tmp_path, "--dry-run", f"CLOUD={value}").stdout
 

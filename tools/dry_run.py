@@ -159,9 +159,7 @@ def dry_run(directory: Path, profile: Path) -> None:
     again = run.do("dvc", "repro")
     if "Running stage" in again or Graph(WorkingTree(run.clone)).lock.keys() != read_instances(WorkingTree(run.clone)).keys():
         sys.exit(f"{again}\nerror: dry run: a second dvc repro still had something to do")
-    for command in ("record stages", "record lock", "record contents", "check"):
-        module, *arguments = command.split()
-        run.do("python", "-m", f"graph.{module}", *arguments)
+    run.do("python", "-m", "graph.check")
     print(f"\n{profile} on {platform.machine()}, {time.monotonic() - started:.0f} s\n")
     print(table(run, replaced, evidence_of(run, params, server, state, resumed)))
 

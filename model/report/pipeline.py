@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.errors import PipelineError
-from model.section import read_json
 from model.yaml_file import read_yaml
 
-_LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "dvc.stages.json"
+_LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -30,11 +29,24 @@ class Stage(NamedTuple):
 
 def read_stages(root: Path) -> list[Stage]:
     """Return the stages of `root` in dvc.yaml's order; PipelineError where they name a parameter that there is not."""
-    texts = read_json(root / _STAGES, dict)
+    texts = _declared(root / _STAGES)
     params, versions = (read_yaml(root / name) for name in (_PARAMS, _LIBRARIES))
     items = {name: _items(text.get("matrix", {}), params) for name, text in texts.items()}
     made = {name: _expanded(text["outs"], items[name], params) for name, text in texts.items()}
     return [_stage(root, name, text, items[name], made, params, versions) for name, text in texts.items()]
+
+
+def _declared(path: Path) -> dict[str, dict]:
+    """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to dvc.yaml."""
+    whole = read_yaml(path)
+    if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
+        raise PipelineError(f"{path}: not the link to dvc.yaml; git restore {path}")
+    stages = {}
+    for name, text in whole["stages"].items():
+        entries = [entry for key in ("outs", "metrics", "plots") for entry in text.get(key, [])]
+        outs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+        stages[name] = {**text, "outs": outs}
+    return stages
 
 
 def _stage(

@@ -1,0 +1,46 @@
+"""List the files of the directories that stages read in part, so that `make check` can follow them without the data.
+
+Reads checkpoints/, losses/, scores/ and sft_losses/. Writes dvc.contents.json: the MD5 of every file by its path, as DVC
+counts them. dvc.lock has one hash for a whole directory, from which nobody can tell whether `export` read this checkpoint.
+Costs one pass over the checkpoints: a tenth of a second in the demonstration, a minute for 30 GB at full size.
+"""
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.errors import run_stage
+from model.files import write_json
+
+FOLDERS = ("checkpoints", "losses", "scores", "sft_losses")
+# What DVC leaves out as well (.dvcignore): the work of other stages that is not finished.
+_IGNORED = (".*.partial", ".*.scratch", ".gitignore")
+
+
+def main() -> None:
+    entries = {path.as_posix(): md5_file(path) for folder in FOLDERS for path in files(Path(folder))}
+    write_json(Path("dvc.contents.json"), entries)
+    print(f"contents: {len(entries)} files of {', '.join(FOLDERS)}")
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Yield every file below `folder` that DVC sees."""
+    for entry in sorted(os.listdir(folder)):
+        path = folder / entry
+        if any(fnmatch.fnmatch(entry, pattern) for pattern in _IGNORED):
+            continue
+        if path.is_dir():
+            yield from files(path)
+        else:
+            yield path
+
+
+def md5_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+if __name__ == "__main__":
+    run_stage(main)
