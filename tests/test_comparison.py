@@ -192,8 +192,8 @@ def test_the_jackknife_leaves_out_each_cluster_and_counts_them_by_weight():
 def test_p_is_no_smaller_than_the_resamples_tell():
     values = np.random.default_rng(0).normal(1.0, 0.1, 1000)
     assert bootstrap(values, np.ones(1000), 0)[1] == 2 / 5000
-    assert bootstrap(values[:5], np.ones(5), 0)[1] == pytest.approx(stats.ttest_1samp(values[:5], 0).pvalue)
-    assert bootstrap(np.array([1, 1, 1, 1, 1.0001]), np.ones(5), 0)[1] == 1 / 5000, "Student's p is 1e-19"
+    assert stats.ttest_1samp(values[:5], 0).pvalue < 1 / 5000
+    assert bootstrap(values[:5], np.ones(5), 0)[1] == 1 / 5000
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
@@ -403,14 +403,14 @@ def test_what_is_called_detectable_is_found_four_times_in_five(comparisons, monk
     assert power == pytest.approx(0.8 + 0.8 * (true / detectable - 1), abs=0.08)
 
 
-@pytest.mark.parametrize(("comparisons", "share"), [(1, 0.0063), (22, 0.0113)])
+@pytest.mark.parametrize(("comparisons", "share"), [(1, 0.021), (22, 0.037)])
 def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(comparisons, share, monkeypatch, record_property):
     """All items that differ are one condition's; McNemar's test decides."""
-    monkeypatch.setattr(comparison, "RESAMPLES", 1999)
+    monkeypatch.setattr(comparison, "RESAMPLES", 999)
     found = []
     for number in range(200):
-        better = (np.random.default_rng(number).random((1, 1319)) < share).astype(float)
-        found.append(compare(Paired(np.zeros((1, 1319)), better, np.ones(1319), np.arange(1319)), True, number))
+        better = (np.random.default_rng(number).random((1, 400)) < share).astype(float)
+        found.append(compare(Paired(np.zeros((1, 400)), better, np.ones(400), np.arange(400)), True, number))
     detectable = np.mean([each.detectable_among(comparisons) for each in found])
     power = np.mean([in_a_family(each, comparisons) for each in found])
     record_property("power", float(power))
