@@ -19,10 +19,12 @@ from statsmodels.stats.multitest import multipletests
 
 RESAMPLES = 4999
 POWER = 0.8
-FEW_CLUSTERS = 8  # with fewer, resamples repeat each other: Student's t is used alone, and a note warns
+# With fewer, resamples repeat each other: Student's t is used alone, and a note warns.
+FEW_CLUSTERS = 8
 SIGNIFICANT = 0.05
 _AT_ONCE = 500  # resamples; a thousand clusters of them are a few megabytes
-_ROUNDING = 1e-9  # an error below this part of the mean absolute difference is rounding, and counts as zero
+# An error below this part of the mean absolute difference is rounding, and counts as zero.
+_ROUNDING = 1e-9
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,7 +53,10 @@ class Student(NamedTuple):
         return float(stats.t.ppf(1 - SIGNIFICANT / 2, self.freedom)) * self.error
 
     def p(self, difference: float) -> float:
-        """Return p; where all clusters or seeds agree, that of the sign test, for their number is all that is known."""
+        """Return p; where all clusters or seeds agree, that of the sign test.
+
+        Their number is all that is known then.
+        """
         if self.error == 0:
             return 1.0 if difference == 0 else 2.0**-self.freedom
         return float(2 * stats.t.sf(abs(difference) / self.error, self.freedom))
@@ -67,20 +72,21 @@ class Student(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """Of `clusters`, the share that differ, and the difference that one of them makes to the figure on average."""
+    """Of `clusters`, the share that differ, and what one of them changes the figure by on average."""
 
     clusters: int
     differ: float
     step: float
 
     def detectable(self, level: float) -> float | None:
-        """Return the true difference that the exact test of signs finds with a probability of `POWER`; None for none.
+        """Return the true difference that the test of signs finds with a probability of `POWER`.
 
-        A difference of d is a surplus of d / `step` clusters that differ in its direction, out of
-        those that differ at all.
+        None if it finds none. A difference of d is a surplus of d / `step` clusters that differ in
+        its direction, out of those that differ at all.
         """
         differing = np.arange(self.clusters + 1)
-        critical = stats.binom.isf(level / 2, differing, 0.5)  # of n that differ, more than this in one direction are found
+        # Of n that differ, more than this in one direction are found.
+        critical = stats.binom.isf(level / 2, differing, 0.5)
 
         def lacking(surplus: float) -> float:
             share = max(self.differ, surplus)
@@ -132,11 +138,11 @@ class Comparison(NamedTuple):
         return self.detectable_among(1)
 
     def detectable_among(self, comparisons: int) -> float | None:
-        """Return the true difference that Holm's correction for so many `comparisons` finds four times in five.
+        """Return the true difference that is found four times in five among `comparisons`.
 
-        It is found where its p is below 0.05 / `comparisons`, Holm's first step. None where nothing
-        varied, where not even all answers would suffice, or where the bootstrap does not resolve so
-        small a p.
+        By Holm's correction it is found where its p is below 0.05 / `comparisons`, Holm's first
+        step. None where nothing varied, where not even all answers would suffice, or where the
+        bootstrap does not resolve so small a p.
         """
         level = SIGNIFICANT / comparisons
         if self.student.error == 0 or (self.seeds == 1 and level <= 2 / (RESAMPLES + 1)):
@@ -227,7 +233,7 @@ def bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[tuple[fl
 
 
 def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats, float]:
-    """Return how far `bootstrap`'s interval reaches below and above the estimate, (2,), and its p."""
+    """Return how far `bootstrap`'s interval reaches below and above, (2,), and its p."""
     estimate = float(differences.sum() / weights.sum())
     student = jackknife(differences, weights)
     widths, p = np.full(2, student.half()), max(student.p(estimate), 1 / (RESAMPLES + 1))
@@ -243,7 +249,7 @@ def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats,
 
 
 def _interval(estimate: float, widths: Sequence[float], p: float, is_answers: bool) -> tuple[float, float]:
-    """Return the interval around `estimate`: with 0 unless p < 0.05, and of answers within what a difference can be."""
+    """Return the interval around `estimate`: with 0 unless p < 0.05, of answers within ±1."""
     low, high = float(estimate - widths[0]), float(estimate + widths[1])
     if p >= SIGNIFICANT:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -257,7 +263,7 @@ def _deviations(differences: Floats, weights: Floats, estimate: float, generator
         drawn = generator.integers(len(weights), size=(min(_AT_ONCE, RESAMPLES - start), len(weights)))
         sums, totals = differences[drawn], weights[drawn]
         errors = _linearized(sums, totals)
-        # A resample of clusters that all agree has no error of its own; it says nothing about how far off estimates are.
+        # A resample of clusters that all agree has no error of its own, and tells nothing.
         off = sums.sum(axis=1) / totals.sum(axis=1) - estimate
         parts.append(off[errors > 0] / errors[errors > 0])
     return np.concatenate(parts)
@@ -270,14 +276,16 @@ def mcnemar_p(first: Floats, second: Floats) -> float:
 
 
 def sign_flip_p(differences: Floats) -> float:
-    """Return the exact p of whole numbers, (clusters,), by the test that flips their signs; of 1 and -1 it is McNemar's.
+    """Return the exact p of whole numbers, (clusters,), by the test that flips their signs.
 
-    Without a true difference each cluster's could as well be the other condition's. Of all choices
-    of signs, p is the share whose sum is as far from 0 as the sum found.
+    Of 1 and -1 it is McNemar's. Without a true difference each cluster's could as well be the
+    other condition's. Of all choices of signs, p is the share whose sum is as far from 0 as the sum
+    found.
     """
     sizes = np.abs(differences[differences != 0]).round().astype(int)
     total = int(sizes.sum())
-    chances = np.ones(1)  # of the sums -reached, 2 - reached, 4 - reached, … of the clusters so far
+    # Chances of the sums -n, 2 - n, 4 - n, … n, for the n that the clusters so far can reach.
+    chances = np.ones(1)
     for size in sizes:
         longer = np.zeros(len(chances) + size)
         longer[:-size] += chances / 2
@@ -288,10 +296,11 @@ def sign_flip_p(differences: Floats) -> float:
 
 
 def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
-    """Return what the test of signs goes by; None unless clusters are single items or fewer than half of them differ.
+    """Return what the test of signs goes by; None unless few clusters differ.
 
-    There Student's t and the bootstrap find too much: of 5 items to 0 they have p 0.025, McNemar's
-    is 0.0625. Where most clusters differ they are right, and the test of signs cannot find anything
+    Few are fewer than half of them, and any number where clusters are single items. There
+    Student's t and the bootstrap find too much: of 5 items to 0 they have p 0.025, McNemar's is
+    0.0625. Where most clusters differ they are right, and the test of signs cannot find anything
     among so few.
     """
     differing = np.abs(differences[differences != 0])
@@ -323,7 +332,7 @@ def _seeds_error(differences: Floats, weights: Floats) -> float:
 
 
 def jackknife(differences: Floats, weights: Floats) -> Student:
-    """Return the error of sum / sum over clusters by leaving out each in turn, and the degrees of freedom.
+    """Return the error of sum / sum by leaving out each cluster, and the degrees of freedom.
 
     Clusters of unequal weight are worth (sum of weights)² / (sum of their squares) equal ones (Kish
     1965).
@@ -336,7 +345,7 @@ def jackknife(differences: Floats, weights: Floats) -> Student:
 
 
 def _two_way(paired: Paired, crossed: Ints) -> Student:
-    """Return the error over two crossed ways to cluster the items, and the degrees of freedom of the lesser.
+    """Return the error over two crossed ways to cluster the items, and the lesser's degrees of freedom.
 
     The variance is that by either way less that by both at once, which the two have in common
     (Cameron, Gelbach and Miller 2011).
@@ -367,6 +376,6 @@ def _linearized(differences: Floats, weights: Floats) -> Floats:
 
 
 def _without_rounding(errors: Floats | float, differences: Floats, weights: Floats) -> Floats:
-    """Return `errors` with 0 for those that are rounding: all clusters (the last axis) have the same difference."""
+    """Return `errors` with 0 for those that are rounding: all clusters (last axis) differ alike."""
     mean_absolute = np.abs(differences).sum(axis=-1) / weights.sum(axis=-1)
     return np.where(errors <= _ROUNDING * mean_absolute, 0.0, errors)

@@ -15,7 +15,8 @@ FIELDS = (
     *("model", "figure", "unit", "condition", "difference", "low", "high"),
     *("holm_p", "items", "seeds", "detectable", "differs"),
 )
-_INTERNAL = ("is_answers", "student", "signs")  # of a comparison, what its other figures are made of
+# Of a comparison, what its other figures are made of.
+_INTERNAL = ("is_answers", "student", "signs")
 
 
 class Row(NamedTuple):
@@ -34,12 +35,15 @@ class Row(NamedTuple):
 
     @property
     def has_p(self) -> bool:
-        """Return False for losses of one seed: networks of one condition differ by more than items explain."""
+        """Return False for losses of one seed, of which items explain the least part."""
         return self.comparison.is_answers or self.comparison.seeds > 1
 
 
 class Judged(NamedTuple):
-    """A row in its family: `adjusted_p` is Holm's for all `comparisons`; `same_as` names an earlier figure that is the same."""
+    """A row in its family: `adjusted_p` is Holm's for all `comparisons`.
+
+    `same_as` names an earlier figure with the same outcome for every item.
+    """
 
     row: Row
     adjusted_p: float
@@ -48,7 +52,7 @@ class Judged(NamedTuple):
 
     @property
     def is_different(self) -> bool:
-        """Return whether, with several seeds, the conditions differ; with one, the networks by more than other items explain."""
+        """Return whether the conditions differ, or with one seed the networks, by more than items explain."""
         return self.adjusted_p < SIGNIFICANT
 
     @property
@@ -74,7 +78,7 @@ def compare_outcomes(model: str, figure: str, second: str, arms: tuple[list[Outc
     asked = {outcomes.items for arm in arms for outcomes in arm}
     if len(asked) != 1:
         raise ValueError(f"{model}, {figure}: answered {len(asked)} sets of items")
-    # Outcomes that an older revision kept may not say how items are crossed; the items are the same.
+    # Outcomes that an older revision kept do not say how items are crossed; the items are the same.
     one = next((outcomes for arm in arms for outcomes in arm if outcomes.crossed), arms[0][0])
     first, others = (np.array([outcomes.values for outcomes in arm]) for arm in arms)
     alike = np.all([outcomes.weights == one.weights for arm in arms for outcomes in arm], axis=0)
@@ -125,7 +129,7 @@ def differences_csv(family: list[Judged]) -> bytes:
 
 
 def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict:
-    """Return what a metrics file shows of the comparisons of some models: both values and the difference.
+    """Return what a metrics file shows of some models' comparisons: values and differences.
 
     With several seeds also the difference's p: one seed says nothing about conditions. `models`
     maps those models to what they are called there.

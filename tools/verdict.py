@@ -54,7 +54,7 @@ def committed(revision: str) -> str:
 
 
 def is_only_rounding(then: Tree, now: Tree) -> bool:
-    """Return whether both trees' outcomes were made by the same code, of the same parameters, libraries and data.
+    """Return whether both trees' outcomes come of the same code, parameters, libraries and data.
 
     dvc.lock says so, and is believed where it records the very outcomes that the tree has.
     """
@@ -66,7 +66,7 @@ def is_only_rounding(then: Tree, now: Tree) -> bool:
 
 
 def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple] | None:
-    """Return what the outcomes were made of, by stage: commands, parameters, and the hashes of code and data.
+    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
 
     What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
     changes. Everything below data/ is made without torch, and belongs to what has to be the same.
