@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.instances import GRAPH, STAGES, Instance, below, load_yaml, read_instances, read_mapping, value_or_none
+from graph.instances import GRAPH, STAGES, Instance, below, read_instances, read_mapping, value_or_none
 from graph.tree import Tree, without_ignored
 from model.yaml_file import load
 

@@ -1,8 +1,10 @@
 """Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
 
-A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "weights": [...]}`, then one for each figure
-of each run: `{"condition", "seed", "model", "figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's
-the highest, or `"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are left out.
+A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "crossed":
+[...], "weights": [...]}`, then one for each figure of each run: `{"condition", "seed", "model",
+"figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's the highest, or
+`"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are
+left out, and so is `crossed` where items are clustered in one way only.
 """
 
 import json
@@ -49,14 +51,19 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
     return found
 
 
-def _set(outcomes: Outcomes) -> tuple[str, bytes]:
-    return outcomes.items, outcomes.weights.tobytes()
+def _set(outcomes: Outcomes) -> tuple:
+    return outcomes.items, outcomes.weights.tobytes(), outcomes.crossed and tuple(outcomes.crossed)
 
 
 def _items_row(outcomes: Outcomes) -> dict:
-    _, numbers = np.unique(outcomes.clusters, return_inverse=True)
-    row = {"items": outcomes.items, "clusters": numbers.tolist()}
+    row = {"items": outcomes.items, "clusters": _numbered(outcomes.clusters)}
+    if outcomes.crossed is not None:
+        row["crossed"] = _numbered(outcomes.crossed)
     return row if outcomes.is_answers else {**row, "weights": outcomes.weights.astype(int).tolist()}
+
+
+def _numbered(clusters: list[str]) -> list[int]:
+    return np.unique(clusters, return_inverse=True)[1].tolist()
 
 
 def _values(outcomes: Outcomes) -> dict:
@@ -74,6 +81,7 @@ def _key(row: dict) -> Key:
 
 def _parse(row: dict, items: dict) -> Outcomes:
     clusters = [str(number) for number in items["clusters"]]
+    crossed = [str(number) for number in items["crossed"]] if "crossed" in items else None
     count = len(clusters)
     if "answers" in row:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
@@ -82,6 +90,8 @@ def _parse(row: dict, items: dict) -> Outcomes:
         values, weights = np.array(row["values"], dtype=np.float64), np.array(items["weights"], dtype=np.float64)
     if not count or values.shape != (count,) or weights.shape != (count,):
         raise ValueError(f"{values.size} values of {count} items")
+    if crossed is not None and len(crossed) != count:
+        raise ValueError(f"{len(crossed)} crossed clusters of {count} items")
     if not (np.isfinite(values).all() and np.isfinite(weights).all()):
         raise ValueError("a value is no number")
-    return Outcomes(values, weights, clusters, items["items"], "answers" in row)
+    return Outcomes(values, weights, clusters, items["items"], "answers" in row, crossed)

@@ -25,7 +25,9 @@ from model.probes import read_answers
 class Outcomes(NamedTuple):
     """One figure by item: `values` and `weights` float64 (items,), the items' `clusters`, and `items`, a SHA-256 of the items.
 
-    Two figures of the same `items` were measured on the same items in the same order, with the same clusters.
+    Two figures of the same `items` were measured on the same items in the same order, with the same
+    clusters. `crossed` is a second way to cluster them: products are of a fact, and asked in a
+    form.
     """
 
     values: NDArray[np.float64]
@@ -33,6 +35,7 @@ class Outcomes(NamedTuple):
     clusters: list[str]
     items: str
     is_answers: bool
+    crossed: list[str] | None = None
 
 
 # A figure's name, the file of scores, and the rule that divides an ending's log-likelihood.
@@ -82,7 +85,9 @@ def answered(directory: Path) -> dict[str, Outcomes]:
 def probed(directory: Path) -> dict[str, Outcomes]:
     """Return the figures of one model's products, asked in text, of the probes stage's answers in `directory`.
 
-    An answer is right in text or by a fact's token: text alone would count against the condition that has such tokens.
+    An answer is right in text or by a fact's token: text alone would count against the condition
+    that has such tokens. All facts are asked for, so what others there could be are other wordings:
+    answers are clustered by fact and by form.
     """
     answers = [answer for answer in read_answers(directory / "answers.jsonl") if not answer.injected]
     found = {}
@@ -90,7 +95,8 @@ def probed(directory: Path) -> dict[str, Outcomes]:
         mine = [answer for answer in answers if answer.group == group]
         facts = [str(MulFact(*sorted((answer.a, answer.b)))) for answer in mine]
         right = np.array([answer.a * answer.b in (answer.text_answer, answer.fact_token_answer) for answer in mine])
-        found[f"products, {words}"] = _answers(right, facts, _sha256(answer.prompt for answer in mine))
+        outcomes = _answers(right, facts, _sha256(answer.prompt for answer in mine))
+        found[f"products, {words}"] = outcomes._replace(crossed=[answer.form for answer in mine])
     return found
 
 

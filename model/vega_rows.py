@@ -16,13 +16,15 @@ _WHO = {"calculate": "datum.condition + (isValid(datum.rev) ? ', ' + datum.rev :
 def differences(lines: int, revisions: bool = False) -> Spec:
     """Return the layers of plots/differences.csv, a row for each model and figure of one unit, with room for `lines` in each.
 
-    Filled points are significant after correction; the pale bar is what is too small to be seen with so many items and seeds.
+    Filled points differ by more than other items explain; the pale bar is what is too small to be
+    seen with so many items and seeds.
     """
     rows = [
         *numbers("difference", "low", "high", "holm_p", "items", "seeds", "detectable"),
         {"calculate": "datum.figure + ', ' + datum.model", "as": "row"},
         _WHO,
-        {"calculate": "datum.holm_p < 0.05 ? 'yes' : 'no'", "as": "significant"},
+        _or_none("holm_p", ".3~g", "Holm p"),
+        _or_none("detectable", ".4~f", "detectable from"),
         {"calculate": "format(datum.low, '+.4~f') + ' to ' + format(datum.high, '+.4~f')", "as": "95 % interval"},
         {"calculate": "-datum.detectable", "as": "least"},
     ]
@@ -34,7 +36,7 @@ def differences(lines: int, revisions: bool = False) -> Spec:
     unseen = {"x": {**x, "field": "least"}, "x2": {"field": "detectable"}}
     dash = {"strokeDash": REVISION} if revisions else {}
     point = {"type": "point", "size": 70, "strokeWidth": 2, "opacity": 1}
-    shown = {"condition": {"test": "datum.holm_p < 0.05", "value": 1}, "value": 0}
+    shown = {"condition": {"test": "datum.differs == 'yes'", "value": 1}, "value": 0}
     here = {**place, "x": x, **condition(), **condition("shape", scale={"range": [*SHAPES[1:], SHAPES[0]]}), **tooltip}
     layers = [
         {"mark": {"type": "bar", "style": "unseen"}, "encoding": {**place, **unseen, **tooltip}},
@@ -109,9 +111,16 @@ def _names(field: str) -> Spec:
     return {"transform": [once], "mark": mark, "encoding": encoding}
 
 
+def _or_none(field: str, form: str, name: str) -> Spec:
+    """Return the calculation of a number's text, `none` where it is missing: Vega formats that as 0."""
+    return {"calculate": f"isValid(datum.{field}) ? format(datum.{field}, '{form}') : 'none'", "as": name}
+
+
 def _difference_tooltip() -> list[Spec]:
-    texts = {name: {"field": name, "type": "nominal"} for name in ("row", "condition", "95 % interval", "significant")}
-    forms = {"difference": "+.5~f", "holm_p": ".3~g", "items": ",", "seeds": ",", "detectable": ".4~f"}
+    named = ("row", "condition", "95 % interval", "Holm p", "differs", "detectable from")
+    texts = {name: {"field": name, "type": "nominal"} for name in named}
+    forms = {"difference": "+.5~f", "items": ",", "seeds": ","}
     figures = {name: {"field": name, "type": "quantitative", "format": form} for name, form in forms.items()}
-    order = ("row", "condition", "difference", "95 % interval", "holm_p", "significant", "items", "seeds", "detectable")
+    of = ("row", "condition", "difference", "95 % interval")
+    order = (*of, "Holm p", "differs", "items", "seeds", "detectable from")
     return [{**texts, **figures}[name] for name in order]

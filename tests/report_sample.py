@@ -58,11 +58,14 @@ def curve(chart, seeds) -> list[list]:
 
 
 def write_differences(root: Path) -> None:
-    names = ["model", "figure", "unit", "condition", "difference", "low", "high", "holm_p", "items", "seeds", "detectable"]
+    names = [
+        *("model", "figure", "unit", "condition", "difference", "low", "high"),
+        *("holm_p", "items", "seeds", "detectable", "differs"),
+    ]
     rows = [
-        ["step 100", "HellaSwag acc_norm", "accuracy", "mul_tokens", 0.01, -0.02, 0.04, 0.7, 1000, 2, 0.05],
-        ["step 1000", "HellaSwag acc_norm", "accuracy", "mul_tokens", 0.06, 0.03, 0.09, 0.01, 1000, 2, 0.05],
-        ["step 1000", "HellaSwag, true endings", "bits per byte", "mul_tokens", -0.01, -0.02, 0.002, 0.3, 1000, 2, 0.02],
+        ["step 100", "HellaSwag acc_norm", "accuracy", "mul_tokens", 0.01, -0.02, 0.04, 0.7, 1000, 2, 0.05, "no"],
+        ["step 1000", "HellaSwag acc_norm", "accuracy", "mul_tokens", 0.06, 0.03, 0.09, 0.01, 1000, 2, 0.05, "yes"],
+        ["step 1000", "HellaSwag, true endings", "bits per byte", "mul_tokens", -0.01, -0.02, 0.002, 0.3, 1000, 2, 0.02, "no"],
     ]
     write_rows(root / "plots/differences.csv", names, rows)
     sentences = [f"Sentence {number}: differences < 0.05 & more." for number in range(7)]

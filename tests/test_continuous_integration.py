@@ -35,7 +35,7 @@ def test_the_figures_of_a_pull_request_are_against_its_base(tmp_path):
     shell([".ci/pull_request_figures", base, str(tmp_path / "figures")], tree)
     text = (tmp_path / "figures/figures.txt").read_text()
     assert f"$ make --no-print-directory verdict REV={base[:7]}" in text
-    assert "1 of 1 comparisons find a difference" in text
+    assert f"differs from {base[:7]} by more than other items explain in 1 of 1 figures, an accuracy." in text
     assert re.search(r"pretrain.learning_rate +0.002 +0.004", text)
     assert re.search(r"rate +0.25 +0.75 +0.5", text)
     assert "check: " in text

@@ -65,15 +65,18 @@ def test_products_are_those_asked_in_text(tmp_path):
     found = probed(checksummed(tmp_path / "exports", answers=answers))
     assert found["products, seen"].values.tolist() == [1, 0, 1], "in text, not at all, by a fact's token"
     assert len(set(found["products, seen"].clusters)) == 2, "2 × 4 and 4 × 2 are one fact"
+    assert found["products, seen"].crossed == ["form"] * 3
 
 
 figures = st.lists(st.booleans(), min_size=1, max_size=40)
 
 
-@given(figures, st.lists(st.floats(0, 500), min_size=1, max_size=9))
-def test_outcomes_come_back_from_the_file(right, bits):
+@given(figures, st.lists(st.floats(0, 500), min_size=1, max_size=9), st.booleans())
+def test_outcomes_come_back_from_the_file(right, bits, is_crossed):
     answers = Outcomes(np.array(right, dtype=float), np.ones(len(right)), [str(n // 2) for n in range(len(right))], "ab", True)
     weights = np.arange(1.0, len(bits) + 1)
+    if is_crossed:
+        answers = answers._replace(crossed=[str(n % 3) for n in range(len(right))])
     values = Outcomes(np.array(bits), weights, ["one"] * len(bits), "cd", False)
     found = {Key("baseline", 1, "step 5", "a"): answers, Key("mul_tokens", 2, "fine-tuned", "b"): values}
     found[Key("digits", 2, "fine-tuned", "b")] = values._replace(weights=weights + 1)  # the same items, cut elsewhere
@@ -83,6 +86,7 @@ def test_outcomes_come_back_from_the_file(right, bits):
         assert theirs.values == pytest.approx(ours.values, abs=1e-4)
         assert theirs.weights.tolist() == ours.weights.tolist()
         assert (theirs.items, theirs.is_answers) == (ours.items, ours.is_answers)
+        assert theirs.crossed == ours.crossed
         numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(ours.clusters))}
         again = {cluster: number for number, cluster in enumerate(dict.fromkeys(theirs.clusters))}
         assert [numbers[cluster] for cluster in ours.clusters] == [again[cluster] for cluster in theirs.clusters]

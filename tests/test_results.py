@@ -274,7 +274,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert lines[2] == "  report: model has changed", "it names all code"
     assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents" in lines
-    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 4
+    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 3
     assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
         assert line in committed_text("README.md"), "its walk-through shows this"

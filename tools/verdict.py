@@ -2,16 +2,19 @@
 
     python -m tools.verdict main
 
-`dvc metrics diff` shows that figures differ; this says which differences are more than noise. Reads metrics/outcomes.jsonl, what
-every item says of every figure, of the working tree and of the revision: no data, no model, and nothing is run. Writes nothing.
-Exits with 0 whatever it finds, with 1 where a revision has no outcomes.
+`dvc metrics diff` shows that figures differ; this says which differences are more than noise. Where
+dvc.lock records the same code, parameters, libraries and data for both, it says that only rounding
+differs, and reports no finding. Reads metrics/outcomes.jsonl, what every item says of every figure,
+and dvc.lock, of the working tree and of the revision: no data, no model, and nothing is run. Writes
+nothing. Exits with 0 whatever it finds, with 1 where a revision has no outcomes.
 """
 
 import sys
 from pathlib import Path
 
-from graph.lock import CONTENTS, Graph
-from graph.tree import GitTree, WorkingTree
+from graph.instances import below
+from graph.lock import CONTENTS, VERDICTS, Graph, Recorded, md5_of, read_lock
+from graph.tree import GitTree, Tree, WorkingTree
 from graph.usage import command_line
 from model.errors import PipelineError
 from model.outcome_file import parse_outcomes
@@ -37,7 +40,9 @@ def main() -> None:
         sys.exit(f"error: verdict: {error}")
     from tools.revisions import report  # seconds, for which --help need not wait
 
-    print("\n".join([*report(revision, then, now), *stale()]))
+    root = Path.cwd()
+    rounding = is_only_rounding(GitTree(root, revision), WorkingTree(root))
+    print("\n".join([*report(revision, then, now, rounding), *stale()]))
 
 
 def committed(revision: str) -> str:
@@ -45,6 +50,43 @@ def committed(revision: str) -> str:
         return GitTree(Path.cwd(), revision).read(OUTCOMES).decode()
     except (FileNotFoundError, ValueError) as error:
         raise PipelineError(f"{str(error).removeprefix('fatal: ')}; name a revision that has run compare") from None
+
+
+def is_only_rounding(then: Tree, now: Tree) -> bool:
+    """Return whether both trees' outcomes come of the same code, parameters, libraries and data.
+
+    dvc.lock says so, and is believed where it records the very outcomes that the tree has.
+    """
+    try:
+        made = [inputs(read_lock(tree), md5_of(tree.read(OUTCOMES))) for tree in (then, now)]
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, YamlFault):
+        return False  # `stale` says that dvc.lock cannot be read
+    return made[0] == made[1] and made[0] is not None
+
+
+def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple] | None:
+    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
+
+    What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
+    changes. Everything below data/ is made without torch, and belongs to what has to be the same.
+    None if `lock` records other `outcomes`.
+    """
+    names = {name for name, recorded in lock.items() if recorded.outs.get(OUTCOMES) == outcomes}
+    if not names:
+        return None
+    makers = {path: name for name, recorded in lock.items() for path in recorded.outs if path not in VERDICTS}
+    reached, new = set(), names
+    while new:
+        reached |= new
+        deps = [dep for name in new for dep in lock[name].deps]
+        new = {makers[out] for out in makers for dep in deps if below(dep, out) or below(out, dep)} - reached
+    made = {}
+    for name in reached:
+        recorded = lock[name]
+        code = {dep: md5 for dep, md5 in recorded.deps.items() if not any(below(dep, out) or below(out, dep) for out in makers)}
+        data = {out: md5 for out, md5 in recorded.outs.items() if out.startswith("data/")}
+        made[name] = recorded.command, recorded.params, code, data
+    return made
 
 
 def stale() -> list[str]:

@@ -118,7 +118,7 @@ def _ends(rows: Rows) -> str:
 def difference_figures(plots: Path) -> list[Figure]:
     """Return a figure of the differences for each unit they are measured in."""
     rows = read_rows(plots / "differences.csv")
-    columns = ["model", "figure", "condition", "difference", "low", "high", "holm_p", "items", "seeds", "detectable"]
+    columns = ["model", "figure", "condition", "difference", "low", "high", "holm_p", "items", "seeds", "detectable", "differs"]
     figures = []
     for unit in dict.fromkeys(row["unit"] for row in rows):
         mine = [row for row in rows if row["unit"] == unit]
@@ -127,8 +127,8 @@ def difference_figures(plots: Path) -> list[Figure]:
             Figure(
                 id=f"differences_{unit.replace(' ', '_')}",
                 title=f"Differences in {unit}",
-                caption="Bars are 95 % intervals; filled points differ after Holm's correction; what is in the grey cannot "
-                "be seen reliably with so many items and seeds.",
+                caption="Bars are 95 % intervals; filled points differ after Holm's correction, with one seed by more "
+                "than other items explain; what is in the grey cannot be seen reliably with so many items and seeds.",
                 label=f"Chart: differences from the first condition in {unit}, with 95 % intervals. Data in the table below.",
                 stage=MADE_BY["differences"],
                 by={"difference": {**spec, "config": others(spec["config"])}},
