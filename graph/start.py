@@ -61,7 +61,7 @@ def _main() -> None:
     site.execsitecustomize = lambda: None
     site.main()
     root = os.getcwd()
-    sys.meta_path.insert(0, OwnPackages(root, ("graph",)))
+    sys.meta_path.insert(0, OwnPackages(root, ("graph", "model")))
     from graph.seal import seal
     from graph.streams import go_on_unread
 

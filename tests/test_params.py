@@ -11,8 +11,6 @@ from conftest import REPOSITORY
 from graph.instances import read_stages
 from graph.tree import WorkingTree
 from model.errors import PipelineError
-from model.item_selection import sample_items
-from model.items import Item
 from model.params.whole import RESERVED_ENDINGS, RESERVED_NAMES, Params
 from model.question_sample import sample_questions
 from model.section import read_section, validate
@@ -208,10 +206,3 @@ def test_questions_of_one_cluster_are_refused(count, advice):
     )
     with pytest.raises(PipelineError, match=re.escape(line)):
         sample_questions("problems.gsm8k_test", ["a", "a", "a"], str, count, 0)
-
-
-@pytest.mark.parametrize("count", [2, None])
-def test_items_of_one_source_are_refused(count):
-    items = [Item(**ITEM | {"ind": number}) for number in range(3)]
-    with pytest.raises(PipelineError, match=r"items\.hellaswag_count: all [23] items are of one source \(wikihow~1\)"):
-        sample_items(items, count, 0)
