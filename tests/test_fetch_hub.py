@@ -131,7 +131,7 @@ def local_texts(path: Path, content: bytes) -> list[str] | str:
         return str(error)
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "json.gz"])
+@pytest.mark.parametrize("kind", ["jsonl", "json.gz"])
 @pytest.mark.parametrize(
     ("lines", "_"), [*BAD_LINES.values(), *LINES_THAT_ARE_READ.values()], ids=[*BAD_LINES, *LINES_THAT_ARE_READ]
 )
