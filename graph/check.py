@@ -98,7 +98,8 @@ def result_findings(tree: Tree) -> list[str]:
     """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
     graph = Graph(tree)
     findings = []
-    if tree.has(STAGES) and tree.read(STAGES) not in (tree.read(GRAPH), GRAPH.encode()):
+    linked = tree.has(STAGES) and tree.read(STAGES) in (tree.read(GRAPH), GRAPH.encode())
+    if not linked and any(STAGES in instance.deps for instance in graph.instances.values()):
         findings.append(f"{STAGES}: is not the link to {GRAPH}; git restore {STAGES}")
     findings += [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}

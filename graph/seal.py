@@ -36,6 +36,7 @@ from graph.usage import instance_of
 from model.yaml_file import YamlFault
 
 DURATIONS = Path(".dvc/tmp/durations")
+_CHECKS_PARAMS = "params"
 _EXPERIMENTS = "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
 TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
 
@@ -52,9 +53,10 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
-    instances = list(read_instances(WorkingTree(root)).values())
-    if writes and not problems:
-        problems += filter(None, [_leftovers(root, instances)])
+    instances = all_instances(root, instance)
+    left = _leftovers(root, instances) if writes and not problems else None
+    if left and instance.stage != _CHECKS_PARAMS:
+        problems.append(left)
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
     with _faults_told(instance.name):
@@ -63,7 +65,7 @@ def seal(command: list[str]) -> None:
     if writes:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
         instance = with_timings(instance)
-    if instance.stage == "params":
+    if instance.stage == _CHECKS_PARAMS:
         _require_machine(root)
     network = instance.stage in NETWORK_STAGES
     clean_environment(network, distributed)
@@ -75,6 +77,8 @@ def seal(command: list[str]) -> None:
         guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
     sys.addaudithook(guard.hook())
     guard.watch_sizes()
+    if left:
+        _refuse_at_the_end(left)
     sys.excepthook = guard.explain
     import_from_source(root)
 
@@ -85,6 +89,24 @@ def _require_machine(root: Path) -> None:
     lines = lacks(root)
     if lines:
         sys.exit("\n".join(f"error: {line}" for line in lines))
+
+
+def _refuse_at_the_end(line: str) -> None:
+    """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
+
+    def hear(event: str, arguments: tuple) -> None:
+        if event == "gpt2_ablation.stage_done":
+            sys.exit(f"error: {line}")
+
+    sys.addaudithook(hear)
+
+
+def all_instances(root: Path, instance: Instance) -> list[Instance]:
+    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage `params` says so."""
+    try:
+        return list(read_instances(WorkingTree(root)).values())
+    except (AttributeError, KeyError, TypeError, ValueError, YamlFault):
+        return [instance]
 
 
 def _leftovers(root: Path, instances: list[Instance]) -> str | None:

@@ -393,5 +393,6 @@ def test_a_link_to_dvc_yaml_that_is_none_is_a_finding(copy):
     line = "stages.yaml: is not the link to dvc.yaml; git restore stages.yaml"
     assert line not in check(WorkingTree(copy))
     (copy / "stages.yaml").unlink()
+    assert line in check(WorkingTree(copy))
     (copy / "stages.yaml").write_text("{}")
     assert line in check(WorkingTree(copy))

@@ -401,7 +401,11 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
 def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
     """The first stage that starts says so, whoever starts it; afterwards no other stage finds anything of it."""
     before = outputs(clone)
-    edit(clone / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [baseline]\n")
+    edit(clone / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [baseline, mul_token]\n")
+    output = shell(["dvc", "repro"], clone, check=False)
+    assert "error: params.yaml: conditions: mul_token needs a module" in output
+    assert "make prune" not in output, "a wrong name is no reason to remove results"
+    edit(clone / "params.yaml", "\nconditions: [baseline, mul_token]\n", "\nconditions: [baseline]\n")
     line = "error: params.yaml no longer names condition mul_tokens, whose results are still here ("
     for command in ([sys.executable, "-m", "stages.params"], ["dvc", "repro"]):
         output = shell(command, clone, check=False)

@@ -17,7 +17,7 @@ from graph.leftovers import refusal, templates
 from graph.lock import Graph
 from graph.prune import leftovers, remove, remove_empty, running
 from graph.record import cut_lock
-from graph.seal import with_timings
+from graph.seal import all_instances, with_timings
 from graph.tree import WorkingTree
 from model.files import CHECKSUMS, sha256_file
 
@@ -339,6 +339,15 @@ def test_the_templates_are_those_of_dvc_yaml_with_todays_values():
         "timings",
     }
     assert not any(one.pattern.fullmatch("data/raw/mine") for one in known)
+
+
+@pytest.mark.parametrize("text", ["", "seeds: 5", "seeds:", "conditions: [one]\nseeds: {a: 1}\nsteps: [5]", "a: [", "7"])
+def test_params_without_lists_are_left_to_the_stage_that_checks_them(root, text):
+    [instance] = [one for one in read_instances(WorkingTree(root)).values() if one.stage == "compare"]
+    (root / "params.yaml").write_text(text)
+    found = all_instances(root, instance)
+    assert instance in found
+    assert refusal(root, [instance]) is None
 
 
 def test_a_removal_cuts_the_lock_and_leaves_no_folder(root):

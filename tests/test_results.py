@@ -142,6 +142,23 @@ def test_a_stage_that_no_longer_exists_or_never_ran(copy):
     assert notes(WorkingTree(copy)) == ["dvc.lock still has stages that dvc.yaml no longer gives (old); run make prune"]
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("print('plots/ has figures of another run')", ["plots/ has figures of another run"]),
+        ("raise SystemExit('error: README.md: tables are of no run')", ["README.md: tables are of no run"]),
+        ("", []),
+        ("1 / 0", []),
+    ],
+)
+def test_tables_of_another_run_are_a_note_and_no_finding(copy, code, expected):
+    (copy / "README.md").write_text("")
+    (copy / "tools").mkdir()
+    (copy / "tools/tables.py").write_text(code)
+    assert notes(WorkingTree(copy)) == expected
+    assert notes(GitTree(copy)) == []
+
+
 def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
     """Left in, its outputs would count among those that the curves are checked against."""
     written = (copy / "dvc.lock").read_bytes()
