@@ -408,7 +408,7 @@ def test_what_is_called_detectable_is_found_four_times_in_five(comparisons, monk
 
 @pytest.mark.parametrize(("comparisons", "share"), [(1, 0.021), (22, 0.037)])
 def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(comparisons, share, monkeypatch, record_property):
-    """All items that differ are one condition's; McNemar's test decides."""
+    """All items that differ are one condition's; McNemar's test decides, in steps."""
     monkeypatch.setattr(comparison, "RESAMPLES", 999)
     found = []
     for number in range(200):
@@ -419,7 +419,7 @@ def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(
     record_property("power", float(power))
     record_property("true / detectable", float(share / detectable))
     assert share == pytest.approx(detectable, rel=0.1)
-    assert power == pytest.approx(0.8 + 0.8 * (share / detectable - 1), abs=0.08)
+    assert power == pytest.approx(0.8 + 0.8 * (share / detectable - 1), abs=0.1)
 
 
 def test_what_is_detectable_among_22_comparisons_is_1_39_times_that_of_one():
