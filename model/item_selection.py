@@ -12,21 +12,24 @@ from model.params.items import ItemsParams
 def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
     """Return `count` items drawn without replacement by `seed`, in their original order; all of them for None.
 
-    Raises PipelineError if there are fewer, or if all that are drawn are of one source.
+    Raises PipelineError if there are fewer.
 
     The first items of a benchmark are a biased sample, so a limited evaluation never takes them.
     """
     if count is not None and count > len(items):
         raise PipelineError(f"items.hellaswag_count ({count}) exceeds the {len(items)} items there are")
     chosen = range(len(items)) if count is None else sorted(random.Random(seed).sample(range(len(items)), count))
-    drawn = [items[index] for index in chosen]
-    sources = {item.source_id for item in drawn}
+    return [items[index] for index in chosen]
+
+
+def require_sources(items: list[Item]) -> None:
+    """Raise PipelineError if all items are of one source: a comparison of conditions needs two clusters."""
+    sources = {item.source_id for item in items}
     if len(sources) < 2:
         raise PipelineError(
-            f"items.hellaswag_count: all {len(drawn)} items are of one source ({', '.join(sources)}), and a comparison needs "
-            "two; raise the count, or take items of several sources (source_id)"
+            f"items.hellaswag_count: all {len(items)} items are of one source ({', '.join(sources)}), and a comparison "
+            "needs two; raise the count, or take items of several sources (source_id)"
         )
-    return drawn
 
 
 def continuation_items(documents: Iterable[Document], params: ItemsParams) -> list[Item]:

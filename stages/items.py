@@ -9,7 +9,7 @@ from pathlib import Path
 from model.documents import read_split
 from model.errors import run_stage
 from model.files import checksummed_directory, read_jsonl, write_jsonl
-from model.item_selection import continuation_items, sample_items
+from model.item_selection import continuation_items, require_sources, sample_items
 from model.items import read_items
 from model.params.items import ItemsParams
 from model.section import read_section
@@ -23,6 +23,7 @@ OUTPUT = Path("data/items")
 def main() -> None:
     params = read_section("items", ItemsParams)
     hellaswag = sample_items(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed)
+    require_sources(hellaswag)
     passages = (document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE)
     continuation = continuation_items(passages, params)
     with checksummed_directory(OUTPUT) as output:

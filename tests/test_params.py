@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from graph.instances import read_stages
 from graph.tree import WorkingTree
 from model.errors import PipelineError
-from model.item_selection import sample_items
+from model.item_selection import require_sources, sample_items
 from model.items import Item
 from model.params.whole import RESERVED_ENDINGS, RESERVED_NAMES, Params
 from model.question_sample import sample_questions
@@ -214,4 +214,4 @@ def test_questions_of_one_cluster_are_refused(count, advice):
 def test_items_of_one_source_are_refused(count):
     items = [Item(**ITEM | {"ind": number}) for number in range(3)]
     with pytest.raises(PipelineError, match=r"items\.hellaswag_count: all [23] items are of one source \(wikihow~1\)"):
-        sample_items(items, count, 0)
+        require_sources(sample_items(items, count, 0))

@@ -120,7 +120,7 @@ def tried(text: str) -> str:
         if isinstance(ours, dict):
             try:
                 rewritten = dumps_yaml(parse_yaml_for_update(seen, "params.yaml"))
-            except ValueError:  # ruamel.yaml rewrites no -0E0: `dvc exp run -S` stops
+            except (IndexError, ValueError):  # ruamel.yaml rewrites no -0E0 and 0.E0: `dvc exp run -S` stops
                 return "equal"
             assert same(load(rewritten.encode(), "params.yaml") or {}, ours)
     return "equal"
