@@ -120,7 +120,7 @@ def tried(text: str) -> str:
         if isinstance(ours, dict):
             try:
                 rewritten = dumps_yaml(parse_yaml_for_update(seen, "params.yaml"))
-            except ValueError:  # ruamel.yaml rewrites no -0E0: `dvc exp run -S` stops
+            except (IndexError, ValueError):  # ruamel.yaml rewrites no -0E0 and 0.E0: `dvc exp run -S` stops
                 return "equal"
             assert same(load(rewritten.encode(), "params.yaml") or {}, ours)
     return "equal"
@@ -341,3 +341,20 @@ def test_commands_say_so_in_one_line(copy, command):
         line = "params.yaml: conditions: Input should be a list, got null (nothing)"
     assert line in said[0], said
     assert len(said) == 1 + (command == "check"), said
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"])
+def test_what_dvc_exp_run_writes_is_read(tmp_path, name):
+    """`dvc exp run -S` rewrites the whole file: floats as 1e-05, and quotes only where its own reader needs them."""
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    text = (REPOSITORY / name).read_text().replace("shuffle_seed: 0", 'shuffle_seed: 0  # "off"')
+    path.write_text(text)
+    expected = read_yaml(path)
+    expected["pretrain"] |= {"min_learning_rate": 1e-05, "weight_seed": 7}
+    expected["conditions"] = ["no", "yes"]
+    overrides = ["pretrain.min_learning_rate=1e-5", "pretrain.weight_seed=7", "conditions=['no','yes']"]
+    apply_overrides(path, overrides)
+    assert "1e-05" in path.read_text()
+    assert same(read_yaml(path), expected)
