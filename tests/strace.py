@@ -31,6 +31,7 @@ OF_THE_SEAL = (
     "dvc.yaml",
     "params.yaml",
     "libraries.yaml",
+    "model/yaml_file.py",
     "stages/__pycache__",
     "stages/__init__.py",
     str(DURATIONS),

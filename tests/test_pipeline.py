@@ -130,7 +130,7 @@ def test_the_readmes_dvc_commands_work(clone):
 
 AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
-    "tokenize mul_tokens", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
+    "tokenize mul_tokens", "distinct", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
     "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
     "compare", "curves", "contents",
 ]  # fmt: skip
