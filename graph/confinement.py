@@ -22,6 +22,7 @@ _SYSTEM = {
 }  # fmt: skip
 _WRITABLE_SYSTEM = {"dev", "proc"}
 _GPU_SERVICE = Path("/tmp/nvidia-mps")  # CUDA's multi-process service, where it runs
+_FONT_INDEX = Path("/var/cache/fontconfig")  # without it every drawing stage would read each font of the machine
 
 
 def make_partials(root: Path, instance: Instance) -> list[Path]:
@@ -71,6 +72,7 @@ def confine(root: Path, inputs: list[str], writable: list[Path], network: bool, 
         directory = _private_directory()
         os.environ["HOME"] = str(directory)
         writable = [*writable, directory, _GPU_SERVICE]
+        readable.append(_FONT_INDEX)
         for path in _outside(root):
             if path.parts[1] in _SYSTEM:
                 (writable if path.parts[1] in _WRITABLE_SYSTEM else readable).append(path)

@@ -14,7 +14,6 @@ named and kept. Reads those. Removes outputs, scratch folders of killed runs and
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,7 +78,7 @@ class Evidence:
             return (False, "git has no commit of these edits") if file in self._edited else (True, GIT)
         path = self.root / file
         if path.is_symlink():
-            return False, "it is a link, which no stage makes"
+            return self._judge_link(path)
         inside = file[len(output) + 1 :]
         md5s = self._recorded.get(output, set())
         wanted = set()
@@ -94,6 +93,13 @@ class Evidence:
         if not md5s and instance and (self.root / DURATIONS / instance).is_file():
             return True, NOWHERE
         return False, "no record says that a stage wrote it as it is"
+
+    def _judge_link(self, path: Path) -> tuple[bool, str]:
+        """Let links into DVC's cache go, which DVC makes with `cache.type symlink`: the bytes stay in the cache."""
+        target = path.resolve()
+        if not target.is_relative_to(self._cache.resolve()):
+            return False, "it is a link, which no stage makes"
+        return True, CACHE if target.is_file() else NOWHERE
 
     def _checksummed(self, file: str, output: str) -> bool:
         """Return whether the nearest SHA256SUMS at or above `file`, within the output, is of the file's bytes."""
@@ -134,13 +140,21 @@ def leftovers(root: Path) -> list[Leftover]:
     for name in lock.withdrawn():
         for out in lock.lock[name].outs:
             apart = not any(below(out, other) or below(other, out) for other in current)
-            if apart and (root / out).exists() and not os.path.isabs(out) and ".." not in Path(out).parts:
+            if apart and _inside(root, out):
                 found.setdefault(out, name)
     if not found:
         return []
     evidence = Evidence(root)
     left = [_leftover(root, path, found[path], evidence) for path in sorted(found)]
     return [one for one in left if one.goes or one.stays]
+
+
+def _inside(root: Path, out: str) -> bool:
+    """Return whether `out` is there, in the repository: what lies behind a link to a folder may be an archive."""
+    path = Path(out)
+    if path.is_absolute() or ".." in path.parts or any((root / folder).is_symlink() for folder in path.parents):
+        return False
+    return os.path.lexists(root / path)
 
 
 def _matching(root: Path, known: list[Template], current: set[str]) -> Iterator[tuple[str, str | None]]:
@@ -192,8 +206,8 @@ def artifacts(root: Path) -> list[Leftover]:
             if out.split("/")[0] in ARTIFACTS:
                 folder, base = os.path.split(out)
                 hidden = [os.path.join(folder, f".{base}{end}") for end in _HIDDEN]
-                found |= {path: None for path in hidden if (root / path).exists()}
-                found |= {out: name} if (root / out).exists() else {}
+                found |= {path: None for path in hidden if _inside(root, path)}
+                found |= {out: name} if _inside(root, out) else {}
     return [_leftover(root, path, found[path], evidence) for path in sorted(found)]
 
 
@@ -242,13 +256,14 @@ def _bytes(size: int) -> str:
 
 
 def remove(root: Path, found: list[Leftover]) -> None:
-    """Remove the files that go."""
+    """Remove the files that go, and what directories they leave empty. What was made since they were listed stays."""
     for leftover in found:
-        if not leftover.stays and (root / leftover.path).is_dir():
-            shutil.rmtree(root / leftover.path)
-            continue
         for file in leftover.goes:
-            (root / file).unlink()
+            (root / file).unlink(missing_ok=True)
+        if (root / leftover.path).is_dir() and not (root / leftover.path).is_symlink():
+            for folder, _, _ in os.walk(root / leftover.path, topdown=False):
+                if not os.listdir(folder):
+                    os.rmdir(folder)
 
 
 def remove_empty(root: Path) -> int:
@@ -321,7 +336,8 @@ def _agreed(yes: str) -> None:
         sys.exit("error: prune: nothing is removed: no terminal to ask on; YES=1 make prune removes it without asking")
     try:
         answer = input("Remove them? [y/N] ")
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
+        print()
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         sys.exit("prune: nothing is removed")

@@ -1,7 +1,7 @@
 """List the files of the directories that stages read in part, so that `make check` can follow them without the data.
 
-Reads checkpoints/, data/tokens/, losses/, scores/ and sft_losses/. Writes dvc.contents.json: the MD5 of every file by its path, as DVC
-counts them. dvc.lock has one hash for a whole directory, from which nobody can tell whether `export` read this checkpoint.
+Reads checkpoints/, data/tokens/, losses/, scores/ and sft_losses/. Writes dvc.contents.json: the MD5 of every file by its path,
+as DVC counts them. dvc.lock has one hash for a whole directory, from which nobody can tell whether `export` read this checkpoint.
 Costs one pass over these files: a tenth of a second in the demonstration, two minutes for the 50 GB of the full size.
 """
 

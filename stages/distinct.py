@@ -29,7 +29,7 @@ def refuse_others(conditions: list[str]) -> None:
     folders = sorted(path for path in TOKENS.iterdir() if not path.name.startswith(".") and path.name not in conditions)
     others = [str(path) for path in folders if path.is_file() or any(file.is_file() for file in path.rglob("*"))]
     if others:
-        raise PipelineError(f"distinct: params.yaml names no condition of these tokens; remove them: rm -rf {' '.join(others)}")
+        raise PipelineError(f"distinct: params.yaml names no condition of {' and '.join(others)}; run make prune")
 
 
 def refuse_same_tokens(indices: dict[str, Index]) -> None:

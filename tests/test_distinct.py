@@ -86,7 +86,7 @@ def test_tokens_of_a_withdrawn_condition_are_named_and_an_empty_folder_is_not(to
     Path("data/tokens/.baseline.scratch").mkdir()
     Path("data/tokens/.baseline.scratch/piece").write_text("")
     tokens(baseline="one", mul_tokens="third", digits="other")
-    with pytest.raises(PipelineError, match=r"names no condition of these tokens; remove them: rm -rf data/tokens/digits$"):
+    with pytest.raises(PipelineError, match=r"names no condition of data/tokens/digits; run make prune$"):
         tokens(baseline="one", mul_tokens="third")
 
 

@@ -15,6 +15,7 @@ from test_seal import error, native, project, run  # noqa: F401
 CHANGES_RANDOM = "import random\nrandom.random = lambda: 0.5\nprint('imported by somebody else')\n"
 DRAW = "import random\nprint(random.Random(1).random(), random.random() == 0.5)"
 DRAWN = "0.13436424411240122 False\n"
+FONT_INDEX = sorted(Path("/var/cache/fontconfig").glob("*.cache-?"))
 
 
 @pytest.fixture
@@ -139,6 +140,13 @@ def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere): 
     said, home = done.stdout.split()
     assert said == "[]"
     assert not Path(home).exists()
+
+
+@pytest.mark.skipif(not FONT_INDEX, reason="fontconfig has no index of fonts here")
+def test_children_may_read_the_index_of_fonts(project):  # noqa: F811
+    """Otherwise fc-list, which matplotlib calls, reads every font anew and leaves empty files beside the index."""
+    done = run(project, f"import subprocess\nsubprocess.run(['cat', {str(FONT_INDEX[0])!r}], check=True, stdout=-3)")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere):  # noqa: F811
