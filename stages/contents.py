@@ -15,8 +15,9 @@ from model.errors import run_stage
 from model.files import write_json
 
 FOLDERS = ("checkpoints", "data/tokens", "losses", "scores", "sft_losses")
-# What DVC leaves out as well (.dvcignore): the work of other stages that is not finished.
-_IGNORED = (".*.partial", ".*.scratch", ".gitignore")
+# What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors and
+# desktops.
+_IGNORED = (".*.partial", ".*.scratch", ".gitignore", ".DS_Store", ".nfs*", "*.swp", "*~")
 
 
 def main() -> None:

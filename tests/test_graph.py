@@ -15,6 +15,7 @@ from graph.imports import Code
 from graph.instances import load_yaml, read_instances
 from graph.tree import WorkingTree
 from model.curves import CHARTS, X_LABELS, Chart, chart_csv
+from stages import contents
 
 TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages", "stages.yaml")
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
@@ -396,3 +397,9 @@ def test_a_link_to_dvc_yaml_that_is_none_is_a_finding(copy):
     assert line in check(WorkingTree(copy))
     (copy / "stages.yaml").write_text("{}")
     assert line in check(WorkingTree(copy))
+
+
+def test_contents_leaves_out_what_dvc_leaves_out():
+    lines = (REPOSITORY / ".dvcignore").read_text().splitlines()
+    patterns = {line for line in lines if not line.startswith("#")}
+    assert set(contents._IGNORED) == patterns - {"__pycache__", "*.pyc"}
