@@ -76,6 +76,7 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("conditions", ["Base line"], "conditions.0: String should match pattern"),
         ("problems.mixture", {"tulu": 1.0}, "problems.mixture names ['tulu'], which fetch.conversations does not have"),
         ("problems.mixture", {"generated": 0.0}, "problems.mixture.generated: Input should be greater than 0, got 0.0"),
+        ("problems.mixture", {"generated": 1.0, "tulu": 1e-9}, "problems: mixture.tulu: its weight gives it none of the 320"),
         ("sft.state_every", 5, "sft: state_every (5) must be a multiple of log_every (10)"),
         ("sft.max_steps", 45, "sft: max_steps (45) must be a multiple of log_every (10)"),
         ("sft.warmup_steps", 40, "sft: warmup_steps (40) must be below max_steps (40)"),
