@@ -5,12 +5,14 @@ from machine to machine. So the seal checks them before that stage, whoever star
 asked for: results that were computed elsewhere can be looked at, and reported on, without a GPU.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +28,8 @@ _DEVICES = ("pretrain", "evaluate", "sft", "generate", "probes")  # stages with 
 _COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute
 _BFLOAT16_CAPABILITY = 8  # Ampere's
 _ACTIVATIONS = 8  # numbers that each layer keeps for the backward pass, at least, in widths of the network
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# A container's: of control groups version 2, and of version 1.
+_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Lack(NamedTuple):
@@ -160,12 +163,18 @@ def _memory(params: Any) -> Iterator[Lack]:
 def memory() -> int | None:
     """Return the bytes of memory that this machine has, or a container's limit; None where that is unknown."""
     sizes = []
-    try:
-        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        sizes.append(int(_MEMORY_LIMIT.read_text()))
-    except (OSError, ValueError):  # no such file, or `max`
-        pass
-    return min(sizes, default=None)
+    for ask in (_physical_memory, *(partial(_limit, path) for path in _MEMORY_LIMITS)):
+        with contextlib.suppress(OSError, ValueError):  # no such file or setting, or `max`
+            sizes.append(ask())
+    return min((size for size in sizes if size > 0), default=None)
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit(path: Path) -> int:
+    return int(path.read_text())
 
 
 def _nodes(params: Any) -> Iterator[Lack]:

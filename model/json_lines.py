@@ -14,6 +14,7 @@ from model.text_streams import not_utf8, zero_byte
 # A compressed file of megabytes may hold a line of terabytes.
 LONGEST_LINE = 2 * LONGEST_DOCUMENT  # bytes
 _BLANK = b" \t\r\n"
+_LIST = "it is one JSON list: make lines of it with jq -c '.[]'"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -32,19 +33,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
-def read_json_lines(file: BinaryIO, name: str, start: int = 0) -> Iterator[dict[str, Any]]:
+def read_json_lines(file: BinaryIO, name: str, start: int = 0, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the objects of `file`, which is at byte `start` of the content.
 
     Records count from 0, lines from 1. Only a line feed ends a line: U+2028 and Unicode's other
     line separators are text. Raises PipelineError, with `name`, for a line that is not one JSON
-    object in UTF-8, an object that has a key twice, and text with half a surrogate pair.
+    object in UTF-8, an object that has a key twice, and text with half a surrogate pair, in the
+    fields `columns` if they are given.
     """
     number, place = 0, start
     lines = iter(partial(file.readline, LONGEST_LINE + 1), b"")
     for line_number, line in enumerate(lines, start=1):
         if len(line) > LONGEST_LINE:
             reason = f"record {number} is longer than {LONGEST_LINE} bytes"
-            raise PipelineError(f"{name}: {reason}; end each record with a line feed, or split it")
+            advice = "end each record with a line feed, or split it"
+            if _begins_list(line, line_number):
+                advice = _LIST
+            raise PipelineError(f"{name}: {reason}; {advice}")
         try:
             record = _decode(line.decode())
         except UnicodeDecodeError as error:
@@ -56,10 +61,11 @@ def read_json_lines(file: BinaryIO, name: str, start: int = 0) -> Iterator[dict[
             _refuse(name, number, line, line_number, place, error)
         if not isinstance(record, dict):
             reason = f"record {number} is no JSON object (line {line_number})"
-            raise PipelineError(f"{name}: {reason}; write one object a line")
+            advice = _LIST if _begins_list(line, line_number) else "write one object a line"
+            raise PipelineError(f"{name}: {reason}; {advice}")
         # Only an escape makes half a pair, for as bytes it is not UTF-8. One byte is found faster.
         escaped = b"\\" in line and b"\\u" in line and _SURROGATE.search(line)
-        if escaped and (key := _half_pair(record)) is not None:
+        if escaped and (key := _half_pair(_chosen(record, columns))) is not None:
             where = f"{name}: record {number} has half a surrogate pair in `{printable(key)}`"
             raise PipelineError(f"{where}, which is no text; correct the record")
         yield record
@@ -93,13 +99,23 @@ def _advice(line: bytes, number: int, error: json.JSONDecodeError) -> str:
         return "take out the byte-order mark that the line begins with"
     if b"\r" in stripped:
         return "end lines with a line feed, not a carriage return alone: tr '\\r' '\\n'"
-    if number == 1 and stripped.startswith(b"["):
-        return "it is one JSON list: make lines of it with jq -c '.[]'"
+    if _begins_list(line, number):
+        return _LIST
     if number == 1 and stripped == b"{":
         return "write one object a line: jq -c ."
     if error.msg == "Extra data":
         return "put a line feed between two records"
     return "correct the record, or download the file again"
+
+
+def _begins_list(line: bytes, number: int) -> bool:
+    return number == 1 and line.lstrip(_BLANK).startswith(b"[")
+
+
+def _chosen(record: dict[str, Any], columns: list[str] | None) -> dict[str, Any]:
+    if columns is None:
+        return record
+    return {key: record[key] for key in columns if key in record}
 
 
 def _half_pair(value: Any, key: str = "") -> str | None:

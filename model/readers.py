@@ -48,8 +48,9 @@ def read_records(
     """Yield the records of one file, its format `kind` taken from its name by default.
 
     `name` is what messages call the file. If `columns` are given, only they are read of parquet and
-    arrow: a file without one of them is an error, and other columns may be anything. Raises
-    PipelineError, with the record where there is one.
+    arrow: a file without one of them is an error, and other columns may be anything. Of JSON lines,
+    half a surrogate pair is an error in `columns` only. Raises PipelineError, with the record where
+    there is one.
     """
     name = name or str(path)
     kind = kind or format_of(path)
@@ -64,7 +65,7 @@ def read_records(
         else:
             with open_content(path, name) as (content, start):
                 if kind == ".jsonl":
-                    yield from read_json_lines(content, name, start)
+                    yield from read_json_lines(content, name, start, columns)
                 else:
                     yield _text(content, name, start)
     except (OSError, EOFError, OverflowError, ValueError, zlib.error, pa.ArrowException) as error:

@@ -33,11 +33,6 @@ def main() -> None:
     fetched = verified_directory(CONVERSATIONS)
     sources, contaminated = {}, {}
     for name, count in shares(params.mixture, params.conversations).items():
-        if not count:
-            raise PipelineError(
-                f"params.yaml: problems.mixture.{name}: its weight gives it none of the {params.conversations} conversations; "
-                "raise it, or remove the source"
-            )
         if name == GENERATED:
             sources[name] = generated(count, params.seed)
         else:

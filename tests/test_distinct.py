@@ -1,5 +1,6 @@
 """Conditions that train on the same tokens are named before a step is trained, whatever made them the same."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, write_token_split
 
+from graph.instances import read_instances
+from graph.leftovers import refusal
 from graph.lock import VERDICTS
+from graph.tree import WorkingTree
 from model.errors import PipelineError
 from model.files import write_checksums
 from model.shards import write_shard
@@ -80,14 +84,20 @@ def test_a_text_without_products_is_the_same_in_both_conditions(tokens, baseline
         tokens(baseline="plain", mul_tokens="facts")
 
 
-def test_tokens_of_a_withdrawn_condition_are_named_and_an_empty_folder_is_not(tokens):
-    tokens(baseline="one", digits="other")
-    Path("data/tokens/gone/deeper").mkdir(parents=True)
-    Path("data/tokens/.baseline.scratch").mkdir()
-    Path("data/tokens/.baseline.scratch/piece").write_text("")
-    tokens(baseline="one", mul_tokens="third", digits="other")
-    with pytest.raises(PipelineError, match=r"names no condition of data/tokens/digits; run make prune$"):
-        tokens(baseline="one", mul_tokens="third")
+def test_tokens_of_a_withdrawn_condition_are_refused_before_the_stage_begins(tmp_path):
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    (tmp_path / "params.yaml").write_text((REPOSITORY / "profiles/micro.yaml").read_text())
+    instances = list(read_instances(WorkingTree(tmp_path)).values())
+    for name in ("baseline/index.json", ".baseline.scratch/piece"):
+        (tmp_path / "data/tokens" / name).parent.mkdir(parents=True)
+        (tmp_path / "data/tokens" / name).write_text("")
+    (tmp_path / "data/tokens/digits/deeper").mkdir(parents=True)
+    assert refusal(tmp_path, instances) is None
+    (tmp_path / "data/tokens/digits/index.json").write_text("")
+    said = refusal(tmp_path, instances)
+    assert said.startswith("params.yaml no longer names condition digits, whose results are still here ")
+    assert said.endswith(" (data/tokens/digits/index.json); run make prune")
 
 
 def test_a_damaged_index_is_named(tokens):

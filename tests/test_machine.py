@@ -146,6 +146,24 @@ def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypa
     assert changed(root, ("context: 96", "context: 1024")) == []
 
 
+@pytest.mark.parametrize("limits", [("max", None), ("1000", None), (None, "1000"), (None, str(2**63 - 4096)), (None, None)])
+def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch, limits):
+    """`memory.max` is that of version 2 of control groups, the other that of version 1, each where there is one."""
+    paths = tuple(tmp_path / name for name in ("memory.max", "memory.limit_in_bytes"))
+    for path, limit in zip(paths, limits, strict=True):
+        if limit is not None:
+            path.write_text(f"{limit}\n")
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", paths)
+    monkeypatch.setattr(machine, "_physical_memory", lambda: 5000)
+    assert machine.memory() == (1000 if "1000" in limits else 5000)
+
+
+def test_memory_that_the_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (tmp_path / "missing",))
+    monkeypatch.setattr(machine, "_physical_memory", lambda: -1)
+    assert machine.memory() is None
+
+
 def test_what_no_stage_that_may_run_needs_is_not_asked_for(root, monkeypatch):
     """Results that were computed elsewhere can be looked at on a machine without a GPU."""
     monkeypatch.setattr(machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu"))

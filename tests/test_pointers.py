@@ -57,7 +57,7 @@ def test_a_hub_folder_that_git_left_with_pointers_is_named(project, tmp_path, na
     source = hub_source(folder, subset=None)
     fails(project, "passages", rf"hub/train-{re.escape(name)}: is a Git LFS pointer", source=source, count=1)
     source.pop("sha256")
-    fails(project, "hellaswag", rf"hub/train-{re.escape(name)}: is a Git LFS pointer", source=source, count=1)
+    fails(project, "hellaswag", rf"hub/train-{re.escape(name)}: is a Git LFS pointer", source=source, count=2)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ def test_a_hub_folder_that_git_left_with_pointers_is_named(project, tmp_path, na
         b"\0\1",
         b"/annex/objects/ is where git-annex has its keys",
         "Zugriff verweigert – é".encode(),
+        b"<!---->" * 500 + b"<book>",  # each comment that could end elsewhere would double the time
     ],
 )
 def test_texts_about_such_things_are_data(content):

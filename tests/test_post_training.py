@@ -113,7 +113,7 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ({"generated_test": 999}, "params.yaml: problems.generated_test: 999 asked for, there are 265"),
         (
             {"mixture": {"generated": 1.0, "mine": 0.001}},
-            "params.yaml: problems.mixture.mine: its weight gives it none of the 16 conversations; "
+            "params.yaml: problems: mixture.mine: its weight gives it none of the 16 conversations; "
             "raise it, or remove the source",
         ),
         (

@@ -102,8 +102,6 @@ BAD_LINES = {
     "half a pair": (b'{"text": "a \\ud83d b"}\n', "has half a surrogate pair in `text`, which is no text"),
     "half a pair, second": (b'{"text": "\\uDE00"}\n', "has half a surrogate pair in `text`"),
     "pair the wrong way": (b'{"text": "\\ude00\\ud83d"}\n', "has half a surrogate pair in `text`"),
-    "half a pair inside": (b'{"text": "a", "m": [{"k": ["\\ud83d"]}]}\n', "has half a surrogate pair in `m.0.k.0`"),
-    "half a pair in a key": (b'{"text": "a", "m": {"\\ud83d": 1}}\n', r"has half a surrogate pair in `m.\\ud83d`"),
     "Latin-1": (b'{"text": "na\xefve"}\n', f"is not UTF-8: byte 0xef at byte {len(GOOD) + 12}; convert the file"),
     "surrogate bytes": (b'{"text": "\xed\xa0\xbd"}\n', "is not UTF-8: byte 0xed"),
     "no text": (b'{"body": "a", "id": 1}\n', r"has no string field `text` \(its fields are body, id\)"),
@@ -128,9 +126,22 @@ def test_a_zero_byte_in_lines_is_named_with_its_place(tmp_path, place):
     refused(tmp_path / "a.jsonl", GOOD + b"{  \0}", f"a.jsonl: byte {beyond} is zero.* \\(line 5001\\)")
 
 
+@pytest.mark.parametrize(("field", "place"), [(b'[{"k": ["\\ud83d"]}]', "m.0.k.0"), (b'{"\\ud83d": 1}', r"m.\\ud83d")])
+def test_half_a_pair_is_refused_in_any_field_where_all_are_read(tmp_path, field, place):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "m": ' + field + b"}\n")
+    with pytest.raises(PipelineError, match=f"record 0 has half a surrogate pair in `{place}`"):
+        list(read_records(tmp_path / "a.jsonl"))
+
+
+def test_a_list_that_is_longer_than_a_line_may_be_says_how_to_make_lines_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", 30)
+    refused(tmp_path / "a.jsonl", b'[{"text": "a"}, {"text": "b"}, {"text": "c"}]', "record 0 is longer than 30 .*jq -c")
+    refused(tmp_path / "b.jsonl", b'{"text": "a long text, and longer"}', "record 0 is longer than 30 .*with a line feed")
+
+
 def test_other_json_says_how_to_make_lines_of_it(tmp_path):
     refused(tmp_path / "a.jsonl", b'[{"text": "a"},\n{"text": "b"}]\n', "record 0 is not JSON .*jq -c '.*'")
-    refused(tmp_path / "a.jsonl", b'[{"text": "a"}]\n', "record 0 is no JSON object")
+    refused(tmp_path / "a.jsonl", b' [{"text": "a"}]\n', "record 0 is no JSON object .*jq -c '.\\[\\]'$")
     refused(tmp_path / "a.jsonl", b'{\n  "text": "a"\n}\n', "record 0 is not JSON .*write one object a line: jq -c .")
 
 
@@ -145,6 +156,7 @@ LINES_THAT_ARE_READ = {
     "escaped controls": (b'{"text": "a\\u0000b\\u001b\\r\\n"}\n', ["a\0b\x1b\r\n"]),
     "pair": (b'{"text": "\\ud83d\\ude00"}\n', ["\U0001f600"]),
     "words about pairs": (rb'{"text": "\\\\ud83d is half"}' + b"\n", [r"\\ud83d is half"]),
+    "half a pair in another field": (b'{"text": "a", "m": [{"\\ud83d": "\\ud83d"}]}\n', ["a"]),
     "byte-order mark inside": ('{"text": "\ufeffa"}\n'.encode(), ["\ufeffa"]),
     "other fields": (b'{"text": "a", "n": NaN, "m": 1e999}\n{"m": {}, "text": "b"}\n', ["a", "b"]),
     "blank texts": (b'{"text": " \\n"}\n{"text": ""}\n{"text": " a "}\n', ["", "", " a "]),

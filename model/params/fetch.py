@@ -4,17 +4,27 @@ Files and trees are pinned by SHA-256, hub datasets by commit and record count, 
 """
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from model.section import Section
 
 # A comparison needs two clusters of items, so at least two.
 _LEAST_ITEMS = 2
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+def _quoted(value: Any) -> Any:
+    """Return `value`; raise ValueError for a version 1.0, or a commit of digits only, without quotes."""
+    if isinstance(value, int | float):
+        raise ValueError("must be text, so put it in quotes")
+    return value
+
+
+# Text that YAML may read as a number.
+Quoted = Annotated[str, BeforeValidator(_quoted)]
+Sha256 = Annotated[Quoted, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[Quoted, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 def _printable(text: str) -> str:
@@ -24,7 +34,7 @@ def _printable(text: str) -> str:
 
 
 # What stands in messages, listings and the report.
-Name = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
+Name = Annotated[Quoted, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 
 
 class PinnedFile(Section):

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from model.mixture import shares
 from model.section import Section
 
 GENERATED = "generated"
@@ -25,3 +26,13 @@ class ProblemsParams(Section):
     gsm8k_test: int | None = Field(ge=_LEAST_ITEMS)
     contamination_words: int = Field(gt=1)
     seed: int
+
+    @model_validator(mode="after")
+    def _each_source_has_a_share(self):
+        for name, count in shares(self.mixture, self.conversations).items():
+            if not count:
+                raise ValueError(
+                    f"mixture.{name}: its weight gives it none of the {self.conversations} conversations; "
+                    "raise it, or remove the source"
+                )
+        return self
