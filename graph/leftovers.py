@@ -20,7 +20,7 @@ MADE = "GPT2_ABLATION_MADE"  # model/files.py reads it
 _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 
-class Template(NamedTuple):
+class OutputPattern(NamedTuple):
     """One output of a stage for any values of its matrix: `pattern` has a group for each key, `known` the values there are.
 
     `root` is the folder at the top of the repository that the output lies in.
@@ -41,7 +41,7 @@ class Template(NamedTuple):
         return {key: value for key, value in match.groupdict().items() if value not in self.known[key]}
 
 
-def templates(tree: Tree, more: Callable[[Instance], Instance] = lambda instance: instance) -> list[Template]:
+def templates(tree: Tree, more: Callable[[Instance], Instance] = lambda instance: instance) -> list[OutputPattern]:
     """Return the outputs of stages that are run once for each value of a list in params.yaml.
 
     Lists that stand in dvc.yaml itself are taken as they are: below data/raw a folder of any name may be the user's.
@@ -60,7 +60,7 @@ def templates(tree: Tree, more: Callable[[Instance], Instance] = lambda instance
         [instance] = expand(stage, {**wild, "params": [], "deps": []}, params)
         for output in more(instance).outputs:
             if any(f"{_PLACE}{key}{_PLACE}" in output for key in free):
-                found.append(Template(stage, output.split("/")[0], _pattern(output, kinds), known))
+                found.append(OutputPattern(stage, output.split("/")[0], _pattern(output, kinds), known))
     return found
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import yaml
 
 from graph.instances import GRAPH, PARAMS, below, load_yaml, read_instances
-from graph.leftovers import Template, foreign_files, templates
+from graph.leftovers import OutputPattern, foreign_files, templates
 from graph.lock import LOCK, Graph, cached_entries
 from graph.objects import file_md5, object_path
 from graph.record import cut_lock
@@ -157,7 +157,7 @@ def _inside(root: Path, out: str) -> bool:
     return os.path.lexists(root / path)
 
 
-def _matching(root: Path, known: list[Template], current: set[str]) -> Iterator[tuple[str, str | None]]:
+def _matching(root: Path, known: list[OutputPattern], current: set[str]) -> Iterator[tuple[str, str | None]]:
     """Yield outputs that any values of the matrix but today's would give, and which instance's each is.
 
     A hidden sibling that only a killed stage leaves has no instance.

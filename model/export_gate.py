@@ -40,7 +40,6 @@ T = TypeVar("T")
 _GIVEN_UP = 1.0
 _HEAD = "lm_head"
 _EMBEDDING = "transformer.wte"
-_PLAINLY = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Source(NamedTuple):
@@ -216,7 +215,7 @@ def _verify_tokenizers(directory: Path, read: tokenizers.Tokenizer, source: Sour
     ours = source.tokenizer
     plain = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     plain.encode_special_tokens = True  # split_special_tokens of tokenizer_config.json; tokenizer.json has no place for it
-    loaded = AutoTokenizer.from_pretrained(directory, **_PLAINLY)
+    loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     encoders = {
         "tokenizers": (plain, lambda text: plain.encode(text).ids),
         "model/hf_directory.py": (read, lambda text: read.encode(text, add_special_tokens=False).ids),
@@ -250,7 +249,9 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
 
     Where a reader fills in a default of its own, the default is compared as well.
     """
-    plain = AutoModelForCausalLM.from_pretrained(directory, **_PLAINLY).eval()
+    plain = AutoModelForCausalLM.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    ).eval()
     if type(plain) is not GPT2LMHeadModel or plain.dtype != torch.float32:
         raise _fault(f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32")
     theirs = exported.state_dict()
@@ -264,7 +265,7 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
             raise _fault(f"{reader} reads {different[0]} otherwise than model/hf_loading.py")
     said = expected["config.json"]
     for reader, config in (
-        ("AutoConfig", AutoConfig.from_pretrained(directory, **_PLAINLY).to_dict()),
+        ("AutoConfig", AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).to_dict()),
         ("model/hf_loading.py", exported.config.to_dict()),
         ("AutoModelForCausalLM", plain.config.to_dict()),
         ("model/hf_directory.py", read.config.model_dump()),

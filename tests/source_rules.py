@@ -76,7 +76,7 @@ def only_local_safetensors(tree: ast.Module, path: str) -> Finding:
     """from_pretrained reads what is on disk, and weights of safetensors only."""
     for node, name, keywords in calls(tree):
         if last(name) == "from_pretrained":
-            weights = "Tokenizer" not in name
+            weights = not any(kind in name for kind in ("Tokenizer", "Config"))
             unpacked = any(each.arg is None for each in node.keywords)
             local = is_constant(keywords.get("local_files_only"), True)
             safe = not weights or is_constant(keywords.get("use_safetensors"), True)

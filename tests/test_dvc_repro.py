@@ -219,7 +219,7 @@ with Repo(".") as repo, repo.lock:
 def test_what_another_dvc_writes_while_the_lock_is_put_right_is_kept(tmp_path, what):
     """Both wait for DVC's own lock, and read only then."""
     root = project(tmp_path)
-    (root / "params.yaml").write_text("")
+    (root / "params.yaml").write_text("seeds: [1]\n")
     entries = {name: {"cmd": "x"} for name in ("second", "first", *(["gone"] if what == "record" else []))}
     (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": entries}))
     change = {

@@ -64,7 +64,7 @@ def spoil_repository(root: Path) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["conditions"] = [CONDITIONS[0], hostile]
     params["fetch"] = {**params["fetch"], "passages": spoil(params["fetch"]["passages"])}
-    (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True))
+    (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=False))
 
 
 @pytest.fixture(scope="module")

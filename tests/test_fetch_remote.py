@@ -22,7 +22,7 @@ from model.documents import read_split
 from model.files import read_jsonl
 from tools.hub_server import HubServer, Repository
 
-REPOSITORY_ID, FILES, COMMIT = "someone/texts", 3, "0123456789" * 4
+REPOSITORY_ID, FILES, COMMIT = "someone/texts", 3, "0123456789abcdef0123456789abcdef01234567"
 FIRST = "sample/10BT/000_00000.parquet"
 FETCH = """
 import sys
@@ -137,7 +137,7 @@ def test_a_network_that_fails_at_first_is_waited_for(fetch, server, tmp_path, fa
 def test_bytes_that_are_not_those_the_hub_states_are_refused(fetch, server, tmp_path):
     server.faults[FIRST] = ["alter"] * 9
     done = fetch()
-    assert f"hub file {REPOSITORY_ID}/{FIRST} at 012345678901: cannot be read (its SHA-256 is" in done.stderr
+    assert f"hub file {REPOSITORY_ID}/{FIRST} at 0123456789ab: cannot be read (its SHA-256 is" in done.stderr
     assert "the hub states" in done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
     assert server.sent.count(FIRST) == 1
@@ -154,7 +154,7 @@ def test_a_file_without_a_sha256_is_held_to_the_id_that_git_gives_it(fetch, serv
         assert done.returncode == 0, done.stderr
         assert texts(tmp_path) == EXPECTED
     else:
-        assert f"hub file {REPOSITORY_ID}/data.jsonl at 012345678901: cannot be read (its git id is" in done.stderr
+        assert f"hub file {REPOSITORY_ID}/data.jsonl at 0123456789ab: cannot be read (its git id is" in done.stderr
         assert done.returncode == 1
 
 
@@ -177,7 +177,7 @@ def test_no_dataset_is_made_of_bytes_that_are_not_those_the_hub_states(fetch_rec
     done = fetch_records(name, kind)
     assert done.returncode == 1, "altered bytes were taken"
     [line] = done.stderr.strip().splitlines()
-    assert line.startswith(f"error: hub file {REPOSITORY_ID}/train-1.{kind} at 012345678901: cannot be read (its {stated} is")
+    assert line.startswith(f"error: hub file {REPOSITORY_ID}/train-1.{kind} at 0123456789ab: cannot be read (its {stated} is")
     assert not list((tmp_path / "data/raw").iterdir())
 
 

@@ -345,7 +345,8 @@ def test_the_template_of_the_charts_reads_columns_that_there_are():
         (REPOSITORY / f".dvc/plots/{name}.json").read_text() for name in ("curve", "curve_fitted", "curve_log", "parity")
     )
     columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
-    made = {"points", "number", "seeds", "last", "lowest", "highest", "revisions", "rev"}  # by the template, and by DVC
+    # By the template, and by DVC.
+    made = {"points", "number", "seeds", "last", "lowest", "highest", "revisions", "rev", "conditions", "who"}
     fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
     assert {name for pair in fields for name in pair if name} - made <= set(columns)
 

@@ -29,7 +29,7 @@ class Project:
         self.root = root
         for name in ("graph", "model", "stages"):
             shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "libraries.yaml"):
+        for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
             shutil.copy(REPOSITORY / name, root / name)
         self.params(**STEPS)
         generator = np.random.default_rng(0)

@@ -216,7 +216,8 @@ def test_the_report_sees_an_edit_of_dvc_yaml_that_reruns_nothing_else(tmp_path):
     assert "stages.yaml" in read_instances(WorkingTree(REPOSITORY))["report"].deps
     write_sample(tmp_path)
     before = {stage.name: stage for stage in read_stages(tmp_path)}
-    edited = (tmp_path / "dvc.yaml").read_text().replace("      - data/items\n", "      - data/items\n      - data/more\n", 1)
+    of_evaluate = "      - data/items\n      - exports/"
+    edited = (tmp_path / "dvc.yaml").read_text().replace(of_evaluate, f"      - data/more\n{of_evaluate}", 1)
     (tmp_path / "dvc.yaml").write_text(edited)
     [name] = [stage.name for stage in read_stages(tmp_path) if stage != before[stage.name]]
     assert "data/more" in {stage.name: stage for stage in read_stages(tmp_path)}[name].inputs

@@ -317,9 +317,9 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     assert score_command(tmp_path / "none", "--items", items) == f"error: {tmp_path}/none: no such directory\n"
     assert "argument --threads: '0' is no whole number of at least 1" in score_command(tmp_path, "--threads", "0")
     assert score_command(tmp_path, "--items", items, "--output", items).startswith(f"error: --output: {items} cannot be made")
-    for content in ("", "3\n"):
+    for content, problem in (("", "no items to be read"), ("3\n", "record 0: is no JSON object")):
         items.write_text(content)
-        assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: no items to be read")
+        assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: {problem}")
 
 
 def test_a_reader_that_stops_early_gives_no_traceback(trained_gpt2, tmp_path):
@@ -327,12 +327,12 @@ def test_a_reader_that_stops_early_gives_no_traceback(trained_gpt2, tmp_path):
     items.write_text("".join(item.model_dump_json() + "\n" for item in ITEMS))
     command = f"{sys.executable} -u -m tools.score {trained_gpt2} --items {items} | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
-    assert re.fullmatch(r"reference acc .*\n0\n", done.stdout)
+    assert re.fullmatch(r"reference acc .*\n141\n", done.stdout)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
     command = f"{sys.executable} -m tools.score {trained_gpt2} --items {items} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
-    assert done.stdout == "0\n"
+    assert done.stdout == "141\n"
     assert "BrokenPipe" not in done.stderr
 
 

@@ -18,7 +18,7 @@ from graph.tree import WorkingTree
 
 FETCH_DEPS = "deps: [model/__init__.py, model/errors.py, stages/__init__.py, stages/fetch.py]"
 DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/files.py, model/pieces.py,
-      model/section.py, stages/__init__.py, stages/fetch.py]
+      model/section.py, model/yaml_file.py, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """

@@ -26,7 +26,7 @@ stages:
     matrix:
       which: ${names}
     cmd: python -m stages.probe ${item.which}
-    deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/section.py,
+    deps: [data/declared.txt, data/folder, model/__init__.py, model/errors.py, model/section.py, model/yaml_file.py,
       stages/__init__.py, stages/probe.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]
     outs: [data/out.txt, "out/${item.which}"]
@@ -63,7 +63,7 @@ def project(tmp_path) -> Path:
     for name in ("model", "stages", "data/folder", "data/other", "out"):
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "graph", root / "graph")
-    for name in ("model/__init__.py", "model/errors.py", "model/section.py", "stages/__init__.py"):
+    for name in ("model/__init__.py", "model/errors.py", "model/section.py", "model/yaml_file.py", "stages/__init__.py"):
         shutil.copy(REPOSITORY / name, root / name)
     numpy = __import__("numpy").__version__
     (root / "dvc.yaml").write_text(DVC_YAML)
@@ -321,7 +321,9 @@ def test_fetch_may_use_the_network(project):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         body = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()'
-        (project / "dvc.yaml").write_text(DVC_YAML.replace("deps: [model/__init__", "deps: [model/section.py, model/__init__"))
+        (project / "dvc.yaml").write_text(
+            DVC_YAML.replace("deps: [model/__init__", "deps: [model/section.py, model/yaml_file.py, model/__init__")
+        )
         done = run(project, body, stage="fetch", wanted="pass")
     assert done.returncode == 0, done.stderr
 
@@ -369,8 +371,9 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, signals, name):
         while not ready.exists():
             assert not running.done(), running.result().stderr
             time.sleep(0.01)
-        with open(project / path, "a") as file:
-            file.write(text)
+        key = text.partition(":")[0]
+        lines = (project / path).read_text().splitlines(keepends=True)
+        (project / path).write_text("".join(line for line in lines if not line.startswith(f"{key}:")) + text)
         go.touch()
         done = running.result()
     assert done.stdout == "finished\n"

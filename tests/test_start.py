@@ -124,7 +124,8 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa
     kept = {"CUDA_VISIBLE_DEVICES": "3", "COLUMNS": "77", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     body = "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME'] == os.environ['TMPDIR'])"
     done = run(project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")})
-    made = {"HF_HUB_OFFLINE", "HOME", "LC_ALL", "LOGNAME", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUTF8",
+    made = {"GPT2_ABLATION_MADE", "HF_HUB_OFFLINE", "HOME",
+             "LC_ALL", "LOGNAME", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUTF8",
             "TMPDIR", "TZ", "USER"}  # fmt: skip
     library_path = {"LD_LIBRARY_PATH"} if sysconfig.get_config_var("Py_ENABLE_SHARED") else set()
     first, second = done.stdout.splitlines()

@@ -286,7 +286,7 @@ def copy(tmp_path_factory) -> Path:
         "dvc.lock",
         "libraries.yaml",
         "requirements.txt",
-        "dvc.stages.json",
+        "stages.yaml",
         "dvc.contents.json",
         ".dvcignore",
     ):
