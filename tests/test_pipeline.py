@@ -278,7 +278,7 @@ def test_the_walk_through_of_the_readme(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
-    assert "until then these 498 figures and 16 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 484 figures and 16 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
     )
@@ -414,7 +414,7 @@ def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
     output = shell(["make", "--old-file=.venv/.ready", "prune", "YES=1"], clone)
     assert " entries of dvc.lock: evaluate@mul_tokens-1-200, " in output
     assert not [name for name in outputs(clone) if "mul_tokens" in name and not name.startswith("plots/")]
-    assert repro(clone) == {"params", "compare", "curves", "contents"}
+    assert repro(clone) == {"params", "distinct", "compare", "curves", "contents"}
     assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
     edit(clone / "params.yaml", "\nconditions: [baseline]\n", "\nconditions: [baseline, mul_tokens]\n")
     assert repro(clone) <= {"params", "compare", "curves", "contents"}, "models and scores come from the cache"
