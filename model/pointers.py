@@ -16,7 +16,7 @@ _DVC = re.compile(rb"^(- |  )?md5: [0-9a-f]{32}(\.dir)?\s*$", re.MULTILINE)
 _DVC_OUTS = re.compile(rb"^outs:\s*$", re.MULTILINE)
 _HUB_CACHE = re.compile(rb"(\.\./)+blobs/[0-9a-f]{40,64}\s*\Z")
 # Atomic: a comment ends at its first `-->`, else thirty of them would take minutes.
-_XML = rb"(<\?xml[^>]*\?>\s*)?((?><!--.*?-->)\s*)*+"
+_XML = rb"(<\?xml[^>]*\?>\s*)?(?>((?><!--.*?-->)\s*)*)"
 _WEB_PAGE = re.compile(_XML + rb"<(!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL)
 _STORAGE_ERROR = re.compile(_XML + rb"<Error>.*?<Code>([^<]*)</Code>", re.DOTALL)
 # What GitHub, the Hugging Face hub and web servers send with a status of 400 or more, where it is no page.

@@ -163,17 +163,22 @@ MUTATIONS = {
     ),
     "a choice of modules that is not declared": (
         "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "",
-        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py"],
+        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
+         "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py"],
     ),
     "a module declared that is not the chosen one": (
         "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "      - model/conditions/baseline.py\n",
         ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
-         "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py"],
+         "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py",
+         "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
+         "dvc.yaml: export: deps: remove the line      - model/conditions/baseline.py"],
     ),
     "an import in a module that may be chosen": (
         "model/conditions/digits.py", "from model.conditions", "import scipy\nimport model.stats\nfrom model.conditions",
         ["dvc.yaml: tokenize: deps: add the line      - model/stats.py",
-         "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy"],
+         "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy",
+         "dvc.yaml: export: deps: add the line      - model/stats.py",
+         "dvc.yaml: export: params: libraries.yaml: add the line      - scipy"],
     ),
     "a choice in a module that is chosen": (
         "model/conditions/digits.py", "from model.conditions", 'from importlib import import_module\n'
@@ -287,7 +292,7 @@ def test_only_fetch_can_reach_the_network():
     for stage in STAGES:
         text = "".join((REPOSITORY / name).read_text() for name in code.closure(stage))
         assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", text)) == (stage == "fetch")
-        calls = re.findall(r"from_pretrained\(([^)]*)\)", text.replace('from_pretrained(".")', ""))
+        calls = re.findall(r"from_pretrained\(([^)]*)\)", re.sub(r'from_pretrained\(("\."|…)\)', "", text))
         assert all("local_files_only=True" in arguments for arguments in calls), stage
 
 
@@ -346,7 +351,21 @@ def test_the_template_of_the_charts_reads_columns_that_there_are():
     )
     columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
     # By the template, and by DVC.
-    made = {"points", "number", "seeds", "last", "lowest", "highest", "revisions", "rev", "conditions", "who"}
+    made = {
+        "points",
+        "number",
+        "seeds",
+        "last",
+        "lowest",
+        "highest",
+        "revisions",
+        "rev",
+        "conditions",
+        "who",
+        "place",
+        "places",
+        "steps",
+    }
     fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
     assert {name for pair in fields for name in pair if name} - made <= set(columns)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from committed import committed_text
 from conftest import REPOSITORY
 
 from graph.instances import read_stages
@@ -185,9 +186,11 @@ def read_outputs(text: dict) -> list[str]:
 
 
 def test_every_key_of_the_comparison_that_a_condition_makes_has_a_reserved_ending():
-    comparison = json.loads((REPOSITORY / "metrics/comparison.json").read_text())
+    comparison = json.loads(committed_text("metrics/comparison.json"))
     keys = {key for models in comparison.values() for figure in models.values() for key in figure}
-    assert keys == {"baseline", "mul_tokens", *(f"mul_tokens{ending}" for ending in RESERVED_ENDINGS)}
+    # With one seed there is no p.
+    assert keys <= {"baseline", "mul_tokens", *(f"mul_tokens{ending}" for ending in RESERVED_ENDINGS)}
+    assert keys >= {"baseline", "mul_tokens", "mul_tokens_difference"}
 
 
 @pytest.mark.parametrize(

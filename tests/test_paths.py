@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from report_sample import write_sample
-from test_fetch import ITEM, fails, project  # noqa: F401
+from test_fetch import ITEM, OTHER, fails, project  # noqa: F401
 
 from model.errors import PipelineError
 from model.files import atomic_directory, atomic_file, write_jsonl
@@ -167,15 +167,15 @@ def test_a_repository_of_the_hub_is_a_name(name):
 def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):  # noqa: F811
     folder = tmp_path / "hub"
     folder.mkdir()
-    write_jsonl(tmp_path / "stray.jsonl", [ITEM])
+    write_jsonl(tmp_path / "stray.jsonl", [ITEM, OTHER])
     (folder / "link.jsonl").symlink_to(tmp_path / "stray.jsonl")
     header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: {}\n---\n"
     (folder / "README.md").write_text(header.format(place))
     source = {"kind": "hub", "dataset": str(folder), "subset": None, "split": "validation", "revision": "0" * 40}
-    fails(project, "hellaswag", "is not in the repository, so no commit says what it is", source=source, count=1)
+    fails(project, "hellaswag", "is not in the repository, so no commit says what it is", source=source, count=2)
     shutil.copy(tmp_path / "stray.jsonl", folder / "own.jsonl")
     (folder / "README.md").write_text(header.format("own.jsonl"))
-    project("hellaswag", source=source, count=1)
+    project("hellaswag", source=source, count=2)
 
 
 def test_a_temporary_output_that_is_a_link_is_not_followed(tmp_path):
