@@ -364,6 +364,7 @@ def test_the_template_of_the_charts_reads_columns_that_there_are():
         "who",
         "place",
         "places",
+        "right",
         "steps",
     }
     fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
