@@ -97,14 +97,14 @@ class Guard:
             return
         if flags & _WRITING:
             if not self._covers(self._writable, name):
-                self._break(f"wrote {name}, which is none of its outputs in dvc.yaml")
+                self._break(f"wrote {name}, which dvc.yaml does not list under this stage's outs")
         elif name == PARAMS and self._reading_section:
             self._reading_section = False  # what is read of it has been judged
         elif not self._covers(self._readable, name) and not below(name, WATCHER):  # a traceback quotes the guard's own lines
             full = os.path.join(self._root, name)
             # An open directory tells nothing before it is listed, nor does a file that is not there.
             if _is_there(full) and not _is_directory(full):
-                self._break(f"read {name}, which is none of its deps in dvc.yaml")
+                self._break(f"read {name}, which dvc.yaml does not list under this stage's deps")
 
     def _listed(self, event: str, arguments: tuple) -> None:
         [path] = arguments
@@ -114,7 +114,7 @@ class Guard:
         # A build of torch with CUDA looks for its libraries below every entry of sys.path, the root too: what is not there tells
         # nothing.
         if _is_there(os.path.join(self._root, name)):
-            self._break(f"listed {name}, which is none of its deps in dvc.yaml")
+            self._break(f"listed {name}, which dvc.yaml does not list under this stage's deps")
 
     def _changed(self, event: str, arguments: tuple) -> None:
         for place, folder in _CHANGES[event]:
@@ -128,7 +128,7 @@ class Guard:
             if event == "os.mkdir" and _is_directory(os.path.join(self._root, name)):
                 continue  # changes nothing: torch.compile makes sure of the working directory
             if event not in ("os.remove", "os.rmdir") or _is_there(os.path.join(self._root, name)):
-                self._break(f"changed {name}, which is none of its outputs in dvc.yaml")
+                self._break(f"changed {name}, which dvc.yaml does not list under this stage's outs")
 
     def _asked_for_host(self, event: str, arguments: tuple) -> None:
         if not self._network and not self._several:
@@ -173,12 +173,12 @@ class Guard:
         if PARAMS in self._instance.deps:
             return  # it judges parameters, and so whether the files that they name are there
         if not any(below(name, allowed) for allowed in self._readable):
-            self._break(f"asked for the size of {name}, which is none of its deps in dvc.yaml")
+            self._break(f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps")
 
     def _read_section(self, event: str, arguments: tuple) -> None:
         path, key = arguments
         if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
-            self._break(f"read {key} of {PARAMS}, which is none of its params in dvc.yaml")
+            self._break(f"read {key} of {PARAMS}, which dvc.yaml does not list under this stage's params")
         self._unread.discard(key)
         self._reading_section = True
 

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-# By module: what tells a stage something that is none of its inputs. "*" is all of a module.
+# By module: functions whose answer DVC does not track as an input. "*" is all of a module.
 _ASKING = {
     "datetime": {"now", "today", "utcnow"},
     "getpass": {"*"},

@@ -381,7 +381,7 @@ def test_an_undeclared_read_stops_the_graph(clone):
         '    Path("profiles/micro.yaml").read_text()\n    params = read_section',
     )
     output = shell(["dvc", "repro"], clone, check=False)
-    assert "error: seal: items read profiles/micro.yaml, which is none of its deps in dvc.yaml" in output
+    assert "error: seal: items read profiles/micro.yaml, which dvc.yaml does not list under this stage's deps" in output
     shell(["git", "checkout", "stages/items.py"], clone)
     assert repro(clone) == set()
     assert outputs(clone) == before

@@ -170,9 +170,10 @@ def test_what_is_declared_is_allowed(project, name):
     assert [float(part) >= 0 for part in (project / ".dvc/tmp/durations/probe@a").read_text().split()] == [True, True]
 
 
-READ, WROTE = "read {}, which is none of its deps in dvc.yaml", "wrote {}, which is none of its outputs in dvc.yaml"
-CHANGED, LISTED = "changed {}, which is none of its outputs in dvc.yaml", "listed {}, which is none of its deps in dvc.yaml"
-ASKED = "asked for the size of {}, which is none of its deps in dvc.yaml"
+UNDECLARED = "{} {{}}, which dvc.yaml does not list under this stage's {}"
+READ, WROTE = UNDECLARED.format("read", "deps"), UNDECLARED.format("wrote", "outs")
+CHANGED, LISTED = UNDECLARED.format("changed", "outs"), UNDECLARED.format("listed", "deps")
+ASKED = UNDECLARED.format("asked for the size of", "deps")
 BROKEN = {
     "open": ('open("data/secret.txt")', READ.format("data/secret.txt")),
     "os.open": ('os.open("data/secret.txt", os.O_RDONLY)', READ.format("data/secret.txt")),
@@ -221,7 +222,10 @@ BROKEN = {
         "import socket\nsocket.gethostname()",
         "asked for the host's name, which is no input that DVC knows",
     ),
-    "a section": ('read_section("other", int)', "read other of params.yaml, which is none of its params in dvc.yaml"),
+    "a section": (
+        'read_section("other", int)',
+        UNDECLARED.format("read", "params").format("other of params.yaml"),
+    ),
     "swallowed by a library": (
         'try:\n    open("data/secret.txt")\nexcept Exception:\n    pass',
         READ.format("data/secret.txt"),
@@ -275,7 +279,7 @@ def test_native_code_and_children_are_held_too(project, name):
     if name != "a child process":
         what = touched.get(name, "data/secret.txt") or "a file, or the network,"
         # pyarrow asks for the size of some before it opens them.
-        lines = (f"opened {what} that dvc.yaml does not give it", f"asked for the size of {what}, which is none of its deps")
+        lines = (f"opened {what} that dvc.yaml does not give it", f"asked for the size of {what}, which dvc.yaml does not list")
         assert error(done).startswith(tuple(f"error: seal: probe@a {line}" for line in lines))
     assert (project / "out/b/c").read_text() == "old"
     assert "SECRET" not in done.stdout
