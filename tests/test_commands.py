@@ -168,7 +168,7 @@ def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
 FAILURES = {
     "done": ("pass", 0, ""),
     "refused": ('from model.errors import PipelineError; raise PipelineError("why")', 1, "error: why"),
-    "beyond its declaration": ('open("data/secret.txt")', 1, "error: seal: probe@a read data/secret.txt, which is none"),
+    "beyond its declaration": ('open("data/secret.txt")', 1, "error: seal: probe@a read data/secret.txt, which dvc.yaml does not list"),
     "a fault of the code": ("1 / 0", 1, "ZeroDivisionError: division by zero"),
 }
 
