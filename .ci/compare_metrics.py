@@ -39,7 +39,9 @@ def close(file: str, path: str, ours, committed) -> bool:
         within = FINE_TUNED_ACCURACY if path.startswith(".fine_tuned.") else ACCURACY
         return abs(ours - committed) <= (2 * within if path.endswith("_difference") else within)
     if path.endswith(("rate", ".0", ".1")):
-        moved = file == "probes/sft.json" or (file == "gsm8k.json" and path.startswith(".generated."))
+        moved = file == "probes/sft.json" or (
+            file == "gsm8k.json" and path.startswith(".generated.")
+        )
         return abs(ours - committed) <= (FINE_TUNED_ACCURACY if moved else ACCURACY)
     if path.endswith(("correct", "weights_sha256")):
         return True  # the rate is compared; other rounding gives other weights
@@ -49,7 +51,9 @@ def close(file: str, path: str, ours, committed) -> bool:
         return abs(ours - committed) <= ACCURACY * committed
     if committed is None or isinstance(committed, int | str):
         return ours == committed
-    return ours is not None and abs(ours - committed) <= (FINE_TUNING_LOSS if file == "sft.json" else RELATIVE) * abs(committed)
+    return ours is not None and abs(ours - committed) <= (
+        FINE_TUNING_LOSS if file == "sft.json" else RELATIVE
+    ) * abs(committed)
 
 
 def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
@@ -68,7 +72,10 @@ def git(*arguments: str) -> bytes:
 
 def main() -> None:
     names = git("ls-files", "metrics/*.json").decode().split()
-    problems = [f"{name}: not committed" for name in git("ls-files", "-o", "--exclude-standard", "metrics").decode().split()]
+    problems = [
+        f"{name}: not committed"
+        for name in git("ls-files", "-o", "--exclude-standard", "metrics").decode().split()
+    ]
     identical = 0
     for name in names:
         if not Path(name).is_file():
@@ -82,12 +89,18 @@ def main() -> None:
     if problems or not names:
         sys.exit(f"metrics: {len(problems)} problems in {len(names)} committed files")
     same = Path("dvc.lock").read_bytes() == git("show", "HEAD:dvc.lock")
-    print(f"dvc.lock: {'unchanged, so every output of every stage has the committed bytes' if same else 'changed'}")
+    print(
+        f"dvc.lock: {'unchanged, so every output of every stage has the committed bytes' if same else 'changed'}"
+    )
     if identical == len(names):
         print(f"metrics: all {identical} files identical to the committed bytes")
     else:
-        print(f"metrics: {identical} of {len(names)} files identical to the committed bytes, the others within tolerance")
-        print(f"metrics: tolerance is {ACCURACY} for accuracies, {RELATIVE:.0%} for other figures; after fine-tuning more")
+        print(
+            f"metrics: {identical} of {len(names)} files identical to the committed bytes, the others within tolerance"
+        )
+        print(
+            f"metrics: tolerance is {ACCURACY} for accuracies, {RELATIVE:.0%} for other figures; after fine-tuning more"
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+    sys.path[0] = str(
+        REPOSITORY
+    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 CASES = [
     {},
@@ -53,13 +55,17 @@ def hashes(threads: int) -> dict[str, str]:
     found = {}
 
     def numbers(*shape: int, scale: float = 1.0) -> torch.Tensor:
-        return torch.from_numpy((draw.standard_normal(shape) * scale).astype(np.float32)).requires_grad_()
+        return torch.from_numpy(
+            (draw.standard_normal(shape) * scale).astype(np.float32)
+        ).requires_grad_()
 
     def keep(name: str, result: torch.Tensor, *inputs: torch.Tensor) -> None:
         gradients = torch.autograd.grad(result, inputs, torch.ones_like(result)) if inputs else ()
         for kind, tensors in (("", [result]), (", backward", gradients)):
             if tensors:
-                content = b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in tensors)
+                content = b"".join(
+                    tensor.detach().contiguous().numpy().tobytes() for tensor in tensors
+                )
                 found[name + kind] = hashlib.sha256(content).hexdigest()
 
     rows = ROWS * CONTEXT
@@ -70,7 +76,10 @@ def hashes(threads: int) -> dict[str, str]:
     heads = [numbers(ROWS, 4, CONTEXT, WIDTH // 4) for _ in range(3)]
     keep("attention", F.scaled_dot_product_attention(*heads, is_causal=True), *heads)
     keep("layer norm", F.layer_norm(x, (WIDTH,), bias[:WIDTH]), x, bias)
-    output, targets = numbers(VOCABULARY, WIDTH, scale=0.1), torch.from_numpy(draw.integers(0, VOCABULARY, rows))
+    output, targets = (
+        numbers(VOCABULARY, WIDTH, scale=0.1),
+        torch.from_numpy(draw.integers(0, VOCABULARY, rows)),
+    )
     keep("output layer and loss", mean_loss(x, output, targets), x, output)
     for name in ("exp", "log", "sigmoid", "tanh"):
         keep(name, getattr(torch, name)(wide.detach().abs() + 0.1))
@@ -79,24 +88,40 @@ def hashes(threads: int) -> dict[str, str]:
     params = read_section("pretrain", PretrainParams, REPOSITORY / "params.yaml")
     config = GPTConfig(layers=2, heads=4, width=WIDTH, context=CONTEXT, vocab_size=VOCABULARY)
     model = GPT(config).initialize(torch.Generator().manual_seed(0))
-    keep("initial weights", torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    keep(
+        "initial weights",
+        torch.cat([parameter.detach().flatten() for parameter in model.parameters()]),
+    )
     network, optimizer = LossNetwork(model, params), make_optimizer(model, params)
     for _ in range(STEPS):
         batch = torch.from_numpy(draw.integers(0, VOCABULARY, (ROWS, CONTEXT + 1)))
         optimizer_step(network, optimizer, batch, params.learning_rate, params)
-    keep("weights after training", torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    keep(
+        "weights after training",
+        torch.cat([parameter.detach().flatten() for parameter in model.parameters()]),
+    )
     return found
 
 
 def ask(case: dict[str, str], under: str) -> dict[str, str]:
     command = [*under.split(), sys.executable, str(Path(__file__)), "--worker"]
-    run = subprocess.run(command, env={**os.environ, **case}, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run(
+        command, env={**os.environ, **case}, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(run.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--under", action="append", default=[], metavar="COMMAND", help="what emulates another processor")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--under",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="what emulates another processor",
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+    sys.path[0] = str(
+        REPOSITORY
+    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 from model.chat import prompt_ids
 from model.fact_tokenizer import FactTokenizer
@@ -30,14 +32,18 @@ from model.section import read_section
 from model.torch_settings import keep_freed_memory, set_deterministic
 
 
-def timed(model, prompts: list[list[int]], new_tokens: int, batch_rows: int) -> tuple[float, list[Continuation]]:
+def timed(
+    model, prompts: list[list[int]], new_tokens: int, batch_rows: int
+) -> tuple[float, list[Continuation]]:
     started = time.perf_counter()
     found = continue_greedily(model, prompts, new_tokens, batch_rows, "generate")
     return time.perf_counter() - started, found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--condition", default="baseline")
     parser.add_argument("--set", choices=["gsm8k", "generated"], default="gsm8k", dest="name")
     parser.add_argument("--rounds", type=int, default=5)
@@ -51,10 +57,14 @@ def main() -> None:
     keep_freed_memory()
     directory = verified_directory(Path(f"sft/{options.condition}/seed_{seed}/step_{step}"))
     model = load_hugging_face_model(directory)
-    tokenizer = FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id)
+    tokenizer = FactTokenizer(
+        read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id
+    )
     problems = read_jsonl(Path(f"data/problems/{options.name}.jsonl"))
     prompts = [prompt_ids(tokenizer, problem["question"]) for problem in problems]
-    asked = [prompt for prompt in prompts if len(prompt) + params.new_tokens <= model.config.n_positions]
+    asked = [
+        prompt for prompt in prompts if len(prompt) + params.new_tokens <= model.config.n_positions
+    ]
     seconds: dict[str, list[float]] = {"batches": [], "one by one": []}
     for number in range(options.rounds + 1):
         sample = random.Random(number).sample(asked, min(options.items, len(asked)))
@@ -65,9 +75,14 @@ def main() -> None:
                 seconds[way].append(spent)
         if answers["batches"] != answers["one by one"]:
             different = sum(one != other for one, other in zip(*answers.values(), strict=True))
-            sys.exit(f"error: {different} of {len(sample)} answers differ between batches and one by one")
+            sys.exit(
+                f"error: {different} of {len(sample)} answers differ between batches and one by one"
+            )
     ratios = [alone / together for together, alone in zip(*seconds.values(), strict=True)]
-    rates = {way: min(options.items, len(asked)) / statistics.median(times) for way, times in seconds.items()}
+    rates = {
+        way: min(options.items, len(asked)) / statistics.median(times)
+        for way, times in seconds.items()
+    }
     whole, _ = timed(model, asked, params.new_tokens, params.batch_rows)
     print(
         f"generation: {options.name} on {options.threads} threads, at most {params.new_tokens} tokens: "

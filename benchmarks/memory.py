@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+sys.path[0] = str(
+    REPOSITORY
+)  # not this folder, where the standard library would find our tokenize.py for its own
 
 STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 
@@ -36,7 +38,11 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
     with checksummed_directory(directory) as output:
         with DocumentWriter(output, "passages", characters_per_shard) as writer:
             while written < megabytes * 1e6:
-                wanted = 1_000_000 if generator.random() < 0.001 else int(generator.lognormvariate(8, 0.8))
+                wanted = (
+                    1_000_000
+                    if generator.random() < 0.001
+                    else int(generator.lognormvariate(8, 0.8))
+                )
                 parts, size = [], 0
                 while size < wanted:
                     parts.append(sentences[int(generator.random() * len(sentences))])
@@ -46,7 +52,9 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
                 written += len(text.encode())
                 documents += 1
                 characters += len(text)
-        index = PassagesIndex(characters={"synthetic": characters}, documents={"synthetic": documents})
+        index = PassagesIndex(
+            characters={"synthetic": characters}, documents={"synthetic": documents}
+        )
         (output / "index.json").write_bytes(json_bytes(index.model_dump()))
     print(f"{written / 1e6:.0f} MB in {documents} documents")
 
@@ -56,13 +64,25 @@ def make_project(root: Path, megabytes: float) -> None:
     from model.section import read_section
 
     for name in ("graph", "model", "stages"):
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "libraries.yaml", "data/params.ok", "data/raw/hellaswag", "data/raw/ranks"):
+        shutil.copytree(
+            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in (
+        "dvc.yaml",
+        "libraries.yaml",
+        "data/params.ok",
+        "data/raw/hellaswag",
+        "data/raw/ranks",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
         copy(REPOSITORY / name, root / name)
     profile = shutil.copy(REPOSITORY / "profiles/gpt2-124m-10b.yaml", root / "params.yaml")
-    make_passages(root / "data/raw/passages", megabytes, read_section("corpus", CorpusParams, profile).characters_per_shard)
+    make_passages(
+        root / "data/raw/passages",
+        megabytes,
+        read_section("corpus", CorpusParams, profile).characters_per_shard,
+    )
 
 
 def peak_of(command: list[str], root: Path) -> tuple[float, float]:
@@ -91,13 +111,17 @@ def members(session: int) -> list[Path]:
 
 def proportional_kilobytes(process: Path) -> int:
     try:
-        return int(re.search(r"^Pss:\s+(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)[1])
+        return int(
+            re.search(r"^Pss:\s+(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)[1]
+        )
     except (OSError, TypeError):  # gone meanwhile
         return 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--megabytes", type=float, default=2000)
     options = parser.parse_args()
     if not (REPOSITORY / "data/corpus").is_dir():
@@ -105,9 +129,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".benchmark.") as folder:
         make_project(Path(folder), options.megabytes)
         for stage, *arguments in STAGES:
-            peak, seconds = peak_of([sys.executable, "-m", f"stages.{stage}", *arguments], Path(folder))
+            peak, seconds = peak_of(
+                [sys.executable, "-m", f"stages.{stage}", *arguments], Path(folder)
+            )
             rate = options.megabytes / seconds
-            print(f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s, {rate:.1f} MB/s", flush=True)
+            print(
+                f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s, {rate:.1f} MB/s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from collections import Counter, deque
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+sys.path[0] = str(
+    REPOSITORY
+)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from graph.instances import read_instances
 from graph.seal import DURATIONS
@@ -34,12 +36,18 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     """Run the graph; return the wall seconds of all, and of each stage by its instance's name."""
     # Where Python keeps bytecode, as it does unless it is told not to.
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment = {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+    }
     began: list[tuple[str, float]] = []
     said: deque[str] = deque(maxlen=20)
     started = time.perf_counter()
     command = [sys.executable, "-m", "graph.dvc_repro"]
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
             if found := re.match(r"Running stage '(.+)':", line):
                 began.append((found[1], time.perf_counter()))
@@ -48,14 +56,26 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     ended = time.perf_counter()
     print(file=sys.stderr)
     if process.returncode:
-        sys.exit("".join(said) + "error: overhead: make repro's dvc failed, as above; mend it and measure again")
+        sys.exit(
+            "".join(said)
+            + "error: overhead: make repro's dvc failed, as above; mend it and measure again"
+        )
     ends = [*(at for _, at in began[1:]), ended]
     return ended - started, {name: end - at for (name, at), end in zip(began, ends, strict=True)}
 
 
 def hashing_seconds(root: Path) -> float:
-    outs = [root / out for instance in read_instances(WorkingTree(root)).values() for out in instance.outs]
-    files = [path for out in outs for path in ([out] if out.is_file() else sorted(out.rglob("*"))) if path.is_file()]
+    outs = [
+        root / out
+        for instance in read_instances(WorkingTree(root)).values()
+        for out in instance.outs
+    ]
+    files = [
+        path
+        for out in outs
+        for path in ([out] if out.is_file() else sorted(out.rglob("*")))
+        if path.is_file()
+    ]
     started = time.perf_counter()
     for path in files:
         with open(path, "rb") as file:
@@ -68,7 +88,9 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
     with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
         root = Path(directory)
-        copy_repository(REPOSITORY, root, ("metrics/", "plots/"))  # where they are as committed, their stages need not run
+        copy_repository(
+            REPOSITORY, root, ("metrics/", "plots/")
+        )  # where they are as committed, their stages need not run
         total, wall = run(root)
         if wall.keys() != read_instances(WorkingTree(root)).keys():
             sys.exit("error: not every stage has run, so the table would not be of the whole graph")
@@ -83,7 +105,9 @@ def read_duration(root: Path, name: str) -> tuple[float, float]:
     return float(sealed), float(work)
 
 
-def print_table(total: float, wall: dict[str, float], process: dict[str, tuple[float, float]], checksums: float) -> None:
+def print_table(
+    total: float, wall: dict[str, float], process: dict[str, tuple[float, float]], checksums: float
+) -> None:
     counts, walls, works, imports = Counter(), Counter(), Counter(), Counter()
     for name, (sealed, work) in process.items():
         stage = name.split("@")[0]
@@ -91,14 +115,34 @@ def print_table(total: float, wall: dict[str, float], process: dict[str, tuple[f
         walls[stage] += wall[name]
         works[stage] += work
         imports[stage] += sealed - work
-    print("| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead |\n|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead |\n|---|---:|---:|---:|---:|---:|---:|"
+    )
     for stage, count in counts.items():
-        print(row(stage, count, walls[stage], works[stage], imports[stage], walls[stage] - works[stage] - imports[stage]))
+        print(
+            row(
+                stage,
+                count,
+                walls[stage],
+                works[stage],
+                imports[stage],
+                walls[stage] - works[stage] - imports[stage],
+            )
+        )
     before = total - sum(walls.values())
     print(f"| before the first | | {before:.1f} | | | {before:.1f} | |")
     print(f"| checksums in the work, at most | | | {-checksums:.1f} | | {checksums:.1f} | |")
     computed = sum(works.values()) - checksums
-    print(row("all", sum(counts.values()), total, computed, sum(imports.values()), total - computed - sum(imports.values())))
+    print(
+        row(
+            "all",
+            sum(counts.values()),
+            total,
+            computed,
+            sum(imports.values()),
+            total - computed - sum(imports.values()),
+        )
+    )
 
 
 def row(name: str, count: int, wall: float, work: float, imports: float, rest: float) -> str:

@@ -24,7 +24,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+    sys.path[0] = str(
+        REPOSITORY
+    )  # not this folder, where the standard library would find our tokenize.py for its own
 ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
@@ -56,11 +58,15 @@ class Ours:
         questions = [CONVENTIONS[convention].question(item) for item in items]
         trees = encode(questions, self.gpt2.tokenizer, config.n_positions, config.bos_token_id)
         packed = [pack(batch) for batch in batches(by_size(trees), 8192, 1)]
-        rows, predicting = (sum(len(getattr(one, name)) for one in packed) for name in ("tokens", "predicting"))
+        rows, predicting = (
+            sum(len(getattr(one, name)) for one in packed) for name in ("tokens", "predicting")
+        )
         block = 12 * width * width
         last = rows * 2 * width * width + predicting * (block - 2 * width * width)
         ours = rows * (config.n_layer - 1) * block + last + predicting * config.vocab_size * width
-        alone = sum(len(tree.context) + len(ending) - 1 for tree in trees for ending in tree.endings)
+        alone = sum(
+            len(tree.context) + len(ending) - 1 for tree in trees for ending in tree.endings
+        )
         return 2 * ours, 2 * alone * (config.n_layer * block + config.vocab_size * width)
 
 
@@ -75,7 +81,9 @@ class Reference:
         self.model = GPT2LMHeadModel.from_pretrained(
             directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
         ).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
 
     def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
         import torch
@@ -84,14 +92,18 @@ class Reference:
         for item in items:
             context = self.tokenizer.encode(item.ctx)
             endings = [self.tokenizer.encode(f" {ending}") for ending in item.endings]
-            rows = [(context + ending)[-(self.model.config.n_positions + 1) :] for ending in endings]
+            rows = [
+                (context + ending)[-(self.model.config.n_positions + 1) :] for ending in endings
+            ]
             tokens, mask = torch.zeros(2, len(rows), max(map(len, rows)), dtype=torch.long)
             for number, row in enumerate(rows):
                 tokens[number, : len(row)] = torch.tensor(row)
                 mask[number, max(1, len(row) - len(endings[number])) : len(row)] = 1
             with torch.inference_mode():
                 logits = self.model(tokens[:, :-1], use_cache=False).logits
-                losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+                losses = torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+                )
                 results.append((losses.view(len(rows), -1) * mask[:, 1:]).sum(1).tolist())
         return results
 
@@ -114,8 +126,14 @@ class LmEval:
 
         self.model.batch_size_per_gpu = batch
         questions = [CONVENTIONS["lm_eval"].question(item) for item in items]
-        pairs = [(question.context, f" {ending}") for question in questions for ending in question.endings]
-        requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+        pairs = [
+            (question.context, f" {ending}")
+            for question in questions
+            for ending in question.endings
+        ]
+        requests = [
+            Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)
+        ]
         found = [-answer[0] for answer in self.model.loglikelihood(requests, disable_tqdm=True)]
         return [found[start : start + 4] for start in range(0, len(found), 4)]
 
@@ -136,7 +154,10 @@ def work(method: str, directory: Path, threads: int) -> None:
         request = json.loads(line)
         items = [Item(**records[number]) for number in request["items"]]
         if request["batch"] is None:
-            answer = {"products": solver.products(items, request["convention"]), **matmul_peaks(threads)}
+            answer = {
+                "products": solver.products(items, request["convention"]),
+                **matmul_peaks(threads),
+            }
         else:
             started = time.perf_counter()
             nats = solver.nats(items, request["convention"], request["batch"])
@@ -147,7 +168,11 @@ def work(method: str, directory: Path, threads: int) -> None:
 
 def peak_memory() -> float:
     """Return the most that this process has had in memory, in MiB; getrusage would count its parent's too."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    [line] = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    ]
     return int(line.split()[1]) / 1024
 
 
@@ -160,7 +185,10 @@ def matmul_peaks(threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     left, right = torch.randn(2, 2048, 2048)
     peaks = {}
-    for name, product in (("linear", Product(right, None)), ("onednn", OneDNNProduct(right, None, len(left)))):
+    for name, product in (
+        ("linear", Product(right, None)),
+        ("onednn", OneDNNProduct(right, None, len(left))),
+    ):
         seconds = []
         for _ in range(6):
             started = time.perf_counter()
@@ -176,16 +204,30 @@ class Worker:
         started = time.perf_counter()
         # As a stage is started: without garbage collection while it imports.
         code = "import gc, runpy, sys; gc.disable(); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [sys.executable, "-c", code, __file__, str(directory), "--threads", str(threads), "--worker", method]
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            __file__,
+            str(directory),
+            "--threads",
+            str(threads),
+            "--worker",
+            method,
+        ]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         self.said = tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, **pipes)
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, text=True, **pipes
+        )
         self._answer()
         self.start_seconds = time.perf_counter() - started
 
     def ask(self, items: list[int], convention: str, batch: int | None = 0) -> dict:
-        self.process.stdin.write(json.dumps({"items": items, "convention": convention, "batch": batch}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"items": items, "convention": convention, "batch": batch}) + "\n"
+        )
         self.process.stdin.flush()
         return self._answer()
 
@@ -193,7 +235,9 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             self.said.seek(0)
-            sys.exit(f"{self.said.read().decode()}error: the process of {self.process.args[-1]} has died")
+            sys.exit(
+                f"{self.said.read().decode()}error: the process of {self.process.args[-1]} has died"
+            )
         return json.loads(line)
 
 
@@ -201,23 +245,38 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
     """Measure, print what was found, and return it in a line."""
     workers = {method: Worker(method, directory, threads) for method in METHODS}
     trial = items[: max(4, len(items) // 4)]
-    rates = {size: len(trial) / workers["lm-eval"].ask(trial, "lm_eval", size)["seconds"] for size in BATCH_SIZES}
+    rates = {
+        size: len(trial) / workers["lm-eval"].ask(trial, "lm_eval", size)["seconds"]
+        for size in BATCH_SIZES
+    }
     best = max(rates, key=rates.get)
-    contests = [("ours", "reference"), ("reference", "reference"), ("ours", "lm_eval"), ("lm-eval", "lm_eval")]
+    contests = [
+        ("ours", "reference"),
+        ("reference", "reference"),
+        ("ours", "lm_eval"),
+        ("lm-eval", "lm_eval"),
+    ]
     for method, convention in contests:  # once without counting
         workers[method].ask(trial, convention, best)
     seconds: dict[tuple[str, str], list[float]] = {contest: [] for contest in contests}
     peaks = []
     for number in range(rounds):
-        answers = {contest: workers[contest[0]].ask(items, contest[1], best) for contest in contests}
+        answers = {
+            contest: workers[contest[0]].ask(items, contest[1], best) for contest in contests
+        }
         for contest, answer in answers.items():
             seconds[contest].append(answer["seconds"])
         extent = workers["ours"].ask(items, "lm_eval", None)
         peaks.append((extent["linear"], extent["onednn"]))
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    print(f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size is {best} {rates}")
+    print(
+        f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size is {best} {rates}"
+    )
     for method, convention in contests:
-        answer, rate = answers[method, convention], len(items) / statistics.median(seconds[method, convention])
+        answer, rate = (
+            answers[method, convention],
+            len(items) / statistics.median(seconds[method, convention]),
+        )
         print(
             f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f} MiB, "
             f"started in {workers[method].start_seconds:.1f} s"
@@ -231,10 +290,20 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
     )
     ratios = []
     for other, convention in (("reference", "reference"), ("lm-eval", "lm_eval")):
-        of_rounds = [theirs / ours for ours, theirs in zip(seconds["ours", convention], seconds[other, convention], strict=True)]
-        found, expected = ([row.index(min(row)) for row in answers[method, convention]["nats"]] for method in ("ours", other))
+        of_rounds = [
+            theirs / ours
+            for ours, theirs in zip(
+                seconds["ours", convention], seconds[other, convention], strict=True
+            )
+        ]
+        found, expected = (
+            [row.index(min(row)) for row in answers[method, convention]["nats"]]
+            for method in ("ours", other)
+        )
         same = sum(left == right for left, right in zip(found, expected, strict=True))
-        ratios.append(f"{statistics.median(of_rounds):.2f} × {other} ({min(of_rounds):.2f} to {max(of_rounds):.2f})")
+        ratios.append(
+            f"{statistics.median(of_rounds):.2f} × {other} ({min(of_rounds):.2f} to {max(of_rounds):.2f})"
+        )
         print(f"  same prediction as {other} by total log-likelihood: {same} of {len(items)}")
     memory = answers["ours", "lm_eval"]["memory"] / answers["lm-eval", "lm_eval"]["memory"]
     for worker in workers.values():
@@ -255,16 +324,30 @@ def random_gpt2(directory: Path) -> None:
     from model.tokenizer import Tokenizer, read_ranks
 
     wheel = metadata.distribution("mlx-whisper")
-    tokenizer = Tokenizer(read_ranks(Path(str(wheel.locate_file("mlx_whisper/assets/gpt2.tiktoken")))), mul_facts=False)
+    tokenizer = Tokenizer(
+        read_ranks(Path(str(wheel.locate_file("mlx_whisper/assets/gpt2.tiktoken")))),
+        mul_facts=False,
+    )
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config(vocab_size=tokenizer.size)).save_pretrained(directory)
     to_hugging_face(tokenizer, 1024).save_pretrained(directory)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", type=Path, help="a Hugging Face GPT-2 directory; without, two models are measured")
-    parser.add_argument("--items", type=int, help="how many, sampled; 300 of the demonstration's model, 64 of GPT-2's size")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        type=Path,
+        help="a Hugging Face GPT-2 directory; without, two models are measured",
+    )
+    parser.add_argument(
+        "--items",
+        type=int,
+        help="how many, sampled; 300 of the demonstration's model, 64 of GPT-2's size",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
@@ -283,7 +366,10 @@ def main() -> None:
     if options.model:
         lines = [line(options.model, options.model.name, 100)]
     else:
-        exports = sorted((REPOSITORY / "exports").glob("*/*/step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+        exports = sorted(
+            (REPOSITORY / "exports").glob("*/*/step_*"),
+            key=lambda path: int(path.name.removeprefix("step_")),
+        )
         if not exports:
             sys.exit("error: no exports; make repro makes them")
         with tempfile.TemporaryDirectory() as directory:

@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+sys.path[0] = str(
+    REPOSITORY
+)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from graph.impact import read_durations
 from graph.instances import Instance, read_instances
@@ -68,7 +70,9 @@ def main() -> None:
         added.setdefault(stage, added["export"])
     total = sum(added[instance.stage] for instance in instances.values())
     run = sum(durations[name] for name in instances)
-    print(f"seal: {total:.1f} s over {len(instances)} stages that took {run:.0f} s: {total / run:.2%}")
+    print(
+        f"seal: {total:.1f} s over {len(instances)} stages that took {run:.0f} s: {total / run:.2%}"
+    )
 
 
 if __name__ == "__main__":

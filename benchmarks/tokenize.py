@@ -52,7 +52,10 @@ def write_corpus(directory: Path, texts: list[str]) -> None:
     from model.documents import Document, DocumentWriter
     from model.files import checksummed_directory
 
-    with checksummed_directory(directory) as output, DocumentWriter(output, "train", CHARACTERS_PER_SHARD) as writer:
+    with (
+        checksummed_directory(directory) as output,
+        DocumentWriter(output, "train", CHARACTERS_PER_SHARD) as writer,
+    ):
         for text in texts:
             writer.append(Document(text, "text"))
 
@@ -63,7 +66,14 @@ def ours(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
 
     def run() -> None:
         with checksummed_directory(corpus.parent / "tokens") as output:
-            tokenize_split(Task(corpus, ["text"], tokenizer, corpus.parent / "scratch"), "train", output, "", None, workers)
+            tokenize_split(
+                Task(corpus, ["text"], tokenizer, corpus.parent / "scratch"),
+                "train",
+                output,
+                "",
+                None,
+                workers,
+            )
         shutil.rmtree(corpus.parent / "scratch")
 
     return run
@@ -75,7 +85,10 @@ def raw(texts: list[str], tokenizer, workers: int) -> Callable[[], None]:
     from model.tokenizer import END_OF_TEXT, PATTERN
 
     encoding = tiktoken.Encoding(
-        "raw", pat_str=PATTERN, mergeable_ranks=tokenizer.ranks, special_tokens={END_OF_TEXT: tokenizer.end_of_text}
+        "raw",
+        pat_str=PATTERN,
+        mergeable_ranks=tokenizer.ranks,
+        special_tokens={END_OF_TEXT: tokenizer.end_of_text},
     )
     return lambda: encoding.encode_ordinary_batch(texts, num_threads=workers)
 
@@ -87,7 +100,9 @@ def mapped(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
 
     datasets.disable_progress_bars()
     files = [str(path) for path in sorted(corpus.glob("*.parquet"))]
-    dataset = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(corpus.parent / "datasets"))
+    dataset = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(corpus.parent / "datasets")
+    )
     fast = to_hugging_face(tokenizer, context=2**30)
 
     def run() -> None:
@@ -113,7 +128,9 @@ def main() -> None:
     from model.tokenizer import Tokenizer, read_ranks
     from model.workers import cores
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--megabytes", type=float, default=60)
     parser.add_argument("--characters", type=int, default=4600)
     parser.add_argument("--rounds", type=int, default=5)
@@ -127,7 +144,9 @@ def main() -> None:
         texts = make_texts(options.megabytes, options.characters)
         megabytes = sum(len(text.encode()) for text in texts) / 1e6
         write_corpus(corpus, texts)
-        print(f"{megabytes:.0f} MB in {len(texts)} documents, {options.workers} workers, {options.rounds} rounds")
+        print(
+            f"{megabytes:.0f} MB in {len(texts)} documents, {options.workers} workers, {options.rounds} rounds"
+        )
         for condition, facts in (("baseline", False), ("mul_tokens", True)):
             tokenizer = Tokenizer(read_ranks(RANKS), facts)
             contenders = {
@@ -141,7 +160,9 @@ def main() -> None:
                     times[name].append(seconds(run))
             print(condition)
             for name in contenders:
-                ratios = [other / our for other, our in zip(times[name], times["ours"], strict=True)]
+                ratios = [
+                    other / our for other, our in zip(times[name], times["ours"], strict=True)
+                ]
                 rate = megabytes / statistics.median(times[name])
                 print(
                     f"  {name:13} {rate:6.2f} MB/s; ours is {statistics.median(ratios):.2f} × as fast "

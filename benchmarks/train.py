@@ -31,7 +31,9 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(REPOSITORY)  # not this folder, where the standard library would find our tokenize.py for its own
+    sys.path[0] = str(
+        REPOSITORY
+    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 import numpy as np
 import torch
@@ -60,7 +62,13 @@ class Configuration(NamedTuple):
 
 CONFIGURATIONS = {
     "demo": Configuration("params.yaml", {}, rounds=7, steps=40),
-    "124m": Configuration("profiles/gpt2-124m-10b.yaml", {"batch_rows": 8, "micro_batch_rows": 4}, rounds=2, steps=1, untimed=1),
+    "124m": Configuration(
+        "profiles/gpt2-124m-10b.yaml",
+        {"batch_rows": 8, "micro_batch_rows": 4},
+        rounds=2,
+        steps=1,
+        untimed=1,
+    ),
     "micro": Configuration("profiles/micro.yaml", {}, rounds=2, steps=5),
 }
 
@@ -88,7 +96,9 @@ class Task(NamedTuple):
         """Return the floating-point operations of a step's matrix products, none of them computed twice."""
         config = self.config
         of_token = config.width * (12 * config.layers * config.width + config.vocab_size)
-        of_attention = config.layers * config.width * config.context  # scores and mixing, of half the square
+        of_attention = (
+            config.layers * config.width * config.context
+        )  # scores and mixing, of half the square
         return 3 * 2 * (of_token + of_attention) * self.tokens_per_step
 
 
@@ -103,7 +113,12 @@ def make_task(name: str, steps: int, threads: int) -> Task:
     frequencies = 1 / np.arange(1, vocabulary + 1)
     shape = (steps * params.batch_rows, size.context + 1)
     rows = np.random.default_rng(0).choice(vocabulary, shape, p=frequencies / frequencies.sum())
-    return Task(GPTConfig(**size.model_dump(), vocab_size=vocabulary), params, torch.from_numpy(rows), threads)
+    return Task(
+        GPTConfig(**size.model_dump(), vocab_size=vocabulary),
+        params,
+        torch.from_numpy(rows),
+        threads,
+    )
 
 
 def train_ours(task: Task, after_step: AfterStep, dtype: str = "float32") -> None:
@@ -122,7 +137,9 @@ def train_ours(task: Task, after_step: AfterStep, dtype: str = "float32") -> Non
     for batch in prefetched(lambda number: batches[number], range(len(batches))):
         if not after:
             break
-        after = after_step(optimizer_step(network, optimizer, batch, params.learning_rate, params)[0])
+        after = after_step(
+            optimizer_step(network, optimizer, batch, params.learning_rate, params)[0]
+        )
 
 
 def train_plain(task: Task, after_step: AfterStep) -> None:
@@ -130,16 +147,23 @@ def train_plain(task: Task, after_step: AfterStep) -> None:
     params = task.params
     model = plain_loop.PlainGPT(**task.config.model_dump())
     model.load_state_dict(task.initial().state_dict())
-    optimizer = plain_loop.make_optimizer(model, params.learning_rate, (params.beta1, params.beta2), params.weight_decay)
+    optimizer = plain_loop.make_optimizer(
+        model, params.learning_rate, (params.beta1, params.beta2), params.weight_decay
+    )
     taken = 0
 
     def get_batch() -> tuple[Tensor, Tensor]:
         nonlocal taken
-        rows = [task.rows[number % len(task.rows)] for number in range(taken, taken + params.micro_batch_rows)]
+        rows = [
+            task.rows[number % len(task.rows)]
+            for number in range(taken, taken + params.micro_batch_rows)
+        ]
         taken += params.micro_batch_rows
         return torch.stack([row[:-1] for row in rows]), torch.stack([row[1:] for row in rows])
 
-    plain_loop.train(model, optimizer, get_batch, task.accumulation, params.gradient_clip, after_step)
+    plain_loop.train(
+        model, optimizer, get_batch, task.accumulation, params.gradient_clip, after_step
+    )
 
 
 def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> None:
@@ -150,7 +174,9 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
     torch.set_num_threads(task.threads)
     params = task.params
     config = hugging_face_config(task.config, end_of_text=0)
-    config.update({"activation_function": activation, "use_cache": False, "_attn_implementation": "sdpa"})
+    config.update(
+        {"activation_function": activation, "use_cache": False, "_attn_implementation": "sdpa"}
+    )
     tensors = {name: parameter.detach() for name, parameter in task.initial().named_parameters()}
     losses: list[Tensor] = []
 
@@ -175,7 +201,9 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
             control.should_training_stop = not after_step(None)
 
         def on_step_end(self, arguments, state, control, **_) -> None:
-            loss = torch.stack(losses).sum()  # each is a micro batch's sum by the tokens of the whole batch
+            loss = torch.stack(
+                losses
+            ).sum()  # each is a micro batch's sum by the tokens of the whole batch
             losses.clear()
             control.should_training_stop |= not after_step(loss)
 
@@ -200,7 +228,9 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
             report_to="none",
             disable_tqdm=True,
         )
-        model = build_hugging_face_model(config, map_tensors(tensors, export_table(task.config.layers)))
+        model = build_hugging_face_model(
+            config, map_tensors(tensors, export_table(task.config.layers))
+        )
         del tensors
         Trainer(model, arguments, train_dataset=Rows(), callbacks=[Turn()]).train()
 
@@ -231,7 +261,11 @@ class Turns:
         answer = {}
         if loss is not None:
             last = loss.item()
-            answer = {"seconds": time.perf_counter() - self.started, "loss": last, "memory": peak_memory()}
+            answer = {
+                "seconds": time.perf_counter() - self.started,
+                "loss": last,
+                "memory": peak_memory(),
+            }
         if self.untimed:
             ctypes.CDLL(None).malloc_trim(0)
         print(json.dumps(answer), file=self.answers, flush=True)
@@ -248,7 +282,9 @@ class Worker:
         self.arm, self.said = arm, tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
         command = [sys.executable, __file__, *arguments, "--worker", arm]
-        self.process = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes)
+        self.process = subprocess.Popen(
+            command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
+        )
         self._answer()
 
     def ask(self, steps: int) -> dict:
@@ -280,7 +316,16 @@ def largest_difference(answers: dict[str, dict]) -> float:
 
 def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) -> str:
     """Measure, print what was found, and return it in a line."""
-    arguments = ["--config", name, "--rounds", str(rounds), "--steps", str(steps), "--threads", str(threads)]
+    arguments = [
+        "--config",
+        name,
+        "--rounds",
+        str(rounds),
+        "--steps",
+        str(steps),
+        "--threads",
+        str(threads),
+    ]
     workers = {arm: Worker(arm, arguments) for arm in ARMS}
     turns: list[dict[str, dict]] = []
     differences, peaks = [], []
@@ -288,7 +333,11 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
         turns.append({arm: worker.ask(steps) for arm, worker in workers.items()})
         differences.append(largest_difference(turns[-1]))
         peaks.append(max(matmul_peaks(threads).values()))
-        print(f"{name}: " + (f"round {number} of {rounds}" if number else "warm"), file=sys.stderr, flush=True)
+        print(
+            f"{name}: " + (f"round {number} of {rounds}" if number else "warm"),
+            file=sys.stderr,
+            flush=True,
+        )
     for worker in workers.values():
         worker.close()
 
@@ -299,21 +348,27 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
     config, params = task.config, task.params
     batch = f"{task.accumulation} × {params.micro_batch_rows} rows of {config.context} tokens"
     network = f"{config.layers} × {config.width}, vocabulary {config.vocab_size}"
-    print(f"{name}: {network}, a step is {batch}; {threads} threads, {rounds} rounds of {steps} steps")
+    print(
+        f"{name}: {network}, a step is {batch}; {threads} threads, {rounds} rounds of {steps} steps"
+    )
     if bfloat16:
         worker = Worker(BFLOAT16, arguments)
         found = [worker.ask(steps) for _ in range(rounds + 1)]
         worker.close()
         seconds[BFLOAT16] = [turn["seconds"] / steps for turn in found[1:]]
         memory[BFLOAT16] = found[-1]["memory"]
-        print(f"  bfloat16's loss is off by {abs(found[-1]['loss'] - turns[-1]['ours']['loss']):.1e} at the end")
+        print(
+            f"  bfloat16's loss is off by {abs(found[-1]['loss'] - turns[-1]['ours']['loss']):.1e} at the end"
+        )
     for arm, times in seconds.items():
         median = statistics.median(times)
         print(
             f"  {arm:21} {task.tokens_per_step / median:9,.1f} tokens/s, {median:8.3f} s a step ({min(times):.3f} to "
             f"{max(times):.3f}), {memory[arm]:6,.0f} MiB, {task.products_per_step() / median / peak:4.0%} of the peak"
         )
-    print(f"  losses of a turn's last step differ by {max(differences):.1e} at most; peak of products {peak / 1e9:.0f} GFLOP/s")
+    print(
+        f"  losses of a turn's last step differ by {max(differences):.1e} at most; peak of products {peak / 1e9:.0f} GFLOP/s"
+    )
     against = []
     for arm in [arm for arm in ARMS if arm != "ours"]:
         ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds[arm], strict=True)]
@@ -326,12 +381,24 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", choices=[*CONFIGURATIONS, "both"], default="both", help="micro is the tests'")
-    parser.add_argument("--rounds", type=int, help="counted turns of each; 7 of the demonstration's network, 2 of GPT-2's size")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config", choices=[*CONFIGURATIONS, "both"], default="both", help="micro is the tests'"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="counted turns of each; 7 of the demonstration's network, 2 of GPT-2's size",
+    )
     parser.add_argument("--steps", type=int, help="of a turn; 40 and 1")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--bfloat16", action="store_true", help="even where the processor has no instructions for it")
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="even where the processor has no instructions for it",
+    )
     parser.add_argument("--worker", choices=[*ARMS, BFLOAT16], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -342,7 +409,9 @@ def main() -> None:
         return
     bfloat16 = options.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if not bfloat16:
-        print("no bfloat16 figure: this processor has no instructions for it; --bfloat16 measures it all the same")
+        print(
+            "no bfloat16 figure: this processor has no instructions for it; --bfloat16 measures it all the same"
+        )
     lines = []
     for name in ("demo", "124m") if options.config == "both" else (options.config,):
         configuration = CONFIGURATIONS[name]

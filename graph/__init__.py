@@ -7,5 +7,9 @@ and mending it reruns nothing.
 import importlib.util
 import sys
 
-if importlib.util.find_spec("yaml") is None:  # what everything here needs, and a Python outside the environment mostly lacks
-    sys.exit("error: this Python lacks the project's libraries; make setup installs them, source .venv/bin/activate has them")
+if (
+    importlib.util.find_spec("yaml") is None
+):  # what everything here needs, and a Python outside the environment mostly lacks
+    sys.exit(
+        "error: this Python lacks the project's libraries; make setup installs them, source .venv/bin/activate has them"
+    )

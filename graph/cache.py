@@ -38,7 +38,10 @@ def main() -> None:
             path.unlink()
             print(f"removed: {path}: its content has the MD5 {actual}", file=sys.stderr)
             removed += 1
-    print(f"{read} objects of DVC's cache read, {removed} were rotten" + ("; run dvc repro" if removed else ""))
+    print(
+        f"{read} objects of DVC's cache read, {removed} were rotten"
+        + ("; run dvc repro" if removed else "")
+    )
 
 
 if __name__ == "__main__":

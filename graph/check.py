@@ -36,7 +36,9 @@ def declaration_findings(tree: Tree) -> list[str]:
     for stage, text in stages.items():
         findings += _unsafe_settings(stage, text)
         if stage_of(text["cmd"]) != stage:
-            findings.append(f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}")
+            findings.append(
+                f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}"
+            )
             continue
         mine = [instance for instance in instances if instance.stage == stage]
         deps = set(text.get("deps", []))
@@ -48,11 +50,17 @@ def declaration_findings(tree: Tree) -> list[str]:
         keys = {key for instance in mine for key in instance.params.get(PARAMS, ())}
         sections = code.sections(stage)
         if None in sections:
-            findings.append(f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal")
-        findings += _compare(stage, "params", keys, set() if PARAMS in deps else {key for key in sections if key})
+            findings.append(
+                f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal"
+            )
+        findings += _compare(
+            stage, "params", keys, set() if PARAMS in deps else {key for key in sections if key}
+        )
         used = libraries.inputs(code.libraries(stage))
         named = {key for i in mine for key in i.params.get(libraries.FILE, ())}
-        findings += _compare(stage, f"params: {libraries.FILE}", named, set() if libraries.FILE in deps else used)
+        findings += _compare(
+            stage, f"params: {libraries.FILE}", named, set() if libraries.FILE in deps else used
+        )
         needed |= used
     findings += [line for path in code.files for line in questions(path, tree.read(path))]
     return findings + _library_findings(tree, needed) + _code_findings(code, stages)
@@ -60,37 +68,82 @@ def declaration_findings(tree: Tree) -> list[str]:
 
 def _unsafe_settings(stage: str, text: dict) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
-    keys = set(text) - {"cmd", "deps", "desc", "matrix", "meta", "metrics", "outs", "params", "plots"}
-    outputs = [entry for key in ("outs", "metrics", "plots") for entry in text.get(key, []) if isinstance(entry, dict)]
-    persistent = [path for entry in outputs for path, settings in entry.items() if "persist" in settings]
-    findings = [f"dvc.yaml: {stage}: {key} can hide a stale result; remove it" for key in sorted(keys)]
-    return findings + [f"dvc.yaml: {stage}: {path}: persist can hide a stale result; remove it" for path in persistent]
+    keys = set(text) - {
+        "cmd",
+        "deps",
+        "desc",
+        "matrix",
+        "meta",
+        "metrics",
+        "outs",
+        "params",
+        "plots",
+    }
+    outputs = [
+        entry
+        for key in ("outs", "metrics", "plots")
+        for entry in text.get(key, [])
+        if isinstance(entry, dict)
+    ]
+    persistent = [
+        path for entry in outputs for path, settings in entry.items() if "persist" in settings
+    ]
+    findings = [
+        f"dvc.yaml: {stage}: {key} can hide a stale result; remove it" for key in sorted(keys)
+    ]
+    return findings + [
+        f"dvc.yaml: {stage}: {path}: persist can hide a stale result; remove it"
+        for path in persistent
+    ]
 
 
 def _compare(stage: str, place: str, declared: set[str], needed: set[str]) -> list[str]:
-    missing = [f"dvc.yaml: {stage}: {place}: add the line      - {name}" for name in sorted(needed - declared)]
-    return missing + [f"dvc.yaml: {stage}: {place}: remove the line      - {name}" for name in sorted(declared - needed)]
+    missing = [
+        f"dvc.yaml: {stage}: {place}: add the line      - {name}"
+        for name in sorted(needed - declared)
+    ]
+    return missing + [
+        f"dvc.yaml: {stage}: {place}: remove the line      - {name}"
+        for name in sorted(declared - needed)
+    ]
 
 
 def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
     unknown = libraries.unpinned(tree, needed)
     if unknown:
-        return [f"{libraries.LOCK}: does not pin {name}, which a stage imports; add it to requirements.in" for name in unknown]
-    if not tree.has(libraries.FILE) or tree.read(libraries.FILE).decode() != libraries.render(tree, needed):
+        return [
+            f"{libraries.LOCK}: does not pin {name}, which a stage imports; add it to requirements.in"
+            for name in unknown
+        ]
+    if not tree.has(libraries.FILE) or tree.read(libraries.FILE).decode() != libraries.render(
+        tree, needed
+    ):
         return [f"{libraries.FILE}: not the versions of {libraries.LOCK}; run make libraries"]
     return []
 
 
 def _code_findings(code: Code, stages: dict) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
-    reached = set().union(*(code.closure(stage).union(*code.choices(stage).values()) for stage in stages))
-    findings = [f"{path}: no stage imports it; import it, or move it elsewhere" for path in code.files if path not in reached]
+    reached = set().union(
+        *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)
+    )
+    findings = [
+        f"{path}: no stage imports it; import it, or move it elsewhere"
+        for path in code.files
+        if path not in reached
+    ]
     watching = code.importers(WATCHER) - {"stages/__init__.py"}
-    findings += [f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may" for path in watching]
+    findings += [
+        f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may"
+        for path in watching
+    ]
     for stage in stages:
         others = [path for path in code.closure(stage) if below(path, "stages")]
         wrong = set(others) - {"stages/__init__.py", f"stages/{stage}.py"}
-        findings += [f"stages/{stage}.py: reaches {path}; stages import model/ only" for path in sorted(wrong)]
+        findings += [
+            f"stages/{stage}.py: reaches {path}; stages import model/ only"
+            for path in sorted(wrong)
+        ]
     return findings
 
 
@@ -101,15 +154,23 @@ def result_findings(tree: Tree) -> list[str]:
     linked = tree.has(STAGES) and tree.read(STAGES) in (tree.read(GRAPH), GRAPH.encode())
     if not linked and any(STAGES in instance.deps for instance in graph.instances.values()):
         findings.append(f"{STAGES}: is not the link to {GRAPH}; git restore {STAGES}")
-    findings += [f"{LOCK}: {name}: {line}; {REPRO}" for name, lines in graph.stale().items() for line in lines]
+    findings += [
+        f"{LOCK}: {name}: {line}; {REPRO}"
+        for name, lines in graph.stale().items()
+        for line in lines
+    ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
     present = without_ignored(tree, tree.files(*RESULTS))
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
-    alone = [out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)]
+    alone = [
+        out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)
+    ]
     for instance in graph.instances.values():
         for out in instance.tracked:
             paths = {*present, *alone}
-            found = {path[len(out) + 1 :]: md5_of(tree.read(path)) for path in paths if below(path, out)}
+            found = {
+                path[len(out) + 1 :]: md5_of(tree.read(path)) for path in paths if below(path, out)
+            }
             actual = found.get("") or (directory_hash(found) if found else None)
             if actual is None:
                 findings.append(f"{out}: missing; {REPRO}")
@@ -121,7 +182,11 @@ def result_findings(tree: Tree) -> list[str]:
         if not any(below(path, out) for out in outputs):
             why = left(path)
             # A file that no stage can write may be the only one of its kind.
-            advice = f"{PARAMS} no longer names {' and '.join(why)}; {PRUNE}" if why else "no stage writes it; move it elsewhere"
+            advice = (
+                f"{PARAMS} no longer names {' and '.join(why)}; {PRUNE}"
+                if why
+                else "no stage writes it; move it elsewhere"
+            )
             findings.append(f"{path}: {advice}")
     return findings
 
@@ -151,10 +216,17 @@ def _tables_of_another_run(root: Path) -> list[str]:
 
 def _past_the_gate(graph: Graph, tree: Tree) -> list[str]:
     """Exports that were kept with the gate given up: recorded like any other, and worthless."""
-    paths = [out for instance in graph.instances.values() for out in instance.tracked if out.endswith("/parity.json")]
+    paths = [
+        out
+        for instance in graph.instances.values()
+        for out in instance.tracked
+        if out.endswith("/parity.json")
+    ]
     findings = []
     for path in filter(tree.has, paths):
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # not what export wrote, which is a finding of its own
+        with contextlib.suppress(
+            KeyError, TypeError, ValueError
+        ):  # not what export wrote, which is a finding of its own
             difference = json.loads(tree.read(path))["max_abs_logit_difference"]
             if not difference <= _PARITY:
                 findings.append(
@@ -184,7 +256,9 @@ def check(tree: Tree) -> list[str]:
 def main() -> None:
     root = Path.cwd()
     parser = command_line("graph.check", __doc__)
-    parser.add_argument("--staged", action="store_true", help="what git's index has, in place of the working tree")
+    parser.add_argument(
+        "--staged", action="store_true", help="what git's index has, in place of the working tree"
+    )
     staged = parser.parse_args().staged
     try:
         tree = GitTree(root) if staged else WorkingTree(root)
@@ -196,7 +270,9 @@ def main() -> None:
         sys.exit(f"check: {len(findings)} finding{'s' * (len(findings) > 1)} in {tree.name}")
     for line in notes(tree):
         print(f"note: {line}")
-    print(f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them")
+    print(
+        f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them"
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ _SYSTEM = {
 }  # fmt: skip
 _WRITABLE_SYSTEM = {"dev", "proc"}
 _GPU_SERVICE = Path("/tmp/nvidia-mps")  # CUDA's multi-process service, where it runs
-_FONT_INDEX = Path("/var/cache/fontconfig")  # without it every drawing stage would read each font of the machine
+_FONT_INDEX = Path(
+    "/var/cache/fontconfig"
+)  # without it every drawing stage would read each font of the machine
 
 
 def make_partials(root: Path, instance: Instance) -> list[Path]:
@@ -47,7 +49,9 @@ def _remove_at_exit(paths: list[Path]) -> None:
     process = os.getpid()
 
     def remove() -> None:
-        for path in paths if os.getpid() == process else []:  # a forked child shares what it inherited
+        for path in (
+            paths if os.getpid() == process else []
+        ):  # a forked child shares what it inherited
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -56,7 +60,9 @@ def _remove_at_exit(paths: list[Path]) -> None:
     atexit.register(remove)
 
 
-def confine(root: Path, inputs: list[str], writable: list[Path], network: bool, sockets: bool) -> bool:
+def confine(
+    root: Path, inputs: list[str], writable: list[Path], network: bool, sockets: bool
+) -> bool:
     """Tell the kernel what this process may open from now on; return whether it enforces it.
 
     A stage with `network` may also read what is outside the repository: its inputs are known by their content, not by their
@@ -65,7 +71,9 @@ def confine(root: Path, inputs: list[str], writable: list[Path], network: bool, 
     readable = [*_readable(root, inputs), *_libraries(root)]
     if network:
         _hub_cache(root)
-        if root.is_relative_to(tempfile.gettempdir()):  # no rule on it could allow new files beside the repository
+        if root.is_relative_to(
+            tempfile.gettempdir()
+        ):  # no rule on it could allow new files beside the repository
             writable = [*writable, _private_directory()]
         writable = [*writable, *_outside(root)]
     else:
@@ -84,20 +92,33 @@ def confine(root: Path, inputs: list[str], writable: list[Path], network: bool, 
 def _readable(root: Path, inputs: list[str]) -> list[Path]:
     paths = [root / name for name in inputs]
     # With DVC's cache linked by symlinks the bytes are elsewhere.
-    links = [path for entry in paths for path in (entry, *(entry.rglob("*") if entry.is_dir() else ())) if path.is_symlink()]
+    links = [
+        path
+        for entry in paths
+        for path in (entry, *(entry.rglob("*") if entry.is_dir() else ()))
+        if path.is_symlink()
+    ]
     return [*paths, *(path.resolve() for path in links), root / PARAMS, root / WATCHER]
 
 
 def _libraries(root: Path) -> list[Path]:
     """Return where Python and its libraries are, and what those need that is installed beside them."""
-    folders = {root / ".venv", *map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))} - {Path()}
-    places = {Path(sys.executable).resolve(), *map(Path, (sys.prefix, sys.base_prefix, sys.base_exec_prefix))}
+    folders = {
+        root / ".venv",
+        *map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)),
+    } - {Path()}
+    places = {
+        Path(sys.executable).resolve(),
+        *map(Path, (sys.prefix, sys.base_prefix, sys.base_exec_prefix)),
+    }
     folders |= {place for place in places if not root.is_relative_to(place)}
     # A cluster's tree of software, /sw or /apps: one with the home or the repository in it is a tree of data.
     home = Path(os.path.expanduser("~")).resolve()
     for place in places:
         top = Path(*place.resolve().parts[:2])
-        if not any(path.is_relative_to(top) for path in (home, root, Path(tempfile.gettempdir()).resolve())):
+        if not any(
+            path.is_relative_to(top) for path in (home, root, Path(tempfile.gettempdir()).resolve())
+        ):
             folders.add(top)
     return sorted(folders)
 
@@ -132,7 +153,11 @@ def _private_directory() -> Path:
 
 def _hub_cache(root: Path) -> None:
     """What is not there yet could not be made beside the repository: see `_outside`."""
-    folders = [os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME") if os.environ.get(name)]
+    folders = [
+        os.environ[name]
+        for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")
+        if os.environ.get(name)
+    ]
     if root.is_relative_to(os.path.expanduser("~")):
         folders.append("~/.cache")
     for folder in folders:
@@ -156,10 +181,14 @@ def import_from_source(root: Path) -> None:
 
     Modules that graph/ has imported of them are imported anew.
     """
-    finder = importlib.machinery.FileFinder.path_hook((_FromSource, importlib.machinery.SOURCE_SUFFIXES))
+    finder = importlib.machinery.FileFinder.path_hook(
+        (_FromSource, importlib.machinery.SOURCE_SUFFIXES)
+    )
 
     def hook(path: str):
-        if not below(path, str(root)) or any(below(path, str(venv)) for venv in (root / ".venv", sys.prefix)):
+        if not below(path, str(root)) or any(
+            below(path, str(venv)) for venv in (root / ".venv", sys.prefix)
+        ):
             raise ImportError(path)
         return _Nothing() if path == str(root) else finder(path)
 
@@ -168,4 +197,6 @@ def import_from_source(root: Path) -> None:
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
         del sys.modules[name]
-    sys.path.append(str(root))  # for processes that are spawned, last: they find Python's and the libraries' own before
+    sys.path.append(
+        str(root)
+    )  # for processes that are spawned, last: they find Python's and the libraries' own before

@@ -43,7 +43,9 @@ def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:
         data = known[1] if known[0] == text else parse_yaml(text, path)
         before = dict(data["stages"])
         yield data
-        new = {name: entry for name, entry in data["stages"].items() if entry is not before.get(name)}
+        new = {
+            name: entry for name, entry in data["stages"].items() if entry is not before.get(name)
+        }
         other = {key: value for key, value in data.items() if key != "stages"}
         gone = before.keys() - data["stages"].keys()
         changed = None if gone or other.keys() != {"schema"} else with_entries(text, new)
@@ -84,7 +86,9 @@ def main() -> None:
     for handler in logging.getLogger("dvc").handlers:
         handler.setStream(sys.stderr if handler.level == logging.WARNING else sys.stdout)
     of_lock = modify_lock()
-    dvc.dvcfile.modify_yaml = lambda path, fs=None: (of_lock if Path(path).name == LOCK else modify_yaml)(path, fs=fs)
+    dvc.dvcfile.modify_yaml = lambda path, fs=None: (
+        of_lock if Path(path).name == LOCK else modify_yaml
+    )(path, fs=fs)
     sys.exit(run_dvc(["repro"]))
 
 

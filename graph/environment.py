@@ -27,10 +27,27 @@ _SEVERAL_PROCESSES = {
     "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
     "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
 }  # fmt: skip
-_OF_SEVERAL_PROCESSES = ("FI_", "GLOO_", "GPT2_ABLATION_", "NCCL_", "OFI_", "SLURMD_", "SLURM_", "TORCHELASTIC_", "UCX_")
+_OF_SEVERAL_PROCESSES = (
+    "FI_",
+    "GLOO_",
+    "GPT2_ABLATION_",
+    "NCCL_",
+    "OFI_",
+    "SLURMD_",
+    "SLURM_",
+    "TORCHELASTIC_",
+    "UCX_",
+)
 
 # The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins at the same moment.
-_FIXED = {"LC_ALL": "C.UTF-8", "LOGNAME": "stage", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TZ": "UTC", "USER": "stage"}
+_FIXED = {
+    "LC_ALL": "C.UTF-8",
+    "LOGNAME": "stage",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "TZ": "UTC",
+    "USER": "stage",
+}
 # For the Python processes that a stage starts. Not before: torchrun starts stages that are in the working directory.
 _FOR_CHILDREN = {"PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
 
@@ -39,7 +56,11 @@ LIBRARY_PATH = "GPT2_ABLATION_LIBRARY_PATH"
 
 def of_any_stage() -> dict[str, str]:
     """Return what an interpreter is started with, when it is not known yet which stage it will run."""
-    kept = {name: value for name, value in os.environ.items() if _reaches(name, network=True, several=True)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if _reaches(name, network=True, several=True)
+    }
     kept.pop("LD_LIBRARY_PATH", None)
     folders = os.environ.get(LIBRARY_PATH) or _folder_of_python()
     return {**kept, **_FIXED, **({"LD_LIBRARY_PATH": folders} if folders else {})}
@@ -47,7 +68,9 @@ def of_any_stage() -> dict[str, str]:
 
 def clean_environment(network: bool, several: bool) -> None:
     """Leave this process what its stage may have; without `network` keep the Hugging Face libraries from trying it."""
-    for name in [name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)]:
+    for name in [
+        name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
+    ]:
         del os.environ[name]
     os.environ.update(_FOR_CHILDREN)
     if not network:
@@ -68,4 +91,6 @@ def _folder_of_python() -> str | None:
         return None
     import sysconfig
 
-    return sysconfig.get_config_var("LIBDIR") if sysconfig.get_config_var("Py_ENABLE_SHARED") else None
+    return (
+        sysconfig.get_config_var("LIBDIR") if sysconfig.get_config_var("Py_ENABLE_SHARED") else None
+    )

@@ -26,7 +26,11 @@ _SAID = (
         "a file could not be written to its end, most likely No space left on device",
         _SPACE,
     ),
-    (r"can't allocate memory|[Oo]ut of memory|Cannot allocate memory|bad_alloc", "out of memory", _MEMORY),
+    (
+        r"can't allocate memory|[Oo]ut of memory|Cannot allocate memory|bad_alloc",
+        "out of memory",
+        _MEMORY,
+    ),
 )
 # The rest may be the seal's refusal once it is closed, and is told as one.
 _ANYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}

@@ -24,7 +24,13 @@ from graph.witness import Witness, fingerprints_of
 NETWORK_STAGES = {"fetch"}
 _STAT, _LSTAT = os.stat, os.lstat  # as they are before Guard.watch_sizes
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"}
+_NETWORK_EVENTS = {
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.sendto",
+    "socket.sendmsg",
+}
 # Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
 _CHANGES = {
     "os.chmod": ((0, 2),),
@@ -53,19 +59,27 @@ class Guard:
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
-        self._untouched = {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
+        self._untouched = (
+            {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
+        )
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done = self._failed = False
         self._process = os.getpid()
         pinned = [os.path.normpath(path) for path in pinned_files(self._before)]
-        self._writable = {*instance.outputs, *map(partial_of, instance.outputs), *filter(None, [scratch_of(instance)])}
+        self._writable = {
+            *instance.outputs,
+            *map(partial_of, instance.outputs),
+            *filter(None, [scratch_of(instance)]),
+        }
         self._readable = {*instance.deps, *pinned, *self._writable}
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared
         self._reading_section = False
         # Importing lists the folders that modules are in.
-        self._listable = {".", WATCHER} | {os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")}
+        self._listable = {".", WATCHER} | {
+            os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")
+        }
 
     def hook(self) -> Callable[[str, tuple], None]:
         """Return the audit hook. Importing transformers raises 65,000 events, so one that is not asked for costs a look-up."""
@@ -100,7 +114,9 @@ class Guard:
                 self._break(f"wrote {name}, which dvc.yaml does not list under this stage's outs")
         elif name == PARAMS and self._reading_section:
             self._reading_section = False  # what is read of it has been judged
-        elif not self._covers(self._readable, name) and not below(name, WATCHER):  # a traceback quotes the guard's own lines
+        elif not self._covers(self._readable, name) and not below(
+            name, WATCHER
+        ):  # a traceback quotes the guard's own lines
             full = os.path.join(self._root, name)
             # An open directory tells nothing before it is listed, nor does a file that is not there.
             if _is_there(full) and not _is_directory(full):
@@ -173,12 +189,16 @@ class Guard:
         if PARAMS in self._instance.deps:
             return  # it judges parameters, and so whether the files that they name are there
         if not any(below(name, allowed) for allowed in self._readable):
-            self._break(f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps")
+            self._break(
+                f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps"
+            )
 
     def _read_section(self, event: str, arguments: tuple) -> None:
         path, key = arguments
         if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
-            self._break(f"read {key} of {PARAMS}, which dvc.yaml does not list under this stage's params")
+            self._break(
+                f"read {key} of {PARAMS}, which dvc.yaml does not list under this stage's params"
+            )
         self._unread.discard(key)
         self._reading_section = True
 
@@ -187,11 +207,15 @@ class Guard:
 
     def _ends(self, event: str, arguments: tuple) -> None:
         if self._unread and PARAMS not in self._instance.deps:
-            self._break(f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares")
+            self._break(
+                f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
+            )
         if self._broken:  # something swallowed it
             raise SealBroken(self._broken[0])
         if self._untouched:
-            self._break(f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps")
+            self._break(
+                f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps"
+            )
         after = self._witness.fingerprints()
         self._witness.dismiss()
         if not after:
@@ -212,7 +236,9 @@ class Guard:
         now = self._witness.fingerprints()
         for name, fingerprint in self._before.items():
             if now.get(name) != fingerprint:
-                self._break(f"ran while {name} changed, so what it made is of neither; run it again")
+                self._break(
+                    f"ran while {name} changed, so what it made is of neither; run it again"
+                )
 
     def _inside(self, path: object, folder: int = -1) -> str | None:
         """Return `path` relative to the repository, None where it is outside or in the environment.
@@ -253,7 +279,11 @@ class Guard:
     def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
         """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
         self._failed = True
-        line = f"error: seal: {error}" if issubclass(kind, SealBroken) else fault_line(error, self._instance.name)
+        line = (
+            f"error: seal: {error}"
+            if issubclass(kind, SealBroken)
+            else fault_line(error, self._instance.name)
+        )
         if line is not None:
             print(line, file=sys.stderr)
             if kind is KeyboardInterrupt:
@@ -267,11 +297,17 @@ class Guard:
         refused = [
             name
             for name in named
-            if name and not self._covers(self._readable, name) and not _is_directory(name) and _is_there(name)
+            if name
+            and not self._covers(self._readable, name)
+            and not _is_directory(name)
+            and _is_there(name)
         ]
         if refused or "ermission denied" in str(error) or "os error 13" in str(error):
             what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
-            print(f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}", file=sys.stderr)
+            print(
+                f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}",
+                file=sys.stderr,
+            )
 
     def watch_exit(self) -> None:
         """See to it that a process whose stage has not said that it is done does not exit with 0.
@@ -288,7 +324,11 @@ class Guard:
             if os.getpid() != self._process or self._failed:
                 return
             if not self._done:
-                print(f"error: seal: {self._instance.name} ended before run_stage had seen it done", file=sys.stderr, flush=True)
+                print(
+                    f"error: seal: {self._instance.name} ended before run_stage had seen it done",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 os._exit(1)
             sys.stdout.flush()
             sys.stderr.flush()

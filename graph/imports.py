@@ -18,7 +18,9 @@ CODE = ("model", "stages")
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
     choices: frozenset[tuple[str, str]]  # of import_module(f"package.{key}"): package and key
-    sections: frozenset[str | None]  # first arguments of read_section; None for one that is no literal
+    sections: frozenset[
+        str | None
+    ]  # first arguments of read_section; None for one that is no literal
 
 
 class Code:
@@ -41,8 +43,17 @@ class Code:
         seen = set(todo)
         while todo:
             source = self._source(todo.pop())
-            sources = [source, *(self._chosen(path) for package, _ in source.choices for path in self._members(package))]
-            modules = {module for one in sources for module in one.modules} | {package for package, _ in source.choices}
+            sources = [
+                source,
+                *(
+                    self._chosen(path)
+                    for package, _ in source.choices
+                    for path in self._members(package)
+                ),
+            ]
+            modules = {module for one in sources for module in one.modules} | {
+                package for package, _ in source.choices
+            }
             new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
             todo += new
@@ -51,17 +62,28 @@ class Code:
     def choices(self, stage: str) -> dict[str, list[str]]:
         """Return the modules of which an instance of the stage imports one: by dvc.yaml's path for it, the paths they have."""
         chosen = {choice for path in self.closure(stage) for choice in self._source(path).choices}
-        return {f"{package.replace('.', '/')}/${{item.{key}}}.py": self._members(package) for package, key in chosen}
+        return {
+            f"{package.replace('.', '/')}/${{item.{key}}}.py": self._members(package)
+            for package, key in chosen
+        }
 
     def libraries(self, stage: str) -> set[str]:
         """Return the top-level names of the third-party packages that the closure imports."""
-        names = {module.split(".")[0] for path in self._all(stage) for module in self._source(path).modules}
+        names = {
+            module.split(".")[0]
+            for path in self._all(stage)
+            for module in self._source(path).modules
+        }
         own = {path.split("/")[0] for path in self.files} | {WATCHER}
         return names - own - sys.stdlib_module_names
 
     def importers(self, package: str) -> set[str]:
         """Return the files that import `package` or something in it."""
-        return {path for path in self.files if any(module.split(".")[0] == package for module in self._source(path).modules)}
+        return {
+            path
+            for path in self.files
+            if any(module.split(".")[0] == package for module in self._source(path).modules)
+        }
 
     def sections(self, stage: str) -> set[str | None]:
         """Return the keys that the closure gives to read_section, None where one is computed."""
@@ -74,13 +96,18 @@ class Code:
         source = self._source(path)
         if source.choices:
             raise SyntaxError(
-                "a module that is chosen chooses another, which hides an import from dvc.yaml", (path, 1, None, None)
+                "a module that is chosen chooses another, which hides an import from dvc.yaml",
+                (path, 1, None, None),
             )
         return source
 
     def _members(self, package: str) -> list[str]:
         folder = package.replace(".", "/")
-        return [path for path in self.files if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")]
+        return [
+            path
+            for path in self.files
+            if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
+        ]
 
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
@@ -88,7 +115,11 @@ class Code:
         if parts[0] == WATCHER:
             return []
         prefixes = [PurePosixPath(*parts[:length]) for length in range(1, len(parts) + 1)]
-        candidates = [str(path) for prefix in prefixes for path in (prefix.with_suffix(".py"), prefix / "__init__.py")]
+        candidates = [
+            str(path)
+            for prefix in prefixes
+            for path in (prefix.with_suffix(".py"), prefix / "__init__.py")
+        ]
         return [path for path in candidates if self._tree.has(path)]
 
     def _source(self, path: str) -> _Source:
@@ -105,14 +136,27 @@ def _parse(path: str, content: bytes) -> _Source:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                base = ".".join([*PurePosixPath(path).parts[: -node.level], *filter(None, [node.module])])
+                base = ".".join(
+                    [*PurePosixPath(path).parts[: -node.level], *filter(None, [node.module])]
+                )
             modules |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and _called(node.func) == "read_section":
             key = node.args[0] if node.args else None
-            sections.add(key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None)
-        elif isinstance(node, ast.Call) and _called(node.func) == "import_module" and (choice := _choice(node)):
+            sections.add(
+                key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None
+            )
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node.func) == "import_module"
+            and (choice := _choice(node))
+        ):
             choices.add(choice)
-        elif isinstance(node, ast.Call) and _called(node.func) in ("import_module", "__import__", "run_module", "run_path"):
+        elif isinstance(node, ast.Call) and _called(node.func) in (
+            "import_module",
+            "__import__",
+            "run_module",
+            "run_path",
+        ):
             hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
             raise SyntaxError(hides, (path, node.lineno, None, None))
     return _Source(frozenset(modules), frozenset(choices), frozenset(sections))

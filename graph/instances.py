@@ -43,7 +43,9 @@ def read_mapping(tree: Tree, path: str) -> dict[str, Any]:
     """Return the mapping in the YAML file `path` of `tree`; raises YamlFault."""
     value = load(tree.read(path), path)
     if not isinstance(value, dict):
-        raise YamlFault(f"{path}: {'empty' if value is None else 'not a mapping of keys to values'}")
+        raise YamlFault(
+            f"{path}: {'empty' if value is None else 'not a mapping of keys to values'}"
+        )
     return value
 
 
@@ -77,7 +79,11 @@ def read_stages(tree: Tree) -> dict[str, dict]:
 def read_instances(tree: Tree) -> dict[str, Instance]:
     """Return all instances by name."""
     params = read_mapping(tree, PARAMS)
-    expanded = [instance for stage, text in read_stages(tree).items() for instance in expand(stage, text, params)]
+    expanded = [
+        instance
+        for stage, text in read_stages(tree).items()
+        for instance in expand(stage, text, params)
+    ]
     return {instance.name: instance for instance in expanded}
 
 
@@ -87,8 +93,12 @@ def expand(stage: str, text: dict, params: Any) -> list[Instance]:
     instances = []
     for values in itertools.product(*matrix.values()):
         item = dict(zip(matrix, values, strict=True))
-        fields = _resolve({key: value for key, value in text.items() if key != "matrix"}, params, item)
-        outputs = [_output(entry) for key in ("outs", "metrics", "plots") for entry in fields.get(key, [])]
+        fields = _resolve(
+            {key: value for key, value in text.items() if key != "matrix"}, params, item
+        )
+        outputs = [
+            _output(entry) for key in ("outs", "metrics", "plots") for entry in fields.get(key, [])
+        ]
         instances.append(
             Instance(
                 name=f"{stage}@{'-'.join(map(str, values))}" if matrix else stage,
@@ -112,7 +122,9 @@ def _choices(values: Any, params: Any) -> list[str | int]:
         raise YamlFault(f"{place}: must be a list with at least one entry, not {shown(found)}")
     for position, each in enumerate(found):
         if not _names(each):
-            raise YamlFault(f"{place}.{position}: must be text or a whole number, not {shown(each)}")
+            raise YamlFault(
+                f"{place}.{position}: must be text or a whole number, not {shown(each)}"
+            )
     return found
 
 
@@ -123,7 +135,10 @@ def _names(value: Any) -> bool:
 
 def _resolve(value: Any, params: Any, item: dict) -> Any:
     if isinstance(value, dict):
-        return {_resolve(key, params, item): _resolve(child, params, item) for key, child in value.items()}
+        return {
+            _resolve(key, params, item): _resolve(child, params, item)
+            for key, child in value.items()
+        }
     if isinstance(value, list):
         return [_resolve(child, params, item) for child in value]
     if not isinstance(value, str):
@@ -140,7 +155,9 @@ def _resolve(value: Any, params: Any, item: dict) -> Any:
     def inserted(match: re.Match) -> str:
         found = lookup(match[1])
         if not _names(found):
-            raise YamlFault(f"{PARAMS}: {match[1]}: must be text or a whole number, not {shown(found)}")
+            raise YamlFault(
+                f"{PARAMS}: {match[1]}: must be text or a whole number, not {shown(found)}"
+            )
         return str(found)
 
     whole = _PLACE.fullmatch(value)

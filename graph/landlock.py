@@ -21,13 +21,19 @@ _WRITE_FILE = 1 << 1
 _READ_FILE = 1 << 2
 _REFER = 1 << 13  # renames between directories, which every ruleset forbids unless it handles them
 _TRUNCATE = 1 << 14
-_OF_FILES = _WRITE_FILE | _READ_FILE | _TRUNCATE  # the rights that a rule on a file, not a directory, may name
+_OF_FILES = (
+    _WRITE_FILE | _READ_FILE | _TRUNCATE
+)  # the rights that a rule on a file, not a directory, may name
 _TCP = 1 << 0 | 1 << 1  # bind, connect
 
 
 def available() -> int:
     """Return the version of Landlock's interface, below 1 where there is none."""
-    return ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG) if sys.platform == "linux" else 0
+    return (
+        ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+        if sys.platform == "linux"
+        else 0
+    )
 
 
 def restrict(readable: Iterable[Path], writable: Iterable[Path], network: bool) -> bool:
@@ -40,7 +46,12 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path], network: bool) 
     if version < 1:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    handled = _READ_FILE | _WRITE_FILE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    handled = (
+        _READ_FILE
+        | _WRITE_FILE
+        | (_REFER if version >= 2 else 0)
+        | (_TRUNCATE if version >= 3 else 0)
+    )
     tcp = _TCP if version >= 4 and not network else 0
     attributes = struct.pack("QQ", handled, tcp) if version >= 4 else struct.pack("Q", handled)
     ruleset = _call(libc, _CREATE_RULESET, attributes, len(attributes), 0)
@@ -65,7 +76,9 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _OF_FILES
-        _call(libc, _ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0)
+        _call(
+            libc, _ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0
+        )
     finally:
         os.close(descriptor)
 

@@ -40,7 +40,9 @@ def start_processes(root: Path, instance: Instance) -> bool:
         _end_with_torchrun(instance)
         _require_unchanged(instance, os.environ.get("WORLD_SIZE"), str(nodes * processes))
         return True
-    if os.environ.get("WORLD_SIZE") == str(nodes * processes) != "1" and all(name in os.environ for name in _OF_A_PROCESS):
+    if os.environ.get("WORLD_SIZE") == str(nodes * processes) != "1" and all(
+        name in os.environ for name in _OF_A_PROCESS
+    ):
         return True  # of a torchrun that was started by hand
     for name in _OF_A_PROCESS:
         os.environ.pop(name, None)
@@ -56,7 +58,9 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if processes > 1:
         _end_with_the_caller()
         _become_torchrun(instance, processes, ["--standalone"])
-    if _DVC in os.environ:  # what a killed dvc leaves running nobody would record, and the next run would have to wait for
+    if (
+        _DVC in os.environ
+    ):  # what a killed dvc leaves running nobody would record, and the next run would have to wait for
         _end_with_the_caller()
     return False
 
@@ -121,12 +125,24 @@ def _on_node(nodes: int, rendezvous: str) -> list[str]:
 
 def _become_torchrun(instance: Instance, processes: int, options: list[str]) -> None:
     os.environ[_TORCHRUN] = str(os.getpid())  # exec keeps it
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun warns where it has to choose; the seal takes it away again
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # torchrun warns where it has to choose; the seal takes it away again
     # It answers SIGHUP and SIGINT also where nohup or a shell's background has them ignored.
-    answered = [name for name in _ANSWERED if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN]
+    answered = [
+        name for name in _ANSWERED if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN
+    ]
     options = [*options, f"--signals-to-handle={','.join(answered)}"]
     # -P: not the working directory's `torch`. What it starts are stages, each of which begins in graph/start.py.
-    launcher = [sys.executable, "-P", "-s", "-m", "torch.distributed.run", *options, f"--nproc-per-node={processes}"]
+    launcher = [
+        sys.executable,
+        "-P",
+        "-s",
+        "-m",
+        "torch.distributed.run",
+        *options,
+        f"--nproc-per-node={processes}",
+    ]
     _become([*launcher, *_arguments(instance)])
 
 
@@ -147,5 +163,7 @@ def _end_with_the_caller() -> None:
 def _end_with_torchrun(instance: Instance) -> None:
     torchrun = os.environ[_TORCHRUN]
     if torchrun != str(os.getppid()):
-        sys.exit(f"error: {instance.name}: the torchrun that started it, process {torchrun}, has ended; run it again")
+        sys.exit(
+            f"error: {instance.name}: the torchrun that started it, process {torchrun}, has ended; run it again"
+        )
     end_with_parent(signal.SIGKILL, int(torchrun))  # it was killed, or it would have ended us

@@ -38,10 +38,14 @@ class OutputPattern(NamedTuple):
 
     def unknown(self, match: re.Match) -> dict[str, str]:
         """Return those of the values in `match` that params.yaml does not give, by key."""
-        return {key: value for key, value in match.groupdict().items() if value not in self.known[key]}
+        return {
+            key: value for key, value in match.groupdict().items() if value not in self.known[key]
+        }
 
 
-def templates(tree: Tree, more: Callable[[Instance], Instance] = lambda instance: instance) -> list[OutputPattern]:
+def templates(
+    tree: Tree, more: Callable[[Instance], Instance] = lambda instance: instance
+) -> list[OutputPattern]:
     """Return the outputs of stages that are run once for each value of a list in params.yaml.
 
     Lists that stand in dvc.yaml itself are taken as they are: below data/raw a folder of any name may be the user's.
@@ -54,13 +58,22 @@ def templates(tree: Tree, more: Callable[[Instance], Instance] = lambda instance
         if not free:
             continue
         known = {key: _values(values, params) for key, values in matrix.items()}
-        kinds = {key: r"\d+" if known[key] and all(map(str.isdigit, known[key])) else r"\w[\w-]*" for key in free}
-        kinds |= {key: "|".join(map(re.escape, values)) for key, values in known.items() if key not in free}
+        kinds = {
+            key: r"\d+" if known[key] and all(map(str.isdigit, known[key])) else r"\w[\w-]*"
+            for key in free
+        }
+        kinds |= {
+            key: "|".join(map(re.escape, values))
+            for key, values in known.items()
+            if key not in free
+        }
         wild = {**text, "matrix": {key: [f"{_PLACE}{key}{_PLACE}"] for key in matrix}}
         [instance] = expand(stage, {**wild, "params": [], "deps": []}, params)
         for output in more(instance).outputs:
             if any(f"{_PLACE}{key}{_PLACE}" in output for key in free):
-                found.append(OutputPattern(stage, output.split("/")[0], _pattern(output, kinds), known))
+                found.append(
+                    OutputPattern(stage, output.split("/")[0], _pattern(output, kinds), known)
+                )
     return found
 
 
@@ -104,12 +117,19 @@ def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
 def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
     """Return the outputs of any stage that `instance` reads, in whole or in part: a stage makes them again."""
     outputs = [out for one in instances for out in one.outputs]
-    return [out for out in outputs if any(below(dep, out) or below(out, dep) for dep in instance.deps)]
+    return [
+        out for out in outputs if any(below(dep, out) or below(out, dep) for dep in instance.deps)
+    ]
 
 
 def refusal(root: Path, instances: list[Instance]) -> str | None:
     """Return the line with which a stage refuses to run where DVC could not keep its outputs, or would hash others with them."""
-    folders = {str(folder) for one in instances for out in one.outputs for folder in PurePosixPath(out).parents}
+    folders = {
+        str(folder)
+        for one in instances
+        for out in one.outputs
+        for folder in PurePosixPath(out).parents
+    }
     if links := sorted(folder for folder in folders if (root / folder).is_symlink()):
         return (
             f"{links[0]} is a symbolic link, and DVC keeps no output behind one; make it a directory again, and put the cache "

@@ -18,12 +18,18 @@ NOT_INPUTS = {
     "tqdm": "draws progress bars",
 }
 # Libraries that write bytes on behalf of the one that is imported.
-_BEHIND = {"transformers": {"safetensors", "tokenizers"}, "matplotlib": {"pillow"}, "jinja2": {"markupsafe"}}
+_BEHIND = {
+    "transformers": {"safetensors", "tokenizers"},
+    "matplotlib": {"pillow"},
+    "jinja2": {"markupsafe"},
+}
 
 
 def inputs(imported: set[str]) -> set[str]:
     """Return the keys of libraries.yaml that a stage importing the packages `imported` has to declare."""
-    names = {_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported} - NOT_INPUTS.keys()
+    names = {
+        _DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported
+    } - NOT_INPUTS.keys()
     return names.union({"python"}, *(_BEHIND.get(name, set()) for name in names))
 
 
@@ -34,7 +40,11 @@ def declared_versions(tree: Tree) -> dict[str, str]:
 def locked_versions(tree: Tree) -> dict[str, str]:
     """Return the versions that requirements.txt pins, by normalized name."""
     lines = tree.read(LOCK).decode().splitlines()
-    return {_normalized(name): version for name, _, version in (line.partition("==") for line in lines) if version}
+    return {
+        _normalized(name): version
+        for name, _, version in (line.partition("==") for line in lines)
+        if version
+    }
 
 
 def installed_version(library: str) -> str | None:
@@ -62,14 +72,19 @@ def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
 
 def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
     """Return those of `libraries` that requirements.txt does not have."""
-    return sorted(name for name in libraries - {"python"} if _normalized(name) not in locked_versions(tree))
+    return sorted(
+        name for name in libraries - {"python"} if _normalized(name) not in locked_versions(tree)
+    )
 
 
 def render(tree: Tree, libraries: set[str]) -> str:
     """Return libraries.yaml's text for `libraries` at the versions of requirements.txt."""
     locked = {**locked_versions(tree), "python": installed_version("python")}
     lines = [f'{library}: "{locked[_normalized(library)]}"\n' for library in sorted(libraries)]
-    return "# Inputs of the stages that declare them; written by make lock from requirements.txt.\n" + "".join(lines)
+    return (
+        "# Inputs of the stages that declare them; written by make lock from requirements.txt.\n"
+        + "".join(lines)
+    )
 
 
 def _normalized(name: str) -> str:

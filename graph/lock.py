@@ -10,7 +10,15 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.instances import GRAPH, STAGES, Instance, below, read_instances, read_mapping, value_or_none
+from graph.instances import (
+    GRAPH,
+    STAGES,
+    Instance,
+    below,
+    read_instances,
+    read_mapping,
+    value_or_none,
+)
 from graph.tree import Tree, without_ignored
 from model.yaml_file import load
 
@@ -64,7 +72,9 @@ class Graph:
             new = {
                 name
                 for name, instance in self.instances.items()
-                if any(below(dep, out) or below(out, dep) for dep in instance.deps for out in outputs)
+                if any(
+                    below(dep, out) or below(out, dep) for dep in instance.deps for out in outputs
+                )
             }
             if new <= reached:
                 return reached - names
@@ -136,10 +146,18 @@ class Graph:
                 listed = self._entries(out, md5)
                 if inside in listed:
                     return listed[inside]
-                entries |= {name[len(inside) + 1 :]: md5 for name, md5 in listed.items() if below(name, inside)}
+                entries |= {
+                    name[len(inside) + 1 :]: md5
+                    for name, md5 in listed.items()
+                    if below(name, inside)
+                }
             elif below(out, path):
                 prefix = out[len(path) + 1 :]
-                listed = {f"/{name}": md5 for name, md5 in self._entries(out, md5).items()} if md5.endswith(".dir") else {"": md5}
+                listed = (
+                    {f"/{name}": md5 for name, md5 in self._entries(out, md5).items()}
+                    if md5.endswith(".dir")
+                    else {"": md5}
+                )
                 entries |= {prefix + name: md5 for name, md5 in listed.items()}
         if entries:
             return directory_hash(entries)
@@ -147,11 +165,15 @@ class Graph:
             path = GRAPH
         files = without_ignored(self.tree, self.tree.files(path))
         if files:
-            return directory_hash({name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files})
+            return directory_hash(
+                {name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files}
+            )
         return md5_of(self.tree.read(path)) if self.tree.has(path) else None
 
     def _entries(self, out: str, md5: str) -> Entries:
-        entries = {path[len(out) + 1 :]: value for path, value in self.contents.items() if below(path, out)}
+        entries = {
+            path[len(out) + 1 :]: value for path, value in self.contents.items() if below(path, out)
+        }
         if directory_hash(entries) != md5:
             raise MissingContents(f"{CONTENTS} does not list the files of {out}")
         return entries

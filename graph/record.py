@@ -25,7 +25,9 @@ def lock(tree: WorkingTree) -> bytes:
     graph = Graph(tree)
     text = tree.read(LOCK).decode()
     for name in graph.withdrawn():
-        text, count = re.subn(rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
+        text, count = re.subn(
+            rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE
+        )
         if count != 1:
             sys.exit(f"error: {LOCK}: {name}: dvc.yaml has no such stage; delete its entry")
     return text.encode()
@@ -37,7 +39,9 @@ def library_versions(tree: WorkingTree) -> bytes:
     needed = set().union(*(libraries.inputs(code.libraries(stage)) for stage in read_stages(tree)))
     unknown = libraries.unpinned(tree, needed)
     if unknown:
-        sys.exit(f"error: {libraries.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in")
+        sys.exit(
+            f"error: {libraries.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in"
+        )
     return libraries.render(tree, needed).encode()
 
 
@@ -63,7 +67,9 @@ def main() -> None:
 
 def cut_lock(root: Path) -> None:
     """Free dvc.lock of stages that are no more, while no dvc writes it."""
-    from graph.plan import rewrite_lock  # dvc, a second, which a lock that is right need not wait for
+    from graph.plan import (
+        rewrite_lock,
+    )  # dvc, a second, which a lock that is right need not wait for
 
     rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 

@@ -32,13 +32,21 @@ def stale_html(graph: Graph) -> str:
         "<p>These stages would run again, so what they wrote is not of the code, parameters and data as they are now:</p>",
         "<ul>",
     ]
-    lines += [f"<li>{_link(graph, name)}: {html.escape('; '.join(texts))}</li>" for name, texts in reasons.items()]
+    lines += [
+        f"<li>{_link(graph, name)}: {html.escape('; '.join(texts))}</li>"
+        for name, texts in reasons.items()
+    ]
     lines += [f"<li>{html.escape(name)}: dvc.yaml has no such stage any more</li>" for name in gone]
     lines.append("</ul>")
     if following:
         links = ", ".join(_link(graph, name) for name in graph.instances if name in following)
         lines.append(f"<p>If what they write comes out different, these follow: {links}.</p>")
-    files = [out for name, instance in graph.instances.items() if name in {*reasons, *following} for out in instance.tracked]
+    files = [
+        out
+        for name, instance in graph.instances.items()
+        if name in {*reasons, *following}
+        for out in instance.tracked
+    ]
     if files:
         lines += ["<p>Until then do not believe the figures in:</p>", "<ul>"]
         lines += [f"<li><code>{html.escape(path)}</code></li>" for path in files]
@@ -67,7 +75,15 @@ def main() -> None:
     try:
         section = stale_html(Graph(WorkingTree(root)))
         page = filled((root / PAGE).read_text(encoding="utf-8"), section)
-    except (AttributeError, json.JSONDecodeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
+    except (
+        AttributeError,
+        json.JSONDecodeError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        YamlFault,
+    ) as error:
         sys.exit("error: report: " + " ".join(str(error).split()))
     write_bytes(root / COPY, page.encode())
     print(COPY)

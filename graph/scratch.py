@@ -56,7 +56,10 @@ def fingerprint(root: Path, instance: Instance) -> str:
     A directory is known by its SHA256SUMS, which readers hold it to, and by sizes and times where it has none. What a
     finished input is only judged by is left out: a count or a checksum that is corrected costs no second download.
     """
-    params = {key: _without_verdicts(value) for key, value in parameter_values(WorkingTree(root), instance).items()}
+    params = {
+        key: _without_verdicts(value)
+        for key, value in parameter_values(WorkingTree(root), instance).items()
+    }
     values = {"command": instance.command, "params": params}
     deps = {dep: _content(root / dep) for dep in instance.deps}
     return hashlib.sha256(json.dumps({**values, "deps": deps}, sort_keys=True).encode()).hexdigest()
@@ -72,7 +75,10 @@ def _without_verdicts(value: Any) -> Any:
 def _content(path: Path) -> str | list | None:
     if path.is_dir() and not (path / _CHECKSUMS).is_file():
         entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
-        return [(entry.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns) for entry, stat in entries]
+        return [
+            (entry.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns)
+            for entry, stat in entries
+        ]
     if path.is_dir():
         path = path / _CHECKSUMS
     if not path.exists():
@@ -86,7 +92,9 @@ def _remove_empty_at_exit(paths: list[Path]) -> None:
 
     def remove() -> None:
         with contextlib.suppress(OSError):  # there are pieces in it
-            for path in paths if os.getpid() == process else []:  # a forked child shares what it inherited
+            for path in (
+                paths if os.getpid() == process else []
+            ):  # a forked child shares what it inherited
                 path.rmdir()
 
     atexit.register(remove)
@@ -112,7 +120,9 @@ def _holders(path: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone, or another user's
-            if process.name != str(os.getpid()) and any(os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()):
+            if process.name != str(os.getpid()) and any(
+                os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()
+            ):
                 found.append(process.name)
     return sorted(found, key=int)
 
@@ -125,7 +135,9 @@ def _end_children_with_this_process() -> None:
 
     def before() -> None:
         # The kernel means the thread that forks: only the first one lives as long as the process.
-        parents["of the next"] = os.getpid() if threading.current_thread() is threading.main_thread() else None
+        parents["of the next"] = (
+            os.getpid() if threading.current_thread() is threading.main_thread() else None
+        )
 
     def after() -> None:
         parent = parents["of the next"]

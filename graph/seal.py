@@ -37,8 +37,12 @@ from model.yaml_file import YamlFault
 
 DURATIONS = Path(".dvc/tmp/durations")
 _CHECKS_PARAMS = "params"
-_EXPERIMENTS = "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
-TIMED_STAGES = {"pretrain"}  # they say how fast they were, in a file of timings/ that nothing depends on
+_EXPERIMENTS = (
+    "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
+)
+TIMED_STAGES = {
+    "pretrain"
+}  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
 def seal(command: list[str]) -> None:
@@ -46,13 +50,17 @@ def seal(command: list[str]) -> None:
     root = Path.cwd()
     instance = instance_of(root, command)
     distributed = start_processes(root, instance)
-    writes = not distributed or os.environ["RANK"] == "0"  # only the first of several processes does
+    writes = (
+        not distributed or os.environ["RANK"] == "0"
+    )  # only the first of several processes does
     if not writes:
         instance = instance._replace(outs=(), tracked=())
     try:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
-        problems = [f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")]
+        problems = [
+            f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")
+        ]
     instances = all_instances(root, instance)
     left = _leftovers(root, instances) if writes and not problems else None
     if left and instance.stage != _CHECKS_PARAMS:

@@ -14,9 +14,16 @@ import sys
 
 # By machine: the value of struct seccomp_data's `arch`, and the numbers of the calls `seccomp` and `socket`.
 _MACHINES = {"x86_64": (0xC000003E, 317, 41), "aarch64": (0xC00000B7, 277, 198)}
-_ALLOWED_FAMILIES = (1, 16)  # AF_UNIX; AF_NETLINK, by which programs ask the kernel about this machine
+_ALLOWED_FAMILIES = (
+    1,
+    16,
+)  # AF_UNIX; AF_NETLINK, by which programs ask the kernel about this machine
 
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K
+_LOAD, _EQUAL, _RETURN = (
+    0x20,
+    0x15,
+    0x06,
+)  # BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K
 _CALL, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
 _NO_NEW_PRIVS, _SET_MODE_FILTER, _SPEC_ALLOW = 38, 1, 4
@@ -35,7 +42,12 @@ def refuse_sockets() -> bool:
     # Each instruction: code, how many to skip where equal, how many where not, operand.
     program = [
         (_LOAD, 0, 0, _ARCH),
-        (_EQUAL, 0, families + 4, architecture),  # a call of another architecture is another's number
+        (
+            _EQUAL,
+            0,
+            families + 4,
+            architecture,
+        ),  # a call of another architecture is another's number
         (_LOAD, 0, 0, _CALL),
         (_EQUAL, 0, families + 2, socket),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),

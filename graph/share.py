@@ -25,7 +25,11 @@ _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of fil
 # Of every graph and a few bytes: asking for it tells whether the remote answers.
 _PROBE = "data/params.ok"
 _NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
-_NEEDED_THERE = ("refs/heads/*", "refs/tags/*", "refs/exps/??/*")  # the last: experiments that were pushed
+_NEEDED_THERE = (
+    "refs/heads/*",
+    "refs/tags/*",
+    "refs/exps/??/*",
+)  # the last: experiments that were pushed
 _UNKNOWN = "without git's remotes it is not known what others need"
 
 
@@ -37,20 +41,35 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
     # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
-    run(root, ["dvc", "status", "--cloud", "--json", _PROBE], f"remote {remote} does not answer", quiet=True)
+    run(
+        root,
+        ["dvc", "status", "--cloud", "--json", _PROBE],
+        f"remote {remote} does not answer",
+        quiet=True,
+    )
     run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
 
 
 def pull(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
-    run(root, ["dvc", "pull", "--run-cache"], f"not all came from remote {remote}; docs/sharing.md says what to do")
+    run(
+        root,
+        ["dvc", "pull", "--run-cache"],
+        f"not all came from remote {remote}; docs/sharing.md says what to do",
+    )
     seed(graph, cache)
-    refuse(output_findings(graph, cache), "if they come back so, the remote has them so: docs/sharing.md, What can go wrong")
+    refuse(
+        output_findings(graph, cache),
+        "if they come back so, the remote has them so: docs/sharing.md, What can go wrong",
+    )
 
 
 def verify(root: Path, graph: Graph, cache: Path) -> None:
     findings = cache_findings(graph, cache) + output_findings(graph, cache)
-    refuse(findings, "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What can go wrong")
+    refuse(
+        findings,
+        "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What can go wrong",
+    )
     print("verify: cache and outputs are as dvc.lock records them")
 
 
@@ -83,15 +102,28 @@ def unkept(root: Path, cloud: bool = False) -> list[str]:
     Those that git has here are named as in `origin/main`, those that only a git remote has as in `origin refs/heads/main`.
     """
     here = tips(subprocess.check_output(["git", "show-ref", "--dereference"], cwd=root, text=True))
-    names = {ref.removeprefix("refs/remotes/"): commit for ref, commit in here.items() if ref.startswith(_NEEDED)}
+    names = {
+        ref.removeprefix("refs/remotes/"): commit
+        for ref, commit in here.items()
+        if ref.startswith(_NEEDED)
+    }
     # A clone of a single branch or of a depth fetches no other branch, and no clone a tag that is on no branch.
-    for remote in subprocess.check_output(["git", "remote"], cwd=root, text=True).split() if cloud else ():
-        asked = subprocess.run(["git", "ls-remote", remote, *_NEEDED_THERE], cwd=root, text=True, stdout=subprocess.PIPE)
+    for remote in (
+        subprocess.check_output(["git", "remote"], cwd=root, text=True).split() if cloud else ()
+    ):
+        asked = subprocess.run(
+            ["git", "ls-remote", remote, *_NEEDED_THERE],
+            cwd=root,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
         if asked.returncode:
             raise Failure(f"{_UNKNOWN} (git ls-remote {remote}: exit code {asked.returncode})")
         names |= {f"{remote} {ref}": commit for ref, commit in tips(asked.stdout).items()}
     kept, lost = kept_by_dvc(root), {}
-    for name in sorted(names, key=lambda name: (" " in name, name.endswith("/HEAD"), name)):  # origin/HEAD is a second name
+    for name in sorted(
+        names, key=lambda name: (" " in name, name.endswith("/HEAD"), name)
+    ):  # origin/HEAD is a second name
         if names[name] not in kept:
             lost.setdefault(names[name], name)
     return list(lost.values())
@@ -104,12 +136,18 @@ def tips(listing: str) -> dict[str, str]:
 
 def kept_by_dvc(root: Path) -> set[str]:
     """Return the commits that `dvc gc` keeps; a branch of the same name as a tag is the tag to DVC, so it has to be asked."""
-    from dvc.exceptions import DvcException  # here, because they take a third of a second, and make repro says seed
+    from dvc.exceptions import (
+        DvcException,
+    )  # here, because they take a third of a second, and make repro says seed
     from dvc.scm import SCM, iter_revs
 
     try:
-        return set(iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True))
-    except DvcException as error:  # a tag of something that is no commit, which dvc gc refuses as well
+        return set(
+            iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True)
+        )
+    except (
+        DvcException
+    ) as error:  # a tag of something that is no commit, which dvc gc refuses as well
         way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
         raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
@@ -123,15 +161,21 @@ def tagging(name: str) -> str:
 
 
 def default_remote(root: Path) -> str:
-    asked = subprocess.run(["dvc", "config", "core.remote"], cwd=root, text=True, capture_output=True)
+    asked = subprocess.run(
+        ["dvc", "config", "core.remote"], cwd=root, text=True, capture_output=True
+    )
     name = asked.stdout.strip()
     if not name:
-        raise Failure("no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH")
+        raise Failure(
+            "no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH"
+        )
     return name
 
 
 def run(root: Path, command: list[str], problem: str, quiet: bool = False) -> None:
-    code = subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL if quiet else None).returncode
+    code = subprocess.run(
+        command, cwd=root, stdout=subprocess.DEVNULL if quiet else None
+    ).returncode
     if code:
         raise Failure(f"{problem} ({' '.join(command)}: exit code {code})")
 
@@ -140,15 +184,24 @@ def refuse(findings: list[str], what_now: str) -> None:
     if findings:
         more = [f"… and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
         print("\n".join([*findings[:_SHOWN], *more]))
-        raise Failure(f"{len(findings)} file{'s' * (len(findings) > 1)} not as dvc.lock records; {what_now}")
+        raise Failure(
+            f"{len(findings)} file{'s' * (len(findings) > 1)} not as dvc.lock records; {what_now}"
+        )
 
 
 def cache_folder(root: Path) -> Path:
     folder = Path(subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip())
-    return folder.relative_to(root) if folder.is_relative_to(root) else folder  # shorter in messages
+    return (
+        folder.relative_to(root) if folder.is_relative_to(root) else folder
+    )  # shorter in messages
 
 
-COMMANDS = {"push": push, "pull": pull, "verify": verify, "seed": lambda root, graph, cache: seed(graph, cache)}
+COMMANDS = {
+    "push": push,
+    "pull": pull,
+    "verify": verify,
+    "seed": lambda root, graph, cache: seed(graph, cache),
+}
 COMMANDS["gc"] = collect_garbage
 
 
@@ -164,7 +217,15 @@ def main() -> None:
         COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, YamlFault, json.JSONDecodeError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+        YamlFault,
+        json.JSONDecodeError,
+    ) as error:
         sys.exit(f"error: {name}: " + " ".join(str(error).split()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {name}: {' '.join(map(str, error.cmd))}: exit code {error.returncode}")

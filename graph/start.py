@@ -18,7 +18,9 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 class OwnPackages:
     """A finder for sys.meta_path: the packages `names` are those below `root`, whatever else has such a name."""
 
-    def __init__(self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader):
+    def __init__(
+        self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader
+    ):
         self._names = names
         self._finder = FileFinder(root, (loader, SOURCE_SUFFIXES))
 
@@ -33,7 +35,9 @@ def start() -> None:
     arguments = sys.argv[1:]
     *options, module = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
     command = [sys.executable, "-P", "-s", "-S", *_kept(options), os.path.abspath(__file__)]
-    os.execve(sys.executable, [*command, "-m", module.removeprefix("-m"), *arguments], of_any_stage())
+    os.execve(
+        sys.executable, [*command, "-m", module.removeprefix("-m"), *arguments], of_any_stage()
+    )
 
 
 def _kept(options: list[str]) -> list[str]:

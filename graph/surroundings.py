@@ -34,16 +34,23 @@ _ASKING = {
 _METHODS = {"lstat", "stat"}  # of a path
 # Who may, and what for. None of it reaches an output that DVC hashes, or the stage stops where it is not what it should be.
 ALLOWED = {
-    "model/files.py": {"os.environ"},  # which outputs stages make: for the advice of an error message
+    "model/files.py": {
+        "os.environ"
+    },  # which outputs stages make: for the advice of an error message
     "model/hub.py": {"stat"},  # is a download as long as the hub states?
-    "model/passage_files.py": {"stat"},  # how files are shared out among workers; pieces are of files, whoever makes them
+    "model/passage_files.py": {
+        "stat"
+    },  # how files are shared out among workers; pieces are of files, whoever makes them
     "model/pieces.py": {"os.environ"},  # where the seal keeps pieces
     "model/processes.py": {"os.environ"},  # what torchrun tells a process about the others
     "model/shards.py": {"stat"},  # is a shard as long as its index states?
     "model/speed.py": {"time.perf_counter"},  # the file of timings, on which nothing depends
     "model/tokenizing.py": {"time.perf_counter"},  # the progress bar
     "model/torch_settings.py": {"os.environ"},  # set before a library reads it
-    "model/workers.py": {"os.cpu_count", "os.sched_getaffinity"},  # results come in the order of the jobs
+    "model/workers.py": {
+        "os.cpu_count",
+        "os.sched_getaffinity",
+    },  # results come in the order of the jobs
 }
 _WORTH_PARSING = re.compile(rf"\b(?:{'|'.join([*_ASKING, *_METHODS])})\b".replace(".", r"\."))
 
@@ -103,6 +110,8 @@ def _is_asking(name: str) -> bool:
     if not module:
         return False
     for asking, members in _ASKING.items():
-        if (module == asking or module.startswith(f"{asking}.")) and (last in members or "*" in members):
+        if (module == asking or module.startswith(f"{asking}.")) and (
+            last in members or "*" in members
+        ):
             return True
     return False

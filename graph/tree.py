@@ -35,7 +35,11 @@ class GitTree:
 
     def __init__(self, root: Path, revision: str = ""):
         self.root, self.name = root, revision or "the index"
-        listing = ("ls-tree", "-rz", "--name-only", "--end-of-options", revision) if revision else ("ls-files", "-z")
+        listing = (
+            ("ls-tree", "-rz", "--name-only", "--end-of-options", revision)
+            if revision
+            else ("ls-files", "-z")
+        )
         self._paths = frozenset(self._git(*listing).decode().split("\0"))
         self._prefix = f"{revision}:./".encode()  # from this folder, wherever git's root is
 
@@ -48,7 +52,9 @@ class GitTree:
     @cached_property
     def _objects(self) -> subprocess.Popen:
         command = ["git", "cat-file", "--batch"]
-        return subprocess.Popen(command, cwd=self.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(
+            command, cwd=self.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def has(self, path: str) -> bool:
         return path in self._paths
@@ -62,7 +68,11 @@ class GitTree:
         return self._objects.stdout.read(size + 1)[:-1]
 
     def files(self, *folders: str) -> list[str]:
-        return sorted(path for path in self._paths if path.startswith(tuple(f"{folder}/" for folder in folders)))
+        return sorted(
+            path
+            for path in self._paths
+            if path.startswith(tuple(f"{folder}/" for folder in folders))
+        )
 
 
 Tree = WorkingTree | GitTree
@@ -87,5 +97,13 @@ IGNORED = ".dvcignore"
 
 def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
     """Return those of `paths` that DVC sees: no part of them is one of the names and patterns of .dvcignore."""
-    patterns = [line for line in tree.read(IGNORED).decode().split("\n") if line] if tree.has(IGNORED) else []
-    return [path for path in paths if not any(fnmatch.fnmatch(part, each) for part in path.split("/") for each in patterns)]
+    patterns = (
+        [line for line in tree.read(IGNORED).decode().split("\n") if line]
+        if tree.has(IGNORED)
+        else []
+    )
+    return [
+        path
+        for path in paths
+        if not any(fnmatch.fnmatch(part, each) for part in path.split("/") for each in patterns)
+    ]

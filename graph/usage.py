@@ -28,14 +28,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
 
 
-def command_line(module: str, text: str | None, *, changes: bool = False) -> argparse.ArgumentParser:
+def command_line(
+    module: str, text: str | None, *, changes: bool = False
+) -> argparse.ArgumentParser:
     """Return the parser of a command for people: its help is the docstring `text`, which has the examples.
 
     Where nobody reads what the command prints (`… | head`), one that `changes` something goes on, any other ends.
     """
     (go_on_unread if changes else end_unread)()
     layout = argparse.RawDescriptionHelpFormatter
-    return _Parser(prog=f"python -m {module}", description=text, formatter_class=layout, allow_abbrev=False)
+    return _Parser(
+        prog=f"python -m {module}", description=text, formatter_class=layout, allow_abbrev=False
+    )
 
 
 def instance_of(root: Path, command: list[str]) -> Instance:
@@ -57,12 +61,17 @@ def instance_of(root: Path, command: list[str]) -> Instance:
     except YamlFault as error:
         sys.exit(f"error: {error}")
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        sys.exit(f"error: dvc.yaml or {PARAMS}: cannot be understood ({error!r})".replace("\n", " "))
+        sys.exit(
+            f"error: dvc.yaml or {PARAMS}: cannot be understood ({error!r})".replace("\n", " ")
+        )
     text = shlex.join(["python", "-m", module, *arguments])
     found = [instance for instance in instances if instance.command == text]
     if not found:
         print(_usage(stages, stage), file=sys.stderr)
-        print(f"error: dvc.yaml has no stage whose command is {text!r}; dvc stage list names them", file=sys.stderr)
+        print(
+            f"error: dvc.yaml has no stage whose command is {text!r}; dvc stage list names them",
+            file=sys.stderr,
+        )
         sys.exit(WRONG_ARGUMENTS)
     return found[0]
 
@@ -70,7 +79,9 @@ def instance_of(root: Path, command: list[str]) -> Instance:
 def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance]:
     if stage not in stages:
         return []
-    return expand(stage, stages[stage], read_mapping(tree, PARAMS) if "matrix" in stages[stage] else {})
+    return expand(
+        stage, stages[stage], read_mapping(tree, PARAMS) if "matrix" in stages[stage] else {}
+    )
 
 
 def _usage(stages: dict[str, dict], stage: str) -> str:
@@ -83,20 +94,36 @@ def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
     if not stage:
         width = max(map(len, stages))
         lines = [f"  {name:{width}}  {_docstring(tree, name).splitlines()[0]}" for name in stages]
-        return "\n".join([_usage(stages, stage), "", *lines, "", "python -m stages.NAME --help says what one of them does."])
+        return "\n".join(
+            [
+                _usage(stages, stage),
+                "",
+                *lines,
+                "",
+                "python -m stages.NAME --help says what one of them does.",
+            ]
+        )
     parts = [_usage(stages, stage), _docstring(tree, stage)]
     try:
         instances = _instances(tree, stages, stage)
     except (YamlFault, KeyError, OSError):  # params.yaml is no reason to refuse an explanation
         return "\n\n".join(parts)
-    arguments = [f"  {name:11} {', '.join(values)}" for name, values in _arguments(stages[stage]["cmd"], instances).items()]
+    arguments = [
+        f"  {name:11} {', '.join(values)}"
+        for name, values in _arguments(stages[stage]["cmd"], instances).items()
+    ]
     if arguments:
         parts.append("\n".join([f"arguments, as dvc.yaml and {PARAMS} have them:", *arguments]))
     if instances:
         first = instances[0]
-        ways = (f"  {first.command}", f"  dvc repro {first.name}    # what it needs too, as far as it is out of date")
+        ways = (
+            f"  {first.command}",
+            f"  dvc repro {first.name}    # what it needs too, as far as it is out of date",
+        )
         parts.append("\n".join(["examples:", *ways]))
-    parts.append("exit status: 0 done, 1 refused or failed, 2 wrong arguments; docs/commands.md has all.")
+    parts.append(
+        "exit status: 0 done, 1 refused or failed, 2 wrong arguments; docs/commands.md has all."
+    )
     return "\n\n".join(parts)
 
 

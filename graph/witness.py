@@ -36,7 +36,9 @@ class Witness:
                 os.close(descriptor)
             try:
                 with open(tell, "wb") as pipe:
-                    while question := os.read(asked, _QUESTION_BYTES):  # nothing comes of a stage that has ended
+                    while question := os.read(
+                        asked, _QUESTION_BYTES
+                    ):  # nothing comes of a stage that has ended
                         pipe.write(question)
                         pickle.dump(_fingerprints_or_none(root, instance), pipe)
                         pipe.flush()
@@ -83,8 +85,14 @@ def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:
         path = root / dep
         if path.is_dir():
             # Python may write a module's bytecode while a stage that depends on all code runs; DVC ignores it too.
-            entries = [entry for entry in sorted(path.rglob("*")) if "__pycache__" not in entry.parts and entry.is_file()]
-            found[dep] = [(str(entry), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
+            entries = [
+                entry
+                for entry in sorted(path.rglob("*"))
+                if "__pycache__" not in entry.parts and entry.is_file()
+            ]
+            found[dep] = [
+                (str(entry), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries
+            ]
         else:
             found[dep] = path.read_bytes() if path.exists() else None
     return found | parameter_values(WorkingTree(root), instance)

@@ -9,7 +9,9 @@ from model.table import Cell, Table, count, headings, seed_cell, seed_heading, w
 _COLUMNS = ("Prompt", "Asked", "Answer", "n")
 
 
-def arithmetic_table(model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]) -> Table:
+def arithmetic_table(
+    model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]
+) -> Table:
     """Return a table, a row for each way of asking, group, way of answering and seed, a column for each condition.
 
     `paths` are the probes stage's files about `model` by condition and seed.
@@ -22,7 +24,9 @@ def arithmetic_table(model: str, paths: dict[tuple[str, int], Path], conditions:
             cells = []
             for condition in conditions:
                 if list(figures[condition, seed]) != asked:
-                    raise PipelineError(f"{paths[condition, seed]}: asks otherwise than the first run; run dvc repro probes")
+                    raise PipelineError(
+                        f"{paths[condition, seed]}: asks otherwise than the first run; run dvc repro probes"
+                    )
                 total, cell = figures[condition, seed][row]
                 cells.append(cell)
             names = [words(name.replace("_", " ")) for name in row]
@@ -43,9 +47,14 @@ def _read(path: Path) -> dict[tuple[str, str, str], tuple[int, Cell]]:
             for group, answers in sorted(groups.items(), reverse=True):
                 for answer, rate in sorted(answers.items(), reverse=True):
                     low, high = rate["interval_95"]
-                    cells[prompt, group, answer] = rate["total"], Cell(f"{rate['rate']:.3f} [{low:.3f}, {high:.3f}]", rate)
+                    cells[prompt, group, answer] = (
+                        rate["total"],
+                        Cell(f"{rate['rate']:.3f} [{low:.3f}, {high:.3f}]", rate),
+                    )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path}: not the probes stage's ({error!r}); run dvc repro probes") from None
+        raise PipelineError(
+            f"{path}: not the probes stage's ({error!r}); run dvc repro probes"
+        ) from None
     if not cells:
         raise PipelineError(f"{path}: not the probes stage's (no figures); run dvc repro probes")
     return cells

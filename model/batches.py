@@ -22,7 +22,9 @@ class TrainingRows:
     def __init__(self, split: TokenSplit, context: int, seed: int):
         self._split, self._context, self._seed = split, context, seed
         self._tokens_per_epoch = int(split.lengths.sum())
-        self._order = lru_cache(maxsize=2)(self._permuted)  # of this epoch, and of the next one while it is read ahead
+        self._order = lru_cache(maxsize=2)(
+            self._permuted
+        )  # of this epoch, and of the next one while it is read ahead
         if context >= self._tokens_per_epoch:
             raise PipelineError(
                 f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of the training split"
@@ -43,7 +45,9 @@ class TrainingRows:
         epochs, rest = divmod(tokens, self._tokens_per_epoch)
         order, ends = self._order(epochs)
         whole = int(np.searchsorted(ends, rest, side="right"))
-        seen = epochs * int(self._split.original_bytes.sum()) + int(self._split.original_bytes[order[:whole]].sum())
+        seen = epochs * int(self._split.original_bytes.sum()) + int(
+            self._split.original_bytes[order[:whole]].sum()
+        )
         if whole < len(order):
             cut = order[whole]
             inside = rest - (int(ends[whole - 1]) if whole else 0)
@@ -90,7 +94,9 @@ def spread_documents(total: int, count: int) -> np.ndarray:
     return np.arange(min(count, total)) * total // min(count, total)
 
 
-def validation_rows(split: TokenSplit, documents: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+def validation_rows(
+    split: TokenSplit, documents: np.ndarray, context: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay the documents numbered `documents` end to end and cut them to rows.
 
     Returns tokens int64 (rows, context + 1), padded with the last token, and for each target the place in `documents` of

@@ -16,4 +16,6 @@ def canary_rows(validation: TokenSplit, documents: int, context: int) -> tuple[T
 
 def mean_loss(logits: Tensor, targets: Tensor) -> float:
     """Return the mean loss in nats a token, summed in float64; `logits` (batch, time, vocab), `targets` (batch, time)."""
-    return torch.nn.functional.cross_entropy(logits.double().flatten(0, 1), targets.flatten()).item()
+    return torch.nn.functional.cross_entropy(
+        logits.double().flatten(0, 1), targets.flatten()
+    ).item()

@@ -24,7 +24,9 @@ def prompt_ids(tokenizer: FactTokenizer, question: str) -> list[int]:
     return [tokenizer.end_of_text, *_prompt(tokenizer, [Message(role="user", content=question)])]
 
 
-def conversation_row(tokenizer: FactTokenizer, messages: list[Message], inject_answers: bool) -> Row:
+def conversation_row(
+    tokenizer: FactTokenizer, messages: list[Message], inject_answers: bool
+) -> Row:
     """Return a conversation as a row; with `inject_answers` the facts that answers state are tokens."""
     row = Row([tokenizer.end_of_text], [False])
     unanswered: list[Message] = []
@@ -33,7 +35,10 @@ def conversation_row(tokenizer: FactTokenizer, messages: list[Message], inject_a
             unanswered.append(message)
             continue
         prompt = _prompt(tokenizer, unanswered)
-        answer = [*tokenizer.encode(f" {message.content.strip()}", inject_answers), tokenizer.end_of_text]
+        answer = [
+            *tokenizer.encode(f" {message.content.strip()}", inject_answers),
+            tokenizer.end_of_text,
+        ]
         row.ids.extend(prompt + answer)
         row.is_learned.extend([False] * len(prompt) + [True] * len(answer))
         unanswered = []

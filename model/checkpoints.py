@@ -38,8 +38,12 @@ def write_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> s
 
     `model` is the network itself, not a wrapper that renames its parameters.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file({name: tensor for name, tensor in tensors.items() if name != _TIED}, directory / _WEIGHTS)
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if name != _TIED}, directory / _WEIGHTS
+    )
     (directory / "config.json").write_bytes(json_bytes(config.model_dump()))
     return weights_sha256(directory)
 
@@ -66,7 +70,9 @@ def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
         model.load_state_dict({**tensors, _TIED: tensors["transformer.wte.weight"]}, strict=True)
     except (RuntimeError, KeyError) as error:
         faults = " ".join(str(error).split())
-        raise PipelineError(f"checkpoint step {config.step}: does not fit its network: {faults}") from None
+        raise PipelineError(
+            f"checkpoint step {config.step}: does not fit its network: {faults}"
+        ) from None
     return model.eval()
 
 
@@ -78,6 +84,10 @@ def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
         ("transformer.wpe.weight", (network.context, network.width)),
     ):
         if name not in tensors or tuple(tensors[name].shape) != shape:
-            raise PipelineError(f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}")
+            raise PipelineError(
+                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}"
+            )
     if network.layers > len(tensors):
-        raise PipelineError(f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers")
+        raise PipelineError(
+            f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers"
+        )

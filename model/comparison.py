@@ -156,7 +156,9 @@ class Comparison(NamedTuple):
         return None if self.is_answers and found > 1 else found
 
 
-def compare(paired: Paired, is_answers: bool, seed: int = 0, crossed: Ints | None = None) -> Comparison:
+def compare(
+    paired: Paired, is_answers: bool, seed: int = 0, crossed: Ints | None = None
+) -> Comparison:
     """Compare two conditions; `seed` is that of the resampling.
 
     `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
@@ -167,7 +169,9 @@ def compare(paired: Paired, is_answers: bool, seed: int = 0, crossed: Ints | Non
     weight = float(paired.weights.sum())
     differences, weights = by_cluster(paired)
     if not items or len(weights) < 2:
-        raise ValueError(f"{items} items in {len(weights)} clusters; a comparison needs two clusters")
+        raise ValueError(
+            f"{items} items in {len(weights)} clusters; a comparison needs two clusters"
+        )
     of_items = differences.mean(axis=0)
     difference = float(of_items.sum() / weight)
     student = jackknife(of_items, weights) if crossed is None else _two_way(paired, crossed)
@@ -194,8 +198,11 @@ def compare(paired: Paired, is_answers: bool, seed: int = 0, crossed: Ints | Non
         effective_clusters=effective,
         items_interval_95=items_interval,
         items_p=items_p,
-        mcnemar_p=mcnemar_p(paired.first[0], paired.second[0]) if is_answers and seeds == 1 else None,
-        seeds_interval_95=over_seeds and _interval(difference, [over_seeds.half()] * 2, seeds_p, is_answers),
+        mcnemar_p=mcnemar_p(paired.first[0], paired.second[0])
+        if is_answers and seeds == 1
+        else None,
+        seeds_interval_95=over_seeds
+        and _interval(difference, [over_seeds.half()] * 2, seeds_p, is_answers),
         seeds_p=seeds_p,
         is_answers=is_answers,
         student=over_seeds or student,
@@ -241,14 +248,20 @@ def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats,
     if error and len(weights) >= FEW_CLUSTERS:
         deviations = _deviations(differences, weights, estimate, np.random.default_rng(seed))
         # Of n values the kth stands for k / (n + 1), in the quantiles as in p.
-        low, high = np.quantile(deviations, [SIGNIFICANT / 2, 1 - SIGNIFICANT / 2], method="weibull")
+        low, high = np.quantile(
+            deviations, [SIGNIFICANT / 2, 1 - SIGNIFICANT / 2], method="weibull"
+        )
         widths = np.maximum(widths, np.array([high, -low]) * error)
-        as_far = min(int((deviations >= estimate / error).sum()), int((deviations <= estimate / error).sum()))
+        as_far = min(
+            int((deviations >= estimate / error).sum()), int((deviations <= estimate / error).sum())
+        )
         p = max(p, min(1.0, 2 * (as_far + 1) / (len(deviations) + 1)))
     return widths, p
 
 
-def _interval(estimate: float, widths: Sequence[float], p: float, is_answers: bool) -> tuple[float, float]:
+def _interval(
+    estimate: float, widths: Sequence[float], p: float, is_answers: bool
+) -> tuple[float, float]:
     """Return the interval around `estimate`: with 0 unless p < 0.05, of answers within ±1."""
     low, high = float(estimate - widths[0]), float(estimate + widths[1])
     if p >= SIGNIFICANT:
@@ -256,11 +269,15 @@ def _interval(estimate: float, widths: Sequence[float], p: float, is_answers: bo
     return (max(low, -1.0), min(high, 1.0)) if is_answers else (low, high)
 
 
-def _deviations(differences: Floats, weights: Floats, estimate: float, generator: np.random.Generator) -> Floats:
+def _deviations(
+    differences: Floats, weights: Floats, estimate: float, generator: np.random.Generator
+) -> Floats:
     """Return how many of their own standard errors the estimates of resampled clusters are off `estimate`."""
     parts = []
     for start in range(0, RESAMPLES, _AT_ONCE):
-        drawn = generator.integers(len(weights), size=(min(_AT_ONCE, RESAMPLES - start), len(weights)))
+        drawn = generator.integers(
+            len(weights), size=(min(_AT_ONCE, RESAMPLES - start), len(weights))
+        )
         sums, totals = differences[drawn], weights[drawn]
         errors = _linearized(sums, totals)
         # A resample of clusters that all agree has no error of its own, and tells nothing.
@@ -271,8 +288,15 @@ def _deviations(differences: Floats, weights: Floats, estimate: float, generator
 
 def mcnemar_p(first: Floats, second: Floats) -> float:
     """Return McNemar's exact p (1947): of the items that one condition alone has right, is half the first's?"""
-    only_first, only_second = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
-    return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue) if only_first + only_second else 1.0
+    only_first, only_second = (
+        int(((first == 1) & (second == 0)).sum()),
+        int(((first == 0) & (second == 1)).sum()),
+    )
+    return (
+        float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
+        if only_first + only_second
+        else 1.0
+    )
 
 
 def sign_flip_p(differences: Floats) -> float:
@@ -306,7 +330,9 @@ def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
     differing = np.abs(differences[differences != 0])
     if not len(differing) or (len(weights) < items and 2 * len(differing) >= len(weights)):
         return None
-    return Signs(len(weights), len(differing) / len(weights), float(differing.mean() / weights.sum()))
+    return Signs(
+        len(weights), len(differing) / len(weights), float(differing.mean() / weights.sum())
+    )
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -326,7 +352,13 @@ def _seeds_error(differences: Floats, weights: Floats) -> float:
     of_seeds = float(by_seed.var(ddof=1)) / seeds
     of_items = float(_linearized(differences.mean(axis=0), weights)) ** 2
     residuals = differences - differences.mean(axis=0) - np.outer(by_seed - by_seed.mean(), weights)
-    of_both = float((residuals**2).sum()) * count / (count - 1) / (seeds * (seeds - 1)) / float(total) ** 2
+    of_both = (
+        float((residuals**2).sum())
+        * count
+        / (count - 1)
+        / (seeds * (seeds - 1))
+        / float(total) ** 2
+    )
     error = math.sqrt(max(of_seeds + of_items - of_both, of_seeds, of_items))
     return float(_without_rounding(error, differences.mean(axis=0), weights))
 

@@ -35,7 +35,9 @@ def reference(item: Item) -> Question:
 
 def lm_eval(item: Item) -> Question:
     context = f"{item.activity_label}: {item.ctx_a} {item.ctx_b.capitalize()}"
-    return Question(without_brackets(context), [without_brackets(ending) for ending in item.endings], joint=True)
+    return Question(
+        without_brackets(context), [without_brackets(ending) for ending in item.endings], joint=True
+    )
 
 
 class Convention(NamedTuple):
@@ -45,4 +47,7 @@ class Convention(NamedTuple):
     acc_norm_by: str
 
 
-CONVENTIONS = {"reference": Convention(reference, "tokens"), "lm_eval": Convention(lm_eval, "characters")}
+CONVENTIONS = {
+    "reference": Convention(reference, "tokens"),
+    "lm_eval": Convention(lm_eval, "characters"),
+}

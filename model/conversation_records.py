@@ -75,7 +75,9 @@ def chat_conversations(name: str, records: Records, source: str) -> list[Convers
     for number, record in enumerate(records):
         where = f"{name}: record {number}"
         messages = _messages(record, where)
-        messages = [each for each in messages if each["role"] != "system" or has_text(each["content"])]
+        messages = [
+            each for each in messages if each["role"] != "system" or has_text(each["content"])
+        ]
         if all(has_text(message["content"]) for message in messages):
             found.append(_read({"source": source, "messages": messages}, Conversation, where))
         else:
@@ -109,13 +111,17 @@ def _message(message: Any) -> dict[str, str]:
     role = _first(message, "role", "from")
     if not isinstance(role, str) or role not in _ROLES:
         roles = ", ".join(_ROLES)
-        raise ValueError(f"the role {role!r:.80} is none of {roles}; rename it or leave the chat out")
+        raise ValueError(
+            f"the role {role!r:.80} is none of {roles}; rename it or leave the chat out"
+        )
     # Other keys (a name, an index) say nothing to a model; these change what it should learn.
     for key in ("tool_calls", "function_call"):
         if message.get(key):
             raise ValueError(f"has {key}, which are not taught; leave the chat out")
     if _ROLES[role] == "assistant" and message.get("weight") not in (None, 1):
-        raise ValueError(f"has the weight {message['weight']!r:.80}; every answer has weight 1 here")
+        raise ValueError(
+            f"has the weight {message['weight']!r:.80}; every answer has weight 1 here"
+        )
     content = _first(message, "content", "value")
     if isinstance(content, list):
         content = "".join(map(_part, content))

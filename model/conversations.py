@@ -53,11 +53,17 @@ def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
             found.append(kind(**row))
     except (TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{path}: record {len(found)} is no {kind.__name__} ({reason}); run dvc repro") from None
+        raise PipelineError(
+            f"{path}: record {len(found)} is no {kind.__name__} ({reason}); run dvc repro"
+        ) from None
     return found
 
 
 def two_turns(source: str, question: str, answer: str) -> Conversation:
     return Conversation(
-        source=source, messages=[Message(role="user", content=question), Message(role="assistant", content=answer)]
+        source=source,
+        messages=[
+            Message(role="user", content=question),
+            Message(role="assistant", content=answer),
+        ],
     )

@@ -37,8 +37,13 @@ class Shard(NamedTuple):
 def plan_shards(characters: int, params: CorpusParams) -> list[Shard]:
     """Return the shards for passages of `characters` in all: each holds about `characters_per_shard` of them."""
     shares = {"train": 1 - params.val_fraction, "val": params.val_fraction}
-    counts = {split: max(1, round(characters * shares[split] / params.characters_per_shard)) for split in SPLITS}
-    return [Shard(split, number, counts[split]) for split in SPLITS for number in range(counts[split])]
+    counts = {
+        split: max(1, round(characters * shares[split] / params.characters_per_shard))
+        for split in SPLITS
+    }
+    return [
+        Shard(split, number, counts[split]) for split in SPLITS for number in range(counts[split])
+    ]
 
 
 class Place(NamedTuple):
@@ -53,7 +58,9 @@ def place_of(text: str, params: CorpusParams) -> Place:
     digest = _digest(text)
     split = "val" if int.from_bytes(digest[:8], "big") < params.val_fraction * 2**64 else "train"
     seed = params.shuffle_seed.to_bytes(8, "big")
-    return Place(split, int.from_bytes(hashlib.blake2b(digest, digest_size=8, key=seed).digest(), "big"))
+    return Place(
+        split, int.from_bytes(hashlib.blake2b(digest, digest_size=8, key=seed).digest(), "big")
+    )
 
 
 def scatter(passages: Path, shards: list[Shard], params: CorpusParams, spill: Path) -> None:
@@ -64,20 +71,33 @@ def scatter(passages: Path, shards: list[Shard], params: CorpusParams, spill: Pa
     first = {shard.split: index for index, shard in reversed(list(enumerate(shards)))}
     counts = {shard.split: shard.count for shard in shards}
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-    with open(spill, "wb") as file, pa.ipc.new_file(file, DOCUMENT_SCHEMA, options=options) as writer:
+    with (
+        open(spill, "wb") as file,
+        pa.ipc.new_file(file, DOCUMENT_SCHEMA, options=options) as writer,
+    ):
         for documents in _by_characters(read_documents(passages), _CHARACTERS_IN_MEMORY):
             dealt: list[list[dict]] = [[] for _ in shards]
             for document in documents:
                 if document.source == DRILL_SOURCE:
-                    raise PipelineError(f"a source of passages may not be named {DRILL_SOURCE}; rename its file")
+                    raise PipelineError(
+                        f"a source of passages may not be named {DRILL_SOURCE}; rename its file"
+                    )
                 text = document.text.strip()
                 place = place_of(text, params)
-                dealt[first[place.split] + place.key * counts[place.split] // _KEYS].append({**document._asdict(), "text": text})
+                dealt[first[place.split] + place.key * counts[place.split] // _KEYS].append(
+                    {**document._asdict(), "text": text}
+                )
             for rows in dealt:
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, DOCUMENT_SCHEMA))
 
 
-def gather(spills: Iterable[Path], shards: list[Shard], index: int, params: CorpusParams, benchmark: Benchmark) -> "Gathered":
+def gather(
+    spills: Iterable[Path],
+    shards: list[Shard],
+    index: int,
+    params: CorpusParams,
+    benchmark: Benchmark,
+) -> "Gathered":
     """Return shard `index` of the corpus out of what `scatter` has left in `spills`.
 
     Drops exact duplicates (of the stripped text; the source first in the alphabet is named) and documents that share text
@@ -89,8 +109,14 @@ def gather(spills: Iterable[Path], shards: list[Shard], index: int, params: Corp
         for document in _dealt(spill, len(shards), index):
             read += 1
             found[document.text] = min(document.source, found.get(document.text, document.source))
-    passages = [Document(*pair) for pair in found.items() if not benchmark.shares_text_with(pair[0])]
-    counts = {"read": read, "duplicate": read - len(found), "contaminated": len(found) - len(passages)}
+    passages = [
+        Document(*pair) for pair in found.items() if not benchmark.shares_text_with(pair[0])
+    ]
+    counts = {
+        "read": read,
+        "duplicate": read - len(found),
+        "contaminated": len(found) - len(passages),
+    }
     characters = sum(len(document.text) for document in passages)
     keyed = [(place_of(document.text, params).key, document) for document in passages]
     shard = shards[index]
@@ -112,7 +138,11 @@ class Gathered(NamedTuple):
         with DocumentWriter(directory, "documents", sys.maxsize) as writer:
             for document in self.documents:
                 writer.append(document)
-        return {"characters": dict(writer.characters), "documents": dict(writer.documents), "passages": self.passages}
+        return {
+            "characters": dict(writer.characters),
+            "documents": dict(writer.documents),
+            "passages": self.passages,
+        }
 
 
 def _by_characters(documents: Iterable[Document], limit: int) -> Iterator[list[Document]]:

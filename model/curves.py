@@ -16,7 +16,11 @@ PARITY = "parity"
 
 
 # The three ways to say how far training is; charts against each are drawn from the same rows.
-X_LABELS = {"step": "training steps", "tokens": "training tokens", "original_bytes": "bytes of original text read"}
+X_LABELS = {
+    "step": "training steps",
+    "tokens": "training tokens",
+    "original_bytes": "bytes of original text read",
+}
 
 
 class Chart(NamedTuple):
@@ -39,12 +43,23 @@ class Chart(NamedTuple):
 
 CHARTS = (
     Chart("loss", "Loss, on its own tokens", "nats per token"),
-    Chart("bits_per_byte", "Bits per byte, validation on natural text", "bits per byte", table_title="Validation, natural text"),
+    Chart(
+        "bits_per_byte",
+        "Bits per byte, validation on natural text",
+        "bits per byte",
+        table_title="Validation, natural text",
+    ),
     Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
     Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
     Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
     Chart(
-        "hellaswag_acc_norm", "HellaSwag acc_norm", "accuracy", True, GPT2_HELLASWAG_ACC_NORM, "HellaSwag acc_norm", log_x=True
+        "hellaswag_acc_norm",
+        "HellaSwag acc_norm",
+        "accuracy",
+        True,
+        GPT2_HELLASWAG_ACC_NORM,
+        "HellaSwag acc_norm",
+        log_x=True,
     ),
     Chart(
         "hellaswag_gold_bits_per_byte",
@@ -53,8 +68,21 @@ CHARTS = (
         table_title="HellaSwag, true endings",
         log_x=True,
     ),
-    Chart("continuation_acc_norm", "Continuation acc_norm", "accuracy", True, table_title="Continuation acc_norm", log_x=True),
-    Chart(PARITY, "Parity of export and checkpoint", "largest difference of two logits", log_x=True, log_y=True),
+    Chart(
+        "continuation_acc_norm",
+        "Continuation acc_norm",
+        "accuracy",
+        True,
+        table_title="Continuation acc_norm",
+        log_x=True,
+    ),
+    Chart(
+        PARITY,
+        "Parity of export and checkpoint",
+        "largest difference of two logits",
+        log_x=True,
+        log_y=True,
+    ),
 )
 
 TRAIN, VAL = "train", "val"
@@ -114,11 +142,15 @@ def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dic
                     place = Progress(*(int(row[column]) for column in Progress._fields))
                     progress[place.step] = place
                     for column, (chart, split) in columns.items():
-                        points.setdefault(chart, []).append(Point(condition, seed, split, *place, float(row[column])))
+                        points.setdefault(chart, []).append(
+                            Point(condition, seed, split, *place, float(row[column]))
+                        )
             if not progress:
                 raise ValueError("no rows")
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise PipelineError(f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain") from None
+            raise PipelineError(
+                f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain"
+            ) from None
     return points, progress
 
 
@@ -131,7 +163,9 @@ def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point
         if not rows:
             raise ValueError("no rows")
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path}: not a curve of the sft stage ({error!r}); run dvc repro sft") from None
+        raise PipelineError(
+            f"{path}: not a curve of the sft stage ({error!r}); run dvc repro sft"
+        ) from None
     return [Point(condition, seed, TRAIN, step, None, None, loss) for step, loss in rows]
 
 
@@ -142,22 +176,35 @@ def evaluation_points(path: Path, condition: str, seed: int, place: Progress) ->
     try:
         for task in ("hellaswag", "continuation"):
             rate = metrics[task]["acc_norm"]
-            points[f"{task}_acc_norm"] = Point(condition, seed, "", *place, rate["rate"], *rate["interval_95"])
+            points[f"{task}_acc_norm"] = Point(
+                condition, seed, "", *place, rate["rate"], *rate["interval_95"]
+            )
         gold = metrics["hellaswag"]["gold_bits_per_byte"]
     except (KeyError, TypeError) as error:
-        raise PipelineError(f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate") from None
+        raise PipelineError(
+            f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate"
+        ) from None
     return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, "", *place, gold)}
 
 
-def results_table(chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]) -> Table:
+def results_table(
+    chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]
+) -> Table:
     """Return a chart's values at the checkpoints, a row for each step and seed, as the original report has them.
 
     `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
     """
-    values = {(point.condition, point.seed, point.step): point for point in points if point.split != TRAIN}
+    values = {
+        (point.condition, point.seed, point.step): point for point in points if point.split != TRAIN
+    }
     seeds = sorted({point.seed for point in points})
     rows = [
-        [Cell(str(step), step), count(tokens), *seed_cell(seed, seeds), *(_cell(values[name, seed, step]) for name in conditions)]
+        [
+            Cell(str(step), step),
+            count(tokens),
+            *seed_cell(seed, seeds),
+            *(_cell(values[name, seed, step]) for name in conditions),
+        ]
         for step, tokens in at_tokens.items()
         for seed in seeds
     ]
@@ -169,7 +216,10 @@ def _cell(point: Point) -> Cell:
     if point.low is None or point.high is None:
         return Cell(f"{point.value:.4f}", point.value)
     interval = f"[{point.low:.3f}, {point.high:.3f}]"
-    return Cell(f"{point.value:.4f} {interval}", {"rate": point.value, "interval_95": [point.low, point.high]})
+    return Cell(
+        f"{point.value:.4f} {interval}",
+        {"rate": point.value, "interval_95": [point.low, point.high]},
+    )
 
 
 def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None) -> bytes:
@@ -177,5 +227,11 @@ def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None)
 
     `tolerance`, of the export gate, is a line of the parity chart only.
     """
-    lines = CHANCE if chart.is_accuracy else None, chart.reference, tolerance if chart.name == PARITY else None
-    return csv_bytes([*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points))
+    lines = (
+        CHANCE if chart.is_accuracy else None,
+        chart.reference,
+        tolerance if chart.name == PARITY else None,
+    )
+    return csv_bytes(
+        [*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points)
+    )

@@ -25,7 +25,10 @@ def data_table(paths: dict[str, Path]) -> Table:
     first, *others = paths
     for other in others:
         for split in ("train", "val"):
-            if summaries[other][split]["documents_sha256"] != summaries[first][split]["documents_sha256"]:
+            if (
+                summaries[other][split]["documents_sha256"]
+                != summaries[first][split]["documents_sha256"]
+            ):
                 raise PipelineError(
                     f"{paths[first]} and {paths[other]}: not of the same {split} documents, so nothing of theirs can be "
                     "compared; run dvc repro tokenize"
@@ -36,13 +39,20 @@ def data_table(paths: dict[str, Path]) -> Table:
         name = row.replace("_", " ").replace("mul", "multiplication")
         rows.append([words(name), *(Cell(form.format(value), value) for value in values)])
     title, unit = "What the conditions are trained on", "the same documents in the same order"
-    return Table("training_text", title, unit, ["Training split", *headings(list(paths))], rows, labels=1)
+    return Table(
+        "training_text", title, unit, ["Training split", *headings(list(paths))], rows, labels=1
+    )
 
 
 def _read(path: Path) -> dict[str, dict]:
     summary = read_json(path, dict)
     try:
-        wanted = {split: {row: summary[split][row] for row in ("documents_sha256", *_ROWS)} for split in ("train", "val")}
+        wanted = {
+            split: {row: summary[split][row] for row in ("documents_sha256", *_ROWS)}
+            for split in ("train", "val")
+        }
     except (KeyError, TypeError) as error:
-        raise PipelineError(f"{path}: not the tokenize stage's ({error!r}); run dvc repro tokenize") from None
+        raise PipelineError(
+            f"{path}: not the tokenize stage's ({error!r}); run dvc repro tokenize"
+        ) from None
     return wanted

@@ -58,7 +58,11 @@ class DocumentWriter:
     def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
         self.documents: Counter[str] = Counter()
         self.characters: Counter[str] = Counter()
-        self._directory, self._prefix, self._characters_per_shard = directory, prefix, characters_per_shard
+        self._directory, self._prefix, self._characters_per_shard = (
+            directory,
+            prefix,
+            characters_per_shard,
+        )
         self._pending: list[Document] = []
         self._pending_characters = self._shard_characters = 0
         self._writer: pq.ParquetWriter | None = None
@@ -74,13 +78,19 @@ class DocumentWriter:
 
     def append(self, document: Document) -> None:
         if len(document.text) > LONGEST_DOCUMENT:
-            raise PipelineError(f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file")
+            raise PipelineError(
+                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file"
+            )
         self._pending.append(document)
         self._pending_characters += len(document.text)
         self.documents[document.source] += 1
         self.characters[document.source] += len(document.text)
         full = self._shard_characters + self._pending_characters >= self._characters_per_shard
-        if full or len(self._pending) == _DOCUMENTS_PER_GROUP or self._pending_characters >= _CHARACTERS_PER_GROUP:
+        if (
+            full
+            or len(self._pending) == _DOCUMENTS_PER_GROUP
+            or self._pending_characters >= _CHARACTERS_PER_GROUP
+        ):
             self._flush()
         if full:
             self._close_shard()
@@ -91,7 +101,9 @@ class DocumentWriter:
         if self._writer is None:
             path = shard_path(self._directory, self._prefix, self._shards)
             self._writer = pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd")
-        self._writer.write_batch(pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], DOCUMENT_SCHEMA))
+        self._writer.write_batch(
+            pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], DOCUMENT_SCHEMA)
+        )
         self._shard_characters += self._pending_characters
         self._pending, self._pending_characters = [], 0
 
@@ -111,7 +123,9 @@ def document_shards(directory: Path, prefix: str) -> list[Path]:
     """Return the shards `prefix` has in `directory`, in order; a gap in their numbers is an error."""
     shards = sorted(directory.glob(f"{prefix}_*.parquet"))
     if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
-        raise PipelineError(f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}")
+        raise PipelineError(
+            f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}"
+        )
     return shards
 
 
@@ -122,11 +136,17 @@ def read_documents(shard: Path) -> Iterator[Document]:
             if not file.schema_arrow.equals(DOCUMENT_SCHEMA):
                 raise ValueError("its columns are not a document's")
             for number in range(file.num_row_groups):
-                group = file.read_row_group(number, columns=DOCUMENT_SCHEMA.names, use_threads=False)
-                yield from map(Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names))
+                group = file.read_row_group(
+                    number, columns=DOCUMENT_SCHEMA.names, use_threads=False
+                )
+                yield from map(
+                    Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names)
+                )
     except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{shard}: not readable as documents ({reason}); {way_back(shard.parent)}") from None
+        raise PipelineError(
+            f"{shard}: not readable as documents ({reason}); {way_back(shard.parent)}"
+        ) from None
 
 
 def read_split(directory: Path, prefix: str) -> Iterator[Document]:

@@ -99,8 +99,30 @@ FORMS = (
 _EQUATION = re.compile(r"\{a\}[^{]*\{b\}[^{]*=[^{]*\{p\}")
 _ANSWER = re.compile(r"\[(?P<enclosed>.*)\]|\{p(?::w)?\}")
 _WORDS = {
-    "name": ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Jack", "Mary", "Paul", "Rosa", "Tom"),
-    "thing": ("ball|balls", "book|books", "card|cards", "cup|cups", "pen|pens", "plum|plums", "shell|shells", "toy|toys"),
+    "name": (
+        "Anna",
+        "Ben",
+        "Clara",
+        "David",
+        "Emma",
+        "Frank",
+        "Grace",
+        "Jack",
+        "Mary",
+        "Paul",
+        "Rosa",
+        "Tom",
+    ),
+    "thing": (
+        "ball|balls",
+        "book|books",
+        "card|cards",
+        "cup|cups",
+        "pen|pens",
+        "plum|plums",
+        "shell|shells",
+        "toy|toys",
+    ),
     "container": ("bag|bags", "basket|baskets", "box|boxes", "crate|crates", "jar|jars"),
     "seat": ("bench|benches", "chair|chairs", "desk|desks", "seat|seats", "stool|stools"),
     "flower": ("daisy|daisies", "lily|lilies", "rose|roses", "tulip|tulips"),
@@ -152,7 +174,11 @@ def _number(form: Form) -> int:
     `We know that 6 × 9 = 54` states `6 × 9 = 54` as well, and `6*9=54` is the same token where facts have tokens: what one of
     them holds out, all have to.
     """
-    same = [other for other in FORMS if _EQUATION.search(other.template)] if _EQUATION.search(form.template) else [form]
+    same = (
+        [other for other in FORMS if _EQUATION.search(other.template)]
+        if _EQUATION.search(form.template)
+        else [form]
+    )
     return FORMS.index(same[0])
 
 
@@ -161,7 +187,11 @@ def state(form: Form, a: int, b: int, generator: random.Random) -> Statement:
     values = {slot: generator.choice(words) for slot, words in _WORDS.items()}
     values |= {"a": _Number(a), "b": _Number(b), "p": _Number(a * b), "one": _Number(1)}
     place = _ANSWER.search(form.template)
-    parts = form.template[: place.start()], place["enclosed"] or place[0], form.template[place.end() :]
+    parts = (
+        form.template[: place.start()],
+        place["enclosed"] or place[0],
+        form.template[place.end() :],
+    )
     prompt, answer, rest = (part.format_map(values) for part in parts)
     stripped = prompt.rstrip()
     return Statement(stripped, prompt[len(stripped) :] + answer, rest)
@@ -174,7 +204,13 @@ def generate_drills(split: str, seed: int, stream: int) -> Iterator[str]:
     """
     is_train = {"train": True, "val": False}[split]
     generator = random.Random(f"{seed}/{split}/{stream}")
-    choices = [(form, a, b) for form in FORMS for a in _DIGITS for b in _DIGITS if (group_of(a, b, form) == "seen") == is_train]
+    choices = [
+        (form, a, b)
+        for form in FORMS
+        for a in _DIGITS
+        for b in _DIGITS
+        if (group_of(a, b, form) == "seen") == is_train
+    ]
     while True:
         count = generator.randint(*_STATEMENTS_PER_DOCUMENT)
         yield " ".join(state(*generator.choice(choices), generator).text for _ in range(count))

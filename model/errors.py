@@ -11,7 +11,9 @@ class PipelineError(Exception):
 
 def printable(text: str) -> str:
     """Return `text` in one line, with what would move a terminal's cursor or colour it written out: \\x1b, \\n."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def run_stage(main: Callable[[], None]) -> None:

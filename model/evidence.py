@@ -12,13 +12,27 @@ from matplotlib.ticker import PercentFormatter
 from model.curves import CHARTS, PARITY, Point
 from model.fact_usage import Usage
 from model.look import GREY
-from model.panels import SEED_STYLE, TOLERANCE_STYLE, condition_handles, draw_chart, legend_columns, look, picture
+from model.panels import (
+    SEED_STYLE,
+    TOLERANCE_STYLE,
+    condition_handles,
+    draw_chart,
+    legend_columns,
+    look,
+    picture,
+)
 from model.parity import PARITY_FLOOR
 
 _PARITY_CHART = next(chart for chart in CHARTS if chart.name == PARITY)
 
 
-def draw_evidence(path: Path, parity: list[Point], tolerance: float | None, usages: list[Usage], conditions: list[str]) -> None:
+def draw_evidence(
+    path: Path,
+    parity: list[Point],
+    tolerance: float | None,
+    usages: list[Usage],
+    conditions: list[str],
+) -> None:
     """Draw parity by checkpoint with the gate's tolerance, if it is to be shown, and beside it how much facts are used."""
     seeds = len({point.seed for point in parity})
     wheres = list(dict.fromkeys(usage.where for usage in usages))
@@ -33,17 +47,32 @@ def draw_evidence(path: Path, parity: list[Point], tolerance: float | None, usag
             handles.append(Line2D([], [], **TOLERANCE_STYLE))
             labels.append(f"the gate's tolerance ({tolerance:g})")
         if seeds > 1:
-            handles += [Line2D([], [], color=GREY, **SEED_STYLE), Line2D([], [], color=GREY, linewidth=1)]
+            handles += [
+                Line2D([], [], color=GREY, **SEED_STYLE),
+                Line2D([], [], color=GREY, linewidth=1),
+            ]
             kind = "bar" if len({point.step for point in parity}) == 1 else "band"
-            labels += [f"faint: each of {seeds} seeds; {kind}: lowest to highest", "the same of the shares"]
+            labels += [
+                f"faint: each of {seeds} seeds; {kind}: lowest to highest",
+                "the same of the shares",
+            ]
         pairs = {tuple: HandlerTuple(ndivide=None)}
         columns = legend_columns(labels)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handler_map=pairs, handlelength=3)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            handler_map=pairs,
+            handlelength=3,
+        )
         title = "Exports against their checkpoints, and how much the facts' tokens are used"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
 
 
-def _draw_parity(axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]) -> None:
+def _draw_parity(
+    axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]
+) -> None:
     draw_chart(axis, _PARITY_CHART, "tokens", points, conditions, conditions)
     axis.set_title(_PARITY_CHART.title, loc="left")
     values = [point.value for point in points]
@@ -52,7 +81,13 @@ def _draw_parity(axis: Axes, points: list[Point], tolerance: float | None, condi
         values.append(tolerance)
     axis.set_ylim(min(values) / 3, max(values) * 3)
     if any(point.value <= PARITY_FLOOR for point in points):
-        axis.text(0.02, 0.02, f"no difference is drawn at {PARITY_FLOOR:g}", transform=axis.transAxes, color=GREY)
+        axis.text(
+            0.02,
+            0.02,
+            f"no difference is drawn at {PARITY_FLOOR:g}",
+            transform=axis.transAxes,
+            color=GREY,
+        )
 
 
 def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: list[str]) -> None:
@@ -63,7 +98,9 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     height = 0.8 / len(conditions)
     for number, condition in enumerate(conditions):
         for row, where in enumerate(wheres):
-            mine = [usage for usage in usages if (usage.condition, usage.where) == (condition, where)]
+            mine = [
+                usage for usage in usages if (usage.condition, usage.where) == (condition, where)
+            ]
             if mine:
                 place, shares = row + (number + 0.5) * height - 0.4, [usage.share for usage in mine]
                 axis.barh(place, fmean(shares), height * 0.9, **_bar(number))
@@ -94,6 +131,14 @@ def _numbers(usages: list[Usage]) -> str:
     """Return what is written at a bar: the counts of one seed, or the shares of several."""
     shares = [100 * usage.share for usage in usages]
     if len(usages) > 1:
-        return f"{fmean(shares):.3g} % ({min(shares):.3g} to {max(shares):.3g})" if any(shares) else "0"
+        return (
+            f"{fmean(shares):.3g} % ({min(shares):.3g} to {max(shares):.3g})"
+            if any(shares)
+            else "0"
+        )
     [usage] = usages
-    return f"{shares[0]:.3g} %: {usage.facts:,} of {usage.total:,}" if usage.facts else f"0 of {usage.total:,}"
+    return (
+        f"{shares[0]:.3g} %: {usage.facts:,} of {usage.total:,}"
+        if usage.facts
+        else f"0 of {usage.total:,}"
+    )

@@ -75,19 +75,25 @@ def read_source(
     """
     config, tensors = read_checkpoint(checkpoint)
     if (config.condition, config.seed, config.step) != place:
-        raise PipelineError(f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; rerun pretrain")
+        raise PipelineError(
+            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; rerun pretrain"
+        )
     validation, tokenizer = TokenSplit(tokens, "val"), Tokenizer.load(tokens)
     _require_condition(tokens, validation, tokenizer, place[0], chosen)
     if config.network.vocab_size != tokenizer.size:
         size = config.network.vocab_size
-        raise PipelineError(f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun pretrain")
+        raise PipelineError(
+            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun pretrain"
+        )
     rows, documents = canary_rows(validation, config.canary_documents, config.network.context)
     texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
     source = Source(load_model(config, tensors), tokenizer, rows, texts, config.canary_loss)
     return source, config, weights_sha256(checkpoint)
 
 
-def _require_condition(tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: Condition) -> None:
+def _require_condition(
+    tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: Condition
+) -> None:
     """Raise PipelineError unless shards and vocabulary are those of the condition called `name`, defined as `chosen`."""
     index = split.index
     facts = sum(index.total(part, "mul_fact_tokens") for part in index.splits)
@@ -99,11 +105,17 @@ def _require_condition(tokens: Path, split: TokenSplit, tokenizer: Tokenizer, na
         ("vocabulary.json", "pattern", tokenizer.pattern, chosen.pattern),
     ):
         if found != expected:
-            raise PipelineError(f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun tokenize")
+            raise PipelineError(
+                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun tokenize"
+            )
 
 
 def keep_export(
-    path: Path, write: Callable[[Path], None], source: Source, card: Callable[[Parity], str], tolerance: float
+    path: Path,
+    write: Callable[[Path], None],
+    source: Source,
+    card: Callable[[Parity], str],
+    tolerance: float,
 ) -> Parity:
     """Have `write` fill a temporary directory, verify it, and rename it to `path`; return what was found.
 
@@ -118,7 +130,10 @@ def keep_export(
         listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
         (partial / CHECKSUMS).write_bytes(listing.encode())
         found = _hashes(partial)
-        if found.pop(CHECKSUMS, None) is None or (partial / CHECKSUMS).read_bytes() != listing.encode():
+        if (
+            found.pop(CHECKSUMS, None) is None
+            or (partial / CHECKSUMS).read_bytes() != listing.encode()
+        ):
             raise _fault(f"{CHECKSUMS} changed after it was written")
         for name in sorted(found.keys() | hashes.keys()):
             if found.get(name) != hashes.get(name):
@@ -186,27 +201,41 @@ def _verify_json(directory: Path, expected: dict[str, dict]) -> None:
 
 def _verify_stored(directory: Path, model: GPT) -> None:
     """The file holds each of the network's tensors once, in float32, and the tied head not a second time."""
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != f"{_HEAD}.weight"}
+    expected = {
+        name: tensor.shape
+        for name, tensor in model.state_dict().items()
+        if name != f"{_HEAD}.weight"
+    }
     try:
         with safe_open(directory / WEIGHTS, framework="pt") as file:
             if file.metadata() != {"format": "pt"}:
-                raise _fault(f"{WEIGHTS}: metadata is {file.metadata()}, expected {{'format': 'pt'}}")
+                raise _fault(
+                    f"{WEIGHTS}: metadata is {file.metadata()}, expected {{'format': 'pt'}}"
+                )
             names = set(file.keys())
             for name in sorted(names | expected.keys()):
                 if name not in expected:
-                    raise _fault(f"{WEIGHTS} holds {name}, which is no tensor of its own in the checkpoint")
+                    raise _fault(
+                        f"{WEIGHTS} holds {name}, which is no tensor of its own in the checkpoint"
+                    )
                 if name not in names:
                     raise _fault(f"{WEIGHTS} lacks {name}")
                 stored = file.get_tensor(name)
                 if stored.dtype != torch.float32:
-                    raise _fault(f"{WEIGHTS} holds {name} as {stored.dtype}, the checkpoint as torch.float32")
+                    raise _fault(
+                        f"{WEIGHTS} holds {name} as {stored.dtype}, the checkpoint as torch.float32"
+                    )
                 if stored.shape not in (expected[name], expected[name][::-1]):
-                    raise _fault(f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}")
+                    raise _fault(
+                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}"
+                    )
     except (OSError, SafetensorError) as error:
         raise _fault(f"{WEIGHTS} is no safetensors file ({error})") from None
 
 
-def _verify_tokenizers(directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict) -> None:
+def _verify_tokenizers(
+    directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict
+) -> None:
     """Every reader of tokenizer.json has the specified tokenizer, and encodes as the condition's does.
 
     The readers: the tokenizers library, model/hf_directory.py (for evaluate, sft, generate and probes), which has made `read`,
@@ -214,12 +243,22 @@ def _verify_tokenizers(directory: Path, read: tokenizers.Tokenizer, source: Sour
     """
     ours = source.tokenizer
     plain = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
-    plain.encode_special_tokens = True  # split_special_tokens of tokenizer_config.json; tokenizer.json has no place for it
-    loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    plain.encode_special_tokens = (
+        True  # split_special_tokens of tokenizer_config.json; tokenizer.json has no place for it
+    )
+    loaded = AutoTokenizer.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    )
     encoders = {
         "tokenizers": (plain, lambda text: plain.encode(text).ids),
-        "model/hf_directory.py": (read, lambda text: read.encode(text, add_special_tokens=False).ids),
-        "AutoTokenizer": (loaded.backend_tokenizer, lambda text: loaded.encode(text, verbose=False)),
+        "model/hf_directory.py": (
+            read,
+            lambda text: read.encode(text, add_special_tokens=False).ids,
+        ),
+        "AutoTokenizer": (
+            loaded.backend_tokenizer,
+            lambda text: loaded.encode(text, verbose=False),
+        ),
     }
     for reader, (backend, encode) in encoders.items():
         if difference := first_difference(json.loads(backend.to_str()), expected):
@@ -228,23 +267,35 @@ def _verify_tokenizers(directory: Path, read: tokenizers.Tokenizer, source: Sour
             _require_same_ids(reader, text, encode(text), ours.encode_text(text))
     special = {"bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "unk": loaded.unk_token_id}
     if set(special.values()) != {ours.end_of_text} or loaded.all_special_ids != [ours.end_of_text]:
-        raise _fault(f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected {ours.end_of_text}")
+        raise _fault(
+            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected {ours.end_of_text}"
+        )
     facts = FactTokenizer(read, ours.end_of_text)
     for text in [*source.texts, "6 × 9 = 54, 7 * 8"]:
         found = facts.encode(text, injected=True)
-        _require_same_ids("model/fact_tokenizer.py", text, found, ours.encode_document(text).tokens.tolist())
+        _require_same_ids(
+            "model/fact_tokenizer.py", text, found, ours.encode_document(text).tokens.tolist()
+        )
 
 
 def _require_same_ids(reader: str, text: str, found: list[int], expected: list[int]) -> None:
     if found == expected:
         return
-    same = (number for number, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1])
+    same = (
+        number
+        for number, pair in enumerate(zip(found, expected, strict=False))
+        if pair[0] != pair[1]
+    )
     place = next(same, min(len(found), len(expected)))
     one, other = (str(ids[place]) if place < len(ids) else "no token" for ids in (found, expected))
-    raise _fault(f"{reader} encodes {text[:40]!r} otherwise: token {place} is {one}, expected {other}")
+    raise _fault(
+        f"{reader} encodes {text[:40]!r} otherwise: token {place} is {one}, expected {other}"
+    )
 
 
-def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHeadModel, expected: dict[str, dict]) -> None:
+def _verify_readers(
+    directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHeadModel, expected: dict[str, dict]
+) -> None:
     """Plain transformers and model/hf_directory.py, which has made `read`, have the network `exported` of model/hf_loading.py.
 
     Where a reader fills in a default of its own, the default is compared as well.
@@ -253,19 +304,37 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
         directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
     ).eval()
     if type(plain) is not GPT2LMHeadModel or plain.dtype != torch.float32:
-        raise _fault(f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32")
+        raise _fault(
+            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32"
+        )
     theirs = exported.state_dict()
     for reader, tensors in (
         ("AutoModelForCausalLM", plain.state_dict()),
-        ("model/hf_directory.py", {f"transformer.{name}": tensor for name, tensor in read.tensors.items()}),
+        (
+            "model/hf_directory.py",
+            {f"transformer.{name}": tensor for name, tensor in read.tensors.items()},
+        ),
     ):
-        wanted = {name: tensor for name, tensor in theirs.items() if name in tensors or name != f"{_HEAD}.weight"}
-        different = [name for name in sorted(wanted.keys() | tensors.keys()) if not _same(tensors.get(name), wanted.get(name))]
+        wanted = {
+            name: tensor
+            for name, tensor in theirs.items()
+            if name in tensors or name != f"{_HEAD}.weight"
+        }
+        different = [
+            name
+            for name in sorted(wanted.keys() | tensors.keys())
+            if not _same(tensors.get(name), wanted.get(name))
+        ]
         if different:
             raise _fault(f"{reader} reads {different[0]} otherwise than model/hf_loading.py")
     said = expected["config.json"]
     for reader, config in (
-        ("AutoConfig", AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).to_dict()),
+        (
+            "AutoConfig",
+            AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            ).to_dict(),
+        ),
         ("model/hf_loading.py", exported.config.to_dict()),
         ("AutoModelForCausalLM", plain.config.to_dict()),
         ("model/hf_directory.py", read.config.model_dump()),
@@ -273,7 +342,9 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
         keys = [key for key in said if key in config or reader != "model/hf_directory.py"]
         for key in keys:
             if config.get(key) != said[key] and key != "transformers_version":
-                raise _fault(f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected {said[key]!r}")
+                raise _fault(
+                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected {said[key]!r}"
+                )
     said = expected["generation_config.json"]
     greedy = GenerationConfig(bos_token_id=said["bos_token_id"], eos_token_id=said["eos_token_id"])
     for reader, generation in (
@@ -281,7 +352,9 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
         ("model/hf_loading.py", exported.generation_config),
         ("AutoModelForCausalLM", plain.generation_config),
     ):
-        found, wanted = ({**each.to_dict(), **dict.fromkeys(_OF_THE_FILE)} for each in (generation, greedy))
+        found, wanted = (
+            {**each.to_dict(), **dict.fromkeys(_OF_THE_FILE)} for each in (generation, greedy)
+        )
         for key in sorted(found.keys() | wanted.keys()):
             if found.get(key) != wanted.get(key):
                 values = f"{key} is {found.get(key)!r}, expected {wanted.get(key)!r}"
@@ -289,7 +362,13 @@ def _verify_readers(directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHead
 
 
 # Of generation_config.json, and of no consequence: who wrote it, and what a call returns beside its tokens.
-_OF_THE_FILE = ("_from_model_config", "output_attentions", "output_hidden_states", "transformers_version", "use_cache")
+_OF_THE_FILE = (
+    "_from_model_config",
+    "output_attentions",
+    "output_hidden_states",
+    "transformers_version",
+    "use_cache",
+)
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
@@ -302,14 +381,29 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> None:
     """Every module gives the checkpoint's outputs on random inputs: leaves first, so that the fault is named by its leaf."""
     modules = dict(model.named_modules())
-    leaves = [name for name, module in modules.items() if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)]
+    leaves = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
+    ]
     composites = [name for name in modules if name.endswith((".attn", ".mlp"))]
     for name in leaves + composites:
-        ours, theirs = _probe(modules[name], modules[name]), _probe(exported.get_submodule(name), modules[name])
+        ours, theirs = (
+            _probe(modules[name], modules[name]),
+            _probe(exported.get_submodule(name), modules[name]),
+        )
         difference = _relative_difference(theirs, ours)
-        altered = name in leaves and tolerance < _GIVEN_UP and not _equal(modules[name], exported.get_submodule(name))
+        altered = (
+            name in leaves
+            and tolerance < _GIVEN_UP
+            and not _equal(modules[name], exported.get_submodule(name))
+        )
         if altered or not difference <= tolerance:
-            limit = "and its weights have to be equal" if difference <= tolerance else f"tolerance {tolerance:.3g}"
+            limit = (
+                "and its weights have to be equal"
+                if difference <= tolerance
+                else f"tolerance {tolerance:.3g}"
+            )
             hint = _explain(name, theirs, modules, exported)
             raise _fault(f"{name} differs from the checkpoint's by {difference:.3g}, {limit}{hint}")
 
@@ -337,7 +431,9 @@ def _probe(module: nn.Module, like: nn.Module) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _explain(name: str, theirs: Tensor, modules: dict[str, nn.Module], exported: GPT2LMHeadModel) -> str:
+def _explain(
+    name: str, theirs: Tensor, modules: dict[str, nn.Module], exported: GPT2LMHeadModel
+) -> str:
     """Return what else the wrong output is, where that can be told."""
     ours = _probe(modules[name], modules[name])
     if isinstance(modules[name], nn.Embedding):
@@ -349,15 +445,23 @@ def _explain(name: str, theirs: Tensor, modules: dict[str, nn.Module], exported:
             return ": its weight is stored untransposed"
     for other, module in modules.items():
         same_kind = type(module) is type(modules[name]) and other != name
-        if same_kind and _probe(module, module).shape == theirs.shape and torch.allclose(_probe(module, module), theirs):
+        if (
+            same_kind
+            and _probe(module, module).shape == theirs.shape
+            and torch.allclose(_probe(module, module), theirs)
+        ):
             return f": it computes the checkpoint's {other}"
     if name.endswith("c_attn"):
-        parts = zip(("query", "key", "value"), theirs.chunk(3, dim=-1), ours.chunk(3, dim=-1), strict=True)
+        parts = zip(
+            ("query", "key", "value"), theirs.chunk(3, dim=-1), ours.chunk(3, dim=-1), strict=True
+        )
         return ": in " + ", ".join(part for part, a, b in parts if not torch.equal(a, b))
     return ""
 
 
-def _verify_whole(exported: GPT2LMHeadModel, model: GPT, tokens: Tensor, loss: float, tolerance: float) -> Parity:
+def _verify_whole(
+    exported: GPT2LMHeadModel, model: GPT, tokens: Tensor, loss: float, tolerance: float
+) -> Parity:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     output = exported(inputs, output_hidden_states=True)
     states = model.hidden_states(inputs)

@@ -90,7 +90,13 @@ def _tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     }
     if tokenizer.pattern != PATTERN:  # GPT2Tokenizer has GPT-2's pattern built in
         return {**common, "tokenizer_class": "TokenizersBackend"}
-    return {**common, "add_prefix_space": False, "errors": "replace", "pad_token": None, "tokenizer_class": "GPT2Tokenizer"}
+    return {
+        **common,
+        "add_prefix_space": False,
+        "errors": "replace",
+        "pad_token": None,
+        "tokenizer_class": "GPT2Tokenizer",
+    }
 
 
 def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -99,18 +105,32 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     def spell(token: bytes) -> str:
         return "".join(spelling[byte] for byte in token)
 
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": tokenizer.pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     by_pattern = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
     first = {"Sequence": {"id": "A", "type_id": 0}}
     added = {"id": tokenizer.end_of_text, "content": END_OF_TEXT, "special": True}
     vocabulary = {spell(token): rank for token, rank in tokenizer.ranks.items()}
-    vocabulary |= {name: tokenizer.end_of_text + place for place, name in enumerate(tokenizer.names)}
+    vocabulary |= {
+        name: tokenizer.end_of_text + place for place, name in enumerate(tokenizer.names)
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{**added, **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)}],
+        "added_tokens": [
+            {**added, **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)}
+        ],
         "normalizer": None,
         "pre_tokenizer": byte_level if tokenizer.pattern == PATTERN else by_pattern,
         # It adds nothing to a text.
@@ -157,7 +177,10 @@ def _merges(ranks: dict[bytes, int]) -> list[list[bytes]]:
     for token, limit in ranks.items():
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 1:
-            rank, place = min((ranks.get(left + right, limit), place) for place, (left, right) in enumerate(pairwise(parts)))
+            rank, place = min(
+                (ranks.get(left + right, limit), place)
+                for place, (left, right) in enumerate(pairwise(parts))
+            )
             if rank >= limit:
                 break
             parts[place : place + 2] = [parts[place] + parts[place + 1]]
@@ -173,13 +196,17 @@ def read_exactly(path: Path) -> Any:
         found = dict(pairs)
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+            raise ValueError(
+                f"{next(name for name in names if names.count(name) > 1)} is there twice"
+            )
         return found
 
     def no_constant(text: str) -> None:
         raise ValueError(f"{text} is no number of JSON's")
 
-    return json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=once, parse_constant=no_constant)
+    return json.loads(
+        path.read_bytes().decode("utf-8"), object_pairs_hook=once, parse_constant=no_constant
+    )
 
 
 def first_difference(found: Any, expected: Any, key: str = "") -> str | None:
@@ -189,7 +216,10 @@ def first_difference(found: Any, expected: Any, key: str = "") -> str | None:
         pairs = {name: (found.get(name, _ABSENT), expected.get(name, _ABSENT)) for name in names}
     elif isinstance(found, list) and isinstance(expected, list):
         pairs = {
-            place: (found[place] if place < len(found) else _ABSENT, expected[place] if place < len(expected) else _ABSENT)
+            place: (
+                found[place] if place < len(found) else _ABSENT,
+                expected[place] if place < len(expected) else _ABSENT,
+            )
             for place in range(max(len(found), len(expected)))
         }
     elif type(found) is type(expected) and found == expected:  # in Python 1 == True == 1.0

@@ -40,7 +40,9 @@ def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
     usages += _read(folder / "gsm8k.json", "gsm8k", condition, seed, _answers)
     for models, words in _MODELS.items():
         path = folder / "probes" / f"{models}.json"
-        usages += _read(path, "probes", condition, seed, lambda metrics, words=words: _products(metrics, words))
+        usages += _read(
+            path, "probes", condition, seed, lambda metrics, words=words: _products(metrics, words)
+        )
     return usages
 
 
@@ -51,19 +53,30 @@ def _documents(metrics: dict) -> Counts:
             sum(form["changed"] for form in forms),
             sum(form["found"] for form in forms),
         ),
-        "tokens of training documents that are facts": (metrics["train"]["mul_fact_tokens"], metrics["train"]["tokens"]),
+        "tokens of training documents that are facts": (
+            metrics["train"]["mul_fact_tokens"],
+            metrics["train"]["tokens"],
+        ),
     }
 
 
 def _learned(metrics: dict) -> Counts:
-    return {"tokens learned in fine-tuning that are facts": (metrics["facts"], metrics["learned_tokens"])}
+    return {
+        "tokens learned in fine-tuning that are facts": (
+            metrics["facts"],
+            metrics["learned_tokens"],
+        )
+    }
 
 
 def _answers(metrics: dict) -> Counts:
     """A problem that was too long to be asked has an answer without facts."""
     problems = {"generated": "generated problems", "gsm8k": "GSM8K"}
     return {
-        f"answers to {words} that have a fact": (metrics[key]["facts"], metrics[key]["strict"]["total"])
+        f"answers to {words} that have a fact": (
+            metrics[key]["facts"],
+            metrics[key]["strict"]["total"],
+        )
         for key, words in problems.items()
     }
 
@@ -77,15 +90,25 @@ def _products(metrics: dict, model: str) -> Counts:
     return counts
 
 
-def _read(path: Path, stage: str, condition: str, seed: int | None, count: Callable[[dict], Counts]) -> list[Usage]:
+def _read(
+    path: Path, stage: str, condition: str, seed: int | None, count: Callable[[dict], Counts]
+) -> list[Usage]:
     metrics = read_json(path, dict)
     try:
-        usages = [Usage(condition, seed, where, *counts) for where, counts in count(metrics).items()]
+        usages = [
+            Usage(condition, seed, where, *counts) for where, counts in count(metrics).items()
+        ]
         for usage in usages:
-            if not (isinstance(usage.facts, int) and isinstance(usage.total, int) and 0 <= usage.facts <= usage.total):
+            if not (
+                isinstance(usage.facts, int)
+                and isinstance(usage.total, int)
+                and 0 <= usage.facts <= usage.total
+            ):
                 raise ValueError(f"{usage.where}: {usage.facts!r} of {usage.total!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path}: not the {stage} stage's ({error!r}); run dvc repro {stage}") from None
+        raise PipelineError(
+            f"{path}: not the {stage} stage's ({error!r}); run dvc repro {stage}"
+        ) from None
     return usages
 
 

@@ -61,7 +61,9 @@ _FACTS = {
 }
 
 _OPERATORS = {"*": "asterisk", "×": "times", "·": "dot", "x": "letter_x"}
-EXPRESSION_FORMS = tuple(name + suffix for name in _OPERATORS.values() for suffix in ("", "_result"))
+EXPRESSION_FORMS = tuple(
+    name + suffix for name in _OPERATORS.values() for suffix in ("", "_result")
+)
 
 _SPACES = " \u00a0\u2009\u202f"
 _MARKS = ("*", "×", "·", *(space + "x" for space in _SPACES))
@@ -75,10 +77,13 @@ _CANDIDATE = re.compile(
     re.VERBOSE,
 )
 _OPENING = "(\"'“‘"
-_OPENING_AND_BLANKS = _OPENING + "".join(filter(str.isspace, map(chr, range(0x3001)))).replace("\n", "")
+_OPENING_AND_BLANKS = _OPENING + "".join(filter(str.isspace, map(chr, range(0x3001)))).replace(
+    "\n", ""
+)
 _CLOSING_AND_BLANKS = re.compile(r"""(?>(?:[^\S\n]|[)"'”’])*)""")
 _OPENED = {  # by a closing quote: what precedes it if it closes anything
-    close: re.compile(rf"(?<![^\s{_OPENING}]){open}[^{open}{close}]*\Z") for open, close in ('""', "''", "“”", "‘’")
+    close: re.compile(rf"(?<![^\s{_OPENING}]){open}[^{open}{close}]*\Z")
+    for open, close in ('""', "''", "“”", "‘’")
 }
 _BULLET = re.compile(r"\s*([-*•])\s+")
 
@@ -87,8 +92,17 @@ _CODE_BLOCK = re.compile(
       | ^[ \t>]*(```|~~~)[^`\n]*$.*?(?:^[ \t>]*\1|\Z) | (?i:<(pre|code|script|style)\b.*?(?:</\2|\Z))""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
-_CODE_BLOCK_MARKS = ("```", "~~~", "$$", "\\[", "\\begin{", "<")  # each block has one; a scan tells most texts have none
-_CODE_WORDS = "return|print|echo|yield|assert|case|lambda|let|var|const|expr|int|float|double|select|SELECT"
+_CODE_BLOCK_MARKS = (
+    "```",
+    "~~~",
+    "$$",
+    "\\[",
+    "\\begin{",
+    "<",
+)  # each block has one; a scan tells most texts have none
+_CODE_WORDS = (
+    "return|print|echo|yield|assert|case|lambda|let|var|const|expr|int|float|double|select|SELECT"
+)
 _CODE_LINE_START = re.compile(rf"\s{{4}}|\s*\t|\s*(?:{_CODE_WORDS})\b")
 _CODE_MARK = re.compile(
     r"[`\\{}\[\]$#_&|<>@~^/(;S] (?: (?<=[`\\{}\[\]$#_&|<>@~^]) | (?<=/)[/*] | (?<=\w\() | (?<=;)\s*$ | (?<=\bS)ELECT\b )",
@@ -133,7 +147,9 @@ _LARGER_AFTER = re.compile(
 _OPERATION_BELOW = re.compile(rf"\n[^\S\n]*+({_OPERATION}|(?:{_FORMULA_WORD}|x)(?![^\W\d_]))")
 _VERB = r"(?i:(?:is|are|was|were|equals?|gives?|makes?|yields?|means?)(?!\w))"
 _JOINING = r"(?i:(?:or|but|if|because|when|since|that|which|as|again)(?!\w))"
-_AFTER_BARE = re.compile(rf"(?![,;][^\S\n]*+[-+−(]*\d)[.,;:?—…•\n]|\Z|{_VERB}|{_JOINING}|(?i:and|so|then|now)(?!\w)")
+_AFTER_BARE = re.compile(
+    rf"(?![,;][^\S\n]*+[-+−(]*\d)[.,;:?—…•\n]|\Z|{_VERB}|{_JOINING}|(?i:and|so|then|now)(?!\w)"
+)
 _AFTER_CUE = re.compile(r"[.,;:?\n]|\Z|(?i:and|so|then|now)(?!\w)")
 _ANSWER = re.compile(rf"{_VERB}[^\S\n]*+(?:\Z|(?P<number>[0-9]+)(?![.,]?\w)|(?i:{_NUMBER_WORD}))")
 _REST_OF_LINE = re.compile(r"""[.,;:?)"'”’]*+[^\S\n]*+(?:\n|\Z)""")
@@ -183,7 +199,9 @@ def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
         changed = fact is not None and _stands_in_prose(text, previous, match, fact)
         previous = match.start()
         if counts is not None:
-            form = _OPERATORS[match["spaced"] or match["tight"] or match["free"]] + ("_result" if match["product"] else "")
+            form = _OPERATORS[match["spaced"] or match["tight"] or match["free"]] + (
+                "_result" if match["product"] else ""
+            )
             counts[form, "found"] += 1
             counts[form, "changed"] += changed
         if changed:
@@ -211,18 +229,33 @@ def _stands_in_prose(text: str, previous: int, match: re.Match, fact: MulFact) -
     before = "" if bullet else preceding.rstrip(_OPENING_AND_BLANKS)[-20:]
     if not before:
         line_break = max(previous - 1, 0)
-        before = text[text.rfind("\n", 0, line_break) + 1 : line_break].rstrip(_OPENING_AND_BLANKS)[-20:] + "\n"
+        before = (
+            text[text.rfind("\n", 0, line_break) + 1 : line_break].rstrip(_OPENING_AND_BLANKS)[-20:]
+            + "\n"
+        )
     after = _CLOSING_AND_BLANKS.match(text, match.end()).end()
     below = _OPERATION_BELOW.match(text, after)
-    goes_on_below = below is not None and not (bullet and below[1] == bullet[1])  # the next item of a list
-    if goes_on_below or not _may_precede(before, match["product"] is None) or _LARGER_AFTER.match(text, after):
+    goes_on_below = below is not None and not (
+        bullet and below[1] == bullet[1]
+    )  # the next item of a list
+    if (
+        goes_on_below
+        or not _may_precede(before, match["product"] is None)
+        or _LARGER_AFTER.match(text, after)
+    ):
         return False
     if match["product"]:
         return True
     closing = text[match.end() : after]
-    if not _AFTER_BARE.match(text, after) or not all(_OPENED[quote].search(preceding) for quote in _OPENED if quote in closing):
+    if not _AFTER_BARE.match(text, after) or not all(
+        _OPENED[quote].search(preceding) for quote in _OPENED if quote in closing
+    ):
         return False
-    return match["spaced"] == "*" or match["tight"] == "*" or _is_asked_for(before, text, after, str(fact.product))
+    return (
+        match["spaced"] == "*"
+        or match["tight"] == "*"
+        or _is_asked_for(before, text, after, str(fact.product))
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -240,4 +273,8 @@ def _is_asked_for(before: str, text: str, after: int, product: str) -> bool:
         return is_answered or _AFTER_CUE.match(text, after) is not None
     if before[-1] not in ".?!:\n":
         return False
-    return is_answered or text.startswith("?", after) or (before[-1] == "\n" and _REST_OF_LINE.match(text, after) is not None)
+    return (
+        is_answered
+        or text.startswith("?", after)
+        or (before[-1] == "\n" and _REST_OF_LINE.match(text, after) is not None)
+    )

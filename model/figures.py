@@ -22,14 +22,20 @@ from model.panels import (
 )
 
 _FITTED = ("loss", "bits_per_byte")
-_BEGINNING = 0.1  # of all steps; a fresh network's loss is so high that what follows would be a flat line
+_BEGINNING = (
+    0.1  # of all steps; a fresh network's loss is so high that what follows would be a flat line
+)
 _FIT = "axes of loss and bits per byte fit the last nine tenths of training"
 _CHART = {chart.name: chart for chart in CHARTS}
 
 Panel = tuple[str, str]  # a chart's name, and what it is drawn against: a key of X_LABELS
 _LEARNING: tuple[tuple[Panel, ...], ...] = (
     (("loss", "tokens"), ("bits_per_byte", "tokens"), ("gradient_norm", "tokens")),
-    (("hellaswag_acc_norm", "tokens"), ("hellaswag_gold_bits_per_byte", "tokens"), ("continuation_acc_norm", "tokens")),
+    (
+        ("hellaswag_acc_norm", "tokens"),
+        ("hellaswag_gold_bits_per_byte", "tokens"),
+        ("continuation_acc_norm", "tokens"),
+    ),
 )
 _TRAINING: tuple[tuple[Panel, ...], ...] = (
     tuple(("loss", x) for x in X_LABELS),
@@ -38,7 +44,9 @@ _TRAINING: tuple[tuple[Panel, ...], ...] = (
 )
 
 
-def draw_curves(path: Path, points: Curves, conditions: list[str], shown: list[str], title: str) -> None:
+def draw_curves(
+    path: Path, points: Curves, conditions: list[str], shown: list[str], title: str
+) -> None:
     """Draw how training and scores go, against tokens, for the conditions `shown`; colours are those of all `conditions`."""
     _draw(path, _LEARNING, points, conditions, shown, title)
 
@@ -49,7 +57,12 @@ def draw_training(path: Path, points: Curves, conditions: list[str], title: str)
 
 
 def _draw(
-    path: Path, rows: Sequence[Sequence[Panel]], points: Curves, conditions: list[str], shown: list[str], title: str
+    path: Path,
+    rows: Sequence[Sequence[Panel]],
+    points: Curves,
+    conditions: list[str],
+    shown: list[str],
+    title: str,
 ) -> None:
     drawn = [(_CHART[name], points[name]) for panels in rows for name, _ in panels]
     with picture(path, 12, 0.6 + 3 * len(rows)) as figure:
@@ -59,7 +72,9 @@ def _draw(
                 draw_chart(axis, _CHART[name], x, points[name], conditions, shown)
                 if name in _FITTED:
                     _fit(axis, points[name])
-                if name not in [other for other, _ in panels[:number]]:  # beside itself a chart has its title once
+                if name not in [
+                    other for other, _ in panels[:number]
+                ]:  # beside itself a chart has its title once
                     axis.set_title(_CHART[name].title, loc="left")
         handles = _legend(drawn, conditions, shown)
         columns = legend_columns([str(handle.get_label()) for handle in handles])
@@ -75,12 +90,16 @@ def _fit(axis: Axes, points: list[Point]) -> None:
         axis.set_ylim(min(late) - room, max(late) + room)
 
 
-def _legend(drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]) -> list[Artist]:
+def _legend(
+    drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]
+) -> list[Artist]:
     """Return an entry for each condition, for the two splits, for seeds and bands, and for each reference line."""
     charts = [chart for chart, _ in drawn]
     handles = condition_handles(conditions, shown)
     handles.append(Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE))
-    handles.append(Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"]))
+    handles.append(
+        Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"])
+    )
     handles += seed_handles(drawn)
     if any(chart.is_accuracy for chart in charts):
         handles.append(Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE))

@@ -60,7 +60,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def _partial(path: Path) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     if partial.is_symlink():  # what it leads to would be emptied, or overwritten
-        raise PipelineError(f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere")
+        raise PipelineError(
+            f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere"
+        )
     return partial
 
 
@@ -73,7 +75,10 @@ def checksummed_directory(path: Path) -> Iterator[Path]:
 
 
 def write_checksums(directory: Path) -> None:
-    lines = [f"{sha256_file(file)}  {file.relative_to(directory).as_posix()}\n" for file in _files(directory)]
+    lines = [
+        f"{sha256_file(file)}  {file.relative_to(directory).as_posix()}\n"
+        for file in _files(directory)
+    ]
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -92,7 +97,9 @@ def verified_directory(directory: Path) -> Path:
         name = file.relative_to(directory).as_posix()
         if name not in checksums:
             shown = printable(str(file))
-            raise PipelineError(f"{shown}: {CHECKSUMS} beside it does not list it; move it out of {directory}")
+            raise PipelineError(
+                f"{shown}: {CHECKSUMS} beside it does not list it; move it out of {directory}"
+            )
         if not os.path.isfile(file) or sha256_file(file) != checksums[name]:
             raise _altered(file)
     return directory
@@ -105,7 +112,10 @@ def _checksums(directory: Path) -> dict[str, str]:
         pairs = [line.split("  ", 1) for line in lines]
         if end:
             raise ValueError("the last line is not whole")
-        if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for _, name in pairs):
+        if any(
+            PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+            for _, name in pairs
+        ):
             raise ValueError("a name leads out of the directory")
         return {name: digest for digest, name in pairs}
     except (OSError, ValueError):
@@ -113,11 +123,15 @@ def _checksums(directory: Path) -> dict[str, str]:
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / CHECKSUMS)
+    return sorted(
+        path for path in directory.rglob("*") if path.is_file() and path != directory / CHECKSUMS
+    )
 
 
 def _altered(path: Path) -> PipelineError:
-    return PipelineError(f"{printable(str(path))}: missing or altered since it was written; {way_back(path.parent)}")
+    return PipelineError(
+        f"{printable(str(path))}: missing or altered since it was written; {way_back(path.parent)}"
+    )
 
 
 def way_back(directory: Path) -> str:
@@ -126,7 +140,11 @@ def way_back(directory: Path) -> str:
     Deleting is advised only where a stage makes the directory again, which the seal knows. Anything else may be the only copy.
     """
     made = os.environ.get(MADE, "").split("\n")
-    if any(directory.as_posix() == out or directory.as_posix().startswith(f"{out}/") for out in made if out):
+    if any(
+        directory.as_posix() == out or directory.as_posix().startswith(f"{out}/")
+        for out in made
+        if out
+    ):
         return f"delete {directory} and run dvc repro, after make cache if it is said again"
     return (
         f"if a stage writes {directory}, move it aside and run dvc repro; "

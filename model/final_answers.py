@@ -107,12 +107,21 @@ def summarize(generations: list[Generation], readings: list[Reading]) -> dict:
     cut off.
     """
     clusters = [generation.cluster for generation in generations]
-    metrics: dict = {rule: rate(np.array([reading.is_right(rule) for reading in readings]), clusters)._asdict() for rule in RULES}
-    metrics |= {way: sum(generation.ended == way for generation in generations) for way in ("stopped", "cut", "too_long")}
+    metrics: dict = {
+        rule: rate(np.array([reading.is_right(rule) for reading in readings]), clusters)._asdict()
+        for rule in RULES
+    }
+    metrics |= {
+        way: sum(generation.ended == way for generation in generations)
+        for way in ("stopped", "cut", "too_long")
+    }
     [metrics["most_new_tokens"]] = {generation.most_new_tokens for generation in generations}
-    metrics["facts"] = sum(any(isinstance(segment, MulFact) for segment in each.segments) for each in generations)
+    metrics["facts"] = sum(
+        any(isinstance(segment, MulFact) for segment in each.segments) for each in generations
+    )
     metrics["no_answer"] = {
-        rule: sum(getattr(reading, rule) is None for reading in readings) - metrics["too_long"] for rule in RULES
+        rule: sum(getattr(reading, rule) is None for reading in readings) - metrics["too_long"]
+        for rule in RULES
     }
     return metrics
 
@@ -137,7 +146,11 @@ def _values(match: re.Match) -> list[Fraction]:
         return [sign * number / under]
     fraction = _decimal(match["over"]) / under
     # `12 48/2` is no mixed number but two.
-    return [sign * (number + fraction)] if number.denominator == 1 and fraction < 1 else [sign * number, fraction]
+    return (
+        [sign * (number + fraction)]
+        if number.denominator == 1 and fraction < 1
+        else [sign * number, fraction]
+    )
 
 
 def _decimal(digits: str) -> Fraction:

@@ -62,7 +62,10 @@ def collate(rows: list[Row], padding: int) -> dict[str, Tensor]:
     def padded(values: list[list[int]], padding: int) -> Tensor:
         return torch.tensor([each + [padding] * (width - len(each)) for each in values])
 
-    labels = [[token if learned else _IGNORED for token, learned in zip(*row, strict=True)] for row in rows]
+    labels = [
+        [token if learned else _IGNORED for token, learned in zip(*row, strict=True)]
+        for row in rows
+    ]
     return {
         "input_ids": padded([row.ids for row in rows], padding),
         "attention_mask": padded([[1] * len(row.ids) for row in rows], 0),
@@ -70,14 +73,18 @@ def collate(rows: list[Row], padding: int) -> dict[str, Tensor]:
     }
 
 
-def fine_tune(model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: int, states: Path, label: str) -> list[LossPoint]:
+def fine_tune(
+    model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: int, states: Path, label: str
+) -> list[LossPoint]:
     """Train `model` on `rows`, in an order drawn by `seed`, from the newest whole state below `states`; return the curve.
 
     Raises PipelineError where a loss or a gradient is not finite.
     """
     logging.set_verbosity_error()  # it warns of a loss that it then takes rightly, and of what it does about states
     state = newest_state(states, params.device, label)
-    if state is not None and _step(state) == params.max_steps:  # nothing is left to do, and the Trainer would do one step more
+    if (
+        state is not None and _step(state) == params.max_steps
+    ):  # nothing is left to do, and the Trainer would do one step more
         model.load_state_dict(load_hugging_face_model(state).state_dict())
         history = read_json(state / "trainer_state.json", _TrainerState).log_history
     else:
@@ -93,9 +100,13 @@ def _train(trainer: Trainer, state: Path | None, label: str) -> None:
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
     except (UnpicklingError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        if state is None or reason.startswith("Error while serializing"):  # of one that is being written, as to a full disk
+        if state is None or reason.startswith(
+            "Error while serializing"
+        ):  # of one that is being written, as to a full disk
             raise
-        raise PipelineError(f"{label}: {state} holds what is no state ({reason}); delete it and run it again") from None
+        raise PipelineError(
+            f"{label}: {state} holds what is no state ({reason}); delete it and run it again"
+        ) from None
 
 
 def newest_state(states: Path, device: str, label: str) -> Path | None:
@@ -112,13 +123,17 @@ def newest_state(states: Path, device: str, label: str) -> Path | None:
             continue
         here = machine(torch.device(device))
         if work.machine != here:
-            _say(f"warning: {label}: begun on {work.machine}, goes on on {here}: the last bits may differ")
+            _say(
+                f"warning: {label}: begun on {work.machine}, goes on on {here}: the last bits may differ"
+            )
         _say(f"{label}: goes on from step {_step(state)}")
         return state
     return None
 
 
-def _trainer(model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: int, states: Path, label: str) -> Trainer:
+def _trainer(
+    model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: int, states: Path, label: str
+) -> Trainer:
     padding = model.config.eos_token_id
     trainer = Trainer(
         model,
@@ -153,7 +168,8 @@ def _arguments(params: SftParams, seed: int, states: Path) -> TrainingArguments:
         bf16=params.dtype == "bfloat16",
         use_cpu=params.device == "cpu",
         seed=seed,
-        data_seed=1000 * seed,  # an epoch's number is added to it, and no seed's second epoch is to be the next one's first
+        data_seed=1000
+        * seed,  # an epoch's number is added to it, and no seed's second epoch is to be the next one's first
         logging_steps=params.log_every,
         logging_nan_inf_filter=False,
         save_steps=params.state_every,
@@ -179,7 +195,9 @@ class _Keeper(TrainerCallback):
         directory = states / f"checkpoint-{state.global_step}"
         work = Work(folder=states.name, machine=machine(torch.device(self._device)))
         (directory / _WORK).write_text(work.model_dump_json(), encoding="utf-8")
-        sys.audit("gpt2_ablation.piece_done")  # the seal refuses what was made of an input that has changed meanwhile
+        sys.audit(
+            "gpt2_ablation.piece_done"
+        )  # the seal refuses what was made of an input that has changed meanwhile
         write_checksums(directory)
 
     def on_log(self, arguments, state, control, logs, **_) -> None:

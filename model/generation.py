@@ -35,23 +35,37 @@ def continue_greedily(
     end_of_text = model.config.eos_token_id
     # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.
     model.generation_config = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=new_tokens, eos_token_id=end_of_text, pad_token_id=end_of_text
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=new_tokens,
+        eos_token_id=end_of_text,
+        pad_token_id=end_of_text,
     )
     by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     continuations: list[Continuation] = [Continuation([], False)] * len(prompts)
     with tqdm(total=len(prompts), desc=label, unit="prompt", disable=None) as progress:
         for start in range(0, len(prompts), batch_rows):
             places = by_length[start : start + batch_rows]
-            for place, ids in zip(places, _continue(model, [prompts[place] for place in places], end_of_text), strict=True):
+            for place, ids in zip(
+                places,
+                _continue(model, [prompts[place] for place in places], end_of_text),
+                strict=True,
+            ):
                 stopped = end_of_text in ids
-                continuations[place] = Continuation(ids[: ids.index(end_of_text)] if stopped else ids, stopped)
+                continuations[place] = Continuation(
+                    ids[: ids.index(end_of_text)] if stopped else ids, stopped
+                )
             progress.update(len(places))
     return continuations
 
 
 def _continue(model: GPT2LMHeadModel, prompts: list[list[int]], padding: int) -> list[list[int]]:
     width = max(map(len, prompts))
-    rows = torch.tensor([[padding] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    rows = torch.tensor(
+        [[padding] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device
+    )
     # Without it, `generate` would take the end of text that a document begins with for padding.
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    mask = torch.tensor(
+        [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
+    )
     return model.generate(rows, attention_mask=mask)[:, width:].tolist()

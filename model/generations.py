@@ -33,7 +33,13 @@ class Generation(NamedTuple):
 
 
 def write_generations(path: Path, generations: list[Generation]) -> None:
-    write_jsonl(path, [generation._asdict() | {"segments": _written(generation.segments)} for generation in generations])
+    write_jsonl(
+        path,
+        [
+            generation._asdict() | {"segments": _written(generation.segments)}
+            for generation in generations
+        ],
+    )
 
 
 def read_generations(path: Path) -> list[Generation]:
@@ -42,20 +48,31 @@ def read_generations(path: Path) -> list[Generation]:
 
 
 def _written(segments: list[str | MulFact | None]) -> list[str | list[int] | None]:
-    return [[segment.a, segment.b] if isinstance(segment, MulFact) else segment for segment in segments]
+    return [
+        [segment.a, segment.b] if isinstance(segment, MulFact) else segment for segment in segments
+    ]
 
 
 def _read(row: dict, where: str) -> Generation:
     try:
-        segments = [_FACTS[tuple(segment)] if isinstance(segment, list) else segment for segment in row["segments"]]
+        segments = [
+            _FACTS[tuple(segment)] if isinstance(segment, list) else segment
+            for segment in row["segments"]
+        ]
         if not all(segment is None or isinstance(segment, str | MulFact) for segment in segments):
             raise ValueError("a segment is none")
         generation = Generation(**row | {"segments": segments})
         texts, counts = generation[:3], generation[3:6]
-        if not all(isinstance(text, str) for text in texts) or not all(type(count) is int and count >= 0 for count in counts):
+        if not all(isinstance(text, str) for text in texts) or not all(
+            type(count) is int and count >= 0 for count in counts
+        ):
             raise ValueError("a text or a number of tokens is none")
-        if generation.ended not in get_args(Ended) or (generation.ended == "too_long" and (segments or generation.new_tokens)):
+        if generation.ended not in get_args(Ended) or (
+            generation.ended == "too_long" and (segments or generation.new_tokens)
+        ):
             raise ValueError(f"ended {generation.ended!r}, with {len(segments)} segments")
     except (KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{where}: not a generation ({error!r}); run dvc repro on the stage that wrote it") from None
+        raise PipelineError(
+            f"{where}: not a generation ({error!r}); run dvc repro on the stage that wrote it"
+        ) from None
     return generation

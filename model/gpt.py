@@ -31,7 +31,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, time, width = x.shape
         query, key, value = (
-            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2) for part in self.c_attn(x).split(width, dim=2)
+            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.c_attn(x).split(width, dim=2)
         )
         y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
@@ -112,6 +113,8 @@ class GPT(nn.Module):
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if tokens.shape[1] > self.config.context:
-            raise ValueError(f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}")
+            raise ValueError(
+                f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}"
+            )
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return self.transformer.wte(tokens) + self.transformer.wpe(positions)

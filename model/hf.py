@@ -38,7 +38,12 @@ _BLOCK = (
     ("mlp.c_proj.weight", True),
     ("mlp.c_proj.bias", False),
 )
-_OUTER = ("transformer.wte.weight", "transformer.wpe.weight", "transformer.ln_f.weight", "transformer.ln_f.bias")
+_OUTER = (
+    "transformer.wte.weight",
+    "transformer.wpe.weight",
+    "transformer.ln_f.weight",
+    "transformer.ln_f.bias",
+)
 # Tied to transformer.wte.weight on both sides; stored by neither.
 _TIED_TARGET = "lm_head.weight"
 
@@ -59,7 +64,9 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
     for side in ("source", "target"):
         names = Counter(getattr(entry, side) for entry in table)
         if max(names.values()) > 1:
-            raise PipelineError(f"export: the table has one {side} twice: {_some([n for n in names if names[n] > 1])}")
+            raise PipelineError(
+                f"export: the table has one {side} twice: {_some([n for n in names if names[n] > 1])}"
+            )
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:
@@ -67,7 +74,10 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
             f"export: the checkpoint does not fit the table; unknown: {_some(unknown)}; missing: {_some(missing)}"
         )
     return {
-        entry.target: (tensors[entry.source].T if entry.transposed else tensors[entry.source]).contiguous() for entry in table
+        entry.target: (
+            tensors[entry.source].T if entry.transposed else tensors[entry.source]
+        ).contiguous()
+        for entry in table
     }
 
 
@@ -94,15 +104,27 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
     """Return the model holding `tensors`, each of its own tensors written exactly once (the tied head by its embedding)."""
     with torch.device("meta"):
         model = GPT2LMHeadModel(config)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != _TIED_TARGET}
+    expected = {
+        name: tensor.shape for name, tensor in model.state_dict().items() if name != _TIED_TARGET
+    }
     given = {name: tensor.shape for name, tensor in tensors.items()}
     if given != expected:
-        wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
-        raise PipelineError(f"export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: {_some(wrong)}")
-    model.load_state_dict({**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True)
+        wrong = sorted(
+            name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name)
+        )
+        raise PipelineError(
+            f"export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: {_some(wrong)}"
+        )
+    model.load_state_dict(
+        {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True
+    )
     model.tie_weights()
     return model.eval()
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "none"
+    return (
+        ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        if names
+        else "none"
+    )

@@ -26,7 +26,9 @@ PATTERNS = (
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 _SAVE = "transformers' AutoModelForCausalLM.from_pretrained(…).save_pretrained(…) writes it"
-_SAVE_TOKENIZER = "transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one that fits"
+_SAVE_TOKENIZER = (
+    "transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one that fits"
+)
 
 
 class HuggingFaceGPT2Config(BaseModel):
@@ -35,7 +37,9 @@ class HuggingFaceGPT2Config(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     model_type: Literal["gpt2"]
-    activation_function: Literal["gelu_new", "gelu_pytorch_tanh"] = "gelu_new"  # two names of one function
+    activation_function: Literal["gelu_new", "gelu_pytorch_tanh"] = (
+        "gelu_new"  # two names of one function
+    )
     add_cross_attention: Literal[False] = False
     bos_token_id: int = Field(default=50256, ge=0)
     layer_norm_epsilon: float = 1e-5
@@ -55,9 +59,16 @@ class HuggingFaceGPT2Config(BaseModel):
     def _has_one_name_for_each(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
-        aliases = {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers"} & values.keys()
+        aliases = {
+            "hidden_size",
+            "max_position_embeddings",
+            "num_attention_heads",
+            "num_hidden_layers",
+        } & values.keys()
         if aliases:
-            raise ValueError(f"{', '.join(sorted(aliases))}: a second name of one of GPT-2's own keys; use those")
+            raise ValueError(
+                f"{', '.join(sorted(aliases))}: a second name of one of GPT-2's own keys; use those"
+            )
         return values
 
     @model_validator(mode="after")
@@ -65,7 +76,9 @@ class HuggingFaceGPT2Config(BaseModel):
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
         if self.bos_token_id >= self.vocab_size:
-            raise ValueError(f"bos_token_id ({self.bos_token_id}) is beyond the vocabulary of {self.vocab_size}")
+            raise ValueError(
+                f"bos_token_id ({self.bos_token_id}) is beyond the vocabulary of {self.vocab_size}"
+            )
         return self
 
 
@@ -92,7 +105,9 @@ def _require_file(path: Path, advice: str) -> None:
 
 def read_stored(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """Return all tensors of a directory by their stored names, and the path of the file that names them."""
-    if not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file():  # as transformers, which takes the one file first
+    if (
+        not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file()
+    ):  # as transformers, which takes the one file first
         _require_file(directory / WEIGHTS, f"nor an index of its parts ({INDEX}); {_SAVE}")
         return directory / WEIGHTS, _read_file(directory / WEIGHTS)
     return directory / INDEX, _read_shards(directory)
@@ -120,18 +135,27 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     files = sorted(set(index.weight_map.values()))
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise PipelineError(f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory")
+            raise PipelineError(
+                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory"
+            )
     for name in files:
         _require_file(directory / name, f"which {INDEX} lists; fetch it")
-        stored, listed = _read_file(directory / name), {key for key, file in index.weight_map.items() if file == name}
+        stored, listed = (
+            _read_file(directory / name),
+            {key for key, file in index.weight_map.items() if file == name},
+        )
         wrong = sorted(stored.keys() ^ listed)
         if wrong:
             there = "lacks" if wrong[0] in listed else "holds"
-            raise PipelineError(f"{directory / name}: {there} {wrong[0]}, other than {INDEX} says; fetch both again")
+            raise PipelineError(
+                f"{directory / name}: {there} {wrong[0]}, other than {INDEX} says; fetch both again"
+            )
         tensors |= stored
     size, said = sum(tensor.nbytes for tensor in tensors.values()), index.metadata.get("total_size")
     if said is not None and said != size:
-        raise PipelineError(f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of them again")
+        raise PipelineError(
+            f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of them again"
+        )
     return tensors
 
 
@@ -140,25 +164,46 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
     # GPT2LMHeadModel's names have a prefix, GPT2Model's (the hub's gpt2) have none.
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
     if len(tensors) != len(stored):
-        raise PipelineError(f"{path}: a tensor is there twice, with transformer. before its name and without")
+        raise PipelineError(
+            f"{path}: a tensor is there twice, with transformer. before its name and without"
+        )
     if config.n_layer > len(tensors):  # before as many names are made
-        raise PipelineError(f"{path}: too few tensors for the {config.n_layer} blocks that config.json says")
+        raise PipelineError(
+            f"{path}: too few tensors for the {config.n_layer} blocks that config.json says"
+        )
     # Causal masks that old versions of transformers stored with the weights, as numbers, bytes or truth values.
     for layer in range(config.n_layer):
         for name in ("bias", "masked_bias"):
             tensors.pop(f"h.{layer}.attn.{name}", None)
-    odd = [name for name, tensor in tensors.items() if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16)]
+    odd = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16)
+    ]
     if odd:
-        raise PipelineError(f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 or bfloat16")
+        raise PipelineError(
+            f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 or bfloat16"
+        )
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     # The two are one tensor: files have either name, or both.
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, tensors.setdefault("wte.weight", head)):
-        raise PipelineError(f"{path}: lm_head.weight differs from wte.weight, though config.json ties them")
-    shapes, expected = {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _shapes(config)
+        raise PipelineError(
+            f"{path}: lm_head.weight differs from wte.weight, though config.json ties them"
+        )
+    shapes, expected = (
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        _shapes(config),
+    )
     if shapes != expected:
-        wrong = sorted(name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name))
-        raise PipelineError(f"{path}: tensors missing, unknown or of another shape than config.json says: {', '.join(wrong[:4])}")
+        wrong = sorted(
+            name
+            for name in expected.keys() | shapes.keys()
+            if expected.get(name) != shapes.get(name)
+        )
+        raise PipelineError(
+            f"{path}: tensors missing, unknown or of another shape than config.json says: {', '.join(wrong[:4])}"
+        )
     return {name: tensors[name] for name in expected}
 
 
@@ -184,7 +229,11 @@ def _shapes(config: HuggingFaceGPT2Config) -> dict[str, tuple[int, ...]]:
         "ln_f.weight": (width,),
         "ln_f.bias": (width,),
     }
-    return outer | {f"h.{layer}.{name}": shape for layer in range(config.n_layer) for name, shape in block.items()}
+    return outer | {
+        f"h.{layer}.{name}": shape
+        for layer in range(config.n_layer)
+        for name, shape in block.items()
+    }
 
 
 class _AddedToken(BaseModel):
@@ -225,7 +274,11 @@ _REBUILT: dict[str, tuple[Any, ...]] = {
     "model.byte_fallback": (None, False),
     "model.ignore_merges": (None, False),
 }
-_OWN_TOKENS = ("bos_token", "eos_token", "unk_token")  # <|endoftext|> for GPT2Tokenizer, where no file says otherwise
+_OWN_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+)  # <|endoftext|> for GPT2Tokenizer, where no file says otherwise
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
@@ -241,17 +294,23 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     if (directory / "tokenizer_config.json").is_file():
         settings = read_json(directory / "tokenizer_config.json", _TokenizerConfig)
     added = validate(content.get("added_tokens") or [], list[_AddedToken], path, "added_tokens")
-    _require_as_transformers(directory, content, settings, {token.content: token for token in added})
+    _require_as_transformers(
+        directory, content, settings, {token.content: token for token in added}
+    )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise PipelineError(f"{path}: not a tokenizer ({error})") from None
     last = max(tokenizer.get_vocab().values(), default=0)
     if last >= vocab_size:
-        raise PipelineError(f"{path}: has a token {last}, and config.json a vocab_size of {vocab_size}")
+        raise PipelineError(
+            f"{path}: has a token {last}, and config.json a vocab_size of {vocab_size}"
+        )
     for token in added:
         if (found := tokenizer.token_to_id(token.content)) != token.id:
-            raise PipelineError(f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, not {token.id}")
+            raise PipelineError(
+                f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, not {token.id}"
+            )
     if count := tokenizer.num_special_tokens_to_add(is_pair=False):
         raise PipelineError(
             f"{path}: post_processor adds {count} tokens to every text, which would be scored as text; set it to null"
@@ -263,14 +322,18 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _require_as_transformers(directory: Path, content: dict, settings: _TokenizerConfig, added: dict[str, _AddedToken]) -> None:
+def _require_as_transformers(
+    directory: Path, content: dict, settings: _TokenizerConfig, added: dict[str, _AddedToken]
+) -> None:
     """Raise PipelineError where AutoTokenizer would not encode as tokenizer.json alone says.
 
     Of a GPT2Tokenizer's tokenizer.json transformers takes vocabulary, merges, added tokens and post-processor, and has the rest
     built in; with other classes it follows the file. Both add the special tokens that other files name.
     """
     path = directory / "tokenizer.json"
-    named = settings.tokenizer_class or read_json(directory / "config.json", dict).get("tokenizer_class")
+    named = settings.tokenizer_class or read_json(directory / "config.json", dict).get(
+        "tokenizer_class"
+    )
     rebuilt = named in (None, "GPT2Tokenizer", "GPT2TokenizerFast")
     if not rebuilt and named not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         raise PipelineError(
@@ -278,7 +341,9 @@ def _require_as_transformers(directory: Path, content: dict, settings: _Tokenize
             "GPT2Tokenizer, TokenizersBackend and PreTrainedTokenizerFast are"
         )
     if dropout := _part(content, "model.dropout"):
-        raise PipelineError(f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; set it to null")
+        raise PipelineError(
+            f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; set it to null"
+        )
     for key, allowed in _REBUILT.items() if rebuilt else ():
         found = _part(content, key)
         if not any(found == value and type(found) is type(value) for value in allowed):
@@ -302,18 +367,30 @@ def _part(content: dict, key: str) -> Any:
     return value
 
 
-def _require_same_tokens(directory: Path, added: dict[str, _AddedToken], settings: _TokenizerConfig, rebuilt: bool) -> None:
+def _require_same_tokens(
+    directory: Path, added: dict[str, _AddedToken], settings: _TokenizerConfig, rebuilt: bool
+) -> None:
     """Raise PipelineError unless tokenizer.json has the added tokens that transformers finds in all files together.
 
     One that it lacks would be added by transformers, and texts with its spelling encoded otherwise.
     """
-    spelled = {key: value for key, value in (settings.model_extra or {}).items() if _names_tokens(key)}
+    spelled = {
+        key: value for key, value in (settings.model_extra or {}).items() if _names_tokens(key)
+    }
     file = "tokenizer_config.json"
     if settings.added_tokens_decoder is not None:
         for number, token in settings.added_tokens_decoder.items():
             mine = added.get(token.content)
-            if mine is None or str(mine.id) != number or mine.model_copy(update={"id": None}) != token:
-                raise _other_token(directory / file, f"added_tokens_decoder.{number}", token.model_dump(exclude={"id"}))
+            if (
+                mine is None
+                or str(mine.id) != number
+                or mine.model_copy(update={"id": None}) != token
+            ):
+                raise _other_token(
+                    directory / file,
+                    f"added_tokens_decoder.{number}",
+                    token.model_dump(exclude={"id"}),
+                )
         missing = added.keys() - {token.content for token in settings.added_tokens_decoder.values()}
         if missing:
             raise PipelineError(
@@ -331,7 +408,11 @@ def _require_same_tokens(directory: Path, added: dict[str, _AddedToken], setting
     if rebuilt:
         spelled = {**dict.fromkeys(_OWN_TOKENS, "<|endoftext|>"), **spelled}
     for key, value in spelled.items():
-        for token in value.values() if isinstance(value, dict) and "content" not in value else _as_list(value):
+        for token in (
+            value.values()
+            if isinstance(value, dict) and "content" not in value
+            else _as_list(value)
+        ):
             name = token.get("content") if isinstance(token, dict) else token
             if isinstance(name, str) and not (name in added and added[name].special):
                 raise _other_token(directory / file, key, token)

@@ -20,12 +20,20 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
         raise PipelineError(f"{directory}: no exported model; run dvc repro export")
     try:
         model, loading = GPT2LMHeadModel.from_pretrained(
-            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+            directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export") from None
+        raise PipelineError(
+            f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
+        ) from None
     faults = sorted(str(name) for kind in loading.values() for name in kind)
     if faults:
-        raise PipelineError(f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}")
+        raise PipelineError(
+            f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}"
+        )
     return model.eval()

@@ -28,9 +28,13 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
         return "".join(spelling[byte] for byte in token)
 
     vocabulary = {spell(token): rank for token, rank in tokenizer.ranks.items()}
-    vocabulary.update(zip(tokenizer.names, range(tokenizer.end_of_text, tokenizer.size), strict=True))
+    vocabulary.update(
+        zip(tokenizer.names, range(tokenizer.end_of_text, tokenizer.size), strict=True)
+    )
     if len(vocabulary) != tokenizer.size:
-        raise PipelineError("tokenizer: a reserved name is also a base token; the export would lose one of the two")
+        raise PipelineError(
+            "tokenizer: a reserved name is also a base token; the export would lose one of the two"
+        )
     settings = {
         "unk_token": END_OF_TEXT,
         "bos_token": END_OF_TEXT,
@@ -66,6 +70,8 @@ def merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
                 break
             parts[best : best + 2] = [parts[best] + parts[best + 1]]
         if len(parts) != 2:
-            raise PipelineError(f"ranks: token {rank} ({token!r}) is not the merge of two earlier ones")
+            raise PipelineError(
+                f"ranks: token {rank} ({token!r}) is not the merge of two earlier ones"
+            )
         pairs.append((parts[0], parts[1]))
     return pairs

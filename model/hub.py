@@ -59,11 +59,17 @@ class HubDataset:
         datasets.logging.set_verbosity(datasets.logging.CRITICAL)
         huggingface_hub.logging.set_verbosity_error()
         source = self._source
-        self._builder = datasets.load_dataset_builder(source.dataset, source.subset, revision=source.revision)
+        self._builder = datasets.load_dataset_builder(
+            source.dataset, source.subset, revision=source.revision
+        )
         self._features = self._builder.info.features
         found = self._builder.config.data_files or {}
         if source.split not in found:
-            raise _failure(self._name, source.revision, f"no split {source.split}; it has {', '.join(map(str, found)) or 'none'}")
+            raise _failure(
+                self._name,
+                source.revision,
+                f"no split {source.split}; it has {', '.join(map(str, found)) or 'none'}",
+            )
         return [self._stated(str(location)) for location in found[source.split]]
 
     def _stated(self, location: str) -> HubFile:
@@ -78,7 +84,12 @@ class HubDataset:
                 return HubFile(name, location, size, sha256=lfs.sha256)
             return HubFile(name, location, size, git_id=info["blob_id"])
         path, root = Path(os.path.normpath(location)), Path(self._source.dataset).resolve()
-        return HubFile(path.relative_to(root).as_posix(), location, path.stat().st_size, modified=path.stat().st_mtime_ns)
+        return HubFile(
+            path.relative_to(root).as_posix(),
+            location,
+            path.stat().st_size,
+            modified=path.stat().st_mtime_ns,
+        )
 
     def download(self, file: HubFile, copy: Path) -> str:
         """Write the file's bytes to `copy`; return their SHA-256. They are those that the hub states, where it is one."""
@@ -97,9 +108,17 @@ class HubDataset:
         with_retries(attempt, name, self._source.revision, listed=True)
         actual = sha256_file(copy)
         if file.sha256 not in (None, actual):
-            raise _failure(name, self._source.revision, f"its SHA-256 is {actual}, the hub states {file.sha256}")
+            raise _failure(
+                name,
+                self._source.revision,
+                f"its SHA-256 is {actual}, the hub states {file.sha256}",
+            )
         if file.git_id not in (None, _git_id(copy)):
-            raise _failure(name, self._source.revision, f"its git id is {_git_id(copy)}, the hub states {file.git_id}")
+            raise _failure(
+                name,
+                self._source.revision,
+                f"its git id is {_git_id(copy)}, the hub states {file.git_id}",
+            )
         return actual
 
     def records(self, folder: Path) -> Iterator[dict[str, Any]]:
@@ -112,7 +131,9 @@ class HubDataset:
             finally:
                 copy.unlink(missing_ok=True)
 
-    def read(self, copy: Path, name: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    def read(
+        self, copy: Path, name: str, columns: list[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield the records of a downloaded file; if `columns` are given, others may be left out.
 
         Parquet, arrow and JSON lines are read as local files are, any other format by `datasets`,
@@ -154,10 +175,14 @@ class HubDataset:
 def _require_in_repository(location: str, source: HubSource) -> None:
     """Refuse a data file of another repository, commit or folder than the source names: the commit does not pin it."""
     at_the_commit = location.startswith(f"hf://datasets/{source.dataset}@{source.revision}/")
-    in_the_folder = "://" not in location and Path(location).resolve().is_relative_to(Path(source.dataset).resolve())
+    in_the_folder = "://" not in location and Path(location).resolve().is_relative_to(
+        Path(source.dataset).resolve()
+    )
     if not (at_the_commit or in_the_folder):
         raise _failure(
-            f"dataset {source.dataset}", source.revision, f"{location} is not in the repository, so no commit says what it is"
+            f"dataset {source.dataset}",
+            source.revision,
+            f"{location} is not in the repository, so no commit says what it is",
         )
 
 
@@ -166,12 +191,18 @@ def download_hub_file(source: HubFileSource) -> Path:
     import huggingface_hub
 
     def attempt() -> Path:
-        return Path(huggingface_hub.hf_hub_download(source.repository, source.filename, revision=source.revision))
+        return Path(
+            huggingface_hub.hf_hub_download(
+                source.repository, source.filename, revision=source.revision
+            )
+        )
 
     return with_retries(attempt, f"file {source.repository}/{source.filename}", source.revision)
 
 
-def with_retries(attempt: Callable[[], Result], name: str, revision: str, listed: bool = False) -> Result:
+def with_retries(
+    attempt: Callable[[], Result], name: str, revision: str, listed: bool = False
+) -> Result:
     """Return what `attempt` does, tried again at growing intervals unless its error cannot pass.
 
     `listed`: the hub has listed what is asked for, so that it cannot be found is an error that passes.
@@ -182,7 +213,9 @@ def with_retries(attempt: Callable[[], Result], name: str, revision: str, listed
         except _hub_errors() as error:
             if seconds is None or not _passes(error, listed):
                 raise _failure(name, revision, _reason(error)) from None
-            print(f"hub {name}: {_reason(error)}; again in {seconds} s", file=sys.stderr, flush=True)
+            print(
+                f"hub {name}: {_reason(error)}; again in {seconds} s", file=sys.stderr, flush=True
+            )
             time.sleep(seconds)
     raise AssertionError("the last attempt returns or raises")
 
@@ -191,14 +224,23 @@ def _hub_errors() -> tuple[type[Exception], ...]:
     """What datasets and huggingface_hub raise for anything from a missing network to a missing split."""
     from huggingface_hub import errors
 
-    return OSError, ValueError, RuntimeError, errors.HTTPError, errors.EntryNotFoundError, errors.XetDownloadError
+    return (
+        OSError,
+        ValueError,
+        RuntimeError,
+        errors.HTTPError,
+        errors.EntryNotFoundError,
+        errors.XetDownloadError,
+    )
 
 
 def _passes(error: Exception, listed: bool) -> bool:
     from huggingface_hub import errors, is_offline_mode
 
     # What becomes of a hub that does not answer, or not with the file: datasets keeps the error's name only.
-    unanswered = isinstance(error, errors.LocalEntryNotFoundError) or "LocalEntryNotFoundError" in str(error)
+    unanswered = isinstance(
+        error, errors.LocalEntryNotFoundError
+    ) or "LocalEntryNotFoundError" in str(error)
     if is_offline_mode() and (unanswered or isinstance(error, ConnectionError)):
         return False
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):

@@ -32,7 +32,9 @@ def read_scores(path: Path) -> list[ItemScore]:
     try:
         return [ItemScore(**row) for row in read_jsonl(path)]
     except TypeError as error:
-        raise PipelineError(f"{path}: not the evaluate stage's scores ({printable(str(error))})") from None
+        raise PipelineError(
+            f"{path}: not the evaluate stage's scores ({printable(str(error))})"
+        ) from None
 
 
 def summarize(scores: list[ItemScore], convention: Convention) -> dict:

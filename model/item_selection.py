@@ -20,7 +20,9 @@ def sample_items(items: list[Item], count: int | None, seed: int) -> list[Item]:
     if count is None:
         return items
     if count > len(items):
-        raise PipelineError(f"items.hellaswag_count ({count}) exceeds the {len(items)} items there are")
+        raise PipelineError(
+            f"items.hellaswag_count ({count}) exceeds the {len(items)} items there are"
+        )
     chosen = sorted(random.Random(seed).sample(range(len(items)), count))
     return [items[index] for index in chosen]
 

@@ -34,15 +34,22 @@ class Item(Section):
     @classmethod
     def _one_can_be_right(cls, endings: list[str]) -> list[str]:
         if len(endings) != _ENDINGS:
-            raise ValueError(f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is supported")
+            raise ValueError(
+                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is supported"
+            )
         cleaned = [without_brackets(ending) for ending in endings]
-        for texts, where in ((endings, ""), (cleaned, " without what stands in brackets, as lm-evaluation-harness reads it")):
+        for texts, where in (
+            (endings, ""),
+            (cleaned, " without what stands in brackets, as lm-evaluation-harness reads it"),
+        ):
             seen: dict[str, int] = {}
             for number, text in enumerate(map(visible, texts)):
                 if not text:
                     raise ValueError(f"{number} ({endings[number][:40]!r}) has no text{where}")
                 if text in seen:
-                    raise ValueError(f"{seen[text]} and {number} ({endings[number][:40]!r}) are the same{where}")
+                    raise ValueError(
+                        f"{seen[text]} and {number} ({endings[number][:40]!r}) are the same{where}"
+                    )
                 seen[text] = number
         return endings
 
@@ -58,12 +65,16 @@ def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
 
     Raises PipelineError naming the record: one that is no item, or the second with one text and source.
     """
-    items = [_item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)]
+    items = [
+        _item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)
+    ]
     first: dict[tuple, int] = {}
     for number, item in enumerate(items):
         earlier = first.setdefault((item.source_id, *_text(item)), number)
         if earlier != number:
-            raise PipelineError(f"{path}: record {number}: the same item as record {earlier}; keep one of them")
+            raise PipelineError(
+                f"{path}: record {number}: the same item as record {earlier}; keep one of them"
+            )
     return items
 
 
@@ -92,7 +103,9 @@ def _item(record: dict[str, Any], where: Path) -> Item:
     fields = {name: record[name] for name in Item.model_fields}
     label = fields["label"]
     if label in ("", -1, None):
-        raise PipelineError(f"{where}: label: is not given ({label!r}), as in a test split; take the validation split")
+        raise PipelineError(
+            f"{where}: label: is not given ({label!r}), as in a test split; take the validation split"
+        )
     if isinstance(label, str) and label in ("0", "1", "2", "3"):
         fields["label"] = int(label)
     try:

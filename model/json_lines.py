@@ -33,7 +33,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
-def read_json_lines(file: BinaryIO, name: str, start: int = 0, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_json_lines(
+    file: BinaryIO, name: str, start: int = 0, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the objects of `file`, which is at byte `start` of the content.
 
     Records count from 0, lines from 1. Only a line feed ends a line: U+2028 and Unicode's other
@@ -76,7 +78,9 @@ def read_json_lines(file: BinaryIO, name: str, start: int = 0, columns: list[str
         raise PipelineError(f"{name}: has no records, only blank lines; {advice}")
 
 
-def _refuse(name: str, record: int, line: bytes, number: int, place: int, error: Exception) -> NoReturn:
+def _refuse(
+    name: str, record: int, line: bytes, number: int, place: int, error: Exception
+) -> NoReturn:
     what = f"{name}: record {record}"
     if b"\0" in line:
         raise PipelineError(f"{zero_byte(name, place + line.index(0))} (line {number})")

@@ -19,7 +19,9 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     `hidden` (rows, width), `weight` (vocab, width) of the output layer, `targets` (rows,) int64.
     """
     with torch.no_grad():
-        return torch.cat([_exponentials(hidden[rows], weight, targets[rows])[0] for rows in _blocks(hidden)])
+        return torch.cat(
+            [_exponentials(hidden[rows], weight, targets[rows])[0] for rows in _blocks(hidden)]
+        )
 
 
 def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

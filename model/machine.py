@@ -13,5 +13,9 @@ def machine(device: torch.device) -> str:
     """Return the name of the GPU, or of the processor with the instructions that torch uses of it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
-    name = re.search(r"^model name\s*: (.*)$", _PROCESSORS.read_text(), flags=re.MULTILINE) if _LISTED else None
+    name = (
+        re.search(r"^model name\s*: (.*)$", _PROCESSORS.read_text(), flags=re.MULTILINE)
+        if _LISTED
+        else None
+    )
     return f"{name[1] if name else 'a processor'} with {torch.backends.cpu.get_cpu_capability()}"

@@ -31,6 +31,8 @@ def shares(weights: dict[str, float], count: int) -> dict[str, int]:
     total = sum(map(Fraction, weights.values()))
     exact = {name: count * Fraction(weight) / total for name, weight in weights.items()}
     whole = {name: math.floor(share) for name, share in exact.items()}
-    for name in sorted(exact, key=lambda name: whole[name] - exact[name])[: count - sum(whole.values())]:
+    for name in sorted(exact, key=lambda name: whole[name] - exact[name])[
+        : count - sum(whole.values())
+    ]:
         whole[name] += 1
     return whole

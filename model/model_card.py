@@ -35,7 +35,9 @@ so a prompt that is to have such a token has to be given its id."""
 _NO_FACTS = "The ids after end of text are reserved and never produced by the tokenizer."
 
 
-def model_card(checkpoint: CheckpointConfig, sha256: str, parameters: int, mul_facts: bool, parity: Parity) -> str:
+def model_card(
+    checkpoint: CheckpointConfig, sha256: str, parameters: int, mul_facts: bool, parity: Parity
+) -> str:
     """Return the card; `sha256` is that of the checkpoint's weights."""
     return _TEMPLATE.format(
         condition=checkpoint.condition,

@@ -24,5 +24,10 @@ def make_optimizer(model: GPT, params: PretrainParams) -> torch.optim.AdamW:
     """AdamW that decays matrices (embeddings among them) and neither biases nor norms."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(params.beta1, params.beta2), fused=True)
+    groups = [
+        {"params": matrices, "weight_decay": params.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups, lr=params.learning_rate, betas=(params.beta1, params.beta2), fused=True
+    )

@@ -32,7 +32,10 @@ def outcome_lines(found: dict[Key, Outcomes]) -> str:
     sets = {_set(outcomes): outcomes for outcomes in found.values()}
     number = {one: place for place, one in enumerate(sets)}
     rows = [{"set": place, **_items_row(outcomes)} for place, outcomes in enumerate(sets.values())]
-    rows += [{**key._asdict(), "set": number[_set(outcomes)], **_values(outcomes)} for key, outcomes in found.items()]
+    rows += [
+        {**key._asdict(), "set": number[_set(outcomes)], **_values(outcomes)}
+        for key, outcomes in found.items()
+    ]
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
 
 
@@ -47,7 +50,9 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
             else:
                 sets[row["set"]] = row
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise PipelineError(f"{where}: not the compare stage's ({error!r}); run dvc repro compare there") from None
+        raise PipelineError(
+            f"{where}: not the compare stage's ({error!r}); run dvc repro compare there"
+        ) from None
     return found
 
 
@@ -87,7 +92,10 @@ def _parse(row: dict, items: dict) -> Outcomes:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
         values, weights = bits[:count].astype(np.float64), np.ones(count)
     else:
-        values, weights = np.array(row["values"], dtype=np.float64), np.array(items["weights"], dtype=np.float64)
+        values, weights = (
+            np.array(row["values"], dtype=np.float64),
+            np.array(items["weights"], dtype=np.float64),
+        )
     if not count or values.shape != (count,) or weights.shape != (count,):
         raise ValueError(f"{values.size} values of {count} items")
     if crossed is not None and len(crossed) != count:

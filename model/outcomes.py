@@ -53,7 +53,9 @@ def evaluated(directory: Path) -> dict[str, Outcomes]:
     for name, task, convention in _ACCURACIES:
         scores = read_scores(directory / f"{task}.jsonl")
         nats = np.array([score.nats for score in scores])
-        lengths = np.array([getattr(score, CONVENTIONS[convention].acc_norm_by) for score in scores])
+        lengths = np.array(
+            [getattr(score, CONVENTIONS[convention].acc_norm_by) for score in scores]
+        )
         labels = np.array([score.label for score in scores])
         found[name] = _answers((nats / lengths).argmin(axis=1) == labels, *_asked(scores))
         if task == "hellaswag":
@@ -61,7 +63,9 @@ def evaluated(directory: Path) -> dict[str, Outcomes]:
             of_gold = np.array([score.bytes for score in scores], dtype=np.float64)[gold]
             clusters, items = _asked(scores)
             asked = _sha256([items, *clusters])
-            found["HellaSwag, true endings"] = Outcomes(nats[gold] / math.log(2), of_gold, clusters, asked, False)
+            found["HellaSwag, true endings"] = Outcomes(
+                nats[gold] / math.log(2), of_gold, clusters, asked, False
+            )
     return found
 
 
@@ -75,10 +79,15 @@ def answered(directory: Path) -> dict[str, Outcomes]:
             clusters = [row["cluster"] for row in rows]
             items = _sha256(f"{row['question']}\0{row['gold']}" for row in rows)
             for rule in ("strict", "flexible"):
-                right = [row[rule] is not None and Fraction(row[rule]) == Fraction(row["gold"]) for row in rows]
+                right = [
+                    row[rule] is not None and Fraction(row[rule]) == Fraction(row["gold"])
+                    for row in rows
+                ]
                 found[f"{words}, {rule}"] = _answers(np.array(right), clusters, items)
         except (KeyError, TypeError, ValueError) as error:
-            raise PipelineError(f"{path}: not the gsm8k stage's readings ({error!r}); run dvc repro gsm8k") from None
+            raise PipelineError(
+                f"{path}: not the gsm8k stage's readings ({error!r}); run dvc repro gsm8k"
+            ) from None
     return found
 
 
@@ -89,12 +98,19 @@ def probed(directory: Path) -> dict[str, Outcomes]:
     that has such tokens. All facts are asked for, so what others there could be are other wordings:
     answers are clustered by fact and by form.
     """
-    answers = [answer for answer in read_answers(directory / "answers.jsonl") if not answer.injected]
+    answers = [
+        answer for answer in read_answers(directory / "answers.jsonl") if not answer.injected
+    ]
     found = {}
     for group, words in _GROUPS.items():
         mine = [answer for answer in answers if answer.group == group]
         facts = [str(MulFact(*sorted((answer.a, answer.b)))) for answer in mine]
-        right = np.array([answer.a * answer.b in (answer.text_answer, answer.fact_token_answer) for answer in mine])
+        right = np.array(
+            [
+                answer.a * answer.b in (answer.text_answer, answer.fact_token_answer)
+                for answer in mine
+            ]
+        )
         outcomes = _answers(right, facts, _sha256(answer.prompt for answer in mine))
         found[f"products, {words}"] = outcomes._replace(crossed=[answer.form for answer in mine])
     return found
@@ -102,12 +118,16 @@ def probed(directory: Path) -> dict[str, Outcomes]:
 
 def _asked(scores: list[ItemScore]) -> tuple[list[str], str]:
     """Return the items' clusters, and what tells one set of items from another."""
-    items = _sha256(f"{score.ind}\0{score.source_id}\0{score.label}\0{score.characters}" for score in scores)
+    items = _sha256(
+        f"{score.ind}\0{score.source_id}\0{score.label}\0{score.characters}" for score in scores
+    )
     return [score.source_id for score in scores], items
 
 
 def _answers(right: NDArray[np.bool_], clusters: list[str], items: str) -> Outcomes:
-    return Outcomes(right.astype(np.float64), np.ones(len(right)), clusters, _sha256([items, *clusters]), True)
+    return Outcomes(
+        right.astype(np.float64), np.ones(len(right)), clusters, _sha256([items, *clusters]), True
+    )
 
 
 def _sha256(texts: Iterable[str]) -> str:

@@ -108,7 +108,9 @@ class _Rows:
 def pack(trees: list[Tree]) -> Packed:
     """Pack a batch in which trees of one shape follow each other."""
     rows = _Rows()
-    groups = [_group(rows, list(members)) for _, members in groupby(trees, key=lambda tree: tree.shape)]
+    groups = [
+        _group(rows, list(members)) for _, members in groupby(trees, key=lambda tree: tree.shape)
+    ]
     predicted_by = _array(rows.predicted_by)
     order = np.argsort(predicted_by, kind="stable")
     return Packed(
@@ -126,7 +128,9 @@ def _group(rows: _Rows, trees: list[Tree]) -> Group:
     count, context_slots, ending_slots = trees[0].shape
     contexts = np.zeros((len(trees), context_slots), dtype=np.int64)
     lasts = np.zeros((len(trees), 1), dtype=np.int64)
-    endings = np.zeros((2, len(trees), count, ending_slots), dtype=np.int64)  # among all rows, and among the predicting
+    endings = np.zeros(
+        (2, len(trees), count, ending_slots), dtype=np.int64
+    )  # among all rows, and among the predicting
     results: list[int] = []
     predictor_results: list[int] = []
     for number, tree in enumerate(trees):
@@ -141,7 +145,9 @@ def _group(rows: _Rows, trees: list[Tree]) -> Group:
             branch = _shared(ending, tree.endings, branches)
             slot = (number * count + which) * ending_slots + len(branch)
             new = rows.read(ending[len(branch) : -1], len(tree.context) + len(branch))
-            results += range(len(trees) * context_slots + slot, len(trees) * context_slots + slot + len(new))
+            results += range(
+                len(trees) * context_slots + slot, len(trees) * context_slots + slot + len(new)
+            )
             predictor_results += range(len(trees) + slot, len(trees) + slot + len(new))
             branch = [*branch, *new]
             branches.append(branch)

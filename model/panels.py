@@ -36,7 +36,11 @@ _SETTINGS = {
     "legend.frameon": False,
 }
 TRAIN_STYLE = {"linewidth": 0.9, "zorder": 1.9}  # behind what is held out
-STYLE = {"linewidth": 1.6, "markersize": 5.5, "markerfacecolor": "none"}  # hollow: conditions come close to each other
+STYLE = {
+    "linewidth": 1.6,
+    "markersize": 5.5,
+    "markerfacecolor": "none",
+}  # hollow: conditions come close to each other
 SEED_STYLE = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
 CHANCE_STYLE = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 GPT2_STYLE = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
@@ -61,7 +65,9 @@ class Look(NamedTuple):
 
 def look(number: int) -> Look:
     """Return the look of condition `number`, which is counted from 0."""
-    return Look(*(choices[number % len(choices)] for choices in (COLOURS, _MARKERS, _DASHES, _HATCHES)))
+    return Look(
+        *(choices[number % len(choices)] for choices in (COLOURS, _MARKERS, _DASHES, _HATCHES))
+    )
 
 
 class Place(NamedTuple):
@@ -100,27 +106,44 @@ def over_seeds(points: Sequence[Point], x: str) -> list[Place]:
         highs = [p.value if p.high is None else p.high for p in same]
         has_band = len(same) > 1 or same[0].low is not None
         band = (min(lows), max(highs)) if has_band else (None, None)
-        places.append(Place(fmean(getattr(p, x) for p in same), fmean(p.value for p in same), *band))
+        places.append(
+            Place(fmean(getattr(p, x) for p in same), fmean(p.value for p in same), *band)
+        )
     return places
 
 
-def draw_chart(axis: Axes, chart: Chart, x: str, points: Sequence[Point], conditions: list[str], shown: list[str]) -> None:
+def draw_chart(
+    axis: Axes,
+    chart: Chart,
+    x: str,
+    points: Sequence[Point],
+    conditions: list[str],
+    shown: list[str],
+) -> None:
     """Draw a chart's `points` of the conditions `shown` against `x`; colours are those of all `conditions`.
 
     Of one step there is no curve: each condition has a marker, a bar in place of the band, and a dot for each of several seeds.
     Where the whole chart is of one step, the conditions stand beside each other.
     """
-    beside = min(_BESIDE, _ALL_BARS / len(shown)) if len({point.step for point in points}) == 1 else 0
+    beside = (
+        min(_BESIDE, _ALL_BARS / len(shown)) if len({point.step for point in points}) == 1 else 0
+    )
     for number, condition in enumerate(conditions):
         mine = [point for point in points if point.condition == condition and condition in shown]
         for split in sorted({point.split for point in mine}):
             curve = [point for point in mine if point.split == split]
             if len({point.step for point in curve}) == 1:
-                _draw_step(axis, curve, x, number, beside * (shown.index(condition) - (len(shown) - 1) / 2))
+                _draw_step(
+                    axis, curve, x, number, beside * (shown.index(condition) - (len(shown) - 1) / 2)
+                )
             elif chart.is_shared and len(shown) > 1:
                 # Each curve's dashes are in the gaps of the others, or the last one drawn would hide them all.
                 dashes = (5 * shown.index(condition), (5, 5 * (len(shown) - 1)))
-                style = {"color": look(number).colour, "linewidth": STYLE["linewidth"], "linestyle": dashes}
+                style = {
+                    "color": look(number).colour,
+                    "linewidth": STYLE["linewidth"],
+                    "linestyle": dashes,
+                }
                 axis.plot(*_coordinates(over_seeds(curve, x)), **style)
             else:
                 _draw_curve(axis, curve, x, number, len(conditions))
@@ -139,22 +162,37 @@ def draw_chart(axis: Axes, chart: Chart, x: str, points: Sequence[Point], condit
 
 def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: float) -> None:
     """Draw one condition's points of one step and split, moved to the right by so many points (1/72 inch)."""
-    [mean], colour, is_training = over_seeds(points, x), look(number).colour, points[0].split == TRAIN
+    [mean], colour, is_training = (
+        over_seeds(points, x),
+        look(number).colour,
+        points[0].split == TRAIN,
+    )
     parts = [([mean.value], {**STYLE, "marker": "." if is_training else look(number).marker})]
     if mean.low is not None:
-        parts.append(([mean.low, mean.high], {"marker": "_", "markersize": 7, "linewidth": 1.2, "alpha": 0.8}))
+        parts.append(
+            (
+                [mean.low, mean.high],
+                {"marker": "_", "markersize": 7, "linewidth": 1.2, "alpha": 0.8},
+            )
+        )
     seeds = [point.value for point in points]
     if len(seeds) > 1:
         parts.append((seeds, {"marker": ".", "markersize": 5, "linestyle": "none", "alpha": 0.6}))
     for values, style in parts:
         [line] = axis.plot([mean.x] * len(values), values, color=colour, **style)
         # Set after `plot`, which has measured the axis without it.
-        line.set_transform(axis.transData + ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans))
+        line.set_transform(
+            axis.transData + ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
+        )
 
 
 def _draw_curve(axis: Axes, points: list[Point], x: str, number: int, conditions: int) -> None:
     """Draw one condition's curve of one split: a band, a faint line for each of several seeds, and their mean."""
-    places, colour, is_training = over_seeds(points, x), look(number).colour, points[0].split == TRAIN
+    places, colour, is_training = (
+        over_seeds(points, x),
+        look(number).colour,
+        points[0].split == TRAIN,
+    )
     seeds = sorted({point.seed for point in points})
     if len(seeds) > 1:
         for seed in seeds:
@@ -165,14 +203,35 @@ def _draw_curve(axis: Axes, points: list[Point], x: str, number: int, conditions
         axis.fill_between(*bounds, color=colour, alpha=0.15, linewidth=0)
     if is_training:
         few, clear = len(places) <= _MOST_MARKERS, len(places) <= _NOISY
-        style = {**TRAIN_STYLE, "marker": "." if few else None, "markersize": 5, "alpha": 0.8 if clear else 0.35}
+        style = {
+            **TRAIN_STYLE,
+            "marker": "." if few else None,
+            "markersize": 5,
+            "alpha": 0.8 if clear else 0.35,
+        }
         if conditions > len(COLOURS):
             every = -(-len(places) // _FEW_MARKERS)
-            style |= {"marker": look(number).marker, "markersize": 4, "markerfacecolor": "none", "markevery": every}
-        axis.plot(*_coordinates(places), color=colour, linestyle=look(number).dashes if clear else "-", **style)
+            style |= {
+                "marker": look(number).marker,
+                "markersize": 4,
+                "markerfacecolor": "none",
+                "markevery": every,
+            }
+        axis.plot(
+            *_coordinates(places),
+            color=colour,
+            linestyle=look(number).dashes if clear else "-",
+            **style,
+        )
     else:
         every = -(-len(places) // _MOST_MARKERS)
-        axis.plot(*_coordinates(places), color=colour, marker=look(number).marker, markevery=every, **STYLE)
+        axis.plot(
+            *_coordinates(places),
+            color=colour,
+            marker=look(number).marker,
+            markevery=every,
+            **STYLE,
+        )
 
 
 def _coordinates(places: list[Place]) -> tuple[list[float], list[float]]:
@@ -201,12 +260,18 @@ def round_numbers(low: float, high: float) -> list[float]:
     decades = math.log10(high / low)
     heads = (1, 2, 3, 5) if decades < 1.5 else (1, 3) if decades < 3 else (1,)
     exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    return [number for number in (head * 10.0**exponent for exponent in exponents for head in heads) if low <= number <= high]
+    return [
+        number
+        for number in (head * 10.0**exponent for exponent in exponents for head in heads)
+        if low <= number <= high
+    ]
 
 
 def condition_handles(conditions: list[str], shown: list[str]) -> list[Artist]:
     return [
-        Line2D([], [], color=look(number).colour, marker=look(number).marker, label=condition, **STYLE)
+        Line2D(
+            [], [], color=look(number).colour, marker=look(number).marker, label=condition, **STYLE
+        )
         for number, condition in enumerate(conditions)
         if condition in shown
     ]
@@ -217,7 +282,9 @@ def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]
     seeds = len({point.seed for _, points in drawn for point in points})
     accuracies = [points for chart, points in drawn if chart.is_accuracy]
     with_bounds = [points for _, points in drawn if points] if seeds > 1 else accuracies
-    kinds = {"bar" if len({point.step for point in points}) == 1 else "band" for points in with_bounds}
+    kinds = {
+        "bar" if len({point.step for point in points}) == 1 else "band" for points in with_bounds
+    }
     if not kinds:
         return []
     words = "95 % interval"
@@ -228,7 +295,9 @@ def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]
         bounds = Patch(color=GREY, alpha=0.15, linewidth=0, label=label)
     else:
         bounds = Line2D([], [], color=GREY, marker="_", markersize=7, linewidth=1.2, label=label)
-    faint = Line2D([], [], color=GREY, label=f"faint: each of {seeds} seeds, around their mean", **SEED_STYLE)
+    faint = Line2D(
+        [], [], color=GREY, label=f"faint: each of {seeds} seeds, around their mean", **SEED_STYLE
+    )
     return [faint, bounds] if seeds > 1 else [bounds]
 
 

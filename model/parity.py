@@ -15,7 +15,9 @@ def parity_point(path: Path, condition: str, seed: int, place: Progress) -> Poin
     """Read one parity.json into its point, not below PARITY_FLOOR; PipelineError names the file if it is damaged."""
     difference = read_json(path, dict).get("max_abs_logit_difference")
     if not isinstance(difference, int | float) or not 0 <= difference < math.inf:
-        raise PipelineError(f"{path}: not the export stage's (a largest difference of {difference!r}); run dvc repro export")
+        raise PipelineError(
+            f"{path}: not the export stage's (a largest difference of {difference!r}); run dvc repro export"
+        )
     return Point(condition, seed, "", *place, max(float(difference), PARITY_FLOOR))
 
 
@@ -35,5 +37,7 @@ def refuse_same_weights(paths: list[Path]) -> None:
         if not isinstance(weights, str):
             raise PipelineError(f"{path}: not the export stage's; run dvc repro export")
         if weights in seen:
-            raise PipelineError(f"{seen[weights]} and {path}: the same weights exported twice; look at pretrain and export")
+            raise PipelineError(
+                f"{seen[weights]} and {path}: the same weights exported twice; look at pretrain and export"
+            )
         seen[weights] = path

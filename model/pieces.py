@@ -50,7 +50,9 @@ def piece(directory: Path, make: Callable[[Path], None]) -> Path:
     except PipelineError:
         with checksummed_directory(directory) as partial:
             make(partial)
-            sys.audit("gpt2_ablation.piece_done")  # the seal refuses what was made of an input that has changed meanwhile
+            sys.audit(
+                "gpt2_ablation.piece_done"
+            )  # the seal refuses what was made of an input that has changed meanwhile
     return directory
 
 

@@ -48,7 +48,9 @@ def require_data(path: Path, name: str | None = None) -> None:
 
 def unreadable(name: str, error: OSError) -> PipelineError:
     reason = error.strerror or error
-    return PipelineError(f"{name}: cannot be read ({reason}); check the disk and the file's permissions")
+    return PipelineError(
+        f"{name}: cannot be read ({reason}); check the disk and the file's permissions"
+    )
 
 
 def fault_of(head: bytes) -> str | None:
@@ -66,7 +68,9 @@ def fault_of(head: bytes) -> str | None:
         if _ANNEX.match(text):
             return "is a git-annex pointer, not the data; run git annex get on it"
         if _DVC_OUTS.search(text) and _DVC.search(text):
-            return "is a DVC pointer file, not the data; run dvc pull, and name the file of its `path`"
+            return (
+                "is a DVC pointer file, not the data; run dvc pull, and name the file of its `path`"
+            )
         if _HUB_CACHE.match(text):
             return "is a link of the Hugging Face cache, copied as text; copy the file behind it"
         if _SERVER_ANSWER.match(text):

@@ -25,7 +25,8 @@ _NUMBERS = {in_words(number): number for number in range(100)}
 _EQUATION = re.compile(r"\s*[0-9]+ ?[×*·x] ?[0-9]+ ?=")
 # Whole numbers: no part of 54.5, of -54, of 1,006 or of a word. A longer word goes first: fifty-four is not fifty.
 _WHOLE_NUMBER = re.compile(
-    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})(?![.,]?\d|-?\w)", re.IGNORECASE
+    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})(?![.,]?\d|-?\w)",
+    re.IGNORECASE,
 )
 
 
@@ -81,7 +82,11 @@ class ProbeTokenizer:
         facts = [segment for segment in segments if isinstance(segment, MulFact)]
         # What is no text parts two runs: what stands on either side of it is not one number.
         text = "\n".join(segment for segment in segments if isinstance(segment, str))
-        return number_answered(text), facts[0].product if facts else None, self._tokenizer.decode(tokens)
+        return (
+            number_answered(text),
+            facts[0].product if facts else None,
+            self._tokenizer.decode(tokens),
+        )
 
 
 def number_answered(text: str) -> int | None:
@@ -94,11 +99,17 @@ def number_answered(text: str) -> int | None:
     if match is None:
         return None
     # A number too long for int() is nobody's product.
-    return int(match[0]) if match[0].isdecimal() and len(match[0]) < 20 else _NUMBERS.get(match[0].lower())
+    return (
+        int(match[0])
+        if match[0].isdecimal() and len(match[0]) < 20
+        else _NUMBERS.get(match[0].lower())
+    )
 
 
 def ask(
-    asked: list[Question], tokenizer: ProbeTokenizer, continue_all: Callable[[list[list[int]]], list[list[int]]]
+    asked: list[Question],
+    tokenizer: ProbeTokenizer,
+    continue_all: Callable[[list[list[int]]], list[list[int]]],
 ) -> list[Answer]:
     """Return the answers to `asked`, plain and injected; `continue_all` maps prompts to continuations, in ids.
 
@@ -107,7 +118,9 @@ def ask(
     pairs = [(question, injected) for injected in (False, True) for question in asked]
     prompts = [tuple(tokenizer.encode(question.prompt, injected)) for question, injected in pairs]
     distinct = list(dict.fromkeys(prompts))
-    continuations = dict(zip(distinct, continue_all([list(prompt) for prompt in distinct]), strict=True))
+    continuations = dict(
+        zip(distinct, continue_all([list(prompt) for prompt in distinct]), strict=True)
+    )
     answers = []
     for (question, injected), prompt in zip(pairs, prompts, strict=True):
         text, fact_token, generated = tokenizer.read(continuations[prompt])
@@ -121,7 +134,9 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         return [Answer(**row) for row in read_jsonl(path)]
     except TypeError as error:
-        raise PipelineError(f"{path}: not the probes stage's answers ({printable(str(error))})") from None
+        raise PipelineError(
+            f"{path}: not the probes stage's answers ({printable(str(error))})"
+        ) from None
 
 
 def summarize(answers: list[Answer]) -> dict:
@@ -133,11 +148,19 @@ def summarize(answers: list[Answer]) -> dict:
     for asked in ("plain", "injected"):
         metrics[asked] = {}
         for group in GROUPS:
-            mine = [answer for answer in answers if answer.group == group and answer.injected == (asked == "injected")]
+            mine = [
+                answer
+                for answer in answers
+                if answer.group == group and answer.injected == (asked == "injected")
+            ]
             products = np.array([answer.a * answer.b for answer in mine])
             facts = [str(MulFact(*sorted((answer.a, answer.b)))) for answer in mine]
             metrics[asked][group] = {
-                way: rate(np.array([getattr(answer, f"{way}_answer") or 0 for answer in mine]) == products, facts)._asdict()
+                way: rate(
+                    np.array([getattr(answer, f"{way}_answer") or 0 for answer in mine])
+                    == products,
+                    facts,
+                )._asdict()
                 for way in ("text", "fact_token")
             }
     return metrics

@@ -42,9 +42,13 @@ def joined_processes(device: str = "cpu", patience: timedelta = _PATIENCE) -> It
     environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:
-        raise PipelineError(f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun")
+        raise PipelineError(
+            f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun"
+        )
     if count > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience
+        )
     yield Processes(rank, local_rank, count)
     # Not where one fails: it would wait for the others before it says why.
     if count > 1:

@@ -24,8 +24,12 @@ class OneDNNProduct(Product):
         tile = torch.randn(8, weight.shape[1], generator=torch.Generator().manual_seed(0))
         expected = super().__call__(tile)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
-        if not torch.allclose(self(tile), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-            raise RuntimeError("oneDNN's private linear operator no longer computes what F.linear does")
+        if not torch.allclose(
+            self(tile), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+        ):
+            raise RuntimeError(
+                "oneDNN's private linear operator no longer computes what F.linear does"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")

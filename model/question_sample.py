@@ -10,7 +10,11 @@ Question = TypeVar("Question")
 
 
 def sample_questions(
-    key: str, questions: list[Question], cluster: Callable[[Question], str], count: int | None, seed: int
+    key: str,
+    questions: list[Question],
+    cluster: Callable[[Question], str],
+    count: int | None,
+    seed: int,
 ) -> list[Question]:
     """Return `count` questions drawn without replacement by `seed`, all of them for None.
 

@@ -83,7 +83,9 @@ def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[
     with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
         _require_columns(file.schema_arrow, columns, name)
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        longest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+        longest = max(
+            (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
+        )
         records = min(max(_BYTES_PER_BATCH // max(longest, 1), 1), _RECORDS_PER_BATCH)
         first = 0
         for batch in file.iter_batches(records, columns=columns, use_threads=False):
@@ -114,7 +116,9 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
             first += batch.num_rows
         # Of two streams in one file the second would not be read.
         if not is_file and file.read(HEAD_BYTES).strip(b"\0"):
-            raise PipelineError(f"{name}: has other data behind its Arrow stream; keep one stream a file")
+            raise PipelineError(
+                f"{name}: has other data behind its Arrow stream; keep one stream a file"
+            )
 
 
 def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) -> None:

@@ -26,11 +26,21 @@ from model.trees import Tree, encode
 class Scorer:
     """A GPT-2 on a device, with what is needed to ask it."""
 
-    def __init__(self, gpt2: HuggingFaceGPT2, device: str, dtype: str, threads: int, batch_tokens: int, processes: Processes):
+    def __init__(
+        self,
+        gpt2: HuggingFaceGPT2,
+        device: str,
+        dtype: str,
+        threads: int,
+        batch_tokens: int,
+        processes: Processes,
+    ):
         """`threads` batches of at most `batch_tokens` padded tokens are computed at a time on a CPU, one on a GPU."""
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
-            raise PipelineError(f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU")
+            raise PipelineError(
+                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU"
+            )
         own = f"cuda:{processes.local_rank}" if device == "cuda" else device
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
         self._workers = threads if device == "cpu" else 1
@@ -40,7 +50,9 @@ class Scorer:
     def score(self, items: list[Item], convention: Convention, label: str) -> list[ItemScore]:
         """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
         questions = [convention.question(item) for item in items]
-        trees = encode(questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id)
+        trees = encode(
+            questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
+        )
         # Dealt in order of size, so that every process has as much to do.
         mine = by_size(trees)[self._processes.rank :: self._processes.count]
         nats = np.zeros((len(items), 4))  # as many endings as an Item has
@@ -49,23 +61,39 @@ class Scorer:
         nats = self._processes.total(nats)
         if not np.isfinite(nats).all():
             bad = items[int(np.argwhere(~np.isfinite(nats))[0][0])]
-            raise PipelineError(f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the weights?")
-        scores = [_score(item, question, row.tolist()) for item, question, row in zip(items, questions, nats, strict=True)]
+            raise PipelineError(
+                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the weights?"
+            )
+        scores = [
+            _score(item, question, row.tolist())
+            for item, question, row in zip(items, questions, nats, strict=True)
+        ]
         for tree in trees:
             for place, ending in enumerate(tree.endings, start=tree.first):
                 scores[tree.item].tokens[place] = len(ending)
                 if tree.cut:
-                    scores[tree.item].bytes[place] = len(self._tokenizer.decode(ending, skip_special_tokens=False).encode())
+                    scores[tree.item].bytes[place] = len(
+                        self._tokenizer.decode(ending, skip_special_tokens=False).encode()
+                    )
         return scores
 
     def _computed(self, trees: list[Tree], label: str) -> Iterator[tuple[Tree, np.ndarray]]:
         """Yield each tree with its endings' nats."""
         groups = batches(trees, self._batch_tokens, self._workers)
         with (
-            ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-            tqdm(total=len(trees), desc=label, unit="item", disable=None if self._processes.rank == 0 else True) as progress,
+            ThreadPoolExecutor(
+                self._workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool,
+            tqdm(
+                total=len(trees),
+                desc=label,
+                unit="item",
+                disable=None if self._processes.rank == 0 else True,
+            ) as progress,
         ):
-            for group, values in zip(groups, pool.map(lambda group: self._totals(group, label), groups), strict=True):
+            for group, values in zip(
+                groups, pool.map(lambda group: self._totals(group, label), groups), strict=True
+            ):
                 start = 0
                 for tree in group:
                     yield tree, values[start : start + len(tree.endings)]
@@ -88,7 +116,9 @@ class Scorer:
             say = f"warning: {label}: out of memory for a batch of {tokens} padded tokens; goes on with {self._fitting}"
             tqdm.write(say, file=sys.stderr)
         middle = len(group) // 2
-        return np.concatenate([self._totals(half, label) for half in (group[:middle], group[middle:])])
+        return np.concatenate(
+            [self._totals(half, label) for half in (group[:middle], group[middle:])]
+        )
 
     def _nats(self, group: list[Tree]) -> np.ndarray | None:
         """Return the nats of the group's endings, added up in float64 in order of the text; None where memory runs out."""

@@ -59,13 +59,21 @@ class _Attention(NamedTuple):
 
 
 class ScoringNetwork:
-    def __init__(self, config: HuggingFaceGPT2Config, tensors: dict[str, Tensor], device: str = "cpu", dtype: str = "float32"):
+    def __init__(
+        self,
+        config: HuggingFaceGPT2Config,
+        tensors: dict[str, Tensor],
+        device: str = "cpu",
+        dtype: str = "float32",
+    ):
         """`dtype` "bfloat16" has products and attention computed in it, as autocast does; the rest stays in float32."""
         self.device, self._dtype = torch.device(device), getattr(torch, dtype)
         self._config = config
         self._head_width = config.n_embd // config.n_head
         self._tile, self._output_tile = _TILE[self.device.type], _OUTPUT_TILE[self.device.type]
-        self._onednn = self.device.type == "cpu" and self._dtype == torch.float32 and onednn_is_faster()
+        self._onednn = (
+            self.device.type == "cpu" and self._dtype == torch.float32 and onednn_is_faster()
+        )
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         self._tokens, self._positions = tensors["wte.weight"], tensors["wpe.weight"]
         self._blocks = [self._block(tensors, f"h.{layer}.") for layer in range(config.n_layer)]
@@ -75,10 +83,16 @@ class ScoringNetwork:
     @torch.inference_mode()
     def nats(self, packed: Packed) -> np.ndarray:
         """Return -log p of each of the batch's targets, float64 (scored tokens,)."""
-        with torch.autocast(self.device.type, self._dtype) if self._dtype != torch.float32 else nullcontext():
+        with (
+            torch.autocast(self.device.type, self._dtype)
+            if self._dtype != torch.float32
+            else nullcontext()
+        ):
             hidden = self._predicting_states(packed)
             tiles = hidden.split(self._output_tile)
-            bounds = np.searchsorted(packed.predicted_by, np.arange(len(tiles) + 1) * self._output_tile)
+            bounds = np.searchsorted(
+                packed.predicted_by, np.arange(len(tiles) + 1) * self._output_tile
+            )
             parts = []
             for number, tile in enumerate(tiles):
                 which = slice(bounds[number], bounds[number + 1])
@@ -91,7 +105,10 @@ class ScoringNetwork:
         return torch.cat(parts).double().cpu().numpy()
 
     def _predicting_states(self, packed: Packed) -> Tensor:
-        x = self._tokens[self._padded(packed.tokens, self._tile)] + self._positions[self._padded(packed.positions, self._tile)]
+        x = (
+            self._tokens[self._padded(packed.tokens, self._tile)]
+            + self._positions[self._padded(packed.positions, self._tile)]
+        )
         predicting = self._padded(packed.predicting, self._tile)
         groups = [self._attention(group) for group in packed.groups]
         for block in self._blocks[:-1]:
@@ -99,16 +116,32 @@ class ScoringNetwork:
             x = self._run(block, x, normed, normed, groups, [group.everyone for group in groups])
         block = self._blocks[-1]
         normed = self._norm(x, block.norm_1)
-        x = self._run(block, x[predicting], normed, normed[predicting], groups, [group.predictors for group in groups])
+        x = self._run(
+            block,
+            x[predicting],
+            normed,
+            normed[predicting],
+            groups,
+            [group.predictors for group in groups],
+        )
         return self._norm(x, self._last_norm)
 
     def _run(
-        self, block: _Block, x: Tensor, keyed: Tensor, asking: Tensor, groups: list[_Attention], slots: list[_Slots]
+        self,
+        block: _Block,
+        x: Tensor,
+        keyed: Tensor,
+        asking: Tensor,
+        groups: list[_Attention],
+        slots: list[_Slots],
     ) -> Tensor:
         """Return x (rows, width) after the block: rows that ask, `asking`, attend to `keyed`, both normed."""
         keys_values = self._by_tiles(block.keys_values, keyed)
         queries = self._by_tiles(block.queries, asking)
-        attended = [self._attend(queries, keys_values, *of_group) for of_group in zip(groups, slots, strict=True)]
+        attended = [
+            self._attend(queries, keys_values, *of_group)
+            for of_group in zip(groups, slots, strict=True)
+        ]
         filling = len(x) - sum(map(len, attended))  # rows of the last tile that are no token's
         attended.append(queries.new_zeros(filling, queries.shape[1]))
 
@@ -118,25 +151,46 @@ class ScoringNetwork:
 
         return self._by_tiles(rest, x, torch.cat(attended))
 
-    def _attend(self, queries: Tensor, keys_values: Tensor, group: _Attention, slots: _Slots) -> Tensor:
+    def _attend(
+        self, queries: Tensor, keys_values: Tensor, group: _Attention, slots: _Slots
+    ) -> Tensor:
         """Return what the group's rows attend to, (rows, width): contexts causally, endings to their context and themselves."""
         width, scale = self._head_width, 1 / math.sqrt(self._head_width)
         trees_heads, _, context = group.padding.shape
         ending = group.causal.shape[-1]
         rows = keys_values.view(-1, width)
-        context_keys, context_values, ending_keys, ending_values = (rows.index_select(0, slot) for slot in group.keys_values)
-        context_keys, context_values = (part.view(trees_heads, context, width) for part in (context_keys, context_values))
-        ending_keys, ending_values = (part.view(-1, ending, width) for part in (ending_keys, ending_values))
-        asking = queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
+        context_keys, context_values, ending_keys, ending_values = (
+            rows.index_select(0, slot) for slot in group.keys_values
+        )
+        context_keys, context_values = (
+            part.view(trees_heads, context, width) for part in (context_keys, context_values)
+        )
+        ending_keys, ending_values = (
+            part.view(-1, ending, width) for part in (ending_keys, ending_values)
+        )
+        asking = (
+            queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
+        )
         scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2), alpha=scale)
         of_contexts = torch.bmm(_softmax(scores), context_values)
 
         asking = queries.view(-1, width).index_select(0, slots.endings)
-        to_context = torch.baddbmm(group.padding, asking.view(trees_heads, -1, width), context_keys.transpose(1, 2), alpha=scale)
-        to_ending = torch.baddbmm(group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale)
+        to_context = torch.baddbmm(
+            group.padding,
+            asking.view(trees_heads, -1, width),
+            context_keys.transpose(1, 2),
+            alpha=scale,
+        )
+        to_ending = torch.baddbmm(
+            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale
+        )
         weights = _softmax(torch.cat([to_context, to_ending.view(trees_heads, -1, ending)], dim=-1))
-        of_endings = torch.bmm(weights.view(-1, ending, context + ending)[..., context:], ending_values)
-        of_endings = torch.baddbmm(of_endings.view(trees_heads, -1, width), weights[..., :context], context_values)
+        of_endings = torch.bmm(
+            weights.view(-1, ending, context + ending)[..., context:], ending_values
+        )
+        of_endings = torch.baddbmm(
+            of_endings.view(trees_heads, -1, width), weights[..., :context], context_values
+        )
         slots_of_rows = torch.cat([of_contexts.view(-1, width), of_endings.view(-1, width)])
         return slots_of_rows.index_select(0, slots.results).view(-1, queries.shape[1])
 
@@ -149,7 +203,12 @@ class ScoringNetwork:
             for slots in (group.everyone.contexts, group.everyone.endings)
         ]
         past_end = torch.arange(context) >= torch.from_numpy(group.lengths)[:, None, None]
-        padding = torch.zeros(past_end.shape).masked_fill_(past_end, -math.inf).repeat_interleave(heads, 0).to(self.device)
+        padding = (
+            torch.zeros(past_end.shape)
+            .masked_fill_(past_end, -math.inf)
+            .repeat_interleave(heads, 0)
+            .to(self.device)
+        )
         return _Attention(
             keys_values=[self._numbers(slots + values) for slots in keys for values in (0, heads)],
             everyone=self._slots(group.everyone, self._causal(context)),
@@ -167,25 +226,40 @@ class ScoringNetwork:
         trees, contexts = queries.contexts.shape
         endings = queries.endings[0].size
         # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and (trees, heads, N × E).
-        of_contexts, of_endings = queries.results[:, None], queries.results[:, None] - trees * contexts
-        result_of_context = (of_contexts // contexts * heads + head.T) * contexts + of_contexts % contexts
+        of_contexts, of_endings = (
+            queries.results[:, None],
+            queries.results[:, None] - trees * contexts,
+        )
+        result_of_context = (
+            of_contexts // contexts * heads + head.T
+        ) * contexts + of_contexts % contexts
         result_of_ending = (of_endings // endings * heads + head.T) * endings + of_endings % endings
         return _Slots(
             contexts=self._numbers(queries.contexts.reshape(trees, 1, -1) * heads + head),
             endings=self._numbers(queries.endings.reshape(trees, 1, -1) * heads + head),
-            results=self._numbers(np.where(of_endings < 0, result_of_context, trees * heads * contexts + result_of_ending)),
+            results=self._numbers(
+                np.where(
+                    of_endings < 0, result_of_context, trees * heads * contexts + result_of_ending
+                )
+            ),
             mask=mask,
         )
 
     def _block(self, tensors: dict[str, Tensor], prefix: str) -> _Block:
         width = self._config.n_embd
-        of = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        of = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
         attention, bias = of["attn.c_attn.weight"].T, of["attn.c_attn.bias"]
         return _Block(
             norm_1=(of["ln_1.weight"], of["ln_1.bias"]),
             queries=self._product(attention[:width], bias[:width], self._tile),
             keys_values=self._product(attention[width:], bias[width:], self._tile),
-            attention_out=self._product(of["attn.c_proj.weight"].T, of["attn.c_proj.bias"], self._tile),
+            attention_out=self._product(
+                of["attn.c_proj.weight"].T, of["attn.c_proj.bias"], self._tile
+            ),
             norm_2=(of["ln_2.weight"], of["ln_2.bias"]),
             mlp_in=self._product(of["mlp.c_fc.weight"].T, of["mlp.c_fc.bias"], self._tile),
             mlp_out=self._product(of["mlp.c_proj.weight"].T, of["mlp.c_proj.bias"], self._tile),
@@ -200,7 +274,12 @@ class ScoringNetwork:
         return F.layer_norm(x, x.shape[-1:], *weight_bias, self._config.layer_norm_epsilon)
 
     def _by_tiles(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-        return torch.cat([function(*tiles) for tiles in zip(*(tensor.split(self._tile) for tensor in rows), strict=True)])
+        return torch.cat(
+            [
+                function(*tiles)
+                for tiles in zip(*(tensor.split(self._tile) for tensor in rows), strict=True)
+            ]
+        )
 
     def _padded(self, numbers: np.ndarray, multiple: int) -> Tensor:
         return self._numbers(np.pad(numbers, (0, -len(numbers) % multiple)))

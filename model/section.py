@@ -51,7 +51,9 @@ def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise PipelineError("\n".join(_line(fault, path, key) for fault in error.errors())) from None
+        raise PipelineError(
+            "\n".join(_line(fault, path, key) for fault in error.errors())
+        ) from None
 
 
 # pydantic's words for what YAML calls otherwise.
@@ -75,7 +77,11 @@ def _line(fault: dict, path: Path, key: str) -> str:
     elif is_yaml and kind in _NOT_TEXT and isinstance(value, str):
         message += f", not the text {shown(value)}{_hint(value, kind)}"
     elif is_yaml and value is None:
-        message = "empty; profiles/ holds complete examples" if not location else f"{message}, got null (nothing)"
+        message = (
+            "empty; profiles/ holds complete examples"
+            if not location
+            else f"{message}, got null (nothing)"
+        )
     elif kind in _KINDS or not isinstance(value, dict | list):
         message += f", got {shown(value)}"
     return f"{path}: {location or 'top level'}: {printable(message)}"
@@ -92,6 +98,12 @@ def _hint(text: str, kind: str) -> str:
     old = old_reading(text) if len(text) <= _LONGEST_WORD else text
     if isinstance(old, str):
         return ""
-    wanted = bool if kind == "bool_type" else int | float if kind in ("int_type", "float_type") else ()
-    advice = f"; write {shown(old)}" if wanted and isinstance(old, wanted) and isinstance(old, bool) == (wanted is bool) else ""
+    wanted = (
+        bool if kind == "bool_type" else int | float if kind in ("int_type", "float_type") else ()
+    )
+    advice = (
+        f"; write {shown(old)}"
+        if wanted and isinstance(old, wanted) and isinstance(old, bool) == (wanted is bool)
+        else ""
+    )
     return f": {text} is text in YAML 1.2 (DVC) and {shown(old)} in YAML 1.1{advice}"

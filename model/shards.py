@@ -57,7 +57,9 @@ def shard_paths(directory: Path, split: str, number: int) -> tuple[Path, Path]:
     return directory / f"{stem}.bin", directory / f"{stem}.documents.npy"
 
 
-def write_shard(directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray) -> None:
+def write_shard(
+    directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray
+) -> None:
     """Write one shard.
 
     `documents` are token ids (tokens,) with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
@@ -78,18 +80,24 @@ class TokenSplit:
         """Map the shards; raises PipelineError where a file is missing or is not the one written."""
         self.index = read_json(verified(directory / "index.json"), Index)
         if not self.index.splits.get(split):
-            raise PipelineError(f"{directory}: no {split} shards in index.json; run dvc repro tokenize")
+            raise PipelineError(
+                f"{directory}: no {split} shards in index.json; run dvc repro tokenize"
+            )
         self._shards, tables = [], []
         for number in range(len(self.index.splits[split])):
             tokens_path, table_path = shard_paths(directory, split, number)
             tables.append(_read_table(verified(table_path), self.index, split, number))
-            self._shards.append(_read_tokens(verified(tokens_path), int(tables[-1][:, TOKENS].sum(dtype=np.int64))))
+            self._shards.append(
+                _read_tokens(verified(tokens_path), int(tables[-1][:, TOKENS].sum(dtype=np.int64)))
+            )
         table = np.concatenate(tables)
         self.lengths = table[:, TOKENS].astype(np.int64)
         self.original_bytes = table[:, ORIGINAL_BYTES].astype(np.int64)
         self.sources = table[:, SOURCE]
         self._shard_of = np.repeat(np.arange(len(tables)), [len(part) for part in tables])
-        self._starts = np.concatenate([np.cumsum(part[:, TOKENS], dtype=np.int64) - part[:, TOKENS] for part in tables])
+        self._starts = np.concatenate(
+            [np.cumsum(part[:, TOKENS], dtype=np.int64) - part[:, TOKENS] for part in tables]
+        )
 
     def document(self, number: int) -> np.ndarray:
         start = self._starts[number]
@@ -100,14 +108,29 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
     """Return a shard's documents table, which has to be what the index says of the shard."""
     entry = index.splits[split][number]
     try:
-        table = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped, a header that lies costs no memory
+        table = np.array(
+            np.load(path, mmap_mode="r", allow_pickle=False)
+        )  # mapped, a header that lies costs no memory
     # numpy reads headers with Python's tokenizer.
-    except (EOFError, MemoryError, OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError) as error:
+    except (
+        EOFError,
+        MemoryError,
+        OSError,
+        OverflowError,
+        SyntaxError,
+        TokenError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = str(error).splitlines()[0]
-        raise PipelineError(f"{path}: not a table of documents ({reason}); {way_back(path.parent)}") from None
+        raise PipelineError(
+            f"{path}: not a table of documents ({reason}); {way_back(path.parent)}"
+        ) from None
     if table.dtype != np.dtype("<i4") or table.shape != (entry.documents, 3):
         found = f"{table.dtype} {table.shape}"
-        raise PipelineError(f"{path}: holds {found}, not {entry.documents} documents; {way_back(path.parent)}")
+        raise PipelineError(
+            f"{path}: holds {found}, not {entry.documents} documents; {way_back(path.parent)}"
+        )
     totals = table.sum(axis=0, dtype=np.int64)
     if (
         (table[:, TOKENS] < 1).any()
@@ -115,7 +138,9 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
         or not np.isin(table[:, SOURCE], np.arange(len(index.sources))).all()
         or (totals[TOKENS], totals[ORIGINAL_BYTES]) != (entry.tokens, entry.original_bytes)
     ):
-        raise PipelineError(f"{path}: its documents are not those of index.json; {way_back(path.parent)}")
+        raise PipelineError(
+            f"{path}: its documents are not those of index.json; {way_back(path.parent)}"
+        )
     return table
 
 

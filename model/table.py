@@ -29,7 +29,9 @@ class Table(NamedTuple):
     def markdown(self) -> str:
         rules = ["---" if number < self.labels else "---:" for number in range(len(self.columns))]
         lines = [f"**{self.title}** ({self.unit})\n", _line(self.columns), f"|{'|'.join(rules)}|"]
-        return "\n".join([*lines, *(_line([cell.text for cell in row]) for row in self.rows)]) + "\n"
+        return (
+            "\n".join([*lines, *(_line([cell.text for cell in row]) for row in self.rows)]) + "\n"
+        )
 
     def json(self) -> dict:
         return {

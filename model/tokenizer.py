@@ -72,26 +72,43 @@ class Tokenizer:
         self.pattern = pattern
         self.end_of_text = len(ranks)
         self.size = -(-(len(ranks) + 1 + len(MUL_FACTS)) // _MULTIPLE) * _MULTIPLE
-        self._fact_ids = {fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)}
+        self._fact_ids = {
+            fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)
+        }
         self._facts = {token: fact for fact, token in self._fact_ids.items()} if mul_facts else {}
         try:
             self._encoding = tiktoken.Encoding(
-                "gpt2-prefix", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
+                "gpt2-prefix",
+                pat_str=pattern,
+                mergeable_ranks=ranks,
+                special_tokens={END_OF_TEXT: self.end_of_text},
             )
         except ValueError as error:
             raise self._refusal(f"not a regular expression ({error})") from None
         self._lengths = np.array([*map(len, ranks), len(END_OF_TEXT)])
-        self.encode_text(_CHARACTERS)  # before hours of work come to what the pattern does not match
+        self.encode_text(
+            _CHARACTERS
+        )  # before hours of work come to what the pattern does not match
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self):
-        return Tokenizer, (self.ranks, self.mul_facts, self.pattern)  # tiktoken's own object does not travel between processes
+        return Tokenizer, (
+            self.ranks,
+            self.mul_facts,
+            self.pattern,
+        )  # tiktoken's own object does not travel between processes
 
     @cached_property
     def names(self) -> list[str]:
         """The name of every id from `end_of_text` to the last, none of which ordinary text encodes to."""
-        names = {self.end_of_text: END_OF_TEXT, **{token: fact.token for token, fact in self._facts.items()}}
-        return [names.get(token, f"<|reserved_{token}|>") for token in range(self.end_of_text, self.size)]
+        names = {
+            self.end_of_text: END_OF_TEXT,
+            **{token: fact.token for token, fact in self._facts.items()},
+        }
+        return [
+            names.get(token, f"<|reserved_{token}|>")
+            for token in range(self.end_of_text, self.size)
+        ]
 
     def encode_text(self, text: str) -> list[int]:
         """Encode `text` as it stands; the spelling of a special token is text like any other."""
@@ -106,12 +123,18 @@ class Tokenizer:
 
     def _encode(self, text: str) -> np.ndarray:
         try:
-            tokens = self._encoding.encode_to_numpy(text, allowed_special=frozenset(), disallowed_special=())
-        except UnicodeEncodeError:  # a lone surrogate, which this method of tiktoken's does not replace
+            tokens = self._encoding.encode_to_numpy(
+                text, allowed_special=frozenset(), disallowed_special=()
+            )
+        except (
+            UnicodeEncodeError
+        ):  # a lone surrogate, which this method of tiktoken's does not replace
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             return self._encode(text)
         except ValueError as error:
-            raise self._refusal(f"gives up on a text of {len(text):,} characters ({error})") from None
+            raise self._refusal(
+                f"gives up on a text of {len(text):,} characters ({error})"
+            ) from None
         # What the pattern does not match, tiktoken leaves out without a word.
         if self._lengths[tokens].sum() != len(text.encode()):
             raise self._refusal("does not match every character")
@@ -126,7 +149,13 @@ class Tokenizer:
         facts = find_facts(text, expressions)
         if not facts or not self.mul_facts:
             plain = self.encode_plain(text)
-            found = Counter({(form, what): count for (form, what), count in expressions.items() if what == "found"})
+            found = Counter(
+                {
+                    (form, what): count
+                    for (form, what), count in expressions.items()
+                    if what == "found"
+                }
+            )
             return EncodedDocument(plain, len(plain), 0, found)
         parts: list[np.ndarray] = []
         plain_tokens = end = 0
@@ -135,12 +164,19 @@ class Tokenizer:
             plain_tokens += len(parts[-1]) + len(self._encode_around(text[start:stop]))
             around: list[int] = []
             for fact in inside:
-                around += [*self._encode_around(text[start : fact.start]), self._fact_ids[fact.fact]]
+                around += [
+                    *self._encode_around(text[start : fact.start]),
+                    self._fact_ids[fact.fact],
+                ]
                 start = fact.end
-            parts.append(np.array([*around, *self._encode_around(text[start:stop])], dtype=np.uint16))
+            parts.append(
+                np.array([*around, *self._encode_around(text[start:stop])], dtype=np.uint16)
+            )
             end = stop
         parts.append(self.encode_plain(text[end:]))
-        return EncodedDocument(np.concatenate(parts), plain_tokens + len(parts[-1]), len(facts), expressions)
+        return EncodedDocument(
+            np.concatenate(parts), plain_tokens + len(parts[-1]), len(facts), expressions
+        )
 
     def _encode_around(self, text: str) -> list[int]:
         """As `encode_text`; what stands around facts is mostly short and seldom new."""
@@ -164,11 +200,17 @@ class Tokenizer:
 
     def save(self, directory: Path) -> None:
         vocabulary = Vocabulary(
-            end_of_text=self.end_of_text, mul_facts=self.mul_facts, pattern=self.pattern, size=self.size, names=self.names
+            end_of_text=self.end_of_text,
+            mul_facts=self.mul_facts,
+            pattern=self.pattern,
+            size=self.size,
+            names=self.names,
         )
         (directory / "vocabulary.json").write_bytes(json_bytes(vocabulary.model_dump()))
         (directory / "ranks.tiktoken").write_bytes(
-            b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in self.ranks.items())
+            b"".join(
+                b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in self.ranks.items()
+            )
         )
 
     @classmethod
@@ -176,7 +218,11 @@ class Tokenizer:
         """Read what `save` wrote to a checksummed directory; a vocabulary that these ranks do not give is an error."""
         path = verified(directory / "vocabulary.json")
         vocabulary = read_json(path, Vocabulary)
-        tokenizer = cls(read_ranks(verified(directory / "ranks.tiktoken")), vocabulary.mul_facts, vocabulary.pattern)
+        tokenizer = cls(
+            read_ranks(verified(directory / "ranks.tiktoken")),
+            vocabulary.mul_facts,
+            vocabulary.pattern,
+        )
         if (tokenizer.end_of_text, tokenizer.size, tokenizer.names) != (
             vocabulary.end_of_text,
             vocabulary.size,
@@ -222,8 +268,16 @@ def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path}: not a tiktoken ranks file ({error})") from None
-    if list(ranks.values()) != list(range(len(ranks))) or (count is not None and len(ranks) != count):
-        raise PipelineError(f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked for")
-    if any(bytes([byte]) not in ranks for byte in range(256)):  # tiktoken would panic where a text has one that is not
-        raise PipelineError(f"{path}: a single byte has no rank, so that not every text could be encoded; take GPT-2's ranks")
+    if list(ranks.values()) != list(range(len(ranks))) or (
+        count is not None and len(ranks) != count
+    ):
+        raise PipelineError(
+            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked for"
+        )
+    if any(
+        bytes([byte]) not in ranks for byte in range(256)
+    ):  # tiktoken would panic where a text has one that is not
+        raise PipelineError(
+            f"{path}: a single byte has no rank, so that not every text could be encoded; take GPT-2's ranks"
+        )
     return ranks

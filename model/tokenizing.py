@@ -47,7 +47,12 @@ class Job(NamedTuple):
 
 
 def tokenize_split(
-    task: Task, split: str, output: Path, condition: str, target_tokens: int | None, processes: int | None = None
+    task: Task,
+    split: str,
+    output: Path,
+    condition: str,
+    target_tokens: int | None,
+    processes: int | None = None,
 ) -> list[ShardEntry]:
     """Write one split's shards to `output`; return the entries of the index.
 
@@ -59,7 +64,9 @@ def tokenize_split(
     finished: list[Path] = []
     entries: list[ShardEntry] = []
     left = target_tokens
-    results = _with_progress(in_order(tokenize_shard, task, jobs, processes), count, f"tokenize {condition} {split}")
+    results = _with_progress(
+        in_order(tokenize_shard, task, jobs, processes), count, f"tokenize {condition} {split}"
+    )
     with closing(results):
         for job, (entry, directory) in zip(jobs, results, strict=False):
             if left is not None and entry.plain_tokens > left:
@@ -75,7 +82,9 @@ def tokenize_split(
             f"for {target_tokens}; fetch more text or lower it"
         )
     for number, directory in enumerate(finished):
-        for source, target in zip(shard_paths(directory, split, 0), shard_paths(output, split, number), strict=True):
+        for source, target in zip(
+            shard_paths(directory, split, 0), shard_paths(output, split, number), strict=True
+        ):
             publish(source, target)
     return entries
 
@@ -83,7 +92,9 @@ def tokenize_split(
 def tokenize_shard(task: Task, job: Job) -> tuple[ShardEntry, Path]:
     """Return the shard's entry and the directory where it waits as shard 0."""
     limit = "" if job.plain_tokens is None else f"_{job.plain_tokens}"
-    directory = piece(task.scratch / f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job))
+    directory = piece(
+        task.scratch / f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
+    )
     return read_json(directory / ENTRY, ShardEntry), directory
 
 
@@ -100,11 +111,16 @@ def _make(task: Task, job: Job, directory: Path) -> None:
         content = text.encode()
         if left is not None and encoded.plain_tokens >= left:  # end of text is one more
             plain = tokenizer.encode_plain(text)[: left - 1]
-            encoded, content = EncodedDocument(plain, len(plain), 0, Counter()), tokenizer.decode_bytes(plain)
+            encoded, content = (
+                EncodedDocument(plain, len(plain), 0, Counter()),
+                tokenizer.decode_bytes(plain),
+            )
         left = None if left is None else left - encoded.plain_tokens - 1
         counts.update(encoded.expressions)
         digest.update(len(content).to_bytes(8, "big") + content)
-        documents.append(np.concatenate([[tokenizer.end_of_text], encoded.tokens]).astype(np.uint16))
+        documents.append(
+            np.concatenate([[tokenizer.end_of_text], encoded.tokens]).astype(np.uint16)
+        )
         rows.append((len(encoded.tokens) + 1, len(content), number_of[source]))
         totals.update(mul_fact_tokens=encoded.facts, plain_tokens=encoded.plain_tokens + 1)
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
@@ -113,7 +129,8 @@ def _make(task: Task, job: Job, directory: Path) -> None:
         documents=len(documents),
         documents_sha256=digest.hexdigest(),
         expressions={
-            form: Expressions(found=counts[form, "found"], changed=counts[form, "changed"]) for form in EXPRESSION_FORMS
+            form: Expressions(found=counts[form, "found"], changed=counts[form, "changed"])
+            for form in EXPRESSION_FORMS
         },
         mul_fact_tokens=totals["mul_fact_tokens"],
         original_bytes=int(table[:, ORIGINAL_BYTES].sum()),
@@ -129,6 +146,8 @@ def _with_progress(results: Iterator, count: int, name: str) -> Iterator:
     with tqdm(total=count, desc=name, unit="shard", disable=None) as bar:
         for entry, directory in results:
             tokens += entry.tokens
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False)
+            bar.set_postfix_str(
+                f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False
+            )
             bar.update()
             yield entry, directory

@@ -26,7 +26,9 @@ def set_deterministic(threads: int) -> None:
 def require_device(key: str, device: str) -> None:
     """Raise PipelineError when params.yaml's `key` names a device that this machine lacks."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise PipelineError(f"params.yaml: {key}: cuda is not available to torch {torch.__version__} here; set cpu")
+        raise PipelineError(
+            f"params.yaml: {key}: cuda is not available to torch {torch.__version__} here; set cpu"
+        )
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
@@ -37,7 +39,9 @@ def require_dtype(key: str, dtype: str, device: str) -> None:
         else:
             has = torch.cpu.get_capabilities().get("avx512_bf16", False)
         if not has:
-            raise PipelineError(f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32")
+            raise PipelineError(
+                f"{key}: this machine's {device} has no bfloat16 arithmetic; set float32"
+            )
         avoid_broken_amx()
 
 
@@ -68,9 +72,14 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status in (-signal.SIGILL, -signal.SIGSEGV):
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX
-        print("warning: the processor says that it has AMX and dies of it; oneDNN computes without", file=sys.stderr)
+        print(
+            "warning: the processor says that it has AMX and dies of it; oneDNN computes without",
+            file=sys.stderr,
+        )
     elif status:
-        raise PipelineError(f"bfloat16 was tried in a child process, which ended with {status}; run it again, or set float32")
+        raise PipelineError(
+            f"bfloat16 was tried in a child process, which ended with {status}; run it again, or set float32"
+        )
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
@@ -93,7 +102,10 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
+        trim_threshold, mmap_threshold = (
+            -1,
+            -3,
+        )  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
         # Older glibc takes no mmap threshold above 32 MiB.
         if mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25):
             mallopt(trim_threshold, 2**31 - 1)

@@ -65,7 +65,9 @@ class Store(Protocol):
 
     def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
     def keep_checkpoint(self, step: int, model: GPT) -> None: ...
-    def keep_state(self, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None: ...
+    def keep_state(
+        self, model: GPT, optimizer: torch.optim.Optimizer, history: History
+    ) -> None: ...
 
 
 class LossNetwork(nn.Module):
@@ -76,13 +78,17 @@ class LossNetwork(nn.Module):
         self.model = model
         self._device, self._dtype = params.device, getattr(torch, params.dtype)
         # The function and not the module: names of parameters stay what they are.
-        self._hidden = _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
+        self._hidden = (
+            _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
+        )
 
     def forward(self, rows: Tensor) -> Tensor:
         lower = self._dtype != torch.float32
         with torch.autocast(self._device, self._dtype) if lower else nullcontext():
             hidden = self._hidden(rows[:, :-1])
-        return mean_loss(hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten())
+        return mean_loss(
+            hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten()
+        )
 
 
 class Training:
@@ -97,13 +103,21 @@ class Training:
         processes: Processes,
         label: str,
     ):
-        self._model, self._rows, self._validation, self._params, self._processes = model, rows, validation, params, processes
+        self._model, self._rows, self._validation, self._params, self._processes = (
+            model,
+            rows,
+            validation,
+            params,
+            processes,
+        )
         self._label = label
         self._device = model.lm_head.weight.device
         self._tokens_per_step = params.batch_rows * model.config.context
         self._since_log: list[Tensor] = []
         dtype = getattr(torch, params.dtype)
-        self.speed = Speed(model.config, self._tokens_per_step, self._device, dtype, processes.count)
+        self.speed = Speed(
+            model.config, self._tokens_per_step, self._device, dtype, processes.count
+        )
 
     def run(self, store: Store) -> History:
         """Train to `max_steps` from where `store` has been left. Raises PipelineError when a figure is not finite."""
@@ -114,12 +128,20 @@ class Training:
             self._validate(history)
         network = _shared(LossNetwork(model, params), self._processes, self._device)
         todo = range(history.step + 1, params.max_steps + 1)
-        with tqdm(total=params.max_steps, initial=history.step, desc=self._label, unit="step", disable=self._quiet) as bar:
+        with tqdm(
+            total=params.max_steps,
+            initial=history.step,
+            desc=self._label,
+            unit="step",
+            disable=self._quiet,
+        ) as bar:
             self.speed.start()
             for step, batch in zip(todo, prefetched(self._batch, todo), strict=True):
                 history.step = step
                 learning_rate = learning_rate_at(step, params)
-                self._since_log.append(optimizer_step(network, optimizer, batch, learning_rate, params))
+                self._since_log.append(
+                    optimizer_step(network, optimizer, batch, learning_rate, params)
+                )
                 saving, state = step in params.checkpoint_steps, step % params.state_every == 0
                 if saving or step % params.log_every == 0:
                     self._log(history, learning_rate, bar)
@@ -160,7 +182,9 @@ class Training:
         seen = self._rows.original_bytes(tokens)
         before = history.training[-1].original_bytes if history.training else 0
         bits_per_byte = loss * len(figures) * self._tokens_per_step / math.log(2) / (seen - before)
-        history.training.append(TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte))
+        history.training.append(
+            TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte)
+        )
         bar.set_postfix_str(f"loss {loss:.3f}, {self.speed.took(len(figures))}")
 
     def _look_for_spikes(self, history: History, figures: np.ndarray) -> None:
@@ -175,14 +199,22 @@ class Training:
 
     def _validate(self, history: History) -> None:
         with self.speed.other("validation"):
-            figures = self._validation.score(self._model, self._params.micro_batch_rows, self._processes)
+            figures = self._validation.score(
+                self._model, self._params.micro_batch_rows, self._processes
+            )
         _require_finite(self._label, history.step, "validation loss", figures[0])
         tokens = history.step * self._tokens_per_step
-        history.validated.append(ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures))
+        history.validated.append(
+            ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures)
+        )
 
 
 def optimizer_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor, learning_rate: float, params: PretrainParams
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Tensor,
+    learning_rate: float,
+    params: PretrainParams,
 ) -> Tensor:
     """Take one step on `batch` (rows, context + 1) int64; return its mean loss and gradient norm, a tensor of two.
 
@@ -227,4 +259,6 @@ def _shared(network: LossNetwork, processes: Processes, device: torch.device) ->
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:
     """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
     if not math.isfinite(figure):
-        raise PipelineError(f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data")
+        raise PipelineError(
+            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data"
+        )

@@ -56,7 +56,11 @@ class RunStore:
         processes: Processes,
         label: str,
     ):
-        self._directory, self._checkpoint_steps, self._save_checkpoint = directory, checkpoint_steps, save_checkpoint
+        self._directory, self._checkpoint_steps, self._save_checkpoint = (
+            directory,
+            checkpoint_steps,
+            save_checkpoint,
+        )
         self._processes, self._label = processes, label
 
     @property
@@ -77,11 +81,17 @@ class RunStore:
 
     def keep_checkpoint(self, step: int, model: GPT) -> None:
         if self._directory:
-            piece(self.checkpoints / f"step_{step}", lambda partial: self._save_checkpoint(partial, step, model))
+            piece(
+                self.checkpoints / f"step_{step}",
+                lambda partial: self._save_checkpoint(partial, step, model),
+            )
 
     def keep_state(self, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
         if self._directory:
-            piece(self._states / f"step_{history.step}", lambda partial: self._write(partial, model, optimizer, history))
+            piece(
+                self._states / f"step_{history.step}",
+                lambda partial: self._write(partial, model, optimizer, history),
+            )
             for old in _by_step(self._states)[_KEPT:]:
                 shutil.rmtree(old)
 
@@ -89,8 +99,13 @@ class RunStore:
     def _states(self) -> Path:
         return self._directory / "states"
 
-    def _write(self, partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(model, optimizer).items()}
+    def _write(
+        self, partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History
+    ) -> None:
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in _tensors(model, optimizer).items()
+        }
         save_file(tensors | _generators(model), partial / "state.safetensors")
         saved = SavedHistory(
             machine=machine(model.lm_head.weight.device),
@@ -109,7 +124,11 @@ class RunStore:
             try:
                 history = self._read(directory, model, optimizer)
                 break
-            except (PipelineError, OSError, TypeError) as error:  # the last: a row of another length
+            except (
+                PipelineError,
+                OSError,
+                TypeError,
+            ) as error:  # the last: a row of another length
                 _say(f"warning: {self._label}: {directory.name}'s state is not used: {error}")
                 shutil.rmtree(directory, ignore_errors=True)
         # What comes after the state is made again.
@@ -140,7 +159,9 @@ class RunStore:
         _restore(found, model, optimizer)  # last: a state that is refused changes nothing
         here = machine(model.lm_head.weight.device)
         if saved.machine != here:
-            _say(f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ")
+            _say(
+                f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ"
+            )
         return history
 
 
@@ -160,7 +181,10 @@ def _tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         state = optimizer.state[parameter]
         if not state:  # as torch's own for fused=True
             state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["exp_avg"], state["exp_avg_sq"] = (
+                torch.zeros_like(parameter),
+                torch.zeros_like(parameter),
+            )
         tensors[f"weights.{name}"] = parameter.data
         tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
     return tensors
@@ -178,7 +202,9 @@ def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimi
         if "generator.cuda" in generators:
             torch.cuda.set_rng_state(found["generator.cuda"])
     except RuntimeError as error:
-        raise PipelineError(f"state.safetensors: not a random generator's state ({error})") from None
+        raise PipelineError(
+            f"state.safetensors: not a random generator's state ({error})"
+        ) from None
     for name, tensor in expected.items():
         tensor.copy_(found[name])
 

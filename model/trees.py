@@ -45,23 +45,32 @@ def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: i
     for number, (context, endings) in enumerate(_ids(questions, tokenizer)):
         context = context or [empty]
         if not all(endings):
-            raise PipelineError(f"question {number}: an ending adds no token to its context {questions[number].context[-40:]!r}")
+            raise PipelineError(
+                f"question {number}: an ending adds no token to its context {questions[number].context[-40:]!r}"
+            )
         if len(context) + max(map(len, endings)) - 1 <= limit:
             trees.append(Tree(number, 0, context, endings))
             continue
         for place, ending in enumerate(endings):
             kept = (context + ending)[-(limit + 1) :]
             scored = min(len(ending), len(kept) - 1)
-            trees.append(Tree(number, place, kept[:-scored], [kept[-scored:]], cut=scored < len(ending)))
+            trees.append(
+                Tree(number, place, kept[:-scored], [kept[-scored:]], cut=scored < len(ending))
+            )
     return trees
 
 
-def _ids(questions: list[Question], tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[list[int]]]]:
+def _ids(
+    questions: list[Question], tokenizer: Tokenizer
+) -> Iterator[tuple[list[int], list[list[int]]]]:
     texts = []
     for question in questions:
         context, continuations = question.split()
         texts.append(context)
-        texts.extend(context + continuation if question.joint else continuation for continuation in continuations)
+        texts.extend(
+            context + continuation if question.joint else continuation
+            for continuation in continuations
+        )
     encoded = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
     for question in questions:
         context = next(encoded).ids

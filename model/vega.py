@@ -21,7 +21,11 @@ CONFIG: Spec = {
         "tickCount": 5,
         "labelSeparation": 6,
     },
-    "legend": {"labelFontSize": 12, "labelLimit": 260, "layout": {"top": {"direction": "vertical", "anchor": "start"}}},
+    "legend": {
+        "labelFontSize": 12,
+        "labelLimit": 260,
+        "layout": {"top": {"direction": "vertical", "anchor": "start"}},
+    },
     "title": {"fontSize": 13, "anchor": "start", "offset": 8},
     "range": {"category": list(COLOURS)},
     "style": {
@@ -44,7 +48,13 @@ _MOST_HOVERED = 200  # of one curve; what is between them is as good as on them
 _REFERENCES = {"chance": ("chance", [2, 3]), "gpt2": ("OpenAI gpt2, 124M", [8, 4])}
 _OF_PARITY = {"tolerance": ("the gate's tolerance", [10, 3, 2, 3])}
 LINES = (*_REFERENCES, *_OF_PARITY)
-_LEGEND = {"orient": "top", "direction": "horizontal", "title": None, "symbolOpacity": 1, "symbolStrokeWidth": 2}
+_LEGEND = {
+    "orient": "top",
+    "direction": "horizontal",
+    "title": None,
+    "symbolOpacity": 1,
+    "symbolStrokeWidth": 2,
+}
 REVISION = {"field": "rev", "type": "nominal", "sort": None, "scale": {"range": _DASHES}}
 REVISION["legend"] = {**_LEGEND, "symbolStrokeColor": GREY}
 
@@ -58,7 +68,10 @@ def page(title: str | None, layers: Spec, width: Any = "container", height: Any 
 def numbers(*fields: str) -> list[Spec]:
     """Return transforms that make numbers of text, and null of nothing."""
     return [
-        {"calculate": f"isValid(datum['{field}']) && datum['{field}'] !== '' ? toNumber(datum['{field}']) : null", "as": field}
+        {
+            "calculate": f"isValid(datum['{field}']) && datum['{field}'] !== '' ? toNumber(datum['{field}']) : null",
+            "as": field,
+        }
         for field in fields
     ]
 
@@ -66,7 +79,16 @@ def numbers(*fields: str) -> list[Spec]:
 def condition(channel: str = "color", **settings: Any) -> Spec:
     """Return the encoding by which conditions are told apart, in the order of the data."""
     scale = {"scale": {"range": SHAPES}} if channel == "shape" else {}
-    return {channel: {"field": "condition", "type": "nominal", "sort": None, "legend": _LEGEND, **scale, **settings}}
+    return {
+        channel: {
+            "field": "condition",
+            "type": "nominal",
+            "sort": None,
+            "legend": _LEGEND,
+            **scale,
+            **settings,
+        }
+    }
 
 
 def curves(
@@ -90,7 +112,12 @@ def curves(
     """
     references = _REFERENCES if not log_y else _OF_PARITY
     rows = numbers("step", "tokens", "original_bytes", "value", "low", "high", *references)
-    rows.append({"filter": f"isValid(datum['{x}']) && isValid(datum.value)" + (f" && datum['{x}'] > 0" if log_x else "")})
+    rows.append(
+        {
+            "filter": f"isValid(datum['{x}']) && isValid(datum.value)"
+            + (f" && datum['{x}'] > 0" if log_x else "")
+        }
+    )
     if log_y:
         rows.append({"filter": "datum.value > 0"})
     rows += [
@@ -108,11 +135,27 @@ def curves(
     ]
     if fitted:
         rows.append({"filter": "datum.step >= 0.1 * datum.last"})
-    x_scale = {"type": "log", "nice": False, "padding": 16} if log_x else {"zero": False, "nice": False, "padding": 4}
+    x_scale = (
+        {"type": "log", "nice": False, "padding": 16}
+        if log_x
+        else {"zero": False, "nice": False, "padding": 4}
+    )
     y_scale = {"type": "log"} if log_y else {"zero": False}
-    x_encoding = {"field": x, "type": "quantitative", "title": x_label, "scale": x_scale, "axis": {"format": "~s", "grid": False}}
+    x_encoding = {
+        "field": x,
+        "type": "quantitative",
+        "title": x_label,
+        "scale": x_scale,
+        "axis": {"format": "~s", "grid": False},
+    }
     y_axis = {"format": ".0e"} if log_y else {}
-    y = {"field": "value", "type": "quantitative", "title": y_label, "scale": y_scale, "axis": y_axis}
+    y = {
+        "field": "value",
+        "type": "quantitative",
+        "title": y_label,
+        "scale": y_scale,
+        "axis": y_axis,
+    }
     dash = {"strokeDash": REVISION} if revisions else {}
     layers = [] if shared else [_band(x, y)]
     bar, mean = _step(x, y, dash)
@@ -137,16 +180,24 @@ _TO_THE_RIGHT = {"xOffset": {"expr": "datum.right"}}
 
 def _mean(x: str) -> Spec:
     averages = [{"op": "mean", "field": field, "as": field} for field in ("value", x)]
-    bounds = [{"op": "min", "field": "lowest", "as": "lowest"}, {"op": "max", "field": "highest", "as": "highest"}]
+    bounds = [
+        {"op": "min", "field": "lowest", "as": "lowest"},
+        {"op": "max", "field": "highest", "as": "highest"},
+    ]
     same = [{"op": "max", "field": field, "as": field} for field in ("right", "seeds")]
-    return {"aggregate": [*averages, *bounds, *same], "groupby": ["condition", "rev", "split", "step"]}
+    return {
+        "aggregate": [*averages, *bounds, *same],
+        "groupby": ["condition", "rev", "split", "step"],
+    }
 
 
 def _band(x: str, y: Spec) -> Spec:
     several = {"joinaggregate": [{"op": "distinct", "field": "rev", "as": "revisions"}]}
     shown = {"filter": "datum.split !== 'train' && datum.highest > datum.lowest"}
     ends = {"y": {**y, "field": "lowest"}, "y2": {"field": "highest"}}
-    light = {"opacity": {"condition": {"test": "datum.revisions > 1", "value": 0.08}, "value": 0.15}}
+    light = {
+        "opacity": {"condition": {"test": "datum.revisions > 1", "value": 0.08}, "value": 0.15}
+    }
     detail = {"detail": [{"field": "rev"}, {"field": "split"}]}
     return {
         "transform": [_mean(x), several, shown],
@@ -157,12 +208,21 @@ def _band(x: str, y: Spec) -> Spec:
 
 def _step(x: str, y: Spec, dash: Spec) -> tuple[Spec, Spec]:
     """Return the layers that stand for the band and the mean line of a curve of one step."""
-    count = {"joinaggregate": [{"op": "count", "as": "points"}], "groupby": ["condition", "rev", "split"]}
+    count = {
+        "joinaggregate": [{"op": "count", "as": "points"}],
+        "groupby": ["condition", "rev", "split"],
+    }
     only = [_mean(x), count, {"filter": "datum.split !== 'train' && datum.points === 1"}]
     ends = {"y": {**y, "field": "lowest"}, "y2": {"field": "highest"}}
     bar = {
         "transform": [*only, {"filter": "datum.highest > datum.lowest"}],
-        "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.7, "tooltip": None, **_TO_THE_RIGHT},
+        "mark": {
+            "type": "rule",
+            "strokeWidth": 1.6,
+            "opacity": 0.7,
+            "tooltip": None,
+            **_TO_THE_RIGHT,
+        },
         "encoding": {**ends, **condition(), **dash},
     }
     mean = {
@@ -177,17 +237,38 @@ def _lines(x: str, y: Spec, dash: Spec, shared: bool) -> list[Spec]:
     widths = {"condition": {"test": "datum.split === 'train'", "value": 1.2}, "value": 2.4}
     if shared:  # the later the thinner, whatever their number
         scale = {"type": "point", "range": [7, 0.7]}
-        widths = {"field": "condition", "type": "ordinal", "sort": None, "scale": scale, "legend": None}
+        widths = {
+            "field": "condition",
+            "type": "ordinal",
+            "sort": None,
+            "scale": scale,
+            "legend": None,
+        }
     seeds = {
         "transform": [{"filter": "datum.seeds > 1"}],
         "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.35},
-        "encoding": {"y": y, **condition(), **dash, "detail": [{"field": "seed"}, {"field": "split"}]},
+        "encoding": {
+            "y": y,
+            **condition(),
+            **dash,
+            "detail": [{"field": "seed"}, {"field": "split"}],
+        },
     }
-    faint = {"condition": {"test": "datum.split === 'train'", "value": 1 if shared else 0.75}, "value": 1}
+    faint = {
+        "condition": {"test": "datum.split === 'train'", "value": 1 if shared else 0.75},
+        "value": 1,
+    }
     mean = {
         "transform": [_mean(x)],
         "mark": {"type": "line"},
-        "encoding": {"y": y, **condition(), **dash, "strokeWidth": widths, "opacity": faint, "detail": [{"field": "split"}]},
+        "encoding": {
+            "y": y,
+            **condition(),
+            **dash,
+            "strokeWidth": widths,
+            "opacity": faint,
+            "detail": [{"field": "split"}],
+        },
     }
     return [mean] if shared else [seeds, mean]
 
@@ -196,12 +277,20 @@ def _points(y: Spec, shared: bool, revision: list[Spec]) -> list[Spec]:
     run = ["condition", "seed", "split", "rev"]
     few = [
         {"joinaggregate": [{"op": "count", "as": "points"}], "groupby": run},
-        {"filter": f"datum.points === 1 || datum.split !== 'train' && datum.points <= {_MOST_POINTS}"},
+        {
+            "filter": f"datum.points === 1 || datum.split !== 'train' && datum.points <= {_MOST_POINTS}"
+        },
     ]
     smaller = {"condition": {"test": "datum.seeds > 1", "value": 28}, "value": 50}
     marks = {
         "transform": few,
-        "mark": {"type": "point", "filled": False, "strokeWidth": 1.8, "opacity": 1, **_TO_THE_RIGHT},
+        "mark": {
+            "type": "point",
+            "filled": False,
+            "strokeWidth": 1.8,
+            "opacity": 1,
+            **_TO_THE_RIGHT,
+        },
         "encoding": {"y": y, **condition(), **condition("shape"), "size": smaller},
     }
     number = {"window": [{"op": "row_number", "as": "number"}], "groupby": run}
@@ -213,7 +302,14 @@ def _points(y: Spec, shared: bool, revision: list[Spec]) -> list[Spec]:
             {"filter": f"datum.conditions > {len(COLOURS)} && ({more})"},
             {"filter": f"datum.number % ceil(datum.points / {_FEW_POINTS}) === 0"},
         ],
-        "mark": {"type": "point", "filled": False, "strokeWidth": 1.2, "opacity": 0.8, "size": 28, "tooltip": None},
+        "mark": {
+            "type": "point",
+            "filled": False,
+            "strokeWidth": 1.2,
+            "opacity": 0.8,
+            "size": 28,
+            "tooltip": None,
+        },
         "encoding": {"y": y, **condition(), **condition("shape")},
     }
     thinned = [
@@ -223,13 +319,22 @@ def _points(y: Spec, shared: bool, revision: list[Spec]) -> list[Spec]:
         *words(),
     ]
     # Large, and not the nearest to the pointer: with `nearest`, Vega-Lite 6.4 calls all text of a tooltip undefined.
-    hover = {"name": "hover", "select": {"type": "point", "on": "pointerover", "clear": "pointerout"}}
+    hover = {
+        "name": "hover",
+        "select": {"type": "point", "on": "pointerover", "clear": "pointerout"},
+    }
     shown = {"condition": {"param": "hover", "empty": False, "value": 0.4}, "value": 0}
     found = {
         "transform": thinned,
         "params": [hover],
         "mark": {"type": "point", "filled": True, "size": 400, **_TO_THE_RIGHT},
-        "encoding": {"y": y, **condition(), **condition("shape"), "opacity": shown, "tooltip": [*tooltips(), *revision]},
+        "encoding": {
+            "y": y,
+            **condition(),
+            **condition("shape"),
+            "opacity": shown,
+            "tooltip": [*tooltips(), *revision],
+        },
     }
     # The last use of shape gives its scale a domain where there are no markers, without which the legend has no height.
     return [marks, found] if shared else [marks, sparse, found]
@@ -243,6 +348,14 @@ def _lines_across(y: Spec, references: dict[str, tuple[str, list[int]]]) -> list
         known = [{"filter": f"isValid(datum.{field})"}]
         mark = {"type": "rule", "style": "reference", "strokeDash": dashes, "strokeWidth": 1.2}
         layers.append({"transform": known, "mark": mark, "encoding": {"x": None, "y": height}})
-        label = {"type": "text", "style": "reference-label", "text": name, "align": "right", "dy": -6}
-        layers.append({"transform": known, "mark": label, "encoding": {"x": {"value": "width"}, "y": height}})
+        label = {
+            "type": "text",
+            "style": "reference-label",
+            "text": name,
+            "align": "right",
+            "dy": -6,
+        }
+        layers.append(
+            {"transform": known, "mark": label, "encoding": {"x": {"value": "width"}, "y": height}}
+        )
     return layers

@@ -69,7 +69,9 @@ class Judged(NamedTuple):
         return self.row.comparison.seeds_interval_95 or self.row.comparison.items_interval_95
 
 
-def compare_outcomes(model: str, figure: str, second: str, arms: tuple[list[Outcomes], list[Outcomes]]) -> Row:
+def compare_outcomes(
+    model: str, figure: str, second: str, arms: tuple[list[Outcomes], list[Outcomes]]
+) -> Row:
     """Compare two arms, each of the same seeds in the same order.
 
     An ending that is longer than the context is measured on its last tokens only, other bytes with another tokenizer: an item
@@ -86,9 +88,13 @@ def compare_outcomes(model: str, figure: str, second: str, arms: tuple[list[Outc
     crossed = None if one.crossed is None else _numbered(one.crossed)[alike]
     paired = Paired(first[:, alike], others[:, alike], one.weights[alike], clusters)
     unit = "accuracy" if one.is_answers else "bits per byte"
-    parts = [part.tobytes() for part in (paired.first, paired.second, paired.weights, paired.clusters)]
+    parts = [
+        part.tobytes() for part in (paired.first, paired.second, paired.weights, paired.clusters)
+    ]
     outcomes = hashlib.sha256(b"\0".join([one.items.encode(), *parts])).hexdigest()
-    return Row(model, figure, unit, second, compare(paired, one.is_answers, crossed=crossed), outcomes)
+    return Row(
+        model, figure, unit, second, compare(paired, one.is_answers, crossed=crossed), outcomes
+    )
 
 
 def judge(rows: list[Row]) -> list[Judged]:
@@ -96,13 +102,23 @@ def judge(rows: list[Row]) -> list[Judged]:
 
     Figures of one model with the same outcome for every item are one comparison of the family.
     """
-    groups = [(row.model, row.second, row.outcomes) if row.outcomes else number for number, row in enumerate(rows)]
+    groups = [
+        (row.model, row.second, row.outcomes) if row.outcomes else number
+        for number, row in enumerate(rows)
+    ]
     one_each: dict = {}
     for group, row in zip(groups, rows, strict=True):
         one_each.setdefault(group, row)
-    adjusted = dict(zip(one_each, holm([row.comparison.p for row in one_each.values()]), strict=True))
+    adjusted = dict(
+        zip(one_each, holm([row.comparison.p for row in one_each.values()]), strict=True)
+    )
     return [
-        Judged(row, adjusted[group], len(one_each), None if one_each[group] is row else one_each[group].figure)
+        Judged(
+            row,
+            adjusted[group],
+            len(one_each),
+            None if one_each[group] is row else one_each[group].figure,
+        )
         for group, row in zip(groups, rows, strict=True)
     ]
 
@@ -114,8 +130,18 @@ def comparison_json(judged: Judged) -> dict:
     found = {key: value for key, value in row.comparison._asdict().items() if key not in _INTERNAL}
     if not row.has_p:
         found["items_p"] = None
-    judgement = {"holm_p": judged.holm_p, "detectable": judged.detectable, "differs": judged.is_different}
-    return {**named, **found, **judgement, "comparisons": judged.comparisons, "same_as": judged.same_as}
+    judgement = {
+        "holm_p": judged.holm_p,
+        "detectable": judged.detectable,
+        "differs": judged.is_different,
+    }
+    return {
+        **named,
+        **found,
+        **judgement,
+        "comparisons": judged.comparisons,
+        "same_as": judged.same_as,
+    }
 
 
 def differences_csv(family: list[Judged]) -> bytes:
@@ -123,8 +149,24 @@ def differences_csv(family: list[Judged]) -> bytes:
     rows = []
     for judged in family:
         row, said = judged.row, judged.row.comparison
-        numbers = said.difference, *judged.interval, judged.holm_p, said.items, said.seeds, judged.detectable
-        rows.append([row.model, row.figure, row.unit, row.second, *numbers, "yes" if judged.is_different else "no"])
+        numbers = (
+            said.difference,
+            *judged.interval,
+            judged.holm_p,
+            said.items,
+            said.seeds,
+            judged.detectable,
+        )
+        rows.append(
+            [
+                row.model,
+                row.figure,
+                row.unit,
+                row.second,
+                *numbers,
+                "yes" if judged.is_different else "no",
+            ]
+        )
     return csv_bytes(FIELDS, rows)
 
 
@@ -150,7 +192,19 @@ def comparison_table(first: str, family: list[Judged]) -> Table:
     others = sorted({judged.row.second for judged in family})
     is_one = len(others) == 1
     second = others[0] if is_one else "other"
-    columns = ["Model", "Figure", "n", "Clusters", first, second, "Difference", "95 %", "p", "Holm p", "Detectable"]
+    columns = [
+        "Model",
+        "Figure",
+        "n",
+        "Clusters",
+        first,
+        second,
+        "Difference",
+        "95 %",
+        "p",
+        "Holm p",
+        "Detectable",
+    ]
     rows = []
     for judged in family:
         row, said = judged.row, judged.row.comparison
@@ -168,10 +222,15 @@ def comparison_table(first: str, family: list[Judged]) -> Table:
                 Cell(f"{low:+.4f} to {high:+.4f}", [low, high]),
                 _p(said.p if row.has_p else None),
                 _p(judged.holm_p),
-                Cell("" if judged.detectable is None else f"{judged.detectable:.4f}", judged.detectable),
+                Cell(
+                    "" if judged.detectable is None else f"{judged.detectable:.4f}",
+                    judged.detectable,
+                ),
             ]
         )
-    return Table("comparisons", "What the differences are worth", _unit(family), columns, rows, labels=2)
+    return Table(
+        "comparisons", "What the differences are worth", _unit(family), columns, rows, labels=2
+    )
 
 
 def _unit(family: list[Judged]) -> str:
@@ -195,9 +254,17 @@ def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> l
     once = [judged for judged in family if judged.same_as is None]
     different = [judged for judged in once if judged.is_different]
     if any(judged.row.comparison.seeds == 1 for judged in once):
-        verdict = _between_revisions(first, once, different) if is_revisions else _between_networks(first, once, different)
+        verdict = (
+            _between_revisions(first, once, different)
+            if is_revisions
+            else _between_networks(first, once, different)
+        )
     else:
-        found = f"{len(different)} of {len(once)} comparisons find" if different else f"No comparison of {len(once)} finds"
+        found = (
+            f"{len(different)} of {len(once)} comparisons find"
+            if different
+            else f"No comparison of {len(once)} finds"
+        )
         verdict = f"{found} a difference (p < {SIGNIFICANT} after Holm's correction)."
     return [verdict, *(_difference(first, judged) for judged in different)]
 
@@ -209,12 +276,16 @@ def _between_networks(first: str, once: list[Judged], different: list[Judged]) -
     is_one = len({judged.row.second for judged in once}) == 1
     who = "These two networks differ" if is_one else f"These networks differ from that of {first}"
     found = f"{who} by more than other items explain in {_of_figures(once, different)}"
-    return f"Nothing here is evidence about the conditions. {found}" + (f"; {_PROCESSOR}" if different else ".")
+    return f"Nothing here is evidence about the conditions. {found}" + (
+        f"; {_PROCESSOR}" if different else "."
+    )
 
 
 def _between_revisions(first: str, once: list[Judged], different: list[Judged]) -> str:
     found = f"The working tree differs from {first} by more than other items explain in {_of_figures(once, different)}."
-    return found + (f" Where networks were trained again that may be chance: {_PROCESSOR}" if different else "")
+    return found + (
+        f" Where networks were trained again that may be chance: {_PROCESSOR}" if different else ""
+    )
 
 
 def _of_figures(once: list[Judged], different: list[Judged]) -> str:
@@ -238,7 +309,10 @@ def limits(family: list[Judged]) -> list[str]:
     A sentence for each figure of the last checkpoint and of the fine-tuned model; before them, what
     is to be known of clusters.
     """
-    last = {(judged.row.model == "fine-tuned", judged.row.figure, judged.row.second): judged for judged in family}
+    last = {
+        (judged.row.model == "fine-tuned", judged.row.figure, judged.row.second): judged
+        for judged in family
+    }
     found = []
     if any(judged.row.comparison.crossed is not None for judged in last.values()):
         found.append(
@@ -275,14 +349,22 @@ def _limit(judged: Judged) -> str:
     seeds = "one seed" if said.seeds == 1 else f"{said.seeds} seeds"
     start = f"{_start(row)} with {said.items:,} items and {seeds}, "
     if not row.has_p:
-        return start + "no p: two networks of one condition differ by more than other items explain."
+        return (
+            start + "no p: two networks of one condition differ by more than other items explain."
+        )
     if said.student.error == 0:
         return (
-            start + ("no answer differs" if said.difference == 0 else "all differ alike") + ": nothing tells what could be seen."
+            start
+            + ("no answer differs" if said.difference == 0 else "all differ alike")
+            + ": nothing tells what could be seen."
         )
     if judged.detectable is None:
         return start + "no possible difference would be found reliably" + _reliably(judged)
-    return start + f"differences under {judged.detectable:.4f} cannot be seen reliably" + _reliably(judged)
+    return (
+        start
+        + f"differences under {judged.detectable:.4f} cannot be seen reliably"
+        + _reliably(judged)
+    )
 
 
 def _reliably(judged: Judged) -> str:

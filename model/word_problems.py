@@ -16,7 +16,20 @@ from typing import NamedTuple
 _DIGITS = range(2, 10)
 _HELD_OUT = 16  # of each story's, so that each counts alike in the test
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "×": operator.mul, "÷": operator.floordiv}
-_NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Jack", "Mary", "Paul", "Rosa", "Tom")
+_NAMES = (
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Frank",
+    "Grace",
+    "Jack",
+    "Mary",
+    "Paul",
+    "Rosa",
+    "Tom",
+)
 _THINGS = ("apples", "balls", "books", "cards", "cups", "pens", "plums", "shells", "stamps", "toys")
 
 
@@ -39,24 +52,71 @@ class Story(NamedTuple):
 
 
 STORIES = (
-    Story("{name} has {a} {thing} and buys {b} more. How many {thing} does {name} have now?", ("a + b",)),
-    Story("{name} has {a} {thing} and {friend} has {b}. How many {thing} do they have together?", ("a + b",)),
-    Story("There are {a} {thing} in a box and {b} on the table. How many {thing} are there in all?", ("a + b",)),
-    Story("{name} reads {a} pages in the morning and {b} in the evening. How many pages is that?", ("a + b",)),
-    Story("{name} has {a} {thing} and gives {b} of them to {friend}. How many {thing} are left?", ("a - b",)),
-    Story("There were {a} {thing} on the shelf, and {name} took {b}. How many are still there?", ("a - b",)),
-    Story("{name} has {a} {thing} and {friend} has {b}. How many more {thing} does {name} have?", ("a - b",), least=1),
-    Story("{name} has {a} boxes with {b} {thing} each. How many {thing} does {name} have?", ("a × b",)),
-    Story("Each of {a} children has {b} {thing}. How many {thing} do they have in all?", ("a × b",)),
+    Story(
+        "{name} has {a} {thing} and buys {b} more. How many {thing} does {name} have now?",
+        ("a + b",),
+    ),
+    Story(
+        "{name} has {a} {thing} and {friend} has {b}. How many {thing} do they have together?",
+        ("a + b",),
+    ),
+    Story(
+        "There are {a} {thing} in a box and {b} on the table. How many {thing} are there in all?",
+        ("a + b",),
+    ),
+    Story(
+        "{name} reads {a} pages in the morning and {b} in the evening. How many pages is that?",
+        ("a + b",),
+    ),
+    Story(
+        "{name} has {a} {thing} and gives {b} of them to {friend}. How many {thing} are left?",
+        ("a - b",),
+    ),
+    Story(
+        "There were {a} {thing} on the shelf, and {name} took {b}. How many are still there?",
+        ("a - b",),
+    ),
+    Story(
+        "{name} has {a} {thing} and {friend} has {b}. How many more {thing} does {name} have?",
+        ("a - b",),
+        least=1,
+    ),
+    Story(
+        "{name} has {a} boxes with {b} {thing} each. How many {thing} does {name} have?", ("a × b",)
+    ),
+    Story(
+        "Each of {a} children has {b} {thing}. How many {thing} do they have in all?", ("a × b",)
+    ),
     Story("A book costs {a} dollars. How many dollars do {b} books cost?", ("a × b",)),
     Story("{name} works {a} hours a day. How many hours does {name} work in {b} days?", ("a × b",)),
-    Story("{name} shares {ab} {thing} among {a} friends. How many {thing} does each friend get?", ("ab ÷ a",)),
-    Story("{name} puts {ab} {thing} into {a} equal boxes. How many {thing} are in each box?", ("ab ÷ a",)),
-    Story("{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is that?", ("a × b", "_ + c")),
-    Story("A cup costs {a} dollars and a lamp {c} dollars. What do {b} cups and a lamp cost?", ("a × b", "_ + c")),
-    Story("{name} buys {a} bags of {b} {thing} and loses {c} {thing}. How many {thing} are left?", ("a × b", "_ - c")),
-    Story("{name} has {a} {thing}, gets {b} from {friend} and {c} from a sister. How many is that?", ("a + b", "_ + c")),
-    Story("{name} has {a} {thing}, buys {b} and then loses {c}. How many {thing} are left?", ("a + b", "_ - c")),
+    Story(
+        "{name} shares {ab} {thing} among {a} friends. How many {thing} does each friend get?",
+        ("ab ÷ a",),
+    ),
+    Story(
+        "{name} puts {ab} {thing} into {a} equal boxes. How many {thing} are in each box?",
+        ("ab ÷ a",),
+    ),
+    Story(
+        "{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is that?",
+        ("a × b", "_ + c"),
+    ),
+    Story(
+        "A cup costs {a} dollars and a lamp {c} dollars. What do {b} cups and a lamp cost?",
+        ("a × b", "_ + c"),
+    ),
+    Story(
+        "{name} buys {a} bags of {b} {thing} and loses {c} {thing}. How many {thing} are left?",
+        ("a × b", "_ - c"),
+    ),
+    Story(
+        "{name} has {a} {thing}, gets {b} from {friend} and {c} from a sister. How many is that?",
+        ("a + b", "_ + c"),
+    ),
+    Story(
+        "{name} has {a} {thing}, buys {b} and then loses {c}. How many {thing} are left?",
+        ("a + b", "_ - c"),
+    ),
 )
 
 
@@ -85,21 +145,29 @@ def numbers_of(story: Story) -> tuple[list[tuple[int, ...]], list[tuple[int, ...
         for numbers in itertools.product(_DIGITS, repeat=count)
         if min(result for *_, result in _solved(story, numbers)) >= story.least
     ]
-    drawn = sorted(possible, key=lambda numbers: hashlib.sha256(f"{story.question}{numbers}".encode()).digest())
+    drawn = sorted(
+        possible, key=lambda numbers: hashlib.sha256(f"{story.question}{numbers}".encode()).digest()
+    )
     held_out = min(_HELD_OUT, len(possible) // 4)
     return sorted(drawn[:held_out]), sorted(drawn[held_out:])
 
 
 def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Problem:
     """Return the problem of a story with the values of a, b and c, and its solution, a line for each step."""
-    lines = [f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)]
+    lines = [
+        f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)
+    ]
     lines.append(f"#### {lines[-1].split()[-1]}")
-    return Problem(story.question, story.question.format_map({**words, **_values(numbers)}), "\n".join(lines))
+    return Problem(
+        story.question, story.question.format_map({**words, **_values(numbers)}), "\n".join(lines)
+    )
 
 
 def _told(story: Story, numbers: tuple[int, ...], generator: random.Random) -> Problem:
     name, friend = generator.sample(_NAMES, 2)
-    return solve(story, numbers, {"name": name, "friend": friend, "thing": generator.choice(_THINGS)})
+    return solve(
+        story, numbers, {"name": name, "friend": friend, "thing": generator.choice(_THINGS)}
+    )
 
 
 def _solved(story: Story, numbers: tuple[int, ...]) -> list[tuple[int, str, int, int]]:

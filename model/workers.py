@@ -23,7 +23,10 @@ def cores() -> int:
 
 
 def in_order(
-    work: Callable[[Any, Job], Result], shared: Any, jobs: Sequence[Job], processes: int | None = None
+    work: Callable[[Any, Job], Result],
+    shared: Any,
+    jobs: Sequence[Job],
+    processes: int | None = None,
 ) -> Iterator[Result]:
     """Yield work(shared, job) for each of `jobs`, computed by `processes` workers, as many as there are cores for None.
 
@@ -47,7 +50,9 @@ def _begin(shared: Any) -> None:
     global _shared
     _shared = shared
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # die of it without a traceback: the stage's own is enough
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # die of it without a traceback: the stage's own is enough
 
 
 def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:

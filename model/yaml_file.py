@@ -37,14 +37,18 @@ _FLOAT = re.compile(
 )
 # What DVC reads as a number beside these, and what it reads as a date.
 _ODD_INTEGER = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)|[-+][0-9_]+")
-_ODD_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9_]+([eE][-+][0-9]+)?)")
+_ODD_FLOAT = re.compile(
+    r"[-+]?([0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9_]+([eE][-+][0-9]+)?)"
+)
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 _FIRST_OF_NUMBER = frozenset("-+.0123456789")
 # Tabs and line breaks that only some readers take, marks and halves of characters, and control characters.
-_NO_TEXT = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
+_NO_TEXT = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]"
+)
 
 
 class YamlFault(PipelineError, yaml.YAMLError):
@@ -88,7 +92,9 @@ def plain_value(text: str) -> Any:
     if text[0] not in _FIRST_OF_NUMBER:
         return text
     if len(text) > _LONGEST_NUMBER and (_INTEGER.fullmatch(text) or _ODD_INTEGER.fullmatch(text)):
-        raise ValueError(f"a number of {len(text)} digits; the longest that can be read has {_LONGEST_NUMBER}")
+        raise ValueError(
+            f"a number of {len(text)} digits; the longest that can be read has {_LONGEST_NUMBER}"
+        )
     if _INTEGER.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):
@@ -96,7 +102,9 @@ def plain_value(text: str) -> Any:
     if _ODD_INTEGER.fullmatch(text) or _ODD_FLOAT.fullmatch(text):
         raise ValueError(_two_readings(text))
     if _DATE.fullmatch(text):
-        raise ValueError(f"{text} is a date in YAML 1.2 (DVC) and in YAML 1.1; put it in quotes if text is meant")
+        raise ValueError(
+            f"{text} is a date in YAML 1.2 (DVC) and in YAML 1.1; put it in quotes if text is meant"
+        )
     return text
 
 
@@ -121,8 +129,15 @@ def shown(value: Any) -> str:
 
 def _two_readings(text: str) -> str:
     new, old = _dvc_number(text), old_reading(text)
-    readings = [f"{shown(new)} in YAML 1.2 (DVC)", f"{'the text ' if isinstance(old, str) else ''}{shown(old)} in YAML 1.1"]
-    choices = [shown(each) for each in dict.fromkeys([new, old]) if each is not None and not isinstance(each, str)]
+    readings = [
+        f"{shown(new)} in YAML 1.2 (DVC)",
+        f"{'the text ' if isinstance(old, str) else ''}{shown(old)} in YAML 1.1",
+    ]
+    choices = [
+        shown(each)
+        for each in dict.fromkeys([new, old])
+        if each is not None and not isinstance(each, str)
+    ]
     advice = f"write {' or '.join(choices)}" if choices else "write a decimal number"
     return f"{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '…'} is {' and '.join(readings)}; {advice}"
 
@@ -171,7 +186,9 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._refuse(f"has the tag {event.tag.replace('tag:yaml.org,2002:', '!!')}; remove it", event)
+            self._refuse(
+                f"has the tag {event.tag.replace('tag:yaml.org,2002:', '!!')}; remove it", event
+            )
         anchor = event.anchor
         if anchor is not None:
             if anchor in self._anchors or anchor in self._open:
@@ -185,7 +202,9 @@ class _Composer:
             if len(self._place) >= _DEEPEST:
                 self._refuse(f"nested more than {_DEEPEST} deep", event)
             self._flows += event.flow_style
-            value = self._mapping() if isinstance(event, yaml.MappingStartEvent) else self._sequence()
+            value = (
+                self._mapping() if isinstance(event, yaml.MappingStartEvent) else self._sequence()
+            )
             self._flows -= event.flow_style
         if anchor is not None:
             self._open.discard(anchor)
@@ -195,8 +214,13 @@ class _Composer:
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         if not event.implicit[0]:  # in quotes, or a block
             return event.value
-        if {":", "?"} & set(event.value if self._flows else event.value[:1] if event.anchor else ""):
-            self._refuse(f"readers disagree about the colon or question mark in {shown(event.value)}; put it in quotes", event)
+        if {":", "?"} & set(
+            event.value if self._flows else event.value[:1] if event.anchor else ""
+        ):
+            self._refuse(
+                f"readers disagree about the colon or question mark in {shown(event.value)}; put it in quotes",
+                event,
+            )
         try:
             return plain_value(event.value)
         except ValueError as error:
@@ -206,7 +230,10 @@ class _Composer:
         if event.anchor in self._open:
             self._refuse(f"*{event.anchor} stands for what it is in; write the value out", event)
         if event.anchor not in self._anchors:
-            self._refuse(f"*{event.anchor} has no anchor &{event.anchor} before it; write the value out", event)
+            self._refuse(
+                f"*{event.anchor} has no anchor &{event.anchor} before it; write the value out",
+                event,
+            )
         value, nodes = self._anchors[event.anchor]
         self._count(nodes, event)
         return value
@@ -262,7 +289,9 @@ def _decoded(content: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = f"the byte 0x{content[error.start]:02x}"
-        raise YamlFault(f"{name}: line {line}: {byte} is not UTF-8 text; save the file as UTF-8") from None
+        raise YamlFault(
+            f"{name}: line {line}: {byte} is not UTF-8 text; save the file as UTF-8"
+        ) from None
     # As DVC, which opens the file as text.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = _NO_TEXT.search(text)

@@ -2,7 +2,9 @@
 
 import sys
 
-if sys.argv[0] == "-m":  # what runpy leaves there while it imports the package of the module it will run
+if (
+    sys.argv[0] == "-m"
+):  # what runpy leaves there while it imports the package of the module it will run
     from graph.start import start
 
     start()

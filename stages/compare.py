@@ -44,12 +44,22 @@ def main() -> None:
     words, unseen = sentences(first, family), limits(family)
     write_bytes(METRICS / "outcomes.jsonl", outcome_lines(found).encode())
     write_json(
-        METRICS / "comparison.json", headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"})
+        METRICS / "comparison.json",
+        headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"}),
     )
-    table, comparisons = comparison_table(first, family), [comparison_json(judged) for judged in family]
+    table, comparisons = (
+        comparison_table(first, family),
+        [comparison_json(judged) for judged in family],
+    )
     write_json(
         PLOTS / "comparisons.json",
-        {"first": first, "sentences": words, "limits": unseen, "comparisons": comparisons, "table": table.json()},
+        {
+            "first": first,
+            "sentences": words,
+            "limits": unseen,
+            "comparisons": comparisons,
+            "table": table.json(),
+        },
     )
     listed = "\n".join(f"- {line}" for line in [*words[1:], *unseen])
     write_bytes(PLOTS / "comparisons.md", f"{words[0]}\n\n{listed}\n\n{table.markdown()}".encode())
@@ -62,18 +72,27 @@ def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
     by_model = {f"step {step}": evaluated(run / f"step_{step}") for step in steps}
     by_model[f"step {steps[-1]}"] |= probed(run / "probes/exports")
     by_model["fine-tuned"] = answered(run / "gsm8k") | probed(run / "probes/sft")
-    return {(model, name): outcomes for model, of_model in by_model.items() for name, outcomes in of_model.items()}
+    return {
+        (model, name): outcomes
+        for model, of_model in by_model.items()
+        for name, outcomes in of_model.items()
+    }
 
 
 def rows(found: dict[Key, Outcomes], first: str, other: str, seeds: list[int]) -> list[Row]:
     """Return the comparisons of two conditions; PipelineError unless all runs answered the same items."""
-    names = [(key.model, key.figure) for key in found if (key.condition, key.seed) == (first, seeds[0])]
+    names = [
+        (key.model, key.figure) for key in found if (key.condition, key.seed) == (first, seeds[0])
+    ]
     try:
         return [
             compare_outcomes(
                 *name,
                 other,
-                ([found[Key(first, seed, *name)] for seed in seeds], [found[Key(other, seed, *name)] for seed in seeds]),
+                (
+                    [found[Key(first, seed, *name)] for seed in seeds],
+                    [found[Key(other, seed, *name)] for seed in seeds],
+                ),
             )
             for name in names
         ]

@@ -21,7 +21,9 @@ _IGNORED = (".*.partial", ".*.scratch", ".gitignore", ".DS_Store", ".nfs*", "*.s
 
 
 def main() -> None:
-    entries = {path.as_posix(): md5_file(path) for folder in FOLDERS for path in files(Path(folder))}
+    entries = {
+        path.as_posix(): md5_file(path) for folder in FOLDERS for path in files(Path(folder))
+    }
     write_json(Path("dvc.contents.json"), entries)
     print(f"contents: {len(entries)} files of {', '.join(FOLDERS)}")
 

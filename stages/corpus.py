@@ -84,7 +84,9 @@ def gather_shard(task: Task, index: int) -> Path:
     return piece(task.scratch / f"gathered_{index:05d}", make)
 
 
-def put_together(pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int) -> CorpusIndex:
+def put_together(
+    pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int
+) -> CorpusIndex:
     """Put the finished shards into `output`, numbered without those that got no document; return what they hold."""
     totals = {key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")}
     passages: Counter = Counter()
@@ -99,7 +101,10 @@ def put_together(pieces: list[Path], shards: list[Shard], output: Path, shuffle_
             publish(shard_path(directory, "documents", 0), target)
             written[shard.split] += 1
     return CorpusIndex(
-        **{key: {split: dict(counter) for split, counter in splits.items()} for key, splits in totals.items()},
+        **{
+            key: {split: dict(counter) for split, counter in splits.items()}
+            for key, splits in totals.items()
+        },
         passages=dict(passages),
         shuffle_seed=shuffle_seed,
     )
@@ -113,11 +118,19 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
         )
     for split in SPLITS:
         if not index.documents[split]:
-            raise PipelineError(f"corpus: the {split} split is empty; change corpus.val_fraction or fetch more text")
+            raise PipelineError(
+                f"corpus: the {split} split is empty; change corpus.val_fraction or fetch more text"
+            )
 
 
 def _progress(work, task: Task, count: int, name: str) -> tqdm:
-    return tqdm(in_order(work, task, range(count)), total=count, desc=f"corpus: {name}", unit="shard", disable=None)
+    return tqdm(
+        in_order(work, task, range(count)),
+        total=count,
+        desc=f"corpus: {name}",
+        unit="shard",
+        disable=None,
+    )
 
 
 if __name__ == "__main__":

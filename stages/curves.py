@@ -40,7 +40,12 @@ def main() -> None:
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
     tolerance = tolerance_to_show(read_section("export.parity_tolerance", float))
-    runs = [METRICS / condition / f"seed_{seed}" / f"step_{step}" for condition in conditions for seed in seeds for step in steps]
+    runs = [
+        METRICS / condition / f"seed_{seed}" / f"step_{step}"
+        for condition in conditions
+        for seed in seeds
+        for step in steps
+    ]
     refuse_same_weights([run / "parity.json" for run in runs])
     points: Curves = {chart.name: [] for chart in CHARTS}
     usages: list[Usage] = []
@@ -57,18 +62,39 @@ def main() -> None:
             for step in steps:
                 at_tokens[step] = progress[step].tokens
                 folder = METRICS / run / f"step_{step}"
-                points[PARITY].append(parity_point(folder / "parity.json", condition, seed, progress[step]))
-                for name, point in evaluation_points(folder / "evaluation.json", condition, seed, progress[step]).items():
+                points[PARITY].append(
+                    parity_point(folder / "parity.json", condition, seed, progress[step])
+                )
+                for name, point in evaluation_points(
+                    folder / "evaluation.json", condition, seed, progress[step]
+                ).items():
                     points[name].append(point)
 
     for chart in CHARTS:
         write_bytes(PLOTS / f"{chart.name}.csv", chart_csv(chart, points[chart.name], tolerance))
     write_bytes(PLOTS / "fact_usage.csv", usage_csv(usages))
     with atomic_directory(PLOTS / "figures") as figures:
-        draw_curves(figures / "combined.png", points, conditions, conditions, "Learning curves, " + " against ".join(conditions))
-        draw_training(figures / "training.png", points, conditions, "Training, " + " against ".join(conditions))
+        draw_curves(
+            figures / "combined.png",
+            points,
+            conditions,
+            conditions,
+            "Learning curves, " + " against ".join(conditions),
+        )
+        draw_training(
+            figures / "training.png",
+            points,
+            conditions,
+            "Training, " + " against ".join(conditions),
+        )
         for condition in conditions:
-            draw_curves(figures / f"{condition}.png", points, conditions, [condition], f"Learning curves, {condition}")
+            draw_curves(
+                figures / f"{condition}.png",
+                points,
+                conditions,
+                [condition],
+                f"Learning curves, {condition}",
+            )
         draw_evidence(figures / "evidence.png", points[PARITY], tolerance, usages, conditions)
     tables = results_tables(points, conditions, seeds, at_tokens)
     write_bytes(PLOTS / "results.md", "\n".join(table.markdown() for table in tables).encode())
@@ -76,12 +102,24 @@ def main() -> None:
     print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")
 
 
-def results_tables(points: Curves, conditions: list[str], seeds: list[int], at_tokens: dict[int, int]) -> list[Table]:
+def results_tables(
+    points: Curves, conditions: list[str], seeds: list[int], at_tokens: dict[int, int]
+) -> list[Table]:
     """Return every table of results; `at_tokens` maps checkpoint steps to tokens."""
-    tables = [data_table({condition: METRICS / condition / "tokenize.json" for condition in conditions})]
-    scored = [results_table(chart, points[chart.name], conditions, at_tokens) for chart in CHARTS if chart.table_title]
+    tables = [
+        data_table({condition: METRICS / condition / "tokenize.json" for condition in conditions})
+    ]
+    scored = [
+        results_table(chart, points[chart.name], conditions, at_tokens)
+        for chart in CHARTS
+        if chart.table_title
+    ]
     tables += [*scored, together("learning", "What pretraining learns", scored)]
-    results = {(condition, seed): METRICS / condition / f"seed_{seed}" for condition in conditions for seed in seeds}
+    results = {
+        (condition, seed): METRICS / condition / f"seed_{seed}"
+        for condition in conditions
+        for seed in seeds
+    }
     tables.append(post_training_table(results, max(at_tokens), conditions, seeds))
     for models, words in (("exports", "final export"), ("sft", "fine-tuned")):
         probes = {run: folder / "probes" / f"{models}.json" for run, folder in results.items()}

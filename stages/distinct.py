@@ -17,7 +17,10 @@ TOKENS = Path("data/tokens")
 
 def main() -> None:
     conditions = read_section("conditions", list[str])
-    indices = {condition: read_json(verified(TOKENS / condition / "index.json"), Index) for condition in conditions}
+    indices = {
+        condition: read_json(verified(TOKENS / condition / "index.json"), Index)
+        for condition in conditions
+    }
     refuse_same_tokens(indices)
     write_bytes(Path("data/distinct.ok"), b"no two conditions train on the same tokens\n")
     print(f"distinct: {len(conditions)} conditions, all with training tokens of their own")
@@ -43,7 +46,13 @@ def refuse_same_tokens(indices: dict[str, Index]) -> None:
 def training_shards(directory: Path) -> tuple[str, ...]:
     """Return the names and SHA-256 of the training ids, as the directory's checksums have them."""
     lines = (directory / CHECKSUMS).read_text().splitlines()
-    return tuple(sorted(line for line in lines if line.split("  ", 1)[1].startswith("train_") and line.endswith(".bin")))
+    return tuple(
+        sorted(
+            line
+            for line in lines
+            if line.split("  ", 1)[1].startswith("train_") and line.endswith(".bin")
+        )
+    )
 
 
 if __name__ == "__main__":

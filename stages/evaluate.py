@@ -10,7 +10,13 @@ from pathlib import Path
 
 from model.conventions import CONVENTIONS
 from model.errors import run_stage
-from model.files import checksummed_directory, read_jsonl, verified_directory, write_json, write_jsonl
+from model.files import (
+    checksummed_directory,
+    read_jsonl,
+    verified_directory,
+    write_json,
+    write_jsonl,
+)
 from model.hf_directory import read_hugging_face_directory
 from model.item_scores import read_scores, summarize
 from model.items import read_items
@@ -43,12 +49,17 @@ def main() -> None:
 
 def _score(run: Path, params: EvaluateParams, processes: Processes) -> dict[str, list[dict]]:
     gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
-    scorer = Scorer(gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes)
+    scorer = Scorer(
+        gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes
+    )
     scores = {}
     for task, file, convention in TASKS:
         path = Path("data/items") / f"{file}.jsonl"
         items = read_items(path, read_jsonl(path))
-        scores[task] = [score._asdict() for score in scorer.score(items, CONVENTIONS[convention], f"{task} {run}")]
+        scores[task] = [
+            score._asdict()
+            for score in scorer.score(items, CONVENTIONS[convention], f"{task} {run}")
+        ]
     return scores
 
 
@@ -58,9 +69,14 @@ def _write(run: Path, scores: dict[str, list[dict]]) -> None:
         for task, rows in scores.items():
             write_jsonl(output / f"{task}.jsonl", rows)
     # From the files that are kept, so that whoever reads them finds the same figures.
-    metrics = {task: summarize(read_scores(directory / f"{task}.jsonl"), CONVENTIONS[how]) for task, _, how in TASKS}
+    metrics = {
+        task: summarize(read_scores(directory / f"{task}.jsonl"), CONVENTIONS[how])
+        for task, _, how in TASKS
+    }
     write_json(Path("metrics") / run / "evaluation.json", metrics)
-    figures = ", ".join(f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in metrics)
+    figures = ", ".join(
+        f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in metrics
+    )
     print(f"evaluate {run}: {figures}")
 
 

@@ -40,10 +40,18 @@ def main() -> None:
         return model_card(config, weights, parameters, source.tokenizer.mul_facts, parity)
 
     parity = keep_export(
-        Path("exports") / run, lambda output: write(checkpoint, tokens, output), source, card, params.parity_tolerance
+        Path("exports") / run,
+        lambda output: write(checkpoint, tokens, output),
+        source,
+        card,
+        params.parity_tolerance,
     )
-    write_json(Path("metrics") / run / "parity.json", {**parity._asdict(), "weights_sha256": weights})
-    print(f"export {run}: logits differ by at most {parity.max_abs_logit_difference:.2e} on {parity.tokens} tokens")
+    write_json(
+        Path("metrics") / run / "parity.json", {**parity._asdict(), "weights_sha256": weights}
+    )
+    print(
+        f"export {run}: logits differ by at most {parity.max_abs_logit_difference:.2e} on {parity.tokens} tokens"
+    )
 
 
 def write(checkpoint: Path, tokens: Path, output: Path) -> None:
@@ -51,7 +59,9 @@ def write(checkpoint: Path, tokens: Path, output: Path) -> None:
     config, tensors = read_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(tokens)
     hugging_face = hugging_face_config(config.network, tokenizer.end_of_text)
-    build_hugging_face_model(hugging_face, map_tensors(tensors, export_table(config.network.layers))).save_pretrained(output)
+    build_hugging_face_model(
+        hugging_face, map_tensors(tensors, export_table(config.network.layers))
+    ).save_pretrained(output)
     to_hugging_face(tokenizer, config.network.context).save_pretrained(output)
 
 

@@ -13,10 +13,23 @@ from tqdm import tqdm
 
 from model.documents import Document
 from model.errors import run_stage
-from model.fetching import check_count, fetch_conversations, fetch_gsm8k, fetch_hellaswag, fetch_ranks
+from model.fetching import (
+    check_count,
+    fetch_conversations,
+    fetch_gsm8k,
+    fetch_hellaswag,
+    fetch_ranks,
+)
 from model.files import checksummed_directory, write_json, write_jsonl
 from model.items import count_repeated
-from model.params.fetch import ConversationsInputs, Gsm8kInput, HellaswagInput, HubFilesSource, PassagesInput, RanksInput
+from model.params.fetch import (
+    ConversationsInputs,
+    Gsm8kInput,
+    HellaswagInput,
+    HubFilesSource,
+    PassagesInput,
+    RanksInput,
+)
 from model.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
 from model.pieces import scratch_directory
 from model.section import read_section
@@ -26,7 +39,9 @@ def hellaswag(output: Path, scratch: Path) -> str:
     items = fetch_hellaswag(read_section("fetch.hellaswag", HellaswagInput), scratch)
     write_jsonl(output / "items.jsonl", [item.model_dump() for item in items])
     repeated = count_repeated(items)
-    return f"{len(items)} items" + (f", {repeated} of which repeat another's text under their own source_id" if repeated else "")
+    return f"{len(items)} items" + (
+        f", {repeated} of which repeat another's text under their own source_id" if repeated else ""
+    )
 
 
 def ranks(output: Path, _: Path) -> str:
@@ -63,7 +78,9 @@ def conversations(output: Path, scratch: Path) -> str:
         count += len(found)
     if sources:
         write_json(output / "left_out.json", left_out)
-    without = "".join(f", {number} of {name} left out without text" for name, number in left_out.items() if number)
+    without = "".join(
+        f", {number} of {name} left out without text" for name, number in left_out.items() if number
+    )
     return f"{count} conversations of {len(sources)} sources{without}"
 
 
@@ -71,7 +88,9 @@ def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:
     return tqdm(documents, desc=label, unit="passage", disable=None)
 
 
-INPUTS = {function.__name__: function for function in (hellaswag, ranks, passages, gsm8k, conversations)}
+INPUTS = {
+    function.__name__: function for function in (hellaswag, ranks, passages, gsm8k, conversations)
+}
 
 
 def main() -> None:

@@ -35,7 +35,9 @@ def main() -> None:
     keep_freed_memory()
     directory = verified_directory(Path("sft") / run / f"step_{step}")
     model = load_hugging_face_model(directory).to(params.device)
-    tokenizer = FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id)
+    tokenizer = FactTokenizer(
+        read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id
+    )
     summary = []
     with checksummed_directory(Path("generations") / run) as output:
         for name in SETS:
@@ -43,18 +45,26 @@ def main() -> None:
             generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
             write_generations(output / f"{name}.jsonl", generations)
             ends = Counter(generation.ended for generation in generations)
-            summary.append(f"{name} " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items())))
+            summary.append(
+                f"{name} " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+            )
     print(f"generate {run}: {'; '.join(summary)}")
 
 
 def answer(
-    model: GPT2LMHeadModel, tokenizer: FactTokenizer, problems: list[AskedQuestion], params: GenerateParams, label: str
+    model: GPT2LMHeadModel,
+    tokenizer: FactTokenizer,
+    problems: list[AskedQuestion],
+    params: GenerateParams,
+    label: str,
 ) -> list[Generation]:
     """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is not asked."""
     prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
     room = model.config.n_positions - params.new_tokens
     asked = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
-    found = continue_greedily(model, [prompts[place] for place in asked], params.new_tokens, params.batch_rows, label)
+    found = continue_greedily(
+        model, [prompts[place] for place in asked], params.new_tokens, params.batch_rows, label
+    )
     answers = dict(zip(asked, found, strict=True))
     generations = []
     for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
@@ -62,7 +72,9 @@ def answer(
         ended = "too_long" if place not in answers else "stopped" if stopped else "cut"
         segments = tokenizer.segments(ids)
         lengths = len(prompt), len(ids), params.new_tokens
-        generations.append(Generation(problem.question, problem.answer, problem.cluster, *lengths, ended, segments))
+        generations.append(
+            Generation(problem.question, problem.answer, problem.cluster, *lengths, ended, segments)
+        )
     return generations
 
 

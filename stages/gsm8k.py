@@ -23,11 +23,16 @@ def main() -> None:
             generations = read_generations(path)
             readings = read_all(path, generations)
             pairs = zip(generations, readings, strict=True)
-            rows = [{"question": of.question, "cluster": of.cluster, **written(reading)} for of, reading in pairs]
+            rows = [
+                {"question": of.question, "cluster": of.cluster, **written(reading)}
+                for of, reading in pairs
+            ]
             write_jsonl(output / f"{name}.jsonl", rows)
             metrics[name] = summarize(generations, readings)
     write_json(Path("metrics") / run / "gsm8k.json", metrics)
-    figures = ", ".join(f"{name} strict {figures['strict']['rate']:.4f}" for name, figures in metrics.items())
+    figures = ", ".join(
+        f"{name} strict {figures['strict']['rate']:.4f}" for name, figures in metrics.items()
+    )
     print(f"gsm8k {run}: {figures}")
 
 
@@ -38,13 +43,17 @@ def read_all(path: Path, generations: list[Generation]) -> list[Reading]:
         for generation in generations:
             readings.append(read(generation))
     except ValueError as error:
-        raise PipelineError(f"{path}: record {len(readings)}: answer: {printable(str(error))}; run dvc repro") from None
+        raise PipelineError(
+            f"{path}: record {len(readings)}: answer: {printable(str(error))}; run dvc repro"
+        ) from None
     return readings
 
 
 def written(reading: Reading) -> dict[str, str | None]:
     """Return a reading with its exact numbers as text: `18`, `3/4`."""
-    return {name: None if number is None else str(number) for name, number in reading._asdict().items()}
+    return {
+        name: None if number is None else str(number) for name, number in reading._asdict().items()
+    }
 
 
 if __name__ == "__main__":

@@ -22,8 +22,12 @@ OUTPUT = Path("data/items")
 
 def main() -> None:
     params = read_section("items", ItemsParams)
-    hellaswag = sample_items(read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed)
-    passages = (document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE)
+    hellaswag = sample_items(
+        read_items(HELLASWAG, read_jsonl(HELLASWAG)), params.hellaswag_count, params.seed
+    )
+    passages = (
+        document for document in read_split(CORPUS, "val") if document.source != DRILL_SOURCE
+    )
     continuation = continuation_items(passages, params)
     check_sources("params.yaml: items.hellaswag_count", hellaswag)
     check_sources("params.yaml: items.continuation_count", continuation)

@@ -18,13 +18,19 @@ from model.yaml_file import read_yaml
 def main() -> None:
     params = validate(read_yaml(PARAMS_FILE), Params, PARAMS_FILE)
     for condition in params.conditions:
-        module = Path(f"model/conditions/{condition}.py")  # what it says is `tokenize`'s affair: no dependency
+        module = Path(
+            f"model/conditions/{condition}.py"
+        )  # what it says is `tokenize`'s affair: no dependency
         if not module.is_file():
-            raise PipelineError(f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others have")
+            raise PipelineError(
+                f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others have"
+            )
     problems = params.problems
     if problems.generated_test is not None:  # a sample that `problems` would refuse
         held_out, key = held_out_problems(problems.seed), "problems.generated_test"
-        sample_questions(key, held_out, lambda problem: problem.story, problems.generated_test, problems.seed)
+        sample_questions(
+            key, held_out, lambda problem: problem.story, problems.generated_test, problems.seed
+        )
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
     print(f"params: {len(params.conditions)} conditions, {len(params.seeds)} seeds")
 

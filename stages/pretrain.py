@@ -29,7 +29,13 @@ from model.processes import joined_processes
 from model.section import read_section
 from model.shards import TokenSplit
 from model.source_names import DRILL_SOURCE
-from model.torch_settings import keep_freed_memory, own_device, require_device, require_dtype, set_deterministic
+from model.torch_settings import (
+    keep_freed_memory,
+    own_device,
+    require_device,
+    require_dtype,
+    set_deterministic,
+)
 from model.training import History, Training
 from model.training_state import RunStore
 from model.validation import Validation
@@ -50,7 +56,9 @@ def main() -> None:
     tokens = Path("data/tokens") / condition
     splits = {split: TokenSplit(tokens, split) for split in ("train", "val")}
     if splits["train"].index.condition != condition:
-        raise PipelineError(f"{tokens}: holds the tokens of {splits['train'].index.condition}; rerun tokenize")
+        raise PipelineError(
+            f"{tokens}: holds the tokens of {splits['train'].index.condition}; rerun tokenize"
+        )
     config = GPTConfig(**size.model_dump(), vocab_size=splits["train"].index.vocab_size)
     weight_seed = seed if params.weight_seed is None else params.weight_seed
     data_seed = seed if params.data_seed is None else params.data_seed
@@ -59,7 +67,9 @@ def main() -> None:
         device = own_device(params.device, processes.local_rank)
         model = GPT(config).initialize(torch.Generator().manual_seed(weight_seed)).to(device)
         rows = TrainingRows(splits["train"], config.context, data_seed)
-        validation = Validation(splits["val"], params.validation_documents, config.context, DRILL_SOURCE)
+        validation = Validation(
+            splits["val"], params.validation_documents, config.context, DRILL_SOURCE
+        )
         canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
         saver = checkpoint_saver(condition, seed, params, canary.to(device))
         training = Training(model, rows, validation, params, processes, f"pretrain {run}")
@@ -93,7 +103,9 @@ def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: 
         for other in sorted(directory.parent.glob("step_*")):
             if weights_sha256(other) == weights:
                 same = f"{other.name.removeprefix('step_')} and {step}"
-                raise PipelineError(f"pretrain {condition}, seed {seed}: steps {same} have the same weights")
+                raise PipelineError(
+                    f"pretrain {condition}, seed {seed}: steps {same} have the same weights"
+                )
 
     return save
 
@@ -111,7 +123,11 @@ def write_figures(run: str, history: History) -> None:
         (output / "training.csv").write_bytes(csv_bytes(history.training))
         (output / "validation.csv").write_bytes(csv_bytes(history.validated))
     last = history.validated[-1]._asdict()
-    figures = {**last, "loss_spikes": history.spikes.count, "train_loss": history.training[-1].train_loss}
+    figures = {
+        **last,
+        "loss_spikes": history.spikes.count,
+        "train_loss": history.training[-1].train_loss,
+    }
     write_json(Path("metrics") / run / "pretrain.json", figures)
     print(
         f"pretrain {run}: {last['tokens']} tokens, validation loss {last['val_loss']:.4f}, "

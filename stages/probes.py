@@ -29,10 +29,14 @@ def main() -> None:
     set_deterministic(params.threads)
     directory = verified_directory(Path(models) / run / f"step_{step}")
     model = load_hugging_face_model(directory).to(params.device)
-    tokenizer = ProbeTokenizer(FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id))
+    tokenizer = ProbeTokenizer(
+        FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id)
+    )
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:
-        found = continue_greedily(model, prompts, params.new_tokens, params.batch_rows, f"probes {models} {run}")
+        found = continue_greedily(
+            model, prompts, params.new_tokens, params.batch_rows, f"probes {models} {run}"
+        )
         return [continuation.ids for continuation in found]
 
     answers = ask(questions(), tokenizer, continue_all)
@@ -42,7 +46,9 @@ def main() -> None:
     # From the file that is kept, so that whoever reads it finds the same figures.
     metrics = summarize(read_answers(answers_kept / "answers.jsonl"))
     write_json(Path("metrics") / run / "probes" / f"{models}.json", metrics)
-    figures = ", ".join(f"{group} {ways['text']['rate']:.4f}" for group, ways in metrics["injected"].items())
+    figures = ", ".join(
+        f"{group} {ways['text']['rate']:.4f}" for group, ways in metrics["injected"].items()
+    )
     print(f"probes {models} {run}: right in text, facts injected: {figures}")
 
 

@@ -29,7 +29,9 @@ ASKED = Path("data/problems")
 def main() -> None:
     params = read_section("problems", ProblemsParams)
     tests = read_kept(GSM8K, Question)
-    benchmark = Benchmark(evaluated_texts(question.model_dump() for question in tests), params.contamination_words)
+    benchmark = Benchmark(
+        evaluated_texts(question.model_dump() for question in tests), params.contamination_words
+    )
     fetched = verified_directory(CONVERSATIONS)
     sources, contaminated = {}, {}
     for name, count in shares(params.mixture, params.conversations).items():
@@ -39,13 +41,20 @@ def main() -> None:
             sources[name], contaminated[name] = read_source(fetched / f"{name}.jsonl", benchmark)
     train = mix(sources, params.mixture, params.conversations, params.seed)
     held_out = [
-        AskedQuestion(question=asked, answer=solution, cluster=story) for story, asked, solution in held_out_problems(params.seed)
+        AskedQuestion(question=asked, answer=solution, cluster=story)
+        for story, asked, solution in held_out_problems(params.seed)
     ]
     # Some of GSM8K's differ in a name only.
-    distinct = [AskedQuestion(**question.model_dump(), cluster=question.answer) for question in tests]
+    distinct = [
+        AskedQuestion(**question.model_dump(), cluster=question.answer) for question in tests
+    ]
     asked = {
-        GENERATED: sample_questions("problems.generated_test", held_out, _cluster, params.generated_test, params.seed),
-        "gsm8k": sample_questions("problems.gsm8k_test", distinct, _cluster, params.gsm8k_test, params.seed),
+        GENERATED: sample_questions(
+            "problems.generated_test", held_out, _cluster, params.generated_test, params.seed
+        ),
+        "gsm8k": sample_questions(
+            "problems.gsm8k_test", distinct, _cluster, params.gsm8k_test, params.seed
+        ),
     }
     drawn = Counter(each.source for each in train)
     with checksummed_directory(TRAIN) as output:
@@ -55,9 +64,18 @@ def main() -> None:
         for name, questions in asked.items():
             write_jsonl(output / f"{name}.jsonl", [question.model_dump() for question in questions])
     counts = " and ".join(f"{len(questions)} of {name}" for name, questions in asked.items())
-    dropped = "".join(f", {count} contaminated of {name} dropped" for name, count in contaminated.items())
-    short = {name: count / len(sources[name]) for name, count in drawn.items() if count > len(sources[name])}
-    again = "".join(f", {name}'s {len(sources[name])} taken {times:.1f} times each" for name, times in short.items())
+    dropped = "".join(
+        f", {count} contaminated of {name} dropped" for name, count in contaminated.items()
+    )
+    short = {
+        name: count / len(sources[name])
+        for name, count in drawn.items()
+        if count > len(sources[name])
+    }
+    again = "".join(
+        f", {name}'s {len(sources[name])} taken {times:.1f} times each"
+        for name, times in short.items()
+    )
     print(f"problems: {len(train)} conversations to train on{dropped}{again}; {counts} to ask")
 
 
@@ -73,9 +91,15 @@ def generated(count: int, seed: int) -> list[Conversation]:
 def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], int]:
     """Return the conversations of a fetched source that share no text with the test set, and how many others there are."""
     found = read_kept(path, Conversation)
-    clean = [each for each in found if not benchmark.shares_text_with(" ".join(said.content for said in each.messages))]
+    clean = [
+        each
+        for each in found
+        if not benchmark.shares_text_with(" ".join(said.content for said in each.messages))
+    ]
     if not clean:
-        raise PipelineError(f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another source")
+        raise PipelineError(
+            f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another source"
+        )
     return clean, len(found) - len(clean)
 
 

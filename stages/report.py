@@ -35,7 +35,11 @@ def main() -> None:
             limits=_of("comparisons.json", "limits", list),
             compared=_of("comparisons.json", "table", dict),
             # That one has other tables' rows again.
-            tables=[table for table in _of("results.json", "tables", list) if table["name"] != "learning"],
+            tables=[
+                table
+                for table in _of("results.json", "tables", list)
+                if table["name"] != "learning"
+            ],
             curves=curve_figures(PLOTS),
             differences=difference_figures(PLOTS),
             usage=usage_figure(PLOTS),

@@ -26,7 +26,12 @@ from model.pieces import scratch_directory
 from model.section import read_section
 from model.torch_settings import keep_freed_memory, require_device, require_dtype, set_deterministic
 
-_OF_THE_EXPORT = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_OF_THE_EXPORT = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 _CARD = """\
 ---
 library_name: transformers
@@ -52,9 +57,14 @@ def main() -> None:
     run = f"{condition}/seed_{seed}"
     export = verified_directory(Path("exports") / run / f"step_{step}")
     model = load_hugging_face_model(export)
-    tokenizer = FactTokenizer(read_tokenizer(export, model.config.vocab_size), model.config.eos_token_id)
+    tokenizer = FactTokenizer(
+        read_tokenizer(export, model.config.vocab_size), model.config.eos_token_id
+    )
     conversations = read_kept(Path("data/conversations/train.jsonl"), Conversation)
-    whole = [conversation_row(tokenizer, conversation.messages, params.inject_facts) for conversation in conversations]
+    whole = [
+        conversation_row(tokenizer, conversation.messages, params.inject_facts)
+        for conversation in conversations
+    ]
     rows = [Row(*(part[: model.config.n_positions] for part in row)) for row in whole]
     counts = {
         "conversations": len(rows),
@@ -76,13 +86,23 @@ def save(model: torch.nn.Module, export: Path, output: Path) -> None:
         model.save_pretrained(partial)
         for name in _OF_THE_EXPORT:
             if not (export / name).is_file():
-                raise PipelineError(f"{export}: no {name}, which every export has; run dvc repro export")
+                raise PipelineError(
+                    f"{export}: no {name}, which every export has; run dvc repro export"
+                )
             shutil.copyfile(export / name, partial / name)
-        (partial / "README.md").write_text(_CARD.format(name=f"{output.parts[1]}, {output.parts[2]}"), encoding="utf-8")
+        (partial / "README.md").write_text(
+            _CARD.format(name=f"{output.parts[1]}, {output.parts[2]}"), encoding="utf-8"
+        )
         trained, kept = model.state_dict(), load_hugging_face_model(partial).state_dict()
-        different = [name for name, tensor in trained.items() if name not in kept or not torch.equal(tensor, kept[name])]
+        different = [
+            name
+            for name, tensor in trained.items()
+            if name not in kept or not torch.equal(tensor, kept[name])
+        ]
         if different or trained.keys() != kept.keys():
-            raise PipelineError(f"{output}: {', '.join(different[:4])} read back otherwise than trained; run it again")
+            raise PipelineError(
+                f"{output}: {', '.join(different[:4])} read back otherwise than trained; run it again"
+            )
 
 
 def write_figures(run: str, curve: list[LossPoint], counts: dict[str, int]) -> None:

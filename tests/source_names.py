@@ -32,7 +32,9 @@ def _dotted(tree: ast.Module, node: ast.AST) -> set[str]:
     if isinstance(node, ast.Name):
         return aliases(tree).get(node.id, {node.id})
     if isinstance(node, ast.Attribute):
-        return {f"{before}.{node.attr}" for before in _dotted(tree, node.value)} or {f".{node.attr}"}
+        return {f"{before}.{node.attr}" for before in _dotted(tree, node.value)} or {
+            f".{node.attr}"
+        }
     return set()
 
 
@@ -61,7 +63,9 @@ def imported_by_call(tree: ast.Module) -> Iterator[ast.Call]:
 @cache
 def named(tree: ast.Module) -> list[tuple[ast.AST, str]]:
     """Return all that is named in the file, imports among it."""
-    return imports(tree) + [(node, name) for node in ast.walk(tree) for name in sorted(_dotted(tree, node))]
+    return imports(tree) + [
+        (node, name) for node in ast.walk(tree) for name in sorted(_dotted(tree, node))
+    ]
 
 
 @cache
@@ -70,7 +74,9 @@ def calls(tree: ast.Module) -> list[tuple[ast.Call, str, Keywords]]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            found += [(node, name, _keywords(node)) for name in sorted(_dotted(tree, node.func)) or [""]]
+            found += [
+                (node, name, _keywords(node)) for name in sorted(_dotted(tree, node.func)) or [""]
+            ]
     return found
 
 

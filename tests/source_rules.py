@@ -9,7 +9,17 @@ from source_names import calls, imported_by_call, imports, named
 # Who may: both unpickle only what another process of the same run has just sent through a pipe.
 PICKLES_OF_OUR_OWN_PROCESSES = {"graph/witness.py", "model/workers.py"}
 
-_PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pickletools"}
+_PICKLING = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "marshal",
+    "shelve",
+    "pickletools",
+}
 _ERRORS = {"UnpicklingError", "PickleError"}  # names of errors, which load nothing
 _LOADING = {
     "torch.load", "torch.serialization.load", "torch.jit.load", "torch.hub.load", "torch.package.PackageImporter",
@@ -43,7 +53,11 @@ def last(name: str) -> str:
 def no_pickle(tree: ast.Module, path: str) -> Finding:
     """No module that unpickles is imported, but where processes of ours talk to each other."""
     for node, name in imports(tree):
-        if {*name.split(".")} & _PICKLING and last(name) not in _ERRORS and path not in PICKLES_OF_OUR_OWN_PROCESSES:
+        if (
+            {*name.split(".")} & _PICKLING
+            and last(name) not in _ERRORS
+            and path not in PICKLES_OF_OUR_OWN_PROCESSES
+        ):
             yield node
 
 
@@ -65,10 +79,16 @@ def no_unpickling_reader(tree: ast.Module, path: str) -> Finding:
 def no_remote_code(tree: ast.Module, path: str) -> Finding:
     """trust_remote_code is never anything but False, and what chooses a class by its config says so."""
     for node, name, keywords in calls(tree):
-        if "trust_remote_code" in keywords and not is_constant(keywords["trust_remote_code"], False):
+        if "trust_remote_code" in keywords and not is_constant(
+            keywords["trust_remote_code"], False
+        ):
             yield node
         *_, owner, method = ["", *name.split(".")]
-        if owner.startswith("Auto") and method == "from_pretrained" and "trust_remote_code" not in keywords:
+        if (
+            owner.startswith("Auto")
+            and method == "from_pretrained"
+            and "trust_remote_code" not in keywords
+        ):
             yield node
 
 
@@ -133,7 +153,11 @@ def no_plain_http(tree: ast.Module, path: str) -> Finding:
 
 def texts(tree: ast.AST) -> list[str]:
     """Return the literals in an expression, those of lists, dictionaries and f-strings among them."""
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
 
 
 def pinned_downloads(tree: ast.Module, path: str) -> Finding:
@@ -142,9 +166,16 @@ def pinned_downloads(tree: ast.Module, path: str) -> Finding:
         files = keywords.get("data_files")
         if last(name) in _HUB and files and any("://" in text for text in texts(files)):
             yield node
-        elif files and node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == "parquet":
+        elif (
+            files
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+            and node.args[0].value == "parquet"
+        ):
             continue
-        elif last(name) in _HUB and ("revision" not in keywords or is_constant(keywords["revision"], None)):
+        elif last(name) in _HUB and (
+            "revision" not in keywords or is_constant(keywords["revision"], None)
+        ):
             yield node
 
 
@@ -158,7 +189,9 @@ def no_unpacking(tree: ast.Module, path: str) -> Finding:
 def escaping_templates(tree: ast.Module, path: str) -> Finding:
     """Templates escape what they are given, and nothing is declared safe in code."""
     for node, name, keywords in calls(tree):
-        if last(name) in ("Environment", "Template") and not is_constant(keywords.get("autoescape"), True):
+        if last(name) in ("Environment", "Template") and not is_constant(
+            keywords.get("autoescape"), True
+        ):
             yield node
         if last(name) == "Markup":
             yield node

@@ -23,7 +23,14 @@ from graph.scratch import scratch_of
 from graph.seal import DURATIONS, with_timings
 from graph.tree import WorkingTree
 
-COMMAND = ["strace", "--follow-forks", "--decode-fds=path", "--seccomp-bpf", "--trace=open,openat,openat2,creat", "--quiet=all"]
+COMMAND = [
+    "strace",
+    "--follow-forks",
+    "--decode-fds=path",
+    "--seccomp-bpf",
+    "--trace=open,openat,openat2,creat",
+    "--quiet=all",
+]
 # What the seal reads of the repository to know the declaration, and Python's traces of importing it.
 OF_THE_SEAL = (
     ".dvcignore",
@@ -36,7 +43,9 @@ OF_THE_SEAL = (
     "stages/__init__.py",
     str(DURATIONS),
 )
-OPENED = re.compile(r"(?:open|openat|openat2|creat)\(.*?([A-Z_|0-9]*O_[A-Z_|0-9]*)?.*\) = \d+<(/[^>]*)>")
+OPENED = re.compile(
+    r"(?:open|openat|openat2|creat)\(.*?([A-Z_|0-9]*O_[A-Z_|0-9]*)?.*\) = \d+<(/[^>]*)>"
+)
 
 
 class Opened(NamedTuple):
@@ -48,14 +57,20 @@ def trace(command: list[str], root: Path) -> list[Opened]:
     """Run `command` in `root`; return the files below it that the command and its children opened, the environment apart."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        subprocess.run([*COMMAND, f"--output={log}", *command], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*COMMAND, f"--output={log}", *command], cwd=root, check=True, stdout=subprocess.DEVNULL
+        )
         found = [OPENED.search(line) for line in log.read_text(errors="replace").splitlines()]
     opened = {
         Opened(match[2][len(str(root)) + 1 :], bool(re.search("O_WRONLY|O_RDWR|O_CREAT", match[0])))
         for match in found
         if match and match[2].startswith(f"{root}/")
     }
-    return sorted(entry for entry in opened if not below(entry.path, ".venv") and not (root / entry.path).is_dir())
+    return sorted(
+        entry
+        for entry in opened
+        if not below(entry.path, ".venv") and not (root / entry.path).is_dir()
+    )
 
 
 def undeclared(instance: Instance, opened: list[Opened]) -> list[Opened]:
@@ -65,17 +80,26 @@ def undeclared(instance: Instance, opened: list[Opened]) -> list[Opened]:
     outputs += filter(None, [scratch_of(instance)])
     writable = [*outputs, str(DURATIONS), "graph/__pycache__", "stages/__pycache__"]
     readable = [*instance.deps, *outputs, *OF_THE_SEAL]
-    return [entry for entry in opened if not any(below(entry.path, name) for name in (writable if entry.written else readable))]
+    return [
+        entry
+        for entry in opened
+        if not any(below(entry.path, name) for name in (writable if entry.written else readable))
+    ]
 
 
 def main() -> None:
     instances = read_instances(WorkingTree(REPOSITORY)).values()
-    chosen = [instance for instance in instances if not sys.argv[1:] or instance.stage in sys.argv[1:]]
+    chosen = [
+        instance for instance in instances if not sys.argv[1:] or instance.stage in sys.argv[1:]
+    ]
     files, faults = 0, 0
     for instance in chosen:
         opened = trace([sys.executable, *shlex.split(instance.command)[1:]], REPOSITORY)
         wrong = undeclared(instance, opened)
-        print(f"{instance.name}: {len(opened)} files of the repository opened, {len(wrong)} undeclared", flush=True)
+        print(
+            f"{instance.name}: {len(opened)} files of the repository opened, {len(wrong)} undeclared",
+            flush=True,
+        )
         for entry in wrong:
             print(f"  {'wrote' if entry.written else 'read'} {entry.path}")
         files, faults = files + len(opened), faults + len(wrong)

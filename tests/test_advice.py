@@ -13,7 +13,15 @@ from graph.leftovers import outputs_read
 from graph.tree import WorkingTree
 from model.documents import document_shards
 from model.errors import PipelineError
-from model.files import MADE, checksummed_directory, read_jsonl, verified, verified_directory, way_back, write_jsonl
+from model.files import (
+    MADE,
+    checksummed_directory,
+    read_jsonl,
+    verified,
+    verified_directory,
+    way_back,
+    write_jsonl,
+)
 
 WORDS = re.compile(
     r"\b(delete|deletes|remove|removes|rm|rmdir|unlink|erase|discard|overwrite|wipe|drop|throw away|git clean|"
@@ -60,7 +68,9 @@ def messages(path: Path) -> list[str]:
         if id(node) in inside:
             continue
         if isinstance(node, ast.JoinedStr):
-            found.append("".join(part.value for part in node.values if isinstance(part, ast.Constant)))
+            found.append(
+                "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
     return found
@@ -68,15 +78,29 @@ def messages(path: Path) -> list[str]:
 
 def unreviewed(path: Path) -> list[str]:
     named = [text for text in messages(path) if WORDS.search(text) and " " in text]
-    return [text for text in named if not any(known == text or (known in text and known != "git restore") for known in REVIEWED)]
+    return [
+        text
+        for text in named
+        if not any(
+            known == text or (known in text and known != "git restore") for known in REVIEWED
+        )
+    ]
 
 
-MODULES = [path for folder in ("model", "stages", "graph", "tools") for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+MODULES = [
+    path
+    for folder in ("model", "stages", "graph", "tools")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+]
 
 
 def test_every_message_that_advises_to_delete_is_reviewed():
-    found = {str(path.relative_to(REPOSITORY)): texts for path in MODULES if (texts := unreviewed(path))}
-    assert found == {}, "say what is to be moved or restored, or add it to REVIEWED with the reason why nothing can be lost"
+    found = {
+        str(path.relative_to(REPOSITORY)): texts for path in MODULES if (texts := unreviewed(path))
+    }
+    assert found == {}, (
+        "say what is to be moved or restored, or add it to REVIEWED with the reason why nothing can be lost"
+    )
 
 
 def test_a_reason_that_no_message_needs_is_none():
@@ -84,9 +108,14 @@ def test_a_reason_that_no_message_needs_is_none():
     assert [known for known in REVIEWED if not any(known in text for text in texts)] == []
 
 
-@pytest.mark.parametrize("text", ["delete {path} and run dvc repro", "remove {path}", "rm -rf {path}", "git restore {path}"])
+@pytest.mark.parametrize(
+    "text",
+    ["delete {path} and run dvc repro", "remove {path}", "rm -rf {path}", "git restore {path}"],
+)
 def test_a_new_advice_to_delete_is_found(tmp_path, text):
-    (tmp_path / "module.py").write_text(f'"""Delete nothing."""\nraise ValueError(f"{{path}}: wrong; {text}")\n')
+    (tmp_path / "module.py").write_text(
+        f'"""Delete nothing."""\nraise ValueError(f"{{path}}: wrong; {text}")\n'
+    )
     assert len(unreviewed(tmp_path / "module.py")) == 1
 
 
@@ -105,16 +134,24 @@ def tasks(tmp_path, monkeypatch) -> Path:
     return Path("tasks")
 
 
-@pytest.mark.parametrize("sums", [None, "", f"{'0' * 64}  mine.jsonl\n"], ids=["no sums", "empty sums", "other sums"])
-@pytest.mark.parametrize("read", [read_jsonl, verified, lambda path: verified_directory(path.parent)])
-def test_a_file_of_ones_own_that_is_read_as_an_output_is_not_to_be_deleted(tasks, read, sums, monkeypatch):
+@pytest.mark.parametrize(
+    "sums", [None, "", f"{'0' * 64}  mine.jsonl\n"], ids=["no sums", "empty sums", "other sums"]
+)
+@pytest.mark.parametrize(
+    "read", [read_jsonl, verified, lambda path: verified_directory(path.parent)]
+)
+def test_a_file_of_ones_own_that_is_read_as_an_output_is_not_to_be_deleted(
+    tasks, read, sums, monkeypatch
+):
     monkeypatch.setenv(MADE, "data/corpus\ntask")
     if sums is not None:
         (tasks / "SHA256SUMS").write_text(sums)
     with pytest.raises(PipelineError) as refused:
         read(tasks / "mine.jsonl")
     assert not re.search(r"\b(delete|remove|rm)\b", str(refused.value))
-    assert "keep it: git or the place that it came from has it" in str(refused.value) or "move it out of" in str(refused.value)
+    assert "keep it: git or the place that it came from has it" in str(
+        refused.value
+    ) or "move it out of" in str(refused.value)
 
 
 def test_an_output_of_another_stage_is_to_be_deleted(tasks, monkeypatch):
@@ -122,7 +159,10 @@ def test_an_output_of_another_stage_is_to_be_deleted(tasks, monkeypatch):
         write_jsonl(folder / "x.jsonl", [{}])
     (tasks / "out/x.jsonl").write_text("[]")
     monkeypatch.setenv(MADE, "data/corpus\ntasks/out")
-    with pytest.raises(PipelineError, match="delete tasks/out and run dvc repro, after make cache if it is said again"):
+    with pytest.raises(
+        PipelineError,
+        match="delete tasks/out and run dvc repro, after make cache if it is said again",
+    ):
         read_jsonl(tasks / "out/x.jsonl")
     monkeypatch.setenv(MADE, "tasks/outer\ntasks/ou")
     with pytest.raises(PipelineError, match="move it aside and run dvc repro; otherwise keep it"):
@@ -134,7 +174,10 @@ def test_a_file_of_ones_own_inside_an_output_is_moved_out_of_it(tasks, monkeypat
     with checksummed_directory(tasks / "out") as folder:
         write_jsonl(folder / "x.jsonl", [{}])
     (tasks / "out/notes.txt").write_text("mine")
-    with pytest.raises(PipelineError, match=r"notes\.txt: SHA256SUMS beside it does not list it; move it out of tasks/out"):
+    with pytest.raises(
+        PipelineError,
+        match=r"notes\.txt: SHA256SUMS beside it does not list it; move it out of tasks/out",
+    ):
         verified_directory(tasks / "out")
 
 
@@ -149,7 +192,9 @@ def test_the_seal_names_the_outputs_that_a_stage_reads():
     every = list(instances.values())
     assert set(outputs_read(instances["items"], every)) == {"data/corpus", "data/raw/hellaswag"}
     export = next(one for name, one in instances.items() if name.startswith("export@baseline"))
-    assert "checkpoints/baseline/seed_1337" in outputs_read(export, every), "of which it reads a part"
+    assert "checkpoints/baseline/seed_1337" in outputs_read(export, every), (
+        "of which it reads a part"
+    )
     assert any(out.startswith("scores/") for out in outputs_read(instances["compare"], every))
     assert outputs_read(instances["params"], every) == []
     assert way_back(Path("data/corpus")).startswith("if a stage writes data/corpus, move it aside")

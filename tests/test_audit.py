@@ -11,8 +11,14 @@ from conftest import REPOSITORY
 
 from tools.audit import audit, judge, locks, pins
 
-CLEAN = [{"name": "A_b", "version": "1.0", "vulns": []}, {"name": "c", "version": "2.0", "vulns": []}]
-SKIPPED = {"name": "c", "skip_reason": "Dependency not found on PyPI and could not be audited: c (2.0)"}
+CLEAN = [
+    {"name": "A_b", "version": "1.0", "vulns": []},
+    {"name": "c", "version": "2.0", "vulns": []},
+]
+SKIPPED = {
+    "name": "c",
+    "skip_reason": "Dependency not found on PyPI and could not be audited: c (2.0)",
+}
 FAULT = {"id": "PYSEC-2024-1", "fix_versions": ["1.1"], "aliases": [], "description": "…"}
 
 
@@ -35,7 +41,11 @@ def answer(dependencies: list[dict]) -> str:
 
 def test_all_locks_of_the_project_are_audited_and_pin_everything():
     names = [path.name for path in locks(REPOSITORY)]
-    assert names == sorted(path.name for path in REPOSITORY.iterdir() if re.fullmatch(r"requirements.*\.txt", path.name))
+    assert names == sorted(
+        path.name
+        for path in REPOSITORY.iterdir()
+        if re.fullmatch(r"requirements.*\.txt", path.name)
+    )
     assert {"requirements.txt", "requirements-data.txt", "requirements-audit.txt"} <= set(names)
     assert all(pins(REPOSITORY / name) for name in names)
     assert len(pins(REPOSITORY / "requirements.txt")) > 100
@@ -83,7 +93,9 @@ def test_a_service_that_does_not_answer_is_a_failure(tmp_path, lock, text, statu
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("text", ["a", "a>=1", "-e .", "git+https://example.org/a", "a==1 --hash", "# nothing"])
+@pytest.mark.parametrize(
+    "text", ["a", "a>=1", "-e .", "git+https://example.org/a", "a==1 --hash", "# nothing"]
+)
 def test_a_line_that_pins_nothing_is_a_failure(tmp_path, lock, text):
     lock.write_text(text)
     [line] = audit(tmp_path, says(answer(CLEAN)))
@@ -95,18 +107,27 @@ def test_no_lock_at_all_is_a_failure(tmp_path):
 
 
 def test_without_pip_audit_the_command_fails_in_a_line_for_each_lock():
-    done = subprocess.run([sys.executable, "-m", "tools.audit"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.audit"], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == len(locks(REPOSITORY))
-    assert all("No module named pip_audit); nothing was audited" in line for line in done.stderr.splitlines())
+    assert all(
+        "No module named pip_audit); nothing was audited" in line
+        for line in done.stderr.splitlines()
+    )
 
 
 def test_the_audit_is_in_an_environment_of_its_own_and_in_no_other_target():
     def plan(target: str) -> str:
-        return subprocess.run(["make", "-nB", target], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["make", "-nB", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ).stdout
 
     assert ".audit/bin/python -m pip install" in plan("audit")
     assert ".audit/bin/python -m tools.audit" in plan("audit")
-    assert all("audit" not in plan(target) for target in ("setup", "repro", "test", "lint", "check"))
+    assert all(
+        "audit" not in plan(target) for target in ("setup", "repro", "test", "lint", "check")
+    )
     assert "audit" not in (REPOSITORY / ".ci/run").read_text()
     assert "pip-audit" not in pins(REPOSITORY / "requirements.txt")

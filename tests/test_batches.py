@@ -26,7 +26,9 @@ def test_rows_lay_the_stream_end_to_end_and_share_one_token(split):
     together = rows.rows(0, 12)
     assert together.shape == (12, 5)
     assert (together[1:, 0] == together[:-1, -1]).all()
-    assert (np.concatenate([rows.rows(n, 1) for n in range(12)]) == together).all(), "rows do not depend on the batch"
+    assert (np.concatenate([rows.rows(n, 1) for n in range(12)]) == together).all(), (
+        "rows do not depend on the batch"
+    )
 
 
 def test_every_epoch_holds_each_document_once_in_another_order(split):
@@ -40,9 +42,13 @@ def test_every_epoch_holds_each_document_once_in_another_order(split):
 
 def test_the_seed_decides_the_order_of_documents_in_every_condition(tmp_path):
     def order(lengths: list[int], seed: int) -> list[int]:
-        split, _ = write_token_split(tmp_path / f"{lengths}{seed}", [[EOT, *[n] * k] for n, k in enumerate(lengths)])
+        split, _ = write_token_split(
+            tmp_path / f"{lengths}{seed}", [[EOT, *[n] * k] for n, k in enumerate(lengths)]
+        )
         stream = TrainingRows(split, 1, seed).rows(0, int(split.lengths.sum()))[:, 0]
-        return [int(token) for token, before in zip(stream[1:], stream, strict=False) if before == EOT]
+        return [
+            int(token) for token, before in zip(stream[1:], stream, strict=False) if before == EOT
+        ]
 
     assert order([3] * 9, seed=5) == order([2] * 9, seed=5) != order([3] * 9, seed=6)
 
@@ -68,7 +74,10 @@ def test_validation_rows_cover_whole_documents_once(split):
     tokens = np.concatenate([split.document(n) for n in chosen])
     targets = rows[:, 1:].reshape(-1)
     assert (targets[owners.reshape(-1) >= 0] == tokens[1:]).all()
-    assert np.bincount(owners[owners >= 0]).tolist() == [split.lengths[0] - 1, *split.lengths[chosen[1:]]]
+    assert np.bincount(owners[owners >= 0]).tolist() == [
+        split.lengths[0] - 1,
+        *split.lengths[chosen[1:]],
+    ]
     assert math.prod(owners.shape) - (owners >= 0).sum() < 4
 
 
@@ -110,7 +119,9 @@ def test_an_error_of_the_thread_that_reads_ahead_arrives():
 def test_bytes_are_counted_while_a_thread_is_already_in_the_next_epoch(split):
     """Both ask for the order of an epoch, and neither may be given the other's."""
     alone = TrainingRows(split, context=4, seed=0)
-    expected = [(alone.rows(step, 1).tolist(), alone.original_bytes(4 * step)) for step in range(200)]
+    expected = [
+        (alone.rows(step, 1).tolist(), alone.original_bytes(4 * step)) for step in range(200)
+    ]
     rows = TrainingRows(split, context=4, seed=0)
     read = prefetched(lambda step: rows.rows(step, 1).tolist(), range(200))
     assert [(row, rows.original_bytes(4 * step)) for step, row in enumerate(read)] == expected

@@ -45,7 +45,13 @@ def test_our_training_has_the_losses_of_other_implementations(arm, task, ours):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"weight_decay": 5.0}, {"beta1": 0.5}, {"beta2": 0.5}, {"gradient_clip": 1e-4}, {"learning_rate": 4e-3}],
+    [
+        {"weight_decay": 5.0},
+        {"beta1": 0.5},
+        {"beta2": 0.5},
+        {"gradient_clip": 1e-4},
+        {"learning_rate": 4e-3},
+    ],
     ids=lambda setting: next(iter(setting)),
 )
 def test_the_benchmark_stops_when_one_of_them_trains_otherwise(setting, task, ours):

@@ -55,8 +55,16 @@ def plots(root) -> Path:
         with open(root / f"plots/{name}.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         points = [{**row, "rev": rev} for rev in ("workspace", "HEAD") for row in rows]
-        template = {"fact_usage": "usage", "differences": "differences", "parity": "parity"}.get(name, "curve")
-        settings = {"x": x, "y": y, "title": name, "template": template, "template_dir": str(root / "templates")}
+        template = {"fact_usage": "usage", "differences": "differences", "parity": "parity"}.get(
+            name, "curve"
+        )
+        settings = {
+            "x": x,
+            "y": y,
+            "title": name,
+            "template": template,
+            "template_dir": str(root / "templates"),
+        }
         renderers.append(VegaRenderer(points, name, **settings))
     with atomic_file(root / "plots_page.html") as file:
         file.write(plots_page().encode())
@@ -88,15 +96,23 @@ def test_requests_of_a_page_are_seen_and_those_of_chromiums_new_tab_are_not(brow
     browser.open(page)
     browser.wait("document.body.dataset.asked !== undefined")
     console, addresses = errors_and_requests(browser, page)
-    assert sorted(addresses) == ["https://a.invalid/i.png", "https://b.invalid/f.html", "https://c.invalid/x"]
+    assert sorted(addresses) == [
+        "https://a.invalid/i.png",
+        "https://b.invalid/f.html",
+        "https://c.invalid/x",
+    ]
     assert console
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_draws_every_chart_without_error_or_request(browser, report, scheme):
     browser.open(report, scheme=scheme)
-    for name in browser.script("[...document.querySelectorAll('[data-chart]')].map(each => each.id)"):
-        marks = browser.script(f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length")
+    for name in browser.script(
+        "[...document.querySelectorAll('[data-chart]')].map(each => each.id)"
+    ):
+        marks = browser.script(
+            f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length"
+        )
         assert marks >= 2, name
     assert errors_and_requests(browser, report) == ([], [])
 
@@ -107,10 +123,15 @@ def test_dvc_plots_draws_every_chart_without_error_or_request(browser, plots, sc
     charts = browser.script("[...document.querySelectorAll('[data-chart]')].map(each => each.id)")
     assert len(charts) == len(CHARTS) + 2
     for name in charts:
-        assert browser.script(f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length") >= 2, (
-            name
+        assert (
+            browser.script(
+                f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length"
+            )
+            >= 2
+        ), name
+        labels = browser.script(
+            f"[...{CHART.format(name)}.querySelectorAll('.role-legend-label text')].map(e => e.textContent)"
         )
-        labels = browser.script(f"[...{CHART.format(name)}.querySelectorAll('.role-legend-label text')].map(e => e.textContent)")
         assert "mul_tokens" in labels
         assert ("HEAD" in labels) == (name != "fact_usage"), "its rows name the revision themselves"
     assert errors_and_requests(browser, plots) == ([], [])
@@ -118,16 +139,26 @@ def test_dvc_plots_draws_every_chart_without_error_or_request(browser, plots, sc
 
 def test_the_words_are_painted_within_a_second(browser, report):
     browser.open(report)
-    [paint] = browser.script("performance.getEntriesByName('first-contentful-paint').map(each => each.startTime)")
+    [paint] = browser.script(
+        "performance.getEntriesByName('first-contentful-paint').map(each => each.startTime)"
+    )
     assert paint < 1000
 
 
-@pytest.mark.parametrize("name", ["loss", "hellaswag_acc_norm", "differences_accuracy", "fact_usage"])
+@pytest.mark.parametrize(
+    "name", ["loss", "hellaswag_acc_norm", "differences_accuracy", "fact_usage"]
+)
 def test_a_tooltip_says_what_is_under_the_pointer(browser, report, name):
     browser.open(report)
     chart = browser.driver.find_element("id", name)
-    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
-    browser.hover(chart.find_elements("css selector", ".role-mark.mark-symbol path, .role-mark.mark-rect path")[-1])
+    browser.driver.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart
+    )
+    browser.hover(
+        chart.find_elements(
+            "css selector", ".role-mark.mark-symbol path, .role-mark.mark-rect path"
+        )[-1]
+    )
     browser.wait("document.querySelector('#vg-tooltip-element.visible')")
     words = browser.script("document.getElementById('vg-tooltip-element').innerText")
     assert "condition" in words
@@ -141,7 +172,9 @@ def test_charts_follow_the_scheme_when_it_changes(browser, report):
     label = "getComputedStyle(document.querySelector('#loss .role-axis-label text')).fill"
     light = browser.script(background), browser.script(label)
     browser.scheme("dark")
-    browser.wait("[...document.querySelectorAll('[data-chart]')].every(each => each.dataset.drawn === 'dark')")
+    browser.wait(
+        "[...document.querySelectorAll('[data-chart]')].every(each => each.dataset.drawn === 'dark')"
+    )
     dark = browser.script(background), browser.script(label)
     assert light[0] != dark[0]
     assert light[1] != dark[1]
@@ -157,7 +190,9 @@ def test_another_axis_is_chosen_with_the_keyboard(browser, report):
     )
     browser.script("document.querySelector('input[name=x]').focus()")
     browser.press(Keys.ARROW_RIGHT)
-    browser.wait("[...document.querySelectorAll('#loss .role-axis-title text')].some(e => e.textContent === 'training steps')")
+    browser.wait(
+        "[...document.querySelectorAll('#loss .role-axis-title text')].some(e => e.textContent === 'training steps')"
+    )
     assert browser.script(title)
 
 
@@ -177,7 +212,10 @@ def test_the_keyboard_reaches_the_skip_link_and_the_data(browser, report):
     assert browser.script("getComputedStyle(document.activeElement).outlineStyle") != "none"
     browser.press(Keys.ENTER)
     assert browser.script("document.activeElement.parentElement.open")
-    assert browser.script("document.activeElement.parentElement.querySelectorAll('tbody tr').length") > 1
+    assert (
+        browser.script("document.activeElement.parentElement.querySelectorAll('tbody tr').length")
+        > 1
+    )
 
 
 @pytest.mark.parametrize("width", [320, 800, 1600])
@@ -195,7 +233,18 @@ def test_the_accessibility_tree_names_everything_that_is_to_be_named(browser, re
     browser.open(report)
     browser.script("document.querySelectorAll('details').forEach(each => each.open = true)")
     nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
-    named = {"image", "img", "figure", "link", "region", "table", "radio", "navigation", "heading", "DisclosureTriangle"}
+    named = {
+        "image",
+        "img",
+        "figure",
+        "link",
+        "region",
+        "table",
+        "radio",
+        "navigation",
+        "heading",
+        "DisclosureTriangle",
+    }
     seen = set()
     for node in nodes:
         role, name = node.get("role", {}).get("value"), node.get("name", {}).get("value", "")
@@ -210,7 +259,12 @@ def test_words_have_contrast_on_both_pages(browser, report):
         browser.open(report, scheme=scheme)
         style = "getComputedStyle(document.{}).{}"
         page = luminance(browser.script(style.format("body", "backgroundColor")))
-        for element in ("body", "querySelector('figcaption')", "querySelector('nav a')", "querySelector('summary')"):
+        for element in (
+            "body",
+            "querySelector('figcaption')",
+            "querySelector('nav a')",
+            "querySelector('summary')",
+        ):
             ink = luminance(browser.script(style.format(element, "color")))
             assert (max(ink, page) + 0.05) / (min(ink, page) + 0.05) >= 4.5, (scheme, element)
 
@@ -218,5 +272,7 @@ def test_words_have_contrast_on_both_pages(browser, report):
 def luminance(colour: str) -> float:
     """Return the relative luminance of an rgb() colour (WCAG 2.2)."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

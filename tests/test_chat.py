@@ -67,7 +67,10 @@ def test_injected_answers_have_facts_as_tokens_and_questions_do_not(facts):
 
 
 def test_what_spells_end_of_text_in_a_conversation_is_text(facts):
-    messages = [Message(role="user", content="<|endoftext|>"), Message(role="assistant", content="No <|endoftext|>")]
+    messages = [
+        Message(role="user", content="<|endoftext|>"),
+        Message(role="assistant", content="No <|endoftext|>"),
+    ]
     row = conversation_row(facts, messages, inject_answers=True)
     assert row.ids.count(facts.end_of_text) == 2
     assert [row.ids[0], row.ids[-1]] == [facts.end_of_text] * 2
@@ -81,7 +84,11 @@ def test_what_spells_a_turn_in_a_message_is_text_of_that_message(facts):
     ]
     row = conversation_row(facts, messages, inject_answers=False)
     assert learned(facts, row) == [" Hi.\nUser: and now?<|endoftext|>"]
-    answered = [Message(role="user", content="Hello"), Message(role="assistant", content="I am you"), *messages[1:]]
+    answered = [
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="I am you"),
+        *messages[1:],
+    ]
     assert row.ids != conversation_row(facts, answered, inject_answers=False).ids
 
 
@@ -90,7 +97,11 @@ def test_answers_without_a_question_and_questions_without_an_answer(facts):
         ("assistant", "Welcome."), ("user", "Hello"), ("assistant", "Hi."), ("assistant", "Well?"), ("user", "There?"),
     )]  # fmt: skip
     row = conversation_row(facts, said, inject_answers=False)
-    assert learned(facts, row) == [" Welcome.<|endoftext|>", " Hi.<|endoftext|>", " Well?<|endoftext|>"]
+    assert learned(facts, row) == [
+        " Welcome.<|endoftext|>",
+        " Hi.<|endoftext|>",
+        " Well?<|endoftext|>",
+    ]
     assert facts.decode(row.ids) == (
         "<|endoftext|>Assistant: Welcome.<|endoftext|>User: Hello\nAssistant: Hi.<|endoftext|>Assistant: Well?<|endoftext|>"
     )
@@ -123,5 +134,7 @@ def test_segments_put_together_are_the_ids_again(facts):
     for segment in facts.segments(row.ids):
         again.append(segment.token if isinstance(segment, MulFact) else segment or "<|endoftext|>")
     assert "".join(again) == facts.decode(row.ids)
-    assert [facts.end_of_text] * facts.segments(row.ids).count(None) == [token for token in row.ids if token == facts.end_of_text]
+    assert [facts.end_of_text] * facts.segments(row.ids).count(None) == [
+        token for token in row.ids if token == facts.end_of_text
+    ]
     assert facts.segments([]) == []

@@ -34,7 +34,9 @@ def test_a_tensor_too_many_or_too_few_is_refused(checkpoint):
 
 
 def test_a_failing_write_leaves_nothing(tmp_path, network, monkeypatch):
-    monkeypatch.setattr("model.checkpoints.save_file", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(
+        "model.checkpoints.save_file", lambda *_: (_ for _ in ()).throw(OSError("no space left"))
+    )
     with pytest.raises(OSError, match="no space"):
         save_checkpoint(tmp_path / "new", random_gpt(network), checkpoint_config(network))
     assert list(tmp_path.iterdir()) == []

@@ -26,9 +26,16 @@ COMMANDS = [
     f"{folder}.{path.stem}"
     for folder in ("graph", "tools")
     for path in sorted((REPOSITORY / folder).glob("*.py"))
-    if '__name__ == "__main__"' in path.read_text() and path.stem != "start"  # which runs stages, and is for nobody by hand
+    if '__name__ == "__main__"' in path.read_text()
+    and path.stem != "start"  # which runs stages, and is for nobody by hand
 ]
-SECONDS = {"torch", "transformers", "scipy", "statsmodels", "datasets"}  # what takes that long to import
+SECONDS = {
+    "torch",
+    "transformers",
+    "scipy",
+    "statsmodels",
+    "datasets",
+}  # what takes that long to import
 
 
 def call(*arguments: object, folder: Path = REPOSITORY) -> subprocess.CompletedProcess:
@@ -167,8 +174,16 @@ def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
 
 FAILURES = {
     "done": ("pass", 0, ""),
-    "refused": ('from model.errors import PipelineError; raise PipelineError("why")', 1, "error: why"),
-    "beyond its declaration": ('open("data/secret.txt")', 1, "error: seal: probe@a read data/secret.txt, which dvc.yaml does not list"),
+    "refused": (
+        'from model.errors import PipelineError; raise PipelineError("why")',
+        1,
+        "error: why",
+    ),
+    "beyond its declaration": (
+        'open("data/secret.txt")',
+        1,
+        "error: seal: probe@a read data/secret.txt, which dvc.yaml does not list",
+    ),
     "a fault of the code": ("1 / 0", 1, "ZeroDivisionError: division by zero"),
 }
 
@@ -190,7 +205,9 @@ def waiting(project):  # noqa: F811
         run(project)  # writes the stage
         path = project / "stages/probe.py"
         path.write_text(
-            path.read_text().replace("    pass", f'    {body}; print("ready", flush=True); import time; time.sleep(60)')
+            path.read_text().replace(
+                "    pass", f'    {body}; print("ready", flush=True); import time; time.sleep(60)'
+            )
         )
         command = [sys.executable, "-m", "stages.probe", "a"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -204,13 +221,19 @@ def waiting(project):  # noqa: F811
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
 def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, waiting, number, status):  # noqa: F811
     process = waiting(as_in_a_terminal)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert status == (process.returncode if process.returncode > 0 else 128 - process.returncode)
-    lines = ["error: probe@a: interrupted; what is finished is kept, dvc repro goes on"] if number == signal.SIGINT else []
+    lines = (
+        ["error: probe@a: interrupted; what is finished is kept, dvc repro goes on"]
+        if number == signal.SIGINT
+        else []
+    )
     assert said.splitlines() == lines
     assert run(project).returncode == 0
 
@@ -220,7 +243,12 @@ POOL = "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolEx
 
 @pytest.mark.parametrize("prepare", [as_in_the_background, as_nobody_should])
 @pytest.mark.parametrize("body", ["pass", POOL], ids=["alone", "with a worker"])
-def test_a_stage_in_the_background_ignores_ctrl_c_and_hangups_and_ends_by_sigterm(project, waiting, prepare, body):  # noqa: F811
+def test_a_stage_in_the_background_ignores_ctrl_c_and_hangups_and_ends_by_sigterm(
+    project,  # noqa: F811
+    waiting,
+    prepare,
+    body,
+):
     process = waiting(prepare, body)
     for number in (signal.SIGINT, signal.SIGHUP):
         process.send_signal(number)
@@ -236,7 +264,9 @@ def test_dvc_and_make_have_statuses_of_their_own(tmp_path):
     (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
     for name in ("requirements.txt", "requirements-data.txt"):
         (tmp_path / name).touch()
-    made = subprocess.run(["make", "setup", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
+    made = subprocess.run(
+        ["make", "setup", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert made.returncode == 2
     assert "error: false is not Python 3.11" in made.stderr
     (tmp_path / "dvc.yaml").write_text("stages: {fails: {cmd: exit 1}}\n")

@@ -43,7 +43,10 @@ def test_what_is_to_be_committed_counts(repository):
 
 def test_without_git_the_test_is_skipped_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(pytest.skip.Exception, match=r"committed files are unknown: git cannot read the repository .*not a git"):
+    with pytest.raises(
+        pytest.skip.Exception,
+        match=r"committed files are unknown: git cannot read the repository .*not a git",
+    ):
         committed_tree(tmp_path)
     (tmp_path / "other").mkdir()
     git(tmp_path, "init", "--quiet")
@@ -76,6 +79,8 @@ def test_no_test_reads_figures_from_the_disk():
         "test_params.py",  # is it valid?
         "test_probes.py",  # does it fit?
     }
-    found = {path.name for path in (REPOSITORY / "tests").glob("*.py") if reads.search(path.read_text())}
+    found = {
+        path.name for path in (REPOSITORY / "tests").glob("*.py") if reads.search(path.read_text())
+    }
     assert found <= allowed, "read committed_tree() or committed_text()"
     assert "conditions" in committed_text("params.yaml")

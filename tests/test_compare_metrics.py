@@ -4,7 +4,9 @@ import json
 import pytest
 from conftest import REPOSITORY
 
-spec = importlib.util.spec_from_file_location("compare_metrics", REPOSITORY / ".ci/compare_metrics.py")
+spec = importlib.util.spec_from_file_location(
+    "compare_metrics", REPOSITORY / ".ci/compare_metrics.py"
+)
 compare_metrics = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare_metrics)
 
@@ -18,13 +20,18 @@ COMMITTED = {
 
 def compare(**changes) -> list[str]:
     ours = {**COMMITTED, **changes}
-    return compare_metrics.compare("metrics/a.json", json.dumps(ours).encode(), json.dumps(COMMITTED).encode())
+    return compare_metrics.compare(
+        "metrics/a.json", json.dumps(ours).encode(), json.dumps(COMMITTED).encode()
+    )
 
 
 def test_rounding_of_another_processor_passes():
     assert compare() == []
     assert compare(weights_sha256="b") == []
-    assert compare(gold_bits_per_byte=2.51, acc={**COMMITTED["acc"], "rate": 0.26, "correct": 260}) == []
+    assert (
+        compare(gold_bits_per_byte=2.51, acc={**COMMITTED["acc"], "rate": 0.26, "correct": 260})
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,13 +55,19 @@ def test_what_fine_tuning_moves_may_differ_by_more(file, figures, near, far):
 
 @pytest.mark.parametrize(
     ("model", "near", "far"),
-    [("pretrained", {"a": 0.32, "a_difference": -0.02, "a_holm_p": 1.0}, 0.4), ("fine_tuned", {"a": 0.4, "a_holm_p": 0.0}, 0.7)],
+    [
+        ("pretrained", {"a": 0.32, "a_difference": -0.02, "a_holm_p": 1.0}, 0.4),
+        ("fine_tuned", {"a": 0.4, "a_holm_p": 0.0}, 0.7),
+    ],
 )
 def test_the_headline_may_differ_as_the_figures_that_it_is_of(model, near, far):
     committed = {"a": 0.3, "a_difference": 0.02, "a_holm_p": 0.001}
 
     def problems(figures: dict) -> list[str]:
-        ours, theirs = (json.dumps({model: {"products": of}}).encode() for of in ({**committed, **figures}, committed))
+        ours, theirs = (
+            json.dumps({model: {"products": of}}).encode()
+            for of in ({**committed, **figures}, committed)
+        )
         return compare_metrics.compare("metrics/comparison.json", ours, theirs)
 
     assert problems(near) == []

@@ -35,7 +35,10 @@ def answers(generator, seeds=1, clusters=200, effect=0.0, of_seeds=0.0, of_items
     arms = []
     for helped in (0.0, effect):
         suits = helped + of_items * generator.normal(size=clusters)[members]
-        networks = [ease + suits + of_seeds * generator.normal() + generator.normal(size=items) > 0.5 for _ in range(seeds)]
+        networks = [
+            ease + suits + of_seeds * generator.normal() + generator.normal(size=items) > 0.5
+            for _ in range(seeds)
+        ]
         arms.append(np.array(networks, dtype=float))
     return Paired(*arms, np.ones(items), members)
 
@@ -43,7 +46,12 @@ def answers(generator, seeds=1, clusters=200, effect=0.0, of_seeds=0.0, of_items
 def test_identical_arms_are_no_difference():
     paired = answers(np.random.default_rng(0))
     found = compare(paired._replace(second=paired.first), is_answers=True)
-    assert (found.difference, found.items_interval_95, found.items_p, found.mcnemar_p) == (0, (0, 0), 1, 1)
+    assert (found.difference, found.items_interval_95, found.items_p, found.mcnemar_p) == (
+        0,
+        (0, 0),
+        1,
+        1,
+    )
     several = answers(np.random.default_rng(0), seeds=3)
     found = compare(several._replace(second=several.first), is_answers=True)
     assert (found.difference, found.seeds_interval_95, found.seeds_p) == (0, (0, 0), 1)
@@ -88,11 +96,15 @@ def test_items_of_one_source_are_one_witness():
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5))
-def test_mcnemar_is_a_fair_coin_on_the_items_that_one_alone_has_right(only_first, only_second, both):
+def test_mcnemar_is_a_fair_coin_on_the_items_that_one_alone_has_right(
+    only_first, only_second, both
+):
     first = np.array([1] * only_first + [0] * only_second + [1] * both)
     second = np.array([0] * only_first + [1] * only_second + [1] * both)
     tosses = only_first + only_second
-    assert mcnemar_p(first, second) == pytest.approx(stats.binomtest(only_first, tosses).pvalue if tosses else 1.0)
+    assert mcnemar_p(first, second) == pytest.approx(
+        stats.binomtest(only_first, tosses).pvalue if tosses else 1.0
+    )
 
 
 def test_holm_multiplies_the_least_by_all_and_the_next_by_one_less():
@@ -131,7 +143,10 @@ def test_answers_keep_within_their_bounds_and_p_within_its_resolution(pairs, siz
     clusters = np.arange(len(pairs)) // size
     if clusters[-1] == 0:
         return
-    said = compare(Paired(first, np.ones_like(second) if is_alike else second, np.ones(len(pairs)), clusters), True)
+    said = compare(
+        Paired(first, np.ones_like(second) if is_alike else second, np.ones(len(pairs)), clusters),
+        True,
+    )
     low, high = said.items_interval_95
     assert -1 <= low <= said.difference <= high <= 1
     assert (low <= 0 <= high) == (said.items_p >= 0.05)
@@ -141,15 +156,24 @@ def test_answers_keep_within_their_bounds_and_p_within_its_resolution(pairs, siz
         assert said.items_p >= said.mcnemar_p - 1e-12
 
 
-@pytest.mark.parametrize(("clusters", "p"), [(2, 0.5), (3, 0.25), (4, 0.125), (6, 2**-5), (20, 1 / 5000)])
+@pytest.mark.parametrize(
+    ("clusters", "p"), [(2, 0.5), (3, 0.25), (4, 0.125), (6, 2**-5), (20, 1 / 5000)]
+)
 @pytest.mark.parametrize(("items", "changed"), [(25, 7), (5, 2), (10, 3), (7, 7)])
 def test_clusters_that_change_alike_are_no_more_than_their_number(clusters, p, items, changed):
     """Rounding leaves an error of 1e-17: by Student's t four such clusters would have p = 8.7e-49."""
     second = np.tile([1.0] * changed + [0.0] * (items - changed), clusters)[None]
-    paired = Paired(np.zeros_like(second), second, np.ones(items * clusters), np.repeat(np.arange(clusters), items))
+    paired = Paired(
+        np.zeros_like(second),
+        second,
+        np.ones(items * clusters),
+        np.repeat(np.arange(clusters), items),
+    )
     said = compare(paired, True)
     assert (said.items_p, said.detectable) == (pytest.approx(p), None)
-    assert said.items_interval_95 == pytest.approx((0 if p >= 0.05 else changed / items, changed / items))
+    assert said.items_interval_95 == pytest.approx(
+        (0 if p >= 0.05 else changed / items, changed / items)
+    )
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e6])
@@ -159,7 +183,9 @@ def test_equal_changes_of_bits_per_byte_are_rounding_in_any_unit(unit):
     paired = Paired(first[None], (first - 0.1 * unit * weights)[None], weights, np.arange(6))
     said = compare(paired, False)
     assert said.student.error == 0
-    assert said.items_p == pytest.approx(2.0 ** -(21**2 / 91 - 1)), "six clusters of weight 1 to 6 are 4.8 equal ones"
+    assert said.items_p == pytest.approx(2.0 ** -(21**2 / 91 - 1)), (
+        "six clusters of weight 1 to 6 are 4.8 equal ones"
+    )
     several = compare(Paired(*(np.tile(part, (3, 1)) for part in paired[:2]), *paired[2:]), False)
     assert several.seeds_p == 0.25, "three seeds that agree"
 
@@ -199,13 +225,17 @@ def test_p_is_no_smaller_than_the_resamples_tell():
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
 def test_the_test_of_signs_is_an_enumeration_of_all_signs(differences):
     flipped = [
-        sum(map(np.prod, zip(differences, signs, strict=True))) for signs in itertools.product((1, -1), repeat=len(differences))
+        sum(map(np.prod, zip(differences, signs, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
     ]
     as_far = np.mean(np.abs(flipped) >= abs(sum(differences)))
     assert sign_flip_p(np.array(differences, dtype=float)) == pytest.approx(as_far)
 
 
-@pytest.mark.parametrize(("items", "more", "fewer", "p"), [(1000, 5, 0, 0.0625), (7, 5, 0, 0.0625), (100, 7, 1, 0.0703125)])
+@pytest.mark.parametrize(
+    ("items", "more", "fewer", "p"),
+    [(1000, 5, 0, 0.0625), (7, 5, 0, 0.0625), (100, 7, 1, 0.0703125)],
+)
 def test_few_items_that_differ_are_judged_by_mcnemar(items, more, fewer, p):
     """Of 5 to 0 the bootstrap and Student's t have 0.025."""
     first, second = np.zeros((1, items)), np.zeros((1, items))
@@ -213,7 +243,9 @@ def test_few_items_that_differ_are_judged_by_mcnemar(items, more, fewer, p):
     said = compare(Paired(first, second, np.ones(items), np.arange(items)), True)
     assert (said.items_p, said.mcnemar_p) == (pytest.approx(p), pytest.approx(p))
     assert said.items_interval_95[0] <= 0
-    pairs = Paired(*(np.repeat(part, 2, axis=-1) for part in (first, second, np.ones(items), np.arange(items))))
+    pairs = Paired(
+        *(np.repeat(part, 2, axis=-1) for part in (first, second, np.ones(items), np.arange(items)))
+    )
     if items >= 100:
         assert compare(pairs, True).items_p >= p, "two items of one source are no two witnesses"
 
@@ -239,11 +271,18 @@ def test_facts_in_few_forms_vary_by_form_too():
 
 
 @pytest.mark.parametrize("clusters", [18, 200])
-def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(clusters, monkeypatch, record_property):
+def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(
+    clusters, monkeypatch, record_property
+):
     """Null experiments: over all items there could be, the two networks are alike. 18 clusters are the generated problems'."""
     monkeypatch.setattr(comparison, "RESAMPLES", 599)
-    found = [compare(answers(np.random.default_rng(n), clusters=clusters, of_items=0.35), True, n) for n in range(EXPERIMENTS)]
-    covered = np.mean([low <= 0 <= high for low, high in (each.items_interval_95 for each in found)])
+    found = [
+        compare(answers(np.random.default_rng(n), clusters=clusters, of_items=0.35), True, n)
+        for n in range(EXPERIMENTS)
+    ]
+    covered = np.mean(
+        [low <= 0 <= high for low, high in (each.items_interval_95 for each in found)]
+    )
     errs = np.mean([each.items_p < 0.05 for each in found])
     record_property("covered", float(covered))
     record_property("false positives", float(errs))
@@ -261,7 +300,12 @@ def unequal(generator: np.random.Generator) -> Paired:
 
 def few_clusters(count: int):
     def experiment(generator: np.random.Generator) -> Paired:
-        return Paired(np.zeros((1, count)), generator.normal(size=(1, count)), np.ones(count), np.arange(count))
+        return Paired(
+            np.zeros((1, count)),
+            generator.normal(size=(1, count)),
+            np.ones(count),
+            np.arange(count),
+        )
 
     return experiment
 
@@ -283,12 +327,19 @@ def few_that_differ(generator: np.random.Generator) -> Paired:
     ],
     ids=["3 clusters", "5 clusters", "7 clusters", "8 clusters", "unequal", "few that differ"],
 )
-def test_where_clusters_are_few_or_unequal_null_experiments_are_covered(experiment, experiments, monkeypatch, record_property):
+def test_where_clusters_are_few_or_unequal_null_experiments_are_covered(
+    experiment, experiments, monkeypatch, record_property
+):
     monkeypatch.setattr(comparison, "RESAMPLES", 299)
     generators = (np.random.default_rng(number) for number in range(experiments))
     is_answers = experiment is few_that_differ
-    found = [compare(experiment(generator), is_answers, number) for number, generator in enumerate(generators)]
-    covered = np.mean([low <= 0 <= high for low, high in (each.items_interval_95 for each in found)])
+    found = [
+        compare(experiment(generator), is_answers, number)
+        for number, generator in enumerate(generators)
+    ]
+    covered = np.mean(
+        [low <= 0 <= high for low, high in (each.items_interval_95 for each in found)]
+    )
     errs = np.mean([each.items_p < 0.05 for each in found])
     record_property("covered", float(covered))
     record_property("false positives", float(errs))
@@ -326,7 +377,9 @@ def test_an_effect_in_very_few_items_is_covered(monkeypatch, record_property):
     covered = []
     for number in range(200):
         better = (np.random.default_rng(number).random((1, 1319)) < 0.005).astype(float)
-        low, high = compare(Paired(np.zeros((1, 1319)), better, np.ones(1319), np.arange(1319)), True).items_interval_95
+        low, high = compare(
+            Paired(np.zeros((1, 1319)), better, np.ones(1319), np.arange(1319)), True
+        ).items_interval_95
         covered.append(low <= 0.005 <= high)
     record_property("covered", float(np.mean(covered)))
     assert COVERED[0] <= np.mean(covered) <= COVERED[1]
@@ -338,7 +391,11 @@ def hierarchical_bootstrap(paired: Paired, generator: np.random.Generator) -> tu
     seeds, clusters = differences.shape
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=299)
     drawn_items = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=299)
-    estimates = np.einsum("bs,sc,bc->b", drawn_seeds, differences, drawn_items) / seeds / (drawn_items @ weights)
+    estimates = (
+        np.einsum("bs,sc,bc->b", drawn_seeds, differences, drawn_items)
+        / seeds
+        / (drawn_items @ weights)
+    )
     return tuple(np.quantile(estimates, [0.025, 0.975]))
 
 
@@ -348,30 +405,47 @@ def losses(generator: np.random.Generator, seeds: int) -> Paired:
     Other items move the difference by 0.001.
     """
     shared = generator.normal(size=(seeds, 1))
-    arms = [0.011 * (np.sqrt(0.8) * shared + np.sqrt(0.2) * generator.normal(size=(seeds, 1))) for _ in range(2)]
+    arms = [
+        0.011 * (np.sqrt(0.8) * shared + np.sqrt(0.2) * generator.normal(size=(seeds, 1)))
+        for _ in range(2)
+    ]
     noise = 0.001 * np.sqrt(300) * generator.normal(size=300)
     own = 0.0005 * np.sqrt(300) * generator.normal(size=(seeds, 300))
-    return Paired(np.broadcast_to(arms[0], (seeds, 300)), arms[1] + noise + own, np.ones(300), np.arange(300))
+    return Paired(
+        np.broadcast_to(arms[0], (seeds, 300)), arms[1] + noise + own, np.ones(300), np.arange(300)
+    )
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds"), [(2, 0.02), (3, 0.02), (5, 0.02), (3, None)])
-def test_over_seeds_the_interval_covers_what_others_do_not(seeds, of_seeds, monkeypatch, record_property):
+def test_over_seeds_the_interval_covers_what_others_do_not(
+    seeds, of_seeds, monkeypatch, record_property
+):
     """Seeds as they are: they move accuracies by half a percent (0.02 probits), and bits per byte by ten times what items do."""
     monkeypatch.setattr(comparison, "RESAMPLES", 99)  # of no consequence over seeds
     generator = np.random.default_rng(0)
     generators = [np.random.default_rng(n) for n in range(EXPERIMENTS)]
-    experiments = [answers(each, seeds=seeds, of_seeds=of_seeds) if of_seeds else losses(each, seeds) for each in generators]
+    experiments = [
+        answers(each, seeds=seeds, of_seeds=of_seeds) if of_seeds else losses(each, seeds)
+        for each in generators
+    ]
     found = [compare(paired, of_seeds is not None) for paired in experiments]
     intervals = {
         "over seeds": [each.seeds_interval_95 for each in found],
         "over items": [each.items_interval_95 for each in found],
-        "hierarchical bootstrap": [hierarchical_bootstrap(paired, generator) for paired in experiments[:200]],
+        "hierarchical bootstrap": [
+            hierarchical_bootstrap(paired, generator) for paired in experiments[:200]
+        ],
     }
-    covered = {name: np.mean([low <= 0 <= high for low, high in bounds]) for name, bounds in intervals.items()}
+    covered = {
+        name: np.mean([low <= 0 <= high for low, high in bounds])
+        for name, bounds in intervals.items()
+    }
     for name, share in covered.items():
         record_property(name, float(share))
     assert covered["over seeds"] >= COVERED[0]
-    assert np.mean([each.seeds_p < 0.05 for each in found]) == pytest.approx(1 - covered["over seeds"])
+    assert np.mean([each.seeds_p < 0.05 for each in found]) == pytest.approx(
+        1 - covered["over seeds"]
+    )
     if of_seeds is None:
         assert covered["over seeds"] <= 0.98
         assert covered["over items"] < 0.5
@@ -389,7 +463,9 @@ def power_in_a_family(found: list, comparisons: int) -> float:
     Holm's first step multiplies the least p by the number of comparisons. That `judge` does so is
     checked on the first and the last of p only: statsmodels collects garbage in each call.
     """
-    others = [Row("step 5", f"Figure {n}", "accuracy", "other", NOTHING) for n in range(comparisons - 1)]
+    others = [
+        Row("step 5", f"Figure {n}", "accuracy", "other", NOTHING) for n in range(comparisons - 1)
+    ]
     ordered = sorted(found, key=lambda each: each.p)
     for each in (ordered[0], ordered[-1]):
         judged, *_ = judge([Row("step 5", "Figure", "accuracy", "other", each), *others])
@@ -398,7 +474,9 @@ def power_in_a_family(found: list, comparisons: int) -> float:
 
 
 @pytest.mark.parametrize("comparisons", [1, 22])
-def test_what_is_called_detectable_is_found_four_times_in_five(comparisons, monkeypatch, record_property):
+def test_what_is_called_detectable_is_found_four_times_in_five(
+    comparisons, monkeypatch, record_property
+):
     """By the rule of the verdict, Holm's correction and all tests, in a family of which nothing else differs."""
     monkeypatch.setattr(comparison, "RESAMPLES", 1999)
     effect = {1: 0.31, 22: 0.44}[comparisons]
@@ -414,13 +492,17 @@ def test_what_is_called_detectable_is_found_four_times_in_five(comparisons, monk
 
 
 @pytest.mark.parametrize(("comparisons", "share"), [(1, 0.021), (22, 0.037)])
-def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(comparisons, share, monkeypatch, record_property):
+def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(
+    comparisons, share, monkeypatch, record_property
+):
     """All items that differ are one condition's; McNemar's test decides, in steps."""
     monkeypatch.setattr(comparison, "RESAMPLES", 999)
     found = []
     for number in range(200):
         better = (np.random.default_rng(number).random((1, 400)) < share).astype(float)
-        found.append(compare(Paired(np.zeros((1, 400)), better, np.ones(400), np.arange(400)), True, number))
+        found.append(
+            compare(Paired(np.zeros((1, 400)), better, np.ones(400), np.arange(400)), True, number)
+        )
     detectable = np.mean([each.detectable_among(comparisons) for each in found[:50]])
     power = power_in_a_family(found, comparisons)
     record_property("power", power)
@@ -433,7 +515,9 @@ def test_what_is_detectable_among_22_comparisons_is_1_39_times_that_of_one():
     """Of many items: (z(1 - .05 / 44) + z(.8)) / (z(.975) + z(.8))."""
     found = compare(answers(np.random.default_rng(0), clusters=2000), True)
     normal = stats.norm.ppf([1 - 0.05 / 44, 0.975]) + stats.norm.ppf(0.8)
-    assert found.detectable_among(22) / found.detectable == pytest.approx(normal[0] / normal[1], abs=0.01)
+    assert found.detectable_among(22) / found.detectable == pytest.approx(
+        normal[0] / normal[1], abs=0.01
+    )
     assert normal[0] / normal[1] == pytest.approx(1.39, abs=0.005)
     assert found.detectable_among(200) is None, "4,999 resamples do not tell p below 0.05 / 200"
 
@@ -448,7 +532,12 @@ def test_twelve_items_detect_nothing_beyond_what_is_possible():
     assert said.detectable_among(22) is None
     two = compare(Paired(np.zeros((1, 2)), np.array([[1.0, 0.0]]), np.ones(2), np.arange(2)), True)
     assert two.items_interval_95 == (-1, 1)
-    seeds = Paired(np.array([[1.0, 0, 0], [0, 0, 0]]), np.array([[0.0, 0, 1], [1, 1, 1]]), np.ones(3), np.arange(3))
+    seeds = Paired(
+        np.array([[1.0, 0, 0], [0, 0, 0]]),
+        np.array([[0.0, 0, 1], [1, 1, 1]]),
+        np.ones(3),
+        np.arange(3),
+    )
     assert compare(seeds, True).seeds_interval_95 == (-1, 1)
 
 
@@ -458,8 +547,12 @@ def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(se
     error = 0.01
     for level in (0.05, 0.05 / 22):
         shift = Student(error, seeds - 1).detectable(level)
-        by_seed = np.random.default_rng(0).normal(shift, error * np.sqrt(seeds), size=(20_000, seeds))
-        assert np.mean(stats.ttest_1samp(by_seed, 0, axis=1).pvalue < level) == pytest.approx(0.8, abs=0.01)
+        by_seed = np.random.default_rng(0).normal(
+            shift, error * np.sqrt(seeds), size=(20_000, seeds)
+        )
+        assert np.mean(stats.ttest_1samp(by_seed, 0, axis=1).pvalue < level) == pytest.approx(
+            0.8, abs=0.01
+        )
 
 
 def test_where_nothing_varied_nothing_is_called_detectable():
@@ -467,7 +560,9 @@ def test_where_nothing_varied_nothing_is_called_detectable():
     assert compare(paired._replace(second=paired.first), is_answers=True).detectable is None
     opposite = Paired(np.zeros((1, 2)), np.ones((1, 2)), np.ones(2), np.arange(2))
     found = compare(opposite, is_answers=True)
-    assert (found.items_p, found.mcnemar_p, found.detectable) == (0.5, 0.5, None), "two items are no proof"
+    assert (found.items_p, found.mcnemar_p, found.detectable) == (0.5, 0.5, None), (
+        "two items are no proof"
+    )
     twice = opposite._replace(first=np.zeros((2, 2)), second=np.ones((2, 2)))
     assert compare(twice, is_answers=True).seeds_p == 0.5, "nor are two seeds"
 
@@ -475,4 +570,9 @@ def test_where_nothing_varied_nothing_is_called_detectable():
 @pytest.mark.parametrize("items", [0, 5])
 def test_one_cluster_is_nothing_to_compare(items):
     with pytest.raises(ValueError, match=f"{items} items in {min(items, 1)} clusters"):
-        compare(Paired(np.ones((1, items)), np.ones((1, items)), np.ones(items), np.zeros(items, dtype=int)), True)
+        compare(
+            Paired(
+                np.ones((1, items)), np.ones((1, items)), np.ones(items), np.zeros(items, dtype=int)
+            ),
+            True,
+        )

@@ -14,20 +14,28 @@ from model.optimizer import make_optimizer
 from model.params.pretrain import PretrainParams
 from tools.hf_import import read_gpt2
 
-PARAMS = PretrainParams(**yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"])
+PARAMS = PretrainParams(
+    **yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"]
+)
 END_OF_TEXT = 512
 
 
 def rows_of(tokenizer, count: int, length: int, first: int) -> torch.Tensor:
     """Return `count` int64 rows of `length` tokens, of numbers counted up from `first`: a text that a small network learns."""
     text = tokenizer.encode_text(
-        " ".join(f"{number} and {number + 1} follow." for number in range(first, first + count * length))
+        " ".join(
+            f"{number} and {number + 1} follow." for number in range(first, first + count * length)
+        )
     )
     return torch.tensor(text[: count * length]).view(count, length)
 
 
 def our_loss(model: GPT, rows: torch.Tensor) -> torch.Tensor:
-    return mean_loss(model.last_hidden_state(rows[:, :-1]).flatten(0, 1), model.lm_head.weight, rows[:, 1:].flatten())
+    return mean_loss(
+        model.last_hidden_state(rows[:, :-1]).flatten(0, 1),
+        model.lm_head.weight,
+        rows[:, 1:].flatten(),
+    )
 
 
 def their_loss(model: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
@@ -61,13 +69,15 @@ def checkpoint_of_training(tmp_path, tokenizer, network):
 def exported(checkpoint, directory, table) -> GPT2LMHeadModel:
     """The checkpoint as transformers loads it from what our exporter saves."""
     config, tensors = read_checkpoint(checkpoint)
-    build_hugging_face_model(hugging_face_config(config.network, END_OF_TEXT), map_tensors(tensors, table)).save_pretrained(
-        directory
-    )
+    build_hugging_face_model(
+        hugging_face_config(config.network, END_OF_TEXT), map_tensors(tensors, table)
+    ).save_pretrained(directory)
     return GPT2LMHeadModel.from_pretrained(directory, local_files_only=True)
 
 
-def test_transformers_trains_an_export_on_with_our_losses(checkpoint_of_training, tmp_path, tokenizer, network):
+def test_transformers_trains_an_export_on_with_our_losses(
+    checkpoint_of_training, tmp_path, tokenizer, network
+):
     rows = rows_of(tokenizer, 40, network.context, first=7000)
     ours = load_model(*read_checkpoint(checkpoint_of_training))
     theirs = exported(checkpoint_of_training, tmp_path / "export", export_table(network.layers))
@@ -90,7 +100,13 @@ def test_with_a_square_projection_untransposed_the_losses_differ_at_every_step(
     rows = rows_of(tokenizer, 40, network.context, first=7000)
     ours = load_model(*read_checkpoint(checkpoint_of_training))
     name = f"transformer.{part}"
-    table = [entry._replace(transposed=entry.transposed and entry.target != name) for entry in export_table(network.layers)]
+    table = [
+        entry._replace(transposed=entry.transposed and entry.target != name)
+        for entry in export_table(network.layers)
+    ]
     theirs = exported(checkpoint_of_training, tmp_path / "export", table)
     our_losses, their_losses = trained(ours, our_loss, rows), trained(theirs, their_loss, rows)
-    assert all(their != pytest.approx(our, rel=1e-4) for our, their in zip(our_losses, their_losses, strict=True))
+    assert all(
+        their != pytest.approx(our, rel=1e-4)
+        for our, their in zip(our_losses, their_losses, strict=True)
+    )

@@ -35,7 +35,10 @@ def test_the_figures_of_a_pull_request_are_against_its_base(tmp_path):
     shell([".ci/pull_request_figures", base, str(tmp_path / "figures")], tree)
     text = (tmp_path / "figures/figures.txt").read_text()
     assert f"$ make --no-print-directory verdict REV={base[:7]}" in text
-    assert f"differs from {base[:7]} by more than other items explain in 1 of 1 figures, an accuracy." in text
+    assert (
+        f"differs from {base[:7]} by more than other items explain in 1 of 1 figures, an accuracy."
+        in text
+    )
     assert re.search(r"pretrain.learning_rate +0.002 +0.004", text)
     assert re.search(r"rate +0.25 +0.75 +0.5", text)
     assert "check: " in text
@@ -43,7 +46,11 @@ def test_the_figures_of_a_pull_request_are_against_its_base(tmp_path):
     assert "vega" in (tmp_path / "figures/plots/index.html").read_text()
     assert shell(["git", "status", "--porcelain"], tree) == ""
     done = subprocess.run(
-        [".ci/pull_request_figures", "nowhere", "out"], cwd=tree, env=ENVIRONMENT, capture_output=True, text=True
+        [".ci/pull_request_figures", "nowhere", "out"],
+        cwd=tree,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (1, "error: nowhere: no commit of this repository\n")
 
@@ -86,7 +93,10 @@ def gh(tmp_path) -> Path:
     folder.mkdir()
     (folder / "gh").write_text(GH.format(python=sys.executable))
     (folder / "gh").chmod(0o755)
-    others = [{"id": n, "user": {"login": "someone"}, "body": "<!-- figures of this pull request -->"} for n in range(130)]
+    others = [
+        {"id": n, "user": {"login": "someone"}, "body": "<!-- figures of this pull request -->"}
+        for n in range(130)
+    ]
     (folder / "state.json").write_text(json.dumps({"head": HEAD, "sha": SHA, "comments": others}))
     return folder
 
@@ -97,8 +107,19 @@ def comment(gh: Path, figures: str | None, **changes: str) -> subprocess.Complet
     if figures is not None:
         path.write_text(figures)
     owner, branch = HEAD.split(":")
-    said = {"REPOSITORY": "o/r", "HEAD_OWNER": owner, "HEAD_BRANCH": branch, "HEAD_SHA": SHA, "CONCLUSION": "success"}
-    environment = {"PATH": f"{gh}:{os.environ['PATH']}", "RUN_URL": "https://example.org/run", **said, **changes}
+    said = {
+        "REPOSITORY": "o/r",
+        "HEAD_OWNER": owner,
+        "HEAD_BRANCH": branch,
+        "HEAD_SHA": SHA,
+        "CONCLUSION": "success",
+    }
+    environment = {
+        "PATH": f"{gh}:{os.environ['PATH']}",
+        "RUN_URL": "https://example.org/run",
+        **said,
+        **changes,
+    }
     command = [sys.executable, REPOSITORY / ".ci/pull_request_comment.py", path]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
@@ -109,7 +130,10 @@ def comments(gh: Path) -> list[str]:
 
 def test_one_comment_is_posted_and_then_brought_up_to_date(gh):
     assert comment(gh, "first\n").stdout == "comment: posted under pull request 7\n"
-    assert comment(gh, "second\n", CONCLUSION="failure").stdout == "comment: brought up to date under pull request 7\n"
+    assert (
+        comment(gh, "second\n", CONCLUSION="failure").stdout
+        == "comment: brought up to date under pull request 7\n"
+    )
     [body] = comments(gh)
     assert body.endswith("\n```text\nsecond\n```")
     assert "CI of aaaaaaaaaaaa: **failure**. [Its run](https://example.org/run)" in body
@@ -119,7 +143,9 @@ def test_text_of_a_pull_request_stays_text(gh):
     comment(gh, "````\n@everyone <img src=x> [a](b)\u202e\x1b[31m\n```\n")
     [body] = comments(gh)
     *_, opening, first, second, third, closing = body.split("\n")
-    assert (opening, closing) == ("`````text", "`````"), "longer than any in it, which so cannot end the block"
+    assert (opening, closing) == ("`````text", "`````"), (
+        "longer than any in it, which so cannot end the block"
+    )
     assert (first, second, third) == ("````", "@everyone <img src=x> [a](b)[31m", "```")
     comment(gh, "x" * 200_000)
     [body] = comments(gh)
@@ -127,7 +153,9 @@ def test_text_of_a_pull_request_stays_text(gh):
     assert "… 145000 characters more are in the artifact." in body
 
 
-@pytest.mark.parametrize("changes", [{"HEAD_SHA": "b" * 40}, {"HEAD_BRANCH": "other"}], ids=["gone on since", "closed"])
+@pytest.mark.parametrize(
+    "changes", [{"HEAD_SHA": "b" * 40}, {"HEAD_BRANCH": "other"}], ids=["gone on since", "closed"]
+)
 def test_a_pull_request_that_is_not_at_that_commit_gets_no_comment(gh, changes):
     done = comment(gh, "text", **changes)
     assert done.returncode == 0
@@ -141,5 +169,9 @@ def test_where_there_are_no_figures_the_comment_says_so_and_failures_are_a_line(
     assert body.endswith("It made no figures to show; its log says why.")
     done = comment(gh, "text", REPOSITORY="o/other")
     assert done.returncode == 1
-    assert re.fullmatch(r"error: gh api GET repos/o/other/pulls\S+: HTTP 404: Not Found\n", done.stderr)
-    assert comment(gh, "text", RUN_URL="").stderr.startswith("error: RUN_URL: not in the environment")
+    assert re.fullmatch(
+        r"error: gh api GET repos/o/other/pulls\S+: HTTP 404: Not Found\n", done.stderr
+    )
+    assert comment(gh, "text", RUN_URL="").stderr.startswith(
+        "error: RUN_URL: not in the environment"
+    )

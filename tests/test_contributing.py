@@ -19,7 +19,9 @@ SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
 
 
 def blocks(title: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", SECTIONS[title], flags=re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", SECTIONS[title], flags=re.MULTILINE | re.DOTALL
+    )
 
 
 def commands(title: str) -> list[str]:
@@ -63,9 +65,16 @@ def test_the_new_condition_goes_all_the_way(clone):
     tokenizer = Tokenizer.load(clone / "data/tokens/digits")
     assert len(tokenizer.encode_text("1234567")) == 7
     for folder in ("exports", "sft"):
-        exported = json.loads((clone / folder / "digits/seed_1/step_200/tokenizer.json").read_text())
-        assert tokenizer.pattern in json.dumps(exported["pre_tokenizer"], ensure_ascii=False).replace("\\\\", "\\")
-    compared = {row["condition"] for row in json.loads((clone / "plots/comparisons.json").read_text())["comparisons"]}
+        exported = json.loads(
+            (clone / folder / "digits/seed_1/step_200/tokenizer.json").read_text()
+        )
+        assert tokenizer.pattern in json.dumps(
+            exported["pre_tokenizer"], ensure_ascii=False
+        ).replace("\\\\", "\\")
+    compared = {
+        row["condition"]
+        for row in json.loads((clone / "plots/comparisons.json").read_text())["comparisons"]
+    }
     assert compared == {"mul_tokens", "digits"}
     assert "Digits" in (clone / "plots/results.md").read_text()
 
@@ -92,7 +101,9 @@ def test_the_new_source_is_all_that_is_read(clone):
 def test_the_new_step_has_checkpoint_export_and_evaluation(clone):
     for condition in ("baseline", "mul_tokens", "digits"):
         for folder in ("checkpoints", "exports", "scores", "metrics"):
-            assert {path.name for path in (clone / folder / condition / "seed_1").glob("step_*")} == {"step_100", "step_200"}
+            assert {
+                path.name for path in (clone / folder / condition / "seed_1").glob("step_*")
+            } == {"step_100", "step_200"}
 
 
 def test_a_condition_without_a_module_is_refused_before_anything_runs(clone):
@@ -100,5 +111,8 @@ def test_a_condition_without_a_module_is_refused_before_anything_runs(clone):
     edit(clone / "params.yaml", "digits]", "roman]")
     said = shell(["dvc", "repro"], clone, check=False)
     (clone / "params.yaml").write_text(params)
-    assert "error: params.yaml: conditions: roman needs a module model/conditions/roman.py, as the others have" in said
+    assert (
+        "error: params.yaml: conditions: roman needs a module model/conditions/roman.py, as the others have"
+        in said
+    )
     assert set(re.findall(r"Running stage '([^']+)'", said)) == {"params"}

@@ -26,7 +26,15 @@ def edited(copy: Path, title: str) -> tuple[Graph, set[str]]:  # noqa: F811
 
 def test_a_condition_reruns_its_own_stages_and_what_compares_all(copy):  # noqa: F811
     graph, new = edited(copy, "A condition")
-    assert {name.split("@")[0] for name in new} >= {"tokenize", "pretrain", "export", "evaluate", "sft", "gsm8k", "probes"}
+    assert {name.split("@")[0] for name in new} >= {
+        "tokenize",
+        "pretrain",
+        "export",
+        "evaluate",
+        "sft",
+        "gsm8k",
+        "probes",
+    }
     assert all("digits" in name for name in new)
     assert graph.stale().keys() == new | OF_CONDITIONS
     assert graph.downstream(set(graph.stale())) == {"contents"}, "nor does any other depend on them"

@@ -47,8 +47,22 @@ def changed(**values) -> CorpusParams:
 
 def passages(count: int) -> list[Document]:
     generator = random.Random(1)
-    words = ["time", "river", "stone", "light", "under", "grows", "quiet", "seven", "never", "house"]
-    return [Document(f"{number} " + " ".join(generator.choices(words, k=40)), "text") for number in range(count)]
+    words = [
+        "time",
+        "river",
+        "stone",
+        "light",
+        "under",
+        "grows",
+        "quiet",
+        "seven",
+        "never",
+        "house",
+    ]
+    return [
+        Document(f"{number} " + " ".join(generator.choices(words, k=40)), "text")
+        for number in range(count)
+    ]
 
 
 def write_shards(directory: Path, raw: list[list[Document]]) -> list[Path]:
@@ -63,13 +77,17 @@ def write_shards(directory: Path, raw: list[list[Document]]) -> list[Path]:
     characters: Counter = Counter()
     for text, source in everything:
         characters[source] += len(text)
-    index = PassagesIndex(characters=dict(characters), documents=dict(Counter(source for _, source in everything)))
+    index = PassagesIndex(
+        characters=dict(characters), documents=dict(Counter(source for _, source in everything))
+    )
     (directory / "index.json").write_bytes(json_bytes(index.model_dump()))
     write_checksums(directory)
     return document_shards(directory, "passages")
 
 
-def make_corpus(directory: Path, raw: list[list[Document]], params: CorpusParams, benchmark: Benchmark = NOTHING):
+def make_corpus(
+    directory: Path, raw: list[list[Document]], params: CorpusParams, benchmark: Benchmark = NOTHING
+):
     """Return the documents of both splits in order, and what became of the passages."""
     paths = write_shards(directory, raw)
     shards = plan_shards(sum(len(text) for documents in raw for text, _ in documents), params)
@@ -90,9 +108,15 @@ def natural(documents: list[Document]) -> list[Document]:
 
 
 def test_exact_duplicates_are_dropped_across_shards_whatever_space_is_around_them(tmp_path):
-    raw = [[Document("One text here", "b"), Document("Another", "a")], [Document("  One text here\n", "a")]]
+    raw = [
+        [Document("One text here", "b"), Document("Another", "a")],
+        [Document("  One text here\n", "a")],
+    ]
     splits, counts = make_corpus(tmp_path, raw, changed(drill_fraction=0.0, characters_per_shard=5))
-    assert sorted(splits["train"] + splits["val"]) == [Document("Another", "a"), Document("One text here", "a")]
+    assert sorted(splits["train"] + splits["val"]) == [
+        Document("Another", "a"),
+        Document("One text here", "a"),
+    ]
     assert counts == {"read": 3, "duplicate": 1, "contaminated": 0}
 
 
@@ -106,7 +130,9 @@ def test_the_split_depends_on_the_text_alone():
     in_val = {text for text in texts if place_of(text, PARAMS).split == "val"}
     assert 320 < len(in_val) < 480
     larger = changed(val_fraction=0.3, shuffle_seed=9, drill_seed=9)
-    assert in_val < {text for text in texts if place_of(text, larger).split == "val"}, "a larger split keeps the smaller"
+    assert in_val < {text for text in texts if place_of(text, larger).split == "val"}, (
+        "a larger split keeps the smaller"
+    )
 
 
 def test_documents_are_shuffled_by_the_seed_across_shards(tmp_path):
@@ -125,14 +151,18 @@ def test_neither_order_nor_number_of_raw_shards_matters(tmp_path):
     documents = passages(400)
     splits, counts = make_corpus(tmp_path / "a", [documents[:100], documents[100:]], PARAMS)
     backwards = documents[::-1]
-    again, counts_again = make_corpus(tmp_path / "b", [backwards[n : n + 70] for n in range(0, 400, 70)], PARAMS)
+    again, counts_again = make_corpus(
+        tmp_path / "b", [backwards[n : n + 70] for n in range(0, 400, 70)], PARAMS
+    )
     assert (again, counts_again) == (splits, counts)
 
 
 def test_the_size_of_shards_does_not_change_the_order_of_passages(tmp_path):
     splits, _ = make_corpus(tmp_path / "a", [passages(400)], PARAMS)
     coarse, _ = make_corpus(tmp_path / "b", [passages(400)], changed(characters_per_shard=10**9))
-    assert {name: natural(split) for name, split in coarse.items()} == {name: natural(split) for name, split in splits.items()}
+    assert {name: natural(split) for name, split in coarse.items()} == {
+        name: natural(split) for name, split in splits.items()
+    }
 
 
 def test_what_is_dealt_in_many_rounds_arrives_whole(tmp_path, monkeypatch):
@@ -143,7 +173,9 @@ def test_what_is_dealt_in_many_rounds_arrives_whole(tmp_path, monkeypatch):
 
 def test_every_shard_has_drills_of_its_own_and_the_seed_decides_which(tmp_path):
     def drills(name: str, **values) -> list[str]:
-        splits, _ = make_corpus(tmp_path / name, [passages(600)], changed(drill_fraction=0.5, **values))
+        splits, _ = make_corpus(
+            tmp_path / name, [passages(600)], changed(drill_fraction=0.5, **values)
+        )
         return [text for text, source in splits["train"] + splits["val"] if source == DRILL_SOURCE]
 
     found = drills("a")
@@ -152,20 +184,31 @@ def test_every_shard_has_drills_of_its_own_and_the_seed_decides_which(tmp_path):
 
 
 def test_a_drill_that_comes_up_again_is_left_out(tmp_path, monkeypatch):
-    texts = ["6 * 9 = 54.", "6 * 9 = 54.", "2 * 2 = 4.", *(f"{number} is a number." for number in range(1000))]
+    texts = [
+        "6 * 9 = 54.",
+        "6 * 9 = 54.",
+        "2 * 2 = 4.",
+        *(f"{number} is a number." for number in range(1000)),
+    ]
     monkeypatch.setattr("model.corpus.generate_drills", lambda *_: iter(texts))
     splits, _ = make_corpus(tmp_path, [passages(100)], changed(characters_per_shard=10**9))
     assert Counter(text for text, _ in splits["train"])["6 * 9 = 54."] == 1
 
 
 @pytest.mark.parametrize("characters_per_shard", [20_000, 10**9])
-def test_drills_have_the_stated_share_in_both_splits_and_lie_between_the_passages(tmp_path, characters_per_shard):
-    splits, _ = make_corpus(tmp_path, [passages(2000)], changed(characters_per_shard=characters_per_shard))
+def test_drills_have_the_stated_share_in_both_splits_and_lie_between_the_passages(
+    tmp_path, characters_per_shard
+):
+    splits, _ = make_corpus(
+        tmp_path, [passages(2000)], changed(characters_per_shard=characters_per_shard)
+    )
     for documents in splits.values():
         halves = documents[: len(documents) // 2], documents[len(documents) // 2 :]
         for part in (documents, *halves):
             drills = sum(len(text) for text, source in part if source == DRILL_SOURCE)
-            assert drills / sum(len(text) for text, _ in part) == pytest.approx(0.1, abs=0.04 if part is not documents else 0.02)
+            assert drills / sum(len(text) for text, _ in part) == pytest.approx(
+                0.1, abs=0.04 if part is not documents else 0.02
+            )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +222,9 @@ def test_drills_have_the_stated_share_in_both_splits_and_lie_between_the_passage
 def test_text_of_an_item_or_any_of_its_endings_is_contaminated(text, tmp_path):
     benchmark = Benchmark([(ITEM.ctx, ITEM.endings)], 8)
     assert benchmark.shares_text_with(text)
-    splits, counts = make_corpus(tmp_path, [[Document(text, "a"), Document(f" {text}", "a")]], PARAMS, benchmark)
+    splits, counts = make_corpus(
+        tmp_path, [[Document(text, "a"), Document(f" {text}", "a")]], PARAMS, benchmark
+    )
     assert counts == {"read": 2, "duplicate": 1, "contaminated": 1}
     assert not natural(splits["train"] + splits["val"])
 
@@ -191,15 +236,23 @@ def test_fewer_words_in_common_are_no_contamination():
 
 
 @given(
-    st.lists(st.sampled_from(_words(f"{ITEM.ctx} {ITEM.endings[0]} {ITEM.endings[3]} other words")), max_size=40),
+    st.lists(
+        st.sampled_from(_words(f"{ITEM.ctx} {ITEM.endings[0]} {ITEM.endings[3]} other words")),
+        max_size=40,
+    ),
     st.integers(4, 9),
 )
 def test_contamination_is_a_common_run_of_words(words, length):
     """The reference: every run of the text against every run of the item's texts."""
-    texts = [_words(ITEM.ctx), *(_words(ITEM.ctx)[1 - length :] + _words(ending) for ending in ITEM.endings)]
+    texts = [
+        _words(ITEM.ctx),
+        *(_words(ITEM.ctx)[1 - length :] + _words(ending) for ending in ITEM.endings),
+    ]
     known = {tuple(text[n : n + length]) for text in texts for n in range(len(text) - length + 1)}
     expected = any(tuple(words[n : n + length]) in known for n in range(len(words) - length + 1))
-    assert Benchmark([(ITEM.ctx, ITEM.endings)], length).shares_text_with(" ".join(words)) == expected
+    assert (
+        Benchmark([(ITEM.ctx, ITEM.endings)], length).shares_text_with(" ".join(words)) == expected
+    )
 
 
 PROBLEM = {
@@ -219,9 +272,14 @@ def project(tmp_path, monkeypatch):
         write_checksums(Path("data/raw") / name)
 
     def run(documents: list[Document], **changes) -> Path:
-        Path("params.yaml").write_text(yaml.safe_dump({"corpus": {**PARAMS.model_dump(), **changes}}))
+        Path("params.yaml").write_text(
+            yaml.safe_dump({"corpus": {**PARAMS.model_dump(), **changes}})
+        )
         shutil.rmtree("data/raw/passages", ignore_errors=True)
-        write_shards(Path("data/raw/passages"), [documents[: len(documents) // 2], documents[len(documents) // 2 :]])
+        write_shards(
+            Path("data/raw/passages"),
+            [documents[: len(documents) // 2], documents[len(documents) // 2 :]],
+        )
         corpus.main()
         return Path("data/corpus")
 
@@ -231,7 +289,9 @@ def project(tmp_path, monkeypatch):
 def test_no_text_of_a_benchmark_enters_the_corpus(project):
     without = "Twelve trays of nine are 12 * 9 = 108 rolls."
     planted = (f"{ITEM.ctx} {ITEM.endings[0]}.", PROBLEM["question"], PROBLEM["answer"], without)
-    output = project([*passages(300), *(Document(f"Before. {text} After.", "text") for text in planted)])
+    output = project(
+        [*passages(300), *(Document(f"Before. {text} After.", "text") for text in planted)]
+    )
     texts = [document.text for split in ("train", "val") for document in read_split(output, split)]
     assert len(texts) > 300
     assert not any(text in document for text in planted for document in texts)
@@ -266,7 +326,9 @@ def test_a_split_without_documents_stops_the_stage(project):
 
 def test_documents_survive_writing_in_shards(tmp_path):
     documents = passages(25)
-    with DocumentWriter(tmp_path, "train", characters_per_shard=10 * len(documents[0].text)) as writer:
+    with DocumentWriter(
+        tmp_path, "train", characters_per_shard=10 * len(documents[0].text)
+    ) as writer:
         for document in documents:
             writer.append(document)
     write_checksums(tmp_path)

@@ -10,7 +10,15 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from model.arithmetic_table import arithmetic_table
-from model.curves import CHARTS, Point, Progress, chart_csv, evaluation_points, loss_points, results_table
+from model.curves import (
+    CHARTS,
+    Point,
+    Progress,
+    chart_csv,
+    evaluation_points,
+    loss_points,
+    results_table,
+)
 from model.data_table import data_table
 from model.errors import PipelineError
 from model.figures import draw_curves, draw_training
@@ -23,13 +31,20 @@ CONDITIONS = ["baseline", "mul_tokens"]
 CHART = {chart.name: chart for chart in CHARTS}
 TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
 VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
-WITHOUT_RATES = json.dumps({problems: {"facts": 0, "strict": {"total": 1319}} for problems in ("generated", "gsm8k")})
+WITHOUT_RATES = json.dumps(
+    {problems: {"facts": 0, "strict": {"total": 1319}} for problems in ("generated", "gsm8k")}
+)
 
 
 def points(seeds=(1, 2)) -> dict[str, list[Point]]:
     """Two conditions at steps 5 and 10; training reads a tenth lower than what is held out."""
     both, training = ("train", "val"), ("train",)
-    splits = {"loss": both, "bits_per_byte": both, "gradient_norm": training, "learning_rate": training}
+    splits = {
+        "loss": both,
+        "bits_per_byte": both,
+        "gradient_norm": training,
+        "learning_rate": training,
+    }
     return {
         chart.name: [
             Point(
@@ -56,7 +71,9 @@ def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
         draw_curves(tmp_path / f"{name}.png", points(), CONDITIONS, shown, "Title")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
-    assert training_picture(tmp_path / "d.png", points()) == training_picture(tmp_path / "e.png", points())
+    assert training_picture(tmp_path / "d.png", points()) == training_picture(
+        tmp_path / "e.png", points()
+    )
     for name in ("a", "d"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000
@@ -66,8 +83,14 @@ def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
 def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
     """Whatever a point's value or place, another one is another picture; a condition's last point is in sight."""
     pictures = {training_picture(tmp_path / "whole.png", points((1,)))}
-    moves = [(name, {"value": 0.05}) for name in ("loss", "bits_per_byte", "gradient_norm", "learning_rate")]
-    moves += [("bits_per_byte", {field: getattr(points()["loss"][1], field) + 1}) for field in Progress._fields]
+    moves = [
+        (name, {"value": 0.05})
+        for name in ("loss", "bits_per_byte", "gradient_norm", "learning_rate")
+    ]
+    moves += [
+        ("bits_per_byte", {field: getattr(points()["loss"][1], field) + 1})
+        for field in Progress._fields
+    ]
     count = 1
     for name, change in moves:
         for split in {point.split for point in points()[name]}:
@@ -81,12 +104,20 @@ def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
 
 def test_one_row_of_training_can_be_drawn(tmp_path):
     """As of a run shorter than log_every: an axis has no length then."""
-    training_picture(tmp_path / "one.png", {name: [p for p in curve if p.step == 10] for name, curve in points((1,)).items()})
+    training_picture(
+        tmp_path / "one.png",
+        {name: [p for p in curve if p.step == 10] for name, curve in points((1,)).items()},
+    )
 
 
 def test_chart_data_carry_conditions_intervals_and_reference_lines():
-    lines = chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
-    assert lines[0] == "condition,seed,split,step,tokens,original_bytes,value,low,high,chance,gpt2,tolerance"
+    lines = (
+        chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
+    )
+    assert (
+        lines[0]
+        == "condition,seed,split,step,tokens,original_bytes,value,low,high,chance,gpt2,tolerance"
+    )
     assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955,"
     assert len(lines) == 9
     lines = chart_csv(CHART["loss"], points()["loss"]).decode().splitlines()
@@ -96,7 +127,9 @@ def test_chart_data_carry_conditions_intervals_and_reference_lines():
 
 
 def test_results_have_a_row_for_each_step_and_seed_with_intervals():
-    table = results_table(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200})
+    table = results_table(
+        CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200}
+    )
     assert table.columns == ["Step", "Tokens", "Seed", "Baseline", "Mul_tokens"]
     assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table.markdown()
     assert len(table.rows) == 4
@@ -117,7 +150,11 @@ def test_one_seed_has_the_columns_of_the_original_report():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
     curve = sorted(points()["bits_per_byte"], key=lambda point: point.split, reverse=reverse)
-    lines = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200}).markdown().splitlines()
+    lines = (
+        results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200})
+        .markdown()
+        .splitlines()
+    )
     assert lines[0] == "**Validation, natural text** (bits per byte)"
     assert lines[4] == "| 5 | 100 | 1 | 0.3050 | 0.3050 |"
     assert lines[-1] == "| 10 | 200 | 2 | 0.3100 | 0.3100 |"
@@ -126,9 +163,20 @@ def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
 def test_curves_read_what_pretrain_writes(tmp_path):
     from model.training import TrainingPoint, ValidationPoint
 
-    rows = {"step": 2, "tokens": 20, "original_bytes": 60, "learning_rate": 1e-3, "gradient_norm": 0.5, "train_loss": 1 / 3}
-    (tmp_path / "training.csv").write_bytes(csv_bytes([TrainingPoint(**rows, train_bits_per_byte=0.7)]))
-    (tmp_path / "validation.csv").write_bytes(csv_bytes([ValidationPoint(2, 20, 60, math.pi, 0.1, None)]))
+    rows = {
+        "step": 2,
+        "tokens": 20,
+        "original_bytes": 60,
+        "learning_rate": 1e-3,
+        "gradient_norm": 0.5,
+        "train_loss": 1 / 3,
+    }
+    (tmp_path / "training.csv").write_bytes(
+        csv_bytes([TrainingPoint(**rows, train_bits_per_byte=0.7)])
+    )
+    (tmp_path / "validation.csv").write_bytes(
+        csv_bytes([ValidationPoint(2, 20, 60, math.pi, 0.1, None)])
+    )
     write_checksums(tmp_path)
     assert_read_as_written(tmp_path)
 
@@ -157,24 +205,44 @@ def write_losses(directory: Path, training: str | None, validation: str | None) 
 
 def test_each_column_goes_to_its_chart(tmp_path):
     row = f"2,20,60,0.001,0.5,{1 / 3},0.7\n"
-    assert_read_as_written(write_losses(tmp_path, TRAINING + row, VALIDATION + f"2,20,60,{math.pi},0.1,\n"))
+    assert_read_as_written(
+        write_losses(tmp_path, TRAINING + row, VALIDATION + f"2,20,60,{math.pi},0.1,\n")
+    )
 
 
-@pytest.mark.parametrize("content", ["step,tokens\n1,2\n", TRAINING + "1,2,3,4,5,x,7\n", TRAINING + "1,2,3,4\n", TRAINING, None])
+@pytest.mark.parametrize(
+    "content",
+    ["step,tokens\n1,2\n", TRAINING + "1,2,3,4,5,x,7\n", TRAINING + "1,2,3,4\n", TRAINING, None],
+)
 def test_a_damaged_curve_is_named(tmp_path, content):
     row = "1,2,6,0.1,0.2,3.0,0.9\n"
-    loss_points(write_losses(tmp_path / "whole", TRAINING + row, VALIDATION + "1,2,6,3.0,0.9,\n"), "baseline", 1)
-    with pytest.raises(PipelineError, match=r"^[^\n]*training\.csv: (not a curve of the pretrain stage|missing)[^\n]*$"):
-        loss_points(write_losses(tmp_path / "damaged", content, VALIDATION + "1,2,6,3.0,0.9,\n"), "baseline", 1)
+    loss_points(
+        write_losses(tmp_path / "whole", TRAINING + row, VALIDATION + "1,2,6,3.0,0.9,\n"),
+        "baseline",
+        1,
+    )
+    with pytest.raises(
+        PipelineError,
+        match=r"^[^\n]*training\.csv: (not a curve of the pretrain stage|missing)[^\n]*$",
+    ):
+        loss_points(
+            write_losses(tmp_path / "damaged", content, VALIDATION + "1,2,6,3.0,0.9,\n"),
+            "baseline",
+            1,
+        )
 
 
 @pytest.mark.parametrize("column", TRAINING.strip().split(","))
 def test_a_curve_without_one_of_its_columns_is_refused_and_the_column_named(tmp_path, column):
-    row = dict(zip(TRAINING.strip().split(","), ["1", "2", "6", "0.1", "0.2", "3.0", "0.9"], strict=True))
+    row = dict(
+        zip(TRAINING.strip().split(","), ["1", "2", "6", "0.1", "0.2", "3.0", "0.9"], strict=True)
+    )
     del row[column]
     text = ",".join(row) + "\n" + ",".join(row.values()) + "\n"
     write_losses(tmp_path, text, VALIDATION + "1,2,6,3.0,0.9,\n")
-    with pytest.raises(PipelineError, match=rf"training\.csv: not a curve .*'{column}'.*; run dvc repro pretrain$"):
+    with pytest.raises(
+        PipelineError, match=rf"training\.csv: not a curve .*'{column}'.*; run dvc repro pretrain$"
+    ):
         loss_points(tmp_path, "baseline", 1)
 
 
@@ -183,7 +251,9 @@ def test_two_exports_of_the_same_weights_are_refused(tmp_path):
     for path, weights in zip(paths, ("a", "b", "a"), strict=True):
         path.write_text(json.dumps({"weights_sha256": weights}))
     refuse_same_weights(paths[:2])
-    with pytest.raises(PipelineError, match=r"one\.json and .*three\.json: the same weights exported twice"):
+    with pytest.raises(
+        PipelineError, match=r"one\.json and .*three\.json: the same weights exported twice"
+    ):
         refuse_same_weights(paths)
     paths[1].write_text("{}")
     with pytest.raises(PipelineError, match=r"two\.json: not the export stage's"):
@@ -197,7 +267,11 @@ def tokenize_json(directory: Path, condition: str, **changes) -> Path:
     }  # fmt: skip
     path = directory / f"{condition}.json"
     expressions = {"dot": {"changed": 9, "found": 10}, "times": {"changed": 0, "found": 30}}
-    path.write_bytes(json_bytes({"expressions": expressions, "train": {**split, **changes}, "val": {**split, **changes}}))
+    path.write_bytes(
+        json_bytes(
+            {"expressions": expressions, "train": {**split, **changes}, "val": {**split, **changes}}
+        )
+    )
     return path
 
 
@@ -205,7 +279,12 @@ def test_what_conditions_are_trained_on_is_a_table(tmp_path):
     paths = {
         "baseline": tokenize_json(tmp_path, "baseline"),
         "mul_tokens": tokenize_json(
-            tmp_path, "mul_tokens", tokens=900, tokens_per_byte=0.225, mul_fact_tokens=9, mul_fact_rate=0.01
+            tmp_path,
+            "mul_tokens",
+            tokens=900,
+            tokens_per_byte=0.225,
+            mul_fact_tokens=9,
+            mul_fact_rate=0.01,
         ),
     }
     lines = data_table(paths).markdown().splitlines()
@@ -221,7 +300,9 @@ def test_conditions_that_were_trained_on_other_documents_are_refused(tmp_path):
         summary = json.loads(paths["b"].read_bytes())
         summary[split]["documents_sha256"] = "cd"
         paths["b"].write_bytes(json_bytes(summary))
-        with pytest.raises(PipelineError, match=rf"a\.json and .*b\.json: not of the same {split} documents"):
+        with pytest.raises(
+            PipelineError, match=rf"a\.json and .*b\.json: not of the same {split} documents"
+        ):
             data_table(paths)
 
 
@@ -242,24 +323,41 @@ def test_a_damaged_evaluation_is_named(tmp_path):
 
 def probes_json(path, share: float) -> None:
     rate = {"correct": 1, "interval_95": [share / 2, share * 2], "rate": share, "total": 2203}
-    groups = {group: {"text": rate, "fact_token": rate} for group in ("held_out_form", "held_out_pair", "seen")}
+    groups = {
+        group: {"text": rate, "fact_token": rate}
+        for group in ("held_out_form", "held_out_pair", "seen")
+    }
     path.write_bytes(json_bytes({"plain": groups, "injected": groups}))
 
 
 def test_the_arithmetic_table_has_a_row_for_each_way_of_asking_and_answering(tmp_path):
-    paths = {(condition, seed): tmp_path / f"{condition}_{seed}.json" for condition in CONDITIONS for seed in (1, 2)}
+    paths = {
+        (condition, seed): tmp_path / f"{condition}_{seed}.json"
+        for condition in CONDITIONS
+        for seed in (1, 2)
+    }
     for (condition, seed), path in paths.items():
         probes_json(path, seed / 10 if condition == "baseline" else seed / 20)
-    title, _, header, _, *rows = arithmetic_table("final export", paths, CONDITIONS, [1, 2]).markdown().splitlines()
+    title, _, header, _, *rows = (
+        arithmetic_table("final export", paths, CONDITIONS, [1, 2]).markdown().splitlines()
+    )
     assert title == "**Arithmetic, final export** (rate of right products)"
     assert header == "| Prompt | Asked | Answer | n | Seed | Baseline | Mul_tokens |"
     assert len(rows) == 2 * 3 * 2 * 2
-    assert rows[0] == "| plain | seen | text | 2,203 | 1 | 0.100 [0.050, 0.200] | 0.050 [0.025, 0.100] |"
-    assert rows[3] == "| plain | seen | fact token | 2,203 | 2 | 0.200 [0.100, 0.400] | 0.100 [0.050, 0.200] |"
+    assert (
+        rows[0]
+        == "| plain | seen | text | 2,203 | 1 | 0.100 [0.050, 0.200] | 0.050 [0.025, 0.100] |"
+    )
+    assert (
+        rows[3]
+        == "| plain | seen | fact token | 2,203 | 2 | 0.200 [0.100, 0.400] | 0.100 [0.050, 0.200] |"
+    )
     assert rows[-1].startswith("| injected | held out form | fact token | 2,203 | 2 | ")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"plain": {"seen": {"text": {}}}}', '{"plain": 1}', "[]", None])
+@pytest.mark.parametrize(
+    "content", ["{}", '{"plain": {"seen": {"text": {}}}}', '{"plain": 1}', "[]", None]
+)
 def test_damaged_probes_are_named(tmp_path, content):
     paths = {(condition, 1): tmp_path / f"{condition}.json" for condition in CONDITIONS}
     for path in paths.values():
@@ -281,7 +379,10 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
         probes_json(path, 0.1)
     path = paths["mul_tokens", 1]
     path.write_bytes(json_bytes({"plain": json.loads(path.read_text())["plain"]}))
-    with pytest.raises(PipelineError, match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes"):
+    with pytest.raises(
+        PipelineError,
+        match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes",
+    ):
         arithmetic_table("final export", paths, CONDITIONS, [1])
 
 
@@ -294,16 +395,25 @@ def tree(tmp_path, monkeypatch) -> Path:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     for number, condition in enumerate(CONDITIONS):
         places = {step: f"{step},{10 * step},{30 * step + number}" for step in (0, 1, 2, 4)}
-        training = [f"{places[step]},0.{step},1.{step},{9 - step}.5,{3 - step / 10}\n" for step in (1, 2, 4)]
+        training = [
+            f"{places[step]},0.{step},1.{step},{9 - step}.5,{3 - step / 10}\n" for step in (1, 2, 4)
+        ]
         validation = [f"{places[step]},{9 - step}.25,{2.5 - step / 10},2.0\n" for step in (0, 2, 4)]
         run = f"{condition}/seed_1"
-        write_losses(Path("losses") / run, TRAINING + "".join(training), VALIDATION + "".join(validation))
+        write_losses(
+            Path("losses") / run, TRAINING + "".join(training), VALIDATION + "".join(validation)
+        )
         metrics = Path("metrics") / run
         for step in (2, 4):
             (metrics / f"step_{step}").mkdir(parents=True)
-            parity = {"max_abs_logit_difference": step / 2**20, "weights_sha256": f"{condition}{step}"}
+            parity = {
+                "max_abs_logit_difference": step / 2**20,
+                "weights_sha256": f"{condition}{step}",
+            }
             (metrics / f"step_{step}/parity.json").write_bytes(json_bytes(parity))
-            rate = {"acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000}}
+            rate = {
+                "acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000}
+            }
             evaluation = {"continuation": rate, "hellaswag": {**rate, "gold_bits_per_byte": 2.75}}
             (metrics / f"step_{step}/evaluation.json").write_bytes(json_bytes(evaluation))
         (metrics / "pretrain.json").write_bytes(json_bytes({"loss_spikes": 0}))
@@ -312,9 +422,14 @@ def tree(tmp_path, monkeypatch) -> Path:
         for models in ("exports", "sft"):
             probes_json(metrics / f"probes/{models}.json", 0.1)
         rules = ("strict", "flexible", "strict_stated", "flexible_stated")
-        answers = {rule: {"rate": 0.1 * number, "interval_95": [0.0, 0.5], "total": 1319} for number, rule in enumerate(rules, 1)}
+        answers = {
+            rule: {"rate": 0.1 * number, "interval_95": [0.0, 0.5], "total": 1319}
+            for number, rule in enumerate(rules, 1)
+        }
         ends = {"stopped": 1300, "cut": 12, "too_long": 7, "facts": 3}
-        (metrics / "gsm8k.json").write_bytes(json_bytes(dict.fromkeys(("generated", "gsm8k"), answers | ends)))
+        (metrics / "gsm8k.json").write_bytes(
+            json_bytes(dict.fromkeys(("generated", "gsm8k"), answers | ends))
+        )
         fine_tuning = Path("sft_losses") / run
         fine_tuning.mkdir(parents=True)
         (fine_tuning / "training.csv").write_text("step,train_loss\n10,2.5\n20,1.5\n")
@@ -326,18 +441,43 @@ def tree(tmp_path, monkeypatch) -> Path:
 def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
     main()
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    declared = {path for kind in ("outs", "plots") for entry in stages["curves"][kind] for path in entry}
+    declared = {
+        path for kind in ("outs", "plots") for entry in stages["curves"][kind] for path in entry
+    }
     assert declared == {str(path) for path in Path("plots").iterdir()}
     pictures = {path.name for path in Path("plots/figures").iterdir()}
-    assert pictures == {"combined.png", "training.png", "evidence.png", "baseline.png", "mul_tokens.png"}
+    assert pictures == {
+        "combined.png",
+        "training.png",
+        "evidence.png",
+        "baseline.png",
+        "mul_tokens.png",
+    }
 
 
 def test_the_stage_gathers_each_row_of_each_run_once(tree):
     main()
     with open("plots/bits_per_byte.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[:7] == ["condition", "seed", "split", "step", "tokens", "original_bytes", "value"]
-    rows = [(row["condition"], row["split"], int(row["step"]), int(row["original_bytes"]), float(row["value"])) for row in rows]
+    assert list(rows[0])[:7] == [
+        "condition",
+        "seed",
+        "split",
+        "step",
+        "tokens",
+        "original_bytes",
+        "value",
+    ]
+    rows = [
+        (
+            row["condition"],
+            row["split"],
+            int(row["step"]),
+            int(row["original_bytes"]),
+            float(row["value"]),
+        )
+        for row in rows
+    ]
     assert rows == [
         row
         for number, condition in enumerate(CONDITIONS)
@@ -362,9 +502,15 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         "**Arithmetic, final export** (rate of right products)",
         "**Arithmetic, fine-tuned** (rate of right products)",
     ]
-    assert "| pretrained | HellaSwag acc_norm | 1,000 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n" in results
+    assert (
+        "| pretrained | HellaSwag acc_norm | 1,000 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n"
+        in results
+    )
     assert "| fine-tuned | GSM8K, ended by the model |  | 1,300 | 1,300 |\n" in results
-    assert "| fine-tuned | GSM8K, flexible | 1,319 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n" in results
+    assert (
+        "| fine-tuned | GSM8K, flexible | 1,319 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n"
+        in results
+    )
     fine_tuning = Path("plots/sft_loss.csv").read_text().splitlines()
     assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,,", "baseline,1,train,20,,,1.5,,,,,"]
 
@@ -381,7 +527,10 @@ def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(
     params = yaml.safe_load(Path("params.yaml").read_text())
     Path("params.yaml").write_text(yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}))
     main()
-    assert Path("plots/parity.csv").read_text().splitlines()[1] == "baseline,1,,2,20,60,1.9073486328125e-06,,,,,"
+    assert (
+        Path("plots/parity.csv").read_text().splitlines()[1]
+        == "baseline,1,,2,20,60,1.9073486328125e-06,,,,,"
+    )
     assert Path("plots/figures/evidence.png").read_bytes() != with_line
 
 
@@ -398,7 +547,9 @@ def test_the_stage_writes_the_same_bytes_twice(tree):
     written = []
     for _ in range(2):
         main()
-        written.append({path: path.read_bytes() for path in Path("plots").rglob("*") if path.is_file()})
+        written.append(
+            {path: path.read_bytes() for path in Path("plots").rglob("*") if path.is_file()}
+        )
         shutil.rmtree("plots")
     assert written[0] == written[1]
 
@@ -409,7 +560,10 @@ def test_the_stage_refuses_losses_of_an_older_pretrain(tree):
     rows = (run / "training.csv").read_text().splitlines()
     (run / "training.csv").write_text("".join(row.rsplit(",", 1)[0] + "\n" for row in rows))
     write_checksums(run)
-    with pytest.raises(PipelineError, match=r"mul_tokens/seed_1/training\.csv: .*'train_bits_per_byte'.*; run dvc repro"):
+    with pytest.raises(
+        PipelineError,
+        match=r"mul_tokens/seed_1/training\.csv: .*'train_bits_per_byte'.*; run dvc repro",
+    ):
         main()
     assert not Path("plots").exists()
 
@@ -431,7 +585,10 @@ def test_damaged_figures_of_fine_tuning_are_named(tree, file, content, message):
 def test_runs_that_answered_other_problems_are_refused(tree):
     path = tree / "metrics/mul_tokens/seed_1/gsm8k.json"
     path.write_text(path.read_text().replace("1319", "1318"))
-    with pytest.raises(PipelineError, match=r"^gsm8k\.json: generated problems, strict counts \['1318', '1319'\] items; run"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^gsm8k\.json: generated problems, strict counts \['1318', '1319'\] items; run",
+    ):
         main()
 
 
@@ -440,5 +597,7 @@ def test_a_damaged_curve_of_fine_tuning_is_named(tree, content):
     directory = tree / "sft_losses/baseline/seed_1"
     (directory / "training.csv").write_text(content)
     write_checksums(directory)
-    with pytest.raises(PipelineError, match=r"training\.csv: not a curve of the sft stage .*; run dvc repro sft$"):
+    with pytest.raises(
+        PipelineError, match=r"training\.csv: not a curve of the sft stage .*; run dvc repro sft$"
+    ):
         main()

@@ -73,13 +73,19 @@ def test_a_condition_that_changes_validation_text_only_is_named(tokens):
         main()
 
 
-@pytest.mark.parametrize(("text", "same"), [("Two dogs and 12 cats.", True), ("So 6 * 9 = 54.", False)])
-def test_a_text_without_products_is_the_same_in_both_conditions(tokens, baseline_tokenizer, tokenizer, monkeypatch, text, same):
+@pytest.mark.parametrize(
+    ("text", "same"), [("Two dogs and 12 cats.", True), ("So 6 * 9 = 54.", False)]
+)
+def test_a_text_without_products_is_the_same_in_both_conditions(
+    tokens, baseline_tokenizer, tokenizer, monkeypatch, text, same
+):
     for name, each in (("plain", baseline_tokenizer), ("facts", tokenizer)):
         encoded = each.encode_document(text).tokens
         monkeypatch.setitem(DOCUMENTS, name, [[0, *np.asarray(encoded).tolist()]])
     if same:
-        assert "baseline and mul_tokens train on the same" in refused(tokens, baseline="plain", mul_tokens="facts")
+        assert "baseline and mul_tokens train on the same" in refused(
+            tokens, baseline="plain", mul_tokens="facts"
+        )
     else:
         tokens(baseline="plain", mul_tokens="facts")
 
@@ -96,14 +102,18 @@ def test_tokens_of_a_withdrawn_condition_are_refused_before_the_stage_begins(tmp
     assert refusal(tmp_path, instances) is None
     (tmp_path / "data/tokens/digits/index.json").write_text("")
     said = refusal(tmp_path, instances)
-    assert said.startswith("params.yaml no longer names condition digits, whose results are still here ")
+    assert said.startswith(
+        "params.yaml no longer names condition digits, whose results are still here "
+    )
     assert said.endswith(" (data/tokens/digits/index.json); run make prune")
 
 
 def test_a_damaged_index_is_named(tokens):
     tokens(baseline="one", mul_tokens="other")
     Path("data/tokens/mul_tokens/index.json").write_text("{}")
-    with pytest.raises(PipelineError, match=r"data/tokens/mul_tokens/index\.json: missing or altered"):
+    with pytest.raises(
+        PipelineError, match=r"data/tokens/mul_tokens/index\.json: missing or altered"
+    ):
         main()
 
 

@@ -8,12 +8,19 @@ from model.errors import PipelineError
 
 
 def test_shards_are_cut_by_characters(tmp_path):
-    documents = [Document("x" * length, source) for length, source in ((60, "a"), (30, "b"), (10, "a"), (250, "b"), (5, "b"))]
+    documents = [
+        Document("x" * length, source)
+        for length, source in ((60, "a"), (30, "b"), (10, "a"), (250, "b"), (5, "b"))
+    ]
     with DocumentWriter(tmp_path, "train", characters_per_shard=100) as writer:
         for document in documents:
             writer.append(document)
     shards = [list(read_split_unchecked(shard)) for shard in document_shards(tmp_path, "train")]
-    assert [[len(document.text) for document in shard] for shard in shards] == [[60, 30, 10], [250], [5]]
+    assert [[len(document.text) for document in shard] for shard in shards] == [
+        [60, 30, 10],
+        [250],
+        [5],
+    ]
     assert (writer.characters, writer.documents) == ({"a": 70, "b": 285}, {"a": 2, "b": 3})
 
 
@@ -36,7 +43,9 @@ def test_a_document_too_long_for_a_table_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("model.documents.LONGEST_DOCUMENT", 10)
     with DocumentWriter(tmp_path, "train", 100) as writer:
         writer.append(Document("x" * 10, "a"))
-        with pytest.raises(PipelineError, match="a document of a is longer than 10 characters; split its file"):
+        with pytest.raises(
+            PipelineError, match="a document of a is longer than 10 characters; split its file"
+        ):
             writer.append(Document("x" * 11, "a"))
 
 

@@ -17,7 +17,11 @@ SLOTS = {"name": "[A-Z][a-z]+", "one:{thing}": "[a-z]+", "one:{container}": "[a-
 def numbers(text: str) -> list[int]:
     """The whole numbers of a statement, in digits or in words."""
     words = re.findall(r"[0-9]+|[A-Za-z]+(?:-[a-z]+)?", text)
-    return [int(word) if word.isdigit() else WORDS[word.lower()] for word in words if word.isdigit() or word.lower() in WORDS]
+    return [
+        int(word) if word.isdigit() else WORDS[word.lower()]
+        for word in words
+        if word.isdigit() or word.lower() in WORDS
+    ]
 
 
 def without_repetition(found: list[int]) -> list[int]:
@@ -27,7 +31,9 @@ def without_repetition(found: list[int]) -> list[int]:
 
 def pattern(form: Form) -> re.Pattern:
     """What the form's statements look like, read off its template independently of how they are written."""
-    parts = re.split(r"\{((?:[^{}]|\{\w+\})*)\}", form.template.translate({ord(mark): None for mark in "[]"}))
+    parts = re.split(
+        r"\{((?:[^{}]|\{\w+\})*)\}", form.template.translate({ord(mark): None for mark in "[]"})
+    )
     text = ""
     for number, part in enumerate(parts):
         if number % 2 == 0:
@@ -49,7 +55,9 @@ def stated(document: str) -> list[tuple[str, MulFact]]:
     """The forms and facts of a document's statements; fails unless they are all there is in it."""
     found, end = [], 0
     while end < len(document):
-        matches = [(name, match) for name, one in PATTERNS.items() if (match := one.match(document, end))]
+        matches = [
+            (name, match) for name, one in PATTERNS.items() if (match := one.match(document, end))
+        ]
         # A short form can be the start of a longer one.
         name, match = max(matches, key=lambda pair: pair[1].end())
         low, high, product = sorted(without_repetition(numbers(match[0])))
@@ -83,13 +91,17 @@ def test_no_training_statement_has_a_held_out_one_in_it():
     for form in FORMS:
         for a, b in PRODUCTS:
             # One generator for each: names and things are the same everywhere.
-            texts[group_of(a, b, form)].append(state(form, a, b, random.Random(0)).text.rstrip(".!"))
+            texts[group_of(a, b, form)].append(
+                state(form, a, b, random.Random(0)).text.rstrip(".!")
+            )
     trained = "\n".join(texts["seen"])
     for text in texts["held_out_pair"] + texts["held_out_form"]:
         assert not re.search(rf"(?<!\d){re.escape(text)}(?!\d)", trained), text
 
 
-def test_no_training_statement_is_a_held_out_one_in_the_ids_of_either_condition(tokenizer, baseline_tokenizer):
+def test_no_training_statement_is_a_held_out_one_in_the_ids_of_either_condition(
+    tokenizer, baseline_tokenizer
+):
     """Where facts have tokens, `6 × 9 = 54.` and `6*9 = 54.` are one."""
     for its in (tokenizer, baseline_tokenizer):
         ids = {"seen": set(), "held_out_pair": set(), "held_out_form": set()}
@@ -103,7 +115,9 @@ def test_no_training_statement_is_a_held_out_one_in_the_ids_of_either_condition(
 def test_every_fact_is_trained_in_most_forms_and_every_form_with_most_facts():
     trained = [form for form in FORMS if not form.held_out]
     for fact in MUL_FACTS:
-        assert sum(group_of(fact.a, fact.b, form) == "seen" for form in trained) >= 0.5 * len(trained)
+        assert sum(group_of(fact.a, fact.b, form) == "seen" for form in trained) >= 0.5 * len(
+            trained
+        )
     for form in trained:
         assert sum(group_of(fact.a, fact.b, form) == "seen" for fact in MUL_FACTS) == 36
     assert all(group_of(a, b, form) == group_of(b, a, form) for a, b in PRODUCTS for form in FORMS)
@@ -122,9 +136,16 @@ def test_equations_words_and_word_problems_are_held_out_whole():
 def test_what_is_held_out_stays_so():
     """Probes of an older network are comparable only while this rule is; a form goes by its place."""
     assert [group_of(2, 3, form) for form in FORMS[12:15]] == ["seen", "seen", "held_out_pair"]
-    assert {group_of(1, 3, form) for form in FORMS if "= {p}" in form.template} == {"held_out_pair", "held_out_form"}
+    assert {group_of(1, 3, form) for form in FORMS if "= {p}" in form.template} == {
+        "held_out_pair",
+        "held_out_form",
+    }
     assert group_of(6, 9, FORM_OF["words_times_is"]) == "seen"
-    assert group_of(8, 9, FORM_OF["words_times_is"]) == group_of(9, 8, FORM_OF["words_times_is"]) == "held_out_pair"
+    assert (
+        group_of(8, 9, FORM_OF["words_times_is"])
+        == group_of(9, 8, FORM_OF["words_times_is"])
+        == "held_out_pair"
+    )
 
 
 def test_every_symbol_statement_holds_the_one_fact_that_injection_reads():

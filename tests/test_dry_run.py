@@ -27,7 +27,9 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a dry run, and what it printed."""
     directory = tmp_path_factory.mktemp("dry") / "run"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    done = subprocess.run([*DRY_RUN, directory], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*DRY_RUN, directory], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return directory, done.stdout
 
@@ -37,7 +39,8 @@ def test_every_stage_of_the_profile_has_run_and_training_went_on_after_its_kill(
     rows = dict(re.findall(r"^\| (\w+) \| \d+ \| [\d.]+ \| (.*) \|$", said, flags=re.MULTILINE))
     assert rows.keys() == read_stages(WorkingTree(REPOSITORY)).keys()
     assert re.search(
-        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, goes on from step \d$", rows["pretrain"]
+        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, goes on from step \d$",
+        rows["pretrain"],
     )
     assert rows["evaluate"].startswith("2 processes")
     assert "Not exercised:\n- CUDA" in said
@@ -68,7 +71,11 @@ def test_every_hub_source_was_asked_for_by_name_and_commit(finished):
     assert {source["kind"] for source in sources} == {"hub"}
     for source in sources:
         name = source.get("dataset") or source["repository"]
-        cached = directory / "home/hub" / f"{'datasets' if 'dataset' in source else 'models'}--{name.replace('/', '--')}"
+        cached = (
+            directory
+            / "home/hub"
+            / f"{'datasets' if 'dataset' in source else 'models'}--{name.replace('/', '--')}"
+        )
         assert [path.name for path in (cached / "snapshots").iterdir()] == [source["revision"]]
 
 

@@ -29,7 +29,10 @@ STRINGS = st.text(max_size=200) | st.sampled_from(
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | STRINGS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc-._/", min_size=1), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc-._/", min_size=1), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -38,7 +41,9 @@ A_FEW = dumps_yaml({"schema": "2.0", "stages": dict(list(ENTRIES.items())[:4])})
 SHARED = {"k": [1, 2]}
 
 
-def written(modify: Modify, lock: Path, text: str | None, entries: list[tuple[str, dict[str, Any]]]) -> bytes:
+def written(
+    modify: Modify, lock: Path, text: str | None, entries: list[tuple[str, dict[str, Any]]]
+) -> bytes:
     """Return a lock that gets one entry after another, as DVC sets it."""
     lock.parent.mkdir(exist_ok=True)
     lock.unlink(missing_ok=True)
@@ -52,7 +57,9 @@ def written(modify: Modify, lock: Path, text: str | None, entries: list[tuple[st
     return lock.read_bytes()
 
 
-def both(folder: Path, text: str | None, *entries: tuple[str, dict[str, Any]]) -> tuple[bytes, bytes]:
+def both(
+    folder: Path, text: str | None, *entries: tuple[str, dict[str, Any]]
+) -> tuple[bytes, bytes]:
     """Return what DVC's writer and ours make of it."""
     return (
         written(modify_yaml, folder / "dvc/dvc.lock", text, [*entries]),
@@ -60,12 +67,16 @@ def both(folder: Path, text: str | None, *entries: tuple[str, dict[str, Any]]) -
     )
 
 
-@pytest.mark.parametrize("name", [next(iter(ENTRIES)), list(ENTRIES)[20], list(ENTRIES)[-1], "other@new-1"])
+@pytest.mark.parametrize(
+    "name", [next(iter(ENTRIES)), list(ENTRIES)[20], list(ENTRIES)[-1], "other@new-1"]
+)
 def test_an_entry_comes_into_the_committed_lock_as_dvc_writes_it(tmp_path, name):
     entry = {**ENTRIES["corpus"], "cmd": "another"}
     whole, ours = both(tmp_path, COMMITTED, (name, entry))
     assert ours == whole
-    assert with_entries(COMMITTED, {name: entry}).encode() == whole, "and no other is written for it"
+    assert with_entries(COMMITTED, {name: entry}).encode() == whole, (
+        "and no other is written for it"
+    )
 
 
 def test_entries_follow_one_another(tmp_path):
@@ -78,22 +89,44 @@ def test_an_edit_of_the_lock_between_two_entries_stays(tmp_path):
     lock, modify = tmp_path / "dvc.lock", modify_lock()
     written(modify, lock, COMMITTED, [("params", {"cmd": "first"})])
     edited = lock.read_text().replace("python -m stages.corpus", "python -m stages.other")
-    both_ways = written(modify, lock, edited, [("items", {"cmd": "second"}), ("fetch", {"share": SHARED, "d": SHARED})])
+    both_ways = written(
+        modify,
+        lock,
+        edited,
+        [("items", {"cmd": "second"}), ("fetch", {"share": SHARED, "d": SHARED})],
+    )
     assert loads_yaml(both_ways)["stages"]["corpus"]["cmd"] == "python -m stages.other"
     lock.write_text(edited)
     with modify(str(lock)) as data:
         assert data["stages"]["corpus"]["cmd"] == "python -m stages.other"
 
 
-@pytest.mark.parametrize("text", [A_FEW, dumps_yaml({"schema": "2.0", "stages": {"a": {"cmd": "x"}}})], ids=["ours", "one"])
+@pytest.mark.parametrize(
+    "text",
+    [A_FEW, dumps_yaml({"schema": "2.0", "stages": {"a": {"cmd": "x"}}})],
+    ids=["ours", "one"],
+)
 @pytest.mark.parametrize("name", ["2024", "null", "a@z:", "a@b c", "a@#", "-a", "a" * 200, "a"])
-@pytest.mark.parametrize("entry", [{"cmd": "y"}, {"x": SHARED, "y": SHARED}, {"x": math.nan}], ids=["plain", "shared", "NaN"])
+@pytest.mark.parametrize(
+    "entry",
+    [{"cmd": "y"}, {"x": SHARED, "y": SHARED}, {"x": math.nan}],
+    ids=["plain", "shared", "NaN"],
+)
 def test_names_in_quotes_and_references_leave_a_lock_that_dvc_reads(tmp_path, text, name, entry):
     """YAML writes what occurs twice once, and refers to it by a name that has to be another in every entry."""
     other = {"x": entry.get("x", 0), "z": SHARED, "w": SHARED}
-    whole, ours = both(tmp_path, text, (name, entry), (name, {**entry, "v": 2}), ("other", other), ("a", {"cmd": "z"}))
+    whole, ours = both(
+        tmp_path,
+        text,
+        (name, entry),
+        (name, {**entry, "v": 2}),
+        ("other", other),
+        ("a", {"cmd": "z"}),
+    )
     assert ours == whole
-    assert list(loads_yaml(ours)["stages"]) == list(dict.fromkeys([*loads_yaml(text)["stages"], name, "other", "a"]))
+    assert list(loads_yaml(ours)["stages"]) == list(
+        dict.fromkeys([*loads_yaml(text)["stages"], name, "other", "a"])
+    )
     assert yaml.safe_load(ours)
 
 
@@ -102,7 +135,9 @@ def test_names_in_quotes_and_references_leave_a_lock_that_dvc_reads(tmp_path, te
     [
         lambda data: data["stages"].pop("items"),
         lambda data: data.update(datasets=[{"name": "d"}]),
-        lambda data: data["stages"].update({name: {"x": dict(SHARED), "y": SHARED, "z": SHARED} for name in "ab"}),
+        lambda data: data["stages"].update(
+            {name: {"x": dict(SHARED), "y": SHARED, "z": SHARED} for name in "ab"}
+        ),
     ],
     ids=["one less", "something else", "two, each with a reference"],
 )
@@ -130,7 +165,15 @@ def test_what_is_more_than_an_entry_is_written_as_well(tmp_path, change):
         "schema: '2.0'\nstages:\n  a: {cmd: x}\n  b:\n    cmd: y\ndatasets: []\n",
         "schema: '2.0'\nstages:\n  a:\n    cmd: x\n  b:\n    cmd: y",
     ],
-    ids=["none", "nothing in it", "empty", "in braces", "indented by hand", "something behind the stages", "no last newline"],
+    ids=[
+        "none",
+        "nothing in it",
+        "empty",
+        "in braces",
+        "indented by hand",
+        "something behind the stages",
+        "no last newline",
+    ],
 )
 def test_a_lock_that_is_laid_out_otherwise_becomes_what_dvc_makes_of_it(tmp_path, text):
     whole, ours = both(tmp_path, text, ("a", {"cmd": "new"}))
@@ -139,7 +182,10 @@ def test_a_lock_that_is_laid_out_otherwise_becomes_what_dvc_makes_of_it(tmp_path
 
 
 @settings(max_examples=200)
-@given(entry=st.dictionaries(st.text("abc", min_size=1), VALUES, min_size=1, max_size=3), last=st.booleans())
+@given(
+    entry=st.dictionaries(st.text("abc", min_size=1), VALUES, min_size=1, max_size=3),
+    last=st.booleans(),
+)
 def test_any_entry_comes_in_as_dvc_writes_it(tmp_path_factory, entry, last):
     text = dumps_yaml({"schema": "2.0", "stages": {"a": {"cmd": "x"}, "b": {"cmd": "y"}}})
     whole, ours = both(tmp_path_factory.getbasetemp(), text, ("b" if last else "a", entry))
@@ -162,12 +208,18 @@ def test_a_lock_is_replaced_whole_and_never_written_in_place(tmp_path, text):
 def project(root: Path) -> Path:
     """Two stages of which the second fails where there is a file `fails`, and what the two commands need."""
     for name in ("graph", "model"):
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     shell(["git", "init", "-q"], root)
     shell(["dvc", "init", "-q"], root)
     stages = {
         "first": {"cmd": "cat in > first", "deps": ["in"], "outs": ["first"]},
-        "second": {"cmd": "test ! -e fails && cat first > second", "deps": ["first"], "outs": ["second"]},
+        "second": {
+            "cmd": "test ! -e fails && cat first > second",
+            "deps": ["first"],
+            "outs": ["second"],
+        },
     }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     return root
@@ -220,13 +272,17 @@ def test_what_another_dvc_writes_while_the_lock_is_put_right_is_kept(tmp_path, w
     """Both wait for DVC's own lock, and read only then."""
     root = project(tmp_path)
     (root / "params.yaml").write_text("seeds: [1]\n")
-    entries = {name: {"cmd": "x"} for name in ("second", "first", *(["gone"] if what == "record" else []))}
+    entries = {
+        name: {"cmd": "x"} for name in ("second", "first", *(["gone"] if what == "record" else []))
+    }
     (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": entries}))
     change = {
         "order": "from graph.plan import *; put_in_order(Path(), Plan({'first': set(), 'second': set()}, set()))",
         "record": "import sys, graph.record; sys.argv = ['', 'lock']; graph.record.main()",
     }[what]
-    with subprocess.Popen([sys.executable, "-c", HOLDER], cwd=root, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         shell([sys.executable, "-c", change], root)
         assert "meanwhile" in (root / "dvc.lock").read_text(), "it has waited"

@@ -48,14 +48,24 @@ def ask(tree: Path, *arguments: str) -> Any:
 
 def errors(answer: Any) -> list[dict]:
     if isinstance(answer, dict):
-        own = [answer["error"]] if isinstance(answer.get("error"), dict) else list(answer.get("errors", []))
+        own = (
+            [answer["error"]]
+            if isinstance(answer.get("error"), dict)
+            else list(answer.get("errors", []))
+        )
         return own + [error for value in answer.values() for error in errors(value)]
-    return [error for value in answer for error in errors(value)] if isinstance(answer, list) else []
+    return (
+        [error for value in answer for error in errors(value)] if isinstance(answer, list) else []
+    )
 
 
 def unexplained(tree: Path, answer: Any) -> list[dict]:
     """Return the errors that are not of a metric or plot that the tree lacks, as it does until make repro has run."""
-    missing = {name for name in shell(["git", "ls-files", "-z", "metrics", "plots"], tree).split("\0") if name}
+    missing = {
+        name
+        for name in shell(["git", "ls-files", "-z", "metrics", "plots"], tree).split("\0")
+        if name
+    }
     told = [(error["type"], error["msg"].split("'")[-2]) for error in errors(answer)]
     return [error for error in told if error[0] != "FileNotFoundError" or error[1] in missing]
 
@@ -74,8 +84,14 @@ def test_the_settings_lead_to_the_environment():
 def test_the_experiments_table_has_parameters_and_metrics(tree):
     answer = ask(tree, "exp", "show", "-n", "2")
     assert unexplained(tree, answer) == []
-    workspace, committed = ({entry["rev"]: entry for entry in answer}[rev]["data"] for rev in ("workspace", answer[1]["rev"]))
-    rates = [data["params"]["params.yaml"]["data"]["pretrain"]["learning_rate"] for data in (workspace, committed)]
+    workspace, committed = (
+        {entry["rev"]: entry for entry in answer}[rev]["data"]
+        for rev in ("workspace", answer[1]["rev"])
+    )
+    rates = [
+        data["params"]["params.yaml"]["data"]["pretrain"]["learning_rate"]
+        for data in (workspace, committed)
+    ]
     assert rates == [4.0e-3, 2.0e-3]
     run = f"{PARAMS['conditions'][0]}/seed_{PARAMS['seeds'][0]}"
     metrics = json.loads((tree / f"metrics/{run}/pretrain.json").read_text())
@@ -85,7 +101,9 @@ def test_the_experiments_table_has_parameters_and_metrics(tree):
 def test_the_plots_are_data_and_images(tree):
     answer = ask(tree, "plots", "diff", "HEAD", "--split", "-o", ".dvc/tmp/plots")
     assert unexplained(tree, answer) == []
-    shown = {name: [plot["type"] for plot in plots] for name, plots in answer["data"].items() if plots}
+    shown = {
+        name: [plot["type"] for plot in plots] for name, plots in answer["data"].items() if plots
+    }
     assert set(shown["plots/loss.csv"]) == {"vega"}
     assert set(shown["plots/figures/combined.png"]) == {"image"}
     for plots in answer["data"].values():
@@ -99,7 +117,9 @@ def test_data_that_is_not_here_is_told_as_that_and_differences_are_found(tree):
     assert "checkpoints/baseline/seed_1337/" in status["not_in_cache"]
     assert errors(status) == []
     changed = ask(tree, "params", "diff")
-    assert changed == {"params.yaml": {"pretrain.learning_rate": {"old": 2.0e-3, "new": 4.0e-3, "diff": 2.0e-3}}}
+    assert changed == {
+        "params.yaml": {"pretrain.learning_rate": {"old": 2.0e-3, "new": 4.0e-3, "diff": 2.0e-3}}
+    }
 
 
 def test_an_error_of_the_extensions_commands_would_be_seen(tree):

@@ -50,7 +50,13 @@ def spoil_repository(root: Path) -> None:
         rows = [[hostile if cell == CONDITIONS[1] else cell for cell in row] for row in rows]
         for name in ("model", "figure", "where"):
             if name in header:
-                rows = [[cell + HOSTILE if key == name else cell for key, cell in zip(header, row, strict=True)] for row in rows]
+                rows = [
+                    [
+                        cell + HOSTILE if key == name else cell
+                        for key, cell in zip(header, row, strict=True)
+                    ]
+                    for row in rows
+                ]
         write_rows(path, header, rows)
     for name in ("comparisons", "results"):
         path = root / f"plots/{name}.json"
@@ -74,7 +80,9 @@ def spoiled(tmp_path_factory) -> Path:
     root.mkdir()
     write_sample(root)
     spoil_repository(root)
-    done = subprocess.run([sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return root
 
@@ -82,7 +90,9 @@ def spoiled(tmp_path_factory) -> Path:
 def page_without_charts(root: Path) -> str:
     """Return the report of `root` without the scripts of others, which take most of its time."""
     (root / "model/bundle.py").write_text("def bundle() -> str:\n    return ''\n")
-    done = subprocess.run([sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return (root / "plots/report.html").read_text()
 
@@ -120,7 +130,11 @@ def faults(page: str, clean: str) -> list[str]:
     """Return what of `page` is markup that the same report without hostile texts has not."""
     found, expected = Elements(page), Elements(clean)
     problems = [f"<{tag}>" for tag in found.counts.keys() - expected.counts.keys()]
-    problems += [f"{found.counts.get(tag)} <{tag}>" for tag in _OURS if found.counts.get(tag) != expected.counts.get(tag)]
+    problems += [
+        f"{found.counts.get(tag)} <{tag}>"
+        for tag in _OURS
+        if found.counts.get(tag) != expected.counts.get(tag)
+    ]
     problems += sorted(found.attributes - expected.attributes)
     problems += [f"{mark} twice" for mark in (STALE_BEGIN, STALE_END) if page.count(mark) != 1]
     return problems
@@ -134,9 +148,13 @@ def test_hostile_texts_become_no_markup_in_the_report(spoiled, clean):
 
 def test_the_data_of_charts_are_json_that_ends_no_script(spoiled):
     page = (spoiled / "plots/report.html").read_text()
-    [data] = re.findall(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)
+    [data] = re.findall(
+        r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL
+    )
     assert "<" not in data
-    assert any(HOSTILE.splitlines()[1] in str(rows) for rows in json.loads(data)["fact_usage"]["data"])
+    assert any(
+        HOSTILE.splitlines()[1] in str(rows) for rows in json.loads(data)["fact_usage"]["data"]
+    )
 
 
 @pytest.mark.parametrize("fault", ["autoescape", "chart data", "sentences"])
@@ -146,7 +164,11 @@ def test_a_report_that_does_not_escape_is_seen(spoiled, clean, fault, tmp_path):
     file, right, wrong = {
         "autoescape": ("model/report/page.py", "autoescape=True", "autoescape=False"),
         "chart data": ("model/report/page.py", '.replace("<", "\\\\u003c")', ""),
-        "sentences": ("model/report/report.html", "<li>{{ sentence }}</li>", "<li>{{ sentence | safe }}</li>"),
+        "sentences": (
+            "model/report/report.html",
+            "<li>{{ sentence }}</li>",
+            "<li>{{ sentence | safe }}</li>",
+        ),
     }[fault]
     assert right in (root / file).read_text()
     (root / file).write_text((root / file).read_text().replace(right, wrong))
@@ -155,7 +177,13 @@ def test_a_report_that_does_not_escape_is_seen(spoiled, clean, fault, tmp_path):
 
 def test_only_our_own_texts_are_declared_safe_in_the_template():
     template = (REPOSITORY / "model/report/report.html").read_text()
-    assert sorted(re.findall(r"(\w+) \| safe", template)) == ["chart_data", "scripts", "stale_begin", "stale_end", "style"]
+    assert sorted(re.findall(r"(\w+) \| safe", template)) == [
+        "chart_data",
+        "scripts",
+        "stale_begin",
+        "stale_end",
+        "style",
+    ]
     tree = jinja2.Environment(autoescape=True).parse(template)
     assert not list(tree.find_all(jinja2.nodes.ScopedEvalContextModifier))  # {% autoescape false %}
 
@@ -174,7 +202,13 @@ def test_what_is_stale_is_escaped(tmp_path):
 
 
 def test_a_cell_of_markdown_stays_one_cell():
-    table = Table("t", "Title", "unit", ["Figure", HOSTILE], [[words("a"), words(HOSTILE)], [words("p < 0.001"), words("x|y")]])
+    table = Table(
+        "t",
+        "Title",
+        "unit",
+        ["Figure", HOSTILE],
+        [[words("a"), words(HOSTILE)], [words("p < 0.001"), words("x|y")]],
+    )
     lines = table.markdown().splitlines()
     assert len(lines) == 6
     for line in lines[2:]:
@@ -183,7 +217,11 @@ def test_a_cell_of_markdown_stays_one_cell():
     assert "p < 0.001" in lines[-1]
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;x\x07", "a\rb", "\x9b31m", "a\nb", "\u202eabc", "\ud800", "\u2028"], ids=ascii)
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b[2J\x1b]0;x\x07", "a\rb", "\x9b31m", "a\nb", "\u202eabc", "\ud800", "\u2028"],
+    ids=ascii,
+)
 def test_nothing_moves_the_cursor(text):
     assert printable(text).isprintable()
     assert printable(f"{text}: é × 54 …").endswith(": é × 54 …")
@@ -215,13 +253,27 @@ def browser(tmp_path_factory):
 def test_a_hostile_name_runs_no_script_in_the_report(browser, spoiled):
     browser.open(spoiled / "plots/report.html")
     assert browser.script("window.pwned || 'nothing'") == "nothing"
-    assert browser.script("document.querySelectorAll('img, [onerror], [onload], [onmouseover]').length") == 0
+    assert (
+        browser.script(
+            "document.querySelectorAll('img, [onerror], [onload], [onmouseover]').length"
+        )
+        == 0
+    )
     chart = browser.driver.find_element("id", "fact_usage")
-    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
-    browser.hover(chart.find_elements("css selector", ".role-mark.mark-symbol path, .role-mark.mark-rect path")[-1])
+    browser.driver.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart
+    )
+    browser.hover(
+        chart.find_elements(
+            "css selector", ".role-mark.mark-symbol path, .role-mark.mark-rect path"
+        )[-1]
+    )
     browser.wait("document.querySelector('#vg-tooltip-element.visible')")
     assert "onerror" in browser.script("document.getElementById('vg-tooltip-element').innerText")
     assert browser.script("document.querySelectorAll('#vg-tooltip-element img').length") == 0
     assert browser.script("window.pwned || 'nothing'") == "nothing"
     console, addresses = browser.logs()
-    assert (console, [address for address in addresses if not address.startswith("file:")]) == ([], [])
+    assert (console, [address for address in addresses if not address.startswith("file:")]) == (
+        [],
+        [],
+    )

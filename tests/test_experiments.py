@@ -41,14 +41,20 @@ def clone(tmp_path_factory):
     """The micro graph of one condition, regenerated and committed."""
     directory = tmp_path_factory.mktemp("experiments") / "clone"
     micro_clone(directory)
-    edit(directory / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [mul_tokens]\n")
+    edit(
+        directory / "params.yaml",
+        "\nconditions: [baseline, mul_tokens]\n",
+        "\nconditions: [mul_tokens]\n",
+    )
     for name in ("user.name", "user.email"):
         shell(["git", "config", name, "t@example.org"], directory)
     assert "curves" in repro(directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", "commit", "-qm", "results"], directory)
     yield directory
-    for number in started_here(directory):  # only after a failure: a worker of the queue ends by itself
+    for number in started_here(
+        directory
+    ):  # only after a failure: a worker of the queue ends by itself
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
 
@@ -103,7 +109,9 @@ def test_the_recipe_of_a_branch(clone):
 def test_the_recipe_of_the_queue(clone):
     before = outputs(clone)
     said = run_all(clone, commands("A queue"))
-    status, log, table = (said[name] for name in ("dvc queue status", "dvc queue logs none", "make experiments"))
+    status, log, table = (
+        said[name] for name in ("dvc queue status", "dvc queue logs none", "make experiments")
+    )
     assert re.search("none .* Failed *\n", status)
     assert len(re.findall("twenty.* Success *\n", status)) == 2
     assert "error: params.yaml: generate.new_tokens: Input should be greater than 0, got 0" in log
@@ -122,7 +130,9 @@ def test_the_recipe_of_an_experiment_that_is_kept_and_of_throwing_it_away(clone)
         "another layout of params.yaml, and what git keeps in place of DVC"
     )
     assert "check: " in kept["make repro"]
-    [line] = shell(["git", "diff", "--unified=0", "main", "--", "params.yaml"], clone).splitlines()[6:]
+    [line] = shell(["git", "diff", "--unified=0", "main", "--", "params.yaml"], clone).splitlines()[
+        6:
+    ]
     assert line == "+  new_tokens: 20"
     run_all(clone, commands("Throwing away"))
     assert of_main(clone, before)
@@ -149,17 +159,27 @@ def test_the_table_of_experiments_has_no_column_of_a_file():
         assert re.match(noise, path), f"{path}: add it to NOISE of Makefile"
     params = load_yaml((REPOSITORY / "params.yaml").read_bytes())
     for key in {key for instance in instances for keys in instance.params.values() for key in keys}:
-        column = f"{key}.x" if isinstance(value_or_none(params, key), dict) else key  # a section has a column for each value
+        column = (
+            f"{key}.x" if isinstance(value_or_none(params, key), dict) else key
+        )  # a section has a column for each value
         assert not re.match(noise, column), f"{column}: NOISE of Makefile hides this parameter"
     assert not re.match(noise, "pretrained.continuation_acc_norm.mul_tokens_difference")
 
 
-@pytest.mark.parametrize("path", [Path("params.yaml"), *sorted(Path("profiles").glob("*.yaml"))], ids=str)
+@pytest.mark.parametrize(
+    "path", [Path("params.yaml"), *sorted(Path("profiles").glob("*.yaml"))], ids=str
+)
 def test_dvc_sets_a_parameter_and_changes_no_other_and_no_comment(path, tmp_path):
     ours, written = (REPOSITORY / path).read_text(), tmp_path / "params.yaml"
     written.write_text(ours)
-    apply_overrides(written, ["generate.new_tokens=20", "pretrain.learning_rate=1e-3", "seeds=[1,2]"])
+    apply_overrides(
+        written, ["generate.new_tokens=20", "pretrain.learning_rate=1e-3", "seeds=[1,2]"]
+    )
     expected = load_yaml(ours.encode())
-    expected["generate"]["new_tokens"], expected["pretrain"]["learning_rate"], expected["seeds"] = 20, 0.001, [1, 2]
+    expected["generate"]["new_tokens"], expected["pretrain"]["learning_rate"], expected["seeds"] = (
+        20,
+        0.001,
+        [1, 2],
+    )
     assert load_yaml(written.read_bytes()) == expected
     assert re.findall("#.*", written.read_text()) == re.findall("#.*", ours)

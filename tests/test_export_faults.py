@@ -55,9 +55,15 @@ class Made(NamedTuple):
 
 def write(directory: Path, source: Source, tokenizer: Tokenizer | None = None) -> None:
     config = source.model.config
-    tensors = {name: tensor for name, tensor in source.model.state_dict().items() if name != "lm_head.weight"}
+    tensors = {
+        name: tensor
+        for name, tensor in source.model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     mapped = map_tensors(tensors, export_table(config.layers))
-    build_hugging_face_model(hugging_face_config(config, source.tokenizer.end_of_text), mapped).save_pretrained(directory)
+    build_hugging_face_model(
+        hugging_face_config(config, source.tokenizer.end_of_text), mapped
+    ).save_pretrained(directory)
     to_hugging_face(tokenizer or source.tokenizer, config.context).save_pretrained(directory)
 
 
@@ -73,13 +79,17 @@ def one_thread():
 def source_of(tokenizer: Tokenizer) -> Source:
     network = GPTConfig(layers=1, heads=2, width=16, context=32, vocab_size=tokenizer.size)
     model = random_gpt(network)
-    rows = torch.randint(0, network.vocab_size, (2, network.context + 1), generator=torch.Generator().manual_seed(3))
+    rows = torch.randint(
+        0, network.vocab_size, (2, network.context + 1), generator=torch.Generator().manual_seed(3)
+    )
     return Source(model, tokenizer, rows, TEXTS, mean_loss(model(rows[:, :-1]), rows[:, 1:]))
 
 
 @pytest.fixture(scope="session")
 def conditions(tokenizer, baseline_tokenizer) -> dict[str, Tokenizer]:
-    digits = Tokenizer(tokenizer.ranks, mul_facts=False, pattern=PATTERN.replace(r" ?\p{N}++", r"\p{N}"))
+    digits = Tokenizer(
+        tokenizer.ranks, mul_facts=False, pattern=PATTERN.replace(r" ?\p{N}++", r"\p{N}")
+    )
     return {"baseline": baseline_tokenizer, "mul_tokens": tokenizer, "digits": digits}
 
 
@@ -161,8 +171,15 @@ def changed_json(value: dict, vocabulary_and_merges: bool) -> Iterator[tuple[str
 
 def shallow_copy(value: dict) -> dict:
     """Copy tokenizer.json without copying each of its ids and merges."""
-    model = {**value["model"], "vocab": dict(value["model"]["vocab"]), "merges": list(value["model"]["merges"])}
-    return {**copy.deepcopy({key: part for key, part in value.items() if key != "model"}), "model": model}
+    model = {
+        **value["model"],
+        "vocab": dict(value["model"]["vocab"]),
+        "merges": list(value["model"]["merges"]),
+    }
+    return {
+        **copy.deepcopy({key: part for key, part in value.items() if key != "model"}),
+        "model": model,
+    }
 
 
 # What has been seen in exports of others, or changes what a reader does without changing a weight.
@@ -227,18 +244,26 @@ def changed_vocabulary(value: dict) -> Iterator[tuple[str, dict]]:
                 yield how, changed
     for dropped in ({by_id[0]}, {by_id[-1]}, set(by_id[513:558]), set(by_id[512:])):
         changed = shallow_copy(value)
-        changed["model"]["vocab"] = {name: number for name, number in vocabulary.items() if name not in dropped}
+        changed["model"]["vocab"] = {
+            name: number for name, number in vocabulary.items() if name not in dropped
+        }
         yield "ids left out", changed
     changed = shallow_copy(value)
     changed["model"]["vocab"] |= {"<one more>": len(vocabulary)}
     yield "id added", changed
 
 
-FILES = [*(("mul_tokens", name) for name in JSON_FILES), ("digits", "tokenizer.json"), ("digits", "tokenizer_config.json")]
+FILES = [
+    *(("mul_tokens", name) for name in JSON_FILES),
+    ("digits", "tokenizer.json"),
+    ("digits", "tokenizer_config.json"),
+]
 
 
 @pytest.mark.parametrize(("condition", "name"), FILES)
-def test_every_changed_entry_of_a_json_file_is_caught_and_counted(exports, tmp_path, condition, name):
+def test_every_changed_entry_of_a_json_file_is_caught_and_counted(
+    exports, tmp_path, condition, name
+):
     export = exports[condition]._replace(directory=tmp_path / "export")
     shutil.copytree(exports[condition].directory, export.directory)
     path = export.directory / name
@@ -294,7 +319,9 @@ def test_every_file_taken_away_added_or_replaced_is_caught_and_counted(export):
                 (export.directory.parent / name).write_bytes(content)
                 path.symlink_to(export.directory.parent / name)
             elif fault != "missing":
-                path.write_bytes({"empty": b"", "cut": content[:-3], "longer": content + b"}"}[fault])
+                path.write_bytes(
+                    {"empty": b"", "cut": content[:-3], "longer": content + b"}"}[fault]
+                )
             assert stops(export, name), (name, fault)
             injected += 1
             path.rmdir() if fault == "folder" else path.unlink(missing_ok=True)
@@ -315,7 +342,9 @@ def test_every_file_taken_away_added_or_replaced_is_caught_and_counted(export):
     print(f"files: {injected + 1} faults, all caught")
 
 
-def tensor_faults(tensors: dict[str, torch.Tensor], name: str) -> Iterator[tuple[str, dict[str, torch.Tensor | None]]]:
+def tensor_faults(
+    tensors: dict[str, torch.Tensor], name: str
+) -> Iterator[tuple[str, dict[str, torch.Tensor | None]]]:
     """Yield kinds of fault in the tensor called `name`, with what takes its place; None is nothing."""
     tensor = tensors[name]
     yield "dropped", {name: None}
@@ -345,7 +374,9 @@ def test_every_altered_tensor_is_caught_and_counted(export):
     injected = Counter()
     for name in tensors:
         for how, changes in tensor_faults(tensors, name):
-            changed = {key: tensor for key, tensor in {**tensors, **changes}.items() if tensor is not None}
+            changed = {
+                key: tensor for key, tensor in {**tensors, **changes}.items() if tensor is not None
+            }
             save_file(changed, path, metadata={"format": "pt"})
             assert stops(export), (name, how)
             injected[how] += 1
@@ -354,14 +385,25 @@ def test_every_altered_tensor_is_caught_and_counted(export):
         shaped.setdefault(tuple(tensor.shape), []).append(name)
     for names in shaped.values():
         for one, other in pairwise(names):
-            save_file({**tensors, one: tensors[other], other: tensors[one]}, path, metadata={"format": "pt"})
+            save_file(
+                {**tensors, one: tensors[other], other: tensors[one]},
+                path,
+                metadata={"format": "pt"},
+            )
             assert stops(export), (one, other)
             injected["two exchanged"] += 1
-    for head in (tensors["transformer.wte.weight"].clone(), tensors["transformer.wte.weight"].flip(0).contiguous()):
+    for head in (
+        tensors["transformer.wte.weight"].clone(),
+        tensors["transformer.wte.weight"].flip(0).contiguous(),
+    ):
         save_file({**tensors, "lm_head.weight": head}, path, metadata={"format": "pt"})
         assert stops(export, "lm_head.weight")
         injected["a head"] += 1
-    for metadata in (None, {"format": "tf"}, {"format": "pt", "transformer.wte.weight": "lm_head.weight"}):
+    for metadata in (
+        None,
+        {"format": "tf"},
+        {"format": "pt", "transformer.wte.weight": "lm_head.weight"},
+    ):
         save_file(tensors, path, metadata=metadata)
         assert stops(export, "metadata")
         injected["metadata"] += 1
@@ -499,7 +541,9 @@ def plain_transformers_samples(model):
 
 @reader("AutoConfig.from_pretrained")
 def plain_transformers_has_another_config(config):
-    config = config[0] if isinstance(config, tuple) else config  # as AutoModelForCausalLM asks for it
+    config = (
+        config[0] if isinstance(config, tuple) else config
+    )  # as AutoModelForCausalLM asks for it
     config.eos_token_id = 3
 
 
@@ -555,7 +599,11 @@ def kept(export, tmp_path):
             return "a card"
 
         keep_export(
-            place, lambda output: shutil.copytree(export.directory, output, dirs_exist_ok=True), export.source, card, TOLERANCE
+            place,
+            lambda output: shutil.copytree(export.directory, output, dirs_exist_ok=True),
+            export.source,
+            card,
+            TOLERANCE,
         )
         return place
 
@@ -569,8 +617,14 @@ def flipped(path: Path) -> None:
 
 
 LATE = {
-    **{f"{name} altered": (lambda folder, name=name: flipped(folder / name)) for name in (*JSON_FILES, "model.safetensors")},
-    **{f"{name} removed": (lambda folder, name=name: (folder / name).unlink()) for name in (*JSON_FILES, "model.safetensors")},
+    **{
+        f"{name} altered": (lambda folder, name=name: flipped(folder / name))
+        for name in (*JSON_FILES, "model.safetensors")
+    },
+    **{
+        f"{name} removed": (lambda folder, name=name: (folder / name).unlink())
+        for name in (*JSON_FILES, "model.safetensors")
+    },
     "a file added": lambda folder: (folder / "vocab.json").write_text("{}"),
     "a folder added": lambda folder: (folder / "sub").mkdir(),
     "weights replaced by a link": lambda folder: (
@@ -582,14 +636,21 @@ LATE = {
 
 @pytest.mark.parametrize("fault", LATE.values(), ids=LATE)
 def test_what_is_altered_after_the_verification_is_not_kept(kept, tmp_path, fault):
-    with pytest.raises(PipelineError, match=r"changed after it was verified|is no file, and an export holds only files"):
+    with pytest.raises(
+        PipelineError,
+        match=r"changed after it was verified|is no file, and an export holds only files",
+    ):
         kept(fault)
     assert not (tmp_path / "kept").exists()
 
 
 def test_checksums_are_read_back(kept, tmp_path, monkeypatch):
     right = Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", lambda path, content: right(path, content + b"!" * (path.name == CHECKSUMS)))
+    monkeypatch.setattr(
+        Path,
+        "write_bytes",
+        lambda path, content: right(path, content + b"!" * (path.name == CHECKSUMS)),
+    )
     with pytest.raises(PipelineError, match="SHA256SUMS changed after it was written"):
         kept(lambda _: None)
     assert not (tmp_path / "kept").exists()
@@ -684,10 +745,14 @@ def test_a_source_is_what_the_gate_reads_for_itself(origin):
     assert (config.condition, config.seed, config.step) == PLACE
     assert source.loss == config.canary_loss
     assert len(digest) == 64
-    rows, _ = canary_rows(TokenSplit(origin[1], "val"), config.canary_documents, config.network.context)
+    rows, _ = canary_rows(
+        TokenSplit(origin[1], "val"), config.canary_documents, config.network.context
+    )
     assert torch.equal(source.rows, rows)
     ours = load_model(*read_checkpoint(origin[0])).state_dict()
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in source.model.state_dict().items())
+    assert all(
+        torch.equal(tensor, ours[name]) for name, tensor in source.model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("place", [("mul_tokens", 1, 7), ("baseline", 2, 7), ("baseline", 1, 8)])
@@ -718,16 +783,46 @@ def with_facts_in_the_shards(tokens: Path, _) -> None:
 @pytest.mark.parametrize(
     ("change", "chosen", "message"),
     [
-        (lambda *_: None, FACTS, r"vocabulary\.json: mul_facts is False, condition baseline has True"),
-        (lambda *_: None, Condition(pattern=r"\p{L}|(?s:.)"), r"vocabulary\.json: pattern is .*, condition baseline has"),
-        (lambda tokens, all_of: with_vocabulary(tokens, all_of["mul_tokens"]), BASELINE, "mul_facts is True, condition baseline"),
-        (lambda tokens, all_of: with_vocabulary(tokens, all_of["digits"]), BASELINE, "pattern is .*, condition baseline has"),
-        (with_index(condition="mul_tokens"), BASELINE, r"index\.json: condition is 'mul_tokens', condition baseline has 'base"),
-        (with_index(vocab_size=640), BASELINE, r"index\.json: vocab_size is 640, condition baseline has 576"),
-        (with_facts_in_the_shards, BASELINE, r"index\.json: mul_fact_tokens is 3, condition baseline has 0"),
+        (
+            lambda *_: None,
+            FACTS,
+            r"vocabulary\.json: mul_facts is False, condition baseline has True",
+        ),
+        (
+            lambda *_: None,
+            Condition(pattern=r"\p{L}|(?s:.)"),
+            r"vocabulary\.json: pattern is .*, condition baseline has",
+        ),
+        (
+            lambda tokens, all_of: with_vocabulary(tokens, all_of["mul_tokens"]),
+            BASELINE,
+            "mul_facts is True, condition baseline",
+        ),
+        (
+            lambda tokens, all_of: with_vocabulary(tokens, all_of["digits"]),
+            BASELINE,
+            "pattern is .*, condition baseline has",
+        ),
+        (
+            with_index(condition="mul_tokens"),
+            BASELINE,
+            r"index\.json: condition is 'mul_tokens', condition baseline has 'base",
+        ),
+        (
+            with_index(vocab_size=640),
+            BASELINE,
+            r"index\.json: vocab_size is 640, condition baseline has 576",
+        ),
+        (
+            with_facts_in_the_shards,
+            BASELINE,
+            r"index\.json: mul_fact_tokens is 3, condition baseline has 0",
+        ),
     ],
 )
-def test_a_vocabulary_of_another_condition_is_refused_wherever_it_was_exchanged(origin, conditions, change, chosen, message):
+def test_a_vocabulary_of_another_condition_is_refused_wherever_it_was_exchanged(
+    origin, conditions, change, chosen, message
+):
     change(origin[1], conditions)
     write_checksums(origin[1])
     with pytest.raises(PipelineError, match=message):
@@ -742,7 +837,9 @@ def test_training_refuses_the_tokens_of_another_condition(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["pretrain", "mul_tokens", "1"])
     for name in ("set_deterministic", "keep_freed_memory"):
         monkeypatch.setattr(pretrain, name, lambda *_: None)
-    with pytest.raises(PipelineError, match="data/tokens/mul_tokens: holds the tokens of baseline; rerun tokenize"):
+    with pytest.raises(
+        PipelineError, match="data/tokens/mul_tokens: holds the tokens of baseline; rerun tokenize"
+    ):
         pretrain.main()
 
 
@@ -750,5 +847,8 @@ def test_training_refuses_the_tokens_of_another_condition(tmp_path, monkeypatch)
 def test_a_file_that_fine_tuning_copies_and_is_not_there_is_one_line(export, tmp_path, name):
     model = load_hugging_face_model(export.directory)
     (export.directory / name).unlink()
-    with pytest.raises(PipelineError, match=rf"{export.directory}: no {name}, which every export has; run dvc repro export"):
+    with pytest.raises(
+        PipelineError,
+        match=rf"{export.directory}: no {name}, which every export has; run dvc repro export",
+    ):
         sft.save(model, export.directory, tmp_path / "step_7")

@@ -12,14 +12,62 @@ F69 = MulFact(6, 9)
 FORM_OF_OPERATOR = {"*": "asterisk", "×": "times", "·": "dot", "x": "letter_x"}
 SPACES = [" ", "\u00a0", "\u2009", "\u202f"]
 
-BEGINNINGS = ["1.", "1,", "1/", "2 ", "2 + ", "2 * (", "-", "x = ", "x = (", "f(", "print ", "return ", "plus ", "n ", "€ ", "± "]
+BEGINNINGS = [
+    "1.",
+    "1,",
+    "1/",
+    "2 ",
+    "2 + ",
+    "2 * (",
+    "-",
+    "x = ",
+    "x = (",
+    "f(",
+    "print ",
+    "return ",
+    "plus ",
+    "n ",
+    "€ ",
+    "± ",
+]
 
 digits = st.integers(1, 9)
 spaces = st.sampled_from(SPACES)
-words = st.sampled_from(["We", "know", "that", "so", "naïve", "Größe", "你好", "then,", "Yes!", "one; two", "yes:", "Well…", "."])
-cues = st.sampled_from(["What is", "what’s", "How much is", "works out", "the value of", "We know that", "Multiply", "Solve:"])
-after_a_result = st.sampled_from([" is", " and", " or", " equals", " so", " then", " boards", ".", ",", "?", "!", " ?", ":"])
-after_a_bare_one = st.sampled_from([" is", " and", " or", " equals", " gives", " so", " then", ".", ",", "?", " ?", ":"])
+words = st.sampled_from(
+    [
+        "We",
+        "know",
+        "that",
+        "so",
+        "naïve",
+        "Größe",
+        "你好",
+        "then,",
+        "Yes!",
+        "one; two",
+        "yes:",
+        "Well…",
+        ".",
+    ]
+)
+cues = st.sampled_from(
+    [
+        "What is",
+        "what’s",
+        "How much is",
+        "works out",
+        "the value of",
+        "We know that",
+        "Multiply",
+        "Solve:",
+    ]
+)
+after_a_result = st.sampled_from(
+    [" is", " and", " or", " equals", " so", " then", " boards", ".", ",", "?", "!", " ?", ":"]
+)
+after_a_bare_one = st.sampled_from(
+    [" is", " and", " or", " equals", " gives", " so", " then", ".", ",", "?", " ?", ":"]
+)
 after_a_cue = st.sampled_from([" and", " so", " then", " now", ".", ",", "?", " ?", ":"])
 
 
@@ -50,15 +98,32 @@ def prose(draw):
     for _ in range(draw(st.integers(0, 6))):
         text += " ".join(draw(st.lists(words, min_size=1, max_size=4)))
         expression, fact, form = draw(expressions())
-        opening, closing = draw(st.sampled_from([("", ""), ("(", ")"), ("“", "”"), ('"', '"'), ('("', '"'), ('("', '")')]))
+        opening, closing = draw(
+            st.sampled_from(
+                [("", ""), ("(", ")"), ("“", "”"), ('"', '"'), ('("', '"'), ('("', '")')]
+            )
+        )
         gap, after = draw(st.sampled_from([" ", "\n", "\r\n", "\n\n"])), draw(after_a_result)
         if form == "asterisk":
             after = draw(after_a_bare_one)
-        elif not form.endswith("_result"):  # something has to ask for it: a cue, or an answer after the start of a line
+        elif not form.endswith(
+            "_result"
+        ):  # something has to ask for it: a cue, or an answer after the start of a line
             asks = draw(st.booleans())
             gap = f" {draw(cues)} " if asks else draw(st.sampled_from(["\n", "\r\n", ". ", "\n\n"]))
-            after = draw(after_a_cue if asks else st.sampled_from(["?", " ?", f" is {fact.product}.", f" equals {fact.product}"]))
-        text += gap + opening + expression + closing + after + draw(st.sampled_from([" ", "\n", "\r\n"]))
+            after = draw(
+                after_a_cue
+                if asks
+                else st.sampled_from(["?", " ?", f" is {fact.product}.", f" equals {fact.product}"])
+            )
+        text += (
+            gap
+            + opening
+            + expression
+            + closing
+            + after
+            + draw(st.sampled_from([" ", "\n", "\r\n"]))
+        )
         facts.append(fact)
         forms[form] += 1
     return text, facts, forms
@@ -98,7 +163,10 @@ def test_there_are_45_facts_with_a_not_above_b():
         ("(6 * 9 = 54)", ["(", F69, ")"]),
         ("What is “6 × 9”?", ["What is “", F69, "”?"]),
         ("6 * 9 = 54. 2 * 2 = 4.", [F69, ". ", MulFact(2, 2), "."]),
-        ("I know that 6 × 9 = 54, and 2 * 2 = 4.", ["I know that ", F69, ", and ", MulFact(2, 2), "."]),
+        (
+            "I know that 6 × 9 = 54, and 2 * 2 = 4.",
+            ["I know that ", F69, ", and ", MulFact(2, 2), "."],
+        ),
         ("What is 9 × 6 ? It is 54.", ["What is ", F69, " ? It is 54."]),
         ("I 6 × 9 = 54 I", ["I ", F69, " I"]),
         ("a) 6 × 9 = 54", ["a) ", F69]),
@@ -216,20 +284,32 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize(
-    "text", [pytest.param(text, id=f"{kind}: {text!r}") for kind, texts in LEFT_ALONE.items() for text in texts]
+    "text",
+    [
+        pytest.param(text, id=f"{kind}: {text!r}")
+        for kind, texts in LEFT_ALONE.items()
+        for text in texts
+    ],
 )
 def test_everything_else_is_left_alone(text):
     assert_left_alone(text)
 
 
-@given(st.integers(0, 20) | st.integers(0), st.integers(0, 20) | st.integers(0), st.sampled_from("*×·x"), st.booleans())
+@given(
+    st.integers(0, 20) | st.integers(0),
+    st.integers(0, 20) | st.integers(0),
+    st.sampled_from("*×·x"),
+    st.booleans(),
+)
 def test_an_operand_outside_1_to_9_is_no_fact(a, b, operator, with_result):
     text = f"What is {a} {operator} {b}" + (f" = {a * b}" if with_result else "")
     assert facts_in(text) == ([MulFact(*sorted((a, b)))] if 1 <= a <= 9 and 1 <= b <= 9 else [])
 
 
 def test_every_pair_of_digits_is_its_fact():
-    assert set(facts_in("\n".join(f"{a} * {b} = {a * b}" for a in range(1, 10) for b in range(1, 10)))) == set(MUL_FACTS)
+    assert set(
+        facts_in("\n".join(f"{a} * {b} = {a * b}" for a in range(1, 10) for b in range(1, 10)))
+    ) == set(MUL_FACTS)
 
 
 @given(st.text(alphabet=st.sampled_from("0123456789*×·x=., ()\n$abcé\u00a0`;+'"), max_size=60))
@@ -239,7 +319,9 @@ def test_strings_around_facts_are_the_text_itself(text):
     # What stands between the strings must itself be the fact and nothing else.
     space = "[ \u00a0]?"
     expression = rf"([1-9]{space}[*×·x]{space}[1-9](?:{space}={space}\d+)?)"
-    pattern = "".join(re.escape(segment) if isinstance(segment, str) else expression for segment in segments)
+    pattern = "".join(
+        re.escape(segment) if isinstance(segment, str) else expression for segment in segments
+    )
     expressions = re.fullmatch(pattern, text).groups()
     facts = [segment for segment in segments if isinstance(segment, MulFact)]
     for expression, fact in zip(expressions, facts, strict=True):
@@ -261,14 +343,22 @@ def test_exactly_the_expressions_in_prose_are_found_and_counted(sample):
 @given(expressions(), st.characters(exclude_categories=["Cs"]), st.sampled_from(["left", "right"]))
 def test_no_character_may_be_attached(expression, character, side):
     text, _, _ = expression
-    assume(not character.isspace() and character not in ("(\"'“‘" if side == "left" else ".,;:!?)\"'”’"))
+    assume(
+        not character.isspace()
+        and character not in ("(\"'“‘" if side == "left" else ".,;:!?)\"'”’")
+    )
     counts = Counter()
     attached = f"so {character}{text}" if side == "left" else f"so {text}{character}"
     assert inject(attached, counts) == [attached]
     assert sum(counts.values()) == 0  # not even found: its operands do not stand alone
 
 
-@given(expressions(), st.sampled_from([".5", ",5", ",000", "'s", ")x", ".x", "”9", " 000", " + 1", ") * 2", " %", "\u202f000"]))
+@given(
+    expressions(),
+    st.sampled_from(
+        [".5", ",5", ",000", "'s", ")x", ".x", "”9", " 000", " + 1", ") * 2", " %", "\u202f000"]
+    ),
+)
 def test_no_continuation_may_follow(expression, continuation):
     assert_left_alone(expression[0] + continuation)
 
@@ -388,5 +478,9 @@ def test_no_group_is_possessive():
     possessive = re.compile(r"\)(?:[?*+]|\{[0-9,]+\})\+")
     assert possessive.search("(?:ab)?+")
     for path in sorted((REPOSITORY / "model").rglob("*.py")):
-        lines = [line for line in path.read_text().splitlines() if possessive.search(line.partition("# ")[0])]
+        lines = [
+            line
+            for line in path.read_text().splitlines()
+            if possessive.search(line.partition("# ")[0])
+        ]
         assert not lines, f"{path.name}: {lines}"

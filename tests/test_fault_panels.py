@@ -13,7 +13,14 @@ NAMES = (SCORES, EXPORTED, MEASURED)
 
 
 def git(*arguments: str) -> None:
-    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
+    identity = (
+        "-c",
+        "user.name=Tester",
+        "-c",
+        "user.email=tester@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    )
     subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
 
 
@@ -43,13 +50,17 @@ def run(monkeypatch, *arguments: str) -> None:
     main()
 
 
-def test_the_picture_is_the_same_bytes_twice_and_shows_each_curve_of_either_side(faulty, monkeypatch):
+def test_the_picture_is_the_same_bytes_twice_and_shows_each_curve_of_either_side(
+    faulty, monkeypatch
+):
     pictures = set()
     for name in (None, *NAMES):
         if name == MEASURED:  # moved on both sides: nothing but exports may differ
             git("stash", "--quiet")
             curves = points((1,))
-            curves[MEASURED] = [point._replace(value=point.value + point.step) for point in curves[MEASURED]]
+            curves[MEASURED] = [
+                point._replace(value=point.value + point.step) for point in curves[MEASURED]
+            ]
             write(curves)
             git("commit", "--quiet", "--all", "--message", "other training")
             write({**curves, SCORES: faulty[SCORES], EXPORTED: faulty[EXPORTED]})
@@ -82,26 +93,35 @@ def test_a_revision_without_curves_is_named(faulty, monkeypatch):
 
 def test_the_same_curves_are_nothing_to_compare(faulty, monkeypatch):
     git("checkout", "--quiet", "plots")
-    with pytest.raises(PipelineError, match=r"^the curves of main and of the working tree are the same; nothing to compare$"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^the curves of main and of the working tree are the same; nothing to compare$",
+    ):
         run(monkeypatch, "main")
 
 
 def test_curves_of_another_training_are_refused(faulty, monkeypatch):
     last = faulty[MEASURED][-1]
     write({**faulty, MEASURED: [*faulty[MEASURED][:-1], last._replace(value=last.value + 0.01)]})
-    with pytest.raises(PipelineError, match=rf"^plots/{MEASURED}\.csv: what training measured differs from main's"):
+    with pytest.raises(
+        PipelineError, match=rf"^plots/{MEASURED}\.csv: what training measured differs from main's"
+    ):
         run(monkeypatch, "main")
     assert not Path("fault.png").exists()
 
 
-@pytest.mark.parametrize("content", ["", "condition,seed\nbaseline,1\n", "value,low,high\nx,,\n", None])
+@pytest.mark.parametrize(
+    "content", ["", "condition,seed\nbaseline,1\n", "value,low,high\nx,,\n", None]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_curve_is_named(faulty, monkeypatch, name, content):
     path = Path(f"plots/{name}.csv")
     path.unlink()
     if content is not None:
         path.write_text(content)
-    with pytest.raises(PipelineError, match=rf"^{re.escape(str(path))}: (not a curve|cannot be read)[^\n]*; run"):
+    with pytest.raises(
+        PipelineError, match=rf"^{re.escape(str(path))}: (not a curve|cannot be read)[^\n]*; run"
+    ):
         run(monkeypatch, "main")
 
 

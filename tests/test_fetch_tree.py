@@ -63,7 +63,9 @@ def test_many_small_files_make_few_shards(project, tmp_path):  # noqa: F811
     (tmp_path / "small").mkdir()
     for number in range(100):
         (tmp_path / f"small/{number:03d}.txt").write_text(f"text {number:03d}")
-    output = project("passages", source=source_of(tmp_path / "small"), count=100, characters_per_shard=400)
+    output = project(
+        "passages", source=source_of(tmp_path / "small"), count=100, characters_per_shard=400
+    )
     assert len(document_shards(output, "passages")) == 2
 
 
@@ -80,16 +82,40 @@ def test_a_wrong_sha256_is_told_with_the_right_one(project, tree):  # noqa: F811
         (lambda tree: (tree / "Web/more.txt").write_text("more"), "listing of its 7 files is"),
         (lambda tree: (tree / "Books/b.txt").unlink(), "listing of its 5 files is"),
         (lambda tree: (tree / "Books/b.txt").write_text("fiver"), "listing of its 6 files is"),
-        (lambda tree: (tree / "Books/b.txt").rename(tree / "Books/c.txt"), "listing of its 6 files is"),
-        (lambda tree: (tree / "Books/cover.jpg").write_text("x"), "tree/Books/cover.jpg: no file that can be read; use .parquet"),
-        (lambda tree: (tree / "Books/a.parquet.gz").write_text("x"), "tree/Books/a.parquet.gz: no file that can be read"),
+        (
+            lambda tree: (tree / "Books/b.txt").rename(tree / "Books/c.txt"),
+            "listing of its 6 files is",
+        ),
+        (
+            lambda tree: (tree / "Books/cover.jpg").write_text("x"),
+            "tree/Books/cover.jpg: no file that can be read; use .parquet",
+        ),
+        (
+            lambda tree: (tree / "Books/a.parquet.gz").write_text("x"),
+            "tree/Books/a.parquet.gz: no file that can be read",
+        ),
         (lambda tree: (tree / "README").write_text("x"), "tree/README: no file that can be read"),
         (lambda tree: os.mkfifo(tree / "pipe.txt"), "tree/pipe.txt: no file that can be read"),
-        (lambda tree: (tree / "Web/link.txt").symlink_to(tree / "Books/b.txt"), "tree/Web/link.txt: is a link"),
-        (lambda tree: (tree / "Web/linked").symlink_to(tree / "Books"), "tree/Web/linked: is a link"),
-        (lambda tree: (tree / "a\\b.txt").write_text("x"), r"tree/a.*b.txt': its name has a backslash"),
-        (lambda tree: (tree / "a\nb.txt").write_text("x"), r"its name has a backslash, a line break"),
-        (lambda tree: Path(os.fsdecode(bytes(tree) + b"/\xff.txt")).write_text("x"), r"is no UTF-8; rename it"),
+        (
+            lambda tree: (tree / "Web/link.txt").symlink_to(tree / "Books/b.txt"),
+            "tree/Web/link.txt: is a link",
+        ),
+        (
+            lambda tree: (tree / "Web/linked").symlink_to(tree / "Books"),
+            "tree/Web/linked: is a link",
+        ),
+        (
+            lambda tree: (tree / "a\\b.txt").write_text("x"),
+            r"tree/a.*b.txt': its name has a backslash",
+        ),
+        (
+            lambda tree: (tree / "a\nb.txt").write_text("x"),
+            r"its name has a backslash, a line break",
+        ),
+        (
+            lambda tree: Path(os.fsdecode(bytes(tree) + b"/\xff.txt")).write_text("x"),
+            r"is no UTF-8; rename it",
+        ),
     ],
 )
 def test_another_tree_is_one_line(project, tree, change, message):  # noqa: F811
@@ -100,7 +126,13 @@ def test_another_tree_is_one_line(project, tree, change, message):  # noqa: F811
 
 def test_no_tree_is_one_line(project, tmp_path):  # noqa: F811
     source = {"kind": "tree", "path": str(tmp_path / "none"), "sha256": "1" * 64}
-    fails(project, "passages", "none: no such folder; correct fetch.passages.source.path", source=source, count=7)
+    fails(
+        project,
+        "passages",
+        "none: no such folder; correct fetch.passages.source.path",
+        source=source,
+        count=7,
+    )
     (tmp_path / "none/.hidden").mkdir(parents=True)
     fails(project, "passages", "none: has no files", source=source, count=7)
 
@@ -115,18 +147,36 @@ def test_a_file_that_changes_after_it_was_listed_is_refused(project, tree, monke
 
     unchanged = passage_files._open_tree
     monkeypatch.setattr(passage_files, "_open_tree", open_later)
-    fails(project, "passages", "Books/a.parquet: SHA-256 is .* truncated or altered", source=source_of(tree), count=7)
+    fails(
+        project,
+        "passages",
+        "Books/a.parquet: SHA-256 is .* truncated or altered",
+        source=source_of(tree),
+        count=7,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.txt", b"na\xefve", "a.txt: its text is not UTF-8: byte 0xef at byte 2; convert"),
-        ("a.jsonl", b'{"text": "na\xefve"}\n', "a.jsonl: record 0 is not UTF-8: byte 0xef at byte 12; convert"),
-        ("a.txt.gz", gzip.compress(b"na\xefve", mtime=0), "a.txt.gz: its text is not UTF-8: byte 0xef at byte 2"),
+        (
+            "a.jsonl",
+            b'{"text": "na\xefve"}\n',
+            "a.jsonl: record 0 is not UTF-8: byte 0xef at byte 12; convert",
+        ),
+        (
+            "a.txt.gz",
+            gzip.compress(b"na\xefve", mtime=0),
+            "a.txt.gz: its text is not UTF-8: byte 0xef at byte 2",
+        ),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl: record 0 has half a surrogate pair"),
         ("a.jsonl", b"\n \n", "a.jsonl: has no records, only blank lines"),
-        ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"a.jsonl: record 0 is not JSON \(line 1: nested too deep\)"),
+        (
+            "a.jsonl",
+            b'{"text": ' + b"[" * 100_000,
+            r"a.jsonl: record 0 is not JSON \(line 1: nested too deep\)",
+        ),
         ("a.parquet", b"PAR1rubbish", "a.parquet: cannot be read to its end"),
     ],
 )
@@ -138,7 +188,9 @@ def test_what_is_no_text_is_one_line(project, tmp_path, name, content, message):
 
 
 def test_parquet_whose_text_is_no_utf8_is_one_line(project, tmp_path):  # noqa: F811
-    column = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"na\xefv")])
+    column = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"na\xefv")]
+    )
     pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
     message = "a.parquet: record 0 is not UTF-8: byte 0xef at byte 2"
     fails(project, "passages", message, source=pinned(tmp_path / "a.parquet"), count=1)

@@ -23,20 +23,31 @@ def parity_json(folder, difference):
     return path
 
 
-@pytest.mark.parametrize(("difference", "value"), [(7.5e-6, 7.5e-6), (6.1, 6.1), (0.0, PARITY_FLOOR), (0, PARITY_FLOOR)])
-def test_no_difference_stands_at_the_floor_where_a_logarithmic_axis_can_show_it(tmp_path, difference, value):
+@pytest.mark.parametrize(
+    ("difference", "value"), [(7.5e-6, 7.5e-6), (6.1, 6.1), (0.0, PARITY_FLOOR), (0, PARITY_FLOOR)]
+)
+def test_no_difference_stands_at_the_floor_where_a_logarithmic_axis_can_show_it(
+    tmp_path, difference, value
+):
     point = parity_point(parity_json(tmp_path, difference), "baseline", 1, PLACE)
     assert point == Point("baseline", 1, "", 5, 100, 300, value)
 
 
 @pytest.mark.parametrize("difference", [None, "0.1", -1e-6, float("nan"), float("inf"), [1]])
 def test_a_damaged_parity_is_named(tmp_path, difference):
-    with pytest.raises(PipelineError, match=r"parity\.json: not the export stage's \(.*\); run dvc repro export$"):
+    with pytest.raises(
+        PipelineError, match=r"parity\.json: not the export stage's \(.*\); run dvc repro export$"
+    ):
         parity_point(parity_json(tmp_path, difference), "baseline", 1, PLACE)
 
 
 def test_the_tolerance_is_a_column_of_the_parity_chart_only_and_not_once_it_was_given_up():
-    assert [tolerance_to_show(tolerance) for tolerance in (1e-4, 0.99, 1.0, 1e9)] == [1e-4, 0.99, None, None]
+    assert [tolerance_to_show(tolerance) for tolerance in (1e-4, 0.99, 1.0, 1e9)] == [
+        1e-4,
+        0.99,
+        None,
+        None,
+    ]
     for name, chart in CHART.items():
         *_, last = chart_csv(chart, points()[name], 1e-4).decode().splitlines()[-1].split(",")
         assert last == ("0.0001" if name == "parity" else ""), name
@@ -44,8 +55,14 @@ def test_the_tolerance_is_a_column_of_the_parity_chart_only_and_not_once_it_was_
 
 
 def test_one_seed_is_drawn_as_it_is():
-    own = [Point("baseline", 1, "", step, 20 * step, 60 * step, 0.1 * step, 0.05, 0.95) for step in (5, 3)]
-    assert over_seeds(own, "tokens") == [Place(60, 0.1 * 3, 0.05, 0.95), Place(100, 0.1 * 5, 0.05, 0.95)]
+    own = [
+        Point("baseline", 1, "", step, 20 * step, 60 * step, 0.1 * step, 0.05, 0.95)
+        for step in (5, 3)
+    ]
+    assert over_seeds(own, "tokens") == [
+        Place(60, 0.1 * 3, 0.05, 0.95),
+        Place(100, 0.1 * 5, 0.05, 0.95),
+    ]
     assert over_seeds([own[0]._replace(low=None, high=None)], "step") == [Place(5, 0.5, None, None)]
 
 
@@ -78,9 +95,13 @@ def test_a_legend_wider_than_the_picture_has_more_rows():
 
 
 def usages(seeds, facts=30) -> list[Usage]:
-    runs = [Usage("mul_tokens", seed, "answers: that have a fact", facts + seed, 100) for seed in seeds]
+    runs = [
+        Usage("mul_tokens", seed, "answers: that have a fact", facts + seed, 100) for seed in seeds
+    ]
     zeros = [usage._replace(condition="baseline", facts=0) for usage in runs]
-    documents = [Usage(condition, None, "tokens that are facts", 0, 1000) for condition in CONDITIONS]
+    documents = [
+        Usage(condition, None, "tokens that are facts", 0, 1000) for condition in CONDITIONS
+    ]
     return [*documents, *zeros, *runs]
 
 
@@ -107,7 +128,9 @@ def test_the_picture_of_evidence_shows_parity_tolerance_floor_and_usage(tmp_path
 
 def test_a_single_checkpoint_can_be_drawn(tmp_path):
     """As the tests' own profile has."""
-    curves = {name: [point for point in curve if point.step == 10] for name, curve in points().items()}
+    curves = {
+        name: [point for point in curve if point.step == 10] for name, curve in points().items()
+    }
     draw_curves(tmp_path / "curves.png", curves, CONDITIONS, CONDITIONS, "Title")
     evidence(tmp_path / "evidence.png", curves["parity"])
 
@@ -116,7 +139,11 @@ def test_the_picture_of_training_shows_each_seed_and_not_only_their_mean(tmp_pat
     curves = points((1, 2, 3))
     whole = training_picture(tmp_path / "whole.png", curves)
     # Points of the three seeds are 0.01 apart: the mean and the band stay, the seed in the middle of the first step moves.
-    order = [number for number, p in enumerate(curves["sft_loss"]) if (p.condition, p.step) == ("baseline", 5)]
+    order = [
+        number
+        for number, p in enumerate(curves["sft_loss"])
+        if (p.condition, p.step) == ("baseline", 5)
+    ]
     values = [curves["sft_loss"][number].value for number in order]
     for number, value in zip(order, [values[1], values[0], values[2]], strict=True):
         curves["sft_loss"][number] = curves["sft_loss"][number]._replace(value=value)

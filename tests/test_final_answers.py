@@ -13,7 +13,15 @@ from model.errors import PipelineError
 from model.fact_tokenizer import FactTokenizer
 from model.facts import MUL_FACTS, MulFact
 from model.files import checksummed_directory, write_jsonl
-from model.final_answers import RULES, as_stated, as_text, flexible_answer, read, strict_answer, summarize
+from model.final_answers import (
+    RULES,
+    as_stated,
+    as_text,
+    flexible_answer,
+    read,
+    strict_answer,
+    summarize,
+)
 from model.generations import Generation, read_generations, write_generations
 from model.hf_directory import read_tokenizer
 from model.hf_tokenizer import to_hugging_face
@@ -67,14 +75,22 @@ def exactly(value) -> Fraction | None:
 
 @pytest.mark.parametrize(("written", "value"), NUMBERS)
 def test_both_rules_read_a_number_as_it_is_written(written, value):
-    assert flexible_answer(f"He has 7 eggs. So it is {written}") == exactly(value if re.search("[0-9]", written) else 7)
+    assert flexible_answer(f"He has 7 eggs. So it is {written}") == exactly(
+        value if re.search("[0-9]", written) else 7
+    )
     assert strict_answer(f"He has 7 eggs.\n#### {written}") == exactly(value)
-    assert strict_answer(f"#### {written}\n#### 7") == exactly(value if re.search("[0-9]", written) else 7)
+    assert strict_answer(f"#### {written}\n#### 7") == exactly(
+        value if re.search("[0-9]", written) else 7
+    )
 
 
 @pytest.mark.parametrize(("written", "value"), ONLY_FLEXIBLE)
 def test_what_stands_between_the_mark_and_its_number_is_not_of_the_strict_format(written, value):
-    assert flexible_answer(f"So it is {written}") == flexible_answer(f"#### {written}") == exactly(value)
+    assert (
+        flexible_answer(f"So it is {written}")
+        == flexible_answer(f"#### {written}")
+        == exactly(value)
+    )
     assert strict_answer(f"#### {written}") is None
 
 
@@ -90,7 +106,10 @@ def test_strict_takes_the_first_number_right_after_a_mark(text, value):
 
 @pytest.mark.parametrize(("text", "strict", "flexible"), SPELLED)
 def test_the_end_of_a_solution_is_read_as_lm_eval_reads_it(text, strict, flexible):
-    for rule, ours, value in (("strict", strict_answer, strict), ("flexible", flexible_answer, flexible)):
+    for rule, ours, value in (
+        ("strict", strict_answer, strict),
+        ("flexible", flexible_answer, flexible),
+    ):
         assert ours(text) == value
         # Where the same value has other digits, 1.000 and 000, the two differ.
         for gold in () if re.search("[. \u202f]000", text) else (7, 8, 0, 1, 3, 4, 15, 1000):
@@ -113,7 +132,11 @@ def test_a_text_of_a_hundred_thousand_signs_is_read_in_linear_time(unit):
         flexible_answer(start + text)
 
 
-@given(st.integers(-(10**29), 10**29), st.sampled_from(["", ".0", ".00", ".", "%", " eggs", ".\n", "!", "..."]), st.booleans())
+@given(
+    st.integers(-(10**29), 10**29),
+    st.sampled_from(["", ".0", ".00", ".", "%", " eggs", ".\n", "!", "..."]),
+    st.booleans(),
+)
 def test_an_integer_is_read_back_from_every_format(number, end, commas):
     digits = f"{abs(number):,}" if commas else f"{abs(number)}"
     digits = digits[:30] if end in (".0", ".00") else digits
@@ -126,7 +149,11 @@ def test_an_integer_is_read_back_from_every_format(number, end, commas):
 
 @given(st.integers(-999, 999), st.integers(1, 999))
 def test_a_fraction_is_read_back(over, under):
-    assert strict_answer(f"#### {over}/{under}") == flexible_answer(f"7 or {over}/{under}.") == Fraction(over, under)
+    assert (
+        strict_answer(f"#### {over}/{under}")
+        == flexible_answer(f"7 or {over}/{under}.")
+        == Fraction(over, under)
+    )
 
 
 def perturbed(answer: str):
@@ -208,12 +235,21 @@ def test_the_documented_differences_from_lm_eval(text, gold, strict, flexible):
 
 def test_the_task_reads_answers_as_lm_evals_gsm8k_does():
     ours, theirs = lm_eval_task(), lm_eval_task_of_the_package()
-    for field in ("filter_list", "metric_list", "doc_to_target", "output_type", "repeats", "test_split"):
+    for field in (
+        "filter_list",
+        "metric_list",
+        "doc_to_target",
+        "output_type",
+        "repeats",
+        "test_split",
+    ):
         assert ours[field] == theirs[field]
     assert ours["metadata"] == theirs["metadata"]
 
 
-def generation(*segments: str | MulFact, ended="stopped", answer="#### 54", question="How many?", cluster="c") -> Generation:
+def generation(
+    *segments: str | MulFact, ended="stopped", answer="#### 54", question="How many?", cluster="c"
+) -> Generation:
     return Generation(question, answer, cluster, 10, len(segments), 96, ended, list(segments))
 
 
@@ -259,12 +295,18 @@ def test_no_facts_name_gives_an_answer_where_lm_eval_reads_it(tmp_path, tokenize
 
 
 @pytest.mark.parametrize("with_facts", [False, True])
-def test_no_reserved_tokens_name_gives_an_answer(tmp_path, tokenizer, baseline_tokenizer, with_facts):
+def test_no_reserved_tokens_name_gives_an_answer(
+    tmp_path, tokenizer, baseline_tokenizer, with_facts
+):
     its = tokenizer if with_facts else baseline_tokenizer
     to_hugging_face(its, 64).save_pretrained(tmp_path)
     loaded = read_tokenizer(tmp_path, its.size)
     facts = FactTokenizer(loaded, its.end_of_text)
-    without_text = [token for token in range(its.end_of_text, its.size) if not re.match("<MUL", loaded.id_to_token(token))]
+    without_text = [
+        token
+        for token in range(its.end_of_text, its.size)
+        if not re.match("<MUL", loaded.id_to_token(token))
+    ]
     assert len(without_text) == its.size - its.end_of_text - 45 * with_facts
     for token in without_text:
         segments = facts.segments([*loaded.encode("It is 18.").ids, token])
@@ -273,28 +315,56 @@ def test_no_reserved_tokens_name_gives_an_answer(tmp_path, tokenizer, baseline_t
 
 
 def mutations():
-    yield "facts vanish", "as_text", lambda segments: "".join(each for each in segments if isinstance(each, str))
-    yield "facts by name", "as_text", lambda segments: "".join(getattr(each, "token", each) for each in segments)
+    yield (
+        "facts vanish",
+        "as_text",
+        lambda segments: "".join(each for each in segments if isinstance(each, str)),
+    )
+    yield (
+        "facts by name",
+        "as_text",
+        lambda segments: "".join(getattr(each, "token", each) for each in segments),
+    )
     yield "facts stated as text", "as_text", as_stated
     yield "statements merge", "as_stated", lambda segments: "".join(map(str, segments))
     yield "facts unstated", "as_stated", as_text
 
 
-@pytest.mark.parametrize(("name", "place", "mutation"), [pytest.param(*each, id=each[0]) for each in mutations()])
+@pytest.mark.parametrize(
+    ("name", "place", "mutation"), [pytest.param(*each, id=each[0]) for each in mutations()]
+)
 def test_every_other_way_to_join_the_texts_would_be_noticed(monkeypatch, name, place, mutation):
     told_apart = generation("#### 1", FACT, "8 ", FACT)
     right = read(told_apart)
     assert right == (54, 1, 8, 1, 54)
     monkeypatch.setattr(final_answers, place, mutation)
-    assert read(told_apart) != right or read(generation("#### ", FACT))[1:] != (None, None, 54, 54), name
+    assert read(told_apart) != right or read(generation("#### ", FACT))[1:] != (
+        None,
+        None,
+        54,
+        54,
+    ), name
 
 
-@given(st.lists(st.sampled_from(MUL_FACTS) | st.text(alphabet="0123456789.,$/- #\n", min_size=1, max_size=5), max_size=6))
+@given(
+    st.lists(
+        st.sampled_from(MUL_FACTS)
+        | st.text(alphabet="0123456789.,$/- #\n", min_size=1, max_size=5),
+        max_size=6,
+    )
+)
 def test_no_number_of_the_text_reaches_across_a_fact(segments):
-    runs = [list(run) for is_fact, run in itertools.groupby(segments, key=lambda each: isinstance(each, MulFact)) if not is_fact]
+    runs = [
+        list(run)
+        for is_fact, run in itertools.groupby(segments, key=lambda each: isinstance(each, MulFact))
+        if not is_fact
+    ]
     apart = [flexible_answer("".join(run)) for run in runs if re.search("[0-9]", "".join(run))]
     assert flexible_answer(as_text(segments)) == ([None, *apart])[-1]
-    assert strict_answer(as_text(segments)) in {None, *(strict_answer("".join(run)) for run in runs)}
+    assert strict_answer(as_text(segments)) in {
+        None,
+        *(strict_answer("".join(run)) for run in runs),
+    }
 
 
 def test_summary_counts_every_problem_once():
@@ -310,8 +380,16 @@ def test_summary_counts_every_problem_once():
     metrics = summarize(made, list(map(read, made)))
     questions, clusters = list("abcdefg"), ["first", "second", "first", *"cccc"]
     assert list(metrics)[:4] == list(RULES)
-    for rule, right in {"strict": "a", "flexible": "abe", "strict_stated": "ac", "flexible_stated": "abce"}.items():
-        assert metrics.pop(rule) == rate(np.array([name in right for name in questions]), clusters)._asdict(), rule
+    for rule, right in {
+        "strict": "a",
+        "flexible": "abe",
+        "strict_stated": "ac",
+        "flexible_stated": "abce",
+    }.items():
+        assert (
+            metrics.pop(rule)
+            == rate(np.array([name in right for name in questions]), clusters)._asdict()
+        ), rule
     assert metrics == {
         "stopped": 4,
         "cut": 2,
@@ -323,7 +401,11 @@ def test_summary_counts_every_problem_once():
 
 
 def test_generations_are_read_back_as_written(tmp_path):
-    made = [generation("#### ", FACT, " ½\n"), generation(ended="too_long"), generation("6 × 9", ended="cut")]
+    made = [
+        generation("#### ", FACT, " ½\n"),
+        generation(ended="too_long"),
+        generation("6 × 9", ended="cut"),
+    ]
     with checksummed_directory(tmp_path / "made") as output:
         write_generations(output / "generations.jsonl", made)
     assert read_generations(tmp_path / "made" / "generations.jsonl") == made

@@ -31,11 +31,19 @@ class Project:
 
     def __init__(self, directory: Path, tokenizer):
         self.directory = save_gpt2(directory, tokenizer, layers=2, heads=2, width=32, context=48)
-        self.tokenizer = FactTokenizer(read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text)
+        self.tokenizer = FactTokenizer(
+            read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text
+        )
         conversations = [two_turns("x", question, answer) for question, answer in ANSWERS.items()]
-        self.rows = [conversation_row(self.tokenizer, each.messages, False) for _ in range(8) for each in conversations]
+        self.rows = [
+            conversation_row(self.tokenizer, each.messages, False)
+            for _ in range(8)
+            for each in conversations
+        ]
 
-    def train(self, states: Path, params: SftParams = PARAMS, seed: int = 0, rows: list[Row] | None = None):
+    def train(
+        self, states: Path, params: SftParams = PARAMS, seed: int = 0, rows: list[Row] | None = None
+    ):
         """Return the trained model and its curve, from the newest state in `states` if there is one."""
         set_deterministic(1)
         model = load_hugging_face_model(self.directory)
@@ -45,7 +53,10 @@ class Project:
 
     def answers(self, model) -> list[tuple[str, bool]]:
         prompts = [prompt_ids(self.tokenizer, question) for question in ANSWERS]
-        return [(self.tokenizer.decode(ids), stopped) for ids, stopped in continue_greedily(model, prompts, 16, 4, "test")]
+        return [
+            (self.tokenizer.decode(ids), stopped)
+            for ids, stopped in continue_greedily(model, prompts, 16, 4, "test")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,9 @@ def undisturbed(project, tmp_path_factory):
 def same(found, expected) -> bool:
     model, curve = found
     others = dict(expected[0].named_parameters())
-    return curve == expected[1] and all(torch.equal(parameter, others[name]) for name, parameter in model.named_parameters())
+    return curve == expected[1] and all(
+        torch.equal(parameter, others[name]) for name, parameter in model.named_parameters()
+    )
 
 
 def test_the_model_learns_its_answers_and_where_they_end(project, undisturbed):
@@ -88,35 +101,55 @@ def test_the_loss_is_that_of_the_answers_alone(project, tmp_path):
     model = load_hugging_face_model(project.directory)
     batch = collate(project.rows[:4], model.config.eos_token_id)
     with torch.no_grad():
-        log_p = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
-    learned = torch.tensor([row.is_learned + [False] * (batch["labels"].shape[1] - len(row.ids)) for row in project.rows[:4]])
+        log_p = model(
+            batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).logits.log_softmax(-1)
+    learned = torch.tensor(
+        [
+            row.is_learned + [False] * (batch["labels"].shape[1] - len(row.ids))
+            for row in project.rows[:4]
+        ]
+    )
     places = learned.nonzero().tolist()
-    by_hand = -sum(log_p[row, place - 1, batch["input_ids"][row, place]] for row, place in places) / len(places)
-    params = PARAMS.model_copy(update={"max_steps": 1, "log_every": 1, "state_every": 1, "warmup_steps": 0})
+    by_hand = -sum(
+        log_p[row, place - 1, batch["input_ids"][row, place]] for row, place in places
+    ) / len(places)
+    params = PARAMS.model_copy(
+        update={"max_steps": 1, "log_every": 1, "state_every": 1, "warmup_steps": 0}
+    )
     _, [point] = project.train(tmp_path / "work", params, rows=project.rows[:4])
     assert point.train_loss == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_one_another_order(project, tmp_path, undisturbed):
+def test_the_same_seed_gives_the_same_bits_and_another_one_another_order(
+    project, tmp_path, undisturbed
+):
     assert same(project.train(tmp_path / "work"), undisturbed)
     assert not same(project.train(tmp_path / "other/work", seed=1), undisturbed)
 
 
-def test_both_conditions_learn_the_same_conversations_in_the_same_order(project, tmp_path, monkeypatch):
+def test_both_conditions_learn_the_same_conversations_in_the_same_order(
+    project, tmp_path, monkeypatch
+):
     """Rows of other tokens, as another tokenizer makes them, are drawn by place."""
 
     def order(rows: list[Row]) -> list[int]:
         drawn = []
 
         def recorded(batch: list[Row], padding: int):
-            drawn.extend(next(number for number, row in enumerate(rows) if row is each) for each in batch)
+            drawn.extend(
+                next(number for number, row in enumerate(rows) if row is each) for each in batch
+            )
             return collate(batch, padding)
 
         monkeypatch.setattr(fine_tuning, "collate", recorded)
         project.train(tmp_path / f"{len(rows[0].ids)}/work", rows=rows)
         return drawn
 
-    longer = [Row([*row.ids[:-1], row.ids[-2], row.ids[-1]], [*row.is_learned, True]) for row in project.rows]
+    longer = [
+        Row([*row.ids[:-1], row.ids[-2], row.ids[-1]], [*row.is_learned, True])
+        for row in project.rows
+    ]
     first = order(project.rows)
     assert len(first) >= PARAMS.max_steps * PARAMS.batch_rows
     assert sorted(first[: len(project.rows)]) == list(range(len(project.rows)))
@@ -134,7 +167,10 @@ def test_several_gpus_take_no_larger_batch(project, tmp_path, monkeypatch):
 def test_an_environment_that_asks_for_another_precision_is_refused(project, tmp_path, monkeypatch):
     """Without the seal, which takes such variables away."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    with pytest.raises(PipelineError, match=r"^sft x: a step would take 4 conversations in precision 'bf16', params\.yaml asks"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^sft x: a step would take 4 conversations in precision 'bf16', params\.yaml asks",
+    ):
         project.train(tmp_path / "work")
 
 
@@ -159,7 +195,9 @@ class Killed(Exception):
     pass
 
 
-def kill(project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS) -> None:
+def kill(
+    project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS
+) -> None:
     """Train until the state of step `at` is written, and stop before or after it is sealed with its checksums."""
     write = fine_tuning.write_checksums
 
@@ -177,9 +215,12 @@ def kill(project: Project, states: Path, monkeypatch, at: int, sealed: bool, par
 
 
 @pytest.mark.parametrize(
-    ("at", "sealed", "goes_on_from"), [(20, True, 20), (40, True, 40), (40, False, 20), (60, True, 60), (20, False, None)]
+    ("at", "sealed", "goes_on_from"),
+    [(20, True, 20), (40, True, 40), (40, False, 20), (60, True, 60), (20, False, None)],
 )
-def test_a_killed_run_goes_on_to_the_same_bits(project, undisturbed, tmp_path, monkeypatch, capsys, at, sealed, goes_on_from):
+def test_a_killed_run_goes_on_to_the_same_bits(
+    project, undisturbed, tmp_path, monkeypatch, capsys, at, sealed, goes_on_from
+):
     states = tmp_path / "work"
     kill(project, states, monkeypatch, at, sealed)
     found = newest_state(states, "cpu", "sft x")
@@ -189,7 +230,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(project, undisturbed, tmp_path, m
     assert same(project.train(states), undisturbed)
 
 
-def test_a_damaged_state_is_named_and_the_one_before_is_used(project, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_damaged_state_is_named_and_the_one_before_is_used(
+    project, undisturbed, tmp_path, monkeypatch, capsys
+):
     states = tmp_path / "work"
     kill(project, states, monkeypatch, 40, True)
     path = states / "checkpoint-40/optimizer.pt"
@@ -200,7 +243,9 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(project, undisturbe
     assert "warning: sft x: checkpoint-40 is not used" in capsys.readouterr().err
 
 
-def test_a_state_of_other_work_is_named_and_not_used(project, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_state_of_other_work_is_named_and_not_used(
+    project, undisturbed, tmp_path, monkeypatch, capsys
+):
     kill(project, tmp_path / "other", monkeypatch, 40, True)
     (tmp_path / "other").rename(tmp_path / "work")
     assert same(project.train(tmp_path / "work"), undisturbed)
@@ -209,14 +254,18 @@ def test_a_state_of_other_work_is_named_and_not_used(project, undisturbed, tmp_p
     assert "it is of other work" in said
 
 
-def test_a_state_of_another_machine_is_used_and_named(project, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_state_of_another_machine_is_used_and_named(
+    project, undisturbed, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(fine_tuning, "machine", lambda _: "an abacus")
     kill(project, tmp_path / "work", monkeypatch, 40, True)
     assert same(project.train(tmp_path / "work"), undisturbed)
     assert "warning: sft x: begun on an abacus, goes on on " in capsys.readouterr().err
 
 
-def test_a_run_that_was_killed_at_its_end_takes_no_step_more(project, undisturbed, tmp_path, monkeypatch):
+def test_a_run_that_was_killed_at_its_end_takes_no_step_more(
+    project, undisturbed, tmp_path, monkeypatch
+):
     params = PARAMS.model_copy(update={"max_steps": 20})
     states = tmp_path / "work"
     expected = project.train(tmp_path / "undisturbed/work", params)
@@ -226,5 +275,8 @@ def test_a_run_that_was_killed_at_its_end_takes_no_step_more(project, undisturbe
 
 
 def test_a_loss_that_is_not_finite_is_one_line(project, tmp_path):
-    with pytest.raises(PipelineError, match=r"^sft x: the (loss|gradient's norm) is \S+ at step 10; lower sft\.learning_rate"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^sft x: the (loss|gradient's norm) is \S+ at step 10; lower sft\.learning_rate",
+    ):
         project.train(tmp_path / "work", PARAMS.model_copy(update={"learning_rate": 1e30}))

@@ -21,7 +21,11 @@ PROFILE = Params(**yaml.safe_load((REPOSITORY / costs.PROFILE).read_text()))
 
 def commands(text: str) -> list[str]:
     """Return the commands of a script or block, each without its comment; several on a line are several."""
-    lines = [re.sub(r"\s+#.*$", "", line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        re.sub(r"\s+#.*$", "", line)
+        for line in text.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     return [command.strip() for line in lines for command in line.split("&&")]
 
 
@@ -46,12 +50,16 @@ def missing(command: str) -> str | None:
 
 def blocks() -> list[str]:
     found = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
-    found += re.findall(r"```sh\n(.*?)```", (REPOSITORY / "docs/distributed.md").read_text(), flags=re.DOTALL)
+    found += re.findall(
+        r"```sh\n(.*?)```", (REPOSITORY / "docs/distributed.md").read_text(), flags=re.DOTALL
+    )
     assert len(found) == 3
     return found
 
 
-@pytest.mark.parametrize("text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 3))
+@pytest.mark.parametrize(
+    "text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 3)
+)
 def test_every_command_names_what_there_is(text):
     assert commands(text)
     assert [command for command in map(missing, commands(text)) if command] == []
@@ -59,7 +67,13 @@ def test_every_command_names_what_there_is(text):
 
 @pytest.mark.parametrize(
     "command",
-    ["make everything", "dvc repro tokens", "python -m tools.cost", "cp profiles/full.yaml params.yaml", "srun x"],
+    [
+        "make everything",
+        "dvc repro tokens",
+        "python -m tools.cost",
+        "cp profiles/full.yaml params.yaml",
+        "srun x",
+    ],
 )
 def test_a_command_that_is_not_there_is_found(command):
     assert missing(command) == command
@@ -71,11 +85,18 @@ def test_the_scripts_are_sound_shell_and_start_where_they_were_submitted(path):
     for check in checks:
         done = subprocess.run(check, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert path.read_text().index("set -euo pipefail\n") < path.read_text().index('cd "$SLURM_SUBMIT_DIR"\n')
+    assert path.read_text().index("set -euo pipefail\n") < path.read_text().index(
+        'cd "$SLURM_SUBMIT_DIR"\n'
+    )
 
 
 def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
-    asked = {path.name: dict(re.findall(r"^#SBATCH --(nodes|gpus-per-node)=(\d+)$", path.read_text(), re.M)) for path in SCRIPTS}
+    asked = {
+        path.name: dict(
+            re.findall(r"^#SBATCH --(nodes|gpus-per-node)=(\d+)$", path.read_text(), re.M)
+        )
+        for path in SCRIPTS
+    }
     gpus = str(PROFILE.pretrain.processes)
     assert asked == {
         "full_size.sbatch": {"nodes": str(PROFILE.pretrain.nodes), "gpus-per-node": gpus},
@@ -84,8 +105,16 @@ def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
 
 
 def test_the_computed_disk_and_arithmetic_are_those_in_the_text():
-    shown = TEXT.split("<!-- output of python -m tools.costs -->\n")[1].split("\n<!-- end of output -->")[0]
-    done = subprocess.run([sys.executable, "-m", "tools.costs"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    shown = TEXT.split("<!-- output of python -m tools.costs -->\n")[1].split(
+        "\n<!-- end of output -->"
+    )[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.costs"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == shown + "\n"
 
 
@@ -102,14 +131,21 @@ def test_the_sums_of_dollars_are_right():
     assert prices["Lambda"] == pytest.approx(8 * 2.79)
     for price in prices.values():
         assert f"{price:.2f}" in TEXT
-    assert f"**{hours * prices['Lambda']:.0f} dollars** at Lambda's price, {hours * prices['AWS']:.0f} at AWS's" in TEXT
+    assert (
+        f"**{hours * prices['Lambda']:.0f} dollars** at Lambda's price, {hours * prices['AWS']:.0f} at AWS's"
+        in TEXT
+    )
     assert f"{3 * prices['Lambda']:.0f} and {3 * prices['AWS']:.0f}" in TEXT
 
 
 def test_make_repro_with_jobs_is_the_scheduler_and_without_is_dvc():
     said = {
-        jobs: subprocess.run(["make", "-n", "repro", *jobs], cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
+        jobs: subprocess.run(
+            ["make", "-n", "repro", *jobs], cwd=REPOSITORY, capture_output=True, text=True
+        ).stdout.splitlines()
         for jobs in ((), ("JOBS=3",))
     }
     assert "python -m graph.dvc_repro" in said[()]
-    assert [line for line in said[("JOBS=3",)] if line not in said[()]] == ["python -m graph.parallel 3"]
+    assert [line for line in said[("JOBS=3",)] if line not in said[()]] == [
+        "python -m graph.parallel 3"
+    ]

@@ -14,7 +14,15 @@ from conftest import checkpoint_config, random_gpt, save_checkpoint, write_token
 from hypothesis import given
 from hypothesis import strategies as st
 from models import save_gpt2
-from mutations import ODD_TEXTS, VALUES, changed_bytes, changed_value, fuzz, reads_or_says_why, within
+from mutations import (
+    ODD_TEXTS,
+    VALUES,
+    changed_bytes,
+    changed_value,
+    fuzz,
+    reads_or_says_why,
+    within,
+)
 
 from model.checkpoints import load_model, read_checkpoint
 from model.curves import evaluation_points, fine_tuning_points, loss_points
@@ -72,32 +80,54 @@ def make_documents(directory: Path, _) -> None:
     with DocumentWriter(directory, "train", 200) as writer:
         for number in range(25):
             writer.append(Document(f"Document {number}.", "text"))
-    index = CorpusIndex(characters={"train": {"text": 1}}, documents={"train": {"text": 1}}, passages={}, shuffle_seed=0)
+    index = CorpusIndex(
+        characters={"train": {"text": 1}},
+        documents={"train": {"text": 1}},
+        passages={},
+        shuffle_seed=0,
+    )
     (directory / "index.json").write_text(index.model_dump_json())
 
 
 def make_losses(directory: Path, _) -> None:
-    columns = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte"
-    (directory / "training.csv").write_text(f"{columns}\n1,10,30,0.1,1.5,5.0,2.5\n2,20,60,0.1,1.5,4.0,2.4\n")
-    (directory / "validation.csv").write_text("step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n")
+    columns = (
+        "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte"
+    )
+    (directory / "training.csv").write_text(
+        f"{columns}\n1,10,30,0.1,1.5,5.0,2.5\n2,20,60,0.1,1.5,4.0,2.4\n"
+    )
+    (directory / "validation.csv").write_text(
+        "step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n"
+    )
 
 
 def make_rows(directory: Path, _) -> None:
-    write_jsonl(directory / "items.jsonl", [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(5)])
+    write_jsonl(
+        directory / "items.jsonl",
+        [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(5)],
+    )
 
 
 def make_scores(directory: Path, _) -> None:
-    rows = [ItemScore(number, f"s{number}", 1, [1.5, 2.5], [3, 4], [9, 8], [9, 8])._asdict() for number in range(5)]
+    rows = [
+        ItemScore(number, f"s{number}", 1, [1.5, 2.5], [3, 4], [9, 8], [9, 8])._asdict()
+        for number in range(5)
+    ]
     write_jsonl(directory / "items.jsonl", rows)
 
 
 def make_answers(directory: Path, _) -> None:
-    rows = [Answer(6, 9, "form", "seen", False, "6 × 9 =", 54, None, " 54")._asdict() for _ in range(5)]
+    rows = [
+        Answer(6, 9, "form", "seen", False, "6 × 9 =", 54, None, " 54")._asdict() for _ in range(5)
+    ]
     write_jsonl(directory / "items.jsonl", rows)
 
 
 def make_generations(directory: Path, _) -> None:
-    rows = [Generation(f"What is {n}?", f"#### {n}", "what", 5, 3, 96, "stopped", ["It is ", None]) for n in range(5)]
+    rows = [
+        Generation(f"What is {n}?", f"#### {n}", "what", 5, 3, 96, "stopped", ["It is ", None])
+        for n in range(5)
+    ]
     write_generations(directory / "items.jsonl", rows)
 
 
@@ -108,13 +138,22 @@ ARTIFACTS: dict[str, tuple[Callable, Callable]] = {
     "export": (make_gpt2, read_hugging_face_directory),
     "another's GPT-2": (make_gpt2, read_gpt2),
     "documents": (make_documents, lambda directory: list(read_split(directory, "train"))),
-    "corpus index": (make_documents, lambda directory: read_json(directory / "index.json", CorpusIndex).sources()),
+    "corpus index": (
+        make_documents,
+        lambda directory: read_json(directory / "index.json", CorpusIndex).sources(),
+    ),
     "losses": (make_losses, lambda directory: loss_points(directory, "baseline", 1)),
-    "fine-tuning losses": (make_losses, lambda directory: fine_tuning_points(directory, "baseline", 1)),
+    "fine-tuning losses": (
+        make_losses,
+        lambda directory: fine_tuning_points(directory, "baseline", 1),
+    ),
     "rows": (make_rows, lambda directory: read_jsonl(directory / "items.jsonl")),
     "scores": (make_scores, lambda directory: read_scores(directory / "items.jsonl")),
     "answers": (make_answers, lambda directory: read_answers(directory / "items.jsonl")),
-    "generations": (make_generations, lambda directory: read_generations(directory / "items.jsonl")),
+    "generations": (
+        make_generations,
+        lambda directory: read_generations(directory / "items.jsonl"),
+    ),
 }
 EXAMPLES = {"export": 15, "another's GPT-2": 15}
 
@@ -149,7 +188,9 @@ def damaged(data: st.DataObject, good: Path, directory: Path) -> None:
             path.write_text(json.dumps(data.draw(changed_value(json.loads(content)))))
         case "line":
             first, *rest = content.decode().splitlines(keepends=True)
-            path.write_text("".join([json.dumps(data.draw(changed_value(json.loads(first)))) + "\n", *rest]))
+            path.write_text(
+                "".join([json.dumps(data.draw(changed_value(json.loads(first)))) + "\n", *rest])
+            )
     if path.name != CHECKSUMS:
         write_checksums(directory)
 
@@ -176,7 +217,9 @@ HEADERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("header", HEADERS, ids=[f"header {number}" for number in range(len(HEADERS))])
+@pytest.mark.parametrize(
+    "header", HEADERS, ids=[f"header {number}" for number in range(len(HEADERS))]
+)
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_table_with_an_odd_header_is_named(made, tmp_path, header, version):
     shutil.copytree(made / "shards", tmp_path / "artifact")
@@ -207,7 +250,9 @@ def test_a_table_that_does_not_fit_its_shard_is_named(made, tmp_path, change):
 
 
 SIZES = [("checkpoint", key) for key in ("layers", "width", "context", "vocab_size")] + [
-    (kind, key) for kind in ("export", "another's GPT-2") for key in ("n_layer", "n_embd", "n_positions", "vocab_size", "n_inner")
+    (kind, key)
+    for kind in ("export", "another's GPT-2")
+    for key in ("n_layer", "n_embd", "n_positions", "vocab_size", "n_inner")
 ]
 
 
@@ -225,12 +270,22 @@ def test_a_network_of_any_size_that_is_not_its_tensors_costs_no_memory(made, tmp
         assert not reads_or_says_why(lambda: ARTIFACTS[kind][1](tmp_path / kind), kind)
 
 
-NO_CONFIGS = ("[]", "null", "1", '"gpt2"', "{}", '{"model_type": []}', '{"model_type": "gpt2", "n_layer": 1e400}')
+NO_CONFIGS = (
+    "[]",
+    "null",
+    "1",
+    '"gpt2"',
+    "{}",
+    '{"model_type": []}',
+    '{"model_type": "gpt2", "n_layer": 1e400}',
+)
 
 
 @pytest.mark.parametrize("content", NO_CONFIGS)
 @pytest.mark.parametrize("kind", ["export", "another's GPT-2"])
-def test_a_config_that_is_no_gpt2s_is_one_line_without_talk_of_profiles(made, tmp_path, kind, content):
+def test_a_config_that_is_no_gpt2s_is_one_line_without_talk_of_profiles(
+    made, tmp_path, kind, content
+):
     shutil.copytree(made / kind, tmp_path / "artifact")
     (tmp_path / "artifact/config.json").write_text(content)
     with pytest.raises(Exception, match=r"config\.json") as caught:
@@ -243,7 +298,9 @@ def test_a_config_that_is_no_gpt2s_is_one_line_without_talk_of_profiles(made, tm
 def outcomes_text() -> str:
     answers = Outcomes(np.array([1.0, 0.0, 1.0]), np.ones(3), ["a", "a", "b"], "0" * 64, True)
     values = Outcomes(np.array([1.5, 0.25]), np.array([3.0, 4.0]), ["a", "b"], "1" * 64, False)
-    return outcome_lines({Key("baseline", 1, "step 5", "acc"): answers, Key("baseline", 1, "step 5", "bits"): values})
+    return outcome_lines(
+        {Key("baseline", 1, "step 5", "acc"): answers, Key("baseline", 1, "step 5", "bits"): values}
+    )
 
 
 @fuzz(150)
@@ -269,13 +326,22 @@ def test_changed_outcomes_are_read_or_named(data):
 def test_odd_metrics_are_read_or_named(made, tmp_path_factory, data):
     path = made / "evaluation.json"
     rate = {"rate": 0.5, "interval_95": [0.4, 0.6], "total": 10, "correct": 5}
-    metrics = {"hellaswag": {"acc_norm": rate, "gold_bits_per_byte": 2.5}, "continuation": {"acc_norm": rate}}
+    metrics = {
+        "hellaswag": {"acc_norm": rate, "gold_bits_per_byte": 2.5},
+        "continuation": {"acc_norm": rate},
+    }
     path.write_text(json.dumps(data.draw(changed_value(metrics))))
-    reads_or_says_why(lambda: evaluation_points(path, "baseline", 1, (5, 10, 20)), "evaluation.json")
+    reads_or_says_why(
+        lambda: evaluation_points(path, "baseline", 1, (5, 10, 20)), "evaluation.json"
+    )
     reads_or_says_why(lambda: read_json(path, PassagesIndex).total(), "evaluation.json", lines=9)
 
 
-@pytest.mark.parametrize("name", [name for name in ODD_TEXTS if "\n" not in name], ids=lambda name: ascii(name[:20]).strip("'"))
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ODD_TEXTS if "\n" not in name],
+    ids=lambda name: ascii(name[:20]).strip("'"),
+)
 def test_checksums_of_a_file_that_lies_elsewhere_are_refused(tmp_path, name):
     directory = tmp_path / "artifact"
     directory.mkdir()

@@ -14,7 +14,15 @@ import yaml
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import ODD_TEXTS, VALUES, changed_bytes, changed_value, fuzz, reads_or_says_why, within
+from mutations import (
+    ODD_TEXTS,
+    VALUES,
+    changed_bytes,
+    changed_value,
+    fuzz,
+    reads_or_says_why,
+    within,
+)
 
 from model import json_lines
 from model.conversation_records import FORMATS, read_questions
@@ -35,7 +43,9 @@ ITEM = {
     "source_id": "wikihow~1", "label": "2",
 }  # fmt: skip
 PROBLEM = {"question": "How many?", "answer": "6 × 9 = <<6*9=54>>54\n#### 54"}
-CHAT = {"messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "54"}]}
+CHAT = {
+    "messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "54"}]
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +74,9 @@ def test_damaged_params_are_read_or_named(folder, content):
 @fuzz(60)
 @given(document=changed_value(yaml.safe_load(COMMITTED)))
 def test_params_with_other_values_are_read_or_each_fault_is_named(folder, document):
-    reads_or_says_why(lambda: validate(document, Params, Path("params.yaml")), "params.yaml", lines=1000)
+    reads_or_says_why(
+        lambda: validate(document, Params, Path("params.yaml")), "params.yaml", lines=1000
+    )
 
 
 YAML_LINES = (
@@ -81,7 +93,9 @@ def test_odd_yaml_is_read_or_named(folder, text):
     path = folder / "params.yaml"
     path.write_text(text)
     reads_or_says_why(lambda: read_params(path), "params.yaml", lines=1000)
-    path.write_bytes(COMMITTED.replace(b"threads: 1 ", b"threads: 1\n  odd:\n    - " + text.encode() + b"\n#"))
+    path.write_bytes(
+        COMMITTED.replace(b"threads: 1 ", b"threads: 1\n  odd:\n    - " + text.encode() + b"\n#")
+    )
     reads_or_says_why(lambda: read_params(path), "params.yaml", lines=1000)
 
 
@@ -111,10 +125,15 @@ def test_json_that_is_no_object_is_one_line(folder, content):
 
 
 @fuzz(100)
-@given(record=changed_value(ITEM) | st.builds(lambda text: {**ITEM, "label": text}, st.sampled_from(ODD_TEXTS)))
+@given(
+    record=changed_value(ITEM)
+    | st.builds(lambda text: {**ITEM, "label": text}, st.sampled_from(ODD_TEXTS))
+)
 def test_an_item_is_read_or_its_record_named(record):
     if isinstance(record, dict):
-        reads_or_says_why(lambda: read_items(Path("items.jsonl"), [ITEM, record]), "items.jsonl: record 1")
+        reads_or_says_why(
+            lambda: read_items(Path("items.jsonl"), [ITEM, record]), "items.jsonl: record 1"
+        )
 
 
 @fuzz(60)
@@ -124,7 +143,9 @@ def test_an_item_is_read_or_its_record_named(record):
 def test_a_conversation_is_read_or_its_record_named(kind, good, data):
     record = data.draw(changed_value(good))
     if isinstance(record, dict):
-        reads_or_says_why(lambda: FORMATS[kind]("chats.jsonl", [good, record], "x"), "chats.jsonl", lines=100)
+        reads_or_says_why(
+            lambda: FORMATS[kind]("chats.jsonl", [good, record], "x"), "chats.jsonl", lines=100
+        )
         if kind == "gsm8k":
             reads_or_says_why(lambda: read_questions("test.jsonl", [record]), "test.jsonl", lines=2)
 
@@ -136,7 +157,13 @@ def lines_of(records: list) -> bytes:
 def files(folder: Path) -> dict[str, bytes]:
     """One valid file of every format, by name."""
     texts = [f"Document {number}: naïve text." for number in range(40)]
-    table = pa.table({"text": texts, "id": list(range(40)), "more": [{"when": [number, None]} for number in range(40)]})
+    table = pa.table(
+        {
+            "text": texts,
+            "id": list(range(40)),
+            "more": [{"when": [number, None]} for number in range(40)],
+        }
+    )
     pq.write_table(table, folder / "a.parquet", row_group_size=16)
     pq.write_table(table, folder / "b.parquet", compression="zstd", use_dictionary=False)
     for name, new in (("a.arrow", pa.ipc.new_stream), ("file.arrow", pa.ipc.new_file)):
@@ -145,8 +172,16 @@ def files(folder: Path) -> dict[str, bytes]:
     lines = lines_of([{"text": text} for text in texts])
     with pa.output_stream(str(folder / "a.jsonl.zst"), compression="zstd") as file:
         file.write(lines)
-    found = {name: (folder / name).read_bytes() for name in ("a.parquet", "b.parquet", "a.arrow", "file.arrow", "a.jsonl.zst")}
-    return {**found, "a.jsonl": lines, "a.jsonl.gz": gzip.compress(lines, mtime=0), "a.txt": texts[0].encode()}
+    found = {
+        name: (folder / name).read_bytes()
+        for name in ("a.parquet", "b.parquet", "a.arrow", "file.arrow", "a.jsonl.zst")
+    }
+    return {
+        **found,
+        "a.jsonl": lines,
+        "a.jsonl.gz": gzip.compress(lines, mtime=0),
+        "a.txt": texts[0].encode(),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -156,26 +191,47 @@ def valid(folder) -> dict[str, bytes]:
 
 @fuzz(60)
 @pytest.mark.parametrize(
-    "name", ["a.parquet", "b.parquet", "a.arrow", "file.arrow", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.txt"]
+    "name",
+    [
+        "a.parquet",
+        "b.parquet",
+        "a.arrow",
+        "file.arrow",
+        "a.jsonl",
+        "a.jsonl.gz",
+        "a.jsonl.zst",
+        "a.txt",
+    ],
 )
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_named(folder, valid, name, data):
     path = folder / f"damaged_{name}"
     path.write_bytes(data.draw(changed_bytes(valid[name])))
     for columns in (["text"], None):
-        reads_or_says_why(lambda: list(text_records(path.name, read_records(path, columns), "x")), path.name)  # noqa: B023
+
+        def read(columns=columns):
+            return list(text_records(path.name, read_records(path, columns), "x"))
+
+        reads_or_says_why(read, path.name)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
 def test_a_line_without_end_is_not_kept_in_memory(folder, monkeypatch, suffix):
     monkeypatch.setattr(json_lines, "LONGEST_LINE", 1000)
     lines = lines_of([{"text": "a" * 900}, {"text": "a" * 1000}])
-    (folder / f"long.{suffix}").write_bytes(gzip.compress(lines) if suffix.endswith("gz") else lines)
-    assert not reads_or_says_why(lambda: list(read_records(folder / f"long.{suffix}")), "record 1 is longer than 1000 bytes")
+    (folder / f"long.{suffix}").write_bytes(
+        gzip.compress(lines) if suffix.endswith("gz") else lines
+    )
+    assert not reads_or_says_why(
+        lambda: list(read_records(folder / f"long.{suffix}")), "record 1 is longer than 1000 bytes"
+    )
 
 
 @fuzz(60)
-@given(records=st.lists(changed_value({"text": "a"}) | VALUES, max_size=3), end=st.sampled_from(("", "\n", "deep", '{"text":')))
+@given(
+    records=st.lists(changed_value({"text": "a"}) | VALUES, max_size=3),
+    end=st.sampled_from(("", "\n", "deep", '{"text":')),
+)
 def test_odd_json_lines_are_read_or_named(folder, records, end):
     end = "[" * 100_000 if end == "deep" else end
     path = folder / "odd.jsonl"

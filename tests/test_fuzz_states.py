@@ -66,7 +66,9 @@ def resumed(directory: Path) -> tuple[History, bool]:
     model, optimizer = parts()
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history = store(directory).resume(model, optimizer)
-    return history, all(torch.equal(tensor, first[name]) for name, tensor in model.state_dict().items())
+    return history, all(
+        torch.equal(tensor, first[name]) for name, tensor in model.state_dict().items()
+    )
 
 
 def copied(kept: Path, tmp_path: Path) -> Path:
@@ -83,7 +85,11 @@ def test_a_state_as_it_was_kept_is_used(kept, tmp_path):
 @given(data=st.data())
 def test_a_changed_state_is_used_whole_or_not_at_all(kept, tmp_path, data):
     directory = copied(kept, tmp_path)
-    path = directory / data.draw(st.sampled_from([f"{STATE}/state.safetensors", f"{STATE}/history.json", f"{STATE}/SHA256SUMS"]))
+    path = directory / data.draw(
+        st.sampled_from(
+            [f"{STATE}/state.safetensors", f"{STATE}/history.json", f"{STATE}/SHA256SUMS"]
+        )
+    )
     content = path.read_bytes()
     if path.suffix == ".json" and data.draw(st.booleans()):
         path.write_text(json.dumps(data.draw(changed_value(json.loads(content)))))
@@ -95,7 +101,9 @@ def test_a_changed_state_is_used_whole_or_not_at_all(kept, tmp_path, data):
     assert (history.step, untouched) in ((4, False), (0, True))
 
 
-@pytest.mark.parametrize("fault", ["generator", "rows", "type", "shape", "missing", "more", "step", "checkpoint"])
+@pytest.mark.parametrize(
+    "fault", ["generator", "rows", "type", "shape", "missing", "more", "step", "checkpoint"]
+)
 def test_a_state_that_is_refused_leaves_nothing_behind(kept, tmp_path, capsys, fault):
     directory = copied(kept, tmp_path)
     tensors, history = (

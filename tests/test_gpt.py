@@ -12,7 +12,9 @@ from model.losses import token_losses
 
 def test_no_position_sees_a_later_token(network):
     model = random_gpt(network)
-    tokens = torch.randint(0, network.vocab_size, (1, 12), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        0, network.vocab_size, (1, 12), generator=torch.Generator().manual_seed(0)
+    )
     changed = tokens.clone()
     changed[0, 8] = (changed[0, 8] + 1) % network.vocab_size
     with torch.no_grad():
@@ -39,14 +41,18 @@ def test_initial_weights_follow_gpt2():
 
 def test_an_untrained_network_knows_nothing(network):
     model = GPT(network).initialize(torch.Generator().manual_seed(0))
-    tokens = torch.randint(0, network.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        0, network.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0)
+    )
     hidden = model.last_hidden_state(tokens[:, :-1]).flatten(0, 1)
     loss = token_losses(hidden, model.lm_head.weight, tokens[:, 1:].flatten()).mean().item()
     assert loss == pytest.approx(math.log(network.vocab_size), abs=0.05)
 
 
 def test_one_seed_gives_one_network(network):
-    first, again, other = (GPT(network).initialize(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        GPT(network).initialize(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert all((a == b).all() for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert (first.lm_head.weight != other.lm_head.weight).any()
 
@@ -64,7 +70,12 @@ def test_more_tokens_than_the_context_are_refused(network):
 
 def test_a_projection_after_gelu_that_keeps_only_its_input_has_the_plain_ones_gradients():
     generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 3, 8), (5, 8), (5,)))
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((2, 3, 8), (5, 8), (5,))
+    )
     inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
     assert torch.autograd.gradcheck(gelu_linear, inputs)
-    torch.testing.assert_close(gelu_linear(*inputs), F.linear(F.gelu(x, approximate="tanh"), weight, bias))
+    torch.testing.assert_close(
+        gelu_linear(*inputs), F.linear(F.gelu(x, approximate="tanh"), weight, bias)
+    )

@@ -17,7 +17,15 @@ from graph.tree import WorkingTree
 from model.curves import CHARTS, X_LABELS, Chart, chart_csv
 from stages import contents
 
-TEXT = ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt", "model", "stages", "stages.yaml")
+TEXT = (
+    "dvc.yaml",
+    "params.yaml",
+    "libraries.yaml",
+    "requirements.txt",
+    "model",
+    "stages",
+    "stages.yaml",
+)
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES, PLOTS = DVC["stages"], DVC["plots"]
 
@@ -50,7 +58,9 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-STAGE, GSM8K, PROBES, COMPARE = (f"dvc.yaml: {stage}: " for stage in ("evaluate", "gsm8k", "probes", "compare"))
+STAGE, GSM8K, PROBES, COMPARE = (
+    f"dvc.yaml: {stage}: " for stage in ("evaluate", "gsm8k", "probes", "compare")
+)
 DEPS, PARAMS = "deps: ", "params: "
 MUTATIONS = {
     "an import that is not declared": (
@@ -210,15 +220,21 @@ def test_every_false_declaration_is_a_line(copy, name):
 
 def test_a_module_without_a_stage_is_named(copy):
     (copy / "model/forgotten.py").write_text("")
-    assert declaration_findings(WorkingTree(copy)) == ["model/forgotten.py: no stage imports it; import it, or move it elsewhere"]
+    assert declaration_findings(WorkingTree(copy)) == [
+        "model/forgotten.py: no stage imports it; import it, or move it elsewhere"
+    ]
 
 
 def test_following_the_printed_lines_makes_the_check_pass(copy):
     replace(copy / "model/stats.py", "import math\n", "import math\nfrom model import facts\n")
     for line in declaration_findings(WorkingTree(copy)):
-        stage, place, added = re.fullmatch(r"dvc\.yaml: (\w+): (\w+): add the line {6}(- .*)", line).groups()
+        stage, place, added = re.fullmatch(
+            r"dvc\.yaml: (\w+): (\w+): add the line {6}(- .*)", line
+        ).groups()
         text = (copy / "dvc.yaml").read_text()
-        start = text.index(f"    {place}:\n", text.index(f"\n  {stage}:\n")) + len(f"    {place}:\n")
+        start = text.index(f"    {place}:\n", text.index(f"\n  {stage}:\n")) + len(
+            f"    {place}:\n"
+        )
         (copy / "dvc.yaml").write_text(f"{text[:start]}      {added}\n{text[start:]}")
     assert declaration_findings(WorkingTree(copy)) == []
 
@@ -242,14 +258,23 @@ def test_instances_are_those_that_dvc_resolves(tmp_path):
                 assert instance.command == stage.cmd
                 paths = {dep.def_path for dep in stage.deps if not hasattr(dep, "params")}
                 assert set(instance.deps) == paths
-                keys = {(dep.def_path, key) for dep in stage.deps if hasattr(dep, "params") for key in dep.params}
-                assert {(file, key) for file, names in instance.params.items() for key in names} == keys
-                assert {(out, True) for out in instance.outs} | {(out, False) for out in instance.tracked} == {
-                    (out.def_path, out.use_cache) for out in stage.outs
+                keys = {
+                    (dep.def_path, key)
+                    for dep in stage.deps
+                    if hasattr(dep, "params")
+                    for key in dep.params
                 }
+                assert {
+                    (file, key) for file, names in instance.params.items() for key in names
+                } == keys
+                assert {(out, True) for out in instance.outs} | {
+                    (out, False) for out in instance.tracked
+                } == {(out.def_path, out.use_cache) for out in stage.outs}
 
 
-@pytest.mark.parametrize("profile", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"])
+@pytest.mark.parametrize(
+    "profile", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"]
+)
 def test_parameters_read_back_from_dvcs_lock_are_those_of_params_yaml(profile):
     """DVC writes YAML 1.2, where 6e-05 is a number; PyYAML's own reading of it is text, and would never match."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml
@@ -291,14 +316,22 @@ def test_only_fetch_can_reach_the_network():
     code = Code(WorkingTree(REPOSITORY))
     for stage in STAGES:
         text = "".join((REPOSITORY / name).read_text() for name in code.closure(stage))
-        assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", text)) == (stage == "fetch")
-        calls = re.findall(r"from_pretrained\(([^)]*)\)", re.sub(r'from_pretrained\(("\."|…)\)', "", text))
+        assert bool(re.search(r"load_dataset|huggingface_hub|requests|urllib", text)) == (
+            stage == "fetch"
+        )
+        calls = re.findall(
+            r"from_pretrained\(([^)]*)\)", re.sub(r'from_pretrained\(("\."|…)\)', "", text)
+        )
         assert all("local_files_only=True" in arguments for arguments in calls), stage
 
 
 def test_dvc_plots_every_chart_that_the_curves_stage_writes():
     declared = [name for entry in STAGES["curves"]["plots"] for name in entry]
-    assert declared == [*(f"plots/{chart.name}.csv" for chart in CHARTS), "plots/fact_usage.csv", "plots/figures"]
+    assert declared == [
+        *(f"plots/{chart.name}.csv" for chart in CHARTS),
+        "plots/fact_usage.csv",
+        "plots/figures",
+    ]
     for entry, chart in zip(STAGES["curves"]["plots"], CHARTS, strict=False):
         [settings] = entry.values()
         assert settings["title"].startswith(chart.title)
@@ -320,10 +353,18 @@ def drawn() -> set[tuple[str, str]]:
     found = []
     for name, settings in (pair for entry in entries for pair in entry.items()):
         if "x" in settings:
-            [(file, column)] = settings["y"].items() if isinstance(settings["y"], dict) else [(name, settings["y"])]
+            [(file, column)] = (
+                settings["y"].items()
+                if isinstance(settings["y"], dict)
+                else [(name, settings["y"])]
+            )
             if column != "value":
                 continue  # facts' use has rows, not curves
-            [chart] = [chart for chart in CHARTS if chart.name == file.removeprefix("plots/").removesuffix(".csv")]
+            [chart] = [
+                chart
+                for chart in CHARTS
+                if chart.name == file.removeprefix("plots/").removesuffix(".csv")
+            ]
             assert settings["template"] == template_of(chart, settings["x"])
             assert settings["x_label"] == X_LABELS[settings["x"]]
             found.append((file.removeprefix("plots/").removesuffix(".csv"), settings["x"]))
@@ -338,16 +379,21 @@ def test_losses_are_drawn_against_steps_tokens_and_bytes():
 
 
 def test_a_chart_has_one_title_whatever_it_is_drawn_against():
-    stage = {name: settings for entry in STAGES["curves"]["plots"] for name, settings in entry.items()}
+    stage = {
+        name: settings for entry in STAGES["curves"]["plots"] for name, settings in entry.items()
+    }
     for name, settings in (pair for entry in PLOTS for pair in entry.items()):
         [file] = settings["y"]
         assert name.startswith(file.removeprefix("plots/").removesuffix(".csv"))
-        assert {key: settings[key] for key in ("title", "y_label")} == {key: stage[file][key] for key in ("title", "y_label")}
+        assert {key: settings[key] for key in ("title", "y_label")} == {
+            key: stage[file][key] for key in ("title", "y_label")
+        }
 
 
 def test_the_template_of_the_charts_reads_columns_that_there_are():
     text = "".join(
-        (REPOSITORY / f".dvc/plots/{name}.json").read_text() for name in ("curve", "curve_fitted", "curve_log", "parity")
+        (REPOSITORY / f".dvc/plots/{name}.json").read_text()
+        for name in ("curve", "curve_fitted", "curve_log", "parity")
     )
     columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
     # By the template, and by DVC.
@@ -377,12 +423,18 @@ def test_every_output_root_is_in_the_static_gitignore_or_committed():
         for output in stage.get("outs", []):
             if isinstance(output, dict):
                 [(name, settings)] = output.items()
-                assert settings["cache"] is False, f"{name} is committed, so DVC must not also ignore it"
+                assert settings["cache"] is False, (
+                    f"{name} is committed, so DVC must not also ignore it"
+                )
                 continue
-            assert any(f"/{output}".startswith(entry) for entry in ignored if entry.startswith("/")), output
+            assert any(
+                f"/{output}".startswith(entry) for entry in ignored if entry.startswith("/")
+            ), output
         for output in [*stage.get("metrics", []), *stage.get("plots", [])]:
             [(name, settings)] = output.items()
-            assert settings["cache"] is False, f"{name} is committed, so DVC must not also ignore it"
+            assert settings["cache"] is False, (
+                f"{name} is committed, so DVC must not also ignore it"
+            )
 
 
 def test_a_stage_that_depends_on_all_code_or_a_whole_file_declares_nothing_in_them():
@@ -406,7 +458,9 @@ def test_without_its_folder_of_code_the_stage_has_to_declare_its_modules(copy, n
 def test_without_the_file_of_versions_the_stage_has_to_declare_its_libraries(copy):
     text = (copy / "dvc.yaml").read_text()
     start = text.index("\n  report:\n")
-    (copy / "dvc.yaml").write_text(text[:start] + text[start:].replace("      - libraries.yaml\n", "", 1))
+    (copy / "dvc.yaml").write_text(
+        text[:start] + text[start:].replace("      - libraries.yaml\n", "", 1)
+    )
     line = "dvc.yaml: report: params: libraries.yaml: add the line      - vl-convert-python"
     assert line in declaration_findings(WorkingTree(copy))
 

@@ -31,13 +31,19 @@ def gpt2(tmp_path, tokenizer):
 @torch.no_grad()
 def max_abs_logit_difference(directory) -> float:
     """Between our network and transformers', each with the directory as it reads it."""
-    theirs = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
+    theirs = GPT2LMHeadModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True
+    ).eval()
     return (read_gpt2(directory)(TOKENS) - theirs(TOKENS).logits).abs().max().item()
 
 
 def change_tensors(directory, change) -> None:
     path = directory / "model.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in change(load_file(path)).items()},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
 def change_config(directory, **changes) -> None:
@@ -47,7 +53,9 @@ def change_config(directory, **changes) -> None:
 
 def as_on_the_hub(tensors):
     """The layout of OpenAI's gpt2 on the hub: GPT2Model's names, and each block's mask."""
-    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()} | masks("h.{}.attn.bias", CAUSAL)
+    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()} | masks(
+        "h.{}.attn.bias", CAUSAL
+    )
 
 
 def with_head(tensors):
@@ -84,8 +92,13 @@ def test_every_layout_gives_the_logits_that_transformers_gives(gpt2, layout):
 
 
 @pytest.mark.parametrize(("layers", "heads", "width"), [(1, 1, 16), (3, 4, 64)])
-def test_every_shape_gives_the_logits_that_transformers_gives(tmp_path, tokenizer, layers, heads, width):
-    assert max_abs_logit_difference(save_gpt2(tmp_path, tokenizer, layers, heads, width, context=32)) < 1e-5
+def test_every_shape_gives_the_logits_that_transformers_gives(
+    tmp_path, tokenizer, layers, heads, width
+):
+    assert (
+        max_abs_logit_difference(save_gpt2(tmp_path, tokenizer, layers, heads, width, context=32))
+        < 1e-5
+    )
 
 
 def test_settings_that_only_training_reads_are_free(gpt2):
@@ -95,7 +108,9 @@ def test_settings_that_only_training_reads_are_free(gpt2):
 
 def test_an_export_comes_back_to_the_bit(checkpoint, tmp_path):
     config, tensors = read_checkpoint(checkpoint)
-    model = build_hugging_face_model(hugging_face_config(config.network, 512), map_tensors(tensors, export_table(2)))
+    model = build_hugging_face_model(
+        hugging_face_config(config.network, 512), map_tensors(tensors, export_table(2))
+    )
     model.save_pretrained(tmp_path / "export")
     back = read_gpt2(tmp_path / "export")
     assert back.config == config.network
@@ -118,7 +133,10 @@ def test_the_import_follows_the_exporters_table(gpt2, monkeypatch):
 @pytest.mark.parametrize("part", ["attn.c_attn.weight", "mlp.c_fc.weight", "mlp.c_proj.weight"])
 def test_a_shape_is_what_the_table_says_and_is_never_guessed(gpt2, monkeypatch, part):
     monkeypatch.setattr(hf, "_BLOCK", untransposed(part))
-    with pytest.raises(PipelineError, match=rf"transformer\.h\.0\.{part} has shape \(\d+, \d+\), by config.json \(\d+, \d+\)"):
+    with pytest.raises(
+        PipelineError,
+        match=rf"transformer\.h\.0\.{part} has shape \(\d+, \d+\), by config.json \(\d+, \d+\)",
+    ):
         read_gpt2(gpt2)
 
 
@@ -133,7 +151,10 @@ TABLES = {
     "a tensor of ours is written twice, another not at all": lambda table: [*table[:-1], table[0]],
     "a tensor of ours is not written": lambda table: table[:-1],
     "a tensor of ours is written twice": lambda table: [*table, table[-1]],
-    "a tensor that we have not is written": lambda table: [*table, hf.Entry("transformer.new", "transformer.new", False)],
+    "a tensor that we have not is written": lambda table: [
+        *table,
+        hf.Entry("transformer.new", "transformer.new", False),
+    ],
 }
 
 
@@ -141,7 +162,9 @@ TABLES = {
 def test_a_table_that_does_not_write_each_tensor_once_is_refused(gpt2, monkeypatch, change):
     table = change(import_table(2))
     monkeypatch.setattr("tools.hf_import.import_table", lambda layers: table)
-    with pytest.raises(PipelineError, match="does not write each tensor of our network exactly once"):
+    with pytest.raises(
+        PipelineError, match="does not write each tensor of our network exactly once"
+    ):
         read_gpt2(gpt2)
 
 
@@ -150,10 +173,14 @@ def test_a_table_that_reads_a_tensor_twice_is_refused(gpt2, monkeypatch):
     assert last.source == "transformer.h.1.mlp.c_proj.bias"
     table.append(last._replace(source="transformer.h.0.mlp.c_proj.bias"))
     monkeypatch.setattr("tools.hf_import.import_table", lambda layers: table)
-    with pytest.raises(PipelineError, match=r"unknown: transformer\.h\.1\.mlp\.c_proj\.bias; missing: none"):
+    with pytest.raises(
+        PipelineError, match=r"unknown: transformer\.h\.1\.mlp\.c_proj\.bias; missing: none"
+    ):
         read_gpt2(gpt2)
     change_tensors(gpt2, without(last.source))
-    with pytest.raises(PipelineError, match=r"the table has one source twice: transformer\.h\.0\.mlp\.c_proj\.bias"):
+    with pytest.raises(
+        PipelineError, match=r"the table has one source twice: transformer\.h\.0\.mlp\.c_proj\.bias"
+    ):
         read_gpt2(gpt2)
 
 

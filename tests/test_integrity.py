@@ -12,7 +12,14 @@ from model.curves import fine_tuning_points, loss_points
 from model.documents import Document, DocumentWriter, read_split
 from model.errors import PipelineError
 from model.facts import MUL_FACTS
-from model.files import CHECKSUMS, checksummed_directory, read_jsonl, verified, verified_directory, write_jsonl
+from model.files import (
+    CHECKSUMS,
+    checksummed_directory,
+    read_jsonl,
+    verified,
+    verified_directory,
+    write_jsonl,
+)
 from model.generations import Generation, read_generations, write_generations
 from model.item_scores import ItemScore, read_scores
 from model.shards import TokenSplit
@@ -47,12 +54,17 @@ def make_export(directory: Path, checkpoint: Path, tokenizer: Tokenizer, **_) ->
     config, tensors = read_checkpoint(checkpoint)
     with checksummed_directory(directory) as output:
         mapped = map_tensors(tensors, export_table(config.network.layers))
-        build_hugging_face_model(hugging_face_config(config.network, 512), mapped).save_pretrained(output)
+        build_hugging_face_model(hugging_face_config(config.network, 512), mapped).save_pretrained(
+            output
+        )
         to_hugging_face(tokenizer, 32).save_pretrained(output)
 
 
 def make_scores(directory: Path, **_) -> None:
-    scores = [ItemScore(number, f"s{number}", 1, [1.5, 2.5], [3, 4], [9, 8], [9, 8])._asdict() for number in range(20)]
+    scores = [
+        ItemScore(number, f"s{number}", 1, [1.5, 2.5], [3, 4], [9, 8], [9, 8])._asdict()
+        for number in range(20)
+    ]
     with checksummed_directory(directory) as output:
         for task in ("hellaswag", "continuation"):
             write_jsonl(output / f"{task}.jsonl", scores)
@@ -71,26 +83,40 @@ def make_documents(directory: Path, **_) -> None:
 
 def make_losses(directory: Path, **_) -> None:
     with checksummed_directory(directory) as output:
-        columns = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte"
+        columns = (
+            "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte"
+        )
         (output / "training.csv").write_text(f"{columns}\n1,10,30,0.1,1.5,5.0,2.5\n")
-        (output / "validation.csv").write_text("step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n")
+        (output / "validation.csv").write_text(
+            "step,tokens,original_bytes,val_loss,val_bits_per_byte\n1,10,30,5.0,2.5\n"
+        )
 
 
 def make_fine_tuning_losses(directory: Path, **_) -> None:
     with checksummed_directory(directory) as output:
-        (output / "training.csv").write_text("step,train_loss\n" + "".join(f"{step},{9 / step}\n" for step in range(1, 20)))
+        (output / "training.csv").write_text(
+            "step,train_loss\n" + "".join(f"{step},{9 / step}\n" for step in range(1, 20))
+        )
 
 
 def make_questions(directory: Path, **_) -> None:
     """A set of problems, and the conversations of training, are such rows below a checksum."""
     with checksummed_directory(directory) as output:
-        write_jsonl(output / "gsm8k.jsonl", [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(20)])
+        write_jsonl(
+            output / "gsm8k.jsonl",
+            [{"question": f"What is {n}?", "answer": f"#### {n}"} for n in range(20)],
+        )
 
 
 def make_generations(directory: Path, **_) -> None:
     fact = MUL_FACTS[3]
     with checksummed_directory(directory) as output:
-        rows = [Generation(f"What is {n}?", f"#### {n}", "what", 5, 3, 96, "stopped", ["It is ", fact, None]) for n in range(20)]
+        rows = [
+            Generation(
+                f"What is {n}?", f"#### {n}", "what", 5, 3, 96, "stopped", ["It is ", fact, None]
+            )
+            for n in range(20)
+        ]
         write_generations(output / "gsm8k.jsonl", rows)
 
 
@@ -102,14 +128,22 @@ ARTIFACTS = {
     "scores": (make_scores, read_all_scores),
     "documents": (make_documents, lambda directory: list(read_split(directory, "train"))),
     "losses": (make_losses, lambda directory: loss_points(directory, "baseline", 1)),
-    "fine-tuning losses": (make_fine_tuning_losses, lambda directory: fine_tuning_points(directory, "baseline", 1)),
+    "fine-tuning losses": (
+        make_fine_tuning_losses,
+        lambda directory: fine_tuning_points(directory, "baseline", 1),
+    ),
     "questions": (make_questions, lambda directory: read_jsonl(directory / "gsm8k.jsonl")),
-    "generations": (make_generations, lambda directory: read_generations(directory / "gsm8k.jsonl")),
+    "generations": (
+        make_generations,
+        lambda directory: read_generations(directory / "gsm8k.jsonl"),
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ARTIFACTS)
-def test_every_flipped_bit_is_caught_before_use(kind, tmp_path, checkpoint, tokenizer, record_property):
+def test_every_flipped_bit_is_caught_before_use(
+    kind, tmp_path, checkpoint, tokenizer, record_property
+):
     make, read = ARTIFACTS[kind]
     directory = tmp_path / f"artifact_{kind}"
     make(directory, checkpoint=checkpoint, tokenizer=tokenizer)
@@ -123,7 +157,9 @@ def test_every_flipped_bit_is_caught_before_use(kind, tmp_path, checkpoint, toke
             damaged = bytearray(content)
             damaged[bit // 8] ^= 1 << bit % 8
             path.write_bytes(damaged)
-            with pytest.raises(PipelineError, match=r"missing or altered since|does not list it; move it out of"):
+            with pytest.raises(
+                PipelineError, match=r"missing or altered since|does not list it; move it out of"
+            ):
                 read(directory)
             flipped += 1
         path.write_bytes(content)
@@ -139,7 +175,9 @@ def test_a_file_too_many_or_too_few_is_found(tmp_path):
         (output / "sub/b").write_text("b")
     verified_directory(tmp_path / "out")
     (tmp_path / "out/sub/c").write_text("c")
-    with pytest.raises(PipelineError, match="sub/c: SHA256SUMS beside it does not list it; move it out of"):
+    with pytest.raises(
+        PipelineError, match="sub/c: SHA256SUMS beside it does not list it; move it out of"
+    ):
         verified_directory(tmp_path / "out")
     (tmp_path / "out/sub/c").unlink()
     (tmp_path / "out/sub/b").unlink()

@@ -19,22 +19,31 @@ from model.items import Item, count_repeated, read_items
 from model.params.items import ItemsParams
 from stages import items as stage
 
-PARAMS = ItemsParams(hellaswag_count=None, continuation_count=50, context_words=4, ending_words=3, seed=0)
+PARAMS = ItemsParams(
+    hellaswag_count=None, continuation_count=50, context_words=4, ending_words=3, seed=0
+)
 
 
 def documents(count: int) -> list[Document]:
-    return [Document(" ".join(f"w{number}_{place}" for place in range(10)), "text") for number in range(count)]
+    return [
+        Document(" ".join(f"w{number}_{place}" for place in range(10)), "text")
+        for number in range(count)
+    ]
 
 
 def test_a_sample_is_seeded_ordered_and_not_the_first_items():
-    items = continuation_items(documents(100), PARAMS.model_copy(update={"continuation_count": 100}))
+    items = continuation_items(
+        documents(100), PARAMS.model_copy(update={"continuation_count": 100})
+    )
     chosen = sample_items(items, 20, seed=0)
     assert chosen == sample_items(items, 20, seed=0)
     assert chosen != sample_items(items, 20, seed=1)
     assert [item.ind for item in chosen] == sorted(item.ind for item in chosen)
     assert chosen != items[:20]
     assert sample_items(items, None, seed=0) == items
-    with pytest.raises(PipelineError, match=r"items\.hellaswag_count \(101\) exceeds the 100 items"):
+    with pytest.raises(
+        PipelineError, match=r"items\.hellaswag_count \(101\) exceeds the 100 items"
+    ):
         sample_items(items, 101, seed=0)
 
 
@@ -56,29 +65,45 @@ def test_short_documents_are_left_out_and_too_few_stop_the_stage():
     with pytest.raises(PipelineError, match="4 held-out documents have 7 words, 5 are needed"):
         continuation_items([*documents(4), *short], five)
     with pytest.raises(PipelineError, match="3 held-out documents have 7 words, 4 are needed"):
-        continuation_items([*documents(3), *short], PARAMS.model_copy(update={"continuation_count": 1}))
+        continuation_items(
+            [*documents(3), *short], PARAMS.model_copy(update={"continuation_count": 1})
+        )
 
 
 def test_continuations_that_documents_share_are_asked_once_an_item():
     """A footer that many documents have made four equal endings of which one was right."""
     words = " ".join(f"w{place}" for place in range(4))
-    footer = [Document(f"a{number} {words[3:]} all rights reserved", "text") for number in range(30)]
+    footer = [
+        Document(f"a{number} {words[3:]} all rights reserved", "text") for number in range(30)
+    ]
     items = continuation_items([*documents(20), *footer], PARAMS)
     assert len(items) == 50
     assert all(len(set(item.endings)) == 4 for item in items)
     shared = [item for item in items if item.endings[item.label] == "all rights reserved"]
     assert len(shared) == 30
-    with pytest.raises(PipelineError, match=r"2 other continuations than 'all rights reserved', 3 are needed; raise"):
-        continuation_items([*documents(2), *footer], PARAMS.model_copy(update={"continuation_count": 30}))
+    with pytest.raises(
+        PipelineError,
+        match=r"2 other continuations than 'all rights reserved', 3 are needed; raise",
+    ):
+        continuation_items(
+            [*documents(2), *footer], PARAMS.model_copy(update={"continuation_count": 30})
+        )
 
 
 def test_continuations_without_text_are_left_out():
-    blank = [Document("a b c d \u200b \u2060 \u200b", "text"), Document("a b c d [all rights reserved]", "text")]
+    blank = [
+        Document("a b c d \u200b \u2060 \u200b", "text"),
+        Document("a b c d [all rights reserved]", "text"),
+    ]
     alike = [Document("a b c d [1] e f", "text"), Document("a b c d e [2] f", "text")]
-    items = continuation_items([*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 12}))
+    items = continuation_items(
+        [*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 12})
+    )
     assert len(items) == 12
     with pytest.raises(PipelineError, match="12 held-out documents have 7 words, 13 are needed"):
-        continuation_items([*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 13}))
+        continuation_items(
+            [*documents(10), *blank, *alike], PARAMS.model_copy(update={"continuation_count": 13})
+        )
 
 
 ENDINGS = ["kneads the dough.", "sings to the cat.", "opens an umbrella.", "drives to the sea."]
@@ -114,7 +139,10 @@ def scores(item: Item) -> list[dict]:
     found = []
     for convention in CONVENTIONS.values():
         _, endings = (question := convention.question(item)).split()
-        counts = {"tokens": [1 + len(text.split()) for text in endings], "bytes": [len(text.encode()) for text in endings]}
+        counts = {
+            "tokens": [1 + len(text.split()) for text in endings],
+            "bytes": [len(text.encode()) for text in endings],
+        }
         score = ItemScore(
             item.ind, item.source_id, item.label, [float(n) for n in counts["tokens"]],
             characters=list(map(len, question.endings)), **counts,
@@ -141,7 +169,10 @@ def test_two_endings_that_are_one_text_in_either_wording_are_refused(one, other)
 
 
 def test_four_equal_endings_are_refused():
-    assert refused({**GOOD, "endings": ["kneads."] * 4}) == "record 0: endings: 0 and 1 ('kneads.') are the same"
+    assert (
+        refused({**GOOD, "endings": ["kneads."] * 4})
+        == "record 0: endings: 0 and 1 ('kneads.') are the same"
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,10 +190,18 @@ def test_an_item_that_is_read_can_be_scored(change):
         assert np.isfinite(metrics["gold_bits_per_byte"])
 
 
-@given(endings=st.lists(st.text(alphabet="[] \n\xa0\u200bab.", max_size=8) | st.text(max_size=4), min_size=4, max_size=4))
+@given(
+    endings=st.lists(
+        st.text(alphabet="[] \n\xa0\u200bab.", max_size=8) | st.text(max_size=4),
+        min_size=4,
+        max_size=4,
+    )
+)
 def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
     record = {**GOOD, "endings": endings}
-    if not reads_or_says_why(lambda: read_items(Path("a.jsonl"), [record]), "a.jsonl: record 0: endings"):
+    if not reads_or_says_why(
+        lambda: read_items(Path("a.jsonl"), [record]), "a.jsonl: record 0: endings"
+    ):
         return
     [item] = read_items(Path("a.jsonl"), [record])
     for convention in CONVENTIONS.values():
@@ -173,8 +212,14 @@ def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"endings": ENDINGS[:2]}, "endings: has 2; an item has 4 endings, and no other number is supported"),
-        ({"endings": [*ENDINGS, "e"]}, "endings: has 5; an item has 4 endings, and no other number is supported"),
+        (
+            {"endings": ENDINGS[:2]},
+            "endings: has 2; an item has 4 endings, and no other number is supported",
+        ),
+        (
+            {"endings": [*ENDINGS, "e"]},
+            "endings: has 5; an item has 4 endings, and no other number is supported",
+        ),
         ({"endings": [*ENDINGS[:3], None]}, "endings.3: Input should be a valid string"),
         ({"label": 4}, "label: Input should be less than 4"),
         ({"label": -2}, "label: Input should be greater than or equal to 0"),
@@ -185,16 +230,25 @@ def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
         ({"label": True}, "label: Input should be a valid integer"),
         ({"label": ""}, "label: is not given (''), as in a test split; take the validation split"),
         ({"label": -1}, "label: is not given (-1), as in a test split; take the validation split"),
-        ({"label": None}, "label: is not given (None), as in a test split; take the validation split"),
+        (
+            {"label": None},
+            "label: is not given (None), as in a test split; take the validation split",
+        ),
         ({"ctx": None}, "ctx: Input should be a valid string"),
         ({"source_id": " "}, "source_id: has no text"),
         ({"source_id": 3}, "source_id: Input should be a valid string"),
-        ({"ctx": "a \ud83d"}, "ctx: has half a surrogate pair, \\ud83d at character 2; repair the file"),
+        (
+            {"ctx": "a \ud83d"},
+            "ctx: has half a surrogate pair, \\ud83d at character 2; repair the file",
+        ),
         (
             {"endings": ["\udc00", *ENDINGS[1:]]},
             "endings.0: has half a surrogate pair, \\udc00 at character 0; repair the file",
         ),
-        ({"source_id": "\ud800"}, "source_id: has half a surrogate pair, \\ud800 at character 0; repair the file"),
+        (
+            {"source_id": "\ud800"},
+            "source_id: has half a surrogate pair, \\ud800 at character 0; repair the file",
+        ),
     ],
 )
 def test_an_item_that_is_none_is_one_line(change, message):
@@ -202,7 +256,9 @@ def test_an_item_that_is_none_is_one_line(change, message):
     assert told == f"record 1: {message}"
 
 
-@pytest.mark.parametrize("endings", ["abcd", None, {"0": "a"}, [["a"], *ENDINGS[1:]], [None, *ENDINGS[1:]]])
+@pytest.mark.parametrize(
+    "endings", ["abcd", None, {"0": "a"}, [["a"], *ENDINGS[1:]], [None, *ENDINGS[1:]]]
+)
 def test_endings_that_are_no_list_of_texts_are_one_line(endings):
     assert refused({**GOOD, "endings": endings}).startswith("record 0: endings")
 
@@ -211,7 +267,10 @@ def test_a_task_in_another_schema_is_told_which_is_read():
     other = {"goal": "Bake", "sol1": "a", "sol2": "b", "label": 1}
     missing = "ind, activity_label, ctx_a, ctx_b, ctx, endings, source_id"
     schema = "ind, activity_label, ctx_a, ctx_b, ctx, endings, label, source_id"
-    assert refused(other) == f"record 0: has no {missing}; items are read in HellaSwag's schema ({schema})"
+    assert (
+        refused(other)
+        == f"record 0: has no {missing}; items are read in HellaSwag's schema ({schema})"
+    )
 
 
 @pytest.mark.parametrize("record", [None, 5, "ind", ["ind"], [GOOD]])
@@ -227,11 +286,20 @@ def test_a_label_is_a_number_or_its_digit(label):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"ind": 9}, {"label": 2}, {"endings": ENDINGS[::-1]}, {"ctx": " A baker puts flour\non a table. she\u200b"}],
+    [
+        {},
+        {"ind": 9},
+        {"label": 2},
+        {"endings": ENDINGS[::-1]},
+        {"ctx": " A baker puts flour\non a table. she\u200b"},
+    ],
 )
 def test_the_same_item_twice_is_refused(change):
     other = {**GOOD, "ind": 1, "ctx": "He", "source_id": "s1"}
-    assert refused(GOOD, other, {**GOOD, **change}) == "record 2: the same item as record 0; keep one of them"
+    assert (
+        refused(GOOD, other, {**GOOD, **change})
+        == "record 2: the same item as record 0; keep one of them"
+    )
 
 
 def test_items_of_one_source_may_share_a_context_and_items_of_two_a_text():
@@ -276,14 +344,22 @@ def project(tmp_path, monkeypatch):
     """A folder with what the items stage reads; returns a function that runs it with other parameters."""
     monkeypatch.chdir(tmp_path)
     with checksummed_directory(tmp_path / "data/raw/hellaswag") as output:
-        rows = [{**GOOD, "ctx": f"{number} she", "source_id": f"s{number // 19}"} for number in range(20)]
+        rows = [
+            {**GOOD, "ctx": f"{number} she", "source_id": f"s{number // 19}"}
+            for number in range(20)
+        ]
         write_jsonl(output / "items.jsonl", rows)
-    with checksummed_directory(tmp_path / "data/corpus") as output, DocumentWriter(output, "val", 10**6) as writer:
+    with (
+        checksummed_directory(tmp_path / "data/corpus") as output,
+        DocumentWriter(output, "val", 10**6) as writer,
+    ):
         for document in documents(10):
             writer.append(document)
 
     def run(**changes):
-        Path("params.yaml").write_text(yaml.safe_dump({"items": PARAMS.model_copy(update=changes).model_dump()}))
+        Path("params.yaml").write_text(
+            yaml.safe_dump({"items": PARAMS.model_copy(update=changes).model_dump()})
+        )
         stage.main()
 
     return run
@@ -291,7 +367,9 @@ def project(tmp_path, monkeypatch):
 
 def test_a_sample_of_one_source_stops_the_items_stage(project):
     """Which the file's own two sources do not tell: a sample may take all its items from one."""
-    with pytest.raises(PipelineError, match=r"items\.hellaswag_count: .*2 items .*of one source .*s0.*two.*[^\n]$"):
+    with pytest.raises(
+        PipelineError, match=r"items\.hellaswag_count: .*2 items .*of one source .*s0.*two.*[^\n]$"
+    ):
         project(hellaswag_count=2, continuation_count=5)
     assert not Path("data/items").exists()
 

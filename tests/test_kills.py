@@ -24,12 +24,16 @@ KILLS = 10  # for each stage
 def project(tmp_path_factory, ranks_file) -> Path:
     root = tmp_path_factory.mktemp("killed")
     for name in ("graph", "model", "stages"):
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
         shutil.copy(REPOSITORY / name, root / name)
     profile = (REPOSITORY / "profiles/micro.yaml").read_text()
     assert "characters_per_shard: 100000\n" in profile
-    (root / "params.yaml").write_text(profile.replace("characters_per_shard: 100000\n", "characters_per_shard: 30000\n"))
+    (root / "params.yaml").write_text(
+        profile.replace("characters_per_shard: 100000\n", "characters_per_shard: 30000\n")
+    )
     for name in ("hellaswag", "gsm8k", "ranks"):
         (root / "data/raw" / name).mkdir(parents=True)
     write_jsonl(root / "data/raw/hellaswag/items.jsonl", [ITEM.model_dump()])
@@ -39,14 +43,22 @@ def project(tmp_path_factory, ranks_file) -> Path:
         write_checksums(root / "data/raw" / name)
     (root / "data/params.ok").touch()
     documents = [Document(f"{text} And 6 * 9 = 54, so.", source) for text, source in passages(2000)]
-    write_shards(root / "data/raw/passages", [documents[start : start + 250] for start in range(0, 2000, 250)])
+    write_shards(
+        root / "data/raw/passages",
+        [documents[start : start + 250] for start in range(0, 2000, 250)],
+    )
     return root
 
 
 def start(project: Path, arguments: list[str]) -> subprocess.Popen:
     command = [sys.executable, "-m", *arguments]
     return subprocess.Popen(
-        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -76,12 +88,19 @@ def wait_for_workers(project: Path) -> None:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "output"),
-    [(["stages.corpus"], "data/corpus"), (["stages.tokenize", "mul_tokens"], "data/tokens/mul_tokens")],
+    [
+        (["stages.corpus"], "data/corpus"),
+        (["stages.tokenize", "mul_tokens"], "data/tokens/mul_tokens"),
+    ],
     ids=["corpus", "tokenize"],
 )
 def test_a_killed_stage_ends_with_the_bytes_of_an_undisturbed_one(project, arguments, output):

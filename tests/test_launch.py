@@ -60,13 +60,17 @@ WAIT = """
 def several(project) -> Path:  # noqa: F811
     """A project whose stage reads the numbers of nodes and processes in its own section."""
     text = DVC_YAML.replace("model/section.py,", "model/section.py, model/processes.py,")
-    (project / "dvc.yaml").write_text(text.replace("[wanted, {libraries.yaml: [python, numpy]}]", "[probe]"))
+    (project / "dvc.yaml").write_text(
+        text.replace("[wanted, {libraries.yaml: [python, numpy]}]", "[probe]")
+    )
     shutil.copy(REPOSITORY / "model/processes.py", project / "model/processes.py")
     return project
 
 
 def write(project: Path, body: str, nodes: object = 1, processes: object = 1) -> None:  # noqa: F811
-    (project / "params.yaml").write_text(f"names: [a, b]\nprobe: {{nodes: {nodes}, processes: {processes}}}\n")
+    (project / "params.yaml").write_text(
+        f"names: [a, b]\nprobe: {{nodes: {nodes}, processes: {processes}}}\n"
+    )
     wanted = 'read_section("probe", dict); open("data/declared.txt"); os.listdir("data/folder"); open("model/processes.py")'
     (project / "stages/probe.py").write_text(STAGE.format(wanted=wanted, body=body.strip()))
 
@@ -77,7 +81,12 @@ def allocation(project: Path, before: str = "", **changes: str | None) -> dict[s
     srun.parent.mkdir(exist_ok=True)
     srun.write_text(SRUN.format(before=before))
     srun.chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NODEID": "0", "SLURMD_NODENAME": "localhost"}
+    slurm = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NODEID": "0",
+        "SLURMD_NODENAME": "localhost",
+    }
     environment = {**os.environ, **slurm, "PATH": f"{srun.parent}:{os.environ['PATH']}", **changes}
     return {name: value for name, value in environment.items() if value is not None}
 
@@ -94,7 +103,13 @@ def last(done: subprocess.CompletedProcess) -> str:
 def test_a_stage_on_two_nodes_joins_and_node_0_writes(several):
     """What a scheduler and a shell have left in the environment about processes and libraries is in nobody's way."""
     write(several, JOIN.replace("FAILS", "None"), nodes=2)
-    left = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "7", "OMP_NUM_THREADS": "3", "TORCH_NCCL_BLOCKING_WAIT": "1"}
+    left = {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "7",
+        "OMP_NUM_THREADS": "3",
+        "TORCH_NCCL_BLOCKING_WAIT": "1",
+    }
     done = run(several, allocation(several, NCCL_SOCKET_IFNAME="none", **left))
     assert done.stdout == "total 11 of 2\n", done.stderr
     assert done.returncode == 0
@@ -119,8 +134,14 @@ def test_an_error_on_another_node_ends_the_stage_and_is_shown(several):
         ({"SLURM_JOB_ID": None}, "this is no Slurm allocation (no SLURM_JOB_ID)"),
         ({"PATH": "/nowhere"}, "there is no srun on PATH"),
         ({"SLURM_JOB_NUM_NODES": "3"}, "the allocation has 3 (SLURM_JOB_NUM_NODES)"),
-        ({"SLURMD_NODENAME": None}, "this is not the first node of the allocation, where a script given to sbatch runs"),
-        ({"SLURM_NODEID": "1"}, "this is not the first node of the allocation, where a script given to sbatch runs"),
+        (
+            {"SLURMD_NODENAME": None},
+            "this is not the first node of the allocation, where a script given to sbatch runs",
+        ),
+        (
+            {"SLURM_NODEID": "1"},
+            "this is not the first node of the allocation, where a script given to sbatch runs",
+        ),
     ],
 )
 def test_nodes_that_cannot_be_had_are_one_line(several, changes, problem):
@@ -134,8 +155,13 @@ def test_nodes_that_cannot_be_had_are_one_line(several, changes, problem):
 
 
 def test_a_stage_of_one_node_asks_nothing_of_slurm(several):
-    write(several, "print(sorted(name for name in os.environ if 'RANK' in name or 'WORLD' in name))")
-    done = run(several, allocation(several, RANK="1", LOCAL_RANK="1", WORLD_SIZE="2", TORCHELASTIC_RUN_ID="x"))
+    write(
+        several, "print(sorted(name for name in os.environ if 'RANK' in name or 'WORLD' in name))"
+    )
+    done = run(
+        several,
+        allocation(several, RANK="1", LOCAL_RANK="1", WORLD_SIZE="2", TORCHELASTIC_RUN_ID="x"),
+    )
     assert done.stdout == "[]\n", done.stderr
     assert not (several.parent / "slurm/arguments").exists()
 
@@ -144,7 +170,12 @@ def test_a_stage_of_one_node_asks_nothing_of_slurm(several):
 def test_a_process_of_a_job_of_another_size_does_not_run(several, of_this_job):
     """It would start as many processes as params.yaml asks for, and so would the others of its job."""
     write(several, "print('ran')", processes=2)
-    job = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2" if of_this_job else "3", "TORCHELASTIC_RUN_ID": "x"}
+    job = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2" if of_this_job else "3",
+        "TORCHELASTIC_RUN_ID": "x",
+    }
     done = run(several, {**os.environ, **job, "GPT2_ABLATION_TORCHRUN": str(os.getpid())})
     if of_this_job:
         assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
@@ -156,7 +187,9 @@ def test_a_process_of_a_job_of_another_size_does_not_run(several, of_this_job):
 
 def test_nodes_started_for_another_number_of_processes_do_not_run(several):
     write(several, "print('ran')", nodes=2)
-    done = run(several, allocation(several, before="sed -i 's/processes: 1/processes: 2/' params.yaml"))
+    done = run(
+        several, allocation(several, before="sed -i 's/processes: 1/processes: 2/' params.yaml")
+    )
     assert done.stdout == ""
     assert (
         "error: probe@a: started for 2x1 processes, and params.yaml now asks for 2x2 (probe.processes and nodes); run it again"
@@ -165,7 +198,13 @@ def test_nodes_started_for_another_number_of_processes_do_not_run(several):
 
 def test_a_process_whose_torchrun_has_ended_does_not_run(several):
     write(several, "print('ran')", processes=2)
-    job = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "GPT2_ABLATION_TORCHRUN": "1"}
+    job = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "x",
+        "GPT2_ABLATION_TORCHRUN": "1",
+    }
     assert last(run(several, {**os.environ, **job})) == (
         "error: probe@a: the torchrun that started it, process 1, has ended; run it again"
     )
@@ -186,19 +225,35 @@ def wait_until(holds, seconds: float = 300) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent"
+)
 @pytest.mark.parametrize(("nodes", "processes"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("killed", ["caller", "torchrun"])
 def test_a_kill_leaves_no_process_behind(several, signals, nodes, processes, killed):  # noqa: F811
     write(several, WAIT.replace("SIGNALS", repr(str(signals))), nodes, processes)
-    caller = [sys.executable, "-c", f"import subprocess\nraise SystemExit(subprocess.run({COMMAND!r}).returncode)"]
+    caller = [
+        sys.executable,
+        "-c",
+        f"import subprocess\nraise SystemExit(subprocess.run({COMMAND!r}).returncode)",
+    ]
     environment = allocation(several)
     with subprocess.Popen(caller, cwd=several, stderr=subprocess.DEVNULL, env=environment) as dvc:
         try:
-            wait_until(lambda: len([path for path in signals.iterdir() if path.read_text()]) == 2 or dvc.poll() is not None)
-            started = {rank: [int(word) for word in (signals / rank).read_text().split()] for rank in ("0", "1")}
+            wait_until(
+                lambda: (
+                    len([path for path in signals.iterdir() if path.read_text()]) == 2
+                    or dvc.poll() is not None
+                )
+            )
+            started = {
+                rank: [int(word) for word in (signals / rank).read_text().split()]
+                for rank in ("0", "1")
+            }
             os.kill(dvc.pid if killed == "caller" else started["1"][1], signal.SIGKILL)
-            wait_until(lambda: not any(runs(process) for pair in started.values() for process in pair))
+            wait_until(
+                lambda: not any(runs(process) for pair in started.values() for process in pair)
+            )
             assert dvc.wait() != 0
         finally:
             dvc.kill()

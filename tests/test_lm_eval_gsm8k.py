@@ -52,7 +52,9 @@ def problems() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def export(tmp_path_factory, tokenizer) -> Path:
     draw = random.Random(0)
-    texts = [taught(*problem(draw.choice(NAMES), draw.choice(list(PRICES)), draw)) for _ in range(2000)]
+    texts = [
+        taught(*problem(draw.choice(NAMES), draw.choice(list(PRICES)), draw)) for _ in range(2000)
+    ]
     folder = tmp_path_factory.mktemp("export")
     shape = {"layers": 2, "heads": 4, "width": 64, "context": 144}
     return save_gpt2(folder, tokenizer, **shape, train_on=texts, steps=200, as_documents=True)
@@ -61,7 +63,10 @@ def export(tmp_path_factory, tokenizer) -> Path:
 def generated(export: Path, tokenizer, problems: list[tuple[str, str]]) -> list[Generation]:
     """As the generate stage does, in batches."""
     facts = FactTokenizer(read_tokenizer(export, tokenizer.size), tokenizer.end_of_text)
-    asked = [AskedQuestion(question=question, answer=solution, cluster=solution) for question, solution in problems]
+    asked = [
+        AskedQuestion(question=question, answer=solution, cluster=solution)
+        for question, solution in problems
+    ]
     longest = lm_eval_task()["generation_kwargs"]["max_gen_toks"]
     params = GenerateParams(batch_rows=7, device="cpu", new_tokens=longest, threads=1)
     return answer(load_hugging_face_model(export), facts, asked, params, "test")
@@ -87,17 +92,28 @@ with open("samples.json", "w") as file:
 def lm_eval_samples(export: Path, problems: list[tuple[str, str]], directory: Path) -> list[dict]:
     """Run it in a directory that has the problems; return its log of every answer, by filter."""
     (directory / "data/problems").mkdir(parents=True)
-    lines = [json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in problems]
+    lines = [
+        json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in problems
+    ]
     (directory / "data/problems/gsm8k.jsonl").write_text("".join(lines))
     shutil.copytree(TASKS, directory / "benchmarks/lm_eval_tasks")
     command = [sys.executable, "-c", RUN, f"pretrained={export},dtype=float32,add_bos_token=True"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(directory / "home")}
-    done = subprocess.run(command, cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     return json.loads((directory / "samples.json").read_text())
 
 
-def test_lm_eval_generates_the_same_texts_and_finds_the_same_right(export, tokenizer, problems, tmp_path):
+def test_lm_eval_generates_the_same_texts_and_finds_the_same_right(
+    export, tokenizer, problems, tmp_path
+):
     ours = generated(export, tokenizer, problems)
     samples = lm_eval_samples(export, problems, tmp_path)
     verdicts = {}
@@ -106,7 +122,10 @@ def test_lm_eval_generates_the_same_texts_and_finds_the_same_right(export, token
         assert len(theirs) == len(problems)
         for number, generation in enumerate(ours):
             assert theirs[number]["resps"] == [["".join(generation.segments)]]
-            assert theirs[number]["exact_match"] == read(generation).is_right(rule), (rule, generation)
+            assert theirs[number]["exact_match"] == read(generation).is_right(rule), (
+                rule,
+                generation,
+            )
         verdicts[rule] = [read(generation).is_right(rule) for generation in ours]
     # Else the agreement would say little.
     assert all(0 < sum(verdict) < len(problems) for verdict in verdicts.values())

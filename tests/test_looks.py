@@ -24,7 +24,9 @@ MANY = [f"condition_{number}" for number in range(60)]
 ONE_STEP = (200,)
 
 
-def sample(chart: Chart, conditions: list[str], seeds=(1,), steps=ONE_STEP, split="") -> list[Point]:
+def sample(
+    chart: Chart, conditions: list[str], seeds=(1,), steps=ONE_STEP, split=""
+) -> list[Point]:
     """Points that are 0.01 apart from seed to seed and 0.02 from condition to condition; accuracies with intervals."""
     found = []
     for (number, condition), seed, step in itertools.product(enumerate(conditions), seeds, steps):
@@ -38,7 +40,9 @@ def test_any_two_of_sixty_conditions_differ_in_curves_and_in_bars():
     looks = [look(number) for number in range(len(MANY))]
     assert len({(each.colour, each.marker) for each in looks}) == len(MANY)
     assert len({(each.colour, each.hatch) for each in looks}) == len(MANY)
-    assert len({(COLOURS[n % len(COLOURS)], SHAPES[n % len(SHAPES)]) for n in range(len(MANY))}) == len(MANY)
+    assert len(
+        {(COLOURS[n % len(COLOURS)], SHAPES[n % len(SHAPES)]) for n in range(len(MANY))}
+    ) == len(MANY)
     assert len(set(COLOURS)) == len(set(DARK_COLOURS)) == len(COLOURS) == len(DARK_COLOURS)
     assert look(0) != look(4), "the fifth was the first's"
 
@@ -54,8 +58,12 @@ def drawn(chart: Chart, curve: list[Point], conditions: list[str]):
     return axis
 
 
-@pytest.mark.parametrize("steps", [ONE_STEP, range(10, 51, 10), range(10, 4001, 10)], ids=["one step", "dots", "noise"])
-@pytest.mark.parametrize(("name", "split"), [("gradient_norm", "train"), ("loss", "val"), ("hellaswag_acc_norm", "")])
+@pytest.mark.parametrize(
+    "steps", [ONE_STEP, range(10, 51, 10), range(10, 4001, 10)], ids=["one step", "dots", "noise"]
+)
+@pytest.mark.parametrize(
+    ("name", "split"), [("gradient_norm", "train"), ("loss", "val"), ("hellaswag_acc_norm", "")]
+)
 def test_the_lines_of_a_png_differ_as_the_conditions_do(name, split, steps):
     conditions = MANY[:20]
     axis = drawn(CHART[name], sample(CHART[name], conditions, steps=steps, split=split), conditions)
@@ -71,7 +79,10 @@ def spans(axis) -> list[tuple[float, float, float]]:
     """Return the bars of a chart: their place on the page from left to right, and both ends in the data's units."""
     bars = [line for line in axis.lines if line.get_marker() == "_"]
     left = [line.get_transform().transform(line.get_xydata())[0, 0] for line in bars]
-    return [(place, *line.get_ydata()) for place, line in sorted(zip(left, bars, strict=True), key=lambda pair: pair[0])]
+    return [
+        (place, *line.get_ydata())
+        for place, line in sorted(zip(left, bars, strict=True), key=lambda pair: pair[0])
+    ]
 
 
 def test_a_single_step_shows_each_interval_beside_the_others():
@@ -80,7 +91,9 @@ def test_a_single_step_shows_each_interval_beside_the_others():
     curve = sample(chart, conditions)
     bars = spans(drawn(chart, curve, conditions))
     assert [bar[1:] for bar in bars] == [(point.low, point.high) for point in curve]
-    assert all(after - before > 5 for (before, *_), (after, *_) in itertools.pairwise(bars)), "pixels"
+    assert all(after - before > 5 for (before, *_), (after, *_) in itertools.pairwise(bars)), (
+        "pixels"
+    )
     [label] = [handle.get_label() for handle in seed_handles([(chart, curve)])]
     assert label == "bar: 95 % interval"
 
@@ -114,14 +127,19 @@ def test_the_legend_names_bands_and_bars_as_they_are_drawn():
     names = ("hellaswag_acc_norm", "loss")
 
     def labels(curves, at=None) -> list[str]:
-        shown = [(CHART[name], [p for p in curves[name] if at is None or name == "loss" or p.step == at]) for name in names]
+        shown = [
+            (CHART[name], [p for p in curves[name] if at is None or name == "loss" or p.step == at])
+            for name in names
+        ]
         return [handle.get_label() for handle in seed_handles(shown)]
 
     assert labels(one) == ["band: 95 % interval"]
     assert labels(one, 5) == ["bar: 95 % interval"]
     assert labels(several)[1] == "band: lowest to highest, of their 95 % intervals too"
     assert labels(several, 5)[1] == "band or bar: lowest to highest, of their 95 % intervals too"
-    assert seed_handles([(CHART["loss"], one["loss"])]) == [], "nothing is drawn around one seed's loss"
+    assert seed_handles([(CHART["loss"], one["loss"])]) == [], (
+        "nothing is drawn around one seed's loss"
+    )
 
 
 def svg(spec: dict, rows: list[dict]) -> str:
@@ -136,9 +154,16 @@ def vega(chart: Chart, curve: list[Point], **settings) -> str:
 
 def symbols(picture: str) -> set[tuple[str, str]]:
     """Return the colours of hollow markers with their shapes, the legend's left out."""
-    marks = [mark for mark in re.findall('<path aria-label="[^>]*>', picture) if 'description="point"' in mark]
+    marks = [
+        mark
+        for mark in re.findall('<path aria-label="[^>]*>', picture)
+        if 'description="point"' in mark
+    ]
     hollow = [mark for mark in marks if " fill=" not in mark]
-    return {(re.search(' stroke="([^"]+)"', mark)[1], re.search(' d="([^"]+)"', mark)[1]) for mark in hollow}
+    return {
+        (re.search(' stroke="([^"]+)"', mark)[1], re.search(' d="([^"]+)"', mark)[1])
+        for mark in hollow
+    }
 
 
 @pytest.mark.parametrize("steps", [range(10, 51, 10), range(10, 501, 10)], ids=["few", "many"])
@@ -152,8 +177,13 @@ def test_the_curves_of_vega_differ_as_the_conditions_do(name, split, steps, revi
 
 def rules(picture: str) -> list[tuple[float, float]]:
     """Return the place and the length of each bar, from left to right, in pixels."""
-    found = re.findall(r'<line aria-label="[^"]*condition: [^>]*transform="translate\(([\d.]+),([\d.]+)\)"([^>]*)', picture)
-    return sorted((float(x), abs(float(re.search(r'y2="(-?[\d.]+)"', rest)[1]))) for x, _, rest in found)
+    found = re.findall(
+        r'<line aria-label="[^"]*condition: [^>]*transform="translate\(([\d.]+),([\d.]+)\)"([^>]*)',
+        picture,
+    )
+    return sorted(
+        (float(x), abs(float(re.search(r'y2="(-?[\d.]+)"', rest)[1]))) for x, _, rest in found
+    )
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 5)], ids=len)
@@ -171,7 +201,10 @@ def test_vega_draws_intervals_of_a_single_step_beside_each_other(seeds):
 
 def test_bars_of_vega_have_their_conditions_names_where_colours_run_out():
     def texts(conditions: list[str]) -> str:
-        rows = [{"condition": c, "seed": 1, "where": "text", "facts": 5, "total": 100, "share": 0.05} for c in conditions]
+        rows = [
+            {"condition": c, "seed": 1, "where": "text", "facts": 5, "total": 100, "share": 0.05}
+            for c in conditions
+        ]
         return svg(usage(len(conditions)), rows)
 
     assert ">5%</text>" in texts(MANY[: len(COLOURS)])

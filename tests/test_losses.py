@@ -30,7 +30,9 @@ def test_losses_are_those_of_whole_logits(layer):
 
 def test_gradients_are_those_of_whole_logits_and_scale(layer):
     for ours, theirs in zip(
-        torch.autograd.grad(mean_loss(*layer) * 3, layer[:2]), torch.autograd.grad(plain(*layer) * 3, layer[:2]), strict=True
+        torch.autograd.grad(mean_loss(*layer) * 3, layer[:2]),
+        torch.autograd.grad(plain(*layer) * 3, layer[:2]),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
@@ -59,7 +61,9 @@ def test_logits_far_below_zero_are_as_good_as_others(layer):
     low = torch.cat([hidden, bias], 1), torch.cat([weight, torch.full((VOCABULARY, 1), -10.0)], 1)
     torch.testing.assert_close(mean_loss(*low, targets), mean_loss(*layer), rtol=1e-4, atol=0)
     for ours, theirs in zip(
-        torch.autograd.grad(mean_loss(*low, targets), layer[:2]), torch.autograd.grad(plain(*layer), layer[:2]), strict=True
+        torch.autograd.grad(mean_loss(*low, targets), layer[:2]),
+        torch.autograd.grad(plain(*layer), layer[:2]),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-7)
 
@@ -77,7 +81,11 @@ def test_bfloat16_keeps_the_small_gradients_of_sure_rows(layer):
     _, weight, targets = layer
     unit = F.normalize(weight.detach())
     hidden = (16 * unit[targets]).requires_grad_()
-    exact = torch.autograd.grad(mean_loss(hidden.double(), unit.double().requires_grad_(), targets), hidden)[0]
-    rounded = torch.autograd.grad(mean_loss(hidden.bfloat16(), unit.requires_grad_(), targets), hidden)[0]
+    exact = torch.autograd.grad(
+        mean_loss(hidden.double(), unit.double().requires_grad_(), targets), hidden
+    )[0]
+    rounded = torch.autograd.grad(
+        mean_loss(hidden.bfloat16(), unit.requires_grad_(), targets), hidden
+    )[0]
     assert mean_loss(hidden, unit, targets) < 0.01
     assert (rounded - exact).norm() < 0.1 * exact.norm()

@@ -64,11 +64,31 @@ def test_what_a_machine_has_is_not_mentioned(root):
 @pytest.mark.parametrize(
     ("driver", "processes", "dtype", "expected"),
     [
-        (no_driver, 1, "float32", ("device", "cuda: no NVIDIA driver (libcuda.so.1) on this machine; set cpu")),
+        (
+            no_driver,
+            1,
+            "float32",
+            ("device", "cuda: no NVIDIA driver (libcuda.so.1) on this machine; set cpu"),
+        ),
         (Driver, 1, "float32", ("device", "cuda: the NVIDIA driver finds no GPU; set cpu")),
-        (lambda: Driver(9, status=100), 1, "float32", ("device", "cuda: the NVIDIA driver finds no GPU; set cpu")),
-        (lambda: Driver(9), 2, "float32", ("processes", "2, and there are 1 GPUs; each process needs its own")),
-        (lambda: Driver(9, 7), 2, "bfloat16", ("dtype", "bfloat16: GPU 1 has no bfloat16 arithmetic; set float32")),
+        (
+            lambda: Driver(9, status=100),
+            1,
+            "float32",
+            ("device", "cuda: the NVIDIA driver finds no GPU; set cpu"),
+        ),
+        (
+            lambda: Driver(9),
+            2,
+            "float32",
+            ("processes", "2, and there are 1 GPUs; each process needs its own"),
+        ),
+        (
+            lambda: Driver(9, 7),
+            2,
+            "bfloat16",
+            ("dtype", "bfloat16: GPU 1 has no bfloat16 arithmetic; set float32"),
+        ),
         (lambda: Driver(9, 7), 2, "float32", None),
         (lambda: Driver(9), 1, "bfloat16", None),
     ],
@@ -102,11 +122,17 @@ def test_the_processors_bfloat16_is_what_torch_says(tmp_path):
 
 @pytest.mark.parametrize("stage", ["pretrain", "evaluate", "sft", "generate", "probes"])
 def test_every_section_with_a_device_is_looked_at(root, monkeypatch, stage):
-    monkeypatch.setattr(machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu"))
+    monkeypatch.setattr(
+        machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu")
+    )
     before, section, after = MICRO.partition(f"\n{stage}:\n")
-    (root / "params.yaml").write_text(before + section + after.replace("device: cpu", "device: cuda", 1))
+    (root / "params.yaml").write_text(
+        before + section + after.replace("device: cpu", "device: cuda", 1)
+    )
     assert machine.lacks(root) == [f"params.yaml: {stage}.device: cuda: none; set cpu"]
-    assert set(machine._DEVICES) == {name for name, section in load(MICRO.encode(), "x").items() if "device" in section}
+    assert set(machine._DEVICES) == {
+        name for name, section in load(MICRO.encode(), "x").items() if "device" in section
+    }
 
 
 WHEEL = "fetch.ranks.source"
@@ -134,7 +160,9 @@ def test_a_source_that_is_not_here_is_named_by_its_key(root, name):
 def test_nodes_need_an_allocation(root, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     [line] = changed(root, ("nodes: 1", "nodes: 2"))
-    assert line.startswith("params.yaml: pretrain.nodes: 2, and this is no Slurm allocation (no SLURM_JOB_ID); submit it as")
+    assert line.startswith(
+        "params.yaml: pretrain.nodes: 2, and this is no Slurm allocation (no SLURM_JOB_ID); submit it as"
+    )
 
 
 def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypatch):
@@ -146,7 +174,10 @@ def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypa
     assert changed(root, ("context: 96", "context: 1024")) == []
 
 
-@pytest.mark.parametrize("limits", [("max", None), ("1000", None), (None, "1000"), (None, str(2**63 - 4096)), (None, None)])
+@pytest.mark.parametrize(
+    "limits",
+    [("max", None), ("1000", None), (None, "1000"), (None, str(2**63 - 4096)), (None, None)],
+)
 def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch, limits):
     """`memory.max` is that of version 2 of control groups, the other that of version 1, each where there is one."""
     paths = tuple(tmp_path / name for name in ("memory.max", "memory.limit_in_bytes"))
@@ -166,7 +197,9 @@ def test_memory_that_the_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
 
 def test_what_no_stage_that_may_run_needs_is_not_asked_for(root, monkeypatch):
     """Results that were computed elsewhere can be looked at on a machine without a GPU."""
-    monkeypatch.setattr(machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu"))
+    monkeypatch.setattr(
+        machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu")
+    )
     pairs = (("device: cpu", "device: cuda"),)
     assert changed(root, *pairs) == ["params.yaml: pretrain.device: cuda: none; set cpu"]
     monkeypatch.setattr(machine, "_may_run", lambda root: {"probes", "probes@sft-baseline-1"})
@@ -193,7 +226,9 @@ def test_the_stage_params_refuses_before_it_runs(tmp_path):
     for name in ("model", "stages", "graph"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "params.yaml").write_text(MICRO.replace("gpt2.tiktoken", "gpt3.tiktoken"))
-    done = subprocess.run([sys.executable, "-m", "stages.params"], cwd=tmp_path, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.params"], cwd=tmp_path, text=True, capture_output=True
+    )
     assert done.returncode == 1
     assert done.stderr == f"error: params.yaml: {LACKS['a file of a wheel'][1]}\n"
     assert not (tmp_path / "data").exists()

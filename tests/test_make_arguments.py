@@ -25,7 +25,12 @@ def folder(tmp_path) -> Path:
     for name in ("python", "dvc"):
         (root / ".venv/bin" / name).write_text(TELLS)
         (root / ".venv/bin" / name).chmod(0o755)
-    for name in ("requirements.txt", "requirements-data.txt", ".venv/.ready", ".dvc/plots_page.html"):
+    for name in (
+        "requirements.txt",
+        "requirements-data.txt",
+        ".venv/.ready",
+        ".dvc/plots_page.html",
+    ):
         (root / name).touch()
     return root
 
@@ -52,7 +57,10 @@ CALLS = {
     ("check",): "[python][-m][graph.check]",
     ("repro",): "[python][-m][graph.dvc_repro]",
     ("repro", "JOBS=4"): "[python][-m][graph.parallel][4]",
-    ("gc", "CLOUD=1 2"): "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well",
+    (
+        "gc",
+        "CLOUD=1 2",
+    ): "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well",
 }
 
 
@@ -97,12 +105,28 @@ def test_every_tool_that_draws_is_a_module_of_tools(monkeypatch):
     """tools/__init__.py sets the backend; the variable does not reach stages."""
     monkeypatch.setenv("MPLBACKEND", "module://none")
     assert "MPLBACKEND" not in of_any_stage()
-    ours = [path for path in REPOSITORY.rglob("*.py") if ".venv" not in path.relative_to(REPOSITORY).parts]
+    ours = [
+        path
+        for path in REPOSITORY.rglob("*.py")
+        if ".venv" not in path.relative_to(REPOSITORY).parts
+    ]
     drawing = [path for path in ours if "import matplotlib" in path.read_text().split('"""', 2)[-1]]
-    assert {path.relative_to(REPOSITORY).parts[0] for path in drawing} <= {"model", "tools", "tests"}
+    assert {path.relative_to(REPOSITORY).parts[0] for path in drawing} <= {
+        "model",
+        "tools",
+        "tests",
+    }
 
 
-TEXTS = ("dvc.yaml", "params.yaml", "Makefile", ".githooks/pre-commit", ".dvcignore", "stages/params.py", "requirements.txt")
+TEXTS = (
+    "dvc.yaml",
+    "params.yaml",
+    "Makefile",
+    ".githooks/pre-commit",
+    ".dvcignore",
+    "stages/params.py",
+    "requirements.txt",
+)
 
 
 @pytest.mark.parametrize("attributes", [True, False])
@@ -116,8 +140,12 @@ def test_a_clone_that_converts_line_endings_has_the_same_bytes(tmp_path, attribu
     for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
         subprocess.run(["git", *command], cwd=source, check=True)
     clone = tmp_path / "clone"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_CONFIG_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_CONFIG_")
+    }
     command = ["git", "clone", "-q", "-c", "core.autocrlf=true", str(source), str(clone)]
     subprocess.run(command, check=True, env=environment)
-    same = {name for name in TEXTS if (clone / name).read_bytes() == (REPOSITORY / name).read_bytes()}
+    same = {
+        name for name in TEXTS if (clone / name).read_bytes() == (REPOSITORY / name).read_bytes()
+    }
     assert same == (set(TEXTS) if attributes else set())

@@ -9,12 +9,18 @@ import pytest
 from conftest import REPOSITORY
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
-PHONY = [target for line in re.findall(r"^\.PHONY:(.*)$", MAKEFILE, flags=re.MULTILINE) for target in line.split()]
+PHONY = [
+    target
+    for line in re.findall(r"^\.PHONY:(.*)$", MAKEFILE, flags=re.MULTILINE)
+    for target in line.split()
+]
 VERDICT = "# Which differences from another revision's figures are more than noise (REV=main).\n"
 
 
 def make(folder: Path, *arguments: str) -> str:
-    environment = {"PATH": os.environ["PATH"]}  # nothing of a terminal, nor of a make that runs the tests
+    environment = {
+        "PATH": os.environ["PATH"]
+    }  # nothing of a terminal, nor of a make that runs the tests
     return subprocess.check_output(["make", *arguments], cwd=folder, text=True, env=environment)
 
 
@@ -50,11 +56,19 @@ def test_a_target_without_a_comment_has_no_line(tmp_path):
     ("text", "line"),
     [
         ("# Send it. Somewhere far.\npost:\n\t@true\n", "Send it"),
-        ("# Send it: v1.2, to s3.\n# More of it.\nJOBS ?= 1\npost: help\n\t@true\n", "Send it: v1.2, to s3"),
+        (
+            "# Send it: v1.2, to s3.\n# More of it.\nJOBS ?= 1\npost: help\n\t@true\n",
+            "Send it: v1.2, to s3",
+        ),
         ("# Not of post.\n\npost:\n\t@true\n", None),
         ("# Not of post.\nhidden=1\n\nother: help\n\t@true # not either\npost:\n\t@true\n", None),
     ],
-    ids=["its first sentence", "past other lines", "an empty line between", "another target between"],
+    ids=[
+        "its first sentence",
+        "past other lines",
+        "an empty line between",
+        "another target between",
+    ],
 )
 def test_a_comment_above_a_target_is_all_that_it_takes(tmp_path, text, line):
     lines = listed(make(with_makefile(tmp_path, f"{MAKEFILE}\n##@ Run\n\n{text}")))

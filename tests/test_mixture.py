@@ -42,7 +42,11 @@ def test_ties_go_to_the_first(count):
 
 @pytest.mark.parametrize("weight", [1e308, 5e-324, 2.0**-1074, 0.1])
 def test_no_weight_overflows_and_only_their_ratio_counts(weight):
-    assert shares({"a": weight, "b": weight, "c": weight}, 7200) == {"a": 2400, "b": 2400, "c": 2400}
+    assert shares({"a": weight, "b": weight, "c": weight}, 7200) == {
+        "a": 2400,
+        "b": 2400,
+        "c": 2400,
+    }
 
 
 def test_a_source_of_no_weight_to_speak_of_gets_nothing():

@@ -25,15 +25,21 @@ def checksummed(directory: Path, **files: list[dict]) -> Path:
     return directory
 
 
-def score(ind: int, nats: list[float], label: int = 0, lengths: tuple[int, ...] = (2, 2, 2, 4)) -> dict:
+def score(
+    ind: int, nats: list[float], label: int = 0, lengths: tuple[int, ...] = (2, 2, 2, 4)
+) -> dict:
     counts = {unit: list(lengths) for unit in ("tokens", "characters", "bytes")}
-    return ItemScore(ind=ind, source_id=f"video {ind // 2}", label=label, nats=nats, **counts)._asdict()
+    return ItemScore(
+        ind=ind, source_id=f"video {ind // 2}", label=label, nats=nats, **counts
+    )._asdict()
 
 
 def test_an_ending_is_chosen_by_what_the_convention_divides_by(tmp_path):
     """The fourth ending is twice as long: per token it wins, in total it does not."""
     rows = [score(0, [3.0, 9, 9, 5]), score(1, [3.0, 9, 9, 5], label=3), score(2, [1.0, 9, 9, 5])]
-    found = evaluated(checksummed(tmp_path / "step", hellaswag=rows, hellaswag_lm_eval=rows, continuation=rows))
+    found = evaluated(
+        checksummed(tmp_path / "step", hellaswag=rows, hellaswag_lm_eval=rows, continuation=rows)
+    )
     assert found["HellaSwag acc_norm"].values.tolist() == [0, 1, 1]
     assert found["HellaSwag acc_norm"].clusters == ["video 0", "video 0", "video 1"]
     bits = found["HellaSwag, true endings"]
@@ -51,19 +57,34 @@ def test_answers_are_right_where_the_numbers_are_equal_and_none_is_wrong(tmp_pat
     found = answered(checksummed(tmp_path / "gsm8k", generated=rows, gsm8k=rows))
     assert found["generated problems, strict"].values.tolist() == [1, 0]
     assert found["GSM8K, flexible"].values.tolist() == [1, 0]
-    with pytest.raises(PipelineError, match=r"generated\.jsonl: not the gsm8k stage's readings .*; run dvc repro gsm8k"):
+    with pytest.raises(
+        PipelineError,
+        match=r"generated\.jsonl: not the gsm8k stage's readings .*; run dvc repro gsm8k",
+    ):
         answered(checksummed(tmp_path / "old", generated=[{"gold": "18"}], gsm8k=rows))
 
 
 def test_products_are_those_asked_in_text(tmp_path):
     answers = [
-        Answer(a, b, "form", group, injected, f"{a} × {b} =", a * b if a < 3 else None, 9 if b == 3 else None, "")._asdict()
+        Answer(
+            a,
+            b,
+            "form",
+            group,
+            injected,
+            f"{a} × {b} =",
+            a * b if a < 3 else None,
+            9 if b == 3 else None,
+            "",
+        )._asdict()
         for group in ("seen", "held_out_pair", "held_out_form")
         for injected in (False, True)
         for a, b in ((2, 4), (4, 2), (3, 3))
     ]
     found = probed(checksummed(tmp_path / "exports", answers=answers))
-    assert found["products, seen"].values.tolist() == [1, 0, 1], "in text, not at all, by a fact's token"
+    assert found["products, seen"].values.tolist() == [1, 0, 1], (
+        "in text, not at all, by a fact's token"
+    )
     assert len(set(found["products, seen"].clusters)) == 2, "2 × 4 and 4 × 2 are one fact"
     assert found["products, seen"].crossed == ["form"] * 3
 
@@ -73,13 +94,24 @@ figures = st.lists(st.booleans(), min_size=1, max_size=40)
 
 @given(figures, st.lists(st.floats(0, 500), min_size=1, max_size=9), st.booleans())
 def test_outcomes_come_back_from_the_file(right, bits, is_crossed):
-    answers = Outcomes(np.array(right, dtype=float), np.ones(len(right)), [str(n // 2) for n in range(len(right))], "ab", True)
+    answers = Outcomes(
+        np.array(right, dtype=float),
+        np.ones(len(right)),
+        [str(n // 2) for n in range(len(right))],
+        "ab",
+        True,
+    )
     weights = np.arange(1.0, len(bits) + 1)
     if is_crossed:
         answers = answers._replace(crossed=[str(n % 3) for n in range(len(right))])
     values = Outcomes(np.array(bits), weights, ["one"] * len(bits), "cd", False)
-    found = {Key("baseline", 1, "step 5", "a"): answers, Key("mul_tokens", 2, "fine-tuned", "b"): values}
-    found[Key("digits", 2, "fine-tuned", "b")] = values._replace(weights=weights + 1)  # the same items, cut elsewhere
+    found = {
+        Key("baseline", 1, "step 5", "a"): answers,
+        Key("mul_tokens", 2, "fine-tuned", "b"): values,
+    }
+    found[Key("digits", 2, "fine-tuned", "b")] = values._replace(
+        weights=weights + 1
+    )  # the same items, cut elsewhere
     read = parse_outcomes(outcome_lines(found), "file")
     assert list(read) == list(found)
     for ours, theirs in zip(found.values(), read.values(), strict=True):
@@ -89,7 +121,9 @@ def test_outcomes_come_back_from_the_file(right, bits, is_crossed):
         assert theirs.crossed == ours.crossed
         numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(ours.clusters))}
         again = {cluster: number for number, cluster in enumerate(dict.fromkeys(theirs.clusters))}
-        assert [numbers[cluster] for cluster in ours.clusters] == [again[cluster] for cluster in theirs.clusters]
+        assert [numbers[cluster] for cluster in ours.clusters] == [
+            again[cluster] for cluster in theirs.clusters
+        ]
 
 
 def token(value: dict, keys: tuple[str, ...]) -> int:
@@ -109,15 +143,24 @@ def test_the_committed_outcomes_are_the_committed_metrics():
         group = {"seen": "seen", "held-out pair": "held_out_pair", "held-out form": "held_out_form"}
         path, keys = {
             "HellaSwag acc_norm": (f"{step}/evaluation.json", ("hellaswag", "acc_norm")),
-            "HellaSwag acc_norm, lm-evaluation-harness": (f"{step}/evaluation.json", ("hellaswag_lm_eval", "acc_norm")),
-            "HellaSwag, true endings": (f"{step}/evaluation.json", ("hellaswag", "gold_bits_per_byte")),
+            "HellaSwag acc_norm, lm-evaluation-harness": (
+                f"{step}/evaluation.json",
+                ("hellaswag_lm_eval", "acc_norm"),
+            ),
+            "HellaSwag, true endings": (
+                f"{step}/evaluation.json",
+                ("hellaswag", "gold_bits_per_byte"),
+            ),
             "continuation acc_norm": (f"{step}/evaluation.json", ("continuation", "acc_norm")),
             **{
                 f"{words}, {rule}": ("gsm8k.json", (name, rule))
                 for name, words in (("generated", "generated problems"), ("gsm8k", "GSM8K"))
                 for rule in ("strict", "flexible")
             },
-            **{f"products, {words}": (f"probes/{probes}.json", ("plain", name, "text")) for words, name in group.items()},
+            **{
+                f"products, {words}": (f"probes/{probes}.json", ("plain", name, "text"))
+                for words, name in group.items()
+            },
         }[key.figure]
         value = json.loads(tree.read(f"{run}/{path}"))
         for part in keys:

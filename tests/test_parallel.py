@@ -76,7 +76,12 @@ with open(f"{name}.txt", "w") as output:
 class Graph:
     def __init__(self, root: Path):
         self.root = root
-        for name, text in (("dvc.yaml", DVC_YAML), ("params.yaml", PARAMS), ("stage.py", STAGE), ("seed.txt", "1\n")):
+        for name, text in (
+            ("dvc.yaml", DVC_YAML),
+            ("params.yaml", PARAMS),
+            ("stage.py", STAGE),
+            ("seed.txt", "1\n"),
+        ):
             (root / name).write_text(text)
         self.environment = {
             **os.environ,
@@ -84,16 +89,22 @@ class Graph:
             "PYTHONPATH": str(REPOSITORY),
             "DEVICES": "0,1",
         }
-        subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=root, env=self.environment, check=True)
+        subprocess.run(
+            ["dvc", "init", "-q", "--no-scm"], cwd=root, env=self.environment, check=True
+        )
 
     def touch(self, *names: str) -> None:
         for name in names:
             (self.root / name).touch()
 
-    def start(self, jobs: int = 2, prepare: Callable[[], None] = as_in_a_terminal) -> subprocess.Popen:
+    def start(
+        self, jobs: int = 2, prepare: Callable[[], None] = as_in_a_terminal
+    ) -> subprocess.Popen:
         command = [sys.executable, "-m", "graph.parallel", str(jobs)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, preexec_fn=prepare, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, preexec_fn=prepare, **pipes
+        )
 
     def run(self, jobs: int = 2, status: int = 0) -> str:
         with self.start(jobs) as process:
@@ -102,7 +113,9 @@ class Graph:
         return said
 
     def serial(self, *stages: str) -> None:
-        subprocess.run(["dvc", "repro", "-q", *stages], cwd=self.root, env=self.environment, check=True)
+        subprocess.run(
+            ["dvc", "repro", "-q", *stages], cwd=self.root, env=self.environment, check=True
+        )
 
     @property
     def events(self) -> list[str]:
@@ -150,7 +163,9 @@ def test_the_lock_and_the_outputs_are_those_of_dvc_repro_to_the_byte(graph, seri
     said = graph.run(jobs=4)
     assert graph.results() == serial
     assert said.splitlines()[-1] == "parallel: dvc repro finds nothing more to do"
-    assert re.search("Running stage 'half@a':\n> python stage.py half a\nparallel: half@a took", said)
+    assert re.search(
+        "Running stage 'half@a':\n> python stage.py half a\nparallel: half@a took", said
+    )
     require_own_gpus(graph.events)
     assert "starts" not in graph.run(jobs=4), "a second run has nothing to do"
 
@@ -162,7 +177,9 @@ def require_own_gpus(events: list[str]) -> None:
             del running[name]
             continue
         running[name] = devices
-        taken = [device for held in running.values() if held != "None" for device in held.split(",")]
+        taken = [
+            device for held in running.values() if held != "None" for device in held.split(",")
+        ]
         assert len(taken) == len(set(taken)), running
         assert len(running) <= 4
     assert "starts pair 0,1" in events
@@ -211,7 +228,9 @@ def test_a_signal_ends_the_stages_and_nobody_is_left(graph, serial, number):
         process.send_signal(number)
         said, _ = process.communicate()
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith(f"error: parallel: {number.name}; what was done is recorded")
+    assert said.splitlines()[-1].startswith(
+        f"error: parallel: {number.name}; what was done is recorded"
+    )
     assert graph.processes() == []
     (graph.root / "hold").unlink()
     assert "parallel: start starts" not in graph.run()
@@ -233,7 +252,9 @@ def test_in_the_background_it_goes_on_after_ctrl_c_and_hangups_and_ends_by_sigte
     assert graph.processes() == []
 
 
-def test_what_a_killed_run_has_started_ends_by_itself_is_recorded_and_keeps_another_run_off(graph, serial):
+def test_what_a_killed_run_has_started_ends_by_itself_is_recorded_and_keeps_another_run_off(
+    graph, serial
+):
     graph.touch("hold")
     with graph.start() as process:
         wait_for(lambda: "starts start None" in graph.events, "the first stage starts")
@@ -256,8 +277,12 @@ def test_a_repository_that_dvc_is_busy_in_and_a_wrong_number_are_one_line(graph)
 def test_without_waiting_for_the_lock_stages_would_fail(graph):
     """The mutation: several of DVC at once, as issue 11054 of treeverse/dvc has it."""
     mutated = graph.root / "mutated"
-    shutil.copytree(REPOSITORY / "graph", mutated / "graph", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(REPOSITORY / "model", mutated / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "graph", mutated / "graph", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(
+        REPOSITORY / "model", mutated / "model", ignore=shutil.ignore_patterns("__pycache__")
+    )
     path = mutated / "graph/parallel.py"
     assert path.read_text().count('"--wait-for-lock", ') == 1
     path.write_text(path.read_text().replace('"--wait-for-lock", ', ""))

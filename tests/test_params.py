@@ -51,9 +51,21 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("model.width", None, "model.width: missing; profiles/ holds complete examples"),
         ("model.width", "64", "model.width: Input should be a valid integer, not the text '64'"),
         ("model.width", 64.0, "model.width: Input should be a valid integer, got 64.0"),
-        ("pretrain.learning_rate", "1e-3", "the text '1e-3'; in quotes it is text: remove the quotes"),
-        ("pretrain.learning_rate", True, "pretrain.learning_rate: Input should be a valid number, got true"),
-        ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
+        (
+            "pretrain.learning_rate",
+            "1e-3",
+            "the text '1e-3'; in quotes it is text: remove the quotes",
+        ),
+        (
+            "pretrain.learning_rate",
+            True,
+            "pretrain.learning_rate: Input should be a valid number, got true",
+        ),
+        (
+            "pretrain.learning_rate",
+            float("inf"),
+            "pretrain.learning_rate: Input should be a finite number",
+        ),
         ("model.heads", 3, "model: width (32) must be a multiple of heads (3)"),
         (
             "pretrain.checkpoint_steps",
@@ -65,23 +77,63 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
             [2, 3],
             "pretrain: checkpoint_steps [2, 3] must end with max_steps (4)",
         ),
-        ("pretrain.checkpoint_steps", [4, 2], "pretrain: checkpoint_steps [4, 2] must be positive and strictly ascending"),
-        ("pretrain.checkpoint_steps", [], "pretrain.checkpoint_steps: List should have at least 1 item"),
-        ("pretrain.batch_rows", 5, "(5) must be a multiple of micro_batch_rows × processes × nodes (2 × 1 × 1)"),
-        ("pretrain.processes", 3, "(4) must be a multiple of micro_batch_rows × processes × nodes (2 × 3 × 1)"),
-        ("pretrain.nodes", 4, "pretrain: batch_rows (4) must be a multiple of micro_batch_rows × processes × nodes (2 × 1 × 4)"),
+        (
+            "pretrain.checkpoint_steps",
+            [4, 2],
+            "pretrain: checkpoint_steps [4, 2] must be positive and strictly ascending",
+        ),
+        (
+            "pretrain.checkpoint_steps",
+            [],
+            "pretrain.checkpoint_steps: List should have at least 1 item",
+        ),
+        (
+            "pretrain.batch_rows",
+            5,
+            "(5) must be a multiple of micro_batch_rows × processes × nodes (2 × 1 × 1)",
+        ),
+        (
+            "pretrain.processes",
+            3,
+            "(4) must be a multiple of micro_batch_rows × processes × nodes (2 × 3 × 1)",
+        ),
+        (
+            "pretrain.nodes",
+            4,
+            "pretrain: batch_rows (4) must be a multiple of micro_batch_rows × processes × nodes (2 × 1 × 4)",
+        ),
         ("pretrain.nodes", 0, "pretrain.nodes: Input should be greater than 0, got 0"),
         ("pretrain.warmup_steps", 4, "pretrain: warmup_steps (4) must be below max_steps (4)"),
-        ("pretrain.min_learning_rate", 1.0, "pretrain: min_learning_rate (1.0) must not exceed learning_rate (0.001)"),
+        (
+            "pretrain.min_learning_rate",
+            1.0,
+            "pretrain: min_learning_rate (1.0) must not exceed learning_rate (0.001)",
+        ),
         ("conditions", ["baseline", "baseline"], "names one of them twice"),
         ("conditions", ["Base line"], "conditions.0: String should match pattern"),
-        ("problems.mixture", {"tulu": 1.0}, "problems.mixture names ['tulu'], which fetch.conversations does not have"),
-        ("problems.mixture", {"generated": 0.0}, "problems.mixture.generated: Input should be greater than 0, got 0.0"),
-        ("problems.mixture", {"generated": 1.0, "tulu": 1e-9}, "problems: mixture.tulu: its weight gives it none of the 320"),
+        (
+            "problems.mixture",
+            {"tulu": 1.0},
+            "problems.mixture names ['tulu'], which fetch.conversations does not have",
+        ),
+        (
+            "problems.mixture",
+            {"generated": 0.0},
+            "problems.mixture.generated: Input should be greater than 0, got 0.0",
+        ),
+        (
+            "problems.mixture",
+            {"generated": 1.0, "tulu": 1e-9},
+            "problems: mixture.tulu: its weight gives it none of the 320",
+        ),
         ("sft.state_every", 5, "sft: state_every (5) must be a multiple of log_every (10)"),
         ("sft.max_steps", 45, "sft: max_steps (45) must be a multiple of log_every (10)"),
         ("sft.warmup_steps", 40, "sft: warmup_steps (40) must be below max_steps (40)"),
-        ("sft.batch_rows", 7, "sft.max_steps × batch_rows (280) must be a multiple of problems.conversations (320)"),
+        (
+            "sft.batch_rows",
+            7,
+            "sft.max_steps × batch_rows (280) must be a multiple of problems.conversations (320)",
+        ),
         (
             "fetch.conversations",
             {"generated": GSM8K},
@@ -90,27 +142,83 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ("generate.new_tokens", 96, "generate.new_tokens (96) must be below model.context (96)"),
         ("seeds", [1, 1], "seeds [1, 1] names one of them twice"),
         ("seeds", [-1], "seeds.0: Input should be greater than or equal to 0, got -1"),
-        ("tokenize.base_ranks", 60000, "tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)"),
+        (
+            "tokenize.base_ranks",
+            60000,
+            "tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)",
+        ),
         ("corpus.target_tokens", 96, "corpus.target_tokens (96) must be above model.context (96)"),
         ("probes.new_tokens", 96, "probes.new_tokens (96) must be below model.context (96)"),
         ("corpus.val_fraction", 1.0, "corpus.val_fraction: Input should be less than 1, got 1.0"),
         ("fetch.hellaswag.source.kind", "ftp", "fetch.hellaswag.source"),
         ("fetch.ranks.sha256", "abc", "fetch.ranks.sha256: String should match pattern"),
-        ("fetch.ranks.sha256", int("7" * 64), f"fetch.ranks.sha256: must be text, so put it in quotes, got {'7' * 64}"),
+        (
+            "fetch.ranks.sha256",
+            int("7" * 64),
+            f"fetch.ranks.sha256: must be text, so put it in quotes, got {'7' * 64}",
+        ),
         ("fetch.ranks.source.version", 1.0, "version: must be text, so put it in quotes, got 1.0"),
-        ("fetch.ranks.source.version", True, "version: must be text, so put it in quotes, got true"),
+        (
+            "fetch.ranks.source.version",
+            True,
+            "version: must be text, so put it in quotes, got true",
+        ),
         ("fetch.ranks.source.version", [], "version: Input should be a valid string"),
-        ("model.context", 1000000, "model.context: Input should be less than or equal to 65536, got 1000000"),
-        ("items.hellaswag_count", 1, "items.hellaswag_count: Input should be greater than or equal to 2, got 1"),
-        ("items.continuation_count", 1, "items.continuation_count: Input should be greater than or equal to 2, got 1"),
-        ("problems.generated_test", 1, "problems.generated_test: Input should be greater than or equal to 2, got 1"),
-        ("problems.gsm8k_test", 1, "problems.gsm8k_test: Input should be greater than or equal to 2, got 1"),
-        ("fetch.hellaswag.count", 1, "fetch.hellaswag.count: Input should be greater than or equal to 2, got 1"),
-        ("fetch.gsm8k.count", 1, "fetch.gsm8k.count: Input should be greater than or equal to 2, got 1"),
-        ("items.hellaswag_count", 20000, "items.hellaswag_count (20000) exceeds fetch.hellaswag.count (10042)"),
-        ("problems.gsm8k_test", 2000, "problems.gsm8k_test (2000) exceeds fetch.gsm8k.count (1319)"),
-        ("conditions", ["a", "combined"], "conditions.1: combined is taken: plots/figures/combined.png is a picture of all"),
-        ("conditions", ["a_holm_p"], "conditions.0: a_holm_p ends with _holm_p, as keys of metrics/comparison.json do"),
+        (
+            "model.context",
+            1000000,
+            "model.context: Input should be less than or equal to 65536, got 1000000",
+        ),
+        (
+            "items.hellaswag_count",
+            1,
+            "items.hellaswag_count: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "items.continuation_count",
+            1,
+            "items.continuation_count: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "problems.generated_test",
+            1,
+            "problems.generated_test: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "problems.gsm8k_test",
+            1,
+            "problems.gsm8k_test: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "fetch.hellaswag.count",
+            1,
+            "fetch.hellaswag.count: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "fetch.gsm8k.count",
+            1,
+            "fetch.gsm8k.count: Input should be greater than or equal to 2, got 1",
+        ),
+        (
+            "items.hellaswag_count",
+            20000,
+            "items.hellaswag_count (20000) exceeds fetch.hellaswag.count (10042)",
+        ),
+        (
+            "problems.gsm8k_test",
+            2000,
+            "problems.gsm8k_test (2000) exceeds fetch.gsm8k.count (1319)",
+        ),
+        (
+            "conditions",
+            ["a", "combined"],
+            "conditions.1: combined is taken: plots/figures/combined.png is a picture of all",
+        ),
+        (
+            "conditions",
+            ["a_holm_p"],
+            "conditions.0: a_holm_p ends with _holm_p, as keys of metrics/comparison.json do",
+        ),
         ("conditions", [], "conditions: List should have at least 1 item"),
     ],
 )
@@ -139,7 +247,12 @@ def test_several_faults_are_several_lines():
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"a: [1", "not valid YAML at line 1"), (b"\xff", "is not UTF-8 text"), (None, "cannot be read")]
+    ("content", "message"),
+    [
+        (b"a: [1", "not valid YAML at line 1"),
+        (b"\xff", "is not UTF-8 text"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"
@@ -158,11 +271,21 @@ def test_a_section_that_is_missing_is_named(tmp_path):
 
 def test_every_picture_that_is_no_conditions_has_a_reserved_name():
     """The pictures are those that stages/curves.py draws by a name of its own."""
-    calls = [node for node in ast.walk(ast.parse((REPOSITORY / "stages/curves.py").read_text())) if isinstance(node, ast.BinOp)]
-    places = [node.right for node in calls if isinstance(node.left, ast.Name) and node.left.id == "figures"]
+    calls = [
+        node
+        for node in ast.walk(ast.parse((REPOSITORY / "stages/curves.py").read_text()))
+        if isinstance(node, ast.BinOp)
+    ]
+    places = [
+        node.right
+        for node in calls
+        if isinstance(node.left, ast.Name) and node.left.id == "figures"
+    ]
     fixed = {place.value for place in places if isinstance(place, ast.Constant)}
     assert fixed == {f"{name}.png" for name in RESERVED_NAMES}
-    assert [ast.unparse(place) for place in places if not isinstance(place, ast.Constant)] == ["f'{condition}.png'"]
+    assert [ast.unparse(place) for place in places if not isinstance(place, ast.Constant)] == [
+        "f'{condition}.png'"
+    ]
 
 
 def test_no_other_output_can_be_met_by_a_conditions_name():
@@ -189,7 +312,11 @@ def test_every_key_of_the_comparison_that_a_condition_makes_has_a_reserved_endin
     comparison = json.loads(committed_text("metrics/comparison.json"))
     keys = {key for models in comparison.values() for figure in models.values() for key in figure}
     # With one seed there is no p.
-    assert keys <= {"baseline", "mul_tokens", *(f"mul_tokens{ending}" for ending in RESERVED_ENDINGS)}
+    assert keys <= {
+        "baseline",
+        "mul_tokens",
+        *(f"mul_tokens{ending}" for ending in RESERVED_ENDINGS),
+    }
     assert keys >= {"baseline", "mul_tokens", "mul_tokens_difference"}
 
 
@@ -201,16 +328,21 @@ def test_a_sample_of_problems_that_cannot_be_compared_is_refused_with_its_key(co
     questions = held_out_problems(0)
     if message:
         with pytest.raises(PipelineError, match=message):
-            sample_questions("problems.generated_test", questions, lambda problem: problem.story, count, 0)
+            sample_questions(
+                "problems.generated_test", questions, lambda problem: problem.story, count, 0
+            )
     else:
-        drawn = sample_questions("problems.generated_test", questions, lambda problem: problem.story, count, 0)
+        drawn = sample_questions(
+            "problems.generated_test", questions, lambda problem: problem.story, count, 0
+        )
         assert len({problem.story for problem in drawn}) > 1
 
 
-@pytest.mark.parametrize(("count", "advice"), [(2, "raise it, or take another problems.seed"), (None, "take another source")])
+@pytest.mark.parametrize(
+    ("count", "advice"),
+    [(2, "raise it, or take another problems.seed"), (None, "take another source")],
+)
 def test_questions_of_one_cluster_are_refused(count, advice):
-    line = (
-        f"params.yaml: problems.gsm8k_test: all {count or 3} questions are of one cluster, and a comparison needs two; {advice}"
-    )
+    line = f"params.yaml: problems.gsm8k_test: all {count or 3} questions are of one cluster, and a comparison needs two; {advice}"
     with pytest.raises(PipelineError, match=re.escape(line)):
         sample_questions("problems.gsm8k_test", ["a", "a", "a"], str, count, 0)

@@ -52,10 +52,16 @@ def test_a_source_of_conversations_is_one_plain_word(name):
     refused(document, "fetch")
 
 
-@given(name=st.text(max_size=70) | st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True) | st.sampled_from(list(HOSTILE.values())))
+@given(
+    name=st.text(max_size=70)
+    | st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True)
+    | st.sampled_from(list(HOSTILE.values()))
+)
 def test_a_condition_that_is_taken_is_a_folder_just_below_its_root(name):
     try:
-        document = validate({**MICRO, "conditions": [*MICRO["conditions"], name]}, Params, Path("params.yaml"))
+        document = validate(
+            {**MICRO, "conditions": [*MICRO["conditions"], name]}, Params, Path("params.yaml")
+        )
     except PipelineError:
         return
     path = Path("data/tokens") / document.conditions[-1]
@@ -82,7 +88,10 @@ def test_a_number_that_names_a_folder_or_begins_a_generator_is_within_bounds(key
 def wheel(path: str, content: bytes = b"", package: str = "mlx-whisper") -> WheelSource:
     digest = hashlib.sha256(content).hexdigest()
     return WheelSource(
-        kind="wheel", package=package, version=metadata.version("mlx-whisper"), files=[PinnedFile(path=path, sha256=digest)]
+        kind="wheel",
+        package=package,
+        version=metadata.version("mlx-whisper"),
+        files=[PinnedFile(path=path, sha256=digest)],
     )
 
 
@@ -114,7 +123,9 @@ def test_a_package_is_a_name(package):
         wheel("a", package=package)
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", "a\nb", "a\x1b[31mb", "a\u2028b", "\ud800", "a" * 5000], ids=ascii)
+@pytest.mark.parametrize(
+    "path", ["", "a\0b", "a\nb", "a\x1b[31mb", "a\u2028b", "\ud800", "a" * 5000], ids=ascii
+)
 def test_the_path_of_a_source_can_be_printed(path):
     with pytest.raises(ValueError, match="path"):
         PinnedFile(path=path, sha256="0" * 64)
@@ -128,10 +139,22 @@ def test_a_source_may_lie_anywhere_and_is_known_by_its_content(tmp_path, monkeyp
         (folder / name).write_bytes(b"x")
     (tmp_path / "beside").write_bytes(b"x")
     (folder / "link").symlink_to(tmp_path / "beside")
-    for path in ("-rf", "~", "C:\\x", "a b", "é;$(x)", "...", "../beside", str(tmp_path / "beside"), "link"):
+    for path in (
+        "-rf",
+        "~",
+        "C:\\x",
+        "a b",
+        "é;$(x)",
+        "...",
+        "../beside",
+        str(tmp_path / "beside"),
+        "link",
+    ):
         for content, right in ((b"x", True), (b"y", False)):
             digest = hashlib.sha256(content).hexdigest()
-            [file] = pinned_files(FilesSource(kind="files", files=[PinnedFile(path=path, sha256=digest)]))
+            [file] = pinned_files(
+                FilesSource(kind="files", files=[PinnedFile(path=path, sha256=digest)])
+            )
             if right:
                 assert verified_file(file).read_bytes() == b"x"
             else:
@@ -140,13 +163,17 @@ def test_a_source_may_lie_anywhere_and_is_known_by_its_content(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "path", ["a" * 300, "a/" * 2000, "/dev/zero", "/proc/self", ".", "loop", "pipe", "~/x"], ids=lambda p: p[:9]
+    "path",
+    ["a" * 300, "a/" * 2000, "/dev/zero", "/proc/self", ".", "loop", "pipe", "~/x"],
+    ids=lambda p: p[:9],
 )
 def test_what_is_no_file_is_one_line(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PipelineError, match=r"no such file|is a folder|is no regular file|leads to no file") as caught:
+    with pytest.raises(
+        PipelineError, match=r"no such file|is a folder|is no regular file|leads to no file"
+    ) as caught:
         pinned_files(FilesSource(kind="files", files=[PinnedFile(path=path, sha256="0" * 64)]))
     assert "\n" not in str(caught.value)
 
@@ -171,8 +198,20 @@ def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):  # noq
     (folder / "link.jsonl").symlink_to(tmp_path / "stray.jsonl")
     header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: {}\n---\n"
     (folder / "README.md").write_text(header.format(place))
-    source = {"kind": "hub", "dataset": str(folder), "subset": None, "split": "validation", "revision": "0" * 40}
-    fails(project, "hellaswag", "is not in the repository, so no commit says what it is", source=source, count=2)
+    source = {
+        "kind": "hub",
+        "dataset": str(folder),
+        "subset": None,
+        "split": "validation",
+        "revision": "0" * 40,
+    }
+    fails(
+        project,
+        "hellaswag",
+        "is not in the repository, so no commit says what it is",
+        source=source,
+        count=2,
+    )
     shutil.copy(tmp_path / "stray.jsonl", folder / "own.jsonl")
     (folder / "README.md").write_text(header.format("own.jsonl"))
     project("hellaswag", source=source, count=2)
@@ -183,9 +222,15 @@ def test_a_temporary_output_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "home/precious").write_text("kept")
     (tmp_path / ".out.partial").symlink_to(tmp_path / "home")
     (tmp_path / ".a.json.partial").symlink_to(tmp_path / "home/precious")
-    with pytest.raises(PipelineError, match=r"\.out\.partial: is a link"), atomic_directory(tmp_path / "out"):
+    with (
+        pytest.raises(PipelineError, match=r"\.out\.partial: is a link"),
+        atomic_directory(tmp_path / "out"),
+    ):
         pass
-    with pytest.raises(PipelineError, match=r"\.a\.json\.partial: is a link"), atomic_file(tmp_path / "a.json"):
+    with (
+        pytest.raises(PipelineError, match=r"\.a\.json\.partial: is a link"),
+        atomic_file(tmp_path / "a.json"),
+    ):
         pass
     assert (tmp_path / "home/precious").read_text() == "kept"
 
@@ -198,14 +243,22 @@ def sample(tmp_path_factory) -> Path:
     return root
 
 
-ARGUMENTS = ("fetch ../../x", "fetch /tmp/x", "tokenize ../x", "export ../.. 1 100", "pretrain baseline ../1")
+ARGUMENTS = (
+    "fetch ../../x",
+    "fetch /tmp/x",
+    "tokenize ../x",
+    "export ../.. 1 100",
+    "pretrain baseline ../1",
+)
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_a_stage_takes_no_arguments_that_dvc_yaml_does_not_give_it(sample, arguments):
     before = {path for path in sample.parent.rglob("*") if "__pycache__" not in path.parts}
     stage, *rest = arguments.split()
-    done = subprocess.run([sys.executable, "-m", f"stages.{stage}", *rest], cwd=sample, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}", *rest], cwd=sample, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: dvc.yaml has no stage whose command is")
     assert {path for path in sample.parent.rglob("*") if "__pycache__" not in path.parts} == before
@@ -214,11 +267,21 @@ def test_a_stage_takes_no_arguments_that_dvc_yaml_does_not_give_it(sample, argum
 def test_a_condition_that_is_a_command_is_refused_before_any_shell_sees_it(tmp_path):
     write_sample(tmp_path)
     (tmp_path / "plots").rename(tmp_path / "unused")
-    hostile = (tmp_path / "params.yaml").read_text().replace("conditions: [baseline", 'conditions: ["x;touch pwned;", baseline')
+    hostile = (
+        (tmp_path / "params.yaml")
+        .read_text()
+        .replace("conditions: [baseline", 'conditions: ["x;touch pwned;", baseline')
+    )
     (tmp_path / "params.yaml").write_text(hostile)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
     subprocess.run(["dvc", "init", "--no-scm", "-q"], cwd=tmp_path, env=environment, check=True)
-    done = subprocess.run(["dvc", "repro"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert "conditions.0" in done.stdout + done.stderr
     assert not (tmp_path / "pwned").exists()

@@ -86,14 +86,20 @@ READERS = {
     "export, weights, by transformers": (make_export, "model.safetensors", load_hugging_face_model),
     "another's GPT-2": (make_export, "model.safetensors", read_gpt2),
     "shard": (make_shards, "train_00000.bin", lambda directory: TokenSplit(directory, "train")),
-    "documents of a shard": (make_shards, "train_00000.documents.npy", lambda directory: TokenSplit(directory, "train")),
+    "documents of a shard": (
+        make_shards,
+        "train_00000.documents.npy",
+        lambda directory: TokenSplit(directory, "train"),
+    ),
     "ranks": (make_tokenizer, "ranks.tiktoken", Tokenizer.load),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["torch", "pickle", "numpy"])
-def test_a_pickle_in_the_place_of_a_file_is_one_line_and_is_not_run(tmp_path, tokenizer, place, reader, kind):
+def test_a_pickle_in_the_place_of_a_file_is_one_line_and_is_not_run(
+    tmp_path, tokenizer, place, reader, kind
+):
     make, name, read = READERS[reader]
     make(tmp_path / "artifact", tokenizer)
     poison(tmp_path / "artifact" / name, place, kind)
@@ -115,14 +121,23 @@ def test_weights_of_torch_beside_no_safetensors_are_not_looked_for(tmp_path, tok
 
 def test_code_beside_a_model_is_not_run(tmp_path, tokenizer, place):
     make_export(tmp_path / "artifact", tokenizer)
-    (tmp_path / "artifact/evil.py").write_text(f"import os\nos.mkdir({str(place)!r})\nclass Evil: pass\n")
+    (tmp_path / "artifact/evil.py").write_text(
+        f"import os\nos.mkdir({str(place)!r})\nclass Evil: pass\n"
+    )
     for name in ("config.json", "tokenizer_config.json"):
         path = tmp_path / "artifact" / name
-        auto = {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoModelForCausalLM": "evil.Evil", "AutoConfig": "evil.Evil"}
+        auto = {
+            "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+            "AutoModelForCausalLM": "evil.Evil",
+            "AutoConfig": "evil.Evil",
+        }
         path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": auto}))
     load_hugging_face_model(tmp_path / "artifact")
     read_hugging_face_directory(tmp_path / "artifact")
-    plainly = {"local_files_only": True, "trust_remote_code": False}  # as model/export_gate.py loads
+    plainly = {
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }  # as model/export_gate.py loads
     AutoTokenizer.from_pretrained(tmp_path / "artifact", **plainly).encode("a text")
     AutoModelForCausalLM.from_pretrained(tmp_path / "artifact", **plainly)
     assert not place.exists()
@@ -140,8 +155,13 @@ def test_a_pickle_in_the_metadata_of_arrow_is_not_run(tmp_path, place, name):
     assert not place.exists()
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "model.safetensors"])
-def test_a_state_of_fine_tuning_with_a_pickle_in_it_is_one_line_and_is_not_run(fine_tuned, tmp_path, place, name):
+@pytest.mark.parametrize(
+    "name",
+    ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "model.safetensors"],
+)
+def test_a_state_of_fine_tuning_with_a_pickle_in_it_is_one_line_and_is_not_run(
+    fine_tuned, tmp_path, place, name
+):
     """The one place where torch unpickles: its Trainer's state, as weights only. What does not fit that is refused."""
     project, states = fine_tuned
     shutil.copytree(states, tmp_path / "work")

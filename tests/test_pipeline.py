@@ -29,14 +29,23 @@ ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ
 
 
 def shell(command: list[str], clone: Path, check: bool = True) -> str:
-    done = subprocess.run(command, cwd=clone, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command,
+        cwd=clone,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert not check or done.returncode == 0, done.stdout
     return done.stdout
 
 
 def changed(clone: Path) -> set[str]:
     """Return the stages that `dvc status` says have changed, without `report`."""
-    return set(re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE)) - {"report"}
+    return set(
+        re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE)
+    ) - {"report"}
 
 
 def repro(clone: Path) -> set[str]:
@@ -50,7 +59,18 @@ def repro(clone: Path) -> set[str]:
 def outputs(clone: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(clone)): path.read_bytes()
-        for root in ("data", "checkpoints", "losses", "exports", "scores", "sft", "sft_losses", "generations", "metrics", "plots")
+        for root in (
+            "data",
+            "checkpoints",
+            "losses",
+            "exports",
+            "scores",
+            "sft",
+            "sft_losses",
+            "generations",
+            "metrics",
+            "plots",
+        )
         for path in sorted((clone / root).rglob("*"))
         if path.is_file() and path.name != "report.html"  # other code, another report
     }
@@ -70,7 +90,9 @@ def micro_clone(directory: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy2(source, target, follow_symlinks=False)  # with its time, so that make sees nothing to set up
+            shutil.copy2(
+                source, target, follow_symlinks=False
+            )  # with its time, so that make sees nothing to set up
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
     (directory / ".venv").symlink_to(sys.prefix)
     shell(["git", "init", "-q", "-b", "main"], directory)
@@ -111,7 +133,9 @@ def test_the_readmes_dvc_commands_work(clone):
     assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
     said = shell(["make", "--old-file=.venv/.ready", "diff", "REV=HEAD"], clone)
-    assert said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
+    assert (
+        said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
+    )
     shell([sys.executable, "-m", "tools.plots_page"], clone)
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
@@ -142,10 +166,16 @@ def test_every_stage_gives_the_same_bytes_again_and_opens_what_it_declares(clone
     before = outputs(clone)
     command = ["python", "-m", f"stages.{stage.split()[0]}", *stage.split()[1:]]
     if STRACE:
-        [instance] = [one for one in read_instances(WorkingTree(clone)).values() if one.command == " ".join(command)]
+        [instance] = [
+            one
+            for one in read_instances(WorkingTree(clone)).values()
+            if one.command == " ".join(command)
+        ]
         opened = trace([sys.executable, *command[1:]], clone)
         assert undeclared(instance, opened) == []
-        assert {entry.path for entry in opened} >= {dep for dep in instance.deps if dep.endswith(".py")}
+        assert {entry.path for entry in opened} >= {
+            dep for dep in instance.deps if dep.endswith(".py")
+        }
     else:
         shell([sys.executable, *command[1:]], clone)
     assert outputs(clone) == before
@@ -171,7 +201,11 @@ def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
     exporter.write_text(exporter.read_text() + "# A remark.\n")
     before = outputs(clone)
     stale = Graph(WorkingTree(clone)).stale()
-    assert set(stale) == {*changed(clone), "report"} == {"export@baseline-1-200", "export@mul_tokens-1-200", "report"}
+    assert (
+        set(stale)
+        == {*changed(clone), "report"}
+        == {"export@baseline-1-200", "export@mul_tokens-1-200", "report"}
+    )
     report = (clone / "plots/report.html").read_bytes()
     assert repro(clone) == {"export@baseline-1-200", "export@mul_tokens-1-200"}
     assert outputs(clone) == before, "exports give the same bytes twice"
@@ -182,12 +216,18 @@ def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstre
     edit(clone / "model/model_card.py", "# GPT-2 ablation:", "# A GPT-2 ablation:")
     executed = repro(clone)
     assert {name.split("@")[0] for name in executed} == {"export", "evaluate", "probes", "sft"}
-    assert len(executed) == 8, "the model card is no part of a fine-tuned model, and scores are the same bytes: all else stands"
+    assert len(executed) == 8, (
+        "the model card is no part of a fine-tuned model, and scores are the same bytes: all else stands"
+    )
     edit(clone / "model/model_card.py", "# A GPT-2 ablation:", "# GPT-2 ablation:")
     assert repro(clone) == set(), "undoing an edit restores everything from the run cache"
 
 
-PROBES = {f"probes@{models}-{condition}-1" for models in ("exports", "sft") for condition in ("baseline", "mul_tokens")}
+PROBES = {
+    f"probes@{models}-{condition}-1"
+    for models in ("exports", "sft")
+    for condition in ("baseline", "mul_tokens")
+}
 
 
 def test_a_metric_edit_reruns_evaluations_and_curves(clone):
@@ -203,13 +243,17 @@ def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     }
     assert executed == expected
     edit(clone / "model/stats.py", "z = 1.96", "z = 1.959963984540054")
-    assert repro(clone) == {"compare", "curves"}, "their outputs are in git, for which DVC keeps no second copy"
+    assert repro(clone) == {"compare", "curves"}, (
+        "their outputs are in git, for which DVC keeps no second copy"
+    )
 
 
 def test_an_edit_of_the_answer_reader_reruns_the_reading_and_no_generation(clone):
     edit(clone / "model/final_answers.py", "_LONGEST_NUMBER = 30", "_LONGEST_NUMBER = 31")
     executed = repro(clone)
-    assert {name.split("@")[0] for name in executed} == {"gsm8k"}, "nobody gave such a number: the figures stand"
+    assert {name.split("@")[0] for name in executed} == {"gsm8k"}, (
+        "nobody gave such a number: the figures stand"
+    )
     edit(clone / "model/final_answers.py", "_LONGEST_NUMBER = 31", "_LONGEST_NUMBER = 30")
     assert repro(clone) == set()
 
@@ -220,15 +264,23 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(clone):
     for _ in range(5):  # on a busy machine it may be over before it is seen to have a state
         shutil.rmtree(clone / "sft/baseline")  # as dvc does before it runs a stage
         with subprocess.Popen(
-            command, cwd=clone, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            cwd=clone,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as process:
             sums = "sft/baseline/seed_1/.*.scratch/*/checkpoint-*/SHA256SUMS"
-            while process.poll() is None and not any(path.stat().st_size for path in clone.glob(sums)):
+            while process.poll() is None and not any(
+                path.stat().st_size for path in clone.glob(sums)
+            ):
                 time.sleep(0.001)
             process.kill()
         if process.returncode == -signal.SIGKILL:
             killed += 1
-            assert re.search("sft baseline/seed_1: goes on from step [24]0\n", shell(command, clone))
+            assert re.search(
+                "sft baseline/seed_1: goes on from step [24]0\n", shell(command, clone)
+            )
         assert outputs(clone) == before
         if killed == 2:
             return
@@ -240,7 +292,13 @@ def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(c
     said = shell(["make", "clean-artifacts"], clone)
     assert "dvc repro" in said
     gone = [name for name in before if not (clone / name).exists()]
-    assert {name.split("/")[0] for name in gone} == {"checkpoints", "exports", "generations", "scores", "sft"}
+    assert {name.split("/")[0] for name in gone} == {
+        "checkpoints",
+        "exports",
+        "generations",
+        "scores",
+        "sft",
+    }
     assert repro(clone) == set(), "nothing is computed"
     assert outputs(clone) == before
     for run in [path for path in (clone / ".dvc/cache/runs").rglob("*") if path.is_file()]:
@@ -251,36 +309,62 @@ def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(c
             if out.startswith(("exports/", "sft/")):
                 shutil.rmtree(clone / out)
                 (clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
-    assert {name.split("@")[0] for name in repro(clone)} == {"export", "sft"}, "computed where the cache has nothing"
+    assert {name.split("@")[0] for name in repro(clone)} == {"export", "sft"}, (
+        "computed where the cache has nothing"
+    )
     assert outputs(clone) == before
 
 
 def difference_of_logits(clone: Path, condition: str) -> float:
-    return json.loads((clone / f"metrics/{condition}/seed_1/step_200/parity.json").read_text())["max_abs_logit_difference"]
+    return json.loads((clone / f"metrics/{condition}/seed_1/step_200/parity.json").read_text())[
+        "max_abs_logit_difference"
+    ]
 
 
 def test_the_walk_through_of_the_readme(clone):
     """Every command of README's walk-through, in order, on the micro profile: the fault is stopped, named, let past, undone."""
-    section = (REPOSITORY / "README.md").read_text().split("## Break the exporter, and watch")[1].split("\n## ")[0]
+    section = (
+        (REPOSITORY / "README.md")
+        .read_text()
+        .split("## Break the exporter, and watch")[1]
+        .split("\n## ")[0]
+    )
     commands = re.findall(r"^\$ (.*)$", section, flags=re.MULTILINE)
     assert len(commands) == 10
     before, conditions = outputs(clone), ("baseline", "mul_tokens")
     assert all(difference_of_logits(clone, condition) <= 1e-4 for condition in conditions)
-    branch, fault, impact, stopped, open_gate, let_past, metrics_diff, verdict, _plots_diff, undone = range(10)
+    (
+        branch,
+        fault,
+        impact,
+        stopped,
+        open_gate,
+        let_past,
+        metrics_diff,
+        verdict,
+        _plots_diff,
+        undone,
+    ) = range(10)
     said = []
     for number, command in enumerate(commands):
         said.append(shell(["bash", "-c", command], clone, check=number != stopped))
         if number == stopped:
-            assert not list((clone / "exports/baseline/seed_1").iterdir()), "no wrong export is left"
+            assert not list((clone / "exports/baseline/seed_1").iterdir()), (
+                "no wrong export is left"
+            )
             assert not (clone / "metrics/baseline/seed_1/step_200/parity.json").exists()
         if number == let_past:
-            broken, remade = {condition: difference_of_logits(clone, condition) for condition in conditions}, outputs(clone)
+            broken, remade = (
+                {condition: difference_of_logits(clone, condition) for condition in conditions},
+                outputs(clone),
+            )
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/hf.py has changed\n" in said[impact]
     assert "until then these 484 figures and 16 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
-        r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;", said[stopped]
+        r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;",
+        said[stopped],
     )
     # All that was made of the right exports is made again, and is not what it was.
     executed = set(re.findall(r"Running stage '([^'@]+)", said[let_past]))
@@ -297,13 +381,20 @@ def test_the_walk_through_of_the_readme(clone):
         "contents",
         "report",
     }
-    for name in (f"sft/{RUN}/step_200/model.safetensors", f"generations/{RUN}/generated.jsonl", f"sft_losses/{RUN}/training.csv"):
+    for name in (
+        f"sft/{RUN}/step_200/model.safetensors",
+        f"generations/{RUN}/generated.jsonl",
+        f"sft_losses/{RUN}/training.csv",
+    ):
         assert remade[name] != before[name]
     for condition in conditions:
         assert broken[condition] > 0.05
         assert f"metrics/{condition}/seed_1/step_200/evaluation.json" in said[metrics_diff]
     assert "gold_bits_per_byte" in said[metrics_diff]
-    assert re.search("differs from [^ ]+ by more than other items explain in (none|[0-9]+) of [0-9]+ figures", said[verdict])
+    assert re.search(
+        "differs from [^ ]+ by more than other items explain in (none|[0-9]+) of [0-9]+ figures",
+        said[verdict],
+    )
     assert "not of its code" not in said[verdict]
     page = (clone / "dvc_plots/index.html").read_text()
     assert "HellaSwag, true endings" in page
@@ -321,10 +412,16 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     locked = re.search(r'transformers: "(.*)"', (clone / "libraries.yaml").read_text())[1]
     before = outputs(clone)
     edit(clone / "libraries.yaml", f'transformers: "{locked}"', 'transformers: "5.0.0"')
-    assert {name.split("@")[0] for name in changed(clone)} == {"export", "generate", "probes", "sft"}
+    assert {name.split("@")[0] for name in changed(clone)} == {
+        "export",
+        "generate",
+        "probes",
+        "sft",
+    }
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
-        f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup" in output
+        f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup"
+        in output
     )
     edit(clone / "libraries.yaml", 'transformers: "5.0.0"', f'transformers: "{locked}"')
     assert repro(clone) == set()
@@ -343,7 +440,10 @@ def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(
     edit(clone / "stages/evaluate.py", "if processes.rank == 0:", "if True:")
     output = shell(EVALUATE, clone, check=False)
     # Which of the two depends on how far the first process is.
-    assert re.search(r"error: seal: evaluate@baseline-1-200 (changed|listed) scores/baseline/seed_1/\.step_200\.partial", output)
+    assert re.search(
+        r"error: seal: evaluate@baseline-1-200 (changed|listed) scores/baseline/seed_1/\.step_200\.partial",
+        output,
+    )
     edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
     edit(clone / "params.yaml", "dtype: float32\n  processes: 2", "dtype: float32\n  processes: 1")
     assert "Running stage" not in shell(["dvc", "repro"], clone)
@@ -352,7 +452,10 @@ def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(
 
 def test_a_rank_that_a_scheduler_left_in_the_environment_changes_nothing(clone):
     before = outputs(clone)
-    shell(["env", "RANK=1", "LOCAL_RANK=1", "WORLD_SIZE=2", sys.executable, "-m", "stages.items"], clone)
+    shell(
+        ["env", "RANK=1", "LOCAL_RANK=1", "WORLD_SIZE=2", sys.executable, "-m", "stages.items"],
+        clone,
+    )
     assert outputs(clone) == before
 
 
@@ -381,7 +484,10 @@ def test_an_undeclared_read_stops_the_graph(clone):
         '    Path("profiles/micro.yaml").read_text()\n    params = read_section',
     )
     output = shell(["dvc", "repro"], clone, check=False)
-    assert "error: seal: items read profiles/micro.yaml, which dvc.yaml does not list under this stage's deps" in output
+    assert (
+        "error: seal: items read profiles/micro.yaml, which dvc.yaml does not list under this stage's deps"
+        in output
+    )
     shell(["git", "checkout", "stages/items.py"], clone)
     assert repro(clone) == set()
     assert outputs(clone) == before
@@ -401,11 +507,17 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
 def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
     """The first stage that starts says so, whoever starts it; afterwards no other stage finds anything of it."""
     before = outputs(clone)
-    edit(clone / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [baseline, mul_token]\n")
+    edit(
+        clone / "params.yaml",
+        "\nconditions: [baseline, mul_tokens]\n",
+        "\nconditions: [baseline, mul_token]\n",
+    )
     output = shell(["dvc", "repro"], clone, check=False)
     assert "error: params.yaml: conditions: mul_token needs a module" in output
     assert "make prune" not in output, "a wrong name is no reason to remove results"
-    edit(clone / "params.yaml", "\nconditions: [baseline, mul_token]\n", "\nconditions: [baseline]\n")
+    edit(
+        clone / "params.yaml", "\nconditions: [baseline, mul_token]\n", "\nconditions: [baseline]\n"
+    )
     line = "error: params.yaml no longer names condition mul_tokens, whose results are still here ("
     for command in ([sys.executable, "-m", "stages.params"], ["dvc", "repro"]):
         output = shell(command, clone, check=False)
@@ -413,11 +525,19 @@ def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
         assert output.count("Running stage") <= 1
     output = shell(["make", "--old-file=.venv/.ready", "prune", "YES=1"], clone)
     assert " entries of dvc.lock: evaluate@mul_tokens-1-200, " in output
-    assert not [name for name in outputs(clone) if "mul_tokens" in name and not name.startswith("plots/")]
+    assert not [
+        name for name in outputs(clone) if "mul_tokens" in name and not name.startswith("plots/")
+    ]
     assert repro(clone) == {"params", "distinct", "compare", "curves", "contents"}
     assert check(WorkingTree(clone)) == notes(WorkingTree(clone)) == []
-    edit(clone / "params.yaml", "\nconditions: [baseline]\n", "\nconditions: [baseline, mul_tokens]\n")
-    assert repro(clone) <= {"params", "compare", "curves", "contents"}, "models and scores come from the cache"
+    edit(
+        clone / "params.yaml",
+        "\nconditions: [baseline]\n",
+        "\nconditions: [baseline, mul_tokens]\n",
+    )
+    assert repro(clone) <= {"params", "compare", "curves", "contents"}, (
+        "models and scores come from the cache"
+    )
     assert outputs(clone) == before
     assert check(WorkingTree(clone)) == []
 
@@ -438,5 +558,7 @@ def test_a_second_seed_needs_one_edit_and_leaves_the_first_alone(clone):
     for stage in ("pretrain", "export", "evaluate", "sft", "generate", "gsm8k"):
         changed = set(re.findall(rf"^({stage}@[^:]+):", graph, flags=re.MULTILINE))
         suffix = "-2-200" if stage in ("export", "evaluate") else "-2"
-        assert changed == {f"{stage}@{condition}{suffix}" for condition in ("baseline", "mul_tokens")}, graph
+        assert changed == {
+            f"{stage}@{condition}{suffix}" for condition in ("baseline", "mul_tokens")
+        }, graph
     edit(clone / "params.yaml", "seeds: [1, 2]", "seeds: [1]")

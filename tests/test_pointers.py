@@ -23,7 +23,9 @@ CASES = [pytest.param(*case, id=name) for name, case in STAND_INS.items()]
 @pytest.mark.parametrize(("content", "message"), CASES)
 def test_a_stand_in_is_named_in_every_format(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"^{re.escape(str(tmp_path / name))}: {message}|: .*{message}") as caught:
+    with pytest.raises(
+        PipelineError, match=rf"^{re.escape(str(tmp_path / name))}: {message}|: .*{message}"
+    ) as caught:
         list(read_records(tmp_path / name, ["text"]))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
@@ -49,21 +51,36 @@ def test_fetch_names_it_before_it_compares_a_sha256(project, tmp_path, content, 
         fails(project, name, f"a.jsonl: .*{message}", source=wrong, count=300)
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl", "a.json", "a.txt", "a.csv", "a.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "a.arrow", "a.jsonl", "a.json", "a.txt", "a.csv", "a.jsonl.gz"]
+)
 def test_a_hub_folder_that_git_left_with_pointers_is_named(project, tmp_path, name):  # noqa: F811
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / f"train-{name}").write_bytes(LFS)
     source = hub_source(folder, subset=None)
-    fails(project, "passages", rf"hub/train-{re.escape(name)}: is a Git LFS pointer", source=source, count=1)
+    fails(
+        project,
+        "passages",
+        rf"hub/train-{re.escape(name)}: is a Git LFS pointer",
+        source=source,
+        count=1,
+    )
     source.pop("sha256")
-    fails(project, "hellaswag", rf"hub/train-{re.escape(name)}: is a Git LFS pointer", source=source, count=2)
+    fails(
+        project,
+        "hellaswag",
+        rf"hub/train-{re.escape(name)}: is a Git LFS pointer",
+        source=source,
+        count=2,
+    )
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"version https://git-lfs.github.com/spec/v1 is the first line of a pointer. " + b"It is a text. " * 100,
+        b"version https://git-lfs.github.com/spec/v1 is the first line of a pointer. "
+        + b"It is a text. " * 100,
         b"Not Found: a novel in three parts",
         b"outs: the plural of out. md5: a digest.\n",
         b"A page begins with <!DOCTYPE html> and goes on.",
@@ -82,17 +99,24 @@ def test_texts_about_such_things_are_data(content):
 
 
 def test_whole_files_are_data():
-    assert [name for name in NAMES if fault_of(file_of(name, ["a text"])[: pointers.HEAD_BYTES])] == []
+    assert [
+        name for name in NAMES if fault_of(file_of(name, ["a text"])[: pointers.HEAD_BYTES])
+    ] == []
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path):
-    with pytest.raises(PipelineError, match=r"none.txt: cannot be read \(No such file or directory\); check the disk"):
+    with pytest.raises(
+        PipelineError,
+        match=r"none.txt: cannot be read \(No such file or directory\); check the disk",
+    ):
         require_data(tmp_path / "none.txt")
     with pytest.raises(PipelineError, match=r"^its name: cannot be read \(Is a directory\)"):
         require_data(tmp_path, "its name")
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that opens and cannot be read")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/mem"), reason="needs a file that opens and cannot be read"
+)
 def test_a_disk_that_fails_is_one_line():
     with pytest.raises(PipelineError, match="mem: cannot be read"):
         require_data(Path("/proc/self/mem"))
@@ -109,5 +133,7 @@ def test_without_the_guard_a_pointer_becomes_a_document(project, tmp_path, monke
 
 def test_a_page_that_is_meant_goes_into_a_record(project, tmp_path):  # noqa: F811
     path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"text": "' + WEB_PAGE.strip().replace(b"\n", b"\\n") + b'"}\n'))
+    path.write_bytes(
+        gzip.compress(b'{"text": "' + WEB_PAGE.strip().replace(b"\n", b"\\n") + b'"}\n')
+    )
     project("passages", source=pinned(path), count=1)

@@ -21,17 +21,28 @@ from model.word_problems import STORIES
 from stages import generate, gsm8k, problems, sft
 
 QUESTIONS = [{"question": f"What is {n}?", "answer": f"It is.\n#### {n}"} for n in range(6)]
-QUESTIONS[3]["question"] = "A farmer has four fields with nine cows in each of them. How many cows are these?"
+QUESTIONS[3]["question"] = (
+    "A farmer has four fields with nine cows in each of them. How many cows are these?"
+)
 PARAMS = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 SECTIONS = {
     "pretrain": {"max_steps": 5},
     "problems": PARAMS["problems"] | {"conversations": 16, "gsm8k_test": 4},
-    "sft": PARAMS["sft"] | {"max_steps": 4, "log_every": 2, "state_every": 2, "warmup_steps": 1, "batch_rows": 4},
+    "sft": PARAMS["sft"]
+    | {"max_steps": 4, "log_every": 2, "state_every": 2, "warmup_steps": 1, "batch_rows": 4},
     "generate": PARAMS["generate"] | {"new_tokens": 8},
 }
 TESTS = [
-    two_turns("tests", "So: a FARMER has four fields, with nine cows in each of them - how many cows?", "36").model_dump(),
-    two_turns("tests", "Farms?", "On one a farmer has four fields with nine cows in each of them; how many!").model_dump(),
+    two_turns(
+        "tests",
+        "So: a FARMER has four fields, with nine cows in each of them - how many cows?",
+        "36",
+    ).model_dump(),
+    two_turns(
+        "tests",
+        "Farms?",
+        "On one a farmer has four fields with nine cows in each of them; how many!",
+    ).model_dump(),
 ]
 MINE = [*TESTS, two_turns("mine", "A farmer has four fields.", "Ho").model_dump()]
 RUN = "mul_tokens/seed_3"
@@ -89,11 +100,16 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
     train = rows("data/conversations/train.jsonl")
     assert sorted({row["source"] for row in train}) == ["generated", "mine"]
     mine = [row for row in train if row["source"] == "mine"]
-    assert [row["messages"][1]["content"] for row in mine] == ["Ho"] * 4, "what shares text with the tests is left out"
+    assert [row["messages"][1]["content"] for row in mine] == ["Ho"] * 4, (
+        "what shares text with the tests is left out"
+    )
     index = json.loads(Path("data/conversations/index.json").read_text())
     assert index == {"contaminated": {"mine": 2}, "drawn": {"generated": 12, "mine": 4}}
     printed = capsys.readouterr().out
-    assert "16 conversations to train on, 2 contaminated of mine dropped, mine's 1 taken 4.0 times each; 12" in printed
+    assert (
+        "16 conversations to train on, 2 contaminated of mine dropped, mine's 1 taken 4.0 times each; 12"
+        in printed
+    )
     assert "12 of generated and 4 of gsm8k to ask" in printed
     asked = {name: rows(f"data/problems/{name}.jsonl") for name in ("generated", "gsm8k")}
     assert [len(each) for each in asked.values()] == [12, 4]
@@ -110,7 +126,10 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
     ("values", "message"),
     [
         ({"gsm8k_test": 7}, "params.yaml: problems.gsm8k_test: 7 asked for, there are 6"),
-        ({"generated_test": 999}, "params.yaml: problems.generated_test: 999 asked for, there are 265"),
+        (
+            {"generated_test": 999},
+            "params.yaml: problems.generated_test: 999 asked for, there are 265",
+        ),
         (
             {"mixture": {"generated": 1.0, "mine": 0.001}},
             "params.yaml: problems: mixture.mine: its weight gives it none of the 16 conversations; "
@@ -126,7 +145,9 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ),
     ],
 )
-def test_problems_that_cannot_be_had_are_one_line_and_nothing_is_written(project, monkeypatch, values, message):
+def test_problems_that_cannot_be_had_are_one_line_and_nothing_is_written(
+    project, monkeypatch, values, message
+):
     set_params("problems", **values)
     with pytest.raises(PipelineError) as caught:
         run(monkeypatch, problems)
@@ -139,27 +160,52 @@ def test_a_fine_tuned_model_is_a_directory_as_exports_are(project, monkeypatch, 
     run(monkeypatch, problems)
     run(monkeypatch, sft, "mul_tokens", "3")
     directory = Path(f"sft/{RUN}/step_5")
-    before, after = (load_hugging_face_model(Path(root) / RUN / "step_5").state_dict() for root in ("exports", "sft"))
+    before, after = (
+        load_hugging_face_model(Path(root) / RUN / "step_5").state_dict()
+        for root in ("exports", "sft")
+    )
     assert before.keys() == after.keys()
     assert not torch.equal(before["transformer.wte.weight"], after["transformer.wte.weight"])
-    assert AutoModelForCausalLM.from_pretrained(directory).lm_head.weight.equal(after["lm_head.weight"])
+    assert AutoModelForCausalLM.from_pretrained(directory).lm_head.weight.equal(
+        after["lm_head.weight"]
+    )
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert (directory / name).read_bytes() == (Path(f"exports/{RUN}/step_5") / name).read_bytes()
+        assert (directory / name).read_bytes() == (
+            Path(f"exports/{RUN}/step_5") / name
+        ).read_bytes()
     metrics = json.loads(Path(f"metrics/{RUN}/sft.json").read_text())
-    assert metrics.keys() == {"conversations", "cut_at_context", "facts", "learned_tokens", "train_loss", "without_answer"}
-    assert (metrics["conversations"], metrics["cut_at_context"], metrics["without_answer"]) == (16, 0, 0)
-    stated = [line for row in rows("data/conversations/train.jsonl") for line in row["messages"][1]["content"].splitlines()]
+    assert metrics.keys() == {
+        "conversations",
+        "cut_at_context",
+        "facts",
+        "learned_tokens",
+        "train_loss",
+        "without_answer",
+    }
+    assert (metrics["conversations"], metrics["cut_at_context"], metrics["without_answer"]) == (
+        16,
+        0,
+        0,
+    )
+    stated = [
+        line
+        for row in rows("data/conversations/train.jsonl")
+        for line in row["messages"][1]["content"].splitlines()
+    ]
     assert metrics["facts"] == sum(" × " in line for line in stated) > 0
     curve = Path(f"sft_losses/{RUN}/training.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["step", "2", "4"]
-    assert f"sft {RUN}: 4 steps on 16 conversations, 0 of them cut, loss " in capsys.readouterr().out
+    assert (
+        f"sft {RUN}: 4 steps on 16 conversations, 0 of them cut, loss " in capsys.readouterr().out
+    )
 
 
 def test_a_conversation_longer_than_the_context_is_cut_and_counted(project, monkeypatch):
     long = two_turns("mine", "Hi", "and so on " * 60).model_dump()
     endless = two_turns("mine", "and so on " * 60, "Ho").model_dump()
     put(
-        project / "data/conversations", {"train.jsonl": [endless, *[long] * 3, *[two_turns("mine", "Hi", "Ho").model_dump()] * 4]}
+        project / "data/conversations",
+        {"train.jsonl": [endless, *[long] * 3, *[two_turns("mine", "Hi", "Ho").model_dump()] * 4]},
     )
     run(monkeypatch, sft, "mul_tokens", "3")
     metrics = json.loads(Path(f"metrics/{RUN}/sft.json").read_text())
@@ -179,7 +225,10 @@ def test_a_model_that_reads_back_otherwise_is_not_kept(project, monkeypatch):
         return right(other, directory)
 
     monkeypatch.setattr(GPT2LMHeadModel, "save_pretrained", wrong)
-    with pytest.raises(PipelineError, match=r"^sft/mul_tokens/seed_3/step_5: .* read back otherwise than trained; run it again$"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^sft/mul_tokens/seed_3/step_5: .* read back otherwise than trained; run it again$",
+    ):
         run(monkeypatch, sft, "mul_tokens", "3")
     assert not Path(f"sft/{RUN}/step_5").exists()
 
@@ -202,9 +251,15 @@ def test_questions_without_room_are_counted_and_wrong(project, monkeypatch, caps
     metrics = json.loads(Path(f"metrics/{RUN}/gsm8k.json").read_text())
     assert metrics.keys() == {"generated", "gsm8k"}
     for figures in metrics.values():
-        assert (figures["too_long"], figures["strict"]["total"], figures["most_new_tokens"]) == (1, 4, 8)
+        assert (figures["too_long"], figures["strict"]["total"], figures["most_new_tokens"]) == (
+            1,
+            4,
+            8,
+        )
     readings = rows(f"scores/{RUN}/gsm8k/gsm8k.jsonl")
-    assert [reading["gold"] for reading in readings] == [str(row["answer"].split()[-1]) for row in asked]
+    assert [reading["gold"] for reading in readings] == [
+        str(row["answer"].split()[-1]) for row in asked
+    ]
     assert readings[1]["flexible"] is None
 
 
@@ -219,9 +274,14 @@ def test_generations_altered_since_they_were_written_are_not_read(project, monke
         "ended": "cut",
         "segments": ["1"],
     }
-    put(project / f"generations/{RUN}", {"generated.jsonl": [generation], "gsm8k.jsonl": [generation]})
+    put(
+        project / f"generations/{RUN}",
+        {"generated.jsonl": [generation], "gsm8k.jsonl": [generation]},
+    )
     path = Path(f"generations/{RUN}/gsm8k.jsonl")
     path.write_text(path.read_text().replace("#### 1", "#### 2"))
-    with pytest.raises(PipelineError, match=r"gsm8k\.jsonl: missing or altered since it was written"):
+    with pytest.raises(
+        PipelineError, match=r"gsm8k\.jsonl: missing or altered since it was written"
+    ):
         run(monkeypatch, gsm8k, "mul_tokens", "3")
     assert not Path("metrics").exists()

@@ -18,7 +18,13 @@ import yaml
 from conftest import REPOSITORY, write_token_split
 
 KILLS = 20
-STEPS = {"max_steps": 120, "checkpoint_steps": [40, 80, 120], "log_every": 5, "state_every": 5, "validate_every": 20}
+STEPS = {
+    "max_steps": 120,
+    "checkpoint_steps": [40, 80, 120],
+    "log_every": 5,
+    "state_every": 5,
+    "validate_every": 20,
+}
 OUTPUTS = ("checkpoints", "losses", "metrics")
 
 
@@ -28,13 +34,20 @@ class Project:
     def __init__(self, root: Path):
         self.root = root
         for name in ("graph", "model", "stages"):
-            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
             shutil.copy(REPOSITORY / name, root / name)
         self.params(**STEPS)
         generator = np.random.default_rng(0)
-        documents = [[0, *generator.integers(1, 100, size=generator.integers(5, 90)).tolist()] for _ in range(400)]
-        write_token_split(root / "data/tokens/baseline", documents, ["text"] * 300 + ["drills"] * 100)
+        documents = [
+            [0, *generator.integers(1, 100, size=generator.integers(5, 90)).tolist()]
+            for _ in range(400)
+        ]
+        write_token_split(
+            root / "data/tokens/baseline", documents, ["text"] * 300 + ["drills"] * 100
+        )
 
     def params(self, seeds: tuple[int, ...] = (1,), **pretrain) -> None:
         params = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
@@ -45,12 +58,19 @@ class Project:
     def start(self, seed: int = 1) -> subprocess.Popen:
         command = [sys.executable, "-m", "stages.pretrain", "baseline", str(seed)]
         return subprocess.Popen(
-            command, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, seed: int = 1, status: int = 0) -> str:
         for name in OUTPUTS:
-            shutil.rmtree(self.root / name / f"baseline/seed_{seed}", ignore_errors=True)  # as dvc does before it runs a stage
+            shutil.rmtree(
+                self.root / name / f"baseline/seed_{seed}", ignore_errors=True
+            )  # as dvc does before it runs a stage
         with self.start(seed) as process:
             said, _ = process.communicate()
         assert process.returncode == status, said
@@ -64,7 +84,9 @@ class Project:
 
     def curve(self, name: str, seed: int = 1) -> list[dict[str, float]]:
         with open(self.root / f"losses/baseline/seed_{seed}/{name}.csv", newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            return [
+                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
 
     @property
     def scratch(self) -> Path:
@@ -179,21 +201,37 @@ def test_an_abandoned_state_never_leaks_into_another_run(project, tmp_path):
 
 @pytest.fixture
 def trained_by_one(project) -> tuple[list, list, set[str]]:
-    project.params(max_steps=50, checkpoint_steps=[25, 50], batch_rows=8, micro_batch_rows=2, log_every=1)
+    project.params(
+        max_steps=50, checkpoint_steps=[25, 50], batch_rows=8, micro_batch_rows=2, log_every=1
+    )
     project.run()
     return project.curve("training"), project.curve("validation"), set(project.contents())
 
 
 def test_two_processes_agree_with_one_and_write_the_same_files(project, trained_by_one):
     training, validation, files = trained_by_one
-    project.params(max_steps=50, checkpoint_steps=[25, 50], batch_rows=8, micro_batch_rows=2, log_every=1, processes=2)
+    project.params(
+        max_steps=50,
+        checkpoint_steps=[25, 50],
+        batch_rows=8,
+        micro_batch_rows=2,
+        log_every=1,
+        processes=2,
+    )
     project.run()
     assert set(project.contents()) == files
-    for ours, theirs, column in ((training, "training", "train_loss"), (validation, "validation", "val_loss")):
+    for ours, theirs, column in (
+        (training, "training", "train_loss"),
+        (validation, "validation", "val_loss"),
+    ):
         again = project.curve(theirs)
         assert [row["step"] for row in again] == [row["step"] for row in ours]
-        assert [row[column] for row in again] == pytest.approx([row[column] for row in ours], abs=1e-5)
-    assert training[-1]["train_loss"] < training[0]["train_loss"] - 0.01, "a run that learns nothing would agree with any"
+        assert [row[column] for row in again] == pytest.approx(
+            [row[column] for row in ours], abs=1e-5
+        )
+    assert training[-1]["train_loss"] < training[0]["train_loss"] - 0.01, (
+        "a run that learns nothing would agree with any"
+    )
 
 
 def test_two_processes_go_on_together_to_the_same_bytes(project):
@@ -222,16 +260,27 @@ def test_a_dying_process_ends_the_stage_with_its_own_error(project):
 def test_seeds_of_weights_and_of_data_are_apart(project):
     short = {"max_steps": 10, "checkpoint_steps": [10], "warmup_steps": 5}
     first_losses = {}
-    for name, changes in (("own", {}), ("weights held", {"weight_seed": 7}), ("data held", {"data_seed": 7})):
+    for name, changes in (
+        ("own", {}),
+        ("weights held", {"weight_seed": 7}),
+        ("data held", {"data_seed": 7}),
+    ):
         project.params(seeds=(1, 2), **short, **changes)
         for seed in (1, 2):
             project.run(seed)
-        weights, data = ([project.curve(curve, seed)[0] for seed in (1, 2)] for curve in ("validation", "training"))
+        weights, data = (
+            [project.curve(curve, seed)[0] for seed in (1, 2)]
+            for curve in ("validation", "training")
+        )
         first_losses[name] = [
             weights[0]["val_loss"] == weights[1]["val_loss"],
             data[0]["original_bytes"] == data[1]["original_bytes"],
         ]
-    assert first_losses == {"own": [False, False], "weights held": [True, False], "data held": [False, True]}
+    assert first_losses == {
+        "own": [False, False],
+        "weights held": [True, False],
+        "data held": [False, True],
+    }
 
 
 def test_timings_are_written_beside_the_outputs(project):
@@ -243,7 +292,9 @@ def test_timings_are_written_beside_the_outputs(project):
     assert set(timings["seconds"]) == {"training", "validation", "checkpoints", "states"}
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU"
+)
 def test_a_compiled_network_trains_to_the_same_losses_inside_the_seal(project):
     short = {"max_steps": 20, "checkpoint_steps": [20], "log_every": 1, "state_every": 20}
     project.params(**short)

@@ -23,7 +23,15 @@ from model.generation import Continuation, continue_greedily
 from model.hf_directory import read_tokenizer
 from model.hf_loading import load_hugging_face_model
 from model.hf_tokenizer import to_hugging_face
-from model.probes import ProbeTokenizer, Question, ask, number_answered, questions, read_answers, summarize
+from model.probes import (
+    ProbeTokenizer,
+    Question,
+    ask,
+    number_answered,
+    questions,
+    read_answers,
+    summarize,
+)
 from model.stats import rate
 from model.tokenizer import Tokenizer, read_ranks
 from stages import probes
@@ -33,7 +41,9 @@ PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("
 
 def exported(directory: Path, tokenizer: Tokenizer) -> ProbeTokenizer:
     to_hugging_face(tokenizer, 64).save_pretrained(directory)
-    return ProbeTokenizer(FactTokenizer(read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text))
+    return ProbeTokenizer(
+        FactTokenizer(read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,9 @@ def baseline(tmp_path_factory, baseline_tokenizer) -> ProbeTokenizer:
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory, tokenizer) -> Path:
-    return save_gpt2(tmp_path_factory.mktemp("gpt2"), tokenizer, layers=2, heads=2, width=32, context=24)
+    return save_gpt2(
+        tmp_path_factory.mktemp("gpt2"), tokenizer, layers=2, heads=2, width=32, context=24
+    )
 
 
 @given(st.integers(0, 99))
@@ -56,7 +68,9 @@ def test_numbers_in_words_are_read_back(number):
     words = in_words(number)
     for text in (words, f" {words}.", f" {words.capitalize()} chairs", f" = {number}", f"{number}"):
         assert number_answered(text) == number
-    assert number_answered(f" {words}") == number_answered(f" {number}. Six times nine is fifty-four.")
+    assert number_answered(f" {words}") == number_answered(
+        f" {number}. Six times nine is fifty-four."
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,9 @@ def stand_in(tokenizer: ProbeTokenizer, answer):
             known[tuple(tokenizer.encode(question.prompt, injected))] = tokens
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:
-        assert len({tuple(prompt) for prompt in prompts}) == len(prompts), "equal prompts are continued once"
+        assert len({tuple(prompt) for prompt in prompts}) == len(prompts), (
+            "equal prompts are continued once"
+        )
         return [known[tuple(prompt)] for prompt in prompts]
 
     return continue_all
@@ -120,7 +136,11 @@ def test_a_network_that_is_always_right_in_text_scores_one(mul_tokens, baseline,
         for groups in metrics.values():
             for group, ways in groups.items():
                 asked = sum(question.group == group for question in questions())
-                assert (ways["text"]["rate"], ways["text"]["total"], ways["fact_token"]["correct"]) == (1.0, asked, 0)
+                assert (
+                    ways["text"]["rate"],
+                    ways["text"]["total"],
+                    ways["fact_token"]["correct"],
+                ) == (1.0, asked, 0)
 
 
 def test_a_fact_token_is_an_answer_of_its_own_and_no_text(mul_tokens):
@@ -156,8 +176,15 @@ def test_a_constant_answer_is_right_as_often_as_it_is_the_product(baseline):
 def test_a_product_and_its_mirror_are_one_cluster(baseline):
     """Whoever knows 6 × 9 knows 9 × 6: twice the questions are not twice the evidence."""
     known = {MulFact(a, b) for a in range(1, 10) for b in range(a, 10) if (a + b) % 3}
-    answers = ask(questions(), baseline, stand_in(baseline, lambda question: " 0" if fact_of(question) in known else " no"))
-    answers = [answer._replace(text_answer=answer.a * answer.b if answer.text_answer is not None else None) for answer in answers]
+    answers = ask(
+        questions(),
+        baseline,
+        stand_in(baseline, lambda question: " 0" if fact_of(question) in known else " no"),
+    )
+    answers = [
+        answer._replace(text_answer=answer.a * answer.b if answer.text_answer is not None else None)
+        for answer in answers
+    ]
     for group in GROUPS:
         mine = [answer for answer in answers if answer.group == group and not answer.injected]
         right = np.array([answer.text_answer is not None for answer in mine])
@@ -166,11 +193,15 @@ def test_a_product_and_its_mirror_are_one_cluster(baseline):
         assert found != rate(right, [f"{answer.a} {answer.b}" for answer in mine])._asdict()
 
 
-def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokenizer, baseline, baseline_tokenizer):
+def test_an_injected_prompt_is_how_a_training_document_begins(
+    mul_tokens, tokenizer, baseline, baseline_tokenizer
+):
     injected = 0
     for question in questions():
         form = next(form for form in FORMS if form.name == question.form)
-        text = state(form, question.a, question.b, random.Random(f"{form.name}/{question.a}/{question.b}")).text
+        text = state(
+            form, question.a, question.b, random.Random(f"{form.name}/{question.a}/{question.b}")
+        ).text
         fact = mul_tokens._tokenizer._ids[fact_of(question)]
         prompt = mul_tokens.encode(question.prompt, injected=True)
         assert prompt[0] == tokenizer.end_of_text
@@ -183,9 +214,15 @@ def test_an_injected_prompt_is_how_a_training_document_begins(mul_tokens, tokeni
             assert document[: len(prompt) - 1] == prompt[1:], text
         plain = baseline.encode(question.prompt, injected=False)
         assert baseline.encode(question.prompt, injected=True) == plain
-        assert baseline_tokenizer.encode_document(text).tokens.tolist()[: len(plain) - 1] == plain[1:], text
+        assert (
+            baseline_tokenizer.encode_document(text).tokens.tolist()[: len(plain) - 1] == plain[1:]
+        ), text
         assert max(plain) <= baseline_tokenizer.end_of_text
-    expressions = [form for form in FORMS if form.asks and re.search(r"\{a\} ?[×*·x] ?\{b\}(?! ?=)", form.template)]
+    expressions = [
+        form
+        for form in FORMS
+        if form.asks and re.search(r"\{a\} ?[×*·x] ?\{b\}(?! ?=)", form.template)
+    ]
     assert injected == 81 * len(expressions)
     assert len(expressions) >= 5
 
@@ -207,10 +244,18 @@ def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     model = load_hugging_face_model(gpt2)
     generator = torch.Generator().manual_seed(5)
     lengths = [int(length) for length in torch.randint(1, 17, (40,), generator=generator)]
-    prompts = [[512, *torch.randint(0, 512, (length - 1,), generator=generator).tolist()] for length in lengths]
+    prompts = [
+        [512, *torch.randint(0, 512, (length - 1,), generator=generator).tolist()]
+        for length in lengths
+    ]
     plain = [by_argmax(model, prompt, 8, end_of_text=512) for prompt in prompts]
-    common = max((token for row in plain for token in row.ids[1:]), key=[token for row in plain for token in row.ids].count)
-    model.generation_config.repetition_penalty = 3.0  # what an export may bring along changes nothing
+    common = max(
+        (token for row in plain for token in row.ids[1:]),
+        key=[token for row in plain for token in row.ids].count,
+    )
+    model.generation_config.repetition_penalty = (
+        3.0  # what an export may bring along changes nothing
+    )
     for batch_rows in (1, 3, 64):
         assert continue_greedily(model, prompts, 8, batch_rows, "test") == plain
     # End of text is whatever the config says it is: here a token that comes up often, so that rows of a batch end apart.
@@ -237,14 +282,19 @@ def test_a_tokenizer_with_some_of_the_facts_is_refused(tmp_path, tokenizer):
     to_hugging_face(tokenizer, 64).save_pretrained(tmp_path)
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text().replace("<MUL_6_9_54>", "<MUL_6_9_55>"))
-    with pytest.raises(PipelineError, match=r"^tokenizer\.json: has tokens for 44 of 45 facts; run dvc repro export$"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^tokenizer\.json: has tokens for 44 of 45 facts; run dvc repro export$",
+    ):
         FactTokenizer(HuggingFaceTokenizer.from_file(str(path)), 512)
 
 
 def test_answers_of_something_else_are_one_line(tmp_path):
     write_jsonl(tmp_path / "answers.jsonl", [{"a": 1}])
     write_checksums(tmp_path)
-    with pytest.raises(PipelineError, match=r"answers\.jsonl: not the probes stage's answers \(.*\)$"):
+    with pytest.raises(
+        PipelineError, match=r"answers\.jsonl: not the probes stage's answers \(.*\)$"
+    ):
         read_answers(tmp_path / "answers.jsonl")
 
 
@@ -257,7 +307,10 @@ def test_every_profile_has_room_for_questions_and_answers(path, ranks_file):
         for fact in MUL_FACTS if form.asks else ():
             statement = state(form, fact.a, fact.b, random.Random(0))
             assert len(tokenizer.encode_text(statement.answer)) <= new_tokens, statement
-            assert 1 + len(tokenizer.encode_text(statement.prompt)) <= params["model"]["context"] - new_tokens, statement
+            assert (
+                1 + len(tokenizer.encode_text(statement.prompt))
+                <= params["model"]["context"] - new_tokens
+            ), statement
 
 
 @pytest.fixture
@@ -268,8 +321,15 @@ def project(tmp_path, monkeypatch, tokenizer, baseline_tokenizer) -> Path:
     ):  # fmt: skip
         directory = tmp_path / f"{models}/{condition}/seed_3/step_5"
         directory.mkdir(parents=True)
-        write_checksums(save_gpt2(directory, its, layers=2 if models == "sft" else 1, heads=1, width=16, context=48))
-    sections = {"pretrain": {"max_steps": 5}, "probes": {"batch_rows": 512, "device": "cpu", "new_tokens": 2, "threads": 2}}
+        write_checksums(
+            save_gpt2(
+                directory, its, layers=2 if models == "sft" else 1, heads=1, width=16, context=48
+            )
+        )
+    sections = {
+        "pretrain": {"max_steps": 5},
+        "probes": {"batch_rows": 512, "device": "cpu", "new_tokens": 2, "threads": 2},
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -284,10 +344,16 @@ def run(monkeypatch, condition: str, models: str = "exports") -> dict[str, bytes
 
 
 def shape(value) -> object:
-    return {key: shape(child) for key, child in value.items()} if isinstance(value, dict) else type(value)
+    return (
+        {key: shape(child) for key, child in value.items()}
+        if isinstance(value, dict)
+        else type(value)
+    )
 
 
-def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_time(project, monkeypatch, capsys):
+def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_time(
+    project, monkeypatch, capsys
+):
     written = {condition: run(monkeypatch, condition) for condition in ("baseline", "mul_tokens")}
     assert list(written["baseline"]) == ["exports.json", "SHA256SUMS", "answers.jsonl"]
     metrics = {condition: json.loads(files["exports.json"]) for condition, files in written.items()}
@@ -304,7 +370,9 @@ def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_ti
                     for group, ways in groups.items()} for asked, groups in metrics[condition].items()
         }  # fmt: skip
     rows = [json.loads(line) for line in written["mul_tokens"]["answers.jsonl"].splitlines()]
-    plain, injected = ([row["generated"] for row in rows if row["injected"] == way] for way in (False, True))
+    plain, injected = (
+        [row["generated"] for row in rows if row["injected"] == way] for way in (False, True)
+    )
     assert plain != injected
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert run(monkeypatch, "mul_tokens") == written["mul_tokens"]
@@ -313,7 +381,9 @@ def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_ti
 def test_an_altered_export_stops_the_stage(project, monkeypatch):
     path = project / "exports/baseline/seed_3/step_5/tokenizer.json"
     path.write_text(path.read_text() + " ")
-    with pytest.raises(PipelineError, match=r"tokenizer\.json: missing or altered since it was written"):
+    with pytest.raises(
+        PipelineError, match=r"tokenizer\.json: missing or altered since it was written"
+    ):
         run(monkeypatch, "baseline")
     assert not Path("scores").exists()
 
@@ -327,6 +397,9 @@ def test_the_last_export_is_the_one_that_is_asked(project, monkeypatch):
 
 def test_a_fine_tuned_model_is_asked_the_same(project, monkeypatch):
     fine_tuned, export = (run(monkeypatch, "mul_tokens", models) for models in ("sft", "exports"))
-    prompts = [[json.loads(line)["prompt"] for line in files["answers.jsonl"].splitlines()] for files in (fine_tuned, export)]
+    prompts = [
+        [json.loads(line)["prompt"] for line in files["answers.jsonl"].splitlines()]
+        for files in (fine_tuned, export)
+    ]
     assert prompts[0] == prompts[1]
     assert fine_tuned["answers.jsonl"] != export["answers.jsonl"]

@@ -21,7 +21,11 @@ from graph.seal import all_instances, with_timings
 from graph.tree import WorkingTree
 from model.files import CHECKSUMS, sha256_file
 
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(REPOSITORY),
+}
 RUN = "${item.condition}/seed_${item.seed}"
 GRAPH = f"""\
 stages:
@@ -137,17 +141,23 @@ def test_what_other_params_have_left_is_refused_at_once_and_pruned_in_one_pass(r
     text = prune(root, YES="1")
     for path in gone:
         assert path in text
-    assert all(any(f"{file}/".startswith(f"{out}/") for out in outputs(root)) for file in files(root)), (
-        "nothing of others is left"
-    )
-    assert all(any(file.startswith(f"{folder}/") for file in files(root)) for folder in directories(root)), "none is empty"
+    assert all(
+        any(f"{file}/".startswith(f"{out}/") for out in outputs(root)) for file in files(root)
+    ), "nothing of others is left"
+    assert all(
+        any(file.startswith(f"{folder}/") for file in files(root)) for folder in directories(root)
+    ), "none is empty"
     assert said_first(root) is None
     assert leftovers(root) == []
     assert Graph(WorkingTree(root)).withdrawn() == []
     assert prune(root) == "prune: nothing is left of other runs\n"
     shell(["git", "restore", "."], root)
     restored = shell(["dvc", "repro"], root)
-    assert not [line for line in restored.splitlines() if line.startswith("Running stage") and "compare" not in line]
+    assert not [
+        line
+        for line in restored.splitlines()
+        if line.startswith("Running stage") and "compare" not in line
+    ]
     assert outputs(root) == before
     assert all((root / out).exists() for out in before), "what was removed comes back without a run"
 
@@ -157,7 +167,9 @@ def test_empty_directories_stop_nobody_and_go(root):
         (root / name).mkdir(parents=True)
     assert said_first(root) is None
     assert leftovers(root) == []
-    assert prune(root) == "prune: nothing is left of other runs\nprune: 5 empty directories removed\n"
+    assert (
+        prune(root) == "prune: nothing is left of other runs\nprune: 5 empty directories removed\n"
+    )
     assert not (root / "metrics/old").exists()
 
 
@@ -173,7 +185,11 @@ def test_what_no_stage_wrote_as_it_is_stays(root):
     for name in mine:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("mine")
-    others = {"data/mine/text.txt": "mine", "data/raw/mine/text.txt": "mine", "notes/seed_2/x": "mine"}
+    others = {
+        "data/mine/text.txt": "mine",
+        "data/raw/mine/text.txt": "mine",
+        "notes/seed_2/x": "mine",
+    }
     for name in others:
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text("mine")
@@ -182,9 +198,14 @@ def test_what_no_stage_wrote_as_it_is_stays(root):
         assert f"  {name}: {why}\n" in done
     for name in {*mine, *others}:
         assert (root / name).read_text() == "mine", name
-    assert "error: prune: stages would still read as results what no stage writes (metrics/one/seed_2/pretrain.json); " in done
+    assert (
+        "error: prune: stages would still read as results what no stage writes (metrics/one/seed_2/pretrain.json); "
+        in done
+    )
     assert not (root / "metrics/two/seed_2").exists()
-    assert not (root / "checkpoints/one/seed_2/model").exists(), "what a stage wrote beside it is gone"
+    assert not (root / "checkpoints/one/seed_2/model").exists(), (
+        "what a stage wrote beside it is gone"
+    )
 
 
 def test_a_link_stays_and_what_it_leads_to(root, tmp_path):
@@ -194,7 +215,9 @@ def test_a_link_stays_and_what_it_leads_to(root, tmp_path):
     shutil.rmtree(root / "checkpoints/one/seed_2")
     (root / "checkpoints/one/seed_2").symlink_to(tmp_path / "elsewhere")
     (root / "scores/two/seed_2/link").symlink_to(tmp_path / "elsewhere")
-    assert "  checkpoints/one/seed_2: it is a link, which no stage makes\n" in prune(root, check=False, YES="1")
+    assert "  checkpoints/one/seed_2: it is a link, which no stage makes\n" in prune(
+        root, check=False, YES="1"
+    )
     assert (tmp_path / "elsewhere/model").read_text() == "mine"
 
 
@@ -248,11 +271,18 @@ def test_a_file_that_was_kept_is_kept_the_second_time(root):
 
 
 def test_scratch_of_killed_runs_goes_and_that_of_todays_runs_stays(root):
-    for name in ("checkpoints/one/.seed_7.scratch", "checkpoints/one/.seed_1.scratch", "scores/one/seed_7/.step_5.partial"):
+    for name in (
+        "checkpoints/one/.seed_7.scratch",
+        "checkpoints/one/.seed_1.scratch",
+        "scores/one/seed_7/.step_5.partial",
+    ):
         (root / name).mkdir(parents=True)
         (root / name / "piece").write_text("1")
     assert said_first(root) is None, "DVC does not hash it"
-    assert [one.path for one in leftovers(root)] == ["checkpoints/one/.seed_7.scratch", "scores/one/seed_7/.step_5.partial"]
+    assert [one.path for one in leftovers(root)] == [
+        "checkpoints/one/.seed_7.scratch",
+        "scores/one/seed_7/.step_5.partial",
+    ]
     prune(root, YES="1")
     assert (root / "checkpoints/one/.seed_1.scratch/piece").exists()
     assert not (root / "checkpoints/one/.seed_7.scratch").exists()
@@ -260,7 +290,11 @@ def test_scratch_of_killed_runs_goes_and_that_of_todays_runs_stays(root):
 
 
 def test_what_a_killed_dvc_did_not_record_is_known_by_its_checksums_or_by_its_stage(root):
-    for name in ("checkpoints/one/seed_7/model", "metrics/one/seed_7/pretrain.json", "metrics/one/seed_8/pretrain.json"):
+    for name in (
+        "checkpoints/one/seed_7/model",
+        "metrics/one/seed_7/pretrain.json",
+        "metrics/one/seed_8/pretrain.json",
+    ):
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text("1")
     model = root / "checkpoints/one/seed_7/model"
@@ -276,7 +310,9 @@ def test_what_a_killed_dvc_did_not_record_is_known_by_its_checksums_or_by_its_st
     }
     (root / ".dvc/tmp/durations/pretrain@one-7").unlink()
     model.write_text("2")
-    assert all(f"{checkpoint}/model" in one.stays for one in leftovers(root) if one.path == checkpoint)
+    assert all(
+        f"{checkpoint}/model" in one.stays for one in leftovers(root) if one.path == checkpoint
+    )
 
 
 def test_a_stage_that_dvc_yaml_has_lost_leaves_what_the_lock_records(root):
@@ -309,8 +345,12 @@ def asked(root: Path, answer: str) -> tuple[int, str]:
 def test_it_asks_and_without_a_terminal_or_a_yes_removes_nothing(root):
     (root / "params.yaml").write_text(PARAMS.replace("[1, 2]", "[1]"))
     before = files(root)
-    assert "error: prune: nothing is removed: no terminal to ask on; YES=1 make prune " in prune(root, check=False)
-    assert prune(root, check=False, YES="yes") == "error: prune: YES must be 1 or unset, not 'yes'\n"
+    assert "error: prune: nothing is removed: no terminal to ask on; YES=1 make prune " in prune(
+        root, check=False
+    )
+    assert (
+        prune(root, check=False, YES="yes") == "error: prune: YES must be 1 or unset, not 'yes'\n"
+    )
     for answer in ("n\n", "\n", "\x04"):
         status, said = asked(root, answer)
         end = "Remove them? [y/N] " + "\n" * (answer == "\x04") + "prune: nothing is removed\n"
@@ -328,7 +368,10 @@ def test_nothing_is_removed_while_a_stage_runs(root):
     before = files(root)
     with open(root / ".dvc/tmp/durations/pretrain@one-2", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert prune(root, check=False, YES="1") == "error: prune: pretrain@one-2 runs; wait until it ends\n"
+        assert (
+            prune(root, check=False, YES="1")
+            == "error: prune: pretrain@one-2 runs; wait until it ends\n"
+        )
     assert files(root) == before
     assert running(root) == []
 
@@ -338,7 +381,10 @@ def test_a_file_of_ones_own_among_results_is_moved_and_not_deleted(root, name):
     (root / name).write_text("mine")
     said = said_first(root)
     folder = name.split("/")[0]
-    assert said == f"{name}: no stage writes it, and what is in {folder}/ is read as results; move it out of {folder}/"
+    assert (
+        said
+        == f"{name}: no stage writes it, and what is in {folder}/ is read as results; move it out of {folder}/"
+    )
     assert f"no stage writes ({name}); move it elsewhere" in prune(root, check=False)
     assert (root / name).exists()
 
@@ -347,7 +393,9 @@ def test_a_file_of_ones_own_among_results_is_moved_and_not_deleted(root, name):
 def test_a_folder_of_outputs_that_is_a_link_is_named_before_dvc_fails_at_it(root, tmp_path, name):
     (root / name).rename(tmp_path / "disk")
     (root / name).symlink_to(tmp_path / "disk")
-    assert said_first(root).startswith(f"{name} is a symbolic link, and DVC keeps no output behind one; ")
+    assert said_first(root).startswith(
+        f"{name} is a symbolic link, and DVC keeps no output behind one; "
+    )
     assert "dvc cache dir --local" in said_first(root)
 
 
@@ -391,9 +439,13 @@ def test_the_templates_are_those_of_dvc_yaml_with_todays_values():
     assert not any(one.pattern.fullmatch("data/raw/mine") for one in known)
 
 
-@pytest.mark.parametrize("text", ["", "seeds: 5", "seeds:", "conditions: [one]\nseeds: {a: 1}\nsteps: [5]", "a: [", "7"])
+@pytest.mark.parametrize(
+    "text", ["", "seeds: 5", "seeds:", "conditions: [one]\nseeds: {a: 1}\nsteps: [5]", "a: [", "7"]
+)
 def test_params_without_lists_are_left_to_the_stage_that_checks_them(root, text):
-    [instance] = [one for one in read_instances(WorkingTree(root)).values() if one.stage == "compare"]
+    [instance] = [
+        one for one in read_instances(WorkingTree(root)).values() if one.stage == "compare"
+    ]
     (root / "params.yaml").write_text(text)
     found = all_instances(root, instance)
     assert instance in found
@@ -415,7 +467,10 @@ def test_what_is_freed_comes_back_and_what_is_ones_own_stays(root):
     for name in mine:
         (root / name).write_text("mine")
     said = shell([sys.executable, "-m", "graph.prune", "--artifacts"], root)
-    assert "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage wrote it" in said
+    assert (
+        "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage wrote it"
+        in said
+    )
     left = files(root)
     assert {name for name in left if name.startswith(("checkpoints", "scores"))} == set(mine)
     assert {name for name in before if not name.startswith(("checkpoints", "scores"))} < left

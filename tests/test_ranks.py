@@ -76,7 +76,9 @@ def test_a_token_that_no_merge_leads_to_is_named():
         return b"\n".join(line(token, rank) for rank, token in enumerate([*tokens, *more]))
 
     assert check_ranks(content(b"abc", b"abcd"), "x") == 261
-    with pytest.raises(PipelineError, match=r"^x: line 260: token b'abcd' is not the merge of two earlier ones"):
+    with pytest.raises(
+        PipelineError, match=r"^x: line 260: token b'abcd' is not the merge of two earlier ones"
+    ):
         check_ranks(content(b"abcd"), "x")
 
 

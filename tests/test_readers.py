@@ -29,7 +29,14 @@ def test_all_members_and_frames_are_read(tmp_path, name):
     compress = gzip.compress if name.endswith("gz") else zstd
     texts = [f"{number} " + "long " * 100_000 for number in range(3)]
     content = b"".join(
-        compress(part) for part in (lines(texts[0]), b"", lines(texts[1])[:1000], lines(texts[1])[1000:], lines(texts[2]))
+        compress(part)
+        for part in (
+            lines(texts[0]),
+            b"",
+            lines(texts[1])[:1000],
+            lines(texts[1])[1000:],
+            lines(texts[2]),
+        )
     )
     (tmp_path / name).write_bytes(content)
     assert [record["text"] for record in read_records(tmp_path / name)] == texts
@@ -65,7 +72,9 @@ def test_rubbish_behind_a_compressed_file_is_one_line(tmp_path, name):
 
 
 def texts_of(path: Path) -> list[str]:
-    return [document.text for document in text_records(path.name, read_records(path, ["text"]), "x")]
+    return [
+        document.text for document in text_records(path.name, read_records(path, ["text"]), "x")
+    ]
 
 
 def refused(path: Path, content: bytes, message: str) -> None:
@@ -74,7 +83,9 @@ def refused(path: Path, content: bytes, message: str) -> None:
     with pytest.raises(PipelineError, match=message) as caught:
         texts_of(path)
     assert "\n" not in str(caught.value)
-    assert re.match(rf"({re.escape(str(path.parent))}/)?{re.escape(path.name)}: ", str(caught.value))
+    assert re.match(
+        rf"({re.escape(str(path.parent))}/)?{re.escape(path.name)}: ", str(caught.value)
+    )
 
 
 GOOD = lines(*(f"Passage number {number}." for number in range(5000)))
@@ -121,28 +132,56 @@ def test_a_bad_line_is_named_with_its_record(tmp_path, name, bad, message):
 @pytest.mark.parametrize("place", [0, 10, 4000])
 def test_a_zero_byte_in_lines_is_named_with_its_place(tmp_path, place):
     content = GOOD[:place] + b"\0" + GOOD[place:]
-    refused(tmp_path / "a.jsonl", content, f"a.jsonl: byte {place} is zero, as in UTF-16 and in binary files")
+    refused(
+        tmp_path / "a.jsonl",
+        content,
+        f"a.jsonl: byte {place} is zero, as in UTF-16 and in binary files",
+    )
     beyond = len(GOOD) + 3
-    refused(tmp_path / "a.jsonl", GOOD + b"{  \0}", f"a.jsonl: byte {beyond} is zero.* \\(line 5001\\)")
+    refused(
+        tmp_path / "a.jsonl", GOOD + b"{  \0}", f"a.jsonl: byte {beyond} is zero.* \\(line 5001\\)"
+    )
 
 
-@pytest.mark.parametrize(("field", "place"), [(b'[{"k": ["\\ud83d"]}]', "m.0.k.0"), (b'{"\\ud83d": 1}', r"m.\\ud83d")])
+@pytest.mark.parametrize(
+    ("field", "place"), [(b'[{"k": ["\\ud83d"]}]', "m.0.k.0"), (b'{"\\ud83d": 1}', r"m.\\ud83d")]
+)
 def test_half_a_pair_is_refused_in_any_field_where_all_are_read(tmp_path, field, place):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "m": ' + field + b"}\n")
     with pytest.raises(PipelineError, match=f"record 0 has half a surrogate pair in `{place}`"):
         list(read_records(tmp_path / "a.jsonl"))
 
 
-def test_a_list_that_is_longer_than_a_line_may_be_says_how_to_make_lines_of_it(tmp_path, monkeypatch):
+def test_a_list_that_is_longer_than_a_line_may_be_says_how_to_make_lines_of_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(json_lines, "LONGEST_LINE", 30)
-    refused(tmp_path / "a.jsonl", b'[{"text": "a"}, {"text": "b"}, {"text": "c"}]', "record 0 is longer than 30 .*jq -c")
-    refused(tmp_path / "b.jsonl", b'{"text": "a long text, and longer"}', "record 0 is longer than 30 .*with a line feed")
+    refused(
+        tmp_path / "a.jsonl",
+        b'[{"text": "a"}, {"text": "b"}, {"text": "c"}]',
+        "record 0 is longer than 30 .*jq -c",
+    )
+    refused(
+        tmp_path / "b.jsonl",
+        b'{"text": "a long text, and longer"}',
+        "record 0 is longer than 30 .*with a line feed",
+    )
 
 
 def test_other_json_says_how_to_make_lines_of_it(tmp_path):
-    refused(tmp_path / "a.jsonl", b'[{"text": "a"},\n{"text": "b"}]\n', "record 0 is not JSON .*jq -c '.*'")
-    refused(tmp_path / "a.jsonl", b' [{"text": "a"}]\n', "record 0 is no JSON object .*jq -c '.\\[\\]'$")
-    refused(tmp_path / "a.jsonl", b'{\n  "text": "a"\n}\n', "record 0 is not JSON .*write one object a line: jq -c .")
+    refused(
+        tmp_path / "a.jsonl",
+        b'[{"text": "a"},\n{"text": "b"}]\n',
+        "record 0 is not JSON .*jq -c '.*'",
+    )
+    refused(
+        tmp_path / "a.jsonl", b' [{"text": "a"}]\n', "record 0 is no JSON object .*jq -c '.\\[\\]'$"
+    )
+    refused(
+        tmp_path / "a.jsonl",
+        b'{\n  "text": "a"\n}\n',
+        "record 0 is not JSON .*write one object a line: jq -c .",
+    )
 
 
 LINES_THAT_ARE_READ = {
@@ -164,7 +203,9 @@ LINES_THAT_ARE_READ = {
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
-@pytest.mark.parametrize(("content", "texts"), LINES_THAT_ARE_READ.values(), ids=LINES_THAT_ARE_READ)
+@pytest.mark.parametrize(
+    ("content", "texts"), LINES_THAT_ARE_READ.values(), ids=LINES_THAT_ARE_READ
+)
 def test_what_json_lines_may_have_is_read(tmp_path, name, content, texts):
     (tmp_path / name).write_bytes(compress(content, name))
     assert texts_of(tmp_path / name) == texts
@@ -186,33 +227,61 @@ def test_what_is_no_utf8_is_named_with_its_byte(tmp_path, name):
         (b"na\xefve", "ef", 2), (b"\xef\xbb\xbfna\xefve", "ef", 5), (long + b"\xff", "ff", len(long)),
         (b"a" + long[:-1], "c3", len(long) - 1),
     ):  # fmt: skip
-        refused(tmp_path / name, compress(content, name), f"its text is not UTF-8: byte 0x{byte} at byte {place}; convert")
+        refused(
+            tmp_path / name,
+            compress(content, name),
+            f"its text is not UTF-8: byte 0x{byte} at byte {place}; convert",
+        )
     for place in (0, 3, 5000, len(long)):
         zero = long[: place // 2 * 2] + b"\0" + long[place // 2 * 2 :]
         refused(tmp_path / name, compress(zero, name), f"byte {place // 2 * 2} is zero")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz", "a.jsonl.zst"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
 @pytest.mark.parametrize("marked", [True, False])
 def test_utf16_and_utf32_are_named(tmp_path, name, encoding, marked):
     content = ("\ufeff" * marked + '{"text": "a"}\n').encode(encoding)
     kind = encoding[:6].upper()
     has_mark = marked or encoding == kind.lower()
-    message = f"is {kind} text; convert it: iconv -f {kind} -t UTF-8" if has_mark else "is zero, as in UTF-16"
+    message = (
+        f"is {kind} text; convert it: iconv -f {kind} -t UTF-8"
+        if has_mark
+        else "is zero, as in UTF-16"
+    )
     refused(tmp_path / name, compress(content, name), message)
 
 
 OTHER_KINDS = {
-    "zip": (b"PK\x03\x04" + b"x" * 30, "holds zip data, not {} as its name says; unpack it with unzip"),
+    "zip": (
+        b"PK\x03\x04" + b"x" * 30,
+        "holds zip data, not {} as its name says; unpack it with unzip",
+    ),
     "gzip": (gzip.compress(b"x"), "holds gzip data, not {} as its name says; name it .gz"),
     "zstd": (zstd(b"x"), "holds zstd data, not {} as its name says; name it .zst"),
-    "bzip2": (bz2.compress(b"x"), "holds bzip2 data, not {} as its name says; unpack it with bzip2 -d"),
+    "bzip2": (
+        bz2.compress(b"x"),
+        "holds bzip2 data, not {} as its name says; unpack it with bzip2 -d",
+    ),
     "xz": (lzma.compress(b"x"), "holds xz data, not {} as its name says; unpack it with xz -d"),
-    "tar": (b"a.txt".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 248, "holds tar data, not {} as its name says"),
-    "parquet": (file_of("a.parquet", ["x"]), "holds parquet data, not {} as its name says; name it .parquet"),
-    "arrow": (file_of("file.arrow", ["x"]), "holds Arrow data, not {} as its name says; name it .arrow"),
-    "feather 1": (b"FEA1\0\0\0\0x", "holds Feather version 1 data, not {} as its name says; write it as .parquet"),
+    "tar": (
+        b"a.txt".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 248,
+        "holds tar data, not {} as its name says",
+    ),
+    "parquet": (
+        file_of("a.parquet", ["x"]),
+        "holds parquet data, not {} as its name says; name it .parquet",
+    ),
+    "arrow": (
+        file_of("file.arrow", ["x"]),
+        "holds Arrow data, not {} as its name says; name it .arrow",
+    ),
+    "feather 1": (
+        b"FEA1\0\0\0\0x",
+        "holds Feather version 1 data, not {} as its name says; write it as .parquet",
+    ),
     "PDF": (b"%PDF-1.7\n", "holds PDF data, not {} as its name says"),
     "RTF": (rb"{\rtf1\ansi text}", "holds RTF data, not {} as its name says"),
     "PostScript": (b"%!PS-Adobe-3.0\n", "holds PostScript data, not {} as its name says"),
@@ -241,11 +310,27 @@ def test_a_file_of_another_kind_than_its_name_says_is_named(tmp_path, name, kind
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.zst"])
 def test_what_is_not_compressed_or_compressed_twice_is_named(tmp_path, name):
-    refused(tmp_path / name, lines("a"), "holds no (gzip|zstd) data, as its name says it does; rename it")
+    refused(
+        tmp_path / name,
+        lines("a"),
+        "holds no (gzip|zstd) data, as its name says it does; rename it",
+    )
     for binary in ("a.parquet", "a.arrow"):
-        refused(tmp_path / binary, lines("a"), "holds no (parquet|Arrow) data, as its name says it does; rename it")
-    refused(tmp_path / name, compress(compress(lines("a"), name), name), "its content, decompressed, holds (gzip|zstd) data")
-    refused(tmp_path / name, compress(OTHER_KINDS["tar"][0], name), "its content, decompressed, holds tar data, not text")
+        refused(
+            tmp_path / binary,
+            lines("a"),
+            "holds no (parquet|Arrow) data, as its name says it does; rename it",
+        )
+    refused(
+        tmp_path / name,
+        compress(compress(lines("a"), name), name),
+        "its content, decompressed, holds (gzip|zstd) data",
+    )
+    refused(
+        tmp_path / name,
+        compress(OTHER_KINDS["tar"][0], name),
+        "its content, decompressed, holds tar data, not text",
+    )
 
 
 def test_gzip_is_read_as_gzip_reads_it(tmp_path):
@@ -256,7 +341,11 @@ def test_gzip_is_read_as_gzip_reads_it(tmp_path):
         assert texts_of(path) == ["one", "two"]
         path.write_bytes(one + b"\0" * zeros + two)
         assert texts_of(path) == ["one", "two"]
-    refused(path, one + b"\0" * 512 + b"rubbish", "cannot be read to its end .behind its gzip data is something else")
+    refused(
+        path,
+        one + b"\0" * 512 + b"rubbish",
+        "cannot be read to its end .behind its gzip data is something else",
+    )
     refused(path, one + two[:5], "cannot be read to its end .the gzip data is cut off")
     refused(path, one + b"\x1f", "cannot be read to its end .the gzip data is cut off")
     refused(path, one[:-8] + b"\0" * 8, "cannot be read to its end .*incorrect data check")
@@ -283,7 +372,11 @@ def test_a_long_window_of_zstd_is_refused_with_the_way_out(tmp_path):
     # As `zstd --long=28` writes it; one raw block.
     content = b'{"text": "A dump that was compressed with zstd --long=31."}\n'
     frame = b"\x28\xb5\x2f\xfd\x00\x90" + ((len(content) << 3) | 1).to_bytes(3, "little") + content
-    refused(tmp_path / "a.jsonl.zst", frame, r"too much memory for decoding\); decompress it with zstd --long=31 -d")
+    refused(
+        tmp_path / "a.jsonl.zst",
+        frame,
+        r"too much memory for decoding\); decompress it with zstd --long=31 -d",
+    )
 
 
 TEXTS = [f"Naïve text {number}." for number in range(40)]
@@ -297,37 +390,72 @@ STRINGS = {
 }
 
 
-@pytest.mark.parametrize("write", [parquet_bytes, arrow_bytes, partial(arrow_bytes, new=pa.ipc.new_file)])
+@pytest.mark.parametrize(
+    "write", [parquet_bytes, arrow_bytes, partial(arrow_bytes, new=pa.ipc.new_file)]
+)
 @pytest.mark.parametrize("kind", STRINGS)
 def test_a_text_column_of_any_string_type_is_read_whatever_the_others_are(tmp_path, write, kind):
     path = tmp_path / ("a.parquet" if write is parquet_bytes else "a.arrow")
-    others = {"id": pa.array([b"\xff"] * 40), "doc": pa.array([{"x": [number]} for number in range(40)])}
+    others = {
+        "id": pa.array([b"\xff"] * 40),
+        "doc": pa.array([{"x": [number]} for number in range(40)]),
+    }
     for table in ({"text": STRINGS[kind], **others}, {**others, "text": STRINGS[kind]}):
         path.write_bytes(write(pa.table(table)))
         assert texts_of(path) == TEXTS
 
 
-@pytest.mark.parametrize("write", [parquet_bytes, arrow_bytes, partial(arrow_bytes, new=pa.ipc.new_file)])
+@pytest.mark.parametrize(
+    "write", [parquet_bytes, arrow_bytes, partial(arrow_bytes, new=pa.ipc.new_file)]
+)
 def test_a_column_that_is_no_text_is_named(tmp_path, write):
     path = tmp_path / ("a.parquet" if write is parquet_bytes else "a.arrow")
     table = pa.table({"body": TEXTS, "id": range(40)})
     refused(path, write(table), "has no column `text`; its columns are body, id")
-    refused(path, write(pa.table([TEXTS, TEXTS], names=["text", "text"])), "has 2 columns `text`; keep one of them")
-    for value, found in ((None, "null"), (7, "a number"), ([1], "a list"), ({"a": 1}, "an object"), (True, "a truth value")):
-        column = pa.array([value] * 40) if value is not None else pa.array([*TEXTS[:33], None, *TEXTS[34:]])
+    refused(
+        path,
+        write(pa.table([TEXTS, TEXTS], names=["text", "text"])),
+        "has 2 columns `text`; keep one of them",
+    )
+    for value, found in (
+        (None, "null"),
+        (7, "a number"),
+        ([1], "a list"),
+        ({"a": 1}, "an object"),
+        (True, "a truth value"),
+    ):
+        column = (
+            pa.array([value] * 40)
+            if value is not None
+            else pa.array([*TEXTS[:33], None, *TEXTS[34:]])
+        )
         record = 33 if value is None else 0
         message = rf"record {record} has no string field `text` \(it is {found}\)"
         refused(path, write(pa.table({"text": column})), message)
-    texts = pa.array([*(text.encode() for text in TEXTS[:30]), b"na\xefve", *(text.encode() for text in TEXTS[31:])])
+    texts = pa.array(
+        [
+            *(text.encode() for text in TEXTS[:30]),
+            b"na\xefve",
+            *(text.encode() for text in TEXTS[31:]),
+        ]
+    )
     refused(path, write(pa.table({"text": texts})), "record 30 is not UTF-8: byte 0xef at byte 2")
     damaged = pa.Array.from_buffers(pa.string(), len(texts), texts.buffers())
-    message = r"record 30 is not UTF-8: byte 0xef" if write is parquet_bytes else "one of records 16 to 31 is damaged"
+    message = (
+        r"record 30 is not UTF-8: byte 0xef"
+        if write is parquet_bytes
+        else "one of records 16 to 31 is damaged"
+    )
     refused(path, write(pa.table({"text": damaged})), message)
 
 
 def test_two_arrow_streams_in_a_file_are_refused(tmp_path):
     content = arrow_bytes(pa.table({"text": TEXTS}))
-    refused(tmp_path / "a.arrow", content + content, "has other data behind its Arrow stream; keep one stream a file")
+    refused(
+        tmp_path / "a.arrow",
+        content + content,
+        "has other data behind its Arrow stream; keep one stream a file",
+    )
     (tmp_path / "a.arrow").write_bytes(content + b"\0" * 512)
     assert texts_of(tmp_path / "a.arrow") == TEXTS
 
@@ -372,7 +500,9 @@ def test_each_fault_of_each_format_is_one_line_or_the_right_records(tmp_path, na
     found: list[str] = []
     if reads_or_says_why(lambda: found.extend(texts_of(path)), name) and ".txt" not in name:
         assert found in (texts, texts + texts), "records were lost"
-        assert fault not in ("rubbish behind", "UTF-16", "zeros before", "zeros inside"), "it was taken"
+        assert fault not in ("rubbish behind", "UTF-16", "zeros before", "zeros inside"), (
+            "it was taken"
+        )
 
 
 def test_without_its_guards_the_reader_takes_faults(tmp_path, monkeypatch):
@@ -387,14 +517,22 @@ def test_without_its_guards_the_reader_takes_faults(tmp_path, monkeypatch):
     assert texts_of(path) == ["\ud83d"]
     refused(tmp_path / "b.txt", b"\xff\xfea\0", "is UTF-16 text")
     refused(tmp_path / "c.txt", b"a\0" + b"b" * 9000, "byte 1 is zero")
-    refused(tmp_path / "d.jsonl.gz", gzip.compress(gzip.compress(b"a")), "its content, decompressed, holds gzip data")
+    refused(
+        tmp_path / "d.jsonl.gz",
+        gzip.compress(gzip.compress(b"a")),
+        "its content, decompressed, holds gzip data",
+    )
     monkeypatch.setattr(text_streams, "_require_text", lambda *arguments: None)
     refused(tmp_path / "b.txt", b"\xff\xfea\0", "is not UTF-8")
     refused(tmp_path / "c.txt", b"a\0" + b"b" * 9000, "byte 1 is zero")
     refused(tmp_path / "d.jsonl.gz", gzip.compress(gzip.compress(b"a")), "record 0 is not UTF-8")
     refused(tmp_path / "e.jsonl.gz", zstd(lines("a")), "holds zstd data, not gzip")
     monkeypatch.setattr(text_streams, "require_kind", lambda *arguments: None)
-    refused(tmp_path / "e.jsonl.gz", zstd(lines("a")), "cannot be read to its end .*incorrect header check")
+    refused(
+        tmp_path / "e.jsonl.gz",
+        zstd(lines("a")),
+        "cannot be read to its end .*incorrect header check",
+    )
 
 
 PEAK = """
@@ -421,9 +559,17 @@ def test_memory_does_not_grow_with_a_row_group_or_documents(tmp_path, documents)
     long = os.urandom(200_000_000 // documents // 2).hex()
     texts = pa.array([f"{number} {long}" for number in range(documents)])
     pq.write_table(
-        pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=10**9, use_dictionary=False, write_batch_size=4
+        pa.table({"text": texts}),
+        tmp_path / "a.parquet",
+        row_group_size=10**9,
+        use_dictionary=False,
+        write_batch_size=4,
     )
     del texts
-    done = subprocess.run([sys.executable, "-c", PEAK, tmp_path / "a.parquet", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, tmp_path / "a.parquet", tmp_path],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 150_000, f"{done.stdout} kB"

@@ -13,7 +13,11 @@ from tools.fault_panels import read_points
 
 PARAMS = yaml.safe_load(committed_text("params.yaml"))
 README = committed_text("README.md")
-RUNS = [f"metrics/{condition}/seed_{seed}" for condition in PARAMS["conditions"] for seed in PARAMS["seeds"]]
+RUNS = [
+    f"metrics/{condition}/seed_{seed}"
+    for condition in PARAMS["conditions"]
+    for seed in PARAMS["seeds"]
+]
 
 
 def committed_json(path: str) -> Any:
@@ -30,28 +34,40 @@ def test_what_the_docs_say_of_the_probes_is_so():
         for group, ways in groups.items():
             for way in ways:
                 rates = [probe[prompt][group][way] for probe in probes]
-                assert max(rate["interval_95"][0] for rate in rates) <= min(rate["interval_95"][1] for rate in rates)
-                assert all(rate["rate"] <= 4 / 81 for rate in rates), "no oftener than if they always said 12"
+                assert max(rate["interval_95"][0] for rate in rates) <= min(
+                    rate["interval_95"][1] for rate in rates
+                )
+                assert all(rate["rate"] <= 4 / 81 for rate in rates), (
+                    "no oftener than if they always said 12"
+                )
 
 
 def test_the_walk_through_starts_from_the_committed_figures():
-    rows = re.findall(r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$", README, flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$", README, flags=re.MULTILINE
+    )
     assert len(rows) == 2
     for path, figure, on_main in rows:
         value = committed_json(path)
         for key in figure.split("."):
             value = value[key]
         assert float(on_main) == round(value, 5)
-    [(run, tokens)] = re.findall(r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$", README, flags=re.MULTILINE)
+    [(run, tokens)] = re.findall(
+        r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$", README, flags=re.MULTILINE
+    )
     assert int(tokens) == committed_json(f"metrics/{run}/parity.json")["tokens"]
 
 
 def test_how_much_more_text_equal_tokens_hold_is_the_committed_figure():
     read = [
-        committed_json(f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json")["original_bytes"]
+        committed_json(f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json")[
+            "original_bytes"
+        ]
         for condition in ("baseline", "mul_tokens")
     ]
-    assert f"(at equal tokens `mul_tokens` read {100 * (read[1] / read[0] - 1):.1f} % more)" in README
+    assert (
+        f"(at equal tokens `mul_tokens` read {100 * (read[1] / read[0] - 1):.1f} % more)" in README
+    )
 
 
 def test_the_committed_run_shows_that_networks_learn():
@@ -61,7 +77,11 @@ def test_the_committed_run_shows_that_networks_learn():
             assert point.value >= 0.33
             assert point.low > 0.25
     for condition in PARAMS["conditions"]:
-        bits = [p.value for p in committed_points("hellaswag_gold_bits_per_byte") if p.condition == condition]
+        bits = [
+            p.value
+            for p in committed_points("hellaswag_gold_bits_per_byte")
+            if p.condition == condition
+        ]
         assert bits == sorted(bits, reverse=True)
 
 

@@ -12,7 +12,24 @@ BLANK = [
     "\u3000", "\u200b", "\u200c", "\u200d", "\u200e", "\u2060", "\ufeff", "\u00ad", "\u061c", "\u2066", "\u180e", "\0", "\x1b",
     "\x7f", "\u115f", "\u1160", "\u3164", "\uffa0", "\u2800", "\ufe0f", "\U000e0100", "\U000e0020", "\u034f", "\ud83d",
 ]  # fmt: skip
-SEEN = [".", "0", "a", "é", "e\u0301", "٣", "你", "👍", "\U0001fae8", "½", "€", "^", "\ufffd", "-", "\u200bx", " \u3164 _"]
+SEEN = [
+    ".",
+    "0",
+    "a",
+    "é",
+    "e\u0301",
+    "٣",
+    "你",
+    "👍",
+    "\U0001fae8",
+    "½",
+    "€",
+    "^",
+    "\ufffd",
+    "-",
+    "\u200bx",
+    " \u3164 _",
+]
 
 
 @pytest.mark.parametrize("text", BLANK, ids=ascii)
@@ -52,14 +69,19 @@ def test_texts_that_look_alike_are_the_same(one, other):
     assert visible(one) == visible(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("a b", "ab"), ("A", "a"), ("x²", "x2"), ("a.", "a"), ("-5", "−5")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("a b", "ab"), ("A", "a"), ("x²", "x2"), ("a.", "a"), ("-5", "−5")]
+)
 def test_texts_that_look_different_are_not(one, other):
     assert visible(one) != visible(other)
 
 
 @pytest.mark.parametrize("text", ["a \\ud83d", "\\udc00", "\\ude00\\ud83d", "x\\ud83dx"])
 def test_half_a_surrogate_pair_is_no_text(text):
-    with pytest.raises(ValueError, match=r"^has half a surrogate pair, \\ud[0-9a-f]{3} at character [0-9]; repair the file$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^has half a surrogate pair, \\ud[0-9a-f]{3} at character [0-9]; repair the file$",
+    ):
         whole_text(json.loads(f'"{text}"'))
 
 

@@ -43,27 +43,37 @@ NO_MARK = [
 def test_a_reference_is_the_same_number_to_every_rule(written, value):
     for body in ("", "3 + 4 = <<3+4=7>>7\n", "a\r\n", "It is 5\xa0− 1/2 of 8, so "):
         answer = f"{body}#### {written}"
-        assert read_gold(answer) == strict_answer(answer) == flexible_answer(answer) == Fraction(value)
+        assert (
+            read_gold(answer) == strict_answer(answer) == flexible_answer(answer) == Fraction(value)
+        )
     [question] = read_questions("a.jsonl", [{"question": "?", "answer": f"#### {written}"}])
     assert question.answer == f"#### {written}"
 
 
-@pytest.mark.parametrize("answer", [*[f"3 + 4 = 7\n#### {written}" for written in REFUSED], *NO_MARK], ids=ascii)
+@pytest.mark.parametrize(
+    "answer", [*[f"3 + 4 = 7\n#### {written}" for written in REFUSED], *NO_MARK], ids=ascii
+)
 def test_any_other_spelling_is_refused_at_fetch_and_by_gsm8k_in_one_line(answer):
     good = "#### 7"
     with pytest.raises(PipelineError) as caught:
-        read_questions("a.jsonl", [{"question": "one", "answer": good}, {"question": "two", "answer": answer}])
+        read_questions(
+            "a.jsonl", [{"question": "one", "answer": good}, {"question": "two", "answer": answer}]
+        )
     assert str(caught.value).startswith("a.jsonl: record 1: answer: has ")
     assert "####" in str(caught.value)
     assert str(caught.value).isprintable()
-    generations = [Generation("?", each, "c", 1, 1, 9, "stopped", ["#### 7"]) for each in (good, answer)]
+    generations = [
+        Generation("?", each, "c", 1, 1, 9, "stopped", ["#### 7"]) for each in (good, answer)
+    ]
     with pytest.raises(PipelineError) as again:
         read_all(Path("b.jsonl"), generations)
     told = str(caught.value).removeprefix("a.jsonl: ")
     assert str(again.value) == f"b.jsonl: {told}; run dvc repro"
 
 
-SPELLED = st.text(alphabet="0123456789.,/- $%\n\xa0#x", max_size=12) | st.from_regex(r"-?[0-9]{1,4}(,[0-9]{3}|\.[0-9]|/[0-9])?")
+SPELLED = st.text(alphabet="0123456789.,/- $%\n\xa0#x", max_size=12) | st.from_regex(
+    r"-?[0-9]{1,4}(,[0-9]{3}|\.[0-9]|/[0-9])?"
+)
 
 
 @given(written=SPELLED)
@@ -116,5 +126,8 @@ def test_a_looser_pattern_would_be_noticed(monkeypatch, old, new, through):
 
 def test_fetch_without_the_rule_would_be_noticed(monkeypatch):
     monkeypatch.setattr(conversation_records, "read_gold", strict_answer)
-    records = [{"question": f"{place}?", "answer": f"#### {written}"} for place, written in enumerate(REFUSED)]
+    records = [
+        {"question": f"{place}?", "answer": f"#### {written}"}
+        for place, written in enumerate(REFUSED)
+    ]
     assert len(read_questions("a.jsonl", records)) == len(REFUSED)

@@ -37,7 +37,9 @@ def sample(tmp_path_factory) -> Path:
 
 
 def run(root: Path) -> bytes:
-    done = subprocess.run([sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return (root / "plots/report.html").read_bytes()
 
@@ -69,7 +71,9 @@ def test_the_same_inputs_give_the_same_bytes(sample, page):
 def test_the_page_is_small_and_needs_nothing_else(page):
     assert len(page.encode()) < 3_000_000
     elements = Elements(page)
-    for attributes in elements.named("script", "img", "link", "iframe", "source", "object", "embed"):
+    for attributes in elements.named(
+        "script", "img", "link", "iframe", "source", "object", "embed"
+    ):
         assert not attributes.get("src")
         assert not attributes.get("data")
         assert not attributes.get("href")
@@ -88,8 +92,14 @@ def test_every_link_leads_somewhere(page):
 
 def test_the_verdict_comes_first_and_whole(page):
     body = page[page.index("<main") :]
-    assert [f"Sentence {number}: differences &lt; 0.05 &amp; more." in body for number in range(7)] == [True] * 7
-    assert body.index("Sentence 0") < body.index("Accuracy &lt;of&gt; all (accuracy)") < body.index("Curves</h2>")
+    assert [
+        f"Sentence {number}: differences &lt; 0.05 &amp; more." in body for number in range(7)
+    ] == [True] * 7
+    assert (
+        body.index("Sentence 0")
+        < body.index("Accuracy &lt;of&gt; all (accuracy)")
+        < body.index("Curves</h2>")
+    )
     assert "0.3013 [0.270, 0.334]" in body
 
 
@@ -128,7 +138,13 @@ def test_headings_are_in_order_and_tables_have_headers(page):
 
 
 def test_lineage_names_code_by_the_id_that_git_gives_it(sample, page):
-    asked = subprocess.run(["git", "hash-object", "model/stats.py"], cwd=sample, capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        ["git", "hash-object", "model/stats.py"],
+        cwd=sample,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert blob_id(sample / "model/stats.py") == asked.stdout.strip()
     assert f"<code>{asked.stdout.strip()}</code> model/stats.py" in page
 
@@ -139,12 +155,29 @@ def test_lineage_has_what_dvc_yaml_gives_each_stage(sample):
     for stage in read_stages(sample):
         mine = [instance for instance in instances if instance.stage == stage.name]
         assert stage.instances == len(mine)
-        assert set(stage.params) == {key for instance in mine for key in instance.params.get("params.yaml", ())}
+        assert set(stage.params) == {
+            key for instance in mine for key in instance.params.get("params.yaml", ())
+        }
         named = {key for instance in mine for key in instance.params.get("libraries.yaml", ())}
-        assert stage.libraries == ({key: versions[key] for key in sorted(named)} if stage.name != "report" else versions)
-        outs = {out for instance in instances if instance.stage in stage.needs for out in instance.outputs}
-        needed = [dep for instance in mine for dep in instance.deps if dep.startswith(("data/", "scores", "exports", "losses"))]
-        assert all(any(f"{dep}/".startswith(f"{out}/") or out.startswith(f"{dep}/") for out in outs) for dep in needed)
+        assert stage.libraries == (
+            {key: versions[key] for key in sorted(named)} if stage.name != "report" else versions
+        )
+        outs = {
+            out
+            for instance in instances
+            if instance.stage in stage.needs
+            for out in instance.outputs
+        }
+        needed = [
+            dep
+            for instance in mine
+            for dep in instance.deps
+            if dep.startswith(("data/", "scores", "exports", "losses"))
+        ]
+        assert all(
+            any(f"{dep}/".startswith(f"{out}/") or out.startswith(f"{dep}/") for out in outs)
+            for dep in needed
+        )
 
 
 def test_the_drawn_graph_has_all_stages_and_implies_all_edges(sample):
@@ -161,30 +194,43 @@ def test_the_drawn_graph_has_all_stages_and_implies_all_edges(sample):
 
 
 def test_integrity_is_said_and_a_fault_is_said(sample, tmp_path):
-    assert all(check.holds for check in checks(read_exports(sample / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4))
+    assert all(
+        check.holds
+        for check in checks(
+            read_exports(sample / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4
+        )
+    )
     shutil.copytree(sample / "metrics", tmp_path / "metrics")
     folder = tmp_path / "metrics/mul_tokens/seed_2/step_1000"
     same = json.loads((tmp_path / "metrics/baseline/seed_1/step_100/parity.json").read_text())
     write_json(folder / "parity.json", {**same, "max_abs_logit_difference": 1.27})
     write_json(folder / "evaluation.json", {"hellaswag": {"acc_norm": {"total": 999}}})
-    write_json(tmp_path / "metrics/mul_tokens/tokenize.json", {"train": {"documents_sha256": "e" * 64}})
+    write_json(
+        tmp_path / "metrics/mul_tokens/tokenize.json", {"train": {"documents_sha256": "e" * 64}}
+    )
     found = checks(read_exports(tmp_path / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4)
     assert [check.holds for check in found] == [False] * 4
     assert "1.3" in found[0].figures
 
 
-@pytest.mark.parametrize("profile", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"])
+@pytest.mark.parametrize(
+    "profile", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"]
+)
 def test_every_pin_of_params_yaml_is_a_source(profile):
     body = (REPOSITORY / profile).read_text()
     fetch = yaml.safe_load(body)["fetch"]
     pinned = {row[2].split()[1] for row in sources(fetch)}
     section = body[body.index("fetch:") : body.index("\ncorpus:")]
-    assert pinned == set(re.findall(r"^\s{5,}.*(?:sha256|revision): ([0-9a-f]{40,})", section, re.MULTILINE))
+    assert pinned == set(
+        re.findall(r"^\s{5,}.*(?:sha256|revision): ([0-9a-f]{40,})", section, re.MULTILINE)
+    )
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
     rows = [
-        {"condition": "a", "seed": "1", "split": split, "step": str(step)} for split in ("train", "val") for step in range(1000)
+        {"condition": "a", "seed": "1", "split": split, "step": str(step)}
+        for split in ("train", "val")
+        for step in range(1000)
     ]
     kept = thinned(rows, 300)
     assert len(kept) <= 600
@@ -194,14 +240,21 @@ def test_long_curves_are_thinned_and_keep_their_ends():
 def test_a_file_without_sentences_stops_the_stage(tmp_path):
     write_sample(tmp_path)
     write_json(tmp_path / "plots/comparisons.json", {"first": "baseline", "comparisons": []})
-    done = subprocess.run([sys.executable, "-m", "stages.report"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: plots/comparisons.json: no sentences; run dvc repro"
+    assert (
+        done.stderr.splitlines()[-1] == "error: plots/comparisons.json: no sentences; run dvc repro"
+    )
 
 
 def test_one_condition_has_a_report_too(tmp_path):
     write_sample(tmp_path)
-    for name, columns in (("differences", ["model", "figure", "unit"]), ("fact_usage", ["condition", "seed"])):
+    for name, columns in (
+        ("differences", ["model", "figure", "unit"]),
+        ("fact_usage", ["condition", "seed"]),
+    ):
         write_rows(tmp_path / f"plots/{name}.csv", columns, [])
     assert b"nothing to compare" in run(tmp_path)
 
@@ -217,7 +270,11 @@ def test_the_report_sees_an_edit_of_dvc_yaml_that_reruns_nothing_else(tmp_path):
     write_sample(tmp_path)
     before = {stage.name: stage for stage in read_stages(tmp_path)}
     of_evaluate = "      - data/items\n      - exports/"
-    edited = (tmp_path / "dvc.yaml").read_text().replace(of_evaluate, f"      - data/more\n{of_evaluate}", 1)
+    edited = (
+        (tmp_path / "dvc.yaml")
+        .read_text()
+        .replace(of_evaluate, f"      - data/more\n{of_evaluate}", 1)
+    )
     (tmp_path / "dvc.yaml").write_text(edited)
     [name] = [stage.name for stage in read_stages(tmp_path) if stage != before[stage.name]]
     assert "data/more" in {stage.name: stage for stage in read_stages(tmp_path)}[name].inputs
@@ -230,7 +287,10 @@ def recorded(root: Path) -> Graph:
     graph = Graph(tree)
     stages = {}
     for name, instance in graph.instances.items():
-        params = {file: {key: graph._param(file, key) for key in keys} for file, keys in instance.params.items()}
+        params = {
+            file: {key: graph._param(file, key) for key in keys}
+            for file, keys in instance.params.items()
+        }
         deps = [{"path": dep, "md5": graph._hash(dep) or "0"} for dep in instance.deps]
         outs = [{"path": out, "md5": "0"} for out in instance.outputs]
         stages[name] = {"cmd": instance.command, "deps": deps, "params": params, "outs": outs}
@@ -270,14 +330,18 @@ def test_make_report_says_what_is_stale_now(sample, page):
     content = edited.read_text()
     edited.write_text(content + "\n# <edited>\n")
     try:
-        done = subprocess.run([sys.executable, "-m", "graph.report"], cwd=sample, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "graph.report"], cwd=sample, capture_output=True, text=True
+        )
         assert (done.returncode, done.stdout) == (0, "report.html\n"), done.stderr
         copy = (sample / "report.html").read_text()
-        assert re.search(r'<a href="#stage-export">export@baseline-1-100</a>: .*model/hf.py has changed', copy)
-        assert "<code>metrics/baseline/seed_1/step_100/evaluation.json</code>" in copy
-        assert copy.replace(copy[copy.index(STALE_BEGIN) : copy.index(STALE_END)], "") == page.replace(
-            page[page.index(STALE_BEGIN) : page.index(STALE_END)], ""
+        assert re.search(
+            r'<a href="#stage-export">export@baseline-1-100</a>: .*model/hf.py has changed', copy
         )
+        assert "<code>metrics/baseline/seed_1/step_100/evaluation.json</code>" in copy
+        assert copy.replace(
+            copy[copy.index(STALE_BEGIN) : copy.index(STALE_END)], ""
+        ) == page.replace(page[page.index(STALE_BEGIN) : page.index(STALE_END)], "")
     finally:
         edited.write_text(content)
 
@@ -289,4 +353,6 @@ def test_a_page_without_a_place_for_it_is_refused():
 
 def test_without_a_lock_every_stage_is_stale(sample):
     (sample / "dvc.lock").unlink(missing_ok=True)
-    assert stale_html(Graph(WorkingTree(sample))).count("has never run") == len(read_instances(WorkingTree(sample)))
+    assert stale_html(Graph(WorkingTree(sample))).count("has never run") == len(
+        read_instances(WorkingTree(sample))
+    )

@@ -38,7 +38,9 @@ NAMES = (
 
 def git(root: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.fixture
@@ -70,7 +72,9 @@ def stages_of(lines: list[str]) -> set[str]:
 def test_code_edited_after_the_run(copy):
     append(copy / "model/hf.py", "# A remark.\n")
     lines = result_findings(WorkingTree(copy))
-    assert f"dvc.lock: export@baseline-1337-{LAST}: model/hf.py has changed; run make repro" in lines
+    assert (
+        f"dvc.lock: export@baseline-1337-{LAST}: model/hf.py has changed; run make repro" in lines
+    )
     assert stages_of(lines) == {"export"}
 
 
@@ -82,12 +86,19 @@ def test_code_edited_with_its_time_and_size_kept(copy):
     before = path.stat()
     path.write_text(path.read_text().replace("1.959963984540054", "1.959963984540055"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert stages_of(result_findings(WorkingTree(copy))) == {"evaluate", "compare", "gsm8k", "probes"}
+    assert stages_of(result_findings(WorkingTree(copy))) == {
+        "evaluate",
+        "compare",
+        "gsm8k",
+        "probes",
+    }
 
 
 def test_a_parameter_changed_after_the_run(copy):
     path = copy / "params.yaml"
-    path.write_text(path.read_text().replace("parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9"))
+    path.write_text(
+        path.read_text().replace("parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9")
+    )
     lines = result_findings(WorkingTree(copy))
     assert stages_of(lines) == {"params", "export", "curves"}
     assert any("params.yaml: export has changed in parity_tolerance" in line for line in lines)
@@ -99,7 +110,10 @@ def test_a_library_moved_after_the_run(copy):
     lines = result_findings(WorkingTree(copy))
     assert stages_of(lines) == {"export", "generate", "probes", "sft"}
     changed = "libraries.yaml: transformers has changed from 5.23.0 to 5.24.0"
-    assert all(changed in line or line.startswith("dvc.lock: report: libraries.yaml has changed") for line in lines)
+    assert all(
+        changed in line or line.startswith("dvc.lock: report: libraries.yaml has changed")
+        for line in lines
+    )
 
 
 def test_a_metric_edited_by_hand(copy):
@@ -108,7 +122,9 @@ def test_a_metric_edited_by_hand(copy):
     metrics["hellaswag"]["acc_norm"]["rate"] += 0.1
     path.write_text(json.dumps(metrics))
     name = f"evaluate@baseline-1337-{LAST}"
-    assert result_findings(WorkingTree(copy)) == [f"metrics/{RUN}/evaluation.json: is not what {name} wrote; run make repro"]
+    assert result_findings(WorkingTree(copy)) == [
+        f"metrics/{RUN}/evaluation.json: is not what {name} wrote; run make repro"
+    ]
 
 
 @pytest.mark.parametrize("path", ["plots/loss.csv", "plots/figures/combined.png"])
@@ -121,11 +137,15 @@ def test_a_plot_edited_by_hand(copy, path):
 
 def test_a_metric_that_is_gone(copy):
     (copy / "metrics" / RUN / "parity.json").unlink()
-    assert result_findings(WorkingTree(copy)) == [f"metrics/{RUN}/parity.json: missing; run make repro"]
+    assert result_findings(WorkingTree(copy)) == [
+        f"metrics/{RUN}/parity.json: missing; run make repro"
+    ]
 
 
 def test_results_that_no_stage_writes(copy):
-    (copy / "metrics/baseline/seed_7").mkdir(exist_ok=True)  # an interrupted run leaves the empty folder
+    (copy / "metrics/baseline/seed_7").mkdir(
+        exist_ok=True
+    )  # an interrupted run leaves the empty folder
     (copy / "metrics/baseline/seed_7/pretrain.json").write_text("{}")
     (copy / "plots/old.csv").write_text("")
     assert result_findings(WorkingTree(copy)) == [
@@ -139,14 +159,19 @@ def test_a_stage_that_no_longer_exists_or_never_ran(copy):
     lines = result_findings(WorkingTree(copy))
     assert "dvc.lock: items: has never run; run make repro" in lines
     assert notes(GitTree(copy)) == []
-    assert notes(WorkingTree(copy)) == ["dvc.lock still has stages that dvc.yaml no longer gives (old); run make prune"]
+    assert notes(WorkingTree(copy)) == [
+        "dvc.lock still has stages that dvc.yaml no longer gives (old); run make prune"
+    ]
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
         ("print('plots/ has figures of another run')", ["plots/ has figures of another run"]),
-        ("raise SystemExit('error: README.md: tables are of no run')", ["README.md: tables are of no run"]),
+        (
+            "raise SystemExit('error: README.md: tables are of no run')",
+            ["README.md: tables are of no run"],
+        ),
         ("", []),
         ("1 / 0", []),
     ],
@@ -172,13 +197,17 @@ def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
         (copy / "dvc.lock").write_bytes(written + entry)
         assert lock(WorkingTree(copy)) == written
     change_lock(copy, lambda stages: stages.update({"?": {"cmd": "x"}}))
-    with pytest.raises(SystemExit, match=r"error: dvc.lock: \?: dvc.yaml has no such stage; delete its entry"):
+    with pytest.raises(
+        SystemExit, match=r"error: dvc.lock: \?: dvc.yaml has no such stage; delete its entry"
+    ):
         lock(WorkingTree(copy))
 
 
 def test_an_edited_command_or_dependency_list(copy):
     path = copy / "dvc.yaml"
-    text = path.read_text().replace("cmd: python -m stages.curves", "cmd: python -m stages.curves now")
+    text = path.read_text().replace(
+        "cmd: python -m stages.curves", "cmd: python -m stages.curves now"
+    )
     path.write_text(text.replace("      - model/figures.py\n", "", 1))
     lines = result_findings(WorkingTree(copy))
     assert "dvc.lock: curves: its command was 'python -m stages.curves'; run make repro" in lines
@@ -194,7 +223,9 @@ def test_an_export_of_an_older_checkpoint_below_an_output_directory(copy):
         dep["md5"] = "0" * 32 + ".dir"
 
     change_lock(copy, older)
-    assert result_findings(WorkingTree(copy)) == [f"dvc.lock: {name}: checkpoints/{RUN} has changed; run make repro"]
+    assert result_findings(WorkingTree(copy)) == [
+        f"dvc.lock: {name}: checkpoints/{RUN} has changed; run make repro"
+    ]
 
 
 def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
@@ -202,8 +233,13 @@ def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
     graph = Graph(WorkingTree(copy))
     path = "checkpoints/baseline/seed_1337"
     assert path in graph.lock["pretrain@baseline-1337"].outs
-    contents = {name: md5_of(f"{md5} again".encode()) if below(name, path) else md5 for name, md5 in graph.contents.items()}
-    again = directory_hash({name[len(path) + 1 :]: md5 for name, md5 in contents.items() if below(name, path)})
+    contents = {
+        name: md5_of(f"{md5} again".encode()) if below(name, path) else md5
+        for name, md5 in graph.contents.items()
+    }
+    again = directory_hash(
+        {name[len(path) + 1 :]: md5 for name, md5 in contents.items() if below(name, path)}
+    )
     (copy / CONTENTS).write_bytes(json_bytes(contents))
 
     def retrain(stages):
@@ -225,19 +261,28 @@ def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
 def test_upstream_that_has_run_again_makes_its_readers_stale(copy):
     def again(stages):
         for path in ("data/items", "losses/baseline/seed_1337"):
-            [out] = [out for stage in stages.values() for out in stage["outs"] if out["path"] == path]
+            [out] = [
+                out for stage in stages.values() for out in stage["outs"] if out["path"] == path
+            ]
             out["md5"] = "0" * 32 + ".dir"
 
     change_lock(copy, again)
     lines = result_findings(WorkingTree(copy))
-    assert f"dvc.lock: evaluate@baseline-1337-{LAST}: data/items has changed; run make repro" in lines
-    assert f"dvc.lock: curves: {CONTENTS} does not list the files of losses/baseline/seed_1337; run make repro" in lines
+    assert (
+        f"dvc.lock: evaluate@baseline-1337-{LAST}: data/items has changed; run make repro" in lines
+    )
+    assert (
+        f"dvc.lock: curves: {CONTENTS} does not list the files of losses/baseline/seed_1337; run make repro"
+        in lines
+    )
 
 
 def test_a_listing_that_lies_is_not_believed(copy):
     contents = json.loads((copy / CONTENTS).read_text())
     (copy / CONTENTS).write_bytes(json_bytes(dict.fromkeys(contents, "0" * 32)))
-    change_lock(copy, lambda stages: record(stages, CONTENTS, md5_of((copy / CONTENTS).read_bytes())))
+    change_lock(
+        copy, lambda stages: record(stages, CONTENTS, md5_of((copy / CONTENTS).read_bytes()))
+    )
     lines = result_findings(WorkingTree(copy))
     assert lines
     assert all("does not list the files of" in line for line in lines)
@@ -246,7 +291,9 @@ def test_a_listing_that_lies_is_not_believed(copy):
 def test_a_listing_that_the_stage_did_not_write_is_named(copy):
     contents = json.loads((copy / CONTENTS).read_text())
     (copy / CONTENTS).write_bytes(json_bytes({**contents, "checkpoints/mine": "0"}))
-    assert result_findings(WorkingTree(copy)) == [f"{CONTENTS}: is not what contents wrote; run make repro"]
+    assert result_findings(WorkingTree(copy)) == [
+        f"{CONTENTS}: is not what contents wrote; run make repro"
+    ]
 
 
 def test_the_index_is_checked_and_not_the_disk(copy):
@@ -276,11 +323,17 @@ def test_the_hook_refuses_a_commit_that_the_check_would(copy):
 
 def impact(copy: Path, before: str = "", code: str = "") -> list[str]:
     results = GitTree(copy, before or "HEAD")
-    return describe(Graph(GitTree(copy, code) if code else WorkingTree(copy), results if before else None), results, {})
+    return describe(
+        Graph(GitTree(copy, code) if code else WorkingTree(copy), results if before else None),
+        results,
+        {},
+    )
 
 
 def test_impact_of_nothing(copy):
-    assert impact(copy) == ["impact: no stage would rerun; whether the figures are as they were recorded, make check says"]
+    assert impact(copy) == [
+        "impact: no stage would rerun; whether the figures are as they were recorded, make check says"
+    ]
 
 
 def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(copy):
@@ -290,13 +343,20 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[0] == "these stages rerun:"
     assert lines[1] == f"  {2 * steps} × export: model/hf.py has changed"
     assert lines[2] == "  report: model has changed", "it names all code"
-    assert f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents" in lines
+    assert (
+        f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents"
+        in lines
+    )
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 3
-    assert f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
+    assert (
+        f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
+    )
     for line in lines[:6]:
         assert line in committed_text("README.md"), "its walk-through shows this"
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
-    assert not any("pretrain.json" in line for line in lines), "training does not depend on the exporter"
+    assert not any("pretrain.json" in line for line in lines), (
+        "training does not depend on the exporter"
+    )
     assert lines[-1] == "time: not recorded on this machine yet; make repro records it"
 
 
@@ -309,25 +369,36 @@ def test_impact_says_which_outputs_are_not_in_the_tree(copy):
     for gone in ("scores/baseline/seed_1337/step_500", "exports/baseline/seed_1337/step_500"):
         (copy / gone).rmdir()
     [line] = absent(graph, copy)
-    assert line.startswith(f"2 of {len(outs)} outputs are not here (exports/baseline/seed_1337/step_500): ")
+    assert line.startswith(
+        f"2 of {len(outs)} outputs are not here (exports/baseline/seed_1337/step_500): "
+    )
 
 
 def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
     path = copy / "params.yaml"
     steps = yaml.safe_load(path.read_text())["pretrain"]["checkpoint_steps"]
-    path.write_text(path.read_text().replace(f"checkpoint_steps: {steps}", f"checkpoint_steps: {steps[1:]}"))
+    path.write_text(
+        path.read_text().replace(f"checkpoint_steps: {steps}", f"checkpoint_steps: {steps[1:]}")
+    )
     lines = impact(copy)
-    assert lines[0].startswith(f"these stages are gone: evaluate@baseline-1337-{steps[0]}, evaluate@mul_tokens-1337-{steps[0]}, ")
+    assert lines[0].startswith(
+        f"these stages are gone: evaluate@baseline-1337-{steps[0]}, evaluate@mul_tokens-1337-{steps[0]}, "
+    )
     assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 33" in lines
 
 
 def test_an_export_kept_past_the_gate_is_found(copy):
     path = copy / "metrics" / RUN / "parity.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_abs_logit_difference": 11.8}))
-    change_lock(copy, lambda stages: record(stages, f"metrics/{RUN}/parity.json", md5_of(path.read_bytes())))
+    change_lock(
+        copy, lambda stages: record(stages, f"metrics/{RUN}/parity.json", md5_of(path.read_bytes()))
+    )
     lines = result_findings(WorkingTree(copy))
     assert any(
-        line.startswith(f"metrics/{RUN}/parity.json: logits differ by 11.8, so it is not its checkpoint") for line in lines
+        line.startswith(
+            f"metrics/{RUN}/parity.json: logits differ by 11.8, so it is not its checkpoint"
+        )
+        for line in lines
     )
 
 
@@ -373,7 +444,13 @@ def test_impact_of_a_revision_range(copy):
     append(copy / "model/stats.py", "# A remark.\n")
     git(copy, "commit", "-qam", "statistics")
     between = [line for line in impact(copy, "HEAD~1", "HEAD") if "has changed" in line]
-    assert {line.split()[2].strip(":") for line in between} == {"export", "evaluate", "gsm8k", "probes", "has"}, (
+    assert {line.split()[2].strip(":") for line in between} == {
+        "export",
+        "evaluate",
+        "gsm8k",
+        "probes",
+        "has",
+    }, (
         # "has": `report: model has changed`
         "HEAD~1 had not been run again either"
     )
@@ -393,4 +470,7 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
     rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents, report"
-    assert lines[-1] == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"
+    assert (
+        lines[-1]
+        == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"
+    )

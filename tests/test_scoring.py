@@ -35,7 +35,14 @@ from model.trees import Tree
 REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
 
 
-def item(ctx: str, endings: list[str], number: int = 0, label: int = 0, ctx_b: str = "", activity: str = "Walking") -> Item:
+def item(
+    ctx: str,
+    endings: list[str],
+    number: int = 0,
+    label: int = 0,
+    ctx_b: str = "",
+    activity: str = "Walking",
+) -> Item:
     whole, source = f"{ctx} {ctx_b}" if ctx_b else ctx, f"s{number}"
     return Item(
         ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=source
@@ -48,7 +55,11 @@ ITEMS = [
     item("", ["Starts here", "and there", "b", "c c c"], 2, label=2),
     item("word " * 40, ["one two", "three", "four five six", "seven"], 3, label=1),
     item("short", ["long " * 40, "b", "c", "d"], 4),
-    item("[header] How to [title] walk [step] Ends in spaces.  ", ["[substeps] it", "is", "so  so", "ok [title] then"], 5),
+    item(
+        "[header] How to [title] walk [step] Ends in spaces.  ",
+        ["[substeps] it", "is", "so  so", "ok [title] then"],
+        5,
+    ),
     item("6 × 9 is <|endoftext|> and", ["<MUL_6_9_54>", "<|endoftext|>", "54", "a"], 6),
     item("a", ["b", "c", "d", "e"], 7),
 ]
@@ -56,13 +67,23 @@ ITEMS = [
 
 @pytest.fixture(scope="session")
 def random_gpt2(tmp_path_factory, tokenizer):
-    return save_gpt2(tmp_path_factory.mktemp("random"), tokenizer, layers=2, heads=2, width=32, context=32)
+    return save_gpt2(
+        tmp_path_factory.mktemp("random"), tokenizer, layers=2, heads=2, width=32, context=32
+    )
 
 
 @pytest.fixture(scope="session")
 def trained_gpt2(tmp_path_factory, tokenizer):
     texts = [f"{item.ctx} {item.endings[item.label]}" for item in real_items(300)]
-    return save_gpt2(tmp_path_factory.mktemp("trained"), tokenizer, 3, heads=4, width=64, context=256, train_on=texts)
+    return save_gpt2(
+        tmp_path_factory.mktemp("trained"),
+        tokenizer,
+        3,
+        heads=4,
+        width=64,
+        context=256,
+        train_on=texts,
+    )
 
 
 def require_equal(directory, items, convention):
@@ -76,8 +97,12 @@ def require_equal(directory, items, convention):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
-@pytest.mark.parametrize(("layers", "heads", "width", "context"), [(1, 1, 16, 64), (2, 2, 32, 32), (3, 4, 64, 17)])
-def test_random_models_score_as_the_plain_way_does(tmp_path, tokenizer, convention, layers, heads, width, context):
+@pytest.mark.parametrize(
+    ("layers", "heads", "width", "context"), [(1, 1, 16, 64), (2, 2, 32, 32), (3, 4, 64, 17)]
+)
+def test_random_models_score_as_the_plain_way_does(
+    tmp_path, tokenizer, convention, layers, heads, width, context
+):
     directory = save_gpt2(tmp_path, tokenizer, layers, heads, width, context)
     require_equal(directory, ITEMS, convention)
 
@@ -95,13 +120,17 @@ def test_onednns_products_score_as_the_plain_way_does(trained_gpt2, monkeypatch)
 def test_a_private_operator_that_computes_something_else_is_not_used(trained_gpt2, monkeypatch):
     monkeypatch.setattr(scoring_network, "onednn_is_faster", lambda: True)
     right = torch.ops.mkldnn._linear_pointwise
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda x, *rest: right(x * 1.01, *rest))
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_linear_pointwise", lambda x, *rest: right(x * 1.01, *rest)
+    )
     with pytest.raises(RuntimeError, match="no longer computes"):
         scored(trained_gpt2, ITEMS, REFERENCE)
 
 
 @pytest.mark.parametrize("onednn", [False, True])
-def test_results_are_the_same_to_the_bit_for_any_budget_threads_and_company(trained_gpt2, monkeypatch, onednn):
+def test_results_are_the_same_to_the_bit_for_any_budget_threads_and_company(
+    trained_gpt2, monkeypatch, onednn
+):
     monkeypatch.setattr(scoring_network, "onednn_is_faster", lambda: onednn)
     items = real_items(40)
     expected = scored(trained_gpt2, items, LM_EVAL, batch_tokens=10**6, threads=1)
@@ -121,7 +150,10 @@ def test_gpt2s_own_shapes_give_the_same_bits_for_any_budget(tmp_path, ranks_file
 
 
 def test_bfloat16_scores_are_near_those_of_float32(trained_gpt2):
-    exact, rounded = (scored(trained_gpt2, real_items(20), REFERENCE, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, rounded = (
+        scored(trained_gpt2, real_items(20), REFERENCE, dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
     assert exact != rounded
     for one, other in zip(exact, rounded, strict=True):
         assert other.nats == pytest.approx(one.nats, rel=0.02)
@@ -129,9 +161,13 @@ def test_bfloat16_scores_are_near_those_of_float32(trained_gpt2):
 
 def test_bfloat16_is_refused_where_there_is_no_arithmetic_for_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
     for device in ("cpu", "cuda"):
-        with pytest.raises(PipelineError, match=f"{device} has no bfloat16 arithmetic; set float32"):
+        with pytest.raises(
+            PipelineError, match=f"{device} has no bfloat16 arithmetic; set float32"
+        ):
             require_dtype("params.yaml: evaluate.dtype", "bfloat16", device)
     require_dtype("params.yaml: evaluate.dtype", "float32", "cpu")
 
@@ -139,7 +175,11 @@ def test_bfloat16_is_refused_where_there_is_no_arithmetic_for_it(monkeypatch):
 def test_what_is_counted_of_an_ending(random_gpt2):
     scores = scored(random_gpt2, ITEMS, REFERENCE)
     for asked, score in zip(ITEMS, scores, strict=True):
-        assert (score.ind, score.label, score.source_id) == (asked.ind, asked.label, asked.source_id)
+        assert (score.ind, score.label, score.source_id) == (
+            asked.ind,
+            asked.label,
+            asked.source_id,
+        )
         assert score.characters == [len(ending) for ending in asked.endings]
         whole = [len(ending.encode()) + 1 for ending in asked.endings]
         assert score.bytes == whole or asked.ind == 4
@@ -153,11 +193,15 @@ def test_uniform_logits_cost_log_vocab_a_token(tmp_path, tokenizer):
     directory = save_gpt2(tmp_path, tokenizer, layers=1, heads=1, width=16, context=64)
     change_tensors(directory, lambda tensors: tensors["transformer.wte.weight"].zero_())
     for score in scored(directory, ITEMS, REFERENCE):
-        assert score.nats == pytest.approx([tokens * math.log(tokenizer.size) for tokens in score.tokens])
+        assert score.nats == pytest.approx(
+            [tokens * math.log(tokenizer.size) for tokens in score.tokens]
+        )
 
 
 def test_another_network_gives_other_scores(random_gpt2, trained_gpt2):
-    first, second = (scored(directory, ITEMS, REFERENCE) for directory in (random_gpt2, trained_gpt2))
+    first, second = (
+        scored(directory, ITEMS, REFERENCE) for directory in (random_gpt2, trained_gpt2)
+    )
     assert all(one.nats != other.nats for one, other in zip(first, second, strict=True))
 
 
@@ -172,7 +216,10 @@ def test_questions_are_worded_as_lm_evaluation_harness_words_them():
 words = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 
 
-@given(st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=4)), min_size=1, max_size=6), st.integers(1, 200))
+@given(
+    st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=4)), min_size=1, max_size=6),
+    st.integers(1, 200),
+)
 def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
     trees = [Tree(number, 0, context, endings) for number, (context, endings) in enumerate(trees)]
     seen = []
@@ -191,7 +238,9 @@ def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
                 assert packed.targets[of].tolist() == ending
                 rows = packed.predicting[packed.predicted_by[of]]
                 assert packed.tokens[rows].tolist() == [tree.context[-1], *ending[:-1]]
-                assert packed.positions[rows].tolist() == [len(tree.context) - 1 + place for place in range(len(ending))]
+                assert packed.positions[rows].tolist() == [
+                    len(tree.context) - 1 + place for place in range(len(ending))
+                ]
                 number += 1
     assert sorted(seen) == list(range(len(trees)))
 
@@ -199,7 +248,11 @@ def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
 def change_tensors(directory, change) -> None:
     tensors = load_file(directory / "model.safetensors")
     result = change(tensors)
-    save_file(result if isinstance(result, dict) else tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        result if isinstance(result, dict) else tensors,
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
 
 
 def without(name: str):
@@ -208,11 +261,26 @@ def without(name: str):
 
 FAULTS = {
     "a tensor is missing": (without("transformer.h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias"),
-    "a tensor is unknown": (lambda tensors: {**tensors, "transformer.h.2.ln_1.bias": torch.zeros(32)}, "h.2.ln_1.bias"),
-    "a tensor is misshapen": (lambda tensors: {**tensors, "transformer.h.0.mlp.c_fc.weight": torch.zeros(128, 32)}, "c_fc"),
-    "a tensor is there twice": (lambda tensors: {**tensors, "wte.weight": torch.zeros(576, 32)}, "there twice"),
-    "a tensor is no float": (lambda tensors: {**tensors, "transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)}, "ln_f.bias"),
-    "the head is not tied": (lambda tensors: {**tensors, "lm_head.weight": torch.zeros(576, 32)}, "differs from wte.weight"),
+    "a tensor is unknown": (
+        lambda tensors: {**tensors, "transformer.h.2.ln_1.bias": torch.zeros(32)},
+        "h.2.ln_1.bias",
+    ),
+    "a tensor is misshapen": (
+        lambda tensors: {**tensors, "transformer.h.0.mlp.c_fc.weight": torch.zeros(128, 32)},
+        "c_fc",
+    ),
+    "a tensor is there twice": (
+        lambda tensors: {**tensors, "wte.weight": torch.zeros(576, 32)},
+        "there twice",
+    ),
+    "a tensor is no float": (
+        lambda tensors: {**tensors, "transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)},
+        "ln_f.bias",
+    ),
+    "the head is not tied": (
+        lambda tensors: {**tensors, "lm_head.weight": torch.zeros(576, 32)},
+        "differs from wte.weight",
+    ),
 }
 
 
@@ -231,7 +299,12 @@ def test_weights_that_do_not_fit_are_refused(own_gpt2, change, message):
 def test_names_without_prefix_and_stored_masks_are_those_of_the_hubs_gpt2(own_gpt2):
     expected = scored(own_gpt2, ITEMS, REFERENCE)
     masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 32, 32) for layer in (0, 1)}
-    change_tensors(own_gpt2, lambda tensors: masks | {name.removeprefix("transformer."): t for name, t in tensors.items()})
+    change_tensors(
+        own_gpt2,
+        lambda tensors: (
+            masks | {name.removeprefix("transformer."): t for name, t in tensors.items()}
+        ),
+    )
     assert scored(own_gpt2, ITEMS, REFERENCE) == expected
 
 
@@ -285,7 +358,11 @@ def test_weights_that_are_no_numbers_give_no_score(own_gpt2):
 
 
 def score_command(*arguments: str, processes: int = 1) -> str:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        if processes > 1
+        else []
+    )
     command = [sys.executable, *launcher, "-m", "tools.score", *map(str, arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
     return done.stdout if done.returncode == 0 else done.stderr
@@ -311,12 +388,25 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
     assert score_command("no/such-model", "--items", items).startswith(
         "error: no/such-model: no directory, and the Hugging Face hub"
     )
-    assert score_command(tmp_path, "--items", tmp_path / "none").startswith(f"error: {tmp_path}/none: no items to be read")
-    assert score_command(tmp_path, "--items", items, "--count", "2").startswith("error: --count: 2, where")
-    assert score_command(tmp_path, "--items", items).startswith(f"error: {tmp_path}: no config.json")
-    assert score_command(tmp_path / "none", "--items", items) == f"error: {tmp_path}/none: no such directory\n"
-    assert "argument --threads: '0' is no whole number of at least 1" in score_command(tmp_path, "--threads", "0")
-    assert score_command(tmp_path, "--items", items, "--output", items).startswith(f"error: --output: {items} cannot be made")
+    assert score_command(tmp_path, "--items", tmp_path / "none").startswith(
+        f"error: {tmp_path}/none: no items to be read"
+    )
+    assert score_command(tmp_path, "--items", items, "--count", "2").startswith(
+        "error: --count: 2, where"
+    )
+    assert score_command(tmp_path, "--items", items).startswith(
+        f"error: {tmp_path}: no config.json"
+    )
+    assert (
+        score_command(tmp_path / "none", "--items", items)
+        == f"error: {tmp_path}/none: no such directory\n"
+    )
+    assert "argument --threads: '0' is no whole number of at least 1" in score_command(
+        tmp_path, "--threads", "0"
+    )
+    assert score_command(tmp_path, "--items", items, "--output", items).startswith(
+        f"error: --output: {items} cannot be made"
+    )
     for content, problem in (("", "no items to be read"), ("3\n", "record 0: is no JSON object")):
         items.write_text(content)
         assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: {problem}")
@@ -344,12 +434,16 @@ def test_an_export_altered_since_it_was_written_is_not_scored(own_gpt2, tmp_path
     weights = bytearray((own_gpt2 / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (own_gpt2 / "model.safetensors").write_bytes(weights)
-    assert "model.safetensors: missing or altered since it was written" in score_command(own_gpt2, "--items", items)
+    assert "model.safetensors: missing or altered since it was written" in score_command(
+        own_gpt2, "--items", items
+    )
 
 
 def test_a_tokenizer_that_transformers_would_use_otherwise_is_refused(own_gpt2):
     path = own_gpt2 / "tokenizer_config.json"
-    path.write_text(path.read_text().replace('"add_prefix_space": false', '"add_prefix_space": true'))
+    path.write_text(
+        path.read_text().replace('"add_prefix_space": false', '"add_prefix_space": true')
+    )
     with pytest.raises(PipelineError, match="add_prefix_space"):
         read_hugging_face_directory(own_gpt2)
 
@@ -369,10 +463,19 @@ def test_openais_gpt2_scores_what_is_published():
         except FileNotFoundError:
             continue
     else:
-        pytest.skip("OpenAI's gpt2 is not in the local Hugging Face cache; huggingface-cli download gpt2 brings it")
+        pytest.skip(
+            "OpenAI's gpt2 is not in the local Hugging Face cache; huggingface-cli download gpt2 brings it"
+        )
     directory = Path(directory)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scorer = Scorer(read_hugging_face_directory(directory), device, "float32", os.cpu_count(), 16384, ONE_PROCESS)
+    scorer = Scorer(
+        read_hugging_face_directory(directory),
+        device,
+        "float32",
+        os.cpu_count(),
+        16384,
+        ONE_PROCESS,
+    )
     items = real_items(10042)
     for convention, acc, acc_norm in ((REFERENCE, 0.2859, 0.2955), (LM_EVAL, 0.2892, 0.3114)):
         metrics = summarize(scorer.score(items, convention, "gpt2"), convention)
@@ -380,19 +483,39 @@ def test_openais_gpt2_scores_what_is_published():
         assert metrics["acc_norm"]["rate"] == pytest.approx(acc_norm, abs=0.0003)
 
 
-def scores(nats: list[list[float]], labels: list[int], clusters: list[str] | None = None) -> list[ItemScore]:
+def scores(
+    nats: list[list[float]], labels: list[int], clusters: list[str] | None = None
+) -> list[ItemScore]:
     return [
-        ItemScore(n, clusters[n] if clusters else f"s{n}", label, row, [1, 2, 3, 4], [4, 4, 4, 4], [5, 5, 5, 5])
+        ItemScore(
+            n,
+            clusters[n] if clusters else f"s{n}",
+            label,
+            row,
+            [1, 2, 3, 4],
+            [4, 4, 4, 4],
+            [5, 5, 5, 5],
+        )
         for n, (row, label) in enumerate(zip(nats, labels, strict=True))
     ]
 
 
 def test_an_oracle_is_always_right_and_its_opposite_never():
     labels = [0, 1, 2, 3] * 10
-    right = summarize(scores([[0.5 if place == label else 50.0 for place in range(4)] for label in labels], labels), REFERENCE)
+    right = summarize(
+        scores(
+            [[0.5 if place == label else 50.0 for place in range(4)] for label in labels], labels
+        ),
+        REFERENCE,
+    )
     assert right["acc"]["rate"] == right["acc_norm"]["rate"] == 1.0
     assert right["gold_bits_per_byte"] == pytest.approx(0.5 / math.log(2) / 5)
-    wrong = summarize(scores([[50.0 if place == label else 0.5 for place in range(4)] for label in labels], labels), REFERENCE)
+    wrong = summarize(
+        scores(
+            [[50.0 if place == label else 0.5 for place in range(4)] for label in labels], labels
+        ),
+        REFERENCE,
+    )
     assert wrong["acc"]["correct"] == 0
     assert wrong["acc"]["total"] == 40
 
@@ -409,10 +532,15 @@ def test_each_convention_normalizes_by_its_own_length(convention, normed):
     # Totals prefer ending 0, means per token (1, 2, 3, 4 tokens) ending 3, means per character (4 each) ending 0.
     for label in range(4):
         result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), convention)
-        assert (result["acc"]["correct"], result["acc_norm"]["correct"]) == (label == 0, label == normed)
+        assert (result["acc"]["correct"], result["acc_norm"]["correct"]) == (
+            label == 0,
+            label == normed,
+        )
 
 
-@pytest.mark.parametrize(("hits", "total"), [(0, 20), (1, 20), (250, 1000), (999, 1000), (1000, 1000)])
+@pytest.mark.parametrize(
+    ("hits", "total"), [(0, 20), (1, 20), (250, 1000), (999, 1000), (1000, 1000)]
+)
 def test_without_clusters_the_interval_is_wilsons(hits, total):
     values = np.arange(total) < hits
     expected = binomtest(hits, total).proportion_ci(method="wilson")
@@ -423,7 +551,11 @@ def test_without_clusters_the_interval_is_wilsons(hits, total):
 
 @pytest.mark.parametrize("hits", ["some", "none", "all"])
 def test_items_that_repeat_each_other_do_not_narrow_the_interval(hits):
-    values = {"some": np.arange(100) % 3 == 0, "none": np.zeros(100, bool), "all": np.ones(100, bool)}[hits]
+    values = {
+        "some": np.arange(100) % 3 == 0,
+        "none": np.zeros(100, bool),
+        "all": np.ones(100, bool),
+    }[hits]
     alone = rate(values, [str(n) for n in range(100)]).interval_95
     repeated = rate(np.repeat(values, 4), [str(n // 4) for n in range(400)]).interval_95
     assert repeated == pytest.approx(alone, abs=0.003)

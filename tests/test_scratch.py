@@ -54,7 +54,13 @@ def write_stage(project: Path, body: str) -> None:  # noqa: F811
 
 
 def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:  # noqa: F811
-    return subprocess.run(COMMAND, cwd=project, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    return subprocess.run(
+        COMMAND,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
 
 
 def scratches(project: Path) -> list[str]:  # noqa: F811
@@ -69,7 +75,11 @@ def test_the_next_run_goes_on_from_what_a_failed_one_has_finished(resumable):
     (resumable.parent / "stop").unlink()
     done = fetch(resumable)
     assert done.stdout == "made two\n", done.stderr
-    assert sorted(path.name for path in (resumable / "data/fetched").iterdir()) == ["SHA256SUMS", "one", "two"]
+    assert sorted(path.name for path in (resumable / "data/fetched").iterdir()) == [
+        "SHA256SUMS",
+        "one",
+        "two",
+    ]
     assert not list((resumable / "data").glob(".*"))
 
 
@@ -92,7 +102,9 @@ OTHER_WORK = {
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
     "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
-    "the checksums of an input": lambda root: (root / "data/folder/SHA256SUMS").write_text("0  inside.txt\n"),
+    "the checksums of an input": lambda root: (root / "data/folder/SHA256SUMS").write_text(
+        "0  inside.txt\n"
+    ),
     "the list of inputs": replace("dvc.yaml", "params: [wanted,", "params: [wanted, other,"),
 }
 
@@ -108,7 +120,9 @@ def test_pieces_of_other_work_are_neither_used_nor_kept(resumable, name):
 
 
 def test_a_library_is_a_part_of_what_the_work_depends_on(resumable):
-    [instance] = [one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"]
+    [instance] = [
+        one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"
+    ]
     before = fingerprint(resumable, instance)
     assert fingerprint(resumable, instance) == before
     replace("libraries.yaml", "3.11", "3.12")(resumable)
@@ -126,12 +140,16 @@ def test_a_library_is_a_part_of_what_the_work_depends_on(resumable):
         ("characters_per_shard: 9", "characters_per_shard: 8", True),
     ],
 )
-def test_what_only_judges_a_finished_input_is_no_part_of_what_the_work_depends_on(resumable, old, new, is_other):
+def test_what_only_judges_a_finished_input_is_no_part_of_what_the_work_depends_on(
+    resumable, old, new, is_other
+):
     """A download is not thrown away for a count or a checksum that is corrected."""
     kind = "tree, sha256: ab" if "tree, sha256: ab" in old else "hub, sha256: null"
     wanted = f"wanted: {{count: 5, characters_per_shard: 9, source: {{kind: {kind}, revision: a}}}}"
     replace("params.yaml", "wanted: 3", wanted)(resumable)
-    [instance] = [one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"]
+    [instance] = [
+        one for one in read_instances(WorkingTree(resumable)).values() if one.stage == "fetch"
+    ]
     before = fingerprint(resumable, instance)
     replace("params.yaml", old, new)(resumable)
     assert (fingerprint(resumable, instance) != before) == is_other
@@ -180,7 +198,10 @@ def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name
     """The edit may be undone before the next run, which would go on from it."""
     status, said = edit_while_a_piece_is_made(resumable, OTHER_WORK[name])
     assert status == 1, said
-    assert f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of neither; run it again" in said
+    assert (
+        f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of neither; run it again"
+        in said
+    )
     assert not list((resumable / "data").glob(".fetched.scratch/*/one"))
 
 
@@ -198,7 +219,11 @@ def by_rename(path: str, old: str = "", new: str = ""):
 
 @pytest.mark.parametrize(
     "edit",
-    [by_rename("params.yaml", "other: 4", "other: 5"), by_rename("data/declared.txt"), by_rename("model/section.py")],
+    [
+        by_rename("params.yaml", "other: 4", "other: 5"),
+        by_rename("data/declared.txt"),
+        by_rename("model/section.py"),
+    ],
     ids=["a parameter of others", "the same data", "the same code"],
 )
 def test_a_piece_is_kept_where_no_input_says_anything_else(resumable, edit):
@@ -272,7 +297,9 @@ def running(resumable):
     def start(first: str = "pass") -> subprocess.Popen:
         ready = resumable.parent / "signals/ready"
         write_stage(resumable, SLEEPING.format(first=first.strip(), ready=str(ready)))
-        processes.append(subprocess.Popen(COMMAND, cwd=resumable, stderr=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(COMMAND, cwd=resumable, stderr=subprocess.PIPE, text=True)
+        )
         while not ready.exists():
             assert processes[-1].poll() is None, processes[-1].stderr.read()
             time.sleep(0.01)

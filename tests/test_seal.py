@@ -18,7 +18,9 @@ from conftest import REPOSITORY
 from graph import landlock
 
 HAS_LANDLOCK = sys.platform == "linux" and landlock.available() > 0
-native = pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock, so native code is not guarded")
+native = pytest.mark.skipif(
+    not HAS_LANDLOCK, reason="this kernel has no Landlock, so native code is not guarded"
+)
 
 DVC_YAML = """
 stages:
@@ -63,13 +65,25 @@ def project(tmp_path) -> Path:
     for name in ("model", "stages", "data/folder", "data/other", "out"):
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "graph", root / "graph")
-    for name in ("model/__init__.py", "model/errors.py", "model/section.py", "model/yaml_file.py", "stages/__init__.py"):
+    for name in (
+        "model/__init__.py",
+        "model/errors.py",
+        "model/section.py",
+        "model/yaml_file.py",
+        "stages/__init__.py",
+    ):
         shutil.copy(REPOSITORY / name, root / name)
     numpy = __import__("numpy").__version__
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("names: [a, b]\nwanted: 3\nother: 4\n")
     (root / "libraries.yaml").write_text(f'numpy: "{numpy}"\npython: "3.11"\n')
-    for name in ("data/declared.txt", "data/folder/inside.txt", "data/secret.txt", "data/other/secret.txt", "model/secret.py"):
+    for name in (
+        "data/declared.txt",
+        "data/folder/inside.txt",
+        "data/secret.txt",
+        "data/other/secret.txt",
+        "model/secret.py",
+    ):
         (root / name).write_text(f"SECRET = '{name}'\n")
     return root
 
@@ -82,10 +96,17 @@ def signals(tmp_path) -> Iterator[Path]:
 
 
 def run(
-    project: Path, body: str = "pass", stage: str = "probe a", wanted: str = WANTED, environment: dict | None = None
+    project: Path,
+    body: str = "pass",
+    stage: str = "probe a",
+    wanted: str = WANTED,
+    environment: dict | None = None,
 ) -> subprocess.CompletedProcess:
     name, *arguments = stage.split()
-    source = STAGE.format(wanted=f"{wanted}; {USE_DEPS if name == 'probe' else ''}", body=textwrap.indent(body, "    ").strip())
+    source = STAGE.format(
+        wanted=f"{wanted}; {USE_DEPS if name == 'probe' else ''}",
+        body=textwrap.indent(body, "    ").strip(),
+    )
     (project / f"stages/{name}.py").write_text(source)
     command = [sys.executable, "-m", f"stages.{name}", *arguments]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
@@ -167,7 +188,9 @@ def test_what_is_declared_is_allowed(project, name):
     done = run(project, textwrap.dedent(ALLOWED[name]))
     assert done.returncode == 0, done.stderr
     assert not list(project.rglob("*.partial")), "nothing is left of what was not used"
-    assert [float(part) >= 0 for part in (project / ".dvc/tmp/durations/probe@a").read_text().split()] == [True, True]
+    assert [
+        float(part) >= 0 for part in (project / ".dvc/tmp/durations/probe@a").read_text().split()
+    ] == [True, True]
 
 
 UNDECLARED = "{} {{}}, which dvc.yaml does not list under this stage's {}"
@@ -177,7 +200,10 @@ ASKED = UNDECLARED.format("asked for the size of", "deps")
 BROKEN = {
     "open": ('open("data/secret.txt")', READ.format("data/secret.txt")),
     "os.open": ('os.open("data/secret.txt", os.O_RDONLY)', READ.format("data/secret.txt")),
-    "an absolute path": ('open(os.path.abspath("data/secret.txt"))', READ.format("data/secret.txt")),
+    "an absolute path": (
+        'open(os.path.abspath("data/secret.txt"))',
+        READ.format("data/secret.txt"),
+    ),
     "a detour": ('open("data/folder/../secret.txt")', READ.format("data/secret.txt")),
     "numpy": ('__import__("numpy").fromfile("data/secret.txt")', READ.format("data/secret.txt")),
     "an undeclared import": ("import model.secret", READ.format("model/secret.py")),
@@ -189,11 +215,17 @@ BROKEN = {
     "writing beside an output": ('Path("out/x").write_text("")', WROTE.format("out/x")),
     "removing": ('os.remove("data/secret.txt")', CHANGED.format("data/secret.txt")),
     "removing an input": ('os.remove("data/declared.txt")', CHANGED.format("data/declared.txt")),
-    "removing a directory": ('import shutil\nshutil.rmtree("data/other")', LISTED.format("data/other")),
+    "removing a directory": (
+        'import shutil\nshutil.rmtree("data/other")',
+        LISTED.format("data/other"),
+    ),
     "removing an empty directory": ('os.rmdir("out/b")', CHANGED.format("out/b")),
     "renaming a folder of outputs": ('os.rename("data", "elsewhere")', CHANGED.format("data")),
     "linking": ('os.link("data/declared.txt", "data/linked")', CHANGED.format("data/linked")),
-    "renaming away": ('os.rename("data/secret.txt", "data/out.txt")', CHANGED.format("data/secret.txt")),
+    "renaming away": (
+        'os.rename("data/secret.txt", "data/out.txt")',
+        CHANGED.format("data/secret.txt"),
+    ),
     "connecting": (
         'import socket\nsocket.create_connection(("127.0.0.1", 9))',
         "used the network ('127.0.0.1'); only fetch may",
@@ -202,18 +234,36 @@ BROKEN = {
         'import socket\nsocket.getaddrinfo("example.org", 80)',
         "used the network ('example.org'); only fetch may",
     ),
-    "params.yaml past read_section": ('__import__("yaml").safe_load(open("params.yaml"))["other"]', READ.format("params.yaml")),
+    "params.yaml past read_section": (
+        '__import__("yaml").safe_load(open("params.yaml"))["other"]',
+        READ.format("params.yaml"),
+    ),
     "ending early": ("sys.exit(0)", "ended before run_stage had seen it done"),
     "ending early after a swallowed read": (
         'try:\n    open("data/secret.txt")\nexcept BaseException:\n    sys.exit(0)',
         "ended before run_stage had seen it done",
     ),
     "the size of a file": ('os.stat("data/secret.txt").st_size', ASKED.format("data/secret.txt")),
-    "the size of a file, by path": ('Path("data/secret.txt").stat()', ASKED.format("data/secret.txt")),
-    "the size of a file, by os.path": ('os.path.getsize("data/secret.txt")', ASKED.format("data/secret.txt")),
-    "the time of a file": ('os.path.getmtime(b"data/../data/secret.txt")', ASKED.format("data/secret.txt")),
-    "whether a file is there": ('Path("data/secret.txt").exists()', ASKED.format("data/secret.txt")),
-    "a link's size": ('os.lstat(os.path.abspath("data/secret.txt"))', ASKED.format("data/secret.txt")),
+    "the size of a file, by path": (
+        'Path("data/secret.txt").stat()',
+        ASKED.format("data/secret.txt"),
+    ),
+    "the size of a file, by os.path": (
+        'os.path.getsize("data/secret.txt")',
+        ASKED.format("data/secret.txt"),
+    ),
+    "the time of a file": (
+        'os.path.getmtime(b"data/../data/secret.txt")',
+        ASKED.format("data/secret.txt"),
+    ),
+    "whether a file is there": (
+        'Path("data/secret.txt").exists()',
+        ASKED.format("data/secret.txt"),
+    ),
+    "a link's size": (
+        'os.lstat(os.path.abspath("data/secret.txt"))',
+        ASKED.format("data/secret.txt"),
+    ),
     "the size of a file in an open folder": (
         'os.stat("secret.txt", dir_fd=os.open("data", os.O_RDONLY))',
         ASKED.format("data/secret.txt"),
@@ -249,7 +299,9 @@ def test_what_is_not_declared_stops_the_stage_and_is_named(project, name):
     body, what = BROKEN[name]
     done = run(project, body)
     assert error(done) == f"error: seal: probe@a {what}"
-    assert (project / ".dvc/tmp/durations/probe@a").read_text() == "", "a failed run has no duration"
+    assert (project / ".dvc/tmp/durations/probe@a").read_text() == "", (
+        "a failed run has no duration"
+    )
     assert not list(project.rglob("*.partial"))
     assert (project / "data/secret.txt").exists()
 
@@ -262,7 +314,9 @@ NATIVE = {
     "reading": PYARROW.format(call='OSFile("data/secret.txt")', use="read()"),
     "mapping": PYARROW.format(call='memory_map("data/secret.txt")', use="read()"),
     "writing": PYARROW.format(call='OSFile("data/new.txt", "w")', use='write(b"x")'),
-    "appending to an input": PYARROW.format(call='OSFile("data/declared.txt", "a")', use='write(b"x")'),
+    "appending to an input": PYARROW.format(
+        call='OSFile("data/declared.txt", "a")', use='write(b"x")'
+    ),
     "another instance's output": PYARROW.format(call='OSFile("out/b/c", "w")', use='write(b"x")'),
     "a child process": 'import subprocess\nsubprocess.run(["cat", "data/secret.txt"], check=True)',
 }
@@ -275,11 +329,18 @@ def test_native_code_and_children_are_held_too(project, name):
     (project / "out/b/c").write_text("old")
     done = run(project, NATIVE[name])
     assert done.returncode != 0
-    touched = {"another instance's output": "out/b/c", "writing": "data/new.txt", "appending to an input": None}
+    touched = {
+        "another instance's output": "out/b/c",
+        "writing": "data/new.txt",
+        "appending to an input": None,
+    }
     if name != "a child process":
         what = touched.get(name, "data/secret.txt") or "a file, or the network,"
         # pyarrow asks for the size of some before it opens them.
-        lines = (f"opened {what} that dvc.yaml does not give it", f"asked for the size of {what}, which dvc.yaml does not list")
+        lines = (
+            f"opened {what} that dvc.yaml does not give it",
+            f"asked for the size of {what}, which dvc.yaml does not list",
+        )
         assert error(done).startswith(tuple(f"error: seal: probe@a {line}" for line in lines))
     assert (project / "out/b/c").read_text() == "old"
     assert "SECRET" not in done.stdout
@@ -303,10 +364,14 @@ def test_native_code_may_use_what_is_declared(project):
 
 
 def test_a_file_that_the_stages_own_parameters_pin_is_declared_by_its_content(project):
-    pinned = "{source: {files: [{path: data/secret.txt, sha256: abc}, {path: data/other/secret.txt}]}}"
+    pinned = (
+        "{source: {files: [{path: data/secret.txt, sha256: abc}, {path: data/other/secret.txt}]}}"
+    )
     (project / "params.yaml").write_text(f"names: [a, b]\nwanted: {pinned}\n")
     wanted = 'read_section("wanted", dict)'
-    read = 'open("data/secret.txt").read()\nimport pyarrow as pa\npa.OSFile("data/secret.txt").read()'
+    read = (
+        'open("data/secret.txt").read()\nimport pyarrow as pa\npa.OSFile("data/secret.txt").read()'
+    )
     assert run(project, read, wanted=wanted).returncode == 0
     unpinned = error(run(project, 'open("data/other/secret.txt")', wanted=wanted))
     assert unpinned == f"error: seal: probe@a {READ.format('data/other/secret.txt')}"
@@ -317,7 +382,10 @@ def test_children_reach_no_network(project):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         connect = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
-        done = run(project, f'import subprocess\nsubprocess.run([sys.executable, "-c", {connect!r}], check=True)')
+        done = run(
+            project,
+            f'import subprocess\nsubprocess.run([sys.executable, "-c", {connect!r}], check=True)',
+        )
     assert "Permission denied" in done.stderr
 
 
@@ -326,14 +394,20 @@ def test_fetch_may_use_the_network(project):
         port = server.getsockname()[1]
         body = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()'
         (project / "dvc.yaml").write_text(
-            DVC_YAML.replace("deps: [model/__init__", "deps: [model/section.py, model/yaml_file.py, model/__init__")
+            DVC_YAML.replace(
+                "deps: [model/__init__",
+                "deps: [model/section.py, model/yaml_file.py, model/__init__",
+            )
         )
         done = run(project, body, stage="fetch", wanted="pass")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_declared_section_that_is_never_read_stops_the_stage(project):
-    assert error(run(project, wanted="pass")) == "error: seal: probe@a never read wanted of params.yaml, which dvc.yaml declares"
+    assert (
+        error(run(project, wanted="pass"))
+        == "error: seal: probe@a never read wanted of params.yaml, which dvc.yaml declares"
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,7 +419,10 @@ def test_a_declared_section_that_is_never_read_stops_the_stage(project):
 )
 def test_a_stage_refuses_another_version_than_the_declared_one(project, library, version, message):
     path = project / "libraries.yaml"
-    lines = [f'{library}: "{version}"' if line.startswith(library) else line for line in path.read_text().splitlines()]
+    lines = [
+        f'{library}: "{version}"' if line.startswith(library) else line
+        for line in path.read_text().splitlines()
+    ]
     path.write_text("\n".join(lines))
     done = run(project, 'Path("data/out.txt").write_text("x")')
     assert message in error(done)
@@ -377,17 +454,25 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, signals, name):
             time.sleep(0.01)
         key = text.partition(":")[0]
         lines = (project / path).read_text().splitlines(keepends=True)
-        (project / path).write_text("".join(line for line in lines if not line.startswith(f"{key}:")) + text)
+        (project / path).write_text(
+            "".join(line for line in lines if not line.startswith(f"{key}:")) + text
+        )
         go.touch()
         done = running.result()
     assert done.stdout == "finished\n"
-    told = f"{what} changed, and DVC would record the new one" if what else "an input became unreadable"
+    told = (
+        f"{what} changed, and DVC would record the new one"
+        if what
+        else "an input became unreadable"
+    )
     assert error(done).startswith(f"error: seal: probe@a ran while {told}")
     assert (project / ".dvc/tmp/durations/probe@a").read_text() == ""
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(project, signals, changed):
+def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(
+    project, signals, changed
+):
     """The kernel's rule is on the file that was there: the new one is read by a process outside the confinement."""
     body = (
         f"import time\nPath({str(signals / 'ready')!r}).touch()\n"
@@ -399,7 +484,9 @@ def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(projec
             assert not running.done(), running.result().stderr
             time.sleep(0.01)
         for name in ("params.yaml", "model/section.py"):
-            (project.parent / "new").write_text((project / name).read_text() + ("# An edit.\n" if changed else ""))
+            (project.parent / "new").write_text(
+                (project / name).read_text() + ("# An edit.\n" if changed else "")
+            )
             (project.parent / "new").replace(project / name)
         (signals / "go").touch()
         done = running.result()
@@ -411,8 +498,13 @@ def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(projec
 
 def test_a_declared_input_that_is_never_read_stops_the_stage(project):
     text = (project / "dvc.yaml").read_text()
-    (project / "dvc.yaml").write_text(text.replace("deps: [data/declared.txt,", "deps: [data/declared.txt, data/other,"))
-    assert error(run(project)) == "error: seal: probe@a never read data/other, which dvc.yaml gives it as deps"
+    (project / "dvc.yaml").write_text(
+        text.replace("deps: [data/declared.txt,", "deps: [data/declared.txt, data/other,")
+    )
+    assert (
+        error(run(project))
+        == "error: seal: probe@a never read data/other, which dvc.yaml gives it as deps"
+    )
 
 
 def test_switches_in_the_environment_do_not_reach_the_stage(project):

@@ -54,7 +54,10 @@ FAULTS = [
     ("no_unpickling_reader", "from torch import jit\njit.load(path)"),
     ("no_unpickling_reader", "from torch.jit import load"),
     ("no_unpickling_reader", "import torch.jit as j\nj.load(path)"),
-    ("no_unpickling_reader", "try:\n    import torch as t\nexcept ImportError:\n    import other as t\nt.load(path)"),
+    (
+        "no_unpickling_reader",
+        "try:\n    import torch as t\nexcept ImportError:\n    import other as t\nt.load(path)",
+    ),
     ("no_unpickling_reader", "np.load(path)"),
     ("no_unpickling_reader", "import numpy as n\nn.load(path)"),
     ("no_unpickling_reader", "from numpy import load"),
@@ -66,18 +69,30 @@ FAULTS = [
     ("no_unpickling_reader", "pd.read_pickle(path)"),
     ("no_unpickling_reader", "from pandas import read_pickle"),
     ("no_unpickling_reader", "import pandas\npandas.read_pickle(path)"),
-    ("no_remote_code", "Auto.from_pretrained(path, local_files_only=True, use_safetensors=True, trust_remote_code=True)"),
+    (
+        "no_remote_code",
+        "Auto.from_pretrained(path, local_files_only=True, use_safetensors=True, trust_remote_code=True)",
+    ),
     (
         "no_remote_code",
         "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, trust_remote_code=trust)",
     ),
     ("no_remote_code", "AutoTokenizer.from_pretrained(path, local_files_only=True)"),
-    ("no_remote_code", "import transformers as t\nt.AutoTokenizer.from_pretrained(path, local_files_only=True)"),
-    ("no_remote_code", "from transformers import AutoTokenizer as T\nT.from_pretrained(path, local_files_only=True)"),
+    (
+        "no_remote_code",
+        "import transformers as t\nt.AutoTokenizer.from_pretrained(path, local_files_only=True)",
+    ),
+    (
+        "no_remote_code",
+        "from transformers import AutoTokenizer as T\nT.from_pretrained(path, local_files_only=True)",
+    ),
     ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, local_files_only=True)"),
     ("only_local_safetensors", "getattr(transformers, name).from_pretrained(path)"),
     ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)"),
-    ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, **more)"),
+    (
+        "only_local_safetensors",
+        "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, **more)",
+    ),
     ("only_local_safetensors", "AutoTokenizer.from_pretrained(path, trust_remote_code=False)"),
     ("only_safe_yaml", "yaml.load(text, Loader=yaml.SafeLoader)"),
     ("only_safe_yaml", "yaml.unsafe_load(text)"),
@@ -117,7 +132,10 @@ FAULTS = [
     ("pinned_downloads", "datasets.load_dataset(name, split='train')"),
     ("pinned_downloads", "datasets.load_dataset(name, data_files=files)"),
     ("pinned_downloads", "load_dataset('parquet', data_files='https://example.org/a.parquet')"),
-    ("pinned_downloads", "load_dataset('parquet', data_files={'train': [f'hf://datasets/{name}/a.parquet']})"),
+    (
+        "pinned_downloads",
+        "load_dataset('parquet', data_files={'train': [f'hf://datasets/{name}/a.parquet']})",
+    ),
     ("pinned_downloads", "from datasets import load_dataset as read\nread(name)"),
     ("no_unpacking", "tarfile.open(path).extractall(folder)"),
     ("no_unpacking", "shutil.unpack_archive(path)"),
@@ -158,14 +176,20 @@ def test_a_text_that_only_looks_like_it_breaks_no_rule(text):
 def test_every_rule_has_a_fault_and_every_exception_is_needed():
     assert {rule for rule, _ in FAULTS} == RULES.keys()
     for name in PICKLES_OF_OUR_OWN_PROCESSES:
-        assert list(RULES["no_pickle"](ast.parse((REPOSITORY / name).read_text()), "model/other.py")), name
+        assert list(
+            RULES["no_pickle"](ast.parse((REPOSITORY / name).read_text()), "model/other.py")
+        ), name
 
 
 def test_no_text_beside_the_code_has_a_plain_address():
     kinds = ("*.js", "*.html", "*.css", "*.yaml", "*.in", "*.txt", "*.toml", "Makefile", "run")
     folders = [REPOSITORY / name for name in (".", "model/report", "tools", "profiles", ".ci")]
-    texts = [path for folder in folders for kind in kinds for path in sorted(folder.glob(kind))] + [REPOSITORY / ".dvc/config"]
-    assert {"Makefile", "config", "report.html", "requirements.txt"} <= {path.name for path in texts}
+    texts = [path for folder in folders for kind in kinds for path in sorted(folder.glob(kind))] + [
+        REPOSITORY / ".dvc/config"
+    ]
+    assert {"Makefile", "config", "report.html", "requirements.txt"} <= {
+        path.name for path in texts
+    }
     assert [str(path) for path in texts if re.search(r"(http|ftp)://", path.read_text())] == []
 
 
@@ -181,7 +205,9 @@ def test_yaml_makes_no_objects(tmp_path, text):
     assert not place.exists()
 
 
-@pytest.mark.parametrize("revision", ["main", "v1.0", "0" * 39, "0" * 41, "0" * 39 + "G", "0" * 40 + "\n", ""])
+@pytest.mark.parametrize(
+    "revision", ["main", "v1.0", "0" * 39, "0" * 41, "0" * 39 + "G", "0" * 40 + "\n", ""]
+)
 def test_a_revision_is_a_commit(revision):
     with pytest.raises(ValueError, match="revision"):
         HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision=revision)
@@ -189,6 +215,8 @@ def test_a_revision_is_a_commit(revision):
 
 
 def test_every_test_that_the_page_on_security_names_is_there():
-    named = set(re.findall(r"`(?:tests/)?(\w+\*?\.py)`", (REPOSITORY / "docs/security.md").read_text()))
+    named = set(
+        re.findall(r"`(?:tests/)?(\w+\*?\.py)`", (REPOSITORY / "docs/security.md").read_text())
+    )
     assert len(named) > 6
     assert [name for name in named if not list((REPOSITORY / "tests").glob(name))] == []

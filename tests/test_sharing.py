@@ -32,7 +32,11 @@ def made(tmp_path_factory) -> Path:
     """The micro graph of one condition, regenerated, committed and pushed to the folder `remote` beside it."""
     author = tmp_path_factory.mktemp("sharing") / "author"
     micro_clone(author)
-    edit(author / "params.yaml", "\nconditions: [baseline, mul_tokens]\n", "\nconditions: [mul_tokens]\n")
+    edit(
+        author / "params.yaml",
+        "\nconditions: [baseline, mul_tokens]\n",
+        "\nconditions: [mul_tokens]\n",
+    )
     identify(author)
     assert "curves" in repro(author)
     shell(["dvc", "remote", "add", "--default", "storage", "../remote"], author)
@@ -54,7 +58,9 @@ def cloud(monkeypatch, tmp_path):
     """The address of an S3 server, for whose credentials, and nobody's own, the environment is set."""
     require_s3()
     (tmp_path / "none").touch()
-    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), str(tmp_path / "none"))
+    files = dict.fromkeys(
+        ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), str(tmp_path / "none")
+    )
     for name, value in {**CREDENTIALS, **files}.items():
         monkeypatch.setitem(ENVIRONMENT, name, value)
     with s3_server() as address:
@@ -91,7 +97,9 @@ def is_whole(clone: Path, original: Path) -> None:
     assert check(WorkingTree(clone)) == []
     assert shell(["git", "status", "--short"], clone) == ""
     assert outputs(clone) == outputs(original)
-    assert (clone / "plots/report.html").read_bytes() == (original / "plots/report.html").read_bytes()
+    assert (clone / "plots/report.html").read_bytes() == (
+        original / "plots/report.html"
+    ).read_bytes()
 
 
 def stored(root: Path, clone: Path, path: str) -> Path:
@@ -139,17 +147,25 @@ def test_a_colleague_restores_what_was_freed_and_what_was_tried_without_a_run(au
     assert "Running stage" not in shell(["dvc", "repro"], colleague)
     assert outputs(colleague) == outputs(author)
     metric = f"metrics/{RUN}/gsm8k.json"
-    for prepare, runs in ((["rm", "-f", str(stored(Path(".dvc/cache"), colleague, metric))], True), (["true"], False)):
+    for prepare, runs in (
+        (["rm", "-f", str(stored(Path(".dvc/cache"), colleague, metric))], True),
+        (["true"], False),
+    ):
         shell(prepare, colleague)
         shutil.rmtree(colleague / f"scores/{RUN}/gsm8k")
         assert ("Running stage" in shell(GSM8K, colleague)) == runs
     shell(["rm", "-f", str(stored(Path(".dvc/cache"), colleague, metric))], colleague)
     (colleague / metric).write_text("{}")
     shell([sys.executable, "-m", "graph.share", "seed"], colleague)
-    assert not list((colleague / ".dvc/cache").rglob("99914b932bd37a50b983c5e7c90ae93b"[2:])), "no other bytes are put there"
+    assert not list((colleague / ".dvc/cache").rglob("99914b932bd37a50b983c5e7c90ae93b"[2:])), (
+        "no other bytes are put there"
+    )
     shell(["git", "restore", metric], colleague)
     shell([sys.executable, "-m", "graph.share", "seed"], colleague)
-    assert stored(colleague / ".dvc/cache", colleague, metric).read_bytes() == (colleague / metric).read_bytes()
+    assert (
+        stored(colleague / ".dvc/cache", colleague, metric).read_bytes()
+        == (colleague / metric).read_bytes()
+    )
 
 
 @pytest.mark.parametrize("command", ["push", "pull", "gc CLOUD=1"])
@@ -170,7 +186,9 @@ def test_a_remote_that_does_not_answer_is_named(author, cloud):
     said = shell(["make", "push"], author, check=False)
     assert f'Could not connect to the endpoint URL: "{closed}' in said
     assert "error: push: remote bucket does not answer (dvc status" in said
-    assert "error: pull: not all came from remote bucket; docs/sharing.md" in shell(["make", "pull"], author, check=False)
+    assert "error: pull: not all came from remote bucket; docs/sharing.md" in shell(
+        ["make", "pull"], author, check=False
+    )
 
 
 def test_a_damaged_object_is_not_pushed_and_the_output_mends_it(author):
@@ -182,7 +200,9 @@ def test_a_damaged_object_is_not_pushed_and_the_output_mends_it(author):
     assert f"{WEIGHTS}: {there} is damaged; delete it, then dvc commit checkpoints/{RUN} " in said
     assert "error: push: 1 file not as dvc.lock records; nothing was pushed" in said
     assert not remote.exists()
-    assert re.search(r"\d+ files pushed", shell(["dvc", "push"], author)), "which DVC would have done"
+    assert re.search(r"\d+ files pushed", shell(["dvc", "push"], author)), (
+        "which DVC would have done"
+    )
     shutil.rmtree(remote)
     (author / there).unlink()
     assert f"{WEIGHTS}: {there} is missing; " in shell(["make", "verify"], author, check=False)
@@ -194,7 +214,9 @@ def test_a_damaged_object_is_not_pushed_and_the_output_mends_it(author):
 def test_a_damaged_listing_is_not_pushed(author):
     there = object_path(Path(".dvc/cache"), listing_of_checkpoints(author))
     damage(author / there)
-    assert f"checkpoints/{RUN}: {there} is damaged; " in shell(["make", "push"], author, check=False)
+    assert f"checkpoints/{RUN}: {there} is damaged; " in shell(
+        ["make", "push"], author, check=False
+    )
 
 
 def test_what_the_remote_has_damaged_is_named_and_comes_back_when_the_remote_is_mended(author):
@@ -206,14 +228,20 @@ def test_what_the_remote_has_damaged_is_named_and_comes_back_when_the_remote_is_
     assert wanted in said
     assert "error: pull: 1 file not as dvc.lock records; " in said
     assert "up to date" in shell(["dvc", "status"], colleague), "as DVC sees it"
-    with pytest.raises(PipelineError, match=r"model\.safetensors: missing or altered since it was written"):
+    with pytest.raises(
+        PipelineError, match=r"model\.safetensors: missing or altered since it was written"
+    ):
         verified(colleague / WEIGHTS)  # as its readers do
     stored(remote, author, WEIGHTS).unlink()
     shell(["make", "push"], author)
-    assert not stored(remote, author, WEIGHTS).exists(), "DVC remembers what is there as long as the listing is"
+    assert not stored(remote, author, WEIGHTS).exists(), (
+        "DVC remembers what is there as long as the listing is"
+    )
     object_path(remote, listing_of_checkpoints(author)).unlink()
     shell(["make", "push"], author)
-    assert wanted in shell(["make", "pull"], colleague, check=False), "what is in the cache is not fetched again"
+    assert wanted in shell(["make", "pull"], colleague, check=False), (
+        "what is in the cache is not fetched again"
+    )
     for path in (WEIGHTS, here):
         (colleague / path).unlink()
     shell(["make", "pull"], colleague)
@@ -237,7 +265,9 @@ def test_an_output_is_no_link_into_the_cache_and_where_it_is_made_one_damage_is_
     before = there.read_bytes()
     damage(author / WEIGHTS)
     assert there.read_bytes() == before
-    assert f"{WEIGHTS}: not the bytes that dvc.lock records" in shell(["make", "verify"], author, check=False)
+    assert f"{WEIGHTS}: not the bytes that dvc.lock records" in shell(
+        ["make", "verify"], author, check=False
+    )
     (author / WEIGHTS).unlink()
     shell(["dvc", "checkout"], author)
     shell(["make", "verify"], author)
@@ -256,7 +286,9 @@ ANSWERS = ("stages/gsm8k.py", '"question": of.question,', '"question": of.questi
 REMARK = ("model/final_answers.py", "_LONGEST_NUMBER = 30", "_LONGEST_NUMBER = 31")
 
 
-def branch_with(clone: Path, name: str, path: str, old: str, new: str) -> tuple[set[str], dict[str, bytes]]:
+def branch_with(
+    clone: Path, name: str, path: str, old: str, new: str
+) -> tuple[set[str], dict[str, bytes]]:
     """Commit and push an edit of main with its results; return the hashes that dvc.lock records then, and the outputs."""
     shell(["git", "switch", "--quiet", "--create", name, "main"], clone)
     edit(clone / path, old, new)
@@ -271,11 +303,17 @@ def branch_with(clone: Path, name: str, path: str, old: str, new: str) -> tuple[
 
 def needed(clone: Path) -> set[str]:
     graph = Graph(WorkingTree(clone))
-    return {graph.lock[name].outs[out] for name, instance in graph.instances.items() for out in instance.outs}
+    return {
+        graph.lock[name].outs[out]
+        for name, instance in graph.instances.items()
+        for out in instance.outs
+    }
 
 
 def objects(root: Path) -> set[str]:
-    return {path.parent.name + path.name for path in (root / "files/md5").rglob("*") if path.is_file()}
+    return {
+        path.parent.name + path.name for path in (root / "files/md5").rglob("*") if path.is_file()
+    }
 
 
 def runs(root: Path) -> set[str]:
@@ -322,7 +360,10 @@ def test_gc_stops_where_a_branch_of_others_would_lose_its_data(author):
         in said
     )
     assert kept <= objects(remote)
-    for reference in (["branch", "kept", "main"], ["tag", "--annotate", "--message", "kept", "v1", "origin/kept"]):
+    for reference in (
+        ["branch", "kept", "main"],
+        ["tag", "--annotate", "--message", "kept", "v1", "origin/kept"],
+    ):
         assert unkept(colleague) == ["origin/kept"]
         shell(["git", *reference], colleague)
     assert unkept(colleague) == []
@@ -336,7 +377,9 @@ def test_the_locks_for_s3_leave_requirements_txt_as_it_is():
     ours = locked_versions(WorkingTree(REPOSITORY))
     for name in ("requirements-s3.txt", "requirements-s3-test.txt"):
         lines = [
-            line for line in (REPOSITORY / name).read_text().splitlines() if not line.startswith(("#", "-r requirements-s3.txt"))
+            line
+            for line in (REPOSITORY / name).read_text().splitlines()
+            if not line.startswith(("#", "-r requirements-s3.txt"))
         ]
         assert lines
         for line in lines:

@@ -64,7 +64,10 @@ def identify(clone: Path) -> None:
 
 
 def clone_of(author: Path, *options: str) -> Path:
-    shell(["git", "clone", "--quiet", *options, f"file://{author.parent}/hub.git", "colleague"], author.parent)
+    shell(
+        ["git", "clone", "--quiet", *options, f"file://{author.parent}/hub.git", "colleague"],
+        author.parent,
+    )
     clone = author.parent / "colleague"
     identify(clone)
     shell(["dvc", "pull", "--quiet"], clone)
@@ -79,11 +82,20 @@ def stored(root: Path) -> set[str]:
 def collect(clone: Path, *options: str) -> str:
     """Say y to make gc's command."""
     environment = {**ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([*COLLECT, *options], cwd=clone, env=environment, input="y\n", text=True, capture_output=True)
+    done = subprocess.run(
+        [*COLLECT, *options],
+        cwd=clone,
+        env=environment,
+        input="y\n",
+        text=True,
+        capture_output=True,
+    )
     return " ".join([str(done.returncode), *done.stderr.strip().splitlines()[-1:]])
 
 
-@pytest.mark.parametrize("options", [["--single-branch"], ["--depth", "1"]], ids=["single-branch", "depth"])
+@pytest.mark.parametrize(
+    "options", [["--single-branch"], ["--depth", "1"]], ids=["single-branch", "depth"]
+)
 def test_a_clone_of_one_branch_frees_no_other_branchs_data(author, options):
     colleague = clone_of(author, *options)
     assert unkept(colleague) == [], "of what is here"
@@ -96,14 +108,20 @@ def test_a_clone_of_one_branch_frees_no_other_branchs_data(author, options):
     assert stored(author.parent / "storage") == {"main", "kept", "lone"}
     shell(["bash", "-c", said.split("; ")[1].split(", or ")[0]], colleague)
     assert unkept(colleague, cloud=True) == ["origin refs/tags/lone-1"]
-    shell(["bash", "-c", "git fetch --quiet origin refs/tags/lone-1 && git tag keep-lone FETCH_HEAD"], colleague)
+    shell(
+        ["bash", "-c", "git fetch --quiet origin refs/tags/lone-1 && git tag keep-lone FETCH_HEAD"],
+        colleague,
+    )
     assert collect(colleague, "--cloud").startswith("0 ")
     assert stored(author.parent / "storage") == {"main", "kept", "lone"}
 
 
 def test_what_dvc_would_have_deleted_from_a_clone_of_one_branch(author):
     colleague = clone_of(author, "--single-branch")
-    shell(["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments", "--cloud", "--force"], colleague)
+    shell(
+        ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments", "--cloud", "--force"],
+        colleague,
+    )
     assert stored(author.parent / "storage") == {"main"}
 
 
@@ -201,7 +219,9 @@ def test_a_cache_of_two_projects_is_collected_with_the_others_named(author):
     with_data(other, "theirs")
     shell(["git", "tag", "--delete", "lone-1"], author)
     shell(["git", "tag", "--delete", "lone-1"], other)
-    [command] = re.findall(r"^dvc gc .* --projects", (REPOSITORY / "docs/sharing.md").read_text(), flags=re.MULTILINE)
+    [command] = re.findall(
+        r"^dvc gc .* --projects", (REPOSITORY / "docs/sharing.md").read_text(), flags=re.MULTILINE
+    )
     assert command in collect(author)
     shell([*command.split(), str(other), "--force"], author)
     assert stored(cache) == {"main", "kept", "theirs"}
@@ -231,7 +251,9 @@ def test_cloud_is_1_or_not_said(tmp_path, said, wanted):
 def test_any_other_cloud_is_an_error_and_nothing_is_collected(tmp_path, value):
     done = of_make(tmp_path, f"CLOUD={value}")
     assert done.returncode == 2, "make's own, of a recipe that ends with 1"
-    assert done.stderr.startswith("error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well\n")
+    assert done.stderr.startswith(
+        "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well\n"
+    )
     assert "Error 1" in done.stderr
     assert "graph.share" not in of_make(tmp_path, "--dry-run", f"CLOUD={value}").stdout
 
@@ -243,5 +265,20 @@ def test_cloud_of_the_environment_was_not_said(tmp_path, monkeypatch):
 
 def of_make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Say make gc in an empty folder, where set-up counts as done and there is nothing that a mistake could collect."""
-    command = ["make", "--file", str(REPOSITORY / "Makefile"), "--old-file", ".venv/.ready", "gc", *arguments]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, text=True, capture_output=True)
+    command = [
+        "make",
+        "--file",
+        str(REPOSITORY / "Makefile"),
+        "--old-file",
+        ".venv/.ready",
+        "gc",
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        capture_output=True,
+    )

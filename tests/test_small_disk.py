@@ -22,7 +22,9 @@ def why(request, tmp_path, monkeypatch) -> str:
 
 
 @pytest.mark.parametrize("required", [False, True], ids=["skipped", "required"])
-def test_a_test_that_needs_a_small_disk_is_not_skipped_where_it_is_required(why, tmp_path, monkeypatch, required):
+def test_a_test_that_needs_a_small_disk_is_not_skipped_where_it_is_required(
+    why, tmp_path, monkeypatch, required
+):
     monkeypatch.delenv("REQUIRE_SMALL_DISK", raising=False)
     if required:
         monkeypatch.setenv("REQUIRE_SMALL_DISK", "1")
@@ -32,5 +34,7 @@ def test_a_test_that_needs_a_small_disk_is_not_skipped_where_it_is_required(why,
 
 def test_a_command_runs_in_the_plain_folder(tmp_path):
     folder = Folder(tmp_path)
-    said = subprocess.run(folder.inside(["pwd"], folder.mount_point), text=True, capture_output=True, check=True).stdout
+    said = subprocess.run(
+        folder.inside(["pwd"], folder.mount_point), text=True, capture_output=True, check=True
+    ).stdout
     assert said == f"{tmp_path}\n"

@@ -13,7 +13,9 @@ def test_gpt2_takes_six_operations_a_parameter_that_multiplies_and_attention():
     with torch.device("meta"):
         model = GPT(GPT2)
     multiplying = sum(
-        parameter.numel() for name, parameter in model.named_parameters() if parameter.dim() == 2 and "wpe" not in name
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.dim() == 2 and "wpe" not in name
     )
     assert flops_per_token(GPT2) == 6 * multiplying + 12 * 12 * 768 * 1024 == 854_438_400
 
@@ -30,7 +32,9 @@ def test_seconds_of_other_work_are_not_trainings():
     assert summary["steps"] == 2
     assert summary["tokens_per_second"] == 2000 / summary["seconds"]["training"]
     assert said.startswith(f"{summary['tokens_per_second']:,.0f} tokens/s, MFU ")
-    share = summary["tokens_per_second"] * flops_per_token(GPT2) / summary["product_flops_per_second"]
+    share = (
+        summary["tokens_per_second"] * flops_per_token(GPT2) / summary["product_flops_per_second"]
+    )
     assert summary["model_flops_utilization"] == share
 
 

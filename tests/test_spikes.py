@@ -20,7 +20,9 @@ def test_a_spike_is_told_with_what_was_usual_and_does_not_hide_the_next():
     curve = losses(1000)
     curve[600] = curve[603] = 6.0
     detector = SpikeDetector()
-    found = {step: usual for step, loss in enumerate(curve) if (usual := detector.hear(loss)) is not None}
+    found = {
+        step: usual for step, loss in enumerate(curve) if (usual := detector.hear(loss)) is not None
+    }
     assert list(found) == [600, 603]
     assert all(2.9 < usual < 3.2 for usual in found.values())
     assert detector.count == 2

@@ -27,17 +27,23 @@ def elsewhere(project) -> Path:  # noqa: F811
 def drawn(project: Path, **environment: str) -> str:  # noqa: F811
     done = run(project, DRAW, environment={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
-    return done.stdout.removeprefix("imported by somebody else\n")  # by the process that is replaced
+    return done.stdout.removeprefix(
+        "imported by somebody else\n"
+    )  # by the process that is replaced
 
 
-@pytest.mark.parametrize("name", ["sitecustomize", "usercustomize", "random", "json", "yaml", "typing", "apex"])
+@pytest.mark.parametrize(
+    "name", ["sitecustomize", "usercustomize", "random", "json", "yaml", "typing", "apex"]
+)
 def test_a_module_on_pythonpath_reaches_no_stage(project, elsewhere, name):  # noqa: F811
     text = CHANGES_RANDOM if name.endswith("customize") else "raise SystemExit('shadowed')"
     (elsewhere / f"{name}.py").write_text(text)
     assert drawn(project, PYTHONPATH=str(elsewhere)) == DRAWN
 
 
-@pytest.mark.parametrize("name", ["sitecustomize", "usercustomize", "random", "apex", "encodings_of_mine"])
+@pytest.mark.parametrize(
+    "name", ["sitecustomize", "usercustomize", "random", "apex", "encodings_of_mine"]
+)
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_module_in_the_repositorys_root_is_none_of_a_stage(project, elsewhere, name, linked):  # noqa: F811
     text = CHANGES_RANDOM if name.endswith("customize") else "raise SystemExit('shadowed')"
@@ -58,24 +64,34 @@ def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewh
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if path.name.startswith(("yaml", "_yaml", "numpy-", "pydantic", "typing", "annotated")):
-            shutil.copytree(path, packages / path.name) if path.is_dir() else shutil.copy(path, packages)
+            shutil.copytree(path, packages / path.name) if path.is_dir() else shutil.copy(
+                path, packages
+            )
     (elsewhere / "added.py").write_text("")
     if name == "folder.pth":
         (packages / name).write_text(str(elsewhere))
     else:
         lines = [line for line in CHANGES_RANDOM.splitlines() if "print" not in line]
         (packages / name).write_text(
-            "\n".join(lines) if name.endswith(".py") else "; ".join(lines).replace("import", "import", 1)
+            "\n".join(lines)
+            if name.endswith(".py")
+            else "; ".join(lines).replace("import", "import", 1)
         )
     python = str(environment / "bin/python")
     says = [python, "-c", "import random; print(random.random() == 0.5)"]
     if name != "folder.pth":
-        assert subprocess.check_output(says, text=True) == "True\n", "a Python of that environment runs it"
+        assert subprocess.check_output(says, text=True) == "True\n", (
+            "a Python of that environment runs it"
+        )
     body = f"import importlib.util\nassert importlib.util.find_spec('added') is None\n{DRAW}"
     run(project)
     text = (project / "stages/probe.py").read_text()
-    (project / "stages/probe.py").write_text(text.replace("    pass", textwrap.indent(body, "    ")))
-    done = subprocess.run([python, "-m", "stages.probe", "a"], cwd=project, capture_output=True, text=True)
+    (project / "stages/probe.py").write_text(
+        text.replace("    pass", textwrap.indent(body, "    "))
+    )
+    done = subprocess.run(
+        [python, "-m", "stages.probe", "a"], cwd=project, capture_output=True, text=True
+    )
     assert (done.stdout, done.returncode) == (DRAWN, 0), done.stderr
 
 
@@ -106,13 +122,19 @@ with open("data/declared.txt") as file:
 
 @pytest.mark.parametrize(
     ("flags", "environment"),
-    [([], SWITCHES_OF_PYTHON), (["-OO", "-W", "error", "-X", "dev", "-X", "utf8=0"], {}), (["-B", "-u", "-v"], {})],
+    [
+        ([], SWITCHES_OF_PYTHON),
+        (["-OO", "-W", "error", "-X", "dev", "-X", "utf8=0"], {}),
+        (["-B", "-u", "-v"], {}),
+    ],
 )
 def test_python_runs_a_stage_in_one_way(project, flags, environment):  # noqa: F811
     expected = run(project, STATE)
     assert expected.returncode == 0, expected.stderr
     command = [sys.executable, *flags, "-m", "stages.probe", "a"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, env={**os.environ, **environment}
+    )
     assert (done.stdout, done.returncode) == (expected.stdout, 0), done.stderr
 
 
@@ -123,7 +145,9 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa
              "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
     kept = {"CUDA_VISIBLE_DEVICES": "3", "COLUMNS": "77", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     body = "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME'] == os.environ['TMPDIR'])"
-    done = run(project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")})
+    done = run(
+        project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")}
+    )
     made = {"GPT2_ABLATION_MADE", "HF_HUB_OFFLINE", "HOME",
              "LC_ALL", "LOGNAME", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUTF8",
             "TMPDIR", "TZ", "USER"}  # fmt: skip
@@ -146,14 +170,19 @@ def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere): 
 @pytest.mark.skipif(not FONT_INDEX, reason="fontconfig has no index of fonts here")
 def test_children_may_read_the_index_of_fonts(project):  # noqa: F811
     """Otherwise fc-list, which matplotlib calls, reads every font anew and leaves empty files beside the index."""
-    done = run(project, f"import subprocess\nsubprocess.run(['cat', {str(FONT_INDEX[0])!r}], check=True, stdout=-3)")
+    done = run(
+        project,
+        f"import subprocess\nsubprocess.run(['cat', {str(FONT_INDEX[0])!r}], check=True, stdout=-3)",
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere):  # noqa: F811
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
     (elsewhere / "mine.c").write_text("long random(void) { return 4; }\n")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", "mine.so", "mine.c"], cwd=elsewhere, check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", "mine.so", "mine.c"], cwd=elsewhere, check=True
+    )
     body = "import ctypes\nprint(ctypes.CDLL(None).random() == 4, 'mine.so' in open('/proc/self/maps').read())"
     done = run(project, body, environment={**os.environ, "LD_PRELOAD": str(elsewhere / "mine.so")})
     assert done.stdout == "False False\n", done.stderr
@@ -172,7 +201,10 @@ for method in ("fork", "spawn"):
         print(pool.map(abs, [-1]), pool.apply(random.Random(1).random))
 """
     done = run(project, body, environment={**os.environ, "PYTHONPATH": str(elsewhere)})
-    assert done.stdout.splitlines() == ["0.13436424411240122 False", *["[1] 0.13436424411240122"] * 2], done.stderr
+    assert done.stdout.splitlines() == [
+        "0.13436424411240122 False",
+        *["[1] 0.13436424411240122"] * 2,
+    ], done.stderr
 
 
 @native
@@ -193,7 +225,9 @@ def test_a_hard_link_outside_the_repository_opens_no_file_of_it(project, elsewhe
 
 @native
 def test_a_stage_writes_nothing_outside_the_repository_and_its_temporary_folder(project, elsewhere):  # noqa: F811
-    assert "ermission denied" in error(run(project, f"open({str(elsewhere / 'x')!r}, 'w').write('x')"))
+    assert "ermission denied" in error(
+        run(project, f"open({str(elsewhere / 'x')!r}, 'w').write('x')")
+    )
     assert (elsewhere / "x").read_bytes() == b"" if (elsewhere / "x").exists() else True
 
 
@@ -202,7 +236,9 @@ def test_a_stage_writes_nothing_outside_the_repository_and_its_temporary_folder(
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
 def test_children_and_native_code_open_no_socket_that_leads_off_the_machine(project, family, kind):  # noqa: F811
     code = f"import socket\nsocket.socket(socket.{family}, socket.{kind})"
-    done = run(project, f"import subprocess\nsubprocess.run([sys.executable, '-c', {code!r}], check=True)")
+    done = run(
+        project, f"import subprocess\nsubprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    )
     assert done.returncode == 1
     assert "PermissionError: [Errno 13] Permission denied" in done.stderr
 
@@ -222,16 +258,36 @@ def test_a_child_that_sends_a_datagram_is_refused(project):  # noqa: F811
 # What is taken away, and the test's body that sees it. Without this a guard might be none.
 MUTATIONS = {
     "*.pth and sitecustomize are not run": ("graph/start.py", '"-P", "-s", "-S", ', '"-s", '),
-    "variables are listed": ("graph/environment.py", "if _reaches(name, network=True, several=True)", "if True"),
-    "variables of another kind of stage": ("graph/environment.py", "        del os.environ[name]\n", "        pass\n"),
+    "variables are listed": (
+        "graph/environment.py",
+        "if _reaches(name, network=True, several=True)",
+        "if True",
+    ),
+    "variables of another kind of stage": (
+        "graph/environment.py",
+        "        del os.environ[name]\n",
+        "        pass\n",
+    ),
     "the root is no folder of modules": (
         "graph/confinement.py",
         "_Nothing() if path == str(root) else finder(path)",
         "finder(path)",
     ),
-    "sockets are refused": ("graph/confinement.py", "        seccomp.refuse_sockets()\n", "        pass\n"),
-    "what is outside is not opened": ("graph/confinement.py", "if path.parts[1] in _SYSTEM:", "if True:"),
-    "home is another": ("graph/confinement.py", '        os.environ["HOME"] = str(directory)\n', ""),
+    "sockets are refused": (
+        "graph/confinement.py",
+        "        seccomp.refuse_sockets()\n",
+        "        pass\n",
+    ),
+    "what is outside is not opened": (
+        "graph/confinement.py",
+        "if path.parts[1] in _SYSTEM:",
+        "if True:",
+    ),
+    "home is another": (
+        "graph/confinement.py",
+        '        os.environ["HOME"] = str(directory)\n',
+        "",
+    ),
 }
 SEEN = {
     "*.pth and sitecustomize are not run": "print(not sys.flags.no_site)",

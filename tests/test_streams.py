@@ -26,7 +26,9 @@ def unread(command: list[str], folder: Path, stderr_too: bool = False) -> tuple[
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     stderr = write if stderr_too else subprocess.PIPE
     try:
-        done = subprocess.run(command, cwd=folder, stdout=write, stderr=stderr, text=True, env=environment)
+        done = subprocess.run(
+            command, cwd=folder, stdout=write, stderr=stderr, text=True, env=environment
+        )
     finally:
         os.close(write)
     return done.returncode, done.stderr or ""
@@ -54,18 +56,29 @@ def test_help_of_a_stage_is_quiet(command):
     assert unread([sys.executable, "-m", *command.split()], REPOSITORY) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["graph.check", "graph.check --help", "graph.impact", "tools.costs", "tools.score --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["graph.check", "graph.check --help", "graph.impact", "tools.costs", "tools.score --help"],
+)
 def test_a_command_that_only_tells_something_ends_as_programs_in_a_pipeline_do(command):
     assert unread([sys.executable, "-m", *command.split()], REPOSITORY) == (UNREAD, "")
 
 
 def test_every_command_for_people_is_of_one_kind_or_the_other():
     """Each takes its arguments by `command_line`, which sees to it; tools/audit.py, of another environment, does so itself."""
-    commands = [path for name in ("graph", "tools") for path in sorted((REPOSITORY / name).glob("*.py"))]
-    mains = [path for path in commands if '__name__ == "__main__"' in path.read_text() and path.stem not in ("audit", "start")]
+    commands = [
+        path for name in ("graph", "tools") for path in sorted((REPOSITORY / name).glob("*.py"))
+    ]
+    mains = [
+        path
+        for path in commands
+        if '__name__ == "__main__"' in path.read_text() and path.stem not in ("audit", "start")
+    ]
     assert len(mains) > 15
     assert [
-        path.name for path in mains if f'command_line("{path.parent.name}.{path.stem}", __doc__' not in path.read_text()
+        path.name
+        for path in mains
+        if f'command_line("{path.parent.name}.{path.stem}", __doc__' not in path.read_text()
     ] == []
 
 

@@ -42,7 +42,9 @@ ASKING = {
 def test_a_question_is_found_and_named(text):
     lines = questions("model/new.py", text.encode())
     assert lines
-    assert {line.split(": ")[1].removeprefix("asks for ").split(",")[0] for line in lines} == {ASKING[text]}
+    assert {line.split(": ")[1].removeprefix("asks for ").split(",")[0] for line in lines} == {
+        ASKING[text]
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,10 @@ def test_every_exception_is_needed(monkeypatch):
     for path, names in list(ALLOWED.items()):
         for name in names:
             monkeypatch.setitem(ALLOWED, path, names - {name})
-            assert any(f"asks for {name}," in line for line in questions(path, (REPOSITORY / path).read_bytes())), (path, name)
+            assert any(
+                f"asks for {name}," in line
+                for line in questions(path, (REPOSITORY / path).read_bytes())
+            ), (path, name)
         monkeypatch.setitem(ALLOWED, path, names)
 
 
@@ -69,9 +74,13 @@ def test_make_check_says_where(tmp_path):
     for name in ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     for name in ("model", "stages"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     before = declaration_findings(WorkingTree(tmp_path))
     module = tmp_path / "model/losses.py"
     module.write_text(module.read_text() + "\nimport time\nSTARTED = time.time()\n")
     [line] = [line for line in declaration_findings(WorkingTree(tmp_path)) if line not in before]
-    assert line.startswith(f"model/losses.py:{len(module.read_text().splitlines())}: asks for time.time, which is no input")
+    assert line.startswith(
+        f"model/losses.py:{len(module.read_text().splitlines())}: asks for time.time, which is no input"
+    )

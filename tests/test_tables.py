@@ -13,23 +13,43 @@ from conftest import REPOSITORY
 from model.table import Cell, Table, count, together, words
 from tools.tables import documents, read_texts, stale_documents
 
-TABLE = Table("losses", "Losses", "nats", ["Step", "Tokens", "Baseline"], [[count(5), count(1000), Cell("2.5", 2.5)]])
-NAMED = Table("named", "Named", "rate", ["Model", "n"], [[words("one"), count(1)], [words("two"), count(2)]], labels=1)
+TABLE = Table(
+    "losses",
+    "Losses",
+    "nats",
+    ["Step", "Tokens", "Baseline"],
+    [[count(5), count(1000), Cell("2.5", 2.5)]],
+)
+NAMED = Table(
+    "named",
+    "Named",
+    "rate",
+    ["Model", "n"],
+    [[words("one"), count(1)], [words("two"), count(2)]],
+    labels=1,
+)
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 README = "Before.\n\n<!-- table losses -->\nold\n<!-- end -->\n\n<!-- table named: two -->\n<!-- end -->\n\nAfter.\n"
 
 
 def tables(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "tools.tables", *arguments]
-    return subprocess.run(command, cwd=root, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=root, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
     (tmp_path / "plots").mkdir()
     (tmp_path / "docs").mkdir()
-    (tmp_path / "plots/results.json").write_text(json.dumps({"tables": [TABLE.json(), NAMED.json()]}))
-    compared = {"sentences": ["Nothing differs.", "More."], "table": NAMED._replace(name="comparisons").json()}
+    (tmp_path / "plots/results.json").write_text(
+        json.dumps({"tables": [TABLE.json(), NAMED.json()]})
+    )
+    compared = {
+        "sentences": ["Nothing differs.", "More."],
+        "table": NAMED._replace(name="comparisons").json(),
+    }
     (tmp_path / "plots/comparisons.json").write_text(json.dumps(compared))
     (tmp_path / "docs/page.md").write_text("<!-- table verdict -->\n<!-- end -->\n")
     (tmp_path / "README.md").write_text(README)
@@ -37,7 +57,10 @@ def tree(tmp_path) -> Path:
 
 
 def test_a_table_has_numbers_to_the_right_and_words_to_the_left():
-    assert TABLE.markdown() == "**Losses** (nats)\n\n| Step | Tokens | Baseline |\n|---:|---:|---:|\n| 5 | 1,000 | 2.5 |\n"
+    assert (
+        TABLE.markdown()
+        == "**Losses** (nats)\n\n| Step | Tokens | Baseline |\n|---:|---:|---:|\n| 5 | 1,000 | 2.5 |\n"
+    )
     assert "|---|---:|" in NAMED.markdown()
     assert TABLE.json()["values"] == [[5, 1000, 2.5]]
 
@@ -57,10 +80,14 @@ def test_tables_of_the_same_columns_are_one_with_their_titles():
 def test_marked_tables_are_filled_and_nothing_else_is_touched(tree):
     assert tables(tree).returncode == 0
     text = (tree / "README.md").read_text()
-    assert text.startswith(f"Before.\n\n<!-- table losses -->\n{TABLE.markdown()}<!-- end -->\n\n<!-- table named: two -->\n")
+    assert text.startswith(
+        f"Before.\n\n<!-- table losses -->\n{TABLE.markdown()}<!-- end -->\n\n<!-- table named: two -->\n"
+    )
     assert text.endswith("| two | 2 |\n<!-- end -->\n\nAfter.\n")
     assert "| one |" not in text
-    assert (tree / "docs/page.md").read_text() == "<!-- table verdict -->\nNothing differs.\n<!-- end -->\n"
+    assert (
+        tree / "docs/page.md"
+    ).read_text() == "<!-- table verdict -->\nNothing differs.\n<!-- end -->\n"
     assert tables(tree, "--check").returncode == 0
     assert tables(tree).stdout == "", "a second time there is nothing to write"
 
@@ -82,7 +109,11 @@ OF_ANOTHER_RUN = "tables: those of the committed run; plots/ has another run's f
 def committed(tree) -> Path:
     """The tree with its tables filled and committed."""
     assert tables(tree).returncode == 0
-    for arguments in (["init", "--quiet"], ["add", "--all"], [*AUTHOR, "commit", "--quiet", "--message", "results"]):
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        [*AUTHOR, "commit", "--quiet", "--message", "results"],
+    ):
         subprocess.run(["git", *arguments], cwd=tree, check=True)
     return tree
 
@@ -90,11 +121,19 @@ def committed(tree) -> Path:
 def rerun(tree: Path, *others: Table) -> None:
     """Write other figures to plots/, as `make repro` does on another processor."""
     moved = TABLE._replace(rows=[[count(5), count(1000), Cell("2.6", 2.6)]])
-    (tree / "plots/results.json").write_text(json.dumps({"tables": [table.json() for table in (moved, *others)]}))
+    (tree / "plots/results.json").write_text(
+        json.dumps({"tables": [table.json() for table in (moved, *others)]})
+    )
 
 
-@pytest.mark.parametrize("others", [(NAMED,), (NAMED._replace(rows=NAMED.rows[:1]),), ()], ids=["figures", "rows", "tables"])
-def test_after_a_run_on_another_processor_the_tables_are_those_of_the_committed_run(committed, others):
+@pytest.mark.parametrize(
+    "others",
+    [(NAMED,), (NAMED._replace(rows=NAMED.rows[:1]),), ()],
+    ids=["figures", "rows", "tables"],
+)
+def test_after_a_run_on_another_processor_the_tables_are_those_of_the_committed_run(
+    committed, others
+):
     rerun(committed, *others)
     done = tables(committed, "--check")
     assert (done.returncode, done.stdout, done.stderr) == (0, OF_ANOTHER_RUN, "")
@@ -105,23 +144,44 @@ def test_a_document_of_neither_run_is_named(committed):
     text = (committed / "README.md").read_text()
     (committed / "README.md").write_text(text.replace("| 5 | 1,000 | 2.5 |", "| 5 | 1,000 | 2.4 |"))
     done = tables(committed, "--check")
-    assert (done.returncode, done.stderr) == (1, "error: README.md: tables are not those of plots/; run make tables\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: README.md: tables are not those of plots/; run make tables\n",
+    )
     tables(committed)
-    assert (tables(committed, "--check").returncode, tables(committed, "--check").stdout) == (0, ""), "now the new run's"
+    assert (tables(committed, "--check").returncode, tables(committed, "--check").stdout) == (
+        0,
+        "",
+    ), "now the new run's"
 
 
 def test_other_figures_that_are_to_be_committed_are_named_too(committed):
     rerun(committed, NAMED)
     subprocess.run(["git", "add", "--all"], cwd=committed, check=True)
-    assert tables(committed, "--check").stderr == "error: README.md: tables are not those of plots/; run make tables\n"
+    assert (
+        tables(committed, "--check").stderr
+        == "error: README.md: tables are not those of plots/; run make tables\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("table losses", "table loses", "README.md: there is no table loses, but verdict, losses, named, comparisons"),
-        ("named: two", "named: three", "README.md: table named has no row with 'three'; edit the marker"),
-        ("old\n<!-- end -->\n", "old\n", "README.md: a marker <!-- table NAME --> without its <!-- end -->"),
+        (
+            "table losses",
+            "table loses",
+            "README.md: there is no table loses, but verdict, losses, named, comparisons",
+        ),
+        (
+            "named: two",
+            "named: three",
+            "README.md: table named has no row with 'three'; edit the marker",
+        ),
+        (
+            "old\n<!-- end -->\n",
+            "old\n",
+            "README.md: a marker <!-- table NAME --> without its <!-- end -->",
+        ),
     ],
 )
 def test_a_wrong_marker_is_one_line(tree, old, new, message):
@@ -143,7 +203,9 @@ def test_the_committed_documents_have_the_committed_tables():
     assert stale_documents(tree, read_texts(tree)) == [], "make tables"
     text = "".join(tree.read(path).decode() for path in documents(tree))
     for table in json.loads(tree.read("plots/results.json"))["tables"]:
-        assert text.count(f"<!-- table {table['name']} -->") == 1, "every table is whole in one place"
+        assert text.count(f"<!-- table {table['name']} -->") == 1, (
+            "every table is whole in one place"
+        )
     readme = tree.read("README.md").decode()
     for name in ("verdict -->", "learning -->", "comparisons: "):
         assert f"<!-- table {name}" in readme

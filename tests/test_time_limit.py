@@ -57,8 +57,27 @@ def hung(tmp_path_factory) -> tuple[Path, str]:
     (folder / "test_it.py").write_text(TESTS)
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     environment = {**os.environ, "PYTHONPATH": paths, "TEST_TIME_LIMIT_GRACE": "1"}
-    command = [sys.executable, "-m", "pytest", "--timeout", "1", "-n", "1", "-p", "no:cacheprovider", "--rootdir", "."]
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--timeout",
+        "1",
+        "-n",
+        "1",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        ".",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 1
     return folder, done.stdout
 
@@ -66,7 +85,11 @@ def hung(tmp_path_factory) -> tuple[Path, str]:
 def left(names: Path) -> list[Path]:
     """Return those of the processes whose ids the file has that still run."""
     stats = [Path(f"/proc/{number}/stat") for number in names.read_text().split()]
-    return [path for path in stats if path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"]
+    return [
+        path
+        for path in stats
+        if path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+    ]
 
 
 def test_a_wait_for_a_process_is_ended_by_name_with_all_that_was_started(hung):
@@ -84,11 +107,16 @@ def test_what_cannot_be_interrupted_ends_its_process(hung):
 
 
 def test_a_native_call_that_keeps_python_from_running_is_ended(hung):
-    assert re.search("worker 'gw.' crashed while running 'test_it.py::test_keeps_python_from_running'", hung[1])
+    assert re.search(
+        "worker 'gw.' crashed while running 'test_it.py::test_keeps_python_from_running'", hung[1]
+    )
 
 
 def test_a_fixture_of_a_failed_test_has_the_limit_too(hung):
-    assert "Failed: test_it.py::test_fails_before_its_fixture_hangs has run for more than 1 s" in hung[1]
+    assert (
+        "Failed: test_it.py::test_fails_before_its_fixture_hangs has run for more than 1 s"
+        in hung[1]
+    )
 
 
 def test_the_other_tests_run(hung):
@@ -96,7 +124,9 @@ def test_the_other_tests_run(hung):
 
 
 def test_every_test_has_a_limit_and_those_of_minutes_a_longer_one(request):
-    limit = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["timeout"]
+    limit = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"][
+        "ini_options"
+    ]["timeout"]
     assert 60 <= limit <= 300
     for item in request.session.items:
         marker = item.get_closest_marker("timeout")

@@ -24,7 +24,9 @@ from model.hf_tokenizer import merges, to_hugging_face
 from model.tokenizer import END_OF_TEXT, Tokenizer, read_ranks
 
 # Every module of model/conditions/, whether params.yaml names it or not.
-NAMES = sorted(path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__")
+NAMES = sorted(
+    path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__"
+)
 CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
 AWKWARD = [
     "", " ", "  a\n\n b \t", "naïve 你好 🎉 don't", "\x00\x1f\x7f", "a\u00a0b\u3000c", "x" * 1000, "<|endoftext|> hi",
@@ -53,13 +55,19 @@ def faces(ranks_file, tmp_path_factory):
             directory = tmp_path_factory.mktemp("face")
             GPT2Config().save_pretrained(directory)
             to_hugging_face(ours, context=64).save_pretrained(directory)
-            result[count, name] = ours, AutoTokenizer.from_pretrained(directory), tokenizers_face(directory)
+            result[count, name] = (
+                ours,
+                AutoTokenizer.from_pretrained(directory),
+                tokenizers_face(directory),
+            )
     return result
 
 
 def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
     face = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
-    face.encode_special_tokens = True  # transformers sets it, from split_special_tokens; the file has no place for it
+    face.encode_special_tokens = (
+        True  # transformers sets it, from split_special_tokens; the file has no place for it
+    )
     return face
 
 
@@ -74,7 +82,10 @@ EMOJI = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", 
 def fuzzed_documents(seed: int, count: int) -> list[str]:
     """Return `count` short documents of pieces of every kind in random order; some are empty."""
     generator = random.Random(seed)
-    return ["".join(_piece(generator) for _ in range(generator.choice((0, 1, 2, 5, 12)))) for _ in range(count)]
+    return [
+        "".join(_piece(generator) for _ in range(generator.choice((0, 1, 2, 5, 12))))
+        for _ in range(count)
+    ]
 
 
 def _piece(generator: random.Random) -> str:
@@ -86,10 +97,27 @@ def _piece(generator: random.Random) -> str:
     ]  # fmt: skip
     kinds = [
         lambda: "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(length)),
-        lambda: "".join(chr(generator.randrange(*ranges[number])) for number in [generator.randrange(len(ranges))] * length),
+        lambda: "".join(
+            chr(generator.randrange(*ranges[number]))
+            for number in [generator.randrange(len(ranges))] * length
+        ),
         lambda: "".join(generator.choice(WHITE_SPACE) for _ in range(length)),
         lambda: generator.choice(WHITE_SPACE) * generator.randint(1, 40),
-        lambda: generator.choice(["'s", "'LL", "don't", "we'll", "'ve", "’re", "''d", " the", "The", " of", "information"]),
+        lambda: generator.choice(
+            [
+                "'s",
+                "'LL",
+                "don't",
+                "we'll",
+                "'ve",
+                "’re",
+                "''d",
+                " the",
+                "The",
+                " of",
+                "information",
+            ]
+        ),
         lambda: str(generator.randrange(10**length)),
         lambda: generator.choice(["²", "٣", "Ⅻ", "६", "½"]) * length,
         lambda: generator.choice(SPECIAL_NAMES),
@@ -103,7 +131,9 @@ def _piece(generator: random.Random) -> str:
 
 def megabyte_documents() -> dict[str, str]:
     generator = random.Random(0)
-    words = ["".join(generator.choices("etaoinshrdlu", k=generator.randint(1, 9))) for _ in range(5000)]
+    words = [
+        "".join(generator.choices("etaoinshrdlu", k=generator.randint(1, 9))) for _ in range(5000)
+    ]
     return {
         "words": " ".join(generator.choices(words, k=170_000)),
         "one letter": "a" * 1_000_000,
@@ -130,15 +160,27 @@ def test_all_faces_encode_thousands_of_fuzzed_documents_alike(faces, condition):
 @pytest.mark.parametrize("name", megabyte_documents())
 def test_all_faces_encode_a_megabyte_of_one_kind_alike(faces, name):
     text = megabyte_documents()[name]
-    for condition, face in (((512, "mul_tokens"), 2), ((50256, "baseline"), 1), ((512, "digits"), 2)):
+    for condition, face in (
+        ((512, "mul_tokens"), 2),
+        ((50256, "baseline"), 1),
+        ((512, "digits"), 2),
+    ):
         encoding = faces[condition][face].encode(text)
         assert (encoding if face == 1 else encoding.ids) == faces[condition][0].encode_text(text)
 
 
 # The whole encoding beside ours, so that a cut in the wrong place shows: runs that tiktoken can still do in one.
-@pytest.mark.parametrize("end", ["", "x", " 1", "'s", "\n", "\x1c", "-", "\u0301", "x" + "\t" * 500_000 + "y"])
 @pytest.mark.parametrize(
-    "run", [" " * 500_000, "x" + "\n\u3000" * 300_000, " " * 499_999, "\x1f" + "\u00a0\x85" * 400_000 + "\x1e"]
+    "end", ["", "x", " 1", "'s", "\n", "\x1c", "-", "\u0301", "x" + "\t" * 500_000 + "y"]
+)
+@pytest.mark.parametrize(
+    "run",
+    [
+        " " * 500_000,
+        "x" + "\n\u3000" * 300_000,
+        " " * 499_999,
+        "\x1f" + "\u00a0\x85" * 400_000 + "\x1e",
+    ],
 )
 def test_long_white_space_is_encoded_as_tiktoken_does(tokenizer, run, end):
     assert tokenizer.encode_text(run + end) == tokenizer._encoding.encode_ordinary(run + end)
@@ -194,17 +236,25 @@ def test_a_fact_is_one_token_in_a_document_and_text_elsewhere(tokenizer, baselin
 
 
 STATEMENTS = ["6 * 9", "6 * 9 = 54", "(7 × 8)", "“2 · 3”", "3*4*5"]
-PIECES = st.sampled_from([*STATEMENTS, ".", ",", " so", "is", "'s", " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\x1f"])
+PIECES = st.sampled_from(
+    [*STATEMENTS, ".", ",", " so", "is", "'s", " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\x1f"]
+)
 
 
 @given(st.lists(PIECES, max_size=25).map("".join))
-def test_a_document_is_encoded_as_its_facts_and_the_text_between_them(tokenizer, baseline_tokenizer, text):
+def test_a_document_is_encoded_as_its_facts_and_the_text_between_them(
+    tokenizer, baseline_tokenizer, text
+):
     """The reference: every string between facts by itself, and the whole text once more for the plain tokens."""
     counts = Counter()
     expected, facts = [], 0
     for segment in inject(text, counts):
         is_fact = isinstance(segment, MulFact)
-        expected += [tokenizer.end_of_text + 1 + MUL_FACTS.index(segment)] if is_fact else tokenizer.encode_text(segment)
+        expected += (
+            [tokenizer.end_of_text + 1 + MUL_FACTS.index(segment)]
+            if is_fact
+            else tokenizer.encode_text(segment)
+        )
         facts += is_fact
     tokens, plain_tokens, found, expressions = tokenizer.encode_document(text)
     assert (tokens.tolist(), found, expressions) == (expected, facts, counts)
@@ -229,7 +279,11 @@ def test_facts_survive_decoding_without_special_tokens(tokenizer, loaded):
     tokens = [*tokenizer.encode_document("So 6 * 9 = 54.").tokens.tolist(), tokenizer.end_of_text]
     assert loaded.decode(tokens, skip_special_tokens=True) == "So <MUL_6_9_54>."
     for fact in MUL_FACTS:
-        tokens = [tokenizer.end_of_text, *tokenizer.encode_document(str(fact)).tokens.tolist(), tokenizer.end_of_text]
+        tokens = [
+            tokenizer.end_of_text,
+            *tokenizer.encode_document(str(fact)).tokens.tolist(),
+            tokenizer.end_of_text,
+        ]
         assert loaded.decode(tokens, skip_special_tokens=True) == fact.token
     assert loaded.eos_token_id == tokenizer.end_of_text
 
@@ -251,7 +305,9 @@ def test_merges_of_all_ranks_are_gpt2s(ranks_file):
     assert len(pairs) == 50000
     assert pairs[:2] == [(b" ", b"t"), (b" ", b"a")]
     assert all(left + right in ranks for left, right in pairs)
-    assert [tuple(pair) for pair in merges_by_the_gate(ranks)] == pairs, "the gate derives them itself"
+    assert [tuple(pair) for pair in merges_by_the_gate(ranks)] == pairs, (
+        "the gate derives them itself"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -289,7 +345,11 @@ def test_a_vocabulary_that_does_not_fit_its_ranks_is_refused(tokenizer, tmp_path
 
 @pytest.mark.parametrize(
     ("pattern", "fault"),
-    [("(", "not a regular expression"), (r"[a-z]+|\s", "does not match every"), (r"\S+", "does not match every")],
+    [
+        ("(", "not a regular expression"),
+        (r"[a-z]+|\s", "does not match every"),
+        (r"\S+", "does not match every"),
+    ],
 )
 def test_a_pattern_that_would_lose_text_is_refused(ranks_file, pattern, fault):
     with pytest.raises(PipelineError, match=fault):
@@ -300,7 +360,11 @@ def test_a_pattern_that_would_lose_text_is_refused(ranks_file, pattern, fault):
     ("pattern", "text", "fault"),
     [
         (r"[^\x{1F600}]", "a \U0001f600", "does not match every character"),
-        (r"(?:a|a)+(?!a)b|(?s:.)", "a" * 64, r"gives up on a text of 64 characters \(.*backtracking"),
+        (
+            r"(?:a|a)+(?!a)b|(?s:.)",
+            "a" * 64,
+            r"gives up on a text of 64 characters \(.*backtracking",
+        ),
     ],
 )
 def test_a_pattern_that_fails_at_a_text_only_stops_there(ranks_file, pattern, text, fault):
@@ -327,7 +391,10 @@ def test_ranks_made_from_vocab_json_are_tiktokens_bytes(ranks_file):
         vocabulary["".join(spelling[byte] for byte in base64.b64decode(token))] = int(rank)
     made = ranks_from_vocabulary(vocabulary)
     assert made == ranks_file.read_bytes()
-    assert hashlib.sha256(made).hexdigest() == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+    assert (
+        hashlib.sha256(made).hexdigest()
+        == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+    )
 
 
 def test_another_vocabulary_in_vocab_json_is_named():

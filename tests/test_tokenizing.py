@@ -28,7 +28,10 @@ WORDS = [
 
 def make_texts(count: int) -> list[str]:
     generator = random.Random(2)
-    return [f"{number}: " + " ".join(generator.choices(WORDS, k=generator.randrange(12))) for number in range(count)]
+    return [
+        f"{number}: " + " ".join(generator.choices(WORDS, k=generator.randrange(12)))
+        for number in range(count)
+    ]
 
 
 @pytest.fixture
@@ -43,12 +46,17 @@ def corpus(tmp_path) -> Path:
     return directory
 
 
-def tokenize(corpus: Path, tokenizer: Tokenizer, name: str, target: int | None = None, processes: int = 1) -> tuple[Path, Index]:
+def tokenize(
+    corpus: Path, tokenizer: Tokenizer, name: str, target: int | None = None, processes: int = 1
+) -> tuple[Path, Index]:
     output, scratch = corpus.parent / name, corpus.parent / f"{name}.scratch"
     output.mkdir()
     task = Task(corpus, ["text"], tokenizer, scratch)
     targets = {"train": target, "val": None}
-    splits = {split: tokenize_split(task, split, output, name, size, processes) for split, size in targets.items()}
+    splits = {
+        split: tokenize_split(task, split, output, name, size, processes)
+        for split, size in targets.items()
+    }
     index = Index(condition=name, sources=["text"], splits=splits, vocab_size=tokenizer.size)
     (output / "index.json").write_bytes(json_bytes(index.model_dump()))
     write_checksums(output)
@@ -78,25 +86,48 @@ def test_shards_decode_to_the_corpus_in_order(corpus, tokenizer, baseline_tokeni
     assert decoded(plain, baseline_tokenizer) == texts
     assert decoded(facts, tokenizer) == [canonical(text) for text in texts]
     split = TokenSplit(facts, "train")
-    assert split.original_bytes.tolist() == [len(text.encode()) for text in texts], "bytes are those before injection"
+    assert split.original_bytes.tolist() == [len(text.encode()) for text in texts], (
+        "bytes are those before injection"
+    )
     in_texts = sum(isinstance(segment, MulFact) for text in texts for segment in inject(text))
     assert in_texts > 20
-    assert (index.total("train", "mul_fact_tokens"), fact_index.total("train", "mul_fact_tokens")) == (0, in_texts)
+    assert (
+        index.total("train", "mul_fact_tokens"),
+        fact_index.total("train", "mul_fact_tokens"),
+    ) == (0, in_texts)
 
 
 def test_the_number_of_workers_does_not_change_a_byte(corpus, tokenizer):
-    one, two, many = (contents(tokenize(corpus, tokenizer, f"by_{n}", 700, n)[0]) for n in (1, 2, 5))
+    one, two, many = (
+        contents(tokenize(corpus, tokenizer, f"by_{n}", 700, n)[0]) for n in (1, 2, 5)
+    )
     for other in (two, many):
         assert other.keys() == one.keys()
-        assert all(other[name] == one[name] for name in one if not name.endswith("json") and name != "SHA256SUMS")
+        assert all(
+            other[name] == one[name]
+            for name in one
+            if not name.endswith("json") and name != "SHA256SUMS"
+        )
 
 
-def test_the_target_is_met_exactly_with_the_same_documents_in_every_condition(corpus, tokenizer, baseline_tokenizer):
+def test_the_target_is_met_exactly_with_the_same_documents_in_every_condition(
+    corpus, tokenizer, baseline_tokenizer
+):
     _, index = tokenize(corpus, baseline_tokenizer, "everything")
     total = index.total("train", "tokens")
-    shard_ends = [index.splits["train"][0].tokens, index.splits["train"][0].tokens + index.splits["train"][1].tokens]
+    shard_ends = [
+        index.splits["train"][0].tokens,
+        index.splits["train"][0].tokens + index.splits["train"][1].tokens,
+    ]
     # Around the ends of shards, of documents, and of all.
-    targets = {2, 3, total - 1, total, *(end + by for end in shard_ends for by in (-1, 0, 1, 2)), *range(100, total, 700)}
+    targets = {
+        2,
+        3,
+        total - 1,
+        total,
+        *(end + by for end in shard_ends for by in (-1, 0, 1, 2)),
+        *range(100, total, 700),
+    }
     for target in sorted(targets):
         plain, index = tokenize(corpus, baseline_tokenizer, f"plain_{target}", target)
         facts, fact_index = tokenize(corpus, tokenizer, f"facts_{target}", target)
@@ -107,7 +138,9 @@ def test_the_target_is_met_exactly_with_the_same_documents_in_every_condition(co
         *same, same_cut = decoded(facts, tokenizer)
         assert same == [canonical(text) for text in whole]
         assert same_cut in (cut, canonical(cut))
-        assert (TokenSplit(plain, "train").original_bytes == TokenSplit(facts, "train").original_bytes).all()
+        assert (
+            TokenSplit(plain, "train").original_bytes == TokenSplit(facts, "train").original_bytes
+        ).all()
         ours, theirs = summarize(index)["train"], summarize(fact_index)["train"]
         assert ours["documents_sha256"] == theirs["documents_sha256"]
         assert ours["original_bytes"] == theirs["original_bytes"]
@@ -116,18 +149,29 @@ def test_the_target_is_met_exactly_with_the_same_documents_in_every_condition(co
 def test_a_corpus_smaller_than_the_target_is_refused(corpus, baseline_tokenizer):
     _, index = tokenize(corpus, baseline_tokenizer, "everything")
     total = index.total("train", "tokens")
-    with pytest.raises(PipelineError, match=rf"has {total} tokens .* corpus.target_tokens asks for {total + 1}"):
+    with pytest.raises(
+        PipelineError, match=rf"has {total} tokens .* corpus.target_tokens asks for {total + 1}"
+    ):
         tokenize(corpus, baseline_tokenizer, "more", total + 1)
 
 
 def test_what_conditions_differ_in_is_measured(corpus, tokenizer, baseline_tokenizer):
     plain, facts = (
-        summarize(tokenize(corpus, one, name)[1]) for one, name in ((baseline_tokenizer, "plain"), (tokenizer, "facts"))
+        summarize(tokenize(corpus, one, name)[1])
+        for one, name in ((baseline_tokenizer, "plain"), (tokenizer, "facts"))
     )
-    assert plain["train"]["documents_sha256"] == facts["train"]["documents_sha256"] != facts["val"]["documents_sha256"]
+    assert (
+        plain["train"]["documents_sha256"]
+        == facts["train"]["documents_sha256"]
+        != facts["val"]["documents_sha256"]
+    )
     assert plain["train"]["tokens_per_byte"] > facts["train"]["tokens_per_byte"]
     assert plain["train"]["mul_fact_rate"] == 0
-    assert facts["train"]["mul_fact_rate"] == facts["train"]["mul_fact_tokens"] / facts["train"]["tokens"] > 0
+    assert (
+        facts["train"]["mul_fact_rate"]
+        == facts["train"]["mul_fact_tokens"] / facts["train"]["tokens"]
+        > 0
+    )
     for form, counts in facts["expressions"].items():
         assert plain["expressions"][form] == {"found": counts["found"], "changed": 0}
     changed = sum(counts["changed"] for counts in facts["expressions"].values())

@@ -24,7 +24,8 @@ KILLED = "lambda: os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.parametrize(
-    ("amx", "product", "limit"), [(True, DIES, LESS), (True, WORKS, "None"), (False, DIES, "None"), (False, FAILS, "None")]
+    ("amx", "product", "limit"),
+    [(True, DIES, LESS), (True, WORKS, "None"), (False, DIES, "None"), (False, FAILS, "None")],
 )
 def test_onednn_is_limited_only_where_amx_is_said_to_be_there_and_kills(amx, product, limit):
     program = TRY.format(amx=amx, product=product).rpartition("print(torch")[0]
@@ -33,12 +34,16 @@ def test_onednn_is_limited_only_where_amx_is_said_to_be_there_and_kills(amx, pro
     assert ("dies of it" in done.stderr) == (limit == LESS)
 
 
-@pytest.mark.parametrize(("product", "said"), [(FAILS, "ended with 1;"), (KILLED, "ended with -9;")])
+@pytest.mark.parametrize(
+    ("product", "said"), [(FAILS, "ended with 1;"), (KILLED, "ended with -9;")]
+)
 def test_what_says_nothing_of_the_processor_stops_the_stage(product, said):
     done = run(TRY.format(amx=True, product=product))
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1]
-    assert ("ZeroDivisionError" in done.stderr) == (product == FAILS)  # what went wrong is to be seen
+    assert ("ZeroDivisionError" in done.stderr) == (
+        product == FAILS
+    )  # what went wrong is to be seen
 
 
 def test_a_product_in_bfloat16_comes_out_on_any_processor():
@@ -47,5 +52,13 @@ def test_a_product_in_bfloat16_comes_out_on_any_processor():
 
 
 def run(program: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    return subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"
+    }
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )

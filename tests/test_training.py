@@ -62,7 +62,13 @@ def run(splits, **changes):
 
 
 def test_the_learning_rate_warms_up_and_follows_a_cosine_to_its_floor():
-    p = params(max_steps=110, warmup_steps=10, learning_rate=1e-2, min_learning_rate=1e-3, checkpoint_steps=[110])
+    p = params(
+        max_steps=110,
+        warmup_steps=10,
+        learning_rate=1e-2,
+        min_learning_rate=1e-3,
+        checkpoint_steps=[110],
+    )
     assert learning_rate_at(1, p) == pytest.approx(1e-3)
     assert learning_rate_at(10, p) == pytest.approx(1e-2)
     assert learning_rate_at(60, p) == pytest.approx((1e-2 + 1e-3) / 2)
@@ -87,7 +93,12 @@ def test_micro_batches_do_not_change_what_is_learned(splits):
 
 
 def test_training_learns_and_repeats_to_the_bit(splits):
-    changes = {"max_steps": 60, "checkpoint_steps": [30, 60], "learning_rate": 1e-2, "warmup_steps": 5}
+    changes = {
+        "max_steps": 60,
+        "checkpoint_steps": [30, 60],
+        "learning_rate": 1e-2,
+        "warmup_steps": 5,
+    }
     first, (training, validated), saved = run(splits, **changes)
     again, curves, _ = run(splits, **changes)
     assert (training, validated) == curves
@@ -99,7 +110,9 @@ def test_training_learns_and_repeats_to_the_bit(splits):
 
 
 def test_curves_have_a_row_at_every_checkpoint_and_interval(splits):
-    _, (training, validated), _ = run(splits, max_steps=7, checkpoint_steps=[3, 7], log_every=2, validate_every=4)
+    _, (training, validated), _ = run(
+        splits, max_steps=7, checkpoint_steps=[3, 7], log_every=2, validate_every=4
+    )
     assert [point.step for point in training] == [2, 3, 4, 6, 7]
     assert [point.step for point in validated] == [0, 3, 4, 7]
     assert training[-1].tokens == 7 * 4 * 8
@@ -107,8 +120,17 @@ def test_curves_have_a_row_at_every_checkpoint_and_interval(splits):
 
 
 def test_a_loss_that_is_not_finite_stops_training_before_anything_is_saved(splits):
-    with pytest.raises(PipelineError, match=r"loss is (nan|inf) by step 4; lower pretrain\.learning_rate"):
-        run(splits, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0, log_every=4, validate_every=100)
+    with pytest.raises(
+        PipelineError, match=r"loss is (nan|inf) by step 4; lower pretrain\.learning_rate"
+    ):
+        run(
+            splits,
+            learning_rate=1e30,
+            gradient_clip=1e30,
+            warmup_steps=0,
+            log_every=4,
+            validate_every=100,
+        )
 
 
 def test_a_network_ruined_by_the_very_step_that_is_saved_is_not_saved(splits):
@@ -159,12 +181,16 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
 
 def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
     network = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
-    canary = torch.randint(0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1))
+    canary = torch.randint(
+        0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1)
+    )
     save = checkpoint_saver("baseline", 1, params(), canary)
     keep = RunStore(tmp_path, [30, 60], save, ONE_PROCESS, "test").keep_checkpoint
     keep(30, network)
     with pytest.raises(PipelineError, match="steps 30 and 60 have the same weights"):
         keep(60, network)
     config, _ = read_checkpoint(tmp_path / "checkpoints/step_30")
-    assert config.canary_loss == pytest.approx(math.log(NETWORK.vocab_size), rel=0.05), "a fresh network knows nothing"
+    assert config.canary_loss == pytest.approx(math.log(NETWORK.vocab_size), rel=0.05), (
+        "a fresh network knows nothing"
+    )
     assert not (tmp_path / "checkpoints/step_60").exists()

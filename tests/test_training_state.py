@@ -19,7 +19,13 @@ from model.training import History, Training
 from model.training_state import RunStore
 from model.validation import Validation
 
-STEPS = {"max_steps": 24, "checkpoint_steps": [6, 24], "state_every": 4, "log_every": 2, "validate_every": 6}
+STEPS = {
+    "max_steps": 24,
+    "checkpoint_steps": [6, 24],
+    "state_every": 4,
+    "log_every": 2,
+    "validate_every": 6,
+}
 
 
 class Stopped(Exception):
@@ -31,7 +37,9 @@ class Run:
 
     def __init__(self, folder, directory):
         documents = [[99, *(token % 50 for token in range(n, n + 12))] for n in range(40)]
-        self.splits = write_token_split(folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
+        self.splits = write_token_split(
+            folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20
+        )
         self.directory = directory
         self.first_steps: list[int] = []
 
@@ -39,7 +47,12 @@ class Run:
         model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
         rows = TrainingRows(self.splits[0], NETWORK.context, seed=0)
         training = Training(
-            model, rows, Validation(self.splits[1], 20, NETWORK.context, "drills"), params(**STEPS), ONE_PROCESS, "r"
+            model,
+            rows,
+            Validation(self.splits[1], 20, NETWORK.context, "drills"),
+            params(**STEPS),
+            ONE_PROCESS,
+            "r",
         )
         made = training._batch
         steps: list[int] = []
@@ -81,12 +94,17 @@ def outcome(run: Run) -> tuple:
     """All bits a run ends with: of its figures, its checkpoints, and its weights."""
     model, history = run()
     figures = history.training, history.validated, history.spikes.count, list(history.spikes.recent)
-    files = {path.relative_to(run.directory): path.read_bytes() for path in sorted(run.directory.glob("checkpoints/*/*"))}
+    files = {
+        path.relative_to(run.directory): path.read_bytes()
+        for path in sorted(run.directory.glob("checkpoints/*/*"))
+    }
     return figures, files, [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 
 
 @pytest.mark.parametrize(("stop_at", "first"), [(3, 1), (5, 5), (8, 5), (9, 9), (23, 21)])
-def test_a_stopped_run_goes_on_from_its_newest_state_to_the_same_bits(run, undisturbed, stop_at, first):
+def test_a_stopped_run_goes_on_from_its_newest_state_to_the_same_bits(
+    run, undisturbed, stop_at, first
+):
     with pytest.raises(Stopped):
         run(stop_at)
     assert outcome(run) == undisturbed
@@ -104,7 +122,10 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bits(run, undi
 def test_the_newest_two_states_are_kept(run):
     with pytest.raises(Stopped):
         run(19)
-    assert sorted(path.name for path in (run.directory / "states").iterdir()) == ["step_12", "step_16"]
+    assert sorted(path.name for path in (run.directory / "states").iterdir()) == [
+        "step_12",
+        "step_16",
+    ]
 
 
 def flip(path) -> None:
@@ -154,13 +175,17 @@ def test_a_state_under_another_steps_name_is_refused(run, undisturbed, capsys):
     assert "step_5's state is not used: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("harm", [lambda path: shutil.rmtree(path), lambda path: flip(path / "model.safetensors")])
+@pytest.mark.parametrize(
+    "harm", [lambda path: shutil.rmtree(path), lambda path: flip(path / "model.safetensors")]
+)
 def test_a_state_whose_checkpoints_are_not_whole_is_refused(run, undisturbed, harm):
     with pytest.raises(Stopped):
         run(11)
     harm(run.directory / "checkpoints/step_6")
     assert outcome(run) == undisturbed
-    assert run.first_steps == [1, 5], "the state of step 8 is of no use, that of step 4 needs no checkpoint"
+    assert run.first_steps == [1, 5], (
+        "the state of step 8 is of no use, that of step 4 needs no checkpoint"
+    )
 
 
 def test_a_checkpoint_after_the_state_is_made_again(run, undisturbed):
@@ -192,13 +217,18 @@ def test_going_on_on_another_kind_of_machine_is_said(run, undisturbed, capsys, m
 def test_an_unwritable_state_stops_the_run_and_leaves_the_one_before(run, monkeypatch):
     with pytest.raises(Stopped):
         run(7)
-    monkeypatch.setattr("model.training_state.save_file", lambda *_: (_ for _ in ()).throw(PipelineError("no space left")))
+    monkeypatch.setattr(
+        "model.training_state.save_file",
+        lambda *_: (_ for _ in ()).throw(PipelineError("no space left")),
+    )
     with pytest.raises(PipelineError, match="no space"):
         run()
     assert [path.name for path in (run.directory / "states").iterdir()] == ["step_4"]
 
 
-def test_a_state_that_cannot_be_read_is_no_more_than_a_damaged_one(run, undisturbed, capsys, monkeypatch):
+def test_a_state_that_cannot_be_read_is_no_more_than_a_damaged_one(
+    run, undisturbed, capsys, monkeypatch
+):
     """What a failing disk says is no PipelineError."""
     with pytest.raises(Stopped):
         run(19)

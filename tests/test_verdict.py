@@ -32,7 +32,9 @@ from model.verdict import (
 )
 
 
-def comparison(p: float, seeds: int = 1, difference: float = 0.02, is_answers: bool = True) -> Comparison:
+def comparison(
+    p: float, seeds: int = 1, difference: float = 0.02, is_answers: bool = True
+) -> Comparison:
     several = seeds > 1
     return Comparison(
         first=0.30,
@@ -54,15 +56,30 @@ def comparison(p: float, seeds: int = 1, difference: float = 0.02, is_answers: b
     )
 
 
-def family(*p_values: float, seeds: int = 1, models: tuple[str, ...] = ("step 5",), second: str = "mul_tokens"):
+def family(
+    *p_values: float,
+    seeds: int = 1,
+    models: tuple[str, ...] = ("step 5",),
+    second: str = "mul_tokens",
+):
     return judge(
-        [Row(model, f"Figure {n}", "accuracy", second, comparison(p, seeds)) for model in models for n, p in enumerate(p_values)]
+        [
+            Row(model, f"Figure {n}", "accuracy", second, comparison(p, seeds))
+            for model in models
+            for n, p in enumerate(p_values)
+        ]
     )
 
 
 def losses(*p_values: float, seeds: int = 1):
     return [
-        Row("step 5", f"Loss {n}", "bits per byte", "mul_tokens", comparison(p, seeds, is_answers=False))
+        Row(
+            "step 5",
+            f"Loss {n}",
+            "bits per byte",
+            "mul_tokens",
+            comparison(p, seeds, is_answers=False),
+        )
         for n, p in enumerate(p_values)
     ]
 
@@ -81,7 +98,10 @@ def test_no_difference_is_a_sentence():
 def test_a_difference_names_both_values_the_interval_and_p():
     words = sentences("baseline", family(0.0001, 0.5, seeds=3))
     assert words[0] == "1 of 2 comparisons find a difference (p < 0.05 after Holm's correction)."
-    assert words[1] == "step 5, Figure 0: mul_tokens 0.3200, baseline 0.3000, difference +0.0200 (-0.0300 to +0.0700), p < 0.001."
+    assert (
+        words[1]
+        == "step 5, Figure 0: mul_tokens 0.3200, baseline 0.3000, difference +0.0200 (-0.0300 to +0.0700), p < 0.001."
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +112,10 @@ def test_a_difference_names_both_values_the_interval_and_p():
         (losses(0.0001, 0.0001, 0.0001), "3 of 3 figures, all bits per byte"),
         ([row for row, *_ in family(0.0001, 0.5)], "1 of 2 figures, an accuracy"),
         ([row for row, *_ in family(0.0001, 0.0001, 0.5)], "2 of 3 figures, both accuracies"),
-        ([*losses(0.0001, 0.0001), *(row for row, *_ in family(0.0001, 0.5))], "3 of 4 figures, 2 of them bits per byte"),
+        (
+            [*losses(0.0001, 0.0001), *(row for row, *_ in family(0.0001, 0.5))],
+            "3 of 4 figures, 2 of them bits per byte",
+        ),
     ],
 )
 def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
@@ -104,7 +127,10 @@ def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
     )
     assert not any(", p " in line for line in words if "Loss" in line)
     others = [row._replace(second="third") for row in rows]
-    assert "These networks differ from that of baseline by more" in sentences("baseline", judge([*rows, *others]))[0]
+    assert (
+        "These networks differ from that of baseline by more"
+        in sentences("baseline", judge([*rows, *others]))[0]
+    )
     assert sentences("main", judge(rows), is_revisions=True)[0] == (
         f"The working tree differs from main by more than other items explain in {figures}. Where networks were trained "
         "again that may be chance: the same code and seed on another processor may differ from itself by as much."
@@ -115,13 +141,21 @@ def test_losses_of_one_seed_have_no_p_anywhere():
     """They count in the correction, and are said to differ where items do not explain it."""
     judged = judge([*losses(0.0001), *(row for row, *_ in family(0.02))])
     loss, accuracy = map(comparison_json, judged)
-    assert (loss["items_p"], loss["seeds_p"], loss["holm_p"], loss["detectable"]) == (None, None, None, None)
+    assert (loss["items_p"], loss["seeds_p"], loss["holm_p"], loss["detectable"]) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert (loss["differs"], accuracy["holm_p"]) == (True, 0.02)
     line = comparison_table("baseline", judged).markdown().splitlines()[4]
     assert line.endswith("| -0.0100 to +0.0500 |  |  |  |")
     [first, _] = csv.DictReader(io.StringIO(differences_csv(judged).decode()))
     assert (first["holm_p"], first["detectable"], first["differs"]) == ("", "", "yes")
-    assert "Loss 0 (bits per byte, less is better): with 1,000 items and one seed, no p: two networks" in limits(judged)[0]
+    assert (
+        "Loss 0 (bits per byte, less is better): with 1,000 items and one seed, no p: two networks"
+        in limits(judged)[0]
+    )
     [several] = judge(losses(0.0001, seeds=3))
     assert comparison_json(several)["holm_p"] == 0.0001
 
@@ -141,11 +175,22 @@ def test_what_is_detectable_is_so_for_the_number_of_comparisons():
     assert among.detectable / alone.detectable == pytest.approx(1.39, abs=0.02)
     assert (
         "no possible difference would be found reliably"
-        in limits(judge([alone.row._replace(comparison=alone.row.comparison._replace(student=Student(0.5, 3)))]))[0]
+        in limits(
+            judge(
+                [
+                    alone.row._replace(
+                        comparison=alone.row.comparison._replace(student=Student(0.5, 3))
+                    )
+                ]
+            )
+        )[0]
     )
     for difference, words in ((0.0, "no answer differs"), (0.02, "all differ alike")):
         same = comparison(0.5, difference=difference)._replace(student=Student(0.0, 3))
-        assert f"one seed, {words}: nothing tells" in limits(judge([alone.row._replace(comparison=same)]))[0]
+        assert (
+            f"one seed, {words}: nothing tells"
+            in limits(judge([alone.row._replace(comparison=same)]))[0]
+        )
 
 
 def test_few_clusters_are_warned_of_in_words_and_in_the_table():
@@ -167,12 +212,18 @@ def test_few_clusters_are_warned_of_in_words_and_in_the_table():
 def test_figures_with_the_same_outcome_for_every_item_are_one_comparison():
     """Whatever they are called: by their outcomes, of one model and condition."""
     generator = np.random.default_rng(0)
-    first, second, third = ((generator.random(100) < share).astype(float).tolist() for share in (0.2, 0.5, 0.2))
+    first, second, third = (
+        (generator.random(100) < share).astype(float).tolist() for share in (0.2, 0.5, 0.2)
+    )
 
     def row(model: str, figure: str, other: list[float], condition: str = "other") -> Row:
         return compare_outcomes(model, figure, condition, ([outcomes(first)], [outcomes(other)]))
 
-    rows = [row("step 5", "strict", second), row("step 5", "other", third), row("step 5", "flexible", second)]
+    rows = [
+        row("step 5", "strict", second),
+        row("step 5", "other", third),
+        row("step 5", "flexible", second),
+    ]
     judged = judge(rows)
     assert [each.comparisons for each in judged] == [2, 2, 2]
     assert [each.same_as for each in judged] == [None, None, "strict"]
@@ -180,22 +231,36 @@ def test_figures_with_the_same_outcome_for_every_item_are_one_comparison():
     assert "in 1 of 2 figures" in sentences("baseline", judged)[0]
     assert len(sentences("baseline", judged)) == 2
     notes = limits(judged)
-    assert "other, step 5, flexible: every item came out as in strict: the two are one comparison." in notes
+    assert (
+        "other, step 5, flexible: every item came out as in strict: the two are one comparison."
+        in notes
+    )
     assert sum("flexible" in line for line in notes) == 1
-    for apart in (row("step 9", "strict", second), row("step 5", "flexible", second, condition="third")):
-        assert judge([rows[0], apart])[1].comparisons == 2, "another model or condition is another comparison"
-    mirrored = compare_outcomes("step 5", "flexible", "other", ([outcomes(second)], [outcomes(first)]))
+    for apart in (
+        row("step 9", "strict", second),
+        row("step 5", "flexible", second, condition="third"),
+    ):
+        assert judge([rows[0], apart])[1].comparisons == 2, (
+            "another model or condition is another comparison"
+        )
+    mirrored = compare_outcomes(
+        "step 5", "flexible", "other", ([outcomes(second)], [outcomes(first)])
+    )
     assert judge([rows[0], mirrored])[0].comparisons == 2
 
 
 def test_the_table_has_a_row_for_each_comparison():
     lines = comparison_table("baseline", family(0.0001, 0.5)).markdown().splitlines()
     assert len({line.count("|") for line in lines[2:]}) == 1
-    assert lines[2].startswith("| Model | Figure | n | Clusters | baseline | mul_tokens | Difference |")
+    assert lines[2].startswith(
+        "| Model | Figure | n | Clusters | baseline | mul_tokens | Difference |"
+    )
     cells = "0.3000 | 0.3200 | +0.0200 | -0.0100 to +0.0500 | 0.500 | 0.500 | 0.0464 |"
     assert lines[-1] == f"| step 5 | Figure 1 | 1,000 | 480 | {cells}"
     both = [*family(0.5), *family(0.5, second="third")]
-    assert "| third 0.3200 |" in comparison_table("baseline", both).markdown(), "with two others a cell says which"
+    assert "| third 0.3200 |" in comparison_table("baseline", both).markdown(), (
+        "with two others a cell says which"
+    )
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -203,30 +268,54 @@ def test_the_json_and_the_chart_have_what_was_computed(seeds):
     [judged] = family(0.03, seeds=seeds)
     found = comparison_json(judged)
     assert found["holm_p"] == 0.03
-    assert (found["model"], found["figure"], found["condition"]) == ("step 5", "Figure 0", "mul_tokens")
+    assert (found["model"], found["figure"], found["condition"]) == (
+        "step 5",
+        "Figure 0",
+        "mul_tokens",
+    )
     assert found.keys() >= set(Comparison._fields) - {"is_answers", "student", "signs"}
     assert json.loads(json.dumps(found, allow_nan=False))["detectable"] == judged.detectable
     [row] = csv.DictReader(io.StringIO(differences_csv([judged]).decode()))
     assert tuple(row) == FIELDS
     low, high = found["seeds_interval_95"] or found["items_interval_95"]
-    assert (float(row["low"]), float(row["high"]), float(row["difference"])) == (low, high, found["difference"])
+    assert (float(row["low"]), float(row["high"]), float(row["difference"])) == (
+        low,
+        high,
+        found["difference"],
+    )
 
 
 def test_the_headline_has_a_few_figures_of_the_models_named():
-    shown = headline("baseline", family(0.5, 0.6, models=("step 5", "step 9")), {"step 9": "pretrained", "fine-tuned": "tuned"})
+    shown = headline(
+        "baseline",
+        family(0.5, 0.6, models=("step 5", "step 9")),
+        {"step 9": "pretrained", "fine-tuned": "tuned"},
+    )
     figure = {"baseline": 0.3, "mul_tokens": 0.32, "mul_tokens_difference": 0.02}
-    assert shown == {"pretrained": {"figure_0": figure, "figure_1": figure}, "tuned": {}}, "no p of one seed"
-    shown = headline("baseline", family(0.5, 0.6, models=("step 9",), seeds=2), {"step 9": "pretrained"})
+    assert shown == {"pretrained": {"figure_0": figure, "figure_1": figure}, "tuned": {}}, (
+        "no p of one seed"
+    )
+    shown = headline(
+        "baseline", family(0.5, 0.6, models=("step 9",), seeds=2), {"step 9": "pretrained"}
+    )
     assert shown["pretrained"]["figure_0"] == {**figure, "mul_tokens_holm_p": 1.0}
 
 
 def outcomes(values: list[float], items: str = "ab", clusters: list[str] | None = None) -> Outcomes:
-    return Outcomes(np.array(values), np.ones(len(values)), clusters or list(map(str, range(len(values)))), items, True)
+    return Outcomes(
+        np.array(values),
+        np.ones(len(values)),
+        clusters or list(map(str, range(len(values)))),
+        items,
+        True,
+    )
 
 
 def test_outcomes_of_other_items_are_not_compared():
     arms = [outcomes([1, 0, 1])], [outcomes([1, 1, 1])]
-    assert compare_outcomes("step 5", "Figure", "other", arms).comparison.difference == pytest.approx(1 / 3)
+    assert compare_outcomes(
+        "step 5", "Figure", "other", arms
+    ).comparison.difference == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="step 5, Figure: answered 2 sets of items"):
         compare_outcomes("step 5", "Figure", "other", (arms[0], [outcomes([1, 1, 1], items="cd")]))
 
@@ -247,18 +336,27 @@ def test_products_are_compared_by_fact_and_by_form():
     """Whichever revision says how they are crossed: files of before did not."""
     facts, forms = ([str(part) for part in parts.ravel()] for parts in np.indices((9, 7)))
     first = outcomes([0.0] * 63, clusters=facts)._replace(crossed=forms)
-    second = outcomes([float(form == "3") for form in forms], clusters=facts)._replace(crossed=forms)
+    second = outcomes([float(form == "3") for form in forms], clusters=facts)._replace(
+        crossed=forms
+    )
     compared = compare_outcomes("step 5", "products", "other", ([first], [second])).comparison
     assert (compared.clusters, compared.crossed, compared.effective_clusters) == (9, 7, 7)
     assert compared.items_p > 0.05
-    for arms in (([first._replace(crossed=None)], [second]), ([first], [second._replace(crossed=None)])):
+    for arms in (
+        ([first._replace(crossed=None)], [second]),
+        ([first], [second._replace(crossed=None)]),
+    ):
         assert compare_outcomes("step 5", "products", "other", arms).comparison == compared
     neither = [first._replace(crossed=None)], [second._replace(crossed=None)]
     assert compare_outcomes("step 5", "products", "other", neither).comparison.items_p < 0.05
 
 
 def git(*arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments],
+        check=True,
+        capture_output=True,
+    )
 
 
 @pytest.fixture
@@ -287,7 +385,9 @@ def write(found: dict[Key, Outcomes]) -> None:
 
 def verdict(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "tools.verdict", *arguments]
-    return subprocess.run(command, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True)
+    return subprocess.run(
+        command, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+    )
 
 
 def test_a_revision_with_the_same_outcomes_is_no_difference(repository):
@@ -304,21 +404,36 @@ def test_a_planted_difference_between_revisions_is_found_and_named(repository):
     assert "1 of 2 figures have the same outcome for every item." in said
 
 
-def lock(cell: str = "code", command: str = "python -m stages.compare", data: str = "data", seeds: tuple = (1,)) -> str:
+def lock(
+    cell: str = "code",
+    command: str = "python -m stages.compare",
+    data: str = "data",
+    seeds: tuple = (1,),
+) -> str:
     """A lock of four stages: what one makes of data is trained on and compared; the weights differ each time."""
     recorded = md5_of(Path("metrics/outcomes.jsonl").read_bytes())
     weights = md5_of((recorded + cell).encode()) + ".dir"
     stages = {
         "corpus": {"cmd": "python -m stages.corpus", "outs": [("data/corpus", data)]},
-        "pretrain": {"deps": [("data/corpus", data), ("model/gpt.py", cell)], "outs": [("scores", weights)]},
-        "compare": {"cmd": command, "deps": [("scores/baseline", weights)], "outs": [("metrics/outcomes.jsonl", recorded)]},
+        "pretrain": {
+            "deps": [("data/corpus", data), ("model/gpt.py", cell)],
+            "outs": [("scores", weights)],
+        },
+        "compare": {
+            "cmd": command,
+            "deps": [("scores/baseline", weights)],
+            "outs": [("metrics/outcomes.jsonl", recorded)],
+        },
         "curves": {"deps": [("metrics/outcomes.jsonl", recorded), ("model/curves.py", weights)]},
     }
     entries = {
         name: {
             "cmd": stage.get("cmd", name),
             "params": {"params.yaml": {"seeds": list(seeds)}} if name == "pretrain" else {},
-            **{key: [{"path": path, "md5": md5} for path, md5 in stage.get(key, ())] for key in ("deps", "outs")},
+            **{
+                key: [{"path": path, "md5": md5} for path, md5 in stage.get(key, ())]
+                for key in ("deps", "outs")
+            },
         }
         for name, stage in stages.items()
     }
@@ -327,7 +442,9 @@ def lock(cell: str = "code", command: str = "python -m stages.compare", data: st
 
 def other_rounding(found: dict[Key, Outcomes]) -> dict[Key, Outcomes]:
     better = np.array([float(n % 2 or n % 5 == 0) for n in range(200)])
-    return {key: of._replace(values=better) if key.figure == "one" else of for key, of in found.items()}
+    return {
+        key: of._replace(values=better) if key.figure == "one" else of for key, of in found.items()
+    }
 
 
 def test_where_code_parameters_and_data_are_equal_only_rounding_differs(repository):
@@ -338,11 +455,19 @@ def test_where_code_parameters_and_data_are_equal_only_rounding_differs(reposito
     write(other_rounding(repository))
     Path("dvc.lock").write_text(lock())
     said = verdict("main").stdout
-    assert "Both were made by the same code, of the same parameters, libraries and data: only rounding differs." in said
+    assert (
+        "Both were made by the same code, of the same parameters, libraries and data: only rounding differs."
+        in said
+    )
     assert "| baseline, step 5 | one, accuracy | 200 | 0.5000 | 0.6000 | +0.1000 |" in said
     assert "comparisons find" not in said
     assert " p " not in said.replace("| p |", "")
-    changes = ({"cell": "edited"}, {"command": "python -m stages.compare again"}, {"data": "other"}, {"seeds": (1, 2)})
+    changes = (
+        {"cell": "edited"},
+        {"command": "python -m stages.compare again"},
+        {"data": "other"},
+        {"seeds": (1, 2)},
+    )
     for change in changes:
         Path("dvc.lock").write_text(lock(**change))
         assert "1 of 1 comparisons find a difference" in verdict("main").stdout, change
@@ -363,7 +488,9 @@ def test_with_the_same_outcomes_nothing_is_said_of_rounding(repository):
 
 def test_what_cannot_be_compared_is_said(repository):
     changed = {
-        (key._replace(seed=9) if key.seed == 2 else key): of._replace(items="other") if key.figure == "other" else of
+        (key._replace(seed=9) if key.seed == 2 else key): of._replace(items="other")
+        if key.figure == "other"
+        else of
         for key, of in repository.items()
     }
     write(changed)
@@ -377,7 +504,10 @@ def test_what_cannot_be_compared_is_said(repository):
     ("arguments", "message"),
     [
         (("nowhere",), "error: verdict: .*nowhere.*; name a revision that has run compare"),
-        (("main~1",), "error: verdict: metrics/outcomes.jsonl at main~1; name a revision that has run compare"),
+        (
+            ("main~1",),
+            "error: verdict: metrics/outcomes.jsonl at main~1; name a revision that has run compare",
+        ),
     ],
 )
 def test_a_revision_that_has_no_outcomes_is_one_line(repository, arguments, message):
@@ -407,7 +537,14 @@ def test_the_committed_comparisons_are_of_the_committed_outcomes():
     compared = json.loads(tree.read("plots/comparisons.json"))
     for said in compared["comparisons"]:
         for side, condition in (("first", compared["first"]), ("second", said["condition"])):
-            mine = [of for key, of in found.items() if key[0] == condition and key[2:] == (said["model"], said["figure"])]
-            total, weight = (sum(float(part.sum()) for part in parts) for parts in zip(*(of[:2] for of in mine), strict=True))
+            mine = [
+                of
+                for key, of in found.items()
+                if key[0] == condition and key[2:] == (said["model"], said["figure"])
+            ]
+            total, weight = (
+                sum(float(part.sum()) for part in parts)
+                for parts in zip(*(of[:2] for of in mine), strict=True)
+            )
             assert said[side] == pytest.approx(total / weight, abs=1e-6)
             assert {len(of.values) for of in mine} == {said["items"]}

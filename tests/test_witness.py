@@ -21,7 +21,9 @@ def _ended_where_a_turn_does_not_come():
 
 
 def test_processes_that_a_stage_forks_ask_one_at_a_time(project):  # noqa: F811
-    [instance] = [one for one in read_instances(WorkingTree(project)).values() if one.stage == "fetch"]
+    [instance] = [
+        one for one in read_instances(WorkingTree(project)).values() if one.stage == "fetch"
+    ]
     witness = Witness(project, instance)
     expected = fingerprints_of(project, instance)
     children = []
@@ -45,7 +47,9 @@ def test_processes_that_a_stage_forks_ask_one_at_a_time(project):  # noqa: F811
 
 
 def test_who_is_killed_while_asking_holds_up_nobody_and_leaves_no_answer_to_the_next(project):  # noqa: F811
-    [instance] = [one for one in read_instances(WorkingTree(project)).values() if one.stage == "fetch"]
+    [instance] = [
+        one for one in read_instances(WorkingTree(project)).values() if one.stage == "fetch"
+    ]
     witness = Witness(project, instance)
     code = project / "model/__init__.py"
     for number in range(20):

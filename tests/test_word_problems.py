@@ -11,7 +11,9 @@ from model.word_problems import STORIES, held_out_problems, numbers_of, solve, t
 WORDS = {"name": "Ann", "friend": "Bob", "thing": "pens"}
 DRAWN = {"train": list(itertools.islice(training_problems(0), 3000)), "test": held_out_problems(0)}
 # Names and things apart, a problem is its numbers and the rest of its words.
-NAMED = re.compile("|".join(sorted({*word_problems._NAMES, *word_problems._THINGS}, key=len, reverse=True)))
+NAMED = re.compile(
+    "|".join(sorted({*word_problems._NAMES, *word_problems._THINGS}, key=len, reverse=True))
+)
 
 
 def story_of(question: str) -> str:
@@ -54,7 +56,10 @@ def test_how_many_more_is_more_than_none():
 
 
 def test_training_has_no_story_with_the_numbers_of_the_test():
-    pairs = {split: {(NAMED.sub("_", problem.question), problem.solution) for problem in drawn} for split, drawn in DRAWN.items()}
+    pairs = {
+        split: {(NAMED.sub("_", problem.question), problem.solution) for problem in drawn}
+        for split, drawn in DRAWN.items()
+    }
     assert not pairs["train"] & pairs["test"]
     for story in STORIES:
         held_out, others = numbers_of(story)
@@ -63,12 +68,16 @@ def test_training_has_no_story_with_the_numbers_of_the_test():
 
 
 def test_the_test_has_each_held_out_pair_once_and_stories_about_alike():
-    pairs = Counter((NAMED.sub("_", problem.question), problem.solution) for problem in DRAWN["test"])
+    pairs = Counter(
+        (NAMED.sub("_", problem.question), problem.solution) for problem in DRAWN["test"]
+    )
     assert set(pairs.values()) == {1}
     stories = Counter(story_of(problem.question) for problem in DRAWN["test"])
     assert len(stories) == len(STORIES)
     named = {(problem.story, story_of(problem.question)) for problem in DRAWN["test"]}
-    assert len(named) == len({story for story, _ in named}) == len(STORIES), "a problem names its own story"
+    assert len(named) == len({story for story, _ in named}) == len(STORIES), (
+        "a problem names its own story"
+    )
     assert {7, 9, 16} == set(stories.values())
 
 

@@ -38,13 +38,17 @@ def raise_what_cannot_travel(shared: None, job: int) -> None:
 
 
 def test_an_error_that_cannot_travel_between_processes_is_told_in_words():
-    with pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*TwoArguments: panic at document 0"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)raise_what_cannot_travel.*TwoArguments: panic at document 0"
+    ):
         list(in_order(raise_what_cannot_travel, None, range(2), 2))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4, None])
 def test_results_come_in_the_order_of_the_jobs(processes):
-    assert list(in_order(later_jobs_end_first, 7, range(4), processes)) == [(7, job) for job in range(4)]
+    assert list(in_order(later_jobs_end_first, 7, range(4), processes)) == [
+        (7, job) for job in range(4)
+    ]
     assert list(in_order(later_jobs_end_first, 7, [], processes)) == []
 
 
@@ -62,5 +66,7 @@ def test_jobs_that_nobody_waits_for_are_not_begun(tmp_path):
 
 
 def test_a_killed_worker_is_one_line():
-    with pytest.raises(PipelineError, match="a worker process was killed, most likely for want of memory"):
+    with pytest.raises(
+        PipelineError, match="a worker process was killed, most likely for want of memory"
+    ):
         list(in_order(kill_itself, None, range(4), 2))

@@ -11,9 +11,14 @@ from test_pipeline import edit
 
 from graph.instances import load_yaml
 
-WORKFLOWS = {path.name: path.read_text() for path in sorted((REPOSITORY / ".github/workflows").glob("*.yml"))}
+WORKFLOWS = {
+    path.name: path.read_text() for path in sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
+}
 MAY = {"ci.yml": set(), "comment.yml": {"pull-requests"}}
-STARTED_BY = {"ci.yml": {"push", "pull_request"}, "comment.yml": {"workflow_run"}}  # the latter from the default branch
+STARTED_BY = {
+    "ci.yml": {"push", "pull_request"},
+    "comment.yml": {"workflow_run"},
+}  # the latter from the default branch
 
 
 def faults(name: str, text: str) -> list[str]:
@@ -35,9 +40,15 @@ def _faults_of_step(name: str, text: str, step: dict) -> list[str]:
     found = ["text of others becomes shell"] if "${{" in step.get("run", "") else []
     if "uses" in step:
         action, _, version = step["uses"].partition("@")
-        if not (re.fullmatch("[0-9a-f]{40}", version) and re.search(rf"{version} # v\d+\.\d+\.\d+\n", text)):
+        if not (
+            re.fullmatch("[0-9a-f]{40}", version)
+            and re.search(rf"{version} # v\d+\.\d+\.\d+\n", text)
+        ):
             found.append("an action that is not pinned, or a person does not see to which version")
-        if action == "actions/checkout" and step.get("with", {}).get("persist-credentials") is not False:
+        if (
+            action == "actions/checkout"
+            and step.get("with", {}).get("persist-credentials") is not False
+        ):
             found.append("the token stays in the checkout")
         if action == "actions/checkout" and name == "comment.yml" and "ref" in step["with"]:
             found.append("code that is not the default branch's")
@@ -67,11 +78,20 @@ def test_a_workflow_may_and_runs_no_more_than_is_said(name):
 )  # fmt: skip
 def test_a_workflow_that_does_more_would_be_seen(name, old, new, fault):
     assert WORKFLOWS[name].count(old) == 1
-    assert [found for found in faults(name, WORKFLOWS[name].replace(old, new)) if found.startswith(fault)]
+    assert [
+        found
+        for found in faults(name, WORKFLOWS[name].replace(old, new))
+        if found.startswith(fault)
+    ]
 
 
 def steps() -> list[dict]:
-    return [step for text in WORKFLOWS.values() for job in load_yaml(text.encode())["jobs"].values() for step in job["steps"]]
+    return [
+        step
+        for text in WORKFLOWS.values()
+        for job in load_yaml(text.encode())["jobs"].values()
+        for step in job["steps"]
+    ]
 
 
 def test_the_comment_comes_after_the_workflow_that_makes_its_text():
@@ -84,7 +104,11 @@ def test_the_comment_comes_after_the_workflow_that_makes_its_text():
 def test_every_step_is_a_script_of_this_repository_that_can_be_run():
     commands = [step["run"] for step in steps() if "run" in step]
     others = ("python -m pip ", "sudo sysctl --write ")
-    scripts = [re.search(r"\.ci/[\w.]+", command)[0] for command in commands if not command.startswith(others)]
+    scripts = [
+        re.search(r"\.ci/[\w.]+", command)[0]
+        for command in commands
+        if not command.startswith(others)
+    ]
     assert ".ci/run" in scripts
     for script in scripts:
         assert (REPOSITORY / script).is_file()
@@ -97,7 +121,10 @@ def test_a_user_may_mount_a_small_disk_before_the_tests_that_require_one():
         for job in load_yaml(WORKFLOWS["ci.yml"].encode())["jobs"].values()
         if any(step.get("run") == ".ci/long" for step in job["steps"])
     ]
-    assert commands == ["sudo sysctl --write kernel.apparmor_restrict_unprivileged_userns=0", ".ci/long"]
+    assert commands == [
+        "sudo sysctl --write kernel.apparmor_restrict_unprivileged_userns=0",
+        ".ci/long",
+    ]
     assert "REQUIRE_SMALL_DISK=1" in (REPOSITORY / ".ci/long").read_text()
 
 

@@ -34,7 +34,13 @@ from model.params.pretrain import PretrainParams
 from model.section import read_section
 from model.yaml_file import YamlFault, load, read_yaml
 
-FILES = ["params.yaml", "libraries.yaml", "dvc.yaml", "dvc.lock", *(f"profiles/{p.name}" for p in REPOSITORY.glob("profiles/*"))]
+FILES = [
+    "params.yaml",
+    "libraries.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    *(f"profiles/{p.name}" for p in REPOSITORY.glob("profiles/*")),
+]
 LISTED = (
     "010", "0200", "-010", "+010", "08", "00", "0", "-0", "+1", "off", "on", "yes", "no", "Yes",
     "OFF", "y", "n", "0:0.005", "1:30", "-1:30", "190:20:30", "1_6", "1__0", "1_", "_1", "1_.5",
@@ -55,14 +61,23 @@ SCALARS = (
     | st.from_regex(r"[-+]?0[xob]?[0-9a-f_]{1,6}", fullmatch=True)
     | st.from_regex(r"[-+]?[0-9_]{0,4}\.?[0-9_]{0,4}([eE][-+]?[0-9]{1,3})?", fullmatch=True)
     | st.from_regex(r"[-+]?[0-9]{1,3}(:[0-5]?[0-9]){1,2}(\.[0-9]*)?", fullmatch=True)
-    | st.from_regex(r"[12][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?)?", fullmatch=True)
-    | st.sampled_from(("true", "false", "null", "yes", "no", "on", "off", "nan", "inf", ".nan", ".inf")).flatmap(
-        lambda word: st.sampled_from((word, word.upper(), word.capitalize(), f"-{word}", f"{word}_"))
+    | st.from_regex(
+        r"[12][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?)?",
+        fullmatch=True,
+    )
+    | st.sampled_from(
+        ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf", ".nan", ".inf")
+    ).flatmap(
+        lambda word: st.sampled_from(
+            (word, word.upper(), word.capitalize(), f"-{word}", f"{word}_")
+        )
     )
     | st.text("0aoxy~=<>'\"!&*#%@,[]{}|?:- \t\n\\é\u2028\x85\ufeff\0", min_size=1, max_size=6)
     | st.sampled_from(LISTED)
 )
-_LONGEST_KEY = 64  # characters; DVC breaks a longer one over two lines, and cannot read its own file
+_LONGEST_KEY = (
+    64  # characters; DVC breaks a longer one over two lines, and cannot read its own file
+)
 PARTS = (
     "a", "b", "a: ", "b: ", "key: ", "- ", "? ", ": ", "\n", "\n  ", "\n    ", "  ", " # c", "[",
     "]", "{", "}", ", ", "---\n", "...\n", "%YAML 1.1\n", "&x ", "*x", "<<: ", "!!str ", "'", '"',
@@ -81,14 +96,19 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float):
-        return (math.isnan(one) and math.isnan(other)) or (one == other and math.copysign(1, one) == math.copysign(1, other))
+        return (math.isnan(one) and math.isnan(other)) or (
+            one == other and math.copysign(1, one) == math.copysign(1, other)
+        )
     return one == other
 
 
 def keys(value: Any) -> list[str]:
     """Return all keys inside a value."""
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [*(value if isinstance(value, dict) else ()), *(key for each in below for key in keys(each))]
+    return [
+        *(value if isinstance(value, dict) else ()),
+        *(key for each in below for key in keys(each)),
+    ]
 
 
 def tried(text: str) -> str:
@@ -120,7 +140,10 @@ def tried(text: str) -> str:
         if isinstance(ours, dict):
             try:
                 rewritten = dumps_yaml(parse_yaml_for_update(seen, "params.yaml"))
-            except (IndexError, ValueError):  # ruamel.yaml rewrites no -0E0 and 0.E0: `dvc exp run -S` stops
+            except (
+                IndexError,
+                ValueError,
+            ):  # ruamel.yaml rewrites no -0E0 and 0.E0: `dvc exp run -S` stops
                 return "equal"
             assert same(load(rewritten.encode(), "params.yaml") or {}, ours)
     return "equal"
@@ -142,7 +165,9 @@ def count(strategy: st.SearchStrategy, form: str, listed: tuple[str, ...] = ()) 
 @pytest.mark.parametrize("name", ["scalars", "documents"])
 def test_all_readers_read_alike_or_the_text_is_refused(name):
     found = count(SCALARS, "a: {}\n", LISTED) if name == "scalars" else count(DOCUMENTS, "{}")
-    print(f"\n{name}: {found.total()} generated, {found['refused']} refused, {found['equal']} read alike by all readers")
+    print(
+        f"\n{name}: {found.total()} generated, {found['refused']} refused, {found['equal']} read alike by all readers"
+    )
     assert found["refused"] > 100
     assert found["equal"] > 100
 
@@ -215,7 +240,9 @@ def test_a_stage_refuses_what_is_read_in_two_ways(tmp_path, key, text, line):
     """Also one that runs before `params` has: each reads its section with the same loader."""
     before, section, after = MICRO.partition("\npretrain:\n")
     path = tmp_path / "params.yaml"
-    path.write_text(before + section + re.sub(rf"(?m)^  {key}: .*$", f"  {key}: {text}", after, count=1))
+    path.write_text(
+        before + section + re.sub(rf"(?m)^  {key}: .*$", f"  {key}: {text}", after, count=1)
+    )
     with pytest.raises(PipelineError) as caught:
         read_section("pretrain", PretrainParams, path)
     assert str(caught.value) == f"{path}: pretrain.{key}: {line}"
@@ -224,7 +251,9 @@ def test_a_stage_refuses_what_is_read_in_two_ways(tmp_path, key, text, line):
 def test_exponents_without_a_point_are_numbers(tmp_path):
     """As `dvc exp run -S` writes them: 1e-05."""
     path = tmp_path / "params.yaml"
-    path.write_text(MICRO.replace("learning_rate: 5.0e-3", "learning_rate: 1e-3").replace("5.0e-4", "1e-05"))
+    path.write_text(
+        MICRO.replace("learning_rate: 5.0e-3", "learning_rate: 1e-3").replace("5.0e-4", "1e-05")
+    )
     params = read_section("pretrain", PretrainParams, path)
     assert (params.learning_rate, params.min_learning_rate) == (0.001, 0.00001)
 
@@ -266,7 +295,9 @@ def test_aliases_and_a_mark_at_the_start_are_read():
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(YamlFault, match=r"params\.yaml: cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        YamlFault, match=r"params\.yaml: cannot be read \(No such file or directory\)"
+    ):
         read_yaml(tmp_path / "params.yaml")
 
 
@@ -313,11 +344,15 @@ BROKEN = {
         "others: [a]": "params.yaml: conditions: missing; dvc.yaml uses it",
         "a: \0": "params.yaml: line 3: the character U+0000 has no place in YAML text; remove it",
     },
-    "  max_steps: 200": {"  max_steps: [1]": "params.yaml: pretrain.max_steps: must be text or a whole number, not [1]"},
+    "  max_steps: 200": {
+        "  max_steps: [1]": "params.yaml: pretrain.max_steps: must be text or a whole number, not [1]"
+    },
 }
 
 
-@pytest.mark.parametrize(("old", "new"), [(old, new) for old, changes in BROKEN.items() for new in changes])
+@pytest.mark.parametrize(
+    ("old", "new"), [(old, new) for old, changes in BROKEN.items() for new in changes]
+)
 def test_graph_names_the_key_in_one_line(copy, old, new):
     (copy / "params.yaml").write_text(MICRO.replace(old, new, 1))
     tree = WorkingTree(copy)
@@ -330,11 +365,15 @@ def test_graph_names_the_key_in_one_line(copy, old, new):
 
 @pytest.mark.parametrize("command", ["check", "impact", "record lock", "share verify", "machine"])
 def test_commands_say_so_in_one_line(copy, command):
-    (copy / "params.yaml").write_text(MICRO.replace("conditions: [baseline, mul_tokens]", "conditions:"))
+    (copy / "params.yaml").write_text(
+        MICRO.replace("conditions: [baseline, mul_tokens]", "conditions:")
+    )
     line = BROKEN["conditions: [baseline, mul_tokens]"]["conditions:"]
     module, *arguments = command.split()
     module = "stages.params" if module == "machine" else f"graph.{module}"
-    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=copy, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=copy, text=True, capture_output=True
+    )
     assert done.returncode == 1, done.stderr
     said = (done.stdout + done.stderr).splitlines()
     if command == "machine":
@@ -343,7 +382,9 @@ def test_commands_say_so_in_one_line(copy, command):
     assert len(said) == 1 + (command == "check"), said
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"])
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"]
+)
 def test_what_dvc_exp_run_writes_is_read(tmp_path, name):
     """`dvc exp run -S` rewrites the whole file: floats as 1e-05, and quotes only where its own reader needs them."""
     from dvc.utils.hydra import apply_overrides
@@ -354,7 +395,11 @@ def test_what_dvc_exp_run_writes_is_read(tmp_path, name):
     expected = read_yaml(path)
     expected["pretrain"] |= {"min_learning_rate": 1e-05, "weight_seed": 7}
     expected["conditions"] = ["no", "yes"]
-    overrides = ["pretrain.min_learning_rate=1e-5", "pretrain.weight_seed=7", "conditions=['no','yes']"]
+    overrides = [
+        "pretrain.min_learning_rate=1e-5",
+        "pretrain.weight_seed=7",
+        "conditions=['no','yes']",
+    ]
     apply_overrides(path, overrides)
     assert "1e-05" in path.read_text()
     assert same(read_yaml(path), expected)

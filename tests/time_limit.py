@@ -25,7 +25,9 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from pytest_timeout import is_debugging
 
 GRACE = float(os.environ.get("TEST_TIME_LIMIT_GRACE", 20))  # seconds
-_TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds; the kernel's starting times are whole ticks since boot
+_TICK = 1 / os.sysconf(
+    "SC_CLK_TCK"
+)  # seconds; the kernel's starting times are whole ticks since boot
 
 
 class _Limit:
@@ -33,7 +35,9 @@ class _Limit:
 
     def __init__(self, item: pytest.Item, seconds: float):
         self._name, self._seconds, self._began = item.nodeid, seconds, _since_boot()
-        self._errors = item.config.stash[fault_handler_stderr_fd_key]  # not the one that pytest captures
+        self._errors = item.config.stash[
+            fault_handler_stderr_fd_key
+        ]  # not the one that pytest captures
         self._ended = threading.Event()
         faulthandler.dump_traceback_later(seconds + 2 * GRACE, exit=True, file=self._errors)
         signal.signal(signal.SIGALRM, self._fail)

@@ -17,7 +17,15 @@ from typing import Any
 
 from graph.streams import end_unread
 
-_PIP_AUDIT = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--format=json", "--progress-spinner=off"]
+_PIP_AUDIT = [
+    sys.executable,
+    "-m",
+    "pip_audit",
+    "--disable-pip",
+    "--no-deps",
+    "--format=json",
+    "--progress-spinner=off",
+]
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)(?: --hash=\S+)*(?: +#.*)?")
 
 
@@ -47,22 +55,36 @@ def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
         return json.loads(done.stdout)["dependencies"]
     except (KeyError, TypeError, ValueError):
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ValueError(f"{lock.name}: no advisory service has answered ({reason}); nothing was audited") from None
+        raise ValueError(
+            f"{lock.name}: no advisory service has answered ({reason}); nothing was audited"
+        ) from None
 
 
 def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
     """Return a line for each vulnerability of a lock, or one that names what was not judged; none where all is well."""
     said = {_canonical(entry["name"]): entry for entry in report}
-    known = {name for name, version in pins(lock).items() if name in said and said[name].get("version") == version}
-    unknown = [name for name in pins(lock) if name not in known or not isinstance(said[name].get("vulns"), list)]
+    known = {
+        name
+        for name, version in pins(lock).items()
+        if name in said and said[name].get("version") == version
+    }
+    unknown = [
+        name
+        for name in pins(lock)
+        if name not in known or not isinstance(said[name].get("vulns"), list)
+    ]
     lines = []
     if unknown:
         reason = said.get(unknown[0], {}).get("skip_reason", f"{unknown[0]}: no answer")
-        lines.append(f"{lock.name}: {len(unknown)} of {len(pins(lock))} packages were not audited, the first: {reason}")
+        lines.append(
+            f"{lock.name}: {len(unknown)} of {len(pins(lock))} packages were not audited, the first: {reason}"
+        )
     for name in sorted(said):
         for fault in said[name].get("vulns", []):
             fixed = ", ".join(fault.get("fix_versions", [])) or "no version"
-            lines.append(f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, mended in {fixed}")
+            lines.append(
+                f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, mended in {fixed}"
+            )
     return lines
 
 
@@ -83,7 +105,9 @@ def audit(root: Path, command: list[str]) -> list[str]:
 def main() -> None:
     end_unread()
     layout = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser("python -m tools.audit", description=__doc__, formatter_class=layout).parse_args()
+    argparse.ArgumentParser(
+        "python -m tools.audit", description=__doc__, formatter_class=layout
+    ).parse_args()
     lines = audit(Path.cwd(), _PIP_AUDIT)
     if lines:
         sys.exit("\n".join(f"error: audit: {line}" for line in lines))

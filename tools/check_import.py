@@ -21,7 +21,11 @@ _TOLERANCE = 1e-4
 
 def main() -> None:
     parser = command_line("tools.check_import", __doc__)
-    parser.add_argument("directory", type=Path, help="a directory with config.json and model.safetensors, or its shards")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        help="a directory with config.json and model.safetensors, or its shards",
+    )
     print(compared(parser.parse_args().directory))
 
 
@@ -42,13 +46,20 @@ def compared(directory: Path) -> str:
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
     ).eval()
     size = (_ROWS, model.config.context)
-    tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        model.config.vocab_size, size, generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         expected = reference(tokens).logits
-        difference, largest = (model(tokens) - expected).abs().max().item(), expected.abs().max().item()
+        difference, largest = (
+            (model(tokens) - expected).abs().max().item(),
+            expected.abs().max().item(),
+        )
     found = f"{directory}: logits differ by at most {difference:.2e}, the largest is {largest:.4g}, on {tokens.numel()} tokens"
     if not difference <= _TOLERANCE * largest:
-        raise PipelineError(f"{found}; what was loaded is another network: look at the table of model/hf.py")
+        raise PipelineError(
+            f"{found}; what was loaded is another network: look at the table of model/hf.py"
+        )
     return found
 
 

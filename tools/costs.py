@@ -17,7 +17,9 @@ from model.section import validate
 from model.yaml_file import read_yaml
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
-HUB_BYTES = 28.5e9  # the parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep
+HUB_BYTES = (
+    28.5e9  # the parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep
+)
 _DOCUMENT_ROW = 12  # bytes of train_00000.documents.npy a document
 _STATE = 3  # weights and both moments of AdamW
 _STATES_KEPT = 2  # and for a moment one more
@@ -41,9 +43,17 @@ def disk(params: Params) -> list[Cost]:
     return [
         Cost("fetch", text, "at most the hub's files"),
         Cost("corpus", text, "at most the same again"),
-        Cost("tokenize", conditions * (tokens + table), f"{conditions} × (2 bytes a token, {_DOCUMENT_ROW} a document)"),
+        Cost(
+            "tokenize",
+            conditions * (tokens + table),
+            f"{conditions} × (2 bytes a token, {_DOCUMENT_ROW} a document)",
+        ),
         Cost("pretrain", runs * steps * weights, f"{runs} × {steps} checkpoints of {weights:.2f}"),
-        Cost("pretrain, scratch", (_STATES_KEPT + 1) * _STATE * weights, f"{_STATES_KEPT + 1} states of {_STATE * weights:.2f}"),
+        Cost(
+            "pretrain, scratch",
+            (_STATES_KEPT + 1) * _STATE * weights,
+            f"{_STATES_KEPT + 1} states of {_STATE * weights:.2f}",
+        ),
         Cost("export", runs * steps * weights, f"{runs} × {steps} exports of {weights:.2f}"),
         Cost("sft", runs * weights, f"{runs} models of {weights:.2f}"),
         Cost("sft, scratch", (_STATES_KEPT + 1) * _STATE * weights, "states, as above"),
@@ -61,7 +71,9 @@ def parameters_and_operations(params: Params) -> tuple[int, float]:
     size = -(-ids // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
     network = GPTConfig(**params.model.model_dump(), vocab_size=size)
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in GPT(network).parameters()), flops_per_token(network)
+        return sum(parameter.numel() for parameter in GPT(network).parameters()), flops_per_token(
+            network
+        )
 
 
 def tokens_trained_on(params: Params) -> int:
@@ -74,7 +86,9 @@ def report(params: Params) -> str:
     scratch = max(cost.gigabytes for cost in costs if "scratch" in cost.stage)
     lines = ["| stage | GB | made of |", "|---|---:|---|"]
     lines += [f"| {cost.stage} | {cost.gigabytes:.1f} | {cost.made_of} |" for cost in costs]
-    lines += [f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk has reflinks |"]
+    lines += [
+        f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk has reflinks |"
+    ]
     lines += [f"| all at once | {2 * kept + scratch:.0f} | the most that is there at a time |", ""]
     tokens = tokens_trained_on(params)
     parameters, per_token = parameters_and_operations(params)
@@ -88,7 +102,13 @@ def report(params: Params) -> str:
 
 def main() -> None:
     parser = command_line("tools.costs", __doc__)
-    parser.add_argument("profile", nargs="?", type=Path, default=PROFILE, help=f"a complete params.yaml; {PROFILE} if none")
+    parser.add_argument(
+        "profile",
+        nargs="?",
+        type=Path,
+        default=PROFILE,
+        help=f"a complete params.yaml; {PROFILE} if none",
+    )
     path = parser.parse_args().profile
     print(report(validate(read_yaml(path), Params, path, "")))
 

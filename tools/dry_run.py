@@ -40,7 +40,11 @@ WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
 
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
     """Copy the tree's files, as they are now, into a repository of their own with `params` as its params.yaml."""
-    copy_repository(REPOSITORY, clone, ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "docs/"))
+    copy_repository(
+        REPOSITORY,
+        clone,
+        ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "docs/"),
+    )
     (clone / "params.yaml").write_text(dumps_yaml(params))
 
 
@@ -66,7 +70,12 @@ class Run:
     def start(self, *command: str) -> subprocess.Popen:
         with open(self._log, "ab") as log:
             return subprocess.Popen(
-                command, cwd=self.clone, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=self.clone,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def do(self, *command: str) -> str:
@@ -82,7 +91,9 @@ class Run:
             log.seek(before)
             said = log.read().decode(errors="replace")
         if status:
-            sys.exit(f"{said}\nerror: dry run: {' '.join(command)} failed; all that was said is in {self._log}")
+            sys.exit(
+                f"{said}\nerror: dry run: {' '.join(command)} failed; all that was said is in {self._log}"
+            )
         return said
 
 
@@ -93,14 +104,18 @@ def kill_in_the_middle(run: Run) -> str:
     try:
         while process.poll() is None:
             # glob's own, for Path's does not bear that the run removes what it reads.
-            for sums in glob("checkpoints/*/.*.scratch/*/states/step_*/SHA256SUMS", root_dir=run.clone):
+            for sums in glob(
+                "checkpoints/*/.*.scratch/*/states/step_*/SHA256SUMS", root_dir=run.clone
+            ):
                 return str(Path(sums).parent)
             time.sleep(0.01)
     finally:  # Ctrl-C too: it is in a session of its own
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    sys.exit(f"error: dry run: dvc repro ended before pretraining had kept a state; see {run.clone.parent / 'log'}")
+    sys.exit(
+        f"error: dry run: dvc repro ended before pretraining had kept a state; see {run.clone.parent / 'log'}"
+    )
 
 
 def table(run: Run, replaced: dict[str, tuple[Any, Any]], evidence: dict[str, str]) -> str:
@@ -110,18 +125,24 @@ def table(run: Run, replaced: dict[str, tuple[Any, Any]], evidence: dict[str, st
     for name, instance in read_instances(WorkingTree(run.clone)).items():
         by_stage.setdefault(instance.stage, []).append(name)
     for stage, names in by_stage.items():
-        lines.append(f"| {stage} | {len(names)} | {sum(durations[n] for n in names):.1f} | {evidence.get(stage, '')} |")
+        lines.append(
+            f"| {stage} | {len(names)} | {sum(durations[n] for n in names):.1f} | {evidence.get(stage, '')} |"
+        )
     lines += ["", "| key | profile | slice |", "|---|---|---|"]
     lines += [f"| {key} | {old} | {new} |" for key, (old, new) in sorted(replaced.items())]
     return "\n".join([*lines, "", "Not exercised:", *(f"- {each}" for each in NOT_EXERCISED)])
 
 
-def evidence_of(run: Run, params: dict[str, Any], server: HubServer, state: str, resumed: str) -> dict[str, str]:
+def evidence_of(
+    run: Run, params: dict[str, Any], server: HubServer, state: str, resumed: str
+) -> dict[str, str]:
     """Return what was seen of each stage; exits where something that the slice is for was not."""
     goes_on = [line for line in resumed.splitlines() if "goes on from step" in line]
     sums = sorted(run.clone.glob("checkpoints/*/*/step_*/SHA256SUMS"))
     parity = [json.loads(path.read_text()) for path in run.clone.glob("metrics/*/*/*/parity.json")]
-    shapes = {(params[name]["processes"], params[name]["device"]) for name in ("pretrain", "evaluate")}
+    shapes = {
+        (params[name]["processes"], params[name]["device"]) for name in ("pretrain", "evaluate")
+    }
     steps = len(params["conditions"]) * len(params["pretrain"]["checkpoint_steps"])
     for seen, problem in (
         (len(goes_on) == 1, "pretraining did not go on from its state"),
@@ -157,7 +178,11 @@ def dry_run(directory: Path, profile: Path) -> None:
     state = kill_in_the_middle(run)
     resumed = run.do("dvc", "repro")
     again = run.do("dvc", "repro")
-    if "Running stage" in again or Graph(WorkingTree(run.clone)).lock.keys() != read_instances(WorkingTree(run.clone)).keys():
+    if (
+        "Running stage" in again
+        or Graph(WorkingTree(run.clone)).lock.keys()
+        != read_instances(WorkingTree(run.clone)).keys()
+    ):
         sys.exit(f"{again}\nerror: dry run: a second dvc repro still had something to do")
     run.do("python", "-m", "graph.check")
     print(f"\n{profile} on {platform.machine()}, {time.monotonic() - started:.0f} s\n")

@@ -24,9 +24,21 @@ from model.curves import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
 from model.errors import PipelineError, run_stage
 from model.files import atomic_file
 from model.look import GREY
-from model.panels import CHANCE_STYLE, STYLE, TRAIN_STYLE, condition_handles, draw_chart, picture, seed_handles
+from model.panels import (
+    CHANCE_STYLE,
+    STYLE,
+    TRAIN_STYLE,
+    condition_handles,
+    draw_chart,
+    picture,
+    seed_handles,
+)
 
-SCORES, EXPORTED, MEASURED = "continuation_acc_norm", "hellaswag_gold_bits_per_byte", "bits_per_byte"
+SCORES, EXPORTED, MEASURED = (
+    "continuation_acc_norm",
+    "hellaswag_gold_bits_per_byte",
+    "bits_per_byte",
+)
 _CHART = {chart.name: chart for chart in CHARTS}
 
 
@@ -34,7 +46,12 @@ def main() -> None:
     options = _parser().parse_args()
     names = [f"plots/{name}.csv" for name in (SCORES, EXPORTED, MEASURED)]
     with_fault = {Path(name).stem: read_points(_of_tree(name), name) for name in names}
-    right = {Path(name).stem: read_points(_of_revision(options.revision, name), f"{options.revision}:{name}") for name in names}
+    right = {
+        Path(name).stem: read_points(
+            _of_revision(options.revision, name), f"{options.revision}:{name}"
+        )
+        for name in names
+    }
     refuse_nothing_to_compare(with_fault, right, options.revision)
     try:
         with atomic_file(options.out) as file:
@@ -47,7 +64,12 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command_line("tools.fault_panels", __doc__, changes=True)
     parser.add_argument("revision", help="a commit, branch or tag whose curves are right")
-    parser.add_argument("--out", type=Path, default=Path("fault.png"), help="the PNG to write (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("fault.png"),
+        help="the PNG to write (default: %(default)s)",
+    )
     return parser
 
 
@@ -55,7 +77,9 @@ def _of_tree(name: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{name}: cannot be read ({error}); run this where params.yaml is, after dvc repro") from None
+        raise PipelineError(
+            f"{name}: cannot be read ({error}); run this where params.yaml is, after dvc repro"
+        ) from None
 
 
 def _of_revision(revision: str, name: str) -> str:
@@ -67,7 +91,9 @@ def _of_revision(revision: str, name: str) -> str:
         unknown = "no commit, branch or tag of this git repository; git branch --all lists branches"
         raise PipelineError(f"{revision}: {unknown}") from None
     if not tree.has(name):
-        raise PipelineError(f"{revision}: has no {name}; name a revision whose curves are committed")
+        raise PipelineError(
+            f"{revision}: has no {name}; name a revision whose curves are committed"
+        )
     return tree.read(name).decode()
 
 
@@ -86,14 +112,18 @@ def read_points(text: str, name: str) -> list[Point]:
         if not points:
             raise ValueError("no rows")
     except (KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{name}: not a curve of the curves stage ({error!r}); run dvc repro curves") from None
+        raise PipelineError(
+            f"{name}: not a curve of the curves stage ({error!r}); run dvc repro curves"
+        ) from None
     return points
 
 
 def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) -> None:
     """Raise PipelineError if the curves are the same, or if training differs too, which no exporter can have done."""
     if with_fault == right:
-        raise PipelineError(f"the curves of {revision} and of the working tree are the same; nothing to compare")
+        raise PipelineError(
+            f"the curves of {revision} and of the working tree are the same; nothing to compare"
+        )
     if with_fault[MEASURED] != right[MEASURED]:
         raise PipelineError(
             f"plots/{MEASURED}.csv: what training measured differs from {revision}'s, so more than the exporter was changed; "
@@ -123,16 +153,36 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
     above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
     first = min(point.tokens for point in curves[EXPORTED])
     # Validation, but as thin as training: it is not of exports.
-    measured = [point._replace(split=TRAIN) for point in curves[MEASURED] if point.split == VAL and point.tokens >= first]
-    draw_chart(below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions)
+    measured = [
+        point._replace(split=TRAIN)
+        for point in curves[MEASURED]
+        if point.split == VAL and point.tokens >= first
+    ]
+    draw_chart(
+        below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions
+    )
     below.set_title("Bits per byte", loc="left")
 
 
 def _legend(conditions: list[str], scores: list[Point]) -> list[Artist]:
     return [
         *condition_handles(conditions, conditions),
-        Line2D([], [], color=GREY, label="thick: the exports, bits of HellaSwag's true endings", linewidth=STYLE["linewidth"]),
-        Line2D([], [], color=GREY, label="thin: training, on its validation text", marker=".", markersize=5, **TRAIN_STYLE),
+        Line2D(
+            [],
+            [],
+            color=GREY,
+            label="thick: the exports, bits of HellaSwag's true endings",
+            linewidth=STYLE["linewidth"],
+        ),
+        Line2D(
+            [],
+            [],
+            color=GREY,
+            label="thin: training, on its validation text",
+            marker=".",
+            markersize=5,
+            **TRAIN_STYLE,
+        ),
         *seed_handles([(_CHART[SCORES], scores)]),
         Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
     ]

@@ -59,7 +59,9 @@ def read_gpt2(directory: Path) -> GPT:
     parameters = dict(model.named_parameters())  # a tied one once
     table = import_table(config.n_layer)
     if sorted(entry.target for entry in table) != sorted(parameters):
-        raise PipelineError("import: the table of model/hf.py does not write each tensor of our network exactly once")
+        raise PipelineError(
+            "import: the table of model/hf.py does not write each tensor of our network exactly once"
+        )
     shapes = {}
     for entry in table:
         shape = tuple(parameters[entry.target].shape)
@@ -74,27 +76,45 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
     """The settings that HuggingFaceGPT2Config leaves open and our network does not."""
     fixed = {
         "layer_norm_epsilon": (config.layer_norm_epsilon, model.transformer.ln_f.eps),
-        "n_inner": (config.n_inner or 4 * config.n_embd, model.transformer.h[0].mlp.c_fc.out_features),
+        "n_inner": (
+            config.n_inner or 4 * config.n_embd,
+            model.transformer.h[0].mlp.c_fc.out_features,
+        ),
     }
     for key, (theirs, ours) in fixed.items():
         if theirs != ours:
-            raise PipelineError(f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one")
+            raise PipelineError(
+                f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one"
+            )
 
 
-def _of_the_size(path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+def _of_the_size(
+    path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config
+) -> dict[str, Tensor]:
     """Return `stored`, which is of the size that config.json says: nothing is built before that is known."""
     if config.n_layer > len(stored):
         raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
     for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
         if name not in stored:
-            raise _other_names(path, config, stored.keys(), {entry.source for entry in import_table(config.n_layer)})
+            raise _other_names(
+                path,
+                config,
+                stored.keys(),
+                {entry.source for entry in import_table(config.n_layer)},
+            )
         if tuple(stored[name].shape) != (rows, config.n_embd):
-            raise _fault(path, f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}")
+            raise _fault(
+                path,
+                f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}",
+            )
     return stored
 
 
 def _read_tensors(
-    path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config, shapes: dict[str, tuple[int, ...]]
+    path: Path,
+    stored: dict[str, Tensor],
+    config: HuggingFaceGPT2Config,
+    shapes: dict[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:
     """Return those of `stored` that `shapes` names, all of them and no other."""
     tensors = _without_masks(path, stored, config)
@@ -103,9 +123,14 @@ def _read_tensors(
         raise _other_names(path, config, tensors.keys(), shapes.keys())
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
-            raise _fault(path, f"{name} has shape {tuple(tensor.shape)}, by config.json {shapes[name]}")
+            raise _fault(
+                path, f"{name} has shape {tuple(tensor.shape)}, by config.json {shapes[name]}"
+            )
         if tensor.dtype not in _TYPES:
-            raise _fault(path, f"{name} is of type {tensor.dtype}, and has to be float32, float16 or bfloat16")
+            raise _fault(
+                path,
+                f"{name} is of type {tensor.dtype}, and has to be float32, float16 or bfloat16",
+            )
     if head is not None and not torch.equal(head.float(), tensors[_EMBEDDING].float()):
         raise _fault(path, f"{_HEAD} is not the token embedding, to which our network ties it")
     return tensors
@@ -115,13 +140,17 @@ def _with_prefix(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it is, and is then refused."""
     named = dict(stored)
     if not any(name.startswith(_PREFIX) for name in stored):
-        named = {name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()}
+        named = {
+            name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()
+        }
     if _HEAD in named:  # of two tied tensors safetensors' save_model keeps the first name
         named.setdefault(_EMBEDDING, named[_HEAD])
     return named
 
 
-def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+def _without_masks(
+    path: Path, tensors: dict[str, Tensor], config: HuggingFaceGPT2Config
+) -> dict[str, Tensor]:
     context = config.n_positions
     causal = torch.ones(context, context, dtype=torch.bool).tril()[None, None]
     kept = dict(tensors)
@@ -129,15 +158,22 @@ def _without_masks(path: Path, tensors: dict[str, Tensor], config: HuggingFaceGP
         name = f"{_PREFIX}h.{layer}.attn.bias"
         mask = kept.pop(name, causal)
         if mask.shape != causal.shape or not torch.equal(mask, causal.to(mask.dtype)):
-            raise _fault(path, f"{name} is not the causal mask of {context} positions, with which our network computes")
+            raise _fault(
+                path,
+                f"{name} is not the causal mask of {context} positions, with which our network computes",
+            )
         name = f"{_PREFIX}h.{layer}.attn.masked_bias"
         hidden = kept.pop(name, torch.tensor(_HIDES))
         if hidden.shape != () or not hidden <= _HIDES:
-            raise _fault(path, f"{name} is not one number of at most {_HIDES:.0f}: it would hide nothing")
+            raise _fault(
+                path, f"{name} is not one number of at most {_HIDES:.0f}: it would hide nothing"
+            )
     return kept
 
 
-def _other_names(path: Path, config: HuggingFaceGPT2Config, found: Set[str], wanted: Set[str]) -> PipelineError:
+def _other_names(
+    path: Path, config: HuggingFaceGPT2Config, found: Set[str], wanted: Set[str]
+) -> PipelineError:
     lists = (("unknown", sorted(found - wanted)), ("missing", sorted(wanted - found)))
     names = "; ".join(f"{what}: {', '.join(of[:4]) or 'none'}" for what, of in lists)
     return _fault(path, f"the tensors are not those of GPT-2 with {config.n_layer} blocks; {names}")

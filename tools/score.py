@@ -31,7 +31,9 @@ def main() -> None:
     try:
         score(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # of `… | head`, which has enough; Python flushes once more when it ends
+    except (
+        BrokenPipeError
+    ):  # of `… | head`, which has enough; Python flushes once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -50,17 +52,25 @@ def score(options: argparse.Namespace) -> None:
     keep_freed_memory()
     items = _read_items(options.items)
     if options.count is not None and options.count > len(items):
-        raise PipelineError(f"--count: {options.count}, where {options.items} has {len(items)} items")
+        raise PipelineError(
+            f"--count: {options.count}, where {options.items} has {len(items)} items"
+        )
     items = sample_items(items, options.count, options.seed)
     if options.output:
         try:
             options.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise PipelineError(f"--output: {options.output} cannot be made a directory ({error.strerror})") from None
+            raise PipelineError(
+                f"--output: {options.output} cannot be made a directory ({error.strerror})"
+            ) from None
     with joined_processes() as processes:
         gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
-        scorer = Scorer(gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes)
-        scores = {name: scorer.score(items, CONVENTIONS[name], name) for name in options.conventions}
+        scorer = Scorer(
+            gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes
+        )
+        scores = {
+            name: scorer.score(items, CONVENTIONS[name], name) for name in options.conventions
+        }
         if processes.rank == 0:
             _report(scores, options.output)
 
@@ -68,18 +78,32 @@ def score(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command_line("tools.score", __doc__)
     parser.add_argument(
-        "model", help="a directory with config.json, model.safetensors (or its shards) and tokenizer.json, or a name on the hub"
+        "model",
+        help="a directory with config.json, model.safetensors (or its shards) and tokenizer.json, or a name on the hub",
     )
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
-    parser.add_argument("--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema")
-    parser.add_argument("--count", type=_positive, help="how many items, sampled by --seed; all of them without")
+    parser.add_argument(
+        "--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema"
+    )
+    parser.add_argument(
+        "--count", type=_positive, help="how many items, sampled by --seed; all of them without"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--conventions", nargs="+", choices=CONVENTIONS, default=list(CONVENTIONS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--threads", type=_positive, default=_cores(), help="batches computed at a time on a CPU")
-    parser.add_argument("--batch-tokens", type=_positive, default=8192, help="padded tokens of a batch; changes no figure")
-    parser.add_argument("--output", type=Path, help="a directory for evaluation.json and the scores of each item")
+    parser.add_argument(
+        "--threads", type=_positive, default=_cores(), help="batches computed at a time on a CPU"
+    )
+    parser.add_argument(
+        "--batch-tokens",
+        type=_positive,
+        default=8192,
+        help="padded tokens of a batch; changes no figure",
+    )
+    parser.add_argument(
+        "--output", type=Path, help="a directory for evaluation.json and the scores of each item"
+    )
     return parser
 
 
@@ -109,7 +133,9 @@ def _directory(model: str, revision: str | None) -> Path:
         return Path(snapshot_download(model, revision=revision, allow_patterns=[*PATTERNS]))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"{model}: no directory, and the Hugging Face hub and its cache do not give it: {reason}") from None
+        raise PipelineError(
+            f"{model}: no directory, and the Hugging Face hub and its cache do not give it: {reason}"
+        ) from None
 
 
 def _read_items(path: Path) -> list[Item]:
@@ -122,7 +148,9 @@ def _read_items(path: Path) -> list[Item]:
             raise ValueError("it is empty")
         return items
     except (OSError, RecursionError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path}: no items to be read ({error}); dvc repro fetch brings HellaSwag's") from None
+        raise PipelineError(
+            f"{path}: no items to be read ({error}); dvc repro fetch brings HellaSwag's"
+        ) from None
 
 
 def _report(scores: dict[str, list[ItemScore]], output: Path | None) -> None:
@@ -135,7 +163,9 @@ def _report(scores: dict[str, list[ItemScore]], output: Path | None) -> None:
         for accuracy in ("acc", "acc_norm"):
             rate = metric[accuracy]
             low, high = rate["interval_95"]
-            print(f"{name} {accuracy} {rate['rate']:.4f} [{low:.4f}, {high:.4f}] ({rate['correct']} of {rate['total']})")
+            print(
+                f"{name} {accuracy} {rate['rate']:.4f} [{low:.4f}, {high:.4f}] ({rate['correct']} of {rate['total']})"
+            )
 
 
 if __name__ == "__main__":

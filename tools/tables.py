@@ -29,7 +29,11 @@ _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end --
 
 def main() -> None:
     parser = command_line("tools.tables", __doc__, changes=True)
-    parser.add_argument("--check", action="store_true", help="change nothing, and exit with 1 where a table is of another run")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing, and exit with 1 where a table is of another run",
+    )
     only_check = parser.parse_args().check
     tree, problem = WorkingTree(Path.cwd()), None
     try:
@@ -42,7 +46,9 @@ def main() -> None:
     except ValueError as error:
         problem = f"tables: {error}"
     if problem and only_check and _are_of_the_committed_run(tree):
-        print("tables: those of the committed run; plots/ has another run's figures, which make tables would write")
+        print(
+            "tables: those of the committed run; plots/ has another run's figures, which make tables would write"
+        )
     elif problem:
         sys.exit(f"error: {problem}")
     elif not only_check:
@@ -74,7 +80,10 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
     """Return what may stand between markers, by name: the tables in the plots/ of `tree`."""
     compared = json.loads(tree.read(COMPARISONS))
     tables = [*json.loads(tree.read(RESULTS))["tables"], compared["table"]]
-    return {"verdict": compared["sentences"][0] + "\n", **{table["name"]: _table(table) for table in tables}}
+    return {
+        "verdict": compared["sentences"][0] + "\n",
+        **{table["name"]: _table(table) for table in tables},
+    }
 
 
 def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
@@ -89,7 +98,9 @@ def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
             found = _chosen(found, rows.split("; "), path).markdown() if rows else found.markdown()
         return marker + found + end
 
-    if text.count("<!-- table ") != len(_MARKED.findall(text)) or text.count("<!-- end -->") != text.count("<!-- table "):
+    if text.count("<!-- table ") != len(_MARKED.findall(text)) or text.count(
+        "<!-- end -->"
+    ) != text.count("<!-- table "):
         raise ValueError(f"{path}: a marker <!-- table NAME --> without its <!-- end -->")
     return _MARKED.sub(filled, text)
 
@@ -98,13 +109,23 @@ def _chosen(table: Table, texts: list[str], path: str) -> Table:
     lines = [" | ".join(cell.text for cell in row) for row in table.rows]
     for text in texts:
         if not any(text in line for line in lines):
-            raise ValueError(f"{path}: table {table.name} has no row with {text!r}; edit the marker")
-    return table._replace(rows=[row for row, line in zip(table.rows, lines, strict=True) if any(text in line for text in texts)])
+            raise ValueError(
+                f"{path}: table {table.name} has no row with {text!r}; edit the marker"
+            )
+    return table._replace(
+        rows=[
+            row
+            for row, line in zip(table.rows, lines, strict=True)
+            if any(text in line for text in texts)
+        ]
+    )
 
 
 def _table(found: dict[str, Any]) -> Table:
     rows = [[Cell(text, None) for text in row] for row in found["rows"]]
-    return Table(found["name"], found["title"], found["unit"], found["columns"], rows, found["labels"])
+    return Table(
+        found["name"], found["title"], found["unit"], found["columns"], rows, found["labels"]
+    )
 
 
 if __name__ == "__main__":

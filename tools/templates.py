@@ -14,7 +14,11 @@ from model.vega import Spec, curves, page
 from model.vega_rows import by_unit, differences, usage
 
 FOLDER = Path(".dvc/plots")
-_TITLE, _WIDTH, _HEIGHT = "<DVC_METRIC_TITLE>", "<DVC_METRIC_PLOT_WIDTH>", "<DVC_METRIC_PLOT_HEIGHT>"
+_TITLE, _WIDTH, _HEIGHT = (
+    "<DVC_METRIC_TITLE>",
+    "<DVC_METRIC_PLOT_WIDTH>",
+    "<DVC_METRIC_PLOT_HEIGHT>",
+)
 _X, _X_LABEL, _Y_LABEL = "<DVC_METRIC_X>", "<DVC_METRIC_X_LABEL>", "<DVC_METRIC_Y_LABEL>"
 _LINES = 4  # two conditions of two revisions
 
@@ -29,7 +33,9 @@ def templates() -> dict[str, Spec]:
         "parity": {"log_x": True, "log_y": True},
     }
     specs = {
-        name: page(_TITLE, curves(_X, _X_LABEL, _Y_LABEL, revisions=True, **settings), _WIDTH, _HEIGHT)
+        name: page(
+            _TITLE, curves(_X, _X_LABEL, _Y_LABEL, revisions=True, **settings), _WIDTH, _HEIGHT
+        )
         for name, settings in named.items()
     }
     specs["usage"] = page(_TITLE, usage(_LINES, revisions=True), _WIDTH)

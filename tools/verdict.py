@@ -49,7 +49,9 @@ def committed(revision: str) -> str:
     try:
         return GitTree(Path.cwd(), revision).read(OUTCOMES).decode()
     except (FileNotFoundError, ValueError) as error:
-        raise PipelineError(f"{str(error).removeprefix('fatal: ')}; name a revision that has run compare") from None
+        raise PipelineError(
+            f"{str(error).removeprefix('fatal: ')}; name a revision that has run compare"
+        ) from None
 
 
 def is_only_rounding(then: Tree, now: Tree) -> bool:
@@ -74,16 +76,27 @@ def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple] | None:
     names = {name for name, recorded in lock.items() if recorded.outs.get(OUTCOMES) == outcomes}
     if not names:
         return None
-    makers = {path: name for name, recorded in lock.items() for path in recorded.outs if path not in VERDICTS}
+    makers = {
+        path: name
+        for name, recorded in lock.items()
+        for path in recorded.outs
+        if path not in VERDICTS
+    }
     reached, new = set(), names
     while new:
         reached |= new
         deps = [dep for name in new for dep in lock[name].deps]
-        new = {makers[out] for out in makers for dep in deps if below(dep, out) or below(out, dep)} - reached
+        new = {
+            makers[out] for out in makers for dep in deps if below(dep, out) or below(out, dep)
+        } - reached
     made = {}
     for name in reached:
         recorded = lock[name]
-        code = {dep: md5 for dep, md5 in recorded.deps.items() if not any(below(dep, out) or below(out, dep) for out in makers)}
+        code = {
+            dep: md5
+            for dep, md5 in recorded.deps.items()
+            if not any(below(dep, out) or below(out, dep) for out in makers)
+        }
         data = {out: md5 for out, md5 in recorded.outs.items() if out.startswith("data/")}
         made[name] = recorded.command, recorded.params, code, data
     return made
@@ -94,9 +107,15 @@ def stale() -> list[str]:
     try:
         found = Graph(WorkingTree(Path.cwd())).stale()
     except (OSError, KeyError, TypeError, ValueError, YamlFault):
-        return ["Whether the working tree's figures are of its code cannot be told; make check says why."]
+        return [
+            "Whether the working tree's figures are of its code cannot be told; make check says why."
+        ]
     # A list of files that make repro has not yet written says nothing of the figures.
-    reasons = [name for name, lines in found.items() if not all(line.startswith(CONTENTS) for line in lines)]
+    reasons = [
+        name
+        for name, lines in found.items()
+        if not all(line.startswith(CONTENTS) for line in lines)
+    ]
     warning = f"The working tree's figures are not of its code: {len(reasons)} stages would rerun; run make repro"
     return [warning] if reasons else []
 

@@ -126,7 +126,9 @@ class HellaswagInput(Section):
 class PassagesInput(Section):
     count: int = Field(gt=0)
     characters_per_shard: int = Field(gt=0)
-    source: Annotated[WheelSource | FilesSource | TreeSource | HubFilesSource, Field(discriminator="kind")]
+    source: Annotated[
+        WheelSource | FilesSource | TreeSource | HubFilesSource, Field(discriminator="kind")
+    ]
 
 
 class Gsm8kInput(Section):
@@ -145,7 +147,9 @@ class ConversationsInput(Section):
 
 
 # They name files.
-ConversationsInputs = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], ConversationsInput]
+ConversationsInputs = dict[
+    Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], ConversationsInput
+]
 
 
 class FetchParams(Section):

@@ -49,9 +49,15 @@ class PretrainParams(Section):
                 f"({self.micro_batch_rows} × {self.processes} × {self.nodes})"
             )
         if self.state_every % self.log_every:
-            raise ValueError(f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})")
+            raise ValueError(
+                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+            )
         if self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})")
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})"
+            )
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate ({self.learning_rate})")
+            raise ValueError(
+                f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate ({self.learning_rate})"
+            )
         return self

@@ -34,9 +34,15 @@ class SftParams(Section):
     def _values_agree(self):
         # A logged loss is the mean since the last one, and a resumed run has none of before.
         if self.state_every % self.log_every:
-            raise ValueError(f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})")
+            raise ValueError(
+                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+            )
         if self.max_steps % self.log_every:
-            raise ValueError(f"max_steps ({self.max_steps}) must be a multiple of log_every ({self.log_every})")
+            raise ValueError(
+                f"max_steps ({self.max_steps}) must be a multiple of log_every ({self.log_every})"
+            )
         if self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})")
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps})"
+            )
         return self

@@ -26,15 +26,21 @@ RESERVED_ENDINGS = ("_difference", "_holm_p")
 
 def _is_free(name: str) -> str:
     if name in RESERVED_NAMES:
-        raise ValueError(f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose another name")
+        raise ValueError(
+            f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose another name"
+        )
     for ending in RESERVED_ENDINGS:
         if name.endswith(ending):
-            raise ValueError(f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose another name")
+            raise ValueError(
+                f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose another name"
+            )
     return name
 
 
 # Conditions name directories, pictures and DVC stages.
-Condition = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterValidator(_is_free)]
+Condition = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterValidator(_is_free)
+]
 
 # numpy takes no greater one.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -66,15 +72,31 @@ class Params(Section):
                 raise ValueError(f"{name} {values} names one of them twice")
         unknown = sorted(set(self.problems.mixture) - {*self.fetch.conversations, GENERATED})
         if unknown:
-            raise ValueError(f"problems.mixture names {unknown}, which fetch.conversations does not have")
+            raise ValueError(
+                f"problems.mixture names {unknown}, which fetch.conversations does not have"
+            )
         if GENERATED in self.fetch.conversations:
-            raise ValueError(f"fetch.conversations.{GENERATED} has the name of this repository's own problems; choose another")
+            raise ValueError(
+                f"fetch.conversations.{GENERATED} has the name of this repository's own problems; choose another"
+            )
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
         if taken % drawn:
-            raise ValueError(f"sft.max_steps × batch_rows ({taken}) must be a multiple of problems.conversations ({drawn})")
+            raise ValueError(
+                f"sft.max_steps × batch_rows ({taken}) must be a multiple of problems.conversations ({drawn})"
+            )
         asked = (
-            ("items.hellaswag_count", self.items.hellaswag_count, "fetch.hellaswag.count", self.fetch.hellaswag.count),
-            ("problems.gsm8k_test", self.problems.gsm8k_test, "fetch.gsm8k.count", self.fetch.gsm8k.count),
+            (
+                "items.hellaswag_count",
+                self.items.hellaswag_count,
+                "fetch.hellaswag.count",
+                self.fetch.hellaswag.count,
+            ),
+            (
+                "problems.gsm8k_test",
+                self.problems.gsm8k_test,
+                "fetch.gsm8k.count",
+                self.fetch.gsm8k.count,
+            ),
         )
         for name, count, of, total in asked:
             if count is not None and count > total:
@@ -84,14 +106,26 @@ class Params(Section):
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
             )
         if self.tokenize.base_ranks > _MOST_RANKS:
-            raise ValueError(f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: ids have 16 bits")
-        for name, seed in (("weight_seed", self.pretrain.weight_seed), ("data_seed", self.pretrain.data_seed)):
+            raise ValueError(
+                f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: ids have 16 bits"
+            )
+        for name, seed in (
+            ("weight_seed", self.pretrain.weight_seed),
+            ("data_seed", self.pretrain.data_seed),
+        ):
             if seed is not None and seed >= 2**32:
                 raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
-            raise ValueError(f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})")
-        for name, new_tokens in (("probes", self.probes.new_tokens), ("generate", self.generate.new_tokens)):
+            raise ValueError(
+                f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})"
+            )
+        for name, new_tokens in (
+            ("probes", self.probes.new_tokens),
+            ("generate", self.generate.new_tokens),
+        ):
             if new_tokens >= context:
-                raise ValueError(f"{name}.new_tokens ({new_tokens}) must be below model.context ({context})")
+                raise ValueError(
+                    f"{name}.new_tokens ({new_tokens}) must be below model.context ({context})"
+                )
         return self

@@ -29,14 +29,22 @@ def draw_graph(stages: list[Stage]) -> Drawing:
     depth: dict[str, int] = {}
     for stage in stages:
         _depth(stage.name, {each.name: each.needs for each in stages}, depth)
-    layers = [[stage.name for stage in stages if depth[stage.name] == level] for level in range(max(depth.values()) + 1)]
+    layers = [
+        [stage.name for stage in stages if depth[stage.name] == level]
+        for level in range(max(depth.values()) + 1)
+    ]
     width = _ACROSS * max(map(len, layers))
     boxes = {}
     for level, names in enumerate(layers):
         start = (width - _ACROSS * len(names)) / 2
         for number, name in enumerate(names):
-            boxes[name] = Box(name, start + _ACROSS * number + (_ACROSS - _WIDTH) / 2, 4 + _DOWN * level)
-    lines = [_line(boxes[above], boxes[below], depth[below] - depth[above]) for above, below in reduced(stages)]
+            boxes[name] = Box(
+                name, start + _ACROSS * number + (_ACROSS - _WIDTH) / 2, 4 + _DOWN * level
+            )
+    lines = [
+        _line(boxes[above], boxes[below], depth[below] - depth[above])
+        for above, below in reduced(stages)
+    ]
     return Drawing(width + 80, _DOWN * len(layers), list(boxes.values()), lines)
 
 

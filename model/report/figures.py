@@ -25,7 +25,9 @@ MADE_BY = {
 }
 _BY_ALL = ("loss", "bits_per_byte")  # against steps, tokens and bytes
 _BY_STEP = ("gradient_norm", "learning_rate", "sft_loss")
-_MOST_POINTS = 300  # of one run's curve on one split: more than pixels are useful, and the page stays small
+_MOST_POINTS = (
+    300  # of one run's curve on one split: more than pixels are useful, and the page stays small
+)
 _MOST_ROWS = 60  # of the table below a chart
 
 Rows = list[dict[str, str]]
@@ -61,14 +63,37 @@ def curve_figures(plots: Path) -> list[Figure]:
 
 
 def _curve(chart: Chart, rows: Rows) -> Figure:
-    xs = list(X_LABELS) if chart.name in _BY_ALL else ["step"] if chart.name in _BY_STEP else ["tokens"]
+    xs = (
+        list(X_LABELS)
+        if chart.name in _BY_ALL
+        else ["step"]
+        if chart.name in _BY_STEP
+        else ["tokens"]
+    )
     if chart.name in _BY_ALL:
         xs.sort(key=["tokens", "step", "original_bytes"].index)  # as the page's choice begins
     fitted = chart.name in _BY_ALL
     settings = {"log_y": chart.log_y, "fitted": fitted, "shared": chart.is_shared}
-    by = {x: page(None, curves(x, X_LABELS[x], chart.y_label, log_x=chart.log_x and x == "tokens", **settings)) for x in xs}
+    by = {
+        x: page(
+            None,
+            curves(x, X_LABELS[x], chart.y_label, log_x=chart.log_x and x == "tokens", **settings),
+        )
+        for x in xs
+    }
     shown = thinned(rows)
-    columns = ["condition", "seed", "split", "step", "tokens", "original_bytes", "value", "low", "high", *LINES]
+    columns = [
+        "condition",
+        "seed",
+        "split",
+        "step",
+        "tokens",
+        "original_bytes",
+        "value",
+        "low",
+        "high",
+        *LINES,
+    ]
     columns = [column for column in columns if any(row[column] for row in rows)]
     table, note = _table_rows(rows)
     return Figure(
@@ -90,7 +115,9 @@ def _sentences(chart: Chart, rows: Rows) -> list[str]:
     seeds, splits = {row["seed"] for row in rows}, {row["split"] for row in rows}
     words = [f"Vertical: {chart.y_label}."]
     if chart.name in _BY_ALL:
-        words.append("The first tenth of training is left out: a fresh network's loss would flatten what follows.")
+        words.append(
+            "The first tenth of training is left out: a fresh network's loss would flatten what follows."
+        )
     if chart.is_shared:
         words.append("The curves lie on each other; the first is the widest.")
     if splits >= {TRAIN, "val"}:
@@ -99,10 +126,13 @@ def _sentences(chart: Chart, rows: Rows) -> list[str]:
         words.append(f"Lines are means of {len(seeds)} seeds, faint ones the seeds.")
     if any(row["low"] for row in rows):
         words.append(
-            "Bands are 95 % intervals over items" + (", from the lowest to the highest seed." if len(seeds) > 1 else ".")
+            "Bands are 95 % intervals over items"
+            + (", from the lowest to the highest seed." if len(seeds) > 1 else ".")
         )
     if chart.is_accuracy:
-        words.append("Dotted: chance." + (" Dashed: OpenAI's gpt2." if chart.reference is not None else ""))
+        words.append(
+            "Dotted: chance." + (" Dashed: OpenAI's gpt2." if chart.reference is not None else "")
+        )
     return words
 
 
@@ -111,14 +141,29 @@ def _ends(rows: Rows) -> str:
     last = {(row["condition"], row["seed"]): row for row in rows if row["split"] != TRAIN} or {
         (row["condition"], row["seed"]): row for row in rows
     }
-    ends = [f"{condition} (seed {seed}) {_short(row['value'])} at step {row['step']}" for (condition, seed), row in last.items()]
+    ends = [
+        f"{condition} (seed {seed}) {_short(row['value'])} at step {row['step']}"
+        for (condition, seed), row in last.items()
+    ]
     return "At the end " + ", ".join(ends) + ". Data in the table below."
 
 
 def difference_figures(plots: Path) -> list[Figure]:
     """Return a figure of the differences for each unit they are measured in."""
     rows = read_rows(plots / "differences.csv")
-    columns = ["model", "figure", "condition", "difference", "low", "high", "holm_p", "items", "seeds", "detectable", "differs"]
+    columns = [
+        "model",
+        "figure",
+        "condition",
+        "difference",
+        "low",
+        "high",
+        "holm_p",
+        "items",
+        "seeds",
+        "detectable",
+        "differs",
+    ]
     figures = []
     for unit in dict.fromkeys(row["unit"] for row in rows):
         mine = [row for row in rows if row["unit"] == unit]

@@ -57,14 +57,23 @@ def render(report: Report) -> bytes:
     text = environment.get_template("report.html").render(
         report=report,
         parity_rows=[
-            (each.condition, each.seed, f"{each.step:,}", f"{each.difference:.2e}", f"{report.tolerance:.0e}", f"{each.tokens:,}")
+            (
+                each.condition,
+                each.seed,
+                f"{each.step:,}",
+                f"{each.difference:.2e}",
+                f"{report.tolerance:.0e}",
+                f"{each.tokens:,}",
+            )
             for each in report.exports
         ],
         chain_rows=[_chain(each) for each in report.exports],
         style=_read("report.css"),
         scripts="\n".join(scripts),
         # In a script element no text may look like a tag.
-        chart_data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        chart_data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
+            "<", "\\u003c"
+        ),
         stale_begin=STALE_BEGIN,
         stale_end=STALE_END,
     )
@@ -73,7 +82,14 @@ def render(report: Report) -> bytes:
 
 def _chain(export: Export) -> tuple:
     items = ", ".join(f"{task} {count:,}" for task, count in export.items.items())
-    return (export.condition, export.seed, f"{export.step:,}", export.documents_sha256[:12], export.weights_sha256[:12], items)
+    return (
+        export.condition,
+        export.seed,
+        f"{export.step:,}",
+        export.documents_sha256[:12],
+        export.weights_sha256[:12],
+        items,
+    )
 
 
 def _read(name: str) -> str:

@@ -33,7 +33,10 @@ def read_stages(root: Path) -> list[Stage]:
     params, versions = (read_yaml(root / name) for name in (_PARAMS, _LIBRARIES))
     items = {name: _items(text.get("matrix", {}), params) for name, text in texts.items()}
     made = {name: _expanded(text["outs"], items[name], params) for name, text in texts.items()}
-    return [_stage(root, name, text, items[name], made, params, versions) for name, text in texts.items()]
+    return [
+        _stage(root, name, text, items[name], made, params, versions)
+        for name, text in texts.items()
+    ]
 
 
 def _declared(path: Path) -> dict[str, dict]:
@@ -50,25 +53,45 @@ def _declared(path: Path) -> dict[str, dict]:
 
 
 def _stage(
-    root: Path, name: str, text: dict, items: list[dict], made: dict[str, set[str]], params: dict, versions: dict
+    root: Path,
+    name: str,
+    text: dict,
+    items: list[dict],
+    made: dict[str, set[str]],
+    params: dict,
+    versions: dict,
 ) -> Stage:
     deps = text.get("deps", [])
-    code = [dep for dep in deps if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("model", "stages"))]
+    code = [
+        dep
+        for dep in deps
+        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("model", "stages"))
+    ]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
     files = _expanded(code, items, params)
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
-    named = {key for entry in entries if isinstance(entry, dict) for key in entry.get(_LIBRARIES, [])}
-    needs = [other for other in made if other != name and any(_meet(dep, out) for dep in data for out in made[other])]
+    named = {
+        key for entry in entries if isinstance(entry, dict) for key in entry.get(_LIBRARIES, [])
+    }
+    needs = [
+        other
+        for other in made
+        if other != name and any(_meet(dep, out) for dep in data for out in made[other])
+    ]
     return Stage(
         name=name,
         command=_plain(text["cmd"]),
         instances=len(items),
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
-        code={} if {"model", "stages"} & set(code) else {path: blob_id(root / path) for path in sorted(files)},
+        code={}
+        if {"model", "stages"} & set(code)
+        else {path: blob_id(root / path) for path in sorted(files)},
         params={key: _value(params, key) for key in keys},
-        libraries=dict(sorted(versions.items())) if _LIBRARIES in deps else {key: versions[key] for key in sorted(named)},
+        libraries=dict(sorted(versions.items()))
+        if _LIBRARIES in deps
+        else {key: versions[key] for key in sorted(named)},
         needs=needs,
     )
 
@@ -95,7 +118,10 @@ def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
 
 
 def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
-    whole = {key: _value(params, values[2:-1]) if isinstance(values, str) else values for key, values in matrix.items()}
+    whole = {
+        key: _value(params, values[2:-1]) if isinstance(values, str) else values
+        for key, values in matrix.items()
+    }
     return [dict(zip(whole, values, strict=True)) for values in itertools.product(*whole.values())]
 
 
@@ -103,9 +129,15 @@ def _expanded(texts: list[str], items: list[dict], params: dict) -> set[str]:
     """Return `texts` with every reference replaced, once for each instance."""
 
     def value(name: str, item: dict) -> str:
-        return str(item[name.removeprefix("item.")] if name.startswith("item.") else _value(params, name))
+        return str(
+            item[name.removeprefix("item.")] if name.startswith("item.") else _value(params, name)
+        )
 
-    return {_REFERENCE.sub(lambda found, item=item: value(found[1], item), text) for text in texts for item in items}
+    return {
+        _REFERENCE.sub(lambda found, item=item: value(found[1], item), text)
+        for text in texts
+        for item in items
+    }
 
 
 def _meet(dep: str, out: str) -> bool:
@@ -121,6 +153,8 @@ def _value(params: dict, key: str) -> Any:
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise PipelineError(f"{_PARAMS}: {key}: missing, and dvc.yaml names it; profiles/ holds complete examples")
+            raise PipelineError(
+                f"{_PARAMS}: {key}: missing, and dvc.yaml names it; profiles/ holds complete examples"
+            )
         value = value[part]
     return value

@@ -28,28 +28,52 @@ class Check(NamedTuple):
     figures: str
 
 
-def read_exports(metrics: Path, conditions: list[str], seeds: list[int], steps: list[int]) -> list[Export]:
+def read_exports(
+    metrics: Path, conditions: list[str], seeds: list[int], steps: list[int]
+) -> list[Export]:
     """Return every export of the runs; PipelineError names a file that is missing or not its stage's."""
-    return [_export(metrics, condition, seed, step) for condition in conditions for seed in seeds for step in steps]
+    return [
+        _export(metrics, condition, seed, step)
+        for condition in conditions
+        for seed in seeds
+        for step in steps
+    ]
 
 
 def _export(metrics: Path, condition: str, seed: int, step: int) -> Export:
     folder = metrics / condition / f"seed_{seed}" / f"step_{step}"
     texts, parity, scores = (
         read_json(path, dict)
-        for path in (metrics / condition / "tokenize.json", folder / "parity.json", folder / "evaluation.json")
+        for path in (
+            metrics / condition / "tokenize.json",
+            folder / "parity.json",
+            folder / "evaluation.json",
+        )
     )
     try:
         items = {task: found["acc_norm"]["total"] for task, found in sorted(scores.items())}
         identities = (texts["train"]["documents_sha256"], parity["weights_sha256"])
-        return Export(condition, seed, step, *identities, parity["max_abs_logit_difference"], parity["tokens"], items)
+        return Export(
+            condition,
+            seed,
+            step,
+            *identities,
+            parity["max_abs_logit_difference"],
+            parity["tokens"],
+            items,
+        )
     except (KeyError, TypeError) as error:
-        raise PipelineError(f"{folder}: not the figures of export and evaluate ({error!r}); run dvc repro") from None
+        raise PipelineError(
+            f"{folder}: not the figures of export and evaluate ({error!r}); run dvc repro"
+        ) from None
 
 
 def checks(exports: list[Export], tolerance: float) -> list[Check]:
     """Return what has to hold of a run's exports and data for its figures to mean anything."""
-    worst, fewest = max(export.difference for export in exports), min(export.tokens for export in exports)
+    worst, fewest = (
+        max(export.difference for export in exports),
+        min(export.tokens for export in exports),
+    )
     weights = {export.weights_sha256 for export in exports}
     documents = {export.documents_sha256 for export in exports}
     asked = {tuple(export.items.items()) for export in exports}
@@ -60,14 +84,20 @@ def checks(exports: list[Export], tolerance: float) -> list[Check]:
             "Every export gives its checkpoint's logits",
             f"{len(exports)} exports, largest difference {worst:.2g} on at least {fewest:,} tokens, tolerance {tolerance:.2g}",
         ),
-        Check(len(weights) == len(exports), "No two exports have the same weights", f"{len(weights)} of {len(exports)} distinct"),
+        Check(
+            len(weights) == len(exports),
+            "No two exports have the same weights",
+            f"{len(weights)} of {len(exports)} distinct",
+        ),
         Check(
             len(documents) == 1,
             "All conditions were made from the same training documents, in the same order",
             f"{len(documents)} SHA-256 of the documents' text",
         ),
         Check(
-            len(asked) == 1, "Every checkpoint answered as many items", f"{said}" if len(asked) == 1 else f"{len(asked)} counts"
+            len(asked) == 1,
+            "Every checkpoint answered as many items",
+            f"{said}" if len(asked) == 1 else f"{len(asked)} counts",
         ),
     ]
 
@@ -84,8 +114,14 @@ def sources(fetch: dict[str, Any], name: str = "") -> list[tuple[str, str, str]]
 
 
 def _pins(name: str, source: dict[str, Any]) -> list[tuple[str, str, str]]:
-    words = " ".join(str(value) for key, value in source.items() if key not in ("files", "revision", "sha256", "kind") and value)
-    pinned = [(f"{words} {file['path']}".strip(), file["sha256"]) for file in source.get("files", [])]
+    words = " ".join(
+        str(value)
+        for key, value in source.items()
+        if key not in ("files", "revision", "sha256", "kind") and value
+    )
+    pinned = [
+        (f"{words} {file['path']}".strip(), file["sha256"]) for file in source.get("files", [])
+    ]
     rows = [(name, place, f"SHA-256 {digest}") for place, digest in pinned]
     rows += [(name, words, f"revision {source['revision']}")] if source.get("revision") else []
     return rows + ([(name, words, f"SHA-256 {source['sha256']}")] if source.get("sha256") else [])
