@@ -42,8 +42,8 @@ export HELP
 # Install the locked dependencies into .venv. The other targets do so themselves, where it is needed.
 setup: $(READY) $(PLOTS_PAGE)
 
-$(PLOTS_PAGE): $(READY) tools/plots_page.py tools/plots_page.html model/bundle.py model/look.py model/report/charts.js
-	@python -m tools.plots_page
+$(PLOTS_PAGE): $(READY) tools/generated/plots_page.py tools/generated/plots_page.html model/report/bundle.py model/curves/style.py model/report/charts.js
+	@python -m tools.generated.plots_page
 
 $(READY): requirements.txt requirements-data.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -60,10 +60,10 @@ not_installed = echo "error: set-up: pip could not install $(1), see above; is t
 # Regenerate everything that is out of date, print the results, say where the plots are (JOBS=4: up to four stages at a time).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
-	@python -m graph.rwlock
-	@python -m graph.share seed
-	$(if $(filter command line,$(origin JOBS)),python -m graph.parallel $(JOBS),python -m graph.dvc_repro)
-	@python -m graph.check
+	@python -m pipeline.dvc_support.rwlock
+	@python -m pipeline.dvc_support.share seed
+	$(if $(filter command line,$(origin JOBS)),python -m pipeline.dvc_support.parallel $(JOBS),python -m pipeline.dvc_support.repro)
+	@python -m pipeline.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
 
 # Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
@@ -76,17 +76,17 @@ test: $(READY) $(PLOTS_PAGE)
 
 # Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)
-	@python -m graph.check
+	@python -m pipeline.check
 
 ##@ Results
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m graph.report
+	@python -m pipeline.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)
-	@python -m graph.impact $${SINCE:+"$$SINCE"}
+	@python -m pipeline.impact $${SINCE:+"$$SINCE"}
 
 # Params and headline figures beside another revision's or experiment's (REV=main).
 diff: $(READY)
@@ -110,34 +110,34 @@ bench: $(READY)
 	@python benchmarks/train.py
 	@python benchmarks/scoring.py
 	@python benchmarks/generate.py
-	@python benchmarks/tokenize.py
+	@python benchmarks/tokenizing.py
 	@python benchmarks/memory.py
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)
-	@python -m graph.prune --artifacts
+	@python -m pipeline.prune --artifacts
 
 # Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
 prune: $(READY)
-	@python -m graph.prune
+	@python -m pipeline.prune
 
 # Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
 cache: $(READY)
-	@python -m graph.cache
+	@python -m pipeline.dvc_support.cache
 
 ##@ Share
 
 # Send this tree's results and the run cache to the default DVC remote (docs/sharing.md).
 push: $(READY)
-	@python -m graph.share push
+	@python -m pipeline.dvc_support.share push
 
 # Fetch results and the run cache from the default DVC remote; nothing is computed.
 pull: $(READY)
-	@python -m graph.share pull
+	@python -m pipeline.dvc_support.share pull
 
 # Compare every byte of the cache and of the outputs with dvc.lock.
 verify: $(READY)
-	@python -m graph.share verify
+	@python -m pipeline.dvc_support.share verify
 
 # What is in the environment by that name was not said here, and may be another program's.
 CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
@@ -145,7 +145,7 @@ CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
 # Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
 gc: $(READY)
 	@$(if $(filter-out 1,$(CLOUD_SAID)),echo "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well" >&2; exit 1,\
-		python -m graph.share gc $(if $(filter 1,$(CLOUD_SAID)),--cloud))
+		python -m pipeline.dvc_support.share gc $(if $(filter 1,$(CLOUD_SAID)),--cloud))
 
 # Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
 s3: $(VENV)/.s3
@@ -167,7 +167,7 @@ hook:
 
 # Put the tables of plots/ into README.md and docs/. `make lint` says whether they are the committed run's.
 tables: $(READY)
-	@python -m tools.tables
+	@python -m tools.generated.doc_tables
 
 # Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
@@ -189,7 +189,7 @@ audit: .audit/.ready
 # The linter, the formatter, and whether README's and docs' tables are the committed run's.
 lint: $(READY)
 	ruff check . && ruff format --check .
-	@python -m tools.tables --check
+	@python -m tools.generated.doc_tables --check
 
 ##@ Upkeep
 
@@ -210,4 +210,4 @@ lock:
 
 # Write libraries.yaml, the versions that stages depend on, from requirements.txt.
 libraries:
-	python -m graph.record libraries
+	python -m pipeline.dvc_support.record libraries

@@ -3,7 +3,7 @@
     python benchmarks/bits.py                                        with every cap on this machine's own; a minute
     python benchmarks/bits.py --under "qemu-x86_64 -cpu Haswell"     also on what a command emulates; many minutes
 
-Each line is a process with variables of the environment that the seal takes away from stages (graph/confinement.py). It names
+Each line is a process with variables of the environment that the seal takes away from stages (pipeline/seal/confinement.py). It names
 what came out in other bits than in the first one. A network of the demonstration's width is trained for a few steps.
 """
 
@@ -41,14 +41,14 @@ def hashes(threads: int) -> dict[str, str]:
     import torch
     import torch.nn.functional as F
 
-    from model.gelu_linear import gelu_linear
-    from model.gpt import GPT, GPTConfig
-    from model.losses import mean_loss
-    from model.optimizer import make_optimizer
+    from model.common.sections import read_section
+    from model.network.gelu_linear import gelu_linear
+    from model.network.gpt import GPT, GPTConfig
     from model.params.pretrain import PretrainParams
-    from model.section import read_section
-    from model.torch_settings import set_deterministic
-    from model.training import LossNetwork, optimizer_step
+    from model.pretraining.loop import LossNetwork, optimizer_step
+    from model.pretraining.losses import mean_loss
+    from model.pretraining.optimizer import make_optimizer
+    from model.runtime.torch_setup import set_deterministic
 
     set_deterministic(threads)
     draw = np.random.default_rng(0)

@@ -21,15 +21,15 @@ if __name__ == "__main__":
         REPOSITORY
     )  # not this folder, where the standard library would find our tokenize.py for its own
 
-from model.chat import prompt_ids
-from model.fact_tokenizer import FactTokenizer
-from model.files import read_jsonl, verified_directory
-from model.generation import Continuation, continue_greedily
-from model.hf_directory import read_tokenizer
-from model.hf_loading import load_hugging_face_model
+from model.common.files import read_jsonl, verified_directory
+from model.common.sections import read_section
+from model.hugging_face.directory import read_tokenizer
+from model.hugging_face.loading import load_hugging_face_model
 from model.params.generate import GenerateParams
-from model.section import read_section
-from model.torch_settings import keep_freed_memory, set_deterministic
+from model.post_training.chat_format import prompt_ids
+from model.post_training.decoding import Continuation, continue_greedily
+from model.runtime.torch_setup import keep_freed_memory, set_deterministic
+from model.tokens.export_tokenizer import FactTokenizer
 
 
 def timed(

@@ -28,8 +28,8 @@ STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 
 def make_passages(directory: Path, megabytes: float, characters_per_shard: int) -> None:
     """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a thousand has a megabyte."""
-    from model.documents import Document, DocumentWriter, PassagesIndex, read_split
-    from model.files import checksummed_directory, json_bytes
+    from model.common.files import checksummed_directory, json_bytes
+    from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
 
     generator = random.Random(0)
     texts = (document.text for document in read_split(REPOSITORY / "data/corpus", "train"))
@@ -60,10 +60,10 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
 
 
 def make_project(root: Path, megabytes: float) -> None:
+    from model.common.sections import read_section
     from model.params.corpus import CorpusParams
-    from model.section import read_section
 
-    for name in ("graph", "model", "stages"):
+    for name in ("pipeline", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )

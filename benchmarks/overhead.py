@@ -25,9 +25,9 @@ sys.path[0] = str(
     REPOSITORY
 )  # not this folder, where the standard library would find our tokenize.py for its own
 
-from graph.instances import read_instances
-from graph.seal import DURATIONS
-from graph.tree import WorkingTree, copy_repository
+from pipeline.declared.dvc_yaml import read_instances
+from pipeline.declared.file_trees import WorkingTree, copy_repository
+from pipeline.seal.sealed_stage import DURATIONS
 
 CHECKSUM_PASSES = 3  # written, and verified by about two readers
 
@@ -44,7 +44,7 @@ def run(root: Path) -> tuple[float, dict[str, float]]:
     began: list[tuple[str, float]] = []
     said: deque[str] = deque(maxlen=20)
     started = time.perf_counter()
-    command = [sys.executable, "-m", "graph.dvc_repro"]
+    command = [sys.executable, "-m", "pipeline.dvc_support.repro"]
     with subprocess.Popen(
         command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -33,10 +33,10 @@ BATCH_SIZES = (1, 4, 8, 16, 32)
 
 class Ours:
     def __init__(self, directory: Path, threads: int):
-        from model.hf_directory import read_hugging_face_directory
-        from model.processes import Processes
-        from model.scoring import Scorer
-        from model.torch_settings import keep_freed_memory, set_deterministic
+        from model.hugging_face.directory import read_hugging_face_directory
+        from model.runtime.distributed import Processes
+        from model.runtime.torch_setup import keep_freed_memory, set_deterministic
+        from model.scoring.scorer import Scorer
 
         set_deterministic(threads=1)
         keep_freed_memory()
@@ -44,15 +44,15 @@ class Ours:
         self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 8192, Processes(0, 0, 1))
 
     def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
-        from model.conventions import CONVENTIONS
+        from model.tasks.wordings import CONVENTIONS
 
         return [score.nats for score in self.scorer.score(items, CONVENTIONS[convention], "ours")]
 
     def products(self, items: list, convention: str) -> tuple[float, float]:
         """Return the floating-point operations of matrix products that `items` take, and those without anything shared."""
-        from model.conventions import CONVENTIONS
-        from model.packing import batches, by_size, pack
-        from model.trees import encode
+        from model.scoring.packing import batches, by_size, pack
+        from model.scoring.prefix_trees import encode
+        from model.tasks.wordings import CONVENTIONS
 
         config, width = self.gpt2.config, self.gpt2.config.n_embd
         questions = [CONVENTIONS[convention].question(item) for item in items]
@@ -122,7 +122,7 @@ class LmEval:
     def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
         from lm_eval.api.instance import Instance
 
-        from model.conventions import CONVENTIONS
+        from model.tasks.wordings import CONVENTIONS
 
         self.model.batch_size_per_gpu = batch
         questions = [CONVENTIONS["lm_eval"].question(item) for item in items]
@@ -145,7 +145,7 @@ def work(method: str, directory: Path, threads: int) -> None:
     """Answer the requests on stdin, a line each, on what was stdout."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print
-    from model.items import Item
+    from model.data.items import Item
 
     records = [json.loads(line) for line in ITEMS.read_text().splitlines()]
     solver = METHODS[method](directory, threads)
@@ -180,7 +180,7 @@ def matmul_peaks(threads: int) -> dict[str, float]:
     """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by F.linear and by oneDNN."""
     import torch
 
-    from model.products import OneDNNProduct, Product
+    from model.scoring.matmul import OneDNNProduct, Product
 
     torch.set_num_threads(threads)
     left, right = torch.randn(2, 2048, 2048)
@@ -320,8 +320,8 @@ def random_gpt2(directory: Path) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from model.hf_tokenizer import to_hugging_face
-    from model.tokenizer import Tokenizer, read_ranks
+    from model.export.hf_tokenizer import to_hugging_face
+    from model.tokens.bpe import Tokenizer, read_ranks
 
     wheel = metadata.distribution("mlx-whisper")
     tokenizer = Tokenizer(

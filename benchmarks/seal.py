@@ -21,9 +21,9 @@ sys.path[0] = str(
     REPOSITORY
 )  # not this folder, where the standard library would find our tokenize.py for its own
 
-from graph.impact import read_durations
-from graph.instances import Instance, read_instances
-from graph.tree import WorkingTree
+from pipeline.declared.dvc_yaml import Instance, read_instances
+from pipeline.declared.file_trees import WorkingTree
+from pipeline.impact import read_durations
 
 THROUGH_EXPORT = ("pretrain", "evaluate")
 

@@ -41,10 +41,10 @@ from torch import Tensor
 
 from benchmarks import plain_loop
 from benchmarks.scoring import matmul_peaks, peak_memory
-from model.gpt import GPT, GPTConfig
+from model.common.sections import read_section
+from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
-from model.section import read_section
 
 TOLERANCE = 1e-3  # nats, between the losses of two arms after the same steps
 
@@ -107,7 +107,7 @@ def make_task(name: str, steps: int, threads: int) -> Task:
     profile, batch, *_ = CONFIGURATIONS[name]
     path = REPOSITORY / profile
     size = read_section("model", NetworkParams, path)
-    # As model/tokenizer.py counts: end of text and 45 facts, up to a multiple of 64.
+    # As model/tokens/bpe.py counts: end of text and 45 facts, up to a multiple of 64.
     vocabulary = -(-(read_section("tokenize.base_ranks", int, path) + 46) // 64) * 64
     params = read_section("pretrain", PretrainParams, path).model_copy(update=batch)
     frequencies = 1 / np.arange(1, vocabulary + 1)
@@ -122,10 +122,10 @@ def make_task(name: str, steps: int, threads: int) -> Task:
 
 
 def train_ours(task: Task, after_step: AfterStep, dtype: str = "float32") -> None:
-    from model.batches import prefetched
-    from model.optimizer import make_optimizer
-    from model.torch_settings import keep_freed_memory, set_deterministic
-    from model.training import LossNetwork, optimizer_step
+    from model.network.batches import prefetched
+    from model.pretraining.loop import LossNetwork, optimizer_step
+    from model.pretraining.optimizer import make_optimizer
+    from model.runtime.torch_setup import keep_freed_memory, set_deterministic
 
     set_deterministic(task.threads)
     keep_freed_memory()
@@ -169,7 +169,12 @@ def train_plain(task: Task, after_step: AfterStep) -> None:
 def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> None:
     import transformers
 
-    from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
+    from model.export.weight_map import (
+        build_hugging_face_model,
+        export_table,
+        hugging_face_config,
+        map_tensors,
+    )
 
     torch.set_num_threads(task.threads)
     params = task.params

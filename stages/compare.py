@@ -8,12 +8,12 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
-from model.errors import PipelineError, run_stage
-from model.files import write_bytes, write_json
-from model.outcome_file import Key, outcome_lines
-from model.outcomes import Outcomes, answered, evaluated, probed
-from model.section import read_section
-from model.verdict import (
+from model.common.errors import PipelineError, run_stage
+from model.common.files import write_bytes, write_json
+from model.common.sections import read_section
+from model.comparison.outcomes import Outcomes, answered, evaluated, probed
+from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.verdict import (
     Row,
     compare_outcomes,
     comparison_json,

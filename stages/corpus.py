@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from model.contamination import Benchmark
-from model.corpus import SPLITS, Shard, gather, plan_shards, scatter
-from model.documents import CorpusIndex, PassagesIndex, document_shards, shard_path
-from model.errors import PipelineError, run_stage
-from model.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
-from model.gsm8k import evaluated_texts
-from model.items import read_items
+from model.common.errors import PipelineError, run_stage
+from model.common.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
+from model.common.sections import read_json, read_section
+from model.data.contamination import Benchmark
+from model.data.corpus_shards import SPLITS, Shard, gather, plan_shards, scatter
+from model.data.documents import CorpusIndex, PassagesIndex, document_shards, shard_path
+from model.data.gsm8k_text import evaluated_texts
+from model.data.items import read_items
 from model.params.corpus import CorpusParams
-from model.pieces import piece, publish, scratch_directory
-from model.section import read_json, read_section
-from model.workers import in_order
+from model.runtime.resumable import piece, publish, scratch_directory
+from model.runtime.worker_pool import in_order
 
 PASSAGES = Path("data/raw/passages")
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
@@ -114,7 +114,7 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
     """Raise PipelineError unless every passage is accounted for and both splits have documents."""
     if index.passages["read"] != passages:
         raise PipelineError(
-            f"corpus: {index.passages['read']} of {passages} passages arrived; this is a fault of model/corpus.py"
+            f"corpus: {index.passages['read']} of {passages} passages arrived; this is a fault of model/data/corpus_shards.py"
         )
     for split in SPLITS:
         if not index.documents[split]:

@@ -7,8 +7,16 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
-from model.arithmetic_table import arithmetic_table
-from model.curves import (
+from model.common.errors import run_stage
+from model.common.files import atomic_directory, write_bytes, write_json
+from model.common.sections import read_section
+from model.curves.all_figures import draw_curves, draw_training
+from model.curves.arithmetic_table import arithmetic_table
+from model.curves.data_table import data_table
+from model.curves.evidence import draw_evidence
+from model.curves.fact_usage import Usage, document_usage, run_usage, usage_csv
+from model.curves.parity import parity_point, refuse_same_weights, tolerance_to_show
+from model.curves.points import (
     CHARTS,
     PARITY,
     Curves,
@@ -18,16 +26,8 @@ from model.curves import (
     loss_points,
     results_table,
 )
-from model.data_table import data_table
-from model.errors import run_stage
-from model.evidence import draw_evidence
-from model.fact_usage import Usage, document_usage, run_usage, usage_csv
-from model.figures import draw_curves, draw_training
-from model.files import atomic_directory, write_bytes, write_json
-from model.parity import parity_point, refuse_same_weights, tolerance_to_show
-from model.post_training import post_training_table
-from model.section import read_section
-from model.table import Table, together
+from model.curves.post_training_table import post_training_table
+from model.results.markdown_table import Table, together
 
 METRICS = Path("metrics")
 LOSSES = Path("losses")

@@ -7,10 +7,10 @@ Costs half a second at any size.
 
 from pathlib import Path
 
-from model.errors import PipelineError, run_stage
-from model.files import CHECKSUMS, verified, write_bytes
-from model.section import read_json, read_section
-from model.shards import Index
+from model.common.errors import PipelineError, run_stage
+from model.common.files import CHECKSUMS, verified, write_bytes
+from model.common.sections import read_json, read_section
+from model.tokens.shards import Index
 
 TOKENS = Path("data/tokens")
 

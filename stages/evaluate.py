@@ -8,23 +8,28 @@ Costs about eighteen seconds in the demo, three of them to start.
 import sys
 from pathlib import Path
 
-from model.conventions import CONVENTIONS
-from model.errors import run_stage
-from model.files import (
+from model.common.errors import run_stage
+from model.common.files import (
     checksummed_directory,
     read_jsonl,
     verified_directory,
     write_json,
     write_jsonl,
 )
-from model.hf_directory import read_hugging_face_directory
-from model.item_scores import read_scores, summarize
-from model.items import read_items
+from model.common.sections import read_section
+from model.data.items import read_items
+from model.hugging_face.directory import read_hugging_face_directory
 from model.params.evaluate import EvaluateParams
-from model.processes import Processes, joined_processes
-from model.scoring import Scorer
-from model.section import read_section
-from model.torch_settings import keep_freed_memory, require_device, require_dtype, set_deterministic
+from model.runtime.distributed import Processes, joined_processes
+from model.runtime.torch_setup import (
+    keep_freed_memory,
+    require_device,
+    require_dtype,
+    set_deterministic,
+)
+from model.scoring.scorer import Scorer
+from model.tasks.item_scores import read_scores, summarize
+from model.tasks.wordings import CONVENTIONS
 
 # The name of a metric, the file of items, how it is asked.
 TASKS = (

@@ -1,7 +1,7 @@
 """Export one checkpoint to a Hub-ready directory that provably computes the same.
 
 Reads checkpoints/CONDITION/seed_S/step_N and data/tokens/CONDITION (tokenizer and validation tokens).
-Writes exports/CONDITION/seed_S/step_N, through the gate of model/export_gate.py, and
+Writes exports/CONDITION/seed_S/step_N, through the gate of model/export/gate.py, and
 metrics/CONDITION/seed_S/step_N/parity.json.
 Costs the import of transformers plus a second in the demo; half a minute at 124M.
 """
@@ -12,17 +12,22 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from model.checkpoints import read_checkpoint
-from model.errors import run_stage
-from model.export_gate import Parity, keep_export, read_source
-from model.files import write_json
-from model.hf import build_hugging_face_model, export_table, hugging_face_config, map_tensors
-from model.hf_tokenizer import to_hugging_face
-from model.model_card import model_card
+from model.common.errors import run_stage
+from model.common.files import write_json
+from model.common.sections import read_section
+from model.export.gate import Parity, keep_export, read_source
+from model.export.hf_tokenizer import to_hugging_face
+from model.export.model_card import model_card
+from model.export.weight_map import (
+    build_hugging_face_model,
+    export_table,
+    hugging_face_config,
+    map_tensors,
+)
+from model.network.checkpoints import read_checkpoint
 from model.params.export import ExportParams
-from model.section import read_section
-from model.tokenizer import Tokenizer
-from model.torch_settings import set_deterministic
+from model.runtime.torch_setup import set_deterministic
+from model.tokens.bpe import Tokenizer
 
 
 def main() -> None:

@@ -11,17 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from model.documents import Document
-from model.errors import run_stage
-from model.fetching import (
-    check_count,
-    fetch_conversations,
-    fetch_gsm8k,
-    fetch_hellaswag,
-    fetch_ranks,
-)
-from model.files import checksummed_directory, write_json, write_jsonl
-from model.items import count_repeated
+from model.common.errors import run_stage
+from model.common.files import checksummed_directory, write_json, write_jsonl
+from model.common.sections import read_section
+from model.data.documents import Document
+from model.data.items import count_repeated
 from model.params.fetch import (
     ConversationsInputs,
     Gsm8kInput,
@@ -30,9 +24,15 @@ from model.params.fetch import (
     PassagesInput,
     RanksInput,
 )
-from model.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
-from model.pieces import scratch_directory
-from model.section import read_section
+from model.runtime.resumable import scratch_directory
+from model.sources.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
+from model.sources.raw_inputs import (
+    check_count,
+    fetch_conversations,
+    fetch_gsm8k,
+    fetch_hellaswag,
+    fetch_ranks,
+)
 
 
 def hellaswag(output: Path, scratch: Path) -> str:

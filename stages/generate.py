@@ -10,18 +10,18 @@ from pathlib import Path
 
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-from model.chat import prompt_ids
-from model.conversations import AskedQuestion, read_kept
-from model.errors import run_stage
-from model.fact_tokenizer import FactTokenizer
-from model.files import checksummed_directory, verified_directory
-from model.generation import continue_greedily
-from model.generations import SETS, Generation, write_generations
-from model.hf_directory import read_tokenizer
-from model.hf_loading import load_hugging_face_model
+from model.common.errors import run_stage
+from model.common.files import checksummed_directory, verified_directory
+from model.common.sections import read_section
+from model.data.conversations import AskedQuestion, read_kept
+from model.hugging_face.directory import read_tokenizer
+from model.hugging_face.loading import load_hugging_face_model
 from model.params.generate import GenerateParams
-from model.section import read_section
-from model.torch_settings import keep_freed_memory, require_device, set_deterministic
+from model.post_training.answer_files import SETS, Generation, write_generations
+from model.post_training.chat_format import prompt_ids
+from model.post_training.decoding import continue_greedily
+from model.runtime.torch_setup import keep_freed_memory, require_device, set_deterministic
+from model.tokens.export_tokenizer import FactTokenizer
 
 PROBLEMS = Path("data/problems")
 

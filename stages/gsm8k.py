@@ -8,10 +8,10 @@ Costs two seconds.
 import sys
 from pathlib import Path
 
-from model.errors import PipelineError, printable, run_stage
-from model.files import checksummed_directory, write_json, write_jsonl
-from model.final_answers import Reading, read, summarize
-from model.generations import SETS, Generation, read_generations
+from model.common.errors import PipelineError, printable, run_stage
+from model.common.files import checksummed_directory, write_json, write_jsonl
+from model.post_training.answer_files import SETS, Generation, read_generations
+from model.post_training.answer_reading import Reading, read, summarize
 
 
 def main() -> None:

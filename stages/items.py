@@ -6,14 +6,14 @@ Costs a second at any size.
 
 from pathlib import Path
 
-from model.documents import read_split
-from model.errors import run_stage
-from model.files import checksummed_directory, read_jsonl, write_jsonl
-from model.item_selection import continuation_items, sample_items
-from model.items import check_sources, read_items
+from model.common.errors import run_stage
+from model.common.files import checksummed_directory, read_jsonl, write_jsonl
+from model.common.sections import read_section
+from model.data.documents import read_split
+from model.data.item_selection import continuation_items, sample_items
+from model.data.items import check_sources, read_items
+from model.data.source_names import DRILL_SOURCE
 from model.params.items import ItemsParams
-from model.section import read_section
-from model.source_names import DRILL_SOURCE
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 CORPUS = Path("data/corpus")

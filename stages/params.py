@@ -1,18 +1,18 @@
 """Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
 
 Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun for their own keys only.
-Before it the seal asks whether this machine has what params.yaml names (graph/machine.py). Costs half a second.
+Before it the seal asks whether this machine has what params.yaml names (pipeline/machine.py). Costs half a second.
 """
 
 from pathlib import Path
 
-from model.errors import PipelineError, run_stage
-from model.files import write_bytes
-from model.params.whole import Params
-from model.question_sample import sample_questions
-from model.section import PARAMS_FILE, validate
-from model.word_problems import held_out_problems
-from model.yaml_file import read_yaml
+from model.common.errors import PipelineError, run_stage
+from model.common.files import write_bytes
+from model.common.sections import PARAMS_FILE, validate
+from model.common.yaml_file import read_yaml
+from model.data.question_sample import sample_questions
+from model.data.word_problems import held_out_problems
+from model.params.all_sections import Params
 
 
 def main() -> None:

@@ -16,29 +16,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.batches import TrainingRows
-from model.canary import canary_rows, mean_loss
-from model.checkpoints import CheckpointConfig, weights_sha256, write_checkpoint
-from model.errors import PipelineError, run_stage
-from model.files import atomic_directory, checksummed_directory, write_json
-from model.gpt import GPT, GPTConfig
+from model.common.errors import PipelineError, run_stage
+from model.common.files import atomic_directory, checksummed_directory, write_json
+from model.common.sections import read_section
+from model.data.source_names import DRILL_SOURCE
+from model.network.batches import TrainingRows
+from model.network.canary import canary_rows, mean_loss
+from model.network.checkpoints import CheckpointConfig, weights_sha256, write_checkpoint
+from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
-from model.pieces import publish, scratch_directory
-from model.processes import joined_processes
-from model.section import read_section
-from model.shards import TokenSplit
-from model.source_names import DRILL_SOURCE
-from model.torch_settings import (
+from model.pretraining.loop import History, Training
+from model.pretraining.state import RunStore
+from model.pretraining.validation import Validation
+from model.runtime.distributed import joined_processes
+from model.runtime.resumable import publish, scratch_directory
+from model.runtime.torch_setup import (
     keep_freed_memory,
     own_device,
     require_device,
     require_dtype,
     set_deterministic,
 )
-from model.training import History, Training
-from model.training_state import RunStore
-from model.validation import Validation
+from model.tokens.shards import TokenSplit
 
 # While one of them writes a state or a checkpoint, or compiles.
 _PATIENCE = timedelta(hours=1)

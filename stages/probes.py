@@ -8,16 +8,22 @@ Costs about twelve seconds in the demo, five of them to start.
 import sys
 from pathlib import Path
 
-from model.errors import run_stage
-from model.fact_tokenizer import FactTokenizer
-from model.files import checksummed_directory, verified_directory, write_json, write_jsonl
-from model.generation import continue_greedily
-from model.hf_directory import read_tokenizer
-from model.hf_loading import load_hugging_face_model
+from model.common.errors import run_stage
+from model.common.files import checksummed_directory, verified_directory, write_json, write_jsonl
+from model.common.sections import read_section
+from model.hugging_face.directory import read_tokenizer
+from model.hugging_face.loading import load_hugging_face_model
 from model.params.probes import ProbesParams
-from model.probes import ProbeTokenizer, ask, questions, read_answers, summarize
-from model.section import read_section
-from model.torch_settings import require_device, set_deterministic
+from model.post_training.arithmetic_probes import (
+    ProbeTokenizer,
+    ask,
+    questions,
+    read_answers,
+    summarize,
+)
+from model.post_training.decoding import continue_greedily
+from model.runtime.torch_setup import require_device, set_deterministic
+from model.tokens.export_tokenizer import FactTokenizer
 
 
 def main() -> None:

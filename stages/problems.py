@@ -9,16 +9,16 @@ import itertools
 from collections import Counter
 from pathlib import Path
 
-from model.contamination import Benchmark
-from model.conversations import AskedQuestion, Conversation, Question, read_kept, two_turns
-from model.errors import PipelineError, run_stage
-from model.files import checksummed_directory, verified_directory, write_json, write_jsonl
-from model.gsm8k import evaluated_texts
-from model.mixture import mix, shares
+from model.common.errors import PipelineError, run_stage
+from model.common.files import checksummed_directory, verified_directory, write_json, write_jsonl
+from model.common.sections import read_section
+from model.data.contamination import Benchmark
+from model.data.conversations import AskedQuestion, Conversation, Question, read_kept, two_turns
+from model.data.gsm8k_text import evaluated_texts
+from model.data.question_sample import sample_questions
+from model.data.word_problems import held_out_problems, training_problems
+from model.params.mixture import mix, shares
 from model.params.problems import GENERATED, ProblemsParams
-from model.question_sample import sample_questions
-from model.section import read_section
-from model.word_problems import held_out_problems, training_problems
 
 CONVERSATIONS = Path("data/raw/conversations")
 GSM8K = Path("data/raw/gsm8k/test.jsonl")

@@ -7,15 +7,15 @@ content it names. Writes plots/report.html. Costs a few seconds at any size.
 from pathlib import Path
 from typing import Any
 
-from model.errors import PipelineError, run_stage
-from model.files import write_bytes
+from model.common.errors import PipelineError, run_stage
+from model.common.files import write_bytes
+from model.common.sections import read_json
+from model.common.yaml_file import read_yaml
 from model.report.drawing import draw_graph
 from model.report.figures import curve_figures, difference_figures, usage_figure
+from model.report.lineage import read_stages
 from model.report.page import Report, render
-from model.report.pipeline import read_stages
 from model.report.runs import checks, read_exports, sources
-from model.section import read_json
-from model.yaml_file import read_yaml
 
 PLOTS, METRICS = Path("plots"), Path("metrics")
 OUTPUT = PLOTS / "report.html"

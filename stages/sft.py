@@ -13,18 +13,23 @@ from pathlib import Path
 
 import torch
 
-from model.chat import Row, conversation_row
-from model.conversations import Conversation, read_kept
-from model.errors import PipelineError, run_stage
-from model.fact_tokenizer import FactTokenizer
-from model.files import checksummed_directory, verified_directory, write_json
-from model.fine_tuning import LossPoint, fine_tune
-from model.hf_directory import read_tokenizer
-from model.hf_loading import load_hugging_face_model
+from model.common.errors import PipelineError, run_stage
+from model.common.files import checksummed_directory, verified_directory, write_json
+from model.common.sections import read_section
+from model.data.conversations import Conversation, read_kept
+from model.hugging_face.directory import read_tokenizer
+from model.hugging_face.loading import load_hugging_face_model
 from model.params.sft import SftParams
-from model.pieces import scratch_directory
-from model.section import read_section
-from model.torch_settings import keep_freed_memory, require_device, require_dtype, set_deterministic
+from model.post_training.chat_format import Row, conversation_row
+from model.post_training.trainer import LossPoint, fine_tune
+from model.runtime.resumable import scratch_directory
+from model.runtime.torch_setup import (
+    keep_freed_memory,
+    require_device,
+    require_dtype,
+    set_deterministic,
+)
+from model.tokens.export_tokenizer import FactTokenizer
 
 _OF_THE_EXPORT = (
     "config.json",

@@ -10,16 +10,16 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from model.documents import CorpusIndex
-from model.errors import run_stage
-from model.fairness import summarize
-from model.files import checksummed_directory, json_bytes, verified, write_json
+from model.common.errors import run_stage
+from model.common.files import checksummed_directory, json_bytes, verified, write_json
+from model.common.sections import read_json, read_section
+from model.data.documents import CorpusIndex
 from model.params.tokenize import TokenizeParams
-from model.pieces import scratch_directory
-from model.section import read_json, read_section
-from model.shards import Index
-from model.tokenizer import Tokenizer, read_ranks
-from model.tokenizing import Task, tokenize_split
+from model.runtime.resumable import scratch_directory
+from model.tokens.bpe import Tokenizer, read_ranks
+from model.tokens.condition_statistics import summarize
+from model.tokens.shard_tokenizing import Task, tokenize_split
+from model.tokens.shards import Index
 
 CORPUS = Path("data/corpus")
 RANKS = Path("data/raw/ranks/gpt2.tiktoken")

@@ -35,12 +35,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoints import CheckpointConfig, write_checkpoint
-from model.files import checksummed_directory, write_checksums
-from model.gpt import GPT, GPTConfig
-from model.shards import Index, ShardEntry, TokenSplit, write_shard
-from model.tokenizer import Tokenizer, read_ranks
-from model.torch_settings import avoid_broken_amx
+from model.common.files import checksummed_directory, write_checksums
+from model.network.checkpoints import CheckpointConfig, write_checkpoint
+from model.network.gpt import GPT, GPTConfig
+from model.runtime.torch_setup import avoid_broken_amx
+from model.tokens.bpe import Tokenizer, read_ranks
+from model.tokens.shards import Index, ShardEntry, TokenSplit, write_shard
 
 avoid_broken_amx()  # as stages do that compute in bfloat16
 

@@ -2,7 +2,7 @@
 
 import os
 
-import graph  # noqa: F401  which says so where this Python has not the libraries
+import pipeline  # noqa: F401  which says so where this Python has not the libraries
 
 # The shell of a notebook may name a backend that this environment lacks. Nothing here opens a window.
 os.environ["MPLBACKEND"] = "Agg"

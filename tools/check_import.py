@@ -4,15 +4,15 @@
 
 Stops where the logits are not the same. Reads config.json and model.safetensors, or its shards. Writes nothing: a checkpoint
 of ours states condition, seed and step of the training that its weights come from and the loss measured there
-(model/checkpoints.py), and weights from elsewhere have none of these. In Python the network is
+(model/network/checkpoints.py), and weights from elsewhere have none of these. In Python the network is
 `tools.hf_import.read_gpt2(Path(directory))`.
 """
 
 from pathlib import Path
 
-from graph.usage import command_line
-from model.errors import PipelineError, run_stage
-from model.files import CHECKSUMS, verified_directory
+from model.common.errors import PipelineError, run_stage
+from model.common.files import CHECKSUMS, verified_directory
+from pipeline.declared.command_lines import command_line
 
 _ROWS = 2
 # Of the largest logit. 124M random weights come to 7e-7, and with the square projections not transposed to 1.
@@ -58,7 +58,7 @@ def compared(directory: Path) -> str:
     found = f"{directory}: logits differ by at most {difference:.2e}, the largest is {largest:.4g}, on {tokens.numel()} tokens"
     if not difference <= _TOLERANCE * largest:
         raise PipelineError(
-            f"{found}; what was loaded is another network: look at the table of model/hf.py"
+            f"{found}; what was loaded is another network: look at the table of model/export/weight_map.py"
         )
     return found
 

@@ -10,11 +10,11 @@ Reads the profile. Writes nothing.
 from pathlib import Path
 from typing import NamedTuple
 
-from graph.usage import command_line
-from model.facts import MUL_FACTS
-from model.params.whole import Params
-from model.section import validate
-from model.yaml_file import read_yaml
+from model.common.sections import validate
+from model.common.yaml_file import read_yaml
+from model.params.all_sections import Params
+from model.tokens.facts import MUL_FACTS
+from pipeline.declared.command_lines import command_line
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
 HUB_BYTES = (
@@ -61,11 +61,11 @@ def disk(params: Params) -> list[Cost]:
 
 
 def parameters_and_operations(params: Params) -> tuple[int, float]:
-    """Return the network's parameters, and its operations a token; its vocabulary as model/tokenizer.py rounds it up."""
+    """Return the network's parameters, and its operations a token; its vocabulary as model/tokens/bpe.py rounds it up."""
     import torch  # takes seconds, which a question for help should not
 
-    from model.gpt import GPT, GPTConfig
-    from model.speed import flops_per_token
+    from model.network.gpt import GPT, GPTConfig
+    from model.pretraining.throughput import flops_per_token
 
     ids = params.tokenize.base_ranks + 1 + len(MUL_FACTS)
     size = -(-ids // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE

@@ -18,13 +18,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from graph.tree import GitTree
-from graph.usage import command_line
-from model.curves import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
-from model.errors import PipelineError, run_stage
-from model.files import atomic_file
-from model.look import GREY
-from model.panels import (
+from model.common.errors import PipelineError, run_stage
+from model.common.files import atomic_file
+from model.curves.panels import (
     CHANCE_STYLE,
     STYLE,
     TRAIN_STYLE,
@@ -33,6 +29,10 @@ from model.panels import (
     picture,
     seed_handles,
 )
+from model.curves.points import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
+from model.curves.style import GREY
+from pipeline.declared.command_lines import command_line
+from pipeline.declared.file_trees import GitTree
 
 SCORES, EXPORTED, MEASURED = (
     "continuation_acc_norm",

@@ -1,4 +1,4 @@
-"""Hugging Face's GPT-2 weights to our GPT: the table of model/hf.py read from right to left, as strict as the other way.
+"""Hugging Face's GPT-2 weights to our GPT: the table of model/export/weight_map.py read from right to left, as strict as the other way.
 
 A file may hold more than the table names, and name it otherwise; these are the only liberties it has:
 - Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has them, lack it. A file names
@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.errors import PipelineError
-from model.gpt import GPT, GPTConfig
-from model.hf import Entry, export_table, map_tensors
-from model.hf_directory import HuggingFaceGPT2Config, read_stored
-from model.section import read_json, validate
+from model.common.errors import PipelineError
+from model.common.sections import read_json, validate
+from model.export.weight_map import Entry, export_table, map_tensors
+from model.hugging_face.directory import HuggingFaceGPT2Config, read_stored
+from model.network.gpt import GPT, GPTConfig
 
 _PREFIX = "transformer."
 _HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
@@ -60,7 +60,7 @@ def read_gpt2(directory: Path) -> GPT:
     table = import_table(config.n_layer)
     if sorted(entry.target for entry in table) != sorted(parameters):
         raise PipelineError(
-            "import: the table of model/hf.py does not write each tensor of our network exactly once"
+            "import: the table of model/export/weight_map.py does not write each tensor of our network exactly once"
         )
     shapes = {}
     for entry in table:
@@ -84,7 +84,7 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
     for key, (theirs, ours) in fixed.items():
         if theirs != ours:
             raise PipelineError(
-                f"{path}: {key}: {theirs}, where our network (model/gpt.py) has {ours}; it cannot hold this one"
+                f"{path}: {key}: {theirs}, where our network (model/network/gpt.py) has {ours}; it cannot hold this one"
             )
 
 

@@ -15,13 +15,13 @@ import os
 import sys
 from pathlib import Path
 
-from graph.usage import command_line
-from model.conventions import CONVENTIONS
-from model.errors import PipelineError, run_stage
-from model.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
-from model.item_scores import ItemScore, summarize
-from model.item_selection import sample_items
-from model.items import Item, read_items
+from model.common.errors import PipelineError, run_stage
+from model.common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
+from model.data.item_selection import sample_items
+from model.data.items import Item, read_items
+from model.tasks.item_scores import ItemScore, summarize
+from model.tasks.wordings import CONVENTIONS
+from pipeline.declared.command_lines import command_line
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
@@ -40,10 +40,10 @@ def main() -> None:
 def score(options: argparse.Namespace) -> None:
     import torch  # seconds, for which --help need not wait
 
-    from model.hf_directory import read_hugging_face_directory
-    from model.processes import joined_processes
-    from model.scoring import Scorer
-    from model.torch_settings import keep_freed_memory, require_dtype, set_deterministic
+    from model.hugging_face.directory import read_hugging_face_directory
+    from model.runtime.distributed import joined_processes
+    from model.runtime.torch_setup import keep_freed_memory, require_dtype, set_deterministic
+    from model.scoring.scorer import Scorer
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
@@ -127,7 +127,7 @@ def _directory(model: str, revision: str | None) -> Path:
         raise PipelineError(f"{model}: no such directory")
     from huggingface_hub import snapshot_download
 
-    from model.hf_directory import PATTERNS
+    from model.hugging_face.directory import PATTERNS
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=[*PATTERNS]))

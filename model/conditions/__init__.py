@@ -6,7 +6,7 @@
 
 from typing import NamedTuple
 
-from model.tokenizer import PATTERN
+from model.tokens.bpe import PATTERN
 
 
 class Condition(NamedTuple):

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from model.section import Section
+from model.common.sections import Section
 
 
 class ExportParams(Section):

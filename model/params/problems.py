@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from model.mixture import shares
-from model.section import Section
+from model.common.sections import Section
+from model.params.mixture import shares
 
 GENERATED = "generated"
 # A comparison needs two clusters of questions, so at least two.

@@ -1,5 +1,5 @@
 // Draws Vega-Lite specifications for a light or a dark page, and again when the reader changes between them.
-// `window.embedChart` is vega-embed; `window.look` has the colours of both pages (model/look.py).
+// `window.embedChart` is vega-embed; `window.look` has the colours of both pages (model/curves/style.py).
 (function () {
   "use strict";
   const darkness = window.matchMedia("(prefers-color-scheme: dark)");

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from model.report.pipeline import Stage, reduced
+from model.report.lineage import Stage, reduced
 
 _WIDTH, _HEIGHT = 104, 30  # of a stage's box
 _ACROSS, _DOWN = 120, 62  # from box to box

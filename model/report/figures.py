@@ -4,10 +4,10 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from model.curves import CHARTS, TRAIN, X_LABELS, Chart
-from model.errors import PipelineError
-from model.vega import LINES, Spec, curves, page
-from model.vega_rows import differences, others, usage
+from model.common.errors import PipelineError
+from model.curves.points import CHARTS, TRAIN, X_LABELS, Chart
+from model.report.vega import LINES, Spec, curves, page
+from model.report.vega_rows import differences, others, usage
 
 # Who measured what a chart shows.
 MADE_BY = {

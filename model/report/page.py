@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import jinja2
 import yaml
 
-from model.bundle import bundle
+from model.report.bundle import bundle
 from model.report.drawing import Drawing
 from model.report.figures import Figure
-from model.report.pipeline import Stage
+from model.report.lineage import Stage
 from model.report.runs import Check, Export
 
 _FOLDER = Path(__file__).parent
-# graph/report.py puts what is stale now between these.
+# pipeline/stale_report.py puts what is stale now between these.
 STALE_BEGIN, STALE_END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 

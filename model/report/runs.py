@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.errors import PipelineError
-from model.section import read_json
+from model.common.errors import PipelineError
+from model.common.sections import read_json
 
 
 class Export(NamedTuple):

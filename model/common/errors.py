@@ -1,0 +1,31 @@
+"""The one exception that a stage turns into a single line for the person who runs it."""
+
+import gc
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Something a person has to mend; the message says what, where and what to do."""
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line, with what would move a terminal's cursor or colour it written out: \\x1b, \\n."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback.
+
+    Tells the seal (pipeline/seal/sealed_stage.py), which listens to audit events, when the stage begins and when it has succeeded.
+    """
+    gc.enable()  # off since stages/__init__.py, for the imports
+    gc.freeze()
+    sys.audit("gpt2_ablation.stage_begins")
+    try:
+        main()
+        sys.audit("gpt2_ablation.stage_done")
+    except PipelineError as error:
+        sys.exit("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()))

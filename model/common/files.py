@@ -1,0 +1,199 @@
+"""Atomic writes and content hashes: an output exists whole or not at all, and is read only as it was written."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from model.common.errors import PipelineError, printable
+
+# The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
+CHECKSUMS = "SHA256SUMS"
+# The variable in which the seal (pipeline/seal/sealed_stage.py) names the outputs of other stages that this stage reads, a line each.
+MADE = "GPT2_ABLATION_MADE"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary sibling of `path` for bytes; on success fsync it and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _fsync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary sibling directory; on success fsync all of it and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    # A directory that is there is emptied and used: the seal (pipeline/seal/sealed_stage.py) has given write access to this very one.
+    partial.mkdir(exist_ok=True)
+    for leftover in partial.iterdir():
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+    try:
+        yield partial
+        for entry in sorted(partial.rglob("*")):
+            _fsync(entry)
+        _fsync(partial)
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(partial, path)
+        _fsync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.is_symlink():  # what it leads to would be emptied, or overwritten
+        raise PipelineError(
+            f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere"
+        )
+    return partial
+
+
+@contextmanager
+def checksummed_directory(path: Path) -> Iterator[Path]:
+    """As `atomic_directory`, with the SHA-256 of every file in SHA256SUMS, which `verified` reads."""
+    with atomic_directory(path) as partial:
+        yield partial
+        write_checksums(partial)
+
+
+def write_checksums(directory: Path) -> None:
+    lines = [
+        f"{sha256_file(file)}  {file.relative_to(directory).as_posix()}\n"
+        for file in _files(directory)
+    ]
+    (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def verified(path: Path) -> Path:
+    """Return `path`, a file of a checksummed directory; raises PipelineError unless its bytes are those written."""
+    expected = _checksums(path.parent).get(path.name)
+    if expected is None or not os.path.isfile(path) or sha256_file(path) != expected:
+        raise _altered(path)
+    return path
+
+
+def verified_directory(directory: Path) -> Path:
+    """Return a checksummed directory whose files are those written, none altered, missing or added."""
+    checksums = _checksums(directory)
+    for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
+        name = file.relative_to(directory).as_posix()
+        if name not in checksums:
+            shown = printable(str(file))
+            raise PipelineError(
+                f"{shown}: {CHECKSUMS} beside it does not list it; move it out of {directory}"
+            )
+        if not os.path.isfile(file) or sha256_file(file) != checksums[name]:
+            raise _altered(file)
+    return directory
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    path = directory / CHECKSUMS
+    try:
+        *lines, end = path.read_bytes().decode().split("\n")
+        pairs = [line.split("  ", 1) for line in lines]
+        if end:
+            raise ValueError("the last line is not whole")
+        if any(
+            PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+            for _, name in pairs
+        ):
+            raise ValueError("a name leads out of the directory")
+        return {name: digest for digest, name in pairs}
+    except (OSError, ValueError):
+        raise _altered(path) from None
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(
+        path for path in directory.rglob("*") if path.is_file() and path != directory / CHECKSUMS
+    )
+
+
+def _altered(path: Path) -> PipelineError:
+    return PipelineError(
+        f"{printable(str(path))}: missing or altered since it was written; {way_back(path.parent)}"
+    )
+
+
+def way_back(directory: Path) -> str:
+    """Return what to do about a directory whose content is not as a stage writes it.
+
+    Deleting is advised only where a stage makes the directory again, which the seal knows. Anything else may be the only copy.
+    """
+    made = os.environ.get(MADE, "").split("\n")
+    if any(
+        directory.as_posix() == out or directory.as_posix().startswith(f"{out}/")
+        for out in made
+        if out
+    ):
+        return f"delete {directory} and run dvc repro, after make cache if it is said again"
+    return (
+        f"if a stage writes {directory}, move it aside and run dvc repro; "
+        "otherwise keep it: git or the place that it came from has it as it was"
+    )
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return canonical JSON: sorted keys, two-space indent, UTF-8, newline at the end; NaN is an error."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, json_bytes(value))
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    """Write one JSON object per line, keys in the order given."""
+    with atomic_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Return the objects of a file of a checksummed directory, in order."""
+    try:
+        with open(verified(path), encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: not JSON lines ({error}); {way_back(path.parent)}") from None
+    return rows
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""Typed, strict sections of params.yaml: an unknown, missing or ill-typed key is an error that names it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from model.common.errors import PipelineError, printable
+from model.common.yaml_file import old_reading, plain_value, read_yaml, shown
+
+PARAMS_FILE = Path("params.yaml")
+_LONGEST_WORD = 80  # characters of what may be a number or truth value to another reader
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no conversion between types, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+T = TypeVar("T")
+
+
+def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
+    """Return `path`'s value under the dotted `key`, validated as `kind` (a Section or any annotated type).
+
+    Raises PipelineError with one line per fault, each naming the key and the rule it breaks.
+    """
+    sys.audit("gpt2_ablation.read_section", str(path), key)  # the seal compares with dvc.yaml
+    value: Any = read_yaml(path)
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise PipelineError(f"{path}: {key}: missing; profiles/ holds complete examples")
+        value = value[part]
+    return validate(value, kind, path, key)
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Return the JSON file `path` validated as `kind`; raises PipelineError as `read_section` does."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: cannot be read ({error})") from None
+    return validate(value, kind, path)
+
+
+def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
+    """Return `value` as `kind`; raise PipelineError with one line per fault found by pydantic."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise PipelineError(
+            "\n".join(_line(fault, path, key) for fault in error.errors())
+        ) from None
+
+
+# pydantic's words for what YAML calls otherwise.
+_KINDS = {
+    "dict_type": "Input should be a mapping of keys to values",
+    "list_type": "Input should be a list",
+    "model_attributes_type": "Input should be a mapping of keys to values",
+    "model_type": "Input should be a mapping of keys to values",
+}
+_NOT_TEXT = {"bool_type", "float_type", "int_type", "dict_type", "list_type"}
+
+
+def _line(fault: dict, path: Path, key: str) -> str:
+    location = ".".join(printable(str(part)) for part in (key, *fault["loc"]) if part != "")
+    kind, value, is_yaml = fault["type"], fault["input"], path.suffix == ".yaml"
+    message = _KINDS.get(kind, fault["msg"].removeprefix("Value error, "))
+    if kind == "extra_forbidden":
+        message = "unknown key; remove it or correct its spelling"
+    elif kind == "missing":
+        message = "missing; profiles/ holds complete examples" if is_yaml else "missing"
+    elif is_yaml and kind in _NOT_TEXT and isinstance(value, str):
+        message += f", not the text {shown(value)}{_hint(value, kind)}"
+    elif is_yaml and value is None:
+        message = (
+            "empty; profiles/ holds complete examples"
+            if not location
+            else f"{message}, got null (nothing)"
+        )
+    elif kind in _KINDS or not isinstance(value, dict | list):
+        message += f", got {shown(value)}"
+    return f"{path}: {location or 'top level'}: {printable(message)}"
+
+
+def _hint(text: str, kind: str) -> str:
+    """Return why a text is no number, truth value or null, if it looks like one."""
+    try:
+        plain = plain_value(text)
+    except ValueError:
+        return ""
+    if not isinstance(plain, str):
+        return "; in quotes it is text: remove the quotes"
+    old = old_reading(text) if len(text) <= _LONGEST_WORD else text
+    if isinstance(old, str):
+        return ""
+    wanted = (
+        bool if kind == "bool_type" else int | float if kind in ("int_type", "float_type") else ()
+    )
+    advice = (
+        f"; write {shown(old)}"
+        if wanted and isinstance(old, wanted) and isinstance(old, bool) == (wanted is bool)
+        else ""
+    )
+    return f": {text} is text in YAML 1.2 (DVC) and {shown(old)} in YAML 1.1{advice}"

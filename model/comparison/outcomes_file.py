@@ -1,0 +1,105 @@
+"""Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
+
+A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "crossed":
+[...], "weights": [...]}`, then one for each figure of each run: `{"condition", "seed", "model",
+"figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's the highest, or
+`"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are
+left out, and so is `crossed` where items are clustered in one way only.
+"""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from model.common.errors import PipelineError
+from model.comparison.outcomes import Outcomes
+
+_DECIMALS = 4
+
+
+class Key(NamedTuple):
+    """Whose figure it is: `model` is a checkpoint, `step 500`, or `fine-tuned`."""
+
+    condition: str
+    seed: int
+    model: str
+    figure: str
+
+
+def outcome_lines(found: dict[Key, Outcomes]) -> str:
+    """Return the file's text."""
+    sets = {_set(outcomes): outcomes for outcomes in found.values()}
+    number = {one: place for place, one in enumerate(sets)}
+    rows = [{"set": place, **_items_row(outcomes)} for place, outcomes in enumerate(sets.values())]
+    rows += [
+        {**key._asdict(), "set": number[_set(outcomes)], **_values(outcomes)}
+        for key, outcomes in found.items()
+    ]
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+
+
+def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
+    """Return what `outcome_lines` wrote; PipelineError naming `where` for anything else."""
+    sets, found = {}, {}
+    try:
+        for line in text.splitlines():
+            row = json.loads(line)
+            if "figure" in row:
+                found[_key(row)] = _parse(row, sets[row["set"]])
+            else:
+                sets[row["set"]] = row
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{where}: not the compare stage's ({error!r}); run dvc repro compare there"
+        ) from None
+    return found
+
+
+def _set(outcomes: Outcomes) -> tuple:
+    return outcomes.items, outcomes.weights.tobytes(), outcomes.crossed and tuple(outcomes.crossed)
+
+
+def _items_row(outcomes: Outcomes) -> dict:
+    row = {"items": outcomes.items, "clusters": _numbered(outcomes.clusters)}
+    if outcomes.crossed is not None:
+        row["crossed"] = _numbered(outcomes.crossed)
+    return row if outcomes.is_answers else {**row, "weights": outcomes.weights.astype(int).tolist()}
+
+
+def _numbered(clusters: list[str]) -> list[int]:
+    return np.unique(clusters, return_inverse=True)[1].tolist()
+
+
+def _values(outcomes: Outcomes) -> dict:
+    if not outcomes.is_answers:
+        return {"values": outcomes.values.round(_DECIMALS).tolist()}
+    return {"answers": np.packbits(outcomes.values.astype(bool)).tobytes().hex()}
+
+
+def _key(row: dict) -> Key:
+    key = Key(*(row[field] for field in Key._fields))
+    if [type(part) for part in key] != [str, int, str, str]:
+        raise TypeError(f"{key} names no figure of a run")
+    return key
+
+
+def _parse(row: dict, items: dict) -> Outcomes:
+    clusters = [str(number) for number in items["clusters"]]
+    crossed = [str(number) for number in items["crossed"]] if "crossed" in items else None
+    count = len(clusters)
+    if "answers" in row:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
+        values, weights = bits[:count].astype(np.float64), np.ones(count)
+    else:
+        values, weights = (
+            np.array(row["values"], dtype=np.float64),
+            np.array(items["weights"], dtype=np.float64),
+        )
+    if not count or values.shape != (count,) or weights.shape != (count,):
+        raise ValueError(f"{values.size} values of {count} items")
+    if crossed is not None and len(crossed) != count:
+        raise ValueError(f"{len(crossed)} crossed clusters of {count} items")
+    if not (np.isfinite(values).all() and np.isfinite(weights).all()):
+        raise ValueError("a value is no number")
+    return Outcomes(values, weights, clusters, items["items"], "answers" in row, crossed)

@@ -1,0 +1,108 @@
+"""Learning curves as PNGs, the same bytes for the same points."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from model.curves.panels import (
+    CHANCE_STYLE,
+    GPT2_STYLE,
+    STYLE,
+    TRAIN_STYLE,
+    condition_handles,
+    draw_chart,
+    legend_columns,
+    picture,
+    seed_handles,
+)
+from model.curves.points import CHANCE, CHARTS, X_LABELS, Chart, Curves, Point
+from model.curves.style import GREY
+
+_FITTED = ("loss", "bits_per_byte")
+_BEGINNING = (
+    0.1  # of all steps; a fresh network's loss is so high that what follows would be a flat line
+)
+_FIT = "axes of loss and bits per byte fit the last nine tenths of training"
+_CHART = {chart.name: chart for chart in CHARTS}
+
+Panel = tuple[str, str]  # a chart's name, and what it is drawn against: a key of X_LABELS
+_LEARNING: tuple[tuple[Panel, ...], ...] = (
+    (("loss", "tokens"), ("bits_per_byte", "tokens"), ("gradient_norm", "tokens")),
+    (
+        ("hellaswag_acc_norm", "tokens"),
+        ("hellaswag_gold_bits_per_byte", "tokens"),
+        ("continuation_acc_norm", "tokens"),
+    ),
+)
+_TRAINING: tuple[tuple[Panel, ...], ...] = (
+    tuple(("loss", x) for x in X_LABELS),
+    tuple(("bits_per_byte", x) for x in X_LABELS),
+    (("gradient_norm", "step"), ("learning_rate", "step"), ("sft_loss", "step")),
+)
+
+
+def draw_curves(
+    path: Path, points: Curves, conditions: list[str], shown: list[str], title: str
+) -> None:
+    """Draw how training and scores go, against tokens, for the conditions `shown`; colours are those of all `conditions`."""
+    _draw(path, _LEARNING, points, conditions, shown, title)
+
+
+def draw_training(path: Path, points: Curves, conditions: list[str], title: str) -> None:
+    """Draw loss and bits per byte against steps, tokens and bytes; gradient norm, learning rate and fine-tuning against steps."""
+    _draw(path, _TRAINING, points, conditions, conditions, title)
+
+
+def _draw(
+    path: Path,
+    rows: Sequence[Sequence[Panel]],
+    points: Curves,
+    conditions: list[str],
+    shown: list[str],
+    title: str,
+) -> None:
+    drawn = [(_CHART[name], points[name]) for panels in rows for name, _ in panels]
+    with picture(path, 12, 0.6 + 3 * len(rows)) as figure:
+        grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
+        for panels, axes in zip(rows, grid, strict=True):
+            for number, ((name, x), axis) in enumerate(zip(panels, axes, strict=True)):
+                draw_chart(axis, _CHART[name], x, points[name], conditions, shown)
+                if name in _FITTED:
+                    _fit(axis, points[name])
+                if name not in [
+                    other for other, _ in panels[:number]
+                ]:  # beside itself a chart has its title once
+                    axis.set_title(_CHART[name].title, loc="left")
+        handles = _legend(drawn, conditions, shown)
+        columns = legend_columns([str(handle.get_label()) for handle in handles])
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        figure.suptitle(f"{title} ({_FIT})", x=0.01, ha="left", fontsize=12)
+
+
+def _fit(axis: Axes, points: list[Point]) -> None:
+    first = _BEGINNING * max(point.step for point in points)
+    late = [point.value for point in points if point.step >= first]
+    room = 0.08 * (max(late) - min(late))
+    if room:
+        axis.set_ylim(min(late) - room, max(late) + room)
+
+
+def _legend(
+    drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]
+) -> list[Artist]:
+    """Return an entry for each condition, for the two splits, for seeds and bands, and for each reference line."""
+    charts = [chart for chart, _ in drawn]
+    handles = condition_handles(conditions, shown)
+    handles.append(Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE))
+    handles.append(
+        Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"])
+    )
+    handles += seed_handles(drawn)
+    if any(chart.is_accuracy for chart in charts):
+        handles.append(Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE))
+    for reference in sorted({chart.reference for chart in charts if chart.reference is not None}):
+        handles.append(Line2D([], [], label=f"OpenAI gpt2, 124M ({reference})", **GPT2_STYLE))
+    return handles

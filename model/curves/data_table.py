@@ -1,0 +1,58 @@
+"""The results table of what the conditions' tokenizers make of the documents that all of them have."""
+
+from pathlib import Path
+
+from model.common.errors import PipelineError
+from model.common.sections import read_json
+from model.results.markdown_table import Cell, Table, headings, words
+
+_ROWS = {
+    "documents": "{:,}",
+    "original_bytes": "{:,}",
+    "tokens": "{:,}",
+    "tokens_per_byte": "{:.4f}",
+    "mul_fact_tokens": "{:,}",
+    "mul_fact_rate": "{:.5f}",
+}
+
+
+def data_table(paths: dict[str, Path]) -> Table:
+    """Return a table of the training split, a column for each condition; `paths` are their tokenize.json.
+
+    Raises PipelineError unless the conditions have the same documents in the same order.
+    """
+    summaries = {condition: _read(path) for condition, path in paths.items()}
+    first, *others = paths
+    for other in others:
+        for split in ("train", "val"):
+            if (
+                summaries[other][split]["documents_sha256"]
+                != summaries[first][split]["documents_sha256"]
+            ):
+                raise PipelineError(
+                    f"{paths[first]} and {paths[other]}: not of the same {split} documents, so nothing of theirs can be "
+                    "compared; run dvc repro tokenize"
+                )
+    rows = []
+    for row, form in _ROWS.items():
+        values = [summary["train"][row] for summary in summaries.values()]
+        name = row.replace("_", " ").replace("mul", "multiplication")
+        rows.append([words(name), *(Cell(form.format(value), value) for value in values)])
+    title, unit = "What the conditions are trained on", "the same documents in the same order"
+    return Table(
+        "training_text", title, unit, ["Training split", *headings(list(paths))], rows, labels=1
+    )
+
+
+def _read(path: Path) -> dict[str, dict]:
+    summary = read_json(path, dict)
+    try:
+        wanted = {
+            split: {row: summary[split][row] for row in ("documents_sha256", *_ROWS)}
+            for split in ("train", "val")
+        }
+    except (KeyError, TypeError) as error:
+        raise PipelineError(
+            f"{path}: not the tokenize stage's ({error!r}); run dvc repro tokenize"
+        ) from None
+    return wanted

@@ -1,0 +1,144 @@
+"""A picture of what the comparison rests on: exports that agree with their checkpoints, and facts that are used."""
+
+from pathlib import Path
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from model.curves.fact_usage import Usage
+from model.curves.panels import (
+    SEED_STYLE,
+    TOLERANCE_STYLE,
+    condition_handles,
+    draw_chart,
+    legend_columns,
+    look,
+    picture,
+)
+from model.curves.parity import PARITY_FLOOR
+from model.curves.points import CHARTS, PARITY, Point
+from model.curves.style import GREY
+
+_PARITY_CHART = next(chart for chart in CHARTS if chart.name == PARITY)
+
+
+def draw_evidence(
+    path: Path,
+    parity: list[Point],
+    tolerance: float | None,
+    usages: list[Usage],
+    conditions: list[str],
+) -> None:
+    """Draw parity by checkpoint with the gate's tolerance, if it is to be shown, and beside it how much facts are used."""
+    seeds = len({point.seed for point in parity})
+    wheres = list(dict.fromkeys(usage.where for usage in usages))
+    with picture(path, 12, max(4.0, 1.3 + len(wheres) * (0.12 + 0.16 * len(conditions)))) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(4, 5))
+        _draw_parity(left, parity, tolerance, conditions)
+        _draw_usage(right, usages, wheres, conditions)
+        bars = [Patch(**_bar(number)) for number in range(len(conditions))]
+        handles = [*zip(condition_handles(conditions, conditions), bars, strict=True)]
+        labels = [*conditions]
+        if tolerance is not None:
+            handles.append(Line2D([], [], **TOLERANCE_STYLE))
+            labels.append(f"the gate's tolerance ({tolerance:g})")
+        if seeds > 1:
+            handles += [
+                Line2D([], [], color=GREY, **SEED_STYLE),
+                Line2D([], [], color=GREY, linewidth=1),
+            ]
+            kind = "bar" if len({point.step for point in parity}) == 1 else "band"
+            labels += [
+                f"faint: each of {seeds} seeds; {kind}: lowest to highest",
+                "the same of the shares",
+            ]
+        pairs = {tuple: HandlerTuple(ndivide=None)}
+        columns = legend_columns(labels)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            handler_map=pairs,
+            handlelength=3,
+        )
+        title = "Exports against their checkpoints, and how much the facts' tokens are used"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+
+
+def _draw_parity(
+    axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]
+) -> None:
+    draw_chart(axis, _PARITY_CHART, "tokens", points, conditions, conditions)
+    axis.set_title(_PARITY_CHART.title, loc="left")
+    values = [point.value for point in points]
+    if tolerance is not None:
+        axis.axhline(tolerance, **TOLERANCE_STYLE)
+        values.append(tolerance)
+    axis.set_ylim(min(values) / 3, max(values) * 3)
+    if any(point.value <= PARITY_FLOOR for point in points):
+        axis.text(
+            0.02,
+            0.02,
+            f"no difference is drawn at {PARITY_FLOOR:g}",
+            transform=axis.transAxes,
+            color=GREY,
+        )
+
+
+def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: list[str]) -> None:
+    """Draw a bar for each condition at each place, the mean of its seeds, and beside it the numbers.
+
+    The axis is linear: the baseline's zeros have a place on it, and what is too short to be seen is written.
+    """
+    height = 0.8 / len(conditions)
+    for number, condition in enumerate(conditions):
+        for row, where in enumerate(wheres):
+            mine = [
+                usage for usage in usages if (usage.condition, usage.where) == (condition, where)
+            ]
+            if mine:
+                place, shares = row + (number + 0.5) * height - 0.4, [usage.share for usage in mine]
+                axis.barh(place, fmean(shares), height * 0.9, **_bar(number))
+                if len(mine) > 1:
+                    axis.plot([min(shares), max(shares)], [place, place], color=GREY, linewidth=1)
+                axis.text(max(shares) + 0.01, place, _numbers(mine), va="center", fontsize=8)
+    axis.set_yticks(range(len(wheres)), [where.replace(": ", ":\n") for where in wheres])
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(wheres) - 0.4, -0.6)
+    axis.set_xlim(0, 1.42)
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.grid(visible=False, axis="y")
+    axis.set_xlabel("share")
+    axis.set_title("Multiplication facts as tokens", loc="left")
+
+
+def _bar(number: int) -> dict:
+    return {
+        "facecolor": look(number).colour,
+        "hatch": look(number).hatch,
+        "edgecolor": "white",
+        "linewidth": 0,
+    }
+
+
+def _numbers(usages: list[Usage]) -> str:
+    """Return what is written at a bar: the counts of one seed, or the shares of several."""
+    shares = [100 * usage.share for usage in usages]
+    if len(usages) > 1:
+        return (
+            f"{fmean(shares):.3g} % ({min(shares):.3g} to {max(shares):.3g})"
+            if any(shares)
+            else "0"
+        )
+    [usage] = usages
+    return (
+        f"{shares[0]:.3g} %: {usage.facts:,} of {usage.total:,}"
+        if usage.facts
+        else f"0 of {usage.total:,}"
+    )

@@ -1,0 +1,117 @@
+"""How much the tokens of multiplication facts are used: in documents, in fine-tuning, in answers, and for products."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from model.common.errors import PipelineError
+from model.common.sections import read_json
+from model.results.markdown_table import csv_bytes
+
+_MODELS = {"exports": "pretrained", "sft": "fine-tuned"}
+_PROMPTS = ("plain", "injected")
+
+Counts = dict[str, tuple[int, int]]  # facts and total by where
+
+
+class Usage(NamedTuple):
+    """`facts` of `total` things are, have, or are rightly answered by a fact's token; `seed` is None for what has none."""
+
+    condition: str
+    seed: int | None
+    where: str
+    facts: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Return facts over total, 0 to 1; 0 where there is nothing."""
+        return self.facts / self.total if self.total else 0.0
+
+
+def document_usage(path: Path, condition: str) -> list[Usage]:
+    """Read a condition's tokenize.json; PipelineError names the file if it is damaged."""
+    return _read(path, "tokenize", condition, None, _documents)
+
+
+def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
+    """Read one run's sft.json, gsm8k.json and probes/ below `folder`; PipelineError names the file that is damaged."""
+    usages = _read(folder / "sft.json", "sft", condition, seed, _learned)
+    usages += _read(folder / "gsm8k.json", "gsm8k", condition, seed, _answers)
+    for models, words in _MODELS.items():
+        path = folder / "probes" / f"{models}.json"
+        usages += _read(
+            path, "probes", condition, seed, lambda metrics, words=words: _products(metrics, words)
+        )
+    return usages
+
+
+def _documents(metrics: dict) -> Counts:
+    forms = metrics["expressions"].values()
+    return {
+        "expressions in documents that became tokens": (
+            sum(form["changed"] for form in forms),
+            sum(form["found"] for form in forms),
+        ),
+        "tokens of training documents that are facts": (
+            metrics["train"]["mul_fact_tokens"],
+            metrics["train"]["tokens"],
+        ),
+    }
+
+
+def _learned(metrics: dict) -> Counts:
+    return {
+        "tokens learned in fine-tuning that are facts": (
+            metrics["facts"],
+            metrics["learned_tokens"],
+        )
+    }
+
+
+def _answers(metrics: dict) -> Counts:
+    """A problem that was too long to be asked has an answer without facts."""
+    problems = {"generated": "generated problems", "gsm8k": "GSM8K"}
+    return {
+        f"answers to {words} that have a fact": (
+            metrics[key]["facts"],
+            metrics[key]["strict"]["total"],
+        )
+        for key, words in problems.items()
+    }
+
+
+def _products(metrics: dict, model: str) -> Counts:
+    counts = {}
+    for prompt in _PROMPTS:
+        rates = [group["fact_token"] for group in metrics[prompt].values()]
+        totals = sum(rate["correct"] for rate in rates), sum(rate["total"] for rate in rates)
+        counts[f"right products by a fact's token: {model}, {prompt} prompts"] = totals
+    return counts
+
+
+def _read(
+    path: Path, stage: str, condition: str, seed: int | None, count: Callable[[dict], Counts]
+) -> list[Usage]:
+    metrics = read_json(path, dict)
+    try:
+        usages = [
+            Usage(condition, seed, where, *counts) for where, counts in count(metrics).items()
+        ]
+        for usage in usages:
+            if not (
+                isinstance(usage.facts, int)
+                and isinstance(usage.total, int)
+                and 0 <= usage.facts <= usage.total
+            ):
+                raise ValueError(f"{usage.where}: {usage.facts!r} of {usage.total!r}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{path}: not the {stage} stage's ({error!r}); run dvc repro {stage}"
+        ) from None
+    return usages
+
+
+def usage_csv(usages: list[Usage]) -> bytes:
+    """Return the usages as CSV, a row for each, with their shares."""
+    return csv_bytes([*Usage._fields, "share"], ([*usage, usage.share] for usage in usages))

@@ -1,0 +1,245 @@
+"""The learning curves of all runs in long tables, one for each chart: a row for each figure of each run at each step."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from model.common.errors import PipelineError
+from model.common.files import verified
+from model.common.sections import read_json
+from model.results.markdown_table import (
+    Cell,
+    Table,
+    count,
+    csv_bytes,
+    headings,
+    seed_cell,
+    seed_heading,
+)
+
+CHANCE = 0.25
+# OpenAI's gpt2 under the reference script: karpathy/build-nanogpt, hellaswag.py.
+GPT2_HELLASWAG_ACC_NORM = 0.2955
+PARITY = "parity"
+
+
+# The three ways to say how far training is; charts against each are drawn from the same rows.
+X_LABELS = {
+    "step": "training steps",
+    "tokens": "training tokens",
+    "original_bytes": "bytes of original text read",
+}
+
+
+class Chart(NamedTuple):
+    """What one chart shows; `reference` is OpenAI's gpt2 on it; without a `table_title` it is in no results table.
+
+    `is_shared`: the curve is the same in every condition. `log_x`: its points are checkpoints, which a logarithmic axis of tokens
+    spreads; `log_y`: its values differ by orders of magnitude.
+    """
+
+    name: str
+    title: str
+    y_label: str
+    is_accuracy: bool = False
+    reference: float | None = None
+    table_title: str | None = None
+    is_shared: bool = False
+    log_x: bool = False
+    log_y: bool = False
+
+
+CHARTS = (
+    Chart("loss", "Loss, on its own tokens", "nats per token"),
+    Chart(
+        "bits_per_byte",
+        "Bits per byte, validation on natural text",
+        "bits per byte",
+        table_title="Validation, natural text",
+    ),
+    Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
+    Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
+    Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
+    Chart(
+        "hellaswag_acc_norm",
+        "HellaSwag acc_norm",
+        "accuracy",
+        True,
+        GPT2_HELLASWAG_ACC_NORM,
+        "HellaSwag acc_norm",
+        log_x=True,
+    ),
+    Chart(
+        "hellaswag_gold_bits_per_byte",
+        "HellaSwag, true endings, bits per byte",
+        "bits per byte",
+        table_title="HellaSwag, true endings",
+        log_x=True,
+    ),
+    Chart(
+        "continuation_acc_norm",
+        "Continuation acc_norm",
+        "accuracy",
+        True,
+        table_title="Continuation acc_norm",
+        log_x=True,
+    ),
+    Chart(
+        PARITY,
+        "Parity of export and checkpoint",
+        "largest difference of two logits",
+        log_x=True,
+        log_y=True,
+    ),
+)
+
+TRAIN, VAL = "train", "val"
+# What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was measured on.
+_COLUMNS = {
+    "training.csv": {
+        "train_loss": ("loss", TRAIN),
+        "train_bits_per_byte": ("bits_per_byte", TRAIN),
+        "gradient_norm": ("gradient_norm", TRAIN),
+        "learning_rate": ("learning_rate", TRAIN),
+    },
+    "validation.csv": {"val_loss": ("loss", VAL), "val_bits_per_byte": ("bits_per_byte", VAL)},
+}
+
+
+class Progress(NamedTuple):
+    """How far training is: steps, tokens, and bytes that the text of those tokens has before tokenizing and injection."""
+
+    step: int
+    tokens: int
+    original_bytes: int
+
+
+class Point(NamedTuple):
+    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty elsewhere.
+
+    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are scored on. Fine-tuning has
+    steps of its own, and neither tokens nor bytes.
+    """
+
+    condition: str
+    seed: int
+    split: str
+    step: int
+    tokens: int | None
+    original_bytes: int | None
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Curves = dict[str, list[Point]]
+
+
+def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dict[int, Progress]]:
+    """Read one run's training.csv and validation.csv: its points by chart, and how far training was at each validated step.
+
+    Raises PipelineError naming the file that is damaged, or lacks a column.
+    """
+    points: Curves = {}
+    for name, columns in _COLUMNS.items():
+        path = verified(directory / name)
+        progress: dict[int, Progress] = {}
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    place = Progress(*(int(row[column]) for column in Progress._fields))
+                    progress[place.step] = place
+                    for column, (chart, split) in columns.items():
+                        points.setdefault(chart, []).append(
+                            Point(condition, seed, split, *place, float(row[column]))
+                        )
+            if not progress:
+                raise ValueError("no rows")
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise PipelineError(
+                f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain"
+            ) from None
+    return points, progress
+
+
+def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point]:
+    """Read one run's losses of the sft stage; PipelineError names the file that is damaged, or lacks a column."""
+    path = verified(directory / "training.csv")
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError("no rows")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{path}: not a curve of the sft stage ({error!r}); run dvc repro sft"
+        ) from None
+    return [Point(condition, seed, TRAIN, step, None, None, loss) for step, loss in rows]
+
+
+def evaluation_points(path: Path, condition: str, seed: int, place: Progress) -> dict[str, Point]:
+    """Read one evaluation.json into a point for each chart it feeds."""
+    metrics = read_json(path, dict)
+    points = {}
+    try:
+        for task in ("hellaswag", "continuation"):
+            rate = metrics[task]["acc_norm"]
+            points[f"{task}_acc_norm"] = Point(
+                condition, seed, "", *place, rate["rate"], *rate["interval_95"]
+            )
+        gold = metrics["hellaswag"]["gold_bits_per_byte"]
+    except (KeyError, TypeError) as error:
+        raise PipelineError(
+            f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate"
+        ) from None
+    return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, "", *place, gold)}
+
+
+def results_table(
+    chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]
+) -> Table:
+    """Return a chart's values at the checkpoints, a row for each step and seed, as the original report has them.
+
+    `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
+    """
+    values = {
+        (point.condition, point.seed, point.step): point for point in points if point.split != TRAIN
+    }
+    seeds = sorted({point.seed for point in points})
+    rows = [
+        [
+            Cell(str(step), step),
+            count(tokens),
+            *seed_cell(seed, seeds),
+            *(_cell(values[name, seed, step]) for name in conditions),
+        ]
+        for step, tokens in at_tokens.items()
+        for seed in seeds
+    ]
+    columns = ["Step", "Tokens", *seed_heading(seeds), *headings(conditions)]
+    return Table(chart.name, chart.table_title or chart.title, chart.y_label, columns, rows)
+
+
+def _cell(point: Point) -> Cell:
+    if point.low is None or point.high is None:
+        return Cell(f"{point.value:.4f}", point.value)
+    interval = f"[{point.low:.3f}, {point.high:.3f}]"
+    return Cell(
+        f"{point.value:.4f} {interval}",
+        {"rate": point.value, "interval_95": [point.low, point.high]},
+    )
+
+
+def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None) -> bytes:
+    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite template.
+
+    `tolerance`, of the export gate, is a line of the parity chart only.
+    """
+    lines = (
+        CHANCE if chart.is_accuracy else None,
+        chart.reference,
+        tolerance if chart.name == PARITY else None,
+    )
+    return csv_bytes(
+        [*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points)
+    )

@@ -1,0 +1,69 @@
+"""Conversations to fine-tune on and problems to ask, as the stages hand them to each other."""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+
+from model.common.errors import PipelineError
+from model.common.files import read_jsonl
+from model.common.sections import Section
+from model.data.record_text import VisibleText
+
+Kept = TypeVar("Kept", bound=Section)
+
+
+class Message(Section):
+    role: Literal["system", "user", "assistant"]
+    content: VisibleText
+
+
+class Conversation(Section):
+    """Messages in order; what the assistant says is what is learned. `source` is the name it has in params.yaml."""
+
+    source: str
+    messages: list[Message]
+
+    @field_validator("messages")
+    @classmethod
+    def _has_an_answer(cls, messages: list[Message]) -> list[Message]:
+        if not any(message.role == "assistant" for message in messages):
+            raise ValueError("none is the assistant's")
+        return messages
+
+
+class Question(Section):
+    """A problem and its solution, which ends in `#### answer`."""
+
+    question: VisibleText
+    answer: VisibleText
+
+
+class AskedQuestion(Question):
+    """One to be asked; who can answer one of a `cluster` can answer the others."""
+
+    cluster: str = Field(min_length=1)
+
+
+def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
+    """Return the rows of a file of a checksummed directory as `kind`; PipelineError names file and record."""
+    found: list[Kept] = []
+    try:
+        for row in read_jsonl(path):
+            found.append(kind(**row))
+    except (TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(
+            f"{path}: record {len(found)} is no {kind.__name__} ({reason}); run dvc repro"
+        ) from None
+    return found
+
+
+def two_turns(source: str, question: str, answer: str) -> Conversation:
+    return Conversation(
+        source=source,
+        messages=[
+            Message(role="user", content=question),
+            Message(role="assistant", content=answer),
+        ],
+    )

@@ -1,0 +1,155 @@
+"""Documents in sharded parquet (zstd): each row holds one text and the name of its source."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.common.errors import PipelineError
+from model.common.files import verified, way_back
+from model.common.sections import Section
+
+DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
+_DOCUMENTS_PER_GROUP = 1024
+_CHARACTERS_PER_GROUP = 4_000_000
+# A row group's text is below Arrow's 2 GiB then, at up to four bytes a character.
+LONGEST_DOCUMENT = 250_000_000
+
+
+class Document(NamedTuple):
+    text: str
+    source: str
+
+
+class CorpusIndex(Section):
+    """A corpus's index.json: documents and characters by split and source, what became of the passages, who shuffled them."""
+
+    characters: dict[str, dict[str, int]]
+    documents: dict[str, dict[str, int]]
+    passages: dict[str, int]
+    shuffle_seed: int
+
+    def sources(self) -> list[str]:
+        """The names of all sources in both splits, in alphabetical order."""
+        return sorted({source for split in self.documents.values() for source in split})
+
+
+class PassagesIndex(Section):
+    """The index.json of the fetched passages: documents and characters by source."""
+
+    characters: dict[str, int]
+    documents: dict[str, int]
+
+    def total(self) -> tuple[int, int]:
+        """The numbers of all documents and characters."""
+        return sum(self.documents.values()), sum(self.characters.values())
+
+
+class DocumentWriter:
+    """Appends documents to `{prefix}_00000.parquet`, `_00001`, …; a shard ends with the document that fills it.
+
+    Memory holds one row group at a time, however long the documents. `documents` and `characters` count what was written,
+    by source. Use as a context manager.
+    """
+
+    def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
+        self.documents: Counter[str] = Counter()
+        self.characters: Counter[str] = Counter()
+        self._directory, self._prefix, self._characters_per_shard = (
+            directory,
+            prefix,
+            characters_per_shard,
+        )
+        self._pending: list[Document] = []
+        self._pending_characters = self._shard_characters = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._shards = 0
+
+    def __enter__(self) -> "DocumentWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if kind is None:
+            self._flush()
+        self._close_shard()
+
+    def append(self, document: Document) -> None:
+        if len(document.text) > LONGEST_DOCUMENT:
+            raise PipelineError(
+                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file"
+            )
+        self._pending.append(document)
+        self._pending_characters += len(document.text)
+        self.documents[document.source] += 1
+        self.characters[document.source] += len(document.text)
+        full = self._shard_characters + self._pending_characters >= self._characters_per_shard
+        if (
+            full
+            or len(self._pending) == _DOCUMENTS_PER_GROUP
+            or self._pending_characters >= _CHARACTERS_PER_GROUP
+        ):
+            self._flush()
+        if full:
+            self._close_shard()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        if self._writer is None:
+            path = shard_path(self._directory, self._prefix, self._shards)
+            self._writer = pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd")
+        self._writer.write_batch(
+            pa.RecordBatch.from_pylist([d._asdict() for d in self._pending], DOCUMENT_SCHEMA)
+        )
+        self._shard_characters += self._pending_characters
+        self._pending, self._pending_characters = [], 0
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self._shards += 1
+            self._shard_characters = 0
+
+
+def shard_path(directory: Path, prefix: str, shard: int) -> Path:
+    return directory / f"{prefix}_{shard:05d}.parquet"
+
+
+def document_shards(directory: Path, prefix: str) -> list[Path]:
+    """Return the shards `prefix` has in `directory`, in order; a gap in their numbers is an error."""
+    shards = sorted(directory.glob(f"{prefix}_*.parquet"))
+    if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
+        raise PipelineError(
+            f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}"
+        )
+    return shards
+
+
+def read_documents(shard: Path) -> Iterator[Document]:
+    """Yield the documents of one parquet file in order, one row group in memory at a time; the file must be the one written."""
+    try:
+        with pq.ParquetFile(verified(shard)) as file:
+            if not file.schema_arrow.equals(DOCUMENT_SCHEMA):
+                raise ValueError("its columns are not a document's")
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(
+                    number, columns=DOCUMENT_SCHEMA.names, use_threads=False
+                )
+                yield from map(
+                    Document, *(group.column(name).to_pylist() for name in DOCUMENT_SCHEMA.names)
+                )
+    except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(
+            f"{shard}: not readable as documents ({reason}); {way_back(shard.parent)}"
+        ) from None
+
+
+def read_split(directory: Path, prefix: str) -> Iterator[Document]:
+    """Yield the documents of all shards of `prefix` in order."""
+    for shard in document_shards(directory, prefix):
+        yield from read_documents(shard)

@@ -1,0 +1,30 @@
+"""Which of the questions are asked: a seeded sample, of which a comparison can be made."""
+
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from model.common.errors import PipelineError
+
+Question = TypeVar("Question")
+
+
+def sample_questions(
+    key: str,
+    questions: list[Question],
+    cluster: Callable[[Question], str],
+    count: int | None,
+    seed: int,
+) -> list[Question]:
+    """Return `count` questions drawn without replacement by `seed`, all of them for None.
+
+    Raises PipelineError, which names params.yaml's `key`, if there are fewer, or if all that are drawn are of one cluster.
+    """
+    if count is not None and count > len(questions):
+        raise PipelineError(f"params.yaml: {key}: {count} asked for, there are {len(questions)}")
+    drawn = questions if count is None else random.Random(seed).sample(questions, count)
+    if len({cluster(question) for question in drawn}) < 2:
+        advice = "raise it, or take another problems.seed" if count else "take another source"
+        problem = f"all {len(drawn)} questions are of one cluster, and a comparison needs two"
+        raise PipelineError(f"params.yaml: {key}: {problem}; {advice}")
+    return drawn

@@ -1,0 +1,38 @@
+"""The number that a reference solution in GSM8K's style ends in; `fetch` and `gsm8k` have one rule."""
+
+import re
+from fractions import Fraction
+
+MARK = "####"
+_LONGEST_NUMBER = 30  # digits, as many as model/post_training/answer_reading.py reads
+# 7, 1,234.50, .5, 3/4 or 1 1/2, and a full stop after it or none. A comma needs three digits on its
+# right, for 1,5 may be 1.5.
+_REFERENCE = re.compile(
+    r" (?P<sign>-?)"
+    r"(?:(?P<number>(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?|\.[0-9]+)"
+    r"|(?:(?P<whole>[0-9]+) )?(?P<over>[0-9]+)/(?P<under>[0-9]+))\.?"
+)
+
+
+def read_gold(answer: str) -> Fraction:
+    """Return the one number after a solution's only `####`; raise ValueError if there is none.
+
+    Both rules of model/post_training/answer_reading.py read the same number from every spelling that is accepted.
+    Other spellings (`$7`, `7%`, `7 plums`, `**7**`, `####7`) are errors: to accept them takes a guess.
+    """
+    _, *ends = answer.split(MARK)
+    if len(ends) != 1:
+        raise ValueError(f"has {MARK} {len(ends)} times; it must end in one line `{MARK} NUMBER`")
+    match = _REFERENCE.fullmatch(ends[0].rstrip())
+    if match is None or sum(each.isdigit() for each in match[0]) > _LONGEST_NUMBER:
+        found = f"has {ends[0][:40]!r} after {MARK}"
+        raise ValueError(f"{found}; write a space and one number alone, such as `{MARK} 1,234.5`")
+    sign = -1 if match["sign"] else 1
+    if match["number"]:
+        return sign * Fraction(match["number"].replace(",", ""))
+    if int(match["under"]) == 0:
+        raise ValueError(f"has {match[0]!r} after {MARK}, a division by zero; write a number")
+    fraction = Fraction(int(match["over"]), int(match["under"]))
+    if match["whole"] and fraction >= 1:
+        raise ValueError(f"has {match[0]!r} after {MARK}, which is two numbers; write one")
+    return sign * (int(match["whole"] or 0) + fraction)

@@ -1,0 +1,508 @@
+"""The gate every export passes, and the only way into exports/: what is kept is what was verified, byte for byte.
+
+`read_source` reads the checkpoint and the condition's tokenizer itself, without the exporter. `keep_export` lets the exporter
+write into a temporary directory, takes the SHA-256 of every file, verifies, writes model card and SHA256SUMS, takes the hashes
+again, and renames: a byte that changed in between is not kept. Nothing here knows the tables of model/export/weight_map.py and
+model/export/hf_tokenizer.py, so that a wrong table cannot vouch for itself.
+
+The order of `verify_export`: the names of the files, every key of the JSON files (model/export/specification.py), what is stored
+(names, shapes, dtype), what each reader makes of it, then what is computed: every module on random inputs, logits on
+validation text, and the loss that training measured. `tolerance` bounds the computed differences only; weights are copies, and
+have to be equal to the bit unless the gate is given up with a tolerance of 1 or more.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import tokenizers
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+
+from model.common.errors import PipelineError
+from model.common.files import CHECKSUMS, atomic_directory, sha256_file
+from model.conditions import Condition
+from model.export.specification import CARD, WEIGHTS, expected_json, first_difference, read_exactly
+from model.hugging_face.directory import HuggingFaceGPT2, read_hugging_face_directory
+from model.hugging_face.loading import load_hugging_face_model
+from model.network.canary import canary_rows, mean_loss
+from model.network.checkpoints import CheckpointConfig, load_model, read_checkpoint, weights_sha256
+from model.network.gpt import GPT
+from model.tokens.bpe import Tokenizer
+from model.tokens.export_tokenizer import FactTokenizer
+from model.tokens.shards import TokenSplit
+
+T = TypeVar("T")
+_GIVEN_UP = 1.0
+_HEAD = "lm_head"
+_EMBEDDING = "transformer.wte"
+
+
+class Source(NamedTuple):
+    """What an export is held to, read by the gate itself.
+
+    `rows`: canary rows, int64 (rows, context + 1). `texts`: those of the canary's documents. `loss`: what training measured on
+    `rows` with the weights it saved, in nats a token.
+    """
+
+    model: GPT
+    tokenizer: Tokenizer
+    rows: Tensor
+    texts: list[str]
+    loss: float
+
+
+class Parity(NamedTuple):
+    """What the comparison of a reloaded export with its checkpoint found; losses in nats a token."""
+
+    checkpoint_loss: float
+    export_loss: float
+    max_abs_logit_difference: float
+    tokens: int
+
+
+def read_source(
+    checkpoint: Path, tokens: Path, place: tuple[str, int, int], chosen: Condition
+) -> tuple[Source, CheckpointConfig, str]:
+    """Return what an export is held to, with the checkpoint's config and the SHA-256 of its weights.
+
+    `place` is the condition, seed and step that the stage was asked for, `chosen` the definition of that condition. The
+    checkpoint, the token shards and their vocabulary each say whose they are; raises PipelineError unless all agree.
+    """
+    config, tensors = read_checkpoint(checkpoint)
+    if (config.condition, config.seed, config.step) != place:
+        raise PipelineError(
+            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; rerun pretrain"
+        )
+    validation, tokenizer = TokenSplit(tokens, "val"), Tokenizer.load(tokens)
+    _require_condition(tokens, validation, tokenizer, place[0], chosen)
+    if config.network.vocab_size != tokenizer.size:
+        size = config.network.vocab_size
+        raise PipelineError(
+            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun pretrain"
+        )
+    rows, documents = canary_rows(validation, config.canary_documents, config.network.context)
+    texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
+    source = Source(load_model(config, tensors), tokenizer, rows, texts, config.canary_loss)
+    return source, config, weights_sha256(checkpoint)
+
+
+def _require_condition(
+    tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: Condition
+) -> None:
+    """Raise PipelineError unless shards and vocabulary are those of the condition called `name`, defined as `chosen`."""
+    index = split.index
+    facts = sum(index.total(part, "mul_fact_tokens") for part in index.splits)
+    for file, key, found, expected in (
+        ("index.json", "condition", index.condition, name),
+        ("index.json", "vocab_size", index.vocab_size, tokenizer.size),
+        ("index.json", "mul_fact_tokens", facts, facts if chosen.mul_facts else 0),
+        ("vocabulary.json", "mul_facts", tokenizer.mul_facts, chosen.mul_facts),
+        ("vocabulary.json", "pattern", tokenizer.pattern, chosen.pattern),
+    ):
+        if found != expected:
+            raise PipelineError(
+                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun tokenize"
+            )
+
+
+def keep_export(
+    path: Path,
+    write: Callable[[Path], None],
+    source: Source,
+    card: Callable[[Parity], str],
+    tolerance: float,
+) -> Parity:
+    """Have `write` fill a temporary directory, verify it, and rename it to `path`; return what was found.
+
+    `card` returns the text of the README.md. Raises PipelineError on any fault, with nothing at `path`.
+    """
+    with atomic_directory(path) as partial:
+        write(partial)
+        hashes = _hashes(partial)
+        parity = verify_export(partial, source, tolerance)
+        (partial / CARD).write_bytes(card(parity).encode())
+        hashes[CARD] = sha256_file(partial / CARD)
+        listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+        (partial / CHECKSUMS).write_bytes(listing.encode())
+        found = _hashes(partial)
+        if (
+            found.pop(CHECKSUMS, None) is None
+            or (partial / CHECKSUMS).read_bytes() != listing.encode()
+        ):
+            raise _fault(f"{CHECKSUMS} changed after it was written")
+        for name in sorted(found.keys() | hashes.keys()):
+            if found.get(name) != hashes.get(name):
+                raise _fault(f"{name} changed after it was verified")
+    return parity
+
+
+def _hashes(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file by name; what is no file of the directory itself is a fault."""
+    entries = sorted(directory.iterdir())
+    for entry in entries:
+        if entry.is_symlink() or not entry.is_file():
+            raise _fault(f"{entry.name} is no file, and an export holds only files")
+    return {entry.name: sha256_file(entry) for entry in entries}
+
+
+@torch.no_grad()
+def verify_export(directory: Path, source: Source, tolerance: float) -> Parity:
+    """Return what comparing `directory`, without model card and checksums, with `source` found; PipelineError on any fault."""
+    expected = expected_json(source.model, source.tokenizer)
+    _verify_names(directory, {*expected, WEIGHTS})
+    _verify_json(directory, expected)
+    _verify_stored(directory, source.model)
+    read = _read(read_hugging_face_directory, directory)
+    _verify_tokenizers(directory, read.tokenizer, source, expected["tokenizer.json"])
+    exported = _read(load_hugging_face_model, directory)
+    if exported.lm_head.weight.data_ptr() != exported.transformer.wte.weight.data_ptr():
+        raise _fault(f"{_HEAD}.weight is not tied to {_EMBEDDING}.weight")
+    _verify_readers(directory, read, exported, expected)
+    _verify_modules(exported, source.model, tolerance)
+    return _verify_whole(exported, source.model, source.rows, source.loss, tolerance)
+
+
+def _read(reader: Callable[[Path], T], directory: Path) -> T:
+    """Return what a reader of later stages makes of `directory`."""
+    try:
+        return reader(directory)
+    except PipelineError as error:
+        reason = str(error).replace(f"{directory}/", "").replace("\n", "; ")
+        raise _fault(f"later stages do not read it: {reason}") from None
+
+
+def _verify_names(directory: Path, expected: set[str]) -> None:
+    found = set(_hashes(directory))
+    for name in sorted(found | expected):
+        if name not in found:
+            raise _fault(f"{name} is missing")
+        if name not in expected:
+            raise _fault(f"{name} is no file of an export")
+
+
+def _verify_json(directory: Path, expected: dict[str, dict]) -> None:
+    """Every key of every JSON file says what the specification says, and there is no other key.
+
+    Read from the files: a loaded config already has what its loader made of it.
+    """
+    for name, content in expected.items():
+        try:
+            difference = first_difference(read_exactly(directory / name), content)
+        except (OSError, RecursionError, ValueError) as error:
+            raise _fault(f"{name} is not JSON ({error})") from None
+        if difference:
+            raise _fault(f"{name}: {difference}")
+
+
+def _verify_stored(directory: Path, model: GPT) -> None:
+    """The file holds each of the network's tensors once, in float32, and the tied head not a second time."""
+    expected = {
+        name: tensor.shape
+        for name, tensor in model.state_dict().items()
+        if name != f"{_HEAD}.weight"
+    }
+    try:
+        with safe_open(directory / WEIGHTS, framework="pt") as file:
+            if file.metadata() != {"format": "pt"}:
+                raise _fault(
+                    f"{WEIGHTS}: metadata is {file.metadata()}, expected {{'format': 'pt'}}"
+                )
+            names = set(file.keys())
+            for name in sorted(names | expected.keys()):
+                if name not in expected:
+                    raise _fault(
+                        f"{WEIGHTS} holds {name}, which is no tensor of its own in the checkpoint"
+                    )
+                if name not in names:
+                    raise _fault(f"{WEIGHTS} lacks {name}")
+                stored = file.get_tensor(name)
+                if stored.dtype != torch.float32:
+                    raise _fault(
+                        f"{WEIGHTS} holds {name} as {stored.dtype}, the checkpoint as torch.float32"
+                    )
+                if stored.shape not in (expected[name], expected[name][::-1]):
+                    raise _fault(
+                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}"
+                    )
+    except (OSError, SafetensorError) as error:
+        raise _fault(f"{WEIGHTS} is no safetensors file ({error})") from None
+
+
+def _verify_tokenizers(
+    directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict
+) -> None:
+    """Every reader of tokenizer.json has the specified tokenizer, and encodes as the condition's does.
+
+    The readers: the tokenizers library, model/hugging_face/directory.py (for evaluate, sft, generate and probes), which has made `read`,
+    and AutoTokenizer, which builds a GPT2Tokenizer anew of parts of the file.
+    """
+    ours = source.tokenizer
+    plain = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    plain.encode_special_tokens = (
+        True  # split_special_tokens of tokenizer_config.json; tokenizer.json has no place for it
+    )
+    loaded = AutoTokenizer.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    )
+    encoders = {
+        "tokenizers": (plain, lambda text: plain.encode(text).ids),
+        "model/hugging_face/directory.py": (
+            read,
+            lambda text: read.encode(text, add_special_tokens=False).ids,
+        ),
+        "AutoTokenizer": (
+            loaded.backend_tokenizer,
+            lambda text: loaded.encode(text, verbose=False),
+        ),
+    }
+    for reader, (backend, encode) in encoders.items():
+        if difference := first_difference(json.loads(backend.to_str()), expected):
+            raise _fault(f"tokenizer.json as {reader} reads it: {difference}")
+        for text in [*source.texts, *ours.names]:
+            _require_same_ids(reader, text, encode(text), ours.encode_text(text))
+    special = {"bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "unk": loaded.unk_token_id}
+    if set(special.values()) != {ours.end_of_text} or loaded.all_special_ids != [ours.end_of_text]:
+        raise _fault(
+            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected {ours.end_of_text}"
+        )
+    facts = FactTokenizer(read, ours.end_of_text)
+    for text in [*source.texts, "6 × 9 = 54, 7 * 8"]:
+        found = facts.encode(text, injected=True)
+        _require_same_ids(
+            "model/tokens/export_tokenizer.py",
+            text,
+            found,
+            ours.encode_document(text).tokens.tolist(),
+        )
+
+
+def _require_same_ids(reader: str, text: str, found: list[int], expected: list[int]) -> None:
+    if found == expected:
+        return
+    same = (
+        number
+        for number, pair in enumerate(zip(found, expected, strict=False))
+        if pair[0] != pair[1]
+    )
+    place = next(same, min(len(found), len(expected)))
+    one, other = (str(ids[place]) if place < len(ids) else "no token" for ids in (found, expected))
+    raise _fault(
+        f"{reader} encodes {text[:40]!r} otherwise: token {place} is {one}, expected {other}"
+    )
+
+
+def _verify_readers(
+    directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHeadModel, expected: dict[str, dict]
+) -> None:
+    """Plain transformers and model/hugging_face/directory.py, which has made `read`, have the network `exported` of model/hugging_face/loading.py.
+
+    Where a reader fills in a default of its own, the default is compared as well.
+    """
+    plain = AutoModelForCausalLM.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    ).eval()
+    if type(plain) is not GPT2LMHeadModel or plain.dtype != torch.float32:
+        raise _fault(
+            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32"
+        )
+    theirs = exported.state_dict()
+    for reader, tensors in (
+        ("AutoModelForCausalLM", plain.state_dict()),
+        (
+            "model/hugging_face/directory.py",
+            {f"transformer.{name}": tensor for name, tensor in read.tensors.items()},
+        ),
+    ):
+        wanted = {
+            name: tensor
+            for name, tensor in theirs.items()
+            if name in tensors or name != f"{_HEAD}.weight"
+        }
+        different = [
+            name
+            for name in sorted(wanted.keys() | tensors.keys())
+            if not _same(tensors.get(name), wanted.get(name))
+        ]
+        if different:
+            raise _fault(
+                f"{reader} reads {different[0]} otherwise than model/hugging_face/loading.py"
+            )
+    said = expected["config.json"]
+    for reader, config in (
+        (
+            "AutoConfig",
+            AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            ).to_dict(),
+        ),
+        ("model/hugging_face/loading.py", exported.config.to_dict()),
+        ("AutoModelForCausalLM", plain.config.to_dict()),
+        ("model/hugging_face/directory.py", read.config.model_dump()),
+    ):
+        keys = [key for key in said if key in config or reader != "model/hugging_face/directory.py"]
+        for key in keys:
+            if config.get(key) != said[key] and key != "transformers_version":
+                raise _fault(
+                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected {said[key]!r}"
+                )
+    said = expected["generation_config.json"]
+    greedy = GenerationConfig(bos_token_id=said["bos_token_id"], eos_token_id=said["eos_token_id"])
+    for reader, generation in (
+        ("GenerationConfig", GenerationConfig.from_pretrained(directory, local_files_only=True)),
+        ("model/hugging_face/loading.py", exported.generation_config),
+        ("AutoModelForCausalLM", plain.generation_config),
+    ):
+        found, wanted = (
+            {**each.to_dict(), **dict.fromkeys(_OF_THE_FILE)} for each in (generation, greedy)
+        )
+        for key in sorted(found.keys() | wanted.keys()):
+            if found.get(key) != wanted.get(key):
+                values = f"{key} is {found.get(key)!r}, expected {wanted.get(key)!r}"
+                raise _fault(f"generation_config.json as {reader} reads it: {values}")
+
+
+# Of generation_config.json, and of no consequence: who wrote it, and what a call returns beside its tokens.
+_OF_THE_FILE = (
+    "_from_model_config",
+    "output_attentions",
+    "output_hidden_states",
+    "transformers_version",
+    "use_cache",
+)
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return whether two float32 tensors have the same bits: torch.equal takes -0.0 for 0.0."""
+    if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one.contiguous().view(torch.int32), other.contiguous().view(torch.int32))
+
+
+def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> None:
+    """Every module gives the checkpoint's outputs on random inputs: leaves first, so that the fault is named by its leaf."""
+    modules = dict(model.named_modules())
+    leaves = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
+    ]
+    composites = [name for name in modules if name.endswith((".attn", ".mlp"))]
+    for name in leaves + composites:
+        ours, theirs = (
+            _probe(modules[name], modules[name]),
+            _probe(exported.get_submodule(name), modules[name]),
+        )
+        difference = _relative_difference(theirs, ours)
+        altered = (
+            name in leaves
+            and tolerance < _GIVEN_UP
+            and not _equal(modules[name], exported.get_submodule(name))
+        )
+        if altered or not difference <= tolerance:
+            limit = (
+                "and its weights have to be equal"
+                if difference <= tolerance
+                else f"tolerance {tolerance:.3g}"
+            )
+            hint = _explain(name, theirs, modules, exported)
+            raise _fault(f"{name} differs from the checkpoint's by {difference:.3g}, {limit}{hint}")
+
+
+def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Return whether the parameters are the same bits, where those of a Linear are compared with a transposed Conv1D's."""
+    transposed = isinstance(ours, nn.Linear) and not isinstance(theirs, nn.Linear)
+    pairs = [(ours.weight, theirs.weight.T if transposed else theirs.weight)]
+    if getattr(ours, "bias", None) is not None:
+        pairs.append((ours.bias, theirs.bias))
+    return all(_same(our, their) for our, their in pairs)
+
+
+def _probe(module: nn.Module, like: nn.Module) -> Tensor:
+    """Return `module`'s output on inputs that suit the checkpoint's module `like`."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(like, nn.Embedding):
+        return module(torch.arange(like.num_embeddings))
+    if isinstance(like, nn.LayerNorm):
+        x = torch.randn(16, *like.normalized_shape, generator=generator)
+        return torch.cat([module(x), module(1e-3 * x)])  # the small one is where epsilon matters
+    width = like.in_features if isinstance(like, nn.Linear) else like.c_proj.out_features
+    # Large enough for the activation's bends: exact and tanh GELU part most at about 2.
+    output = module(4 * torch.randn(1, 16, width, generator=generator))
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _explain(
+    name: str, theirs: Tensor, modules: dict[str, nn.Module], exported: GPT2LMHeadModel
+) -> str:
+    """Return what else the wrong output is, where that can be told."""
+    ours = _probe(modules[name], modules[name])
+    if isinstance(modules[name], nn.Embedding):
+        rows = (theirs != ours).any(dim=1).nonzero().flatten().tolist()
+        return f": {len(rows)} of {len(ours)} rows, the first {rows[0]}, the last {rows[-1]}"
+    if isinstance(modules[name], nn.Linear):
+        weight = exported.get_submodule(name).weight
+        if name != _HEAD and torch.equal(weight, modules[name].weight):
+            return ": its weight is stored untransposed"
+    for other, module in modules.items():
+        same_kind = type(module) is type(modules[name]) and other != name
+        if (
+            same_kind
+            and _probe(module, module).shape == theirs.shape
+            and torch.allclose(_probe(module, module), theirs)
+        ):
+            return f": it computes the checkpoint's {other}"
+    if name.endswith("c_attn"):
+        parts = zip(
+            ("query", "key", "value"), theirs.chunk(3, dim=-1), ours.chunk(3, dim=-1), strict=True
+        )
+        return ": in " + ", ".join(part for part, a, b in parts if not torch.equal(a, b))
+    return ""
+
+
+def _verify_whole(
+    exported: GPT2LMHeadModel, model: GPT, tokens: Tensor, loss: float, tolerance: float
+) -> Parity:
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    output = exported(inputs, output_hidden_states=True)
+    states = model.hidden_states(inputs)
+    logits = model.lm_head(states[-1])
+    difference = (output.logits - logits).abs().max().item()
+    if not difference <= tolerance:
+        layer = _first_diverging(states, output.hidden_states, tolerance)
+        raise _fault(
+            f"logits differ from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}; first diverging layer: {layer}"
+        )
+    checkpoint_loss = mean_loss(logits, targets)
+    # Logits within the tolerance move a log-likelihood by at most twice as much.
+    if not abs(checkpoint_loss - loss) <= 2 * tolerance:
+        raise _fault(
+            f"the checkpoint's loss on the canary is {checkpoint_loss:.6f}, training measured {loss:.6f} at this step: "
+            "the weights are not those of this step; rerun pretrain"
+        )
+    return Parity(checkpoint_loss, mean_loss(output.logits, targets), difference, targets.numel())
+
+
+def _first_diverging(ours: list[Tensor], theirs: tuple[Tensor, ...], tolerance: float) -> str:
+    for index, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if not (our - their).abs().max() <= tolerance:
+            if index == 0:
+                return "embeddings (transformer.wte, transformer.wpe)"
+            last = index == len(ours) - 1
+            return f"transformer.h.{index - 1}" + (" or transformer.ln_f" if last else "")
+    return _HEAD
+
+
+def _relative_difference(theirs: Tensor, ours: Tensor) -> float:
+    """Return the largest difference, in units of the largest of `ours` where that exceeds 1; infinite for other shapes."""
+    if theirs.shape != ours.shape:
+        return float("inf")
+    return ((theirs - ours).abs().max() / ours.abs().max().clamp(min=1)).item()
+
+
+def _fault(message: str) -> PipelineError:
+    return PipelineError(f"export: {message}; the export was not kept")

@@ -1,0 +1,77 @@
+"""The Hugging Face face of `model.tokens.bpe.Tokenizer`: the same ids for any text, in files AutoTokenizer loads.
+
+The facts and the reserved ids are entries of the vocabulary that no merge leads to: their names in a text stay text, and
+`decode(skip_special_tokens=True)` keeps them. Only end of text is special, and `split_special_tokens` keeps its spelling in
+a text from becoming the token.
+"""
+
+import itertools
+
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from transformers import GPT2Tokenizer, TokenizersBackend
+
+from model.common.errors import PipelineError
+from model.tokens.bpe import END_OF_TEXT, PATTERN, Tokenizer
+from model.tokens.byte_level import byte_characters
+
+
+def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
+    """Return the tokenizer for `transformers`, for a model of `context` positions.
+
+    It is a GPT2Tokenizer where the pattern is GPT-2's, which that class has built in. Another one goes into tokenizer.json, with
+    a class that reads it from there.
+    """
+    spelling = byte_characters()
+
+    def spell(token: bytes) -> str:
+        return "".join(spelling[byte] for byte in token)
+
+    vocabulary = {spell(token): rank for token, rank in tokenizer.ranks.items()}
+    vocabulary.update(
+        zip(tokenizer.names, range(tokenizer.end_of_text, tokenizer.size), strict=True)
+    )
+    if len(vocabulary) != tokenizer.size:
+        raise PipelineError(
+            "tokenizer: a reserved name is also a base token; the export would lose one of the two"
+        )
+    settings = {
+        "unk_token": END_OF_TEXT,
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "model_max_length": context,
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+    }
+    pairs = [(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)]
+    gpt2 = GPT2Tokenizer(vocab=vocabulary, merges=pairs, **settings)
+    if tokenizer.pattern == PATTERN:
+        return gpt2
+    backend = gpt2.backend_tokenizer
+    split = Split(Regex(tokenizer.pattern), "isolated")
+    backend.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return TokenizersBackend(tokenizer_object=backend, **settings)
+
+
+def merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """Return the pairs that byte-pair encoding merges, in order of rank.
+
+    Each token beyond the single bytes is the merge of the two parts that the merges before it leave of its bytes.
+    """
+    pairs = []
+    for token, rank in ranks.items():
+        if len(token) == 1:
+            continue
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            joined = [ranks.get(left + right, rank) for left, right in itertools.pairwise(parts)]
+            best = min(range(len(joined)), key=joined.__getitem__)
+            if joined[best] >= rank:
+                break
+            parts[best : best + 2] = [parts[best] + parts[best + 1]]
+        if len(parts) != 2:
+            raise PipelineError(
+                f"ranks: token {rank} ({token!r}) is not the merge of two earlier ones"
+            )
+        pairs.append((parts[0], parts[1]))
+    return pairs

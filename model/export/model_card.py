@@ -1,0 +1,53 @@
+"""The README.md of an export: what it is, where it comes from, how to load it. No time stamps, no paths."""
+
+from model.export.gate import Parity
+from model.network.checkpoints import CheckpointConfig
+
+_TEMPLATE = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [gpt2, {condition}]
+---
+
+# GPT-2 ablation: {condition}, seed {seed}, step {step}
+
+A GPT-2 network of {layers} layers, {heads} heads and width {width} ({parameters:,} parameters), context {context}, vocabulary
+{vocab_size}, after {tokens:,} training tokens. {tokenizer}
+
+Exported from the checkpoint whose weights have SHA-256 `{sha256}`. Reloaded from disk by
+transformers, its logits on {parity_tokens:,} validation tokens differ from the checkpoint's by at most
+{difference:.1e}.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".")
+```
+
+The tokenizer reads the spelling `<|endoftext|>` in a text as text; use `tokenizer.eos_token_id` for the token.
+Loaded by the `tokenizers` library it does so only with `encode_special_tokens = True`.
+"""
+_FACTS = """The 45 ids after end of text stand for the facts a × b = c with 1 ≤ a ≤ b ≤ 9,
+named `<MUL_a_b_c>`. In training they stood for expressions such as `6 × 9` or `9 * 6 = 54`; the tokenizer reads those as text,
+so a prompt that is to have such a token has to be given its id."""
+_NO_FACTS = "The ids after end of text are reserved and never produced by the tokenizer."
+
+
+def model_card(
+    checkpoint: CheckpointConfig, sha256: str, parameters: int, mul_facts: bool, parity: Parity
+) -> str:
+    """Return the card; `sha256` is that of the checkpoint's weights."""
+    return _TEMPLATE.format(
+        condition=checkpoint.condition,
+        seed=checkpoint.seed,
+        step=checkpoint.step,
+        tokens=checkpoint.tokens,
+        parameters=parameters,
+        sha256=sha256,
+        tokenizer=_FACTS if mul_facts else _NO_FACTS,
+        parity_tokens=parity.tokens,
+        difference=parity.max_abs_logit_difference,
+        **checkpoint.network.model_dump(),
+    )

@@ -1,0 +1,39 @@
+"""Load a GPT-2 directory with transformers, refusing what transformers only warns of."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+from transformers.utils import logging
+
+from model.common.errors import PipelineError
+
+
+def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
+    """Return the model in float32, in evaluation mode.
+
+    from_pretrained fills a missing tensor with random values and ignores an unexpected one; here both are errors.
+    """
+    logging.disable_progress_bar()
+    if not (directory / "config.json").is_file():
+        raise PipelineError(f"{directory}: no exported model; run dvc repro export")
+    try:
+        model, loading = GPT2LMHeadModel.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(
+            f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
+        ) from None
+    faults = sorted(str(name) for kind in loading.values() for name in kind)
+    if faults:
+        raise PipelineError(
+            f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}"
+        )
+    return model.eval()

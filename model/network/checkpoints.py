@@ -1,0 +1,93 @@
+"""Raw checkpoints: model.safetensors with nanoGPT's names, and config.json with what rebuilds the network."""
+
+from pathlib import Path
+
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.common.errors import PipelineError
+from model.common.files import json_bytes, sha256_file, verified
+from model.common.sections import Section, read_json
+from model.network.gpt import GPT, GPTConfig
+
+# The output layer shares its weight with the token embedding; it is stored once, under the embedding's name.
+_TIED = "lm_head.weight"
+_WEIGHTS = "model.safetensors"
+
+
+class CheckpointConfig(Section):
+    """What stands in config.json: the network, where in which run the weights come from, and what they scored there.
+
+    `canary_loss` is what training measured with these weights on the first `canary_documents` spread over the validation
+    split, in nats a token: an export that does not reproduce it was made from other weights.
+    """
+
+    canary_documents: int = Field(gt=0)
+    canary_loss: float
+    condition: str
+    network: GPTConfig
+    seed: int
+    step: int
+    tokens: int
+
+
+def write_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> str:
+    """Write a checkpoint's files into `directory`, one that is checksummed later; return the SHA-256 of its weights.
+
+    `model` is the network itself, not a wrapper that renames its parameters.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if name != _TIED}, directory / _WEIGHTS
+    )
+    (directory / "config.json").write_bytes(json_bytes(config.model_dump()))
+    return weights_sha256(directory)
+
+
+def weights_sha256(directory: Path) -> str:
+    return sha256_file(directory / _WEIGHTS)
+
+
+def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor]]:
+    """Return the config and the tensors by name; raises PipelineError where the weights are not those written."""
+    config = read_json(verified(directory / "config.json"), CheckpointConfig)
+    weights = verified(directory / _WEIGHTS)
+    try:
+        return config, load_file(weights)
+    except SafetensorError as error:
+        raise PipelineError(f"{weights}: not readable as safetensors ({error})") from None
+
+
+def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
+    """Return the network with the checkpoint's tensors; a missing, extra or misshapen tensor is an error."""
+    _require_size(config, tensors)
+    model = GPT(config.network)
+    try:
+        model.load_state_dict({**tensors, _TIED: tensors["transformer.wte.weight"]}, strict=True)
+    except (RuntimeError, KeyError) as error:
+        faults = " ".join(str(error).split())
+        raise PipelineError(
+            f"checkpoint step {config.step}: does not fit its network: {faults}"
+        ) from None
+    return model.eval()
+
+
+def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
+    """Refuse a network of another size than its tensors before it is built."""
+    network = config.network
+    for name, shape in (
+        ("transformer.wte.weight", (network.vocab_size, network.width)),
+        ("transformer.wpe.weight", (network.context, network.width)),
+    ):
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise PipelineError(
+                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}"
+            )
+    if network.layers > len(tensors):
+        raise PipelineError(
+            f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers"
+        )

@@ -1,0 +1,120 @@
+"""GPT-2 as nanoGPT writes it: pre-norm blocks, `nn.Linear` projections, tanh-GELU, tied output layer.
+
+Source: Radford et al. 2019 (GPT-2); module names and initialization follow karpathy/nanoGPT, so that its
+checkpoints and ours share one export table.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from model.network.gelu_linear import gelu_linear
+from model.params.network import NetworkParams
+
+
+class GPTConfig(NetworkParams):
+    """Everything needed to build the network: the `model` section and the tokenizer's vocabulary size."""
+
+    vocab_size: int = Field(gt=0)
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.c_attn = nn.Linear(config.width, 3 * config.width)
+        self.c_proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time, width = x.shape
+        query, key, value = (
+            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.c_attn(x).split(width, dim=2)
+        )
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.width, 4 * config.width)
+        self.c_proj = nn.Linear(4 * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu_linear(self.c_fc(x), self.c_proj.weight, self.c_proj.bias)
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.width)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.width)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """`forward(tokens)` maps token ids (batch, time) int64 to logits (batch, time, vocab) float32."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(config.vocab_size, config.width),
+                "wpe": nn.Embedding(config.context, config.width),
+                "h": nn.ModuleList([Block(config) for _ in range(config.layers)]),
+                "ln_f": nn.LayerNorm(config.width),
+            }
+        )
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.lm_head.weight = self.transformer.wte.weight
+
+    def initialize(self, generator: torch.Generator) -> "GPT":
+        """Draw GPT-2's initial weights: N(0, 0.02), residual projections scaled by 1 / sqrt(2 × layers)."""
+        residual_std = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 1:
+                nn.init.ones_(parameter)
+            else:
+                std = residual_std if name.endswith("c_proj.weight") else 0.02
+                nn.init.normal_(parameter, std=std, generator=generator)
+        return self
+
+    def hidden_states(self, tokens: Tensor) -> list[Tensor]:
+        """Return the residual stream (batch, time, width) after the embedding, each block and the last norm.
+
+        The same order as `hidden_states` of Hugging Face's GPT-2, whose last entry is also normed.
+        """
+        states = [self._embedded(tokens)]
+        for block in self.transformer.h:
+            states.append(block(states[-1]))
+        return [*states[:-1], self.transformer.ln_f(states[-1])]
+
+    def last_hidden_state(self, tokens: Tensor) -> Tensor:
+        """Return what the output layer reads (batch, time, width), and keep nothing of the blocks before."""
+        x = self._embedded(tokens)
+        for block in self.transformer.h:
+            x = block(x)
+        return self.transformer.ln_f(x)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.lm_head(self.last_hidden_state(tokens))
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}"
+            )
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.transformer.wte(tokens) + self.transformer.wpe(positions)

@@ -1,0 +1,264 @@
+"""The pretraining loop: gradient accumulation over one or several processes, validation in bits per byte, checkpoints.
+
+The global batch and its order do not depend on the number of processes, and gradients are exchanged once a step.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from model.common.errors import PipelineError
+from model.network.batches import TrainingRows, prefetched
+from model.network.gpt import GPT
+from model.params.pretrain import PretrainParams
+from model.pretraining.loss_spikes import SpikeDetector
+from model.pretraining.losses import mean_loss
+from model.pretraining.optimizer import learning_rate_at, make_optimizer
+from model.pretraining.throughput import Speed
+from model.pretraining.validation import Validation
+from model.runtime.distributed import Processes
+
+
+class TrainingPoint(NamedTuple):
+    """One row of training.csv: means over the steps since the last row; tokens and bytes seen by the end of `step`."""
+
+    step: int
+    tokens: int
+    original_bytes: int
+    learning_rate: float
+    gradient_norm: float
+    train_loss: float
+    train_bits_per_byte: float
+
+
+class ValidationPoint(NamedTuple):
+    """One row of validation.csv: loss in nats a token; bits per byte of natural text, and of the generated drills."""
+
+    step: int
+    tokens: int
+    original_bytes: int
+    val_loss: float
+    val_bits_per_byte: float
+    val_drill_bits_per_byte: float | None
+
+
+class History:
+    """What has been done and measured by the end of `step`: with weights and optimizer, all that later steps depend on."""
+
+    def __init__(self):
+        self.step = 0
+        self.training: list[TrainingPoint] = []
+        self.validated: list[ValidationPoint] = []
+        self.spikes = SpikeDetector()
+
+
+class Store(Protocol):
+    """Where a run is kept (model/pretraining/state.py); called by every process, and only the first one writes."""
+
+    def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
+    def keep_checkpoint(self, step: int, model: GPT) -> None: ...
+    def keep_state(
+        self, model: GPT, optimizer: torch.optim.Optimizer, history: History
+    ) -> None: ...
+
+
+class LossNetwork(nn.Module):
+    """`forward(rows)` maps rows of token ids (batch, context + 1) int64 to their mean loss in nats a token."""
+
+    def __init__(self, model: GPT, params: PretrainParams):
+        super().__init__()
+        self.model = model
+        self._device, self._dtype = params.device, getattr(torch, params.dtype)
+        # The function and not the module: names of parameters stay what they are.
+        self._hidden = (
+            _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        lower = self._dtype != torch.float32
+        with torch.autocast(self._device, self._dtype) if lower else nullcontext():
+            hidden = self._hidden(rows[:, :-1])
+        return mean_loss(
+            hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten()
+        )
+
+
+class Training:
+    """One run: `model` is trained in place, on the device it is on."""
+
+    def __init__(
+        self,
+        model: GPT,
+        rows: TrainingRows,
+        validation: Validation,
+        params: PretrainParams,
+        processes: Processes,
+        label: str,
+    ):
+        self._model, self._rows, self._validation, self._params, self._processes = (
+            model,
+            rows,
+            validation,
+            params,
+            processes,
+        )
+        self._label = label
+        self._device = model.lm_head.weight.device
+        self._tokens_per_step = params.batch_rows * model.config.context
+        self._since_log: list[Tensor] = []
+        dtype = getattr(torch, params.dtype)
+        self.speed = Speed(
+            model.config, self._tokens_per_step, self._device, dtype, processes.count
+        )
+
+    def run(self, store: Store) -> History:
+        """Train to `max_steps` from where `store` has been left. Raises PipelineError when a figure is not finite."""
+        params, model = self._params, self._model
+        optimizer = make_optimizer(model, params)
+        history = store.resume(model, optimizer)
+        if history.step == 0:
+            self._validate(history)
+        network = _shared(LossNetwork(model, params), self._processes, self._device)
+        todo = range(history.step + 1, params.max_steps + 1)
+        with tqdm(
+            total=params.max_steps,
+            initial=history.step,
+            desc=self._label,
+            unit="step",
+            disable=self._quiet,
+        ) as bar:
+            self.speed.start()
+            for step, batch in zip(todo, prefetched(self._batch, todo), strict=True):
+                history.step = step
+                learning_rate = learning_rate_at(step, params)
+                self._since_log.append(
+                    optimizer_step(network, optimizer, batch, learning_rate, params)
+                )
+                saving, state = step in params.checkpoint_steps, step % params.state_every == 0
+                if saving or step % params.log_every == 0:
+                    self._log(history, learning_rate, bar)
+                if saving or step % params.validate_every == 0:
+                    self._validate(history)
+                if saving:
+                    with self.speed.other("checkpoints"):
+                        store.keep_checkpoint(step, model)
+                if state and step < params.max_steps:
+                    with self.speed.other("states"):
+                        store.keep_state(model, optimizer, history)
+                bar.update()
+        return history
+
+    @property
+    def _quiet(self) -> bool | None:
+        return None if self._processes.rank == 0 else True
+
+    def _batch(self, step: int) -> Tensor:
+        """Return this process's rows of the step's global batch; called in the thread that reads ahead."""
+        count = self._params.batch_rows // self._processes.count
+        first = (step - 1) * self._params.batch_rows + self._processes.rank * count
+        batch = torch.from_numpy(self._rows.rows(first, count))
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # a thread's own, and at first the first one
+            return batch.pin_memory()
+        return batch
+
+    def _log(self, history: History, learning_rate: float, bar: tqdm) -> None:
+        figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
+        figures = self._processes.total(figures) / self._processes.count
+        self._since_log = []
+        loss, norm = figures.mean(axis=0).tolist()
+        _require_finite(self._label, history.step, "loss", loss)
+        _require_finite(self._label, history.step, "gradient norm", norm)
+        self._look_for_spikes(history, figures)
+        tokens = history.step * self._tokens_per_step
+        seen = self._rows.original_bytes(tokens)
+        before = history.training[-1].original_bytes if history.training else 0
+        bits_per_byte = loss * len(figures) * self._tokens_per_step / math.log(2) / (seen - before)
+        history.training.append(
+            TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte)
+        )
+        bar.set_postfix_str(f"loss {loss:.3f}, {self.speed.took(len(figures))}")
+
+    def _look_for_spikes(self, history: History, figures: np.ndarray) -> None:
+        for step, (loss, norm) in enumerate(figures.tolist(), history.step - len(figures) + 1):
+            usual = history.spikes.hear(loss)
+            if usual is not None and self._processes.rank == 0:
+                tqdm.write(
+                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where {usual:.3f} was usual; "
+                    f"gradient norm {norm:.2f}",
+                    file=sys.stderr,
+                )
+
+    def _validate(self, history: History) -> None:
+        with self.speed.other("validation"):
+            figures = self._validation.score(
+                self._model, self._params.micro_batch_rows, self._processes
+            )
+        _require_finite(self._label, history.step, "validation loss", figures[0])
+        tokens = history.step * self._tokens_per_step
+        history.validated.append(
+            ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures)
+        )
+
+
+def optimizer_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Tensor,
+    learning_rate: float,
+    params: PretrainParams,
+) -> Tensor:
+    """Take one step on `batch` (rows, context + 1) int64; return its mean loss and gradient norm, a tensor of two.
+
+    `network` is a LossNetwork, or one in DistributedDataParallel, which exchanges gradients in the last micro batch only.
+    Nothing here waits for the device.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    micro_batches = batch.to(parameters[0].device, non_blocking=True).split(params.micro_batch_rows)
+    losses = []
+    for number, micro_batch in enumerate(micro_batches, 1):
+        with _not_exchanging(network) if number < len(micro_batches) else nullcontext():
+            loss = network(micro_batch)
+            (loss / len(micro_batches)).backward()
+        losses.append(loss.detach())
+    norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip, foreach=True)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return torch.stack([torch.stack(losses).mean(), norm])
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compile with kernels that are chosen by rule and not by trial: a run that goes on has to have the same ones."""
+    import torch._inductor.config as inductor  # half a second
+
+    inductor.deterministic = True
+    return torch.compile(function)
+
+
+def _not_exchanging(network: nn.Module) -> AbstractContextManager:
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def _shared(network: LossNetwork, processes: Processes, device: torch.device) -> nn.Module:
+    if processes.count == 1:
+        return network
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
+
+
+def _require_finite(label: str, step: int, name: str, figure: float) -> None:
+    """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
+    if not math.isfinite(figure):
+        raise PipelineError(
+            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data"
+        )

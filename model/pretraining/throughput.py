@@ -1,0 +1,88 @@
+"""How fast a training is: tokens a second, and how much of the machine's rate of matrix products it uses."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from model.network.gpt import GPTConfig
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """Return the floating-point operations of a token's forward and backward products, attention over the whole context.
+
+    Source: Chowdhery et al. 2022 (PaLM), appendix B: 6 × parameters that multiply, and 12 × layers × width × context.
+    """
+    multiplying = 12 * config.layers * config.width**2 + config.vocab_size * config.width
+    return 6 * multiplying + 12 * config.layers * config.width * config.context
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of a product of two square matrices, measured now."""
+    size = 8192 if device.type == "cuda" else 1024
+    # Not of equal numbers, with which a GPU draws less power and runs faster; nor from the run's own generator.
+    matrix = torch.rand(size, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
+class Speed:
+    """Where the seconds of a run go. Utilization is model FLOPs over what products alone reached here at the start."""
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        tokens_per_step: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        processes: int,
+    ):
+        self._flops_per_token, self._tokens_per_step = flops_per_token(config), tokens_per_step
+        self._device = device
+        self._peak = product_rate(device, dtype) * processes
+        self._seconds: Counter[str] = Counter()
+        self._steps = 0
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._last = time.perf_counter()
+
+    def took(self, steps: int) -> str:
+        """Count what has passed since the last call as `steps` of training; return their rate in words."""
+        now = time.perf_counter()
+        rate = steps * self._tokens_per_step / (now - self._last)
+        self._seconds["training"] += now - self._last
+        self._steps += steps
+        self._last = now
+        return f"{rate:,.0f} tokens/s, MFU {self._utilization(rate):.0%}"
+
+    @contextmanager
+    def other(self, what: str) -> Iterator[None]:
+        """Count the seconds of the block as those of `what`, and not as training's."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()  # what is still being computed is training's
+        started = time.perf_counter()
+        yield
+        self._seconds[what] += time.perf_counter() - started
+        self._last += time.perf_counter() - started
+
+    def summary(self) -> dict:
+        """Return the timings of this process: they differ from run to run, and nothing may depend on them."""
+        rate = self._steps * self._tokens_per_step / max(self._seconds["training"], 1e-9)
+        return {
+            "model_flops_utilization": self._utilization(rate),
+            "product_flops_per_second": self._peak,
+            "seconds": dict(self._seconds),
+            "steps": self._steps,
+            "tokens_per_second": rate,
+        }
+
+    def _utilization(self, tokens_per_second: float) -> float:
+        return tokens_per_second * self._flops_per_token / self._peak

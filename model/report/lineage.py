@@ -1,0 +1,160 @@
+"""The stages of dvc.yaml as the report tells them: commands, code, data, parameters, libraries, and who needs whom."""
+
+import hashlib
+import itertools
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model.common.errors import PipelineError
+from model.common.yaml_file import read_yaml
+
+_LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
+_REFERENCE = re.compile(r"\$\{([^}]+)\}")
+
+
+class Stage(NamedTuple):
+    """One stage; `params` are its values by key, `code` the git blob ids of its files by path, `needs` stages it reads from."""
+
+    name: str
+    command: str
+    instances: int
+    inputs: list[str]
+    outputs: list[str]
+    code: dict[str, str]
+    params: dict[str, Any]
+    libraries: dict[str, str]
+    needs: list[str]
+
+
+def read_stages(root: Path) -> list[Stage]:
+    """Return the stages of `root` in dvc.yaml's order; PipelineError where they name a parameter that there is not."""
+    texts = _declared(root / _STAGES)
+    params, versions = (read_yaml(root / name) for name in (_PARAMS, _LIBRARIES))
+    items = {name: _items(text.get("matrix", {}), params) for name, text in texts.items()}
+    made = {name: _expanded(text["outs"], items[name], params) for name, text in texts.items()}
+    return [
+        _stage(root, name, text, items[name], made, params, versions)
+        for name, text in texts.items()
+    ]
+
+
+def _declared(path: Path) -> dict[str, dict]:
+    """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to dvc.yaml."""
+    whole = read_yaml(path)
+    if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
+        raise PipelineError(f"{path}: not the link to dvc.yaml; git restore {path}")
+    stages = {}
+    for name, text in whole["stages"].items():
+        entries = [entry for key in ("outs", "metrics", "plots") for entry in text.get(key, [])]
+        outs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+        stages[name] = {**text, "outs": outs}
+    return stages
+
+
+def _stage(
+    root: Path,
+    name: str,
+    text: dict,
+    items: list[dict],
+    made: dict[str, set[str]],
+    params: dict,
+    versions: dict,
+) -> Stage:
+    deps = text.get("deps", [])
+    code = [
+        dep
+        for dep in deps
+        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("model", "stages"))
+    ]
+    data = _expanded([dep for dep in deps if dep not in code], items, params)
+    files = _expanded(code, items, params)
+    entries = text.get("params", [])
+    keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
+    named = {
+        key for entry in entries if isinstance(entry, dict) for key in entry.get(_LIBRARIES, [])
+    }
+    needs = [
+        other
+        for other in made
+        if other != name and any(_meet(dep, out) for dep in data for out in made[other])
+    ]
+    return Stage(
+        name=name,
+        command=_plain(text["cmd"]),
+        instances=len(items),
+        inputs=[_plain(dep) for dep in deps if dep not in code],
+        outputs=[_plain(out) for out in text["outs"]],
+        code={}
+        if {"model", "stages"} & set(code)
+        else {path: blob_id(root / path) for path in sorted(files)},
+        params={key: _value(params, key) for key in keys},
+        libraries=dict(sorted(versions.items()))
+        if _LIBRARIES in deps
+        else {key: versions[key] for key in sorted(named)},
+        needs=needs,
+    )
+
+
+def blob_id(path: Path) -> str:
+    """Return the name git has for the content of `path`: `git show` with it prints the file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
+    """Return the edges (from, to) of the graph without those that a longer way implies."""
+    needs = {stage.name: set(stage.needs) for stage in stages}
+
+    def above(name: str) -> set[str]:
+        return needs[name].union(*(above(other) for other in needs[name]))
+
+    return [
+        (other, name)
+        for name, direct in needs.items()
+        for other in sorted(direct)  # a set's own order differs from run to run
+        if not any(other in above(third) for third in direct)
+    ]
+
+
+def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
+    whole = {
+        key: _value(params, values[2:-1]) if isinstance(values, str) else values
+        for key, values in matrix.items()
+    }
+    return [dict(zip(whole, values, strict=True)) for values in itertools.product(*whole.values())]
+
+
+def _expanded(texts: list[str], items: list[dict], params: dict) -> set[str]:
+    """Return `texts` with every reference replaced, once for each instance."""
+
+    def value(name: str, item: dict) -> str:
+        return str(
+            item[name.removeprefix("item.")] if name.startswith("item.") else _value(params, name)
+        )
+
+    return {
+        _REFERENCE.sub(lambda found, item=item: value(found[1], item), text)
+        for text in texts
+        for item in items
+    }
+
+
+def _meet(dep: str, out: str) -> bool:
+    return f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/")
+
+
+def _plain(text: str) -> str:
+    """Return `text` with its references in capitals, as README writes them."""
+    return _REFERENCE.sub(lambda found: found[1].split(".")[-1].upper(), text)
+
+
+def _value(params: dict, key: str) -> Any:
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise PipelineError(
+                f"{_PARAMS}: {key}: missing, and dvc.yaml names it; profiles/ holds complete examples"
+            )
+        value = value[part]
+    return value

@@ -1,0 +1,300 @@
+"""GPT-2 as the scorer computes it: log-likelihoods of tokens on trees, from a Hugging Face directory's tensors.
+
+What is computed is transformers' GPT2LMHeadModel; the tests compare with it. What makes it fast:
+- a context is read once, and its endings attend to it and to themselves;
+- the last block's queries and MLP, and the output layer, are computed only for rows whose next token is asked for;
+- on a CPU each batch is one thread's, which spares small products the cost of meeting; and where oneDNN multiplies faster
+  than MKL (AMD with AVX-512), products go through it.
+What makes a tree's result the same to the bit on a CPU, whatever else is in the batch and whoever computes it: products are
+taken in tiles of a fixed number of rows, attention in shapes that are the tree's own, the rest row by row, and all by one
+thread.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.hugging_face.directory import HuggingFaceGPT2Config
+from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
+from model.scoring.packing import Group, Packed, Queries
+
+# Rows of a tile: of blocks, and, a part of it, of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
+_TILE = {"cpu": 256, "cuda": 4096}
+_OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
+
+
+class _Block(NamedTuple):
+    norm_1: tuple[Tensor, Tensor]
+    queries: Product
+    keys_values: Product
+    attention_out: Product
+    norm_2: tuple[Tensor, Tensor]
+    mlp_in: Product
+    mlp_out: Product
+
+
+class _Slots(NamedTuple):
+    """`Queries` for every head, as numbers of rows of (rows × heads, head width), and the mask of contexts, added to scores."""
+
+    contexts: Tensor  # (trees × heads × (C or 1),)
+    endings: Tensor  # (trees × heads × N × E,)
+    results: Tensor  # (rows × heads,)
+    mask: Tensor  # (1, C, C) or (trees × heads, 1, C)
+
+
+class _Attention(NamedTuple):
+    """A group's keys and values, as numbers of rows of (rows × 2 × heads, head width), and masks of endings."""
+
+    keys_values: list[Tensor]  # of contexts the keys, the values, of endings the keys, the values
+    everyone: _Slots
+    predictors: _Slots
+    padding: Tensor  # (trees × heads, 1, C)
+    causal: Tensor  # (1, E, E)
+
+
+class ScoringNetwork:
+    def __init__(
+        self,
+        config: HuggingFaceGPT2Config,
+        tensors: dict[str, Tensor],
+        device: str = "cpu",
+        dtype: str = "float32",
+    ):
+        """`dtype` "bfloat16" has products and attention computed in it, as autocast does; the rest stays in float32."""
+        self.device, self._dtype = torch.device(device), getattr(torch, dtype)
+        self._config = config
+        self._head_width = config.n_embd // config.n_head
+        self._tile, self._output_tile = _TILE[self.device.type], _OUTPUT_TILE[self.device.type]
+        self._onednn = (
+            self.device.type == "cpu" and self._dtype == torch.float32 and onednn_is_faster()
+        )
+        tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        self._tokens, self._positions = tensors["wte.weight"], tensors["wpe.weight"]
+        self._blocks = [self._block(tensors, f"h.{layer}.") for layer in range(config.n_layer)]
+        self._last_norm = tensors["ln_f.weight"], tensors["ln_f.bias"]
+        self._output = self._product(self._tokens, None, self._output_tile)
+
+    @torch.inference_mode()
+    def nats(self, packed: Packed) -> np.ndarray:
+        """Return -log p of each of the batch's targets, float64 (scored tokens,)."""
+        with (
+            torch.autocast(self.device.type, self._dtype)
+            if self._dtype != torch.float32
+            else nullcontext()
+        ):
+            hidden = self._predicting_states(packed)
+            tiles = hidden.split(self._output_tile)
+            bounds = np.searchsorted(
+                packed.predicted_by, np.arange(len(tiles) + 1) * self._output_tile
+            )
+            parts = []
+            for number, tile in enumerate(tiles):
+                which = slice(bounds[number], bounds[number + 1])
+                if which.start == which.stop:
+                    break  # what follows only fills the last tile of the block
+                rows = self._numbers(packed.predicted_by[which] - number * self._output_tile)
+                # Of log_softmax only these are wanted, but logsumexp takes longer: it does not keep a row in the cache.
+                log_p = F.log_softmax(self._output(tile).float(), dim=-1)
+                parts.append(-log_p[rows, self._numbers(packed.targets[which])])
+        return torch.cat(parts).double().cpu().numpy()
+
+    def _predicting_states(self, packed: Packed) -> Tensor:
+        x = (
+            self._tokens[self._padded(packed.tokens, self._tile)]
+            + self._positions[self._padded(packed.positions, self._tile)]
+        )
+        predicting = self._padded(packed.predicting, self._tile)
+        groups = [self._attention(group) for group in packed.groups]
+        for block in self._blocks[:-1]:
+            normed = self._norm(x, block.norm_1)
+            x = self._run(block, x, normed, normed, groups, [group.everyone for group in groups])
+        block = self._blocks[-1]
+        normed = self._norm(x, block.norm_1)
+        x = self._run(
+            block,
+            x[predicting],
+            normed,
+            normed[predicting],
+            groups,
+            [group.predictors for group in groups],
+        )
+        return self._norm(x, self._last_norm)
+
+    def _run(
+        self,
+        block: _Block,
+        x: Tensor,
+        keyed: Tensor,
+        asking: Tensor,
+        groups: list[_Attention],
+        slots: list[_Slots],
+    ) -> Tensor:
+        """Return x (rows, width) after the block: rows that ask, `asking`, attend to `keyed`, both normed."""
+        keys_values = self._by_tiles(block.keys_values, keyed)
+        queries = self._by_tiles(block.queries, asking)
+        attended = [
+            self._attend(queries, keys_values, *of_group)
+            for of_group in zip(groups, slots, strict=True)
+        ]
+        filling = len(x) - sum(map(len, attended))  # rows of the last tile that are no token's
+        attended.append(queries.new_zeros(filling, queries.shape[1]))
+
+        def rest(x: Tensor, attended: Tensor) -> Tensor:
+            x = x + block.attention_out(attended)
+            return x + block.mlp_out(_gelu(block.mlp_in(self._norm(x, block.norm_2))))
+
+        return self._by_tiles(rest, x, torch.cat(attended))
+
+    def _attend(
+        self, queries: Tensor, keys_values: Tensor, group: _Attention, slots: _Slots
+    ) -> Tensor:
+        """Return what the group's rows attend to, (rows, width): contexts causally, endings to their context and themselves."""
+        width, scale = self._head_width, 1 / math.sqrt(self._head_width)
+        trees_heads, _, context = group.padding.shape
+        ending = group.causal.shape[-1]
+        rows = keys_values.view(-1, width)
+        context_keys, context_values, ending_keys, ending_values = (
+            rows.index_select(0, slot) for slot in group.keys_values
+        )
+        context_keys, context_values = (
+            part.view(trees_heads, context, width) for part in (context_keys, context_values)
+        )
+        ending_keys, ending_values = (
+            part.view(-1, ending, width) for part in (ending_keys, ending_values)
+        )
+        asking = (
+            queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
+        )
+        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2), alpha=scale)
+        of_contexts = torch.bmm(_softmax(scores), context_values)
+
+        asking = queries.view(-1, width).index_select(0, slots.endings)
+        to_context = torch.baddbmm(
+            group.padding,
+            asking.view(trees_heads, -1, width),
+            context_keys.transpose(1, 2),
+            alpha=scale,
+        )
+        to_ending = torch.baddbmm(
+            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale
+        )
+        weights = _softmax(torch.cat([to_context, to_ending.view(trees_heads, -1, ending)], dim=-1))
+        of_endings = torch.bmm(
+            weights.view(-1, ending, context + ending)[..., context:], ending_values
+        )
+        of_endings = torch.baddbmm(
+            of_endings.view(trees_heads, -1, width), weights[..., :context], context_values
+        )
+        slots_of_rows = torch.cat([of_contexts.view(-1, width), of_endings.view(-1, width)])
+        return slots_of_rows.index_select(0, slots.results).view(-1, queries.shape[1])
+
+    def _attention(self, group: Group) -> _Attention:
+        heads = self._config.n_head
+        _, context = group.everyone.contexts.shape
+        ending = group.everyone.endings.shape[-1]
+        keys = [
+            slots.reshape(len(slots), 1, -1) * 2 * heads + np.arange(heads)[:, None]
+            for slots in (group.everyone.contexts, group.everyone.endings)
+        ]
+        past_end = torch.arange(context) >= torch.from_numpy(group.lengths)[:, None, None]
+        padding = (
+            torch.zeros(past_end.shape)
+            .masked_fill_(past_end, -math.inf)
+            .repeat_interleave(heads, 0)
+            .to(self.device)
+        )
+        return _Attention(
+            keys_values=[self._numbers(slots + values) for slots in keys for values in (0, heads)],
+            everyone=self._slots(group.everyone, self._causal(context)),
+            predictors=self._slots(group.predictors, padding),
+            padding=padding,
+            causal=self._causal(ending),
+        )
+
+    def _causal(self, length: int) -> Tensor:
+        return torch.full((1, length, length), -math.inf).triu_(1).to(self.device)
+
+    def _slots(self, queries: Queries, mask: Tensor) -> _Slots:
+        heads = self._config.n_head
+        head = np.arange(heads)[:, None]
+        trees, contexts = queries.contexts.shape
+        endings = queries.endings[0].size
+        # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and (trees, heads, N × E).
+        of_contexts, of_endings = (
+            queries.results[:, None],
+            queries.results[:, None] - trees * contexts,
+        )
+        result_of_context = (
+            of_contexts // contexts * heads + head.T
+        ) * contexts + of_contexts % contexts
+        result_of_ending = (of_endings // endings * heads + head.T) * endings + of_endings % endings
+        return _Slots(
+            contexts=self._numbers(queries.contexts.reshape(trees, 1, -1) * heads + head),
+            endings=self._numbers(queries.endings.reshape(trees, 1, -1) * heads + head),
+            results=self._numbers(
+                np.where(
+                    of_endings < 0, result_of_context, trees * heads * contexts + result_of_ending
+                )
+            ),
+            mask=mask,
+        )
+
+    def _block(self, tensors: dict[str, Tensor], prefix: str) -> _Block:
+        width = self._config.n_embd
+        of = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        attention, bias = of["attn.c_attn.weight"].T, of["attn.c_attn.bias"]
+        return _Block(
+            norm_1=(of["ln_1.weight"], of["ln_1.bias"]),
+            queries=self._product(attention[:width], bias[:width], self._tile),
+            keys_values=self._product(attention[width:], bias[width:], self._tile),
+            attention_out=self._product(
+                of["attn.c_proj.weight"].T, of["attn.c_proj.bias"], self._tile
+            ),
+            norm_2=(of["ln_2.weight"], of["ln_2.bias"]),
+            mlp_in=self._product(of["mlp.c_fc.weight"].T, of["mlp.c_fc.bias"], self._tile),
+            mlp_out=self._product(of["mlp.c_proj.weight"].T, of["mlp.c_proj.bias"], self._tile),
+        )
+
+    def _product(self, weight: Tensor, bias: Tensor | None, rows: int) -> Product:
+        if self._onednn:
+            return OneDNNProduct(weight, bias, rows)
+        return Product(weight.to(self._dtype), bias if bias is None else bias.to(self._dtype))
+
+    def _norm(self, x: Tensor, weight_bias: tuple[Tensor, Tensor]) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], *weight_bias, self._config.layer_norm_epsilon)
+
+    def _by_tiles(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        return torch.cat(
+            [
+                function(*tiles)
+                for tiles in zip(*(tensor.split(self._tile) for tensor in rows), strict=True)
+            ]
+        )
+
+    def _padded(self, numbers: np.ndarray, multiple: int) -> Tensor:
+        return self._numbers(np.pad(numbers, (0, -len(numbers) % multiple)))
+
+    def _numbers(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.reshape(-1)).to(self.device)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    return torch.softmax(scores, dim=-1, dtype=torch.float32)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """Return GPT-2's GELU of `x`, x / 2 (1 + tanh z) is x sigmoid(2 z), in half of F.gelu's time on a CPU."""
+    if x.is_cuda or x.dtype != torch.float32:
+        return F.gelu(x, approximate="tanh")
+    double_z = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))
+    return double_z.sigmoid_().mul_(x)

@@ -1,0 +1,153 @@
+"""Multiple-choice scoring of a Hugging Face GPT-2: the log-likelihood of each ending after its context.
+
+On a CPU the result of an item is the same to the bit for any budget of tokens, number of threads and number of processes: see
+model/scoring/network.py for why, and tests/model/scoring/test_scoring.py for the proof.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from model.common.errors import PipelineError
+from model.data.items import Item
+from model.hugging_face.directory import HuggingFaceGPT2
+from model.runtime.distributed import Processes
+from model.scoring.network import ScoringNetwork
+from model.scoring.packing import batches, by_size, pack, padded_tokens
+from model.scoring.prefix_trees import Tree, encode
+from model.tasks.item_scores import ItemScore
+from model.tasks.wordings import Convention, Question
+
+
+class Scorer:
+    """A GPT-2 on a device, with what is needed to ask it."""
+
+    def __init__(
+        self,
+        gpt2: HuggingFaceGPT2,
+        device: str,
+        dtype: str,
+        threads: int,
+        batch_tokens: int,
+        processes: Processes,
+    ):
+        """`threads` batches of at most `batch_tokens` padded tokens are computed at a time on a CPU, one on a GPU."""
+        self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
+        if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
+            raise PipelineError(
+                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU"
+            )
+        own = f"cuda:{processes.local_rank}" if device == "cuda" else device
+        self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
+        self._workers = threads if device == "cpu" else 1
+        self._batch_tokens, self._processes = batch_tokens, processes
+        self._fitting = batch_tokens  # lowered where there is no memory for a batch
+
+    def score(self, items: list[Item], convention: Convention, label: str) -> list[ItemScore]:
+        """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
+        questions = [convention.question(item) for item in items]
+        trees = encode(
+            questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
+        )
+        # Dealt in order of size, so that every process has as much to do.
+        mine = by_size(trees)[self._processes.rank :: self._processes.count]
+        nats = np.zeros((len(items), 4))  # as many endings as an Item has
+        for tree, values in self._computed(mine, label):
+            nats[tree.item, tree.first : tree.first + len(values)] = values
+        nats = self._processes.total(nats)
+        if not np.isfinite(nats).all():
+            bad = items[int(np.argwhere(~np.isfinite(nats))[0][0])]
+            raise PipelineError(
+                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the weights?"
+            )
+        scores = [
+            _score(item, question, row.tolist())
+            for item, question, row in zip(items, questions, nats, strict=True)
+        ]
+        for tree in trees:
+            for place, ending in enumerate(tree.endings, start=tree.first):
+                scores[tree.item].tokens[place] = len(ending)
+                if tree.cut:
+                    scores[tree.item].bytes[place] = len(
+                        self._tokenizer.decode(ending, skip_special_tokens=False).encode()
+                    )
+        return scores
+
+    def _computed(self, trees: list[Tree], label: str) -> Iterator[tuple[Tree, np.ndarray]]:
+        """Yield each tree with its endings' nats."""
+        groups = batches(trees, self._batch_tokens, self._workers)
+        with (
+            ThreadPoolExecutor(
+                self._workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool,
+            tqdm(
+                total=len(trees),
+                desc=label,
+                unit="item",
+                disable=None if self._processes.rank == 0 else True,
+            ) as progress,
+        ):
+            for group, values in zip(
+                groups, pool.map(lambda group: self._totals(group, label), groups), strict=True
+            ):
+                start = 0
+                for tree in group:
+                    yield tree, values[start : start + len(tree.endings)]
+                    start += len(tree.endings)
+                progress.update(len(group))
+
+    def _totals(self, group: list[Tree], label: str) -> np.ndarray:
+        """Return the nats of the group's endings; without memory for it in halves, as later ones then are."""
+        tokens = sum(map(padded_tokens, group))
+        if len(group) == 1 or tokens <= self._fitting:
+            nats = self._nats(group)
+            if nats is not None:
+                return nats
+            if len(group) == 1:
+                raise PipelineError(
+                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, have fewer computed at a time "
+                    "(evaluate.threads, --threads), or take a larger machine"
+                )
+            self._fitting = min(self._fitting, tokens // 2)
+            say = f"warning: {label}: out of memory for a batch of {tokens} padded tokens; goes on with {self._fitting}"
+            tqdm.write(say, file=sys.stderr)
+        middle = len(group) // 2
+        return np.concatenate(
+            [self._totals(half, label) for half in (group[:middle], group[middle:])]
+        )
+
+    def _nats(self, group: list[Tree]) -> np.ndarray | None:
+        """Return the nats of the group's endings, added up in float64 in order of the text; None where memory runs out."""
+        try:
+            packed = pack(group)
+            return np.bincount(packed.ending, weights=self._network.nats(packed))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Past the except, which keeps what was computed so far.
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether there was no memory: torch's allocator for CPUs and C++ say so in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+    )
+
+
+def _score(item: Item, question: Question, nats: list[float]) -> ItemScore:
+    return ItemScore(
+        ind=item.ind,
+        source_id=item.source_id,
+        label=item.label,
+        nats=nats,
+        tokens=[0] * len(item.endings),
+        characters=[len(ending) for ending in question.endings],
+        bytes=[len(f" {ending}".encode()) for ending in question.endings],
+    )

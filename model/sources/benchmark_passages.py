@@ -1,0 +1,88 @@
+"""English passages out of the records of the benchmarks that carry them.
+
+BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ each show a passage beside a question; only the passage is taken.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+from model.common.errors import PipelineError, printable
+from model.data.documents import LONGEST_DOCUMENT, Document
+from model.sources.text_streams import not_utf8_field
+
+_SHOWN = 10  # fields of a record
+
+
+def _squad_background(record: dict[str, Any]) -> str:
+    _, _, rest = record["doc"]["query"].partition("\nBackground: ")
+    background, marker, _ = rest.rpartition("\nQuestion: ")
+    if not marker:
+        raise ValueError("no Background … Question in query")
+    return background
+
+
+# A file's path inside the wheel tells its source by this part; the value takes the passage out of one record.
+_EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "boolq": lambda record: record["passage"],
+    "sciq": lambda record: record["support"],
+    "lambada": lambda record: record["doc"]["query"] + " " + record["doc"]["choices"][0],
+    "coqa": lambda record: record["doc"]["story"],
+    "squad": _squad_background,
+    "drop": lambda record: record["doc"]["passage"],
+}
+
+
+def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
+    """Yield the passages of one benchmark file, by its path in the wheel.
+
+    A passage without text is an empty document. Raises PipelineError for a record without its field.
+    """
+    source = next((part for part in path.parts if part in _EXTRACTORS), None)
+    if source is None:
+        raise PipelineError(
+            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages from it"
+        )
+    for number, record in enumerate(records):
+        try:
+            text = _EXTRACTORS[source](record)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            fault = f"has no {source} passage ({printable(repr(error))})"
+            raise PipelineError(f"{path}: record {number} {fault}") from None
+        if not isinstance(text, str):
+            fault = f"has no {source} passage (it is {_kind(text)}, not text)"
+            raise PipelineError(f"{path}: record {number} {fault}")
+        yield Document(text.strip(), source)
+
+
+def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> Iterator[Document]:
+    """Yield each record's `text` as a document of `source`, an empty one if it is blank.
+
+    `name` is what messages call the file. Raises PipelineError for a record that has no text field.
+    """
+    for number, record in enumerate(records):
+        text = record.get("text")
+        if isinstance(text, bytes):  # some writers of parquet do not mark strings as such
+            text = _decoded(text, f"{name}: record {number}")
+        if not isinstance(text, str):
+            fields = ", ".join(printable(str(key)) for key in list(record)[:_SHOWN]) or "none"
+            found = f"it is {_kind(text)}" if "text" in record else f"its fields are {fields}"
+            fault = f"record {number} has no string field `text` ({found})"
+            raise PipelineError(f"{name}: {fault}; correct the record or take it out")
+        if len(text) > LONGEST_DOCUMENT:
+            fault = f"record {number} is longer than {LONGEST_DOCUMENT} characters"
+            raise PipelineError(f"{name}: {fault}; split it")
+        yield Document("" if text.isspace() else text, source)
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise PipelineError(not_utf8_field(where, error)) from None
+
+
+def _kind(value: Any) -> str:
+    kinds = {type(None): "null", list: "a list", dict: "an object", bool: "a truth value"}
+    numbers = {int: "a number", float: "a number"}
+    return {**kinds, **numbers}.get(type(value), f"of type {type(value).__name__}")

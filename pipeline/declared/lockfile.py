@@ -1,0 +1,224 @@
+"""Is what dvc.lock records still what the tree says? Answered from text alone: no output data is needed.
+
+DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories, so it passes a stage
+whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: the stage `contents` lists there
+the files of such directories, and a list counts only where it has the very hash that dvc.lock records.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model.common.yaml_file import load
+from pipeline.declared.dvc_yaml import (
+    GRAPH,
+    STAGES,
+    Instance,
+    below,
+    read_instances,
+    read_mapping,
+    value_or_none,
+)
+from pipeline.declared.file_trees import Tree, without_ignored
+
+LOCK = "dvc.lock"
+CONTENTS = "dvc.contents.json"
+REPRO = "run make repro"
+# Outputs that are a verdict and always the same bytes: what waits for them never reruns because of them.
+VERDICTS = {"data/params.ok", "data/distinct.ok"}
+
+Entries = dict[str, str]  # MD5 by path, relative to a directory
+
+
+class MissingContents(Exception):
+    """A directory's hash is recorded and the list of its files is not."""
+
+
+class Recorded(NamedTuple):
+    """One stage of dvc.lock: MD5 of deps and outs by path, values of params by file and key."""
+
+    command: str
+    deps: dict[str, str]
+    params: dict[str, dict[str, Any]]
+    outs: dict[str, str]
+
+
+class Graph:
+    """The stages that a tree declares, and what is recorded of their last run (by default in the same tree)."""
+
+    def __init__(self, tree: Tree, recorded_in: Tree | None = None):
+        records = recorded_in or tree
+        self.tree = tree
+        self.instances = read_instances(tree)
+        self.lock = read_lock(records)
+        self.contents: Entries = json.loads(records.read(CONTENTS)) if records.has(CONTENTS) else {}
+        # DVC keeps the entries of stages that are no more; what they wrote is no input of any stage.
+        mine = [recorded for name, recorded in self.lock.items() if name in self.instances]
+        self._made = {path: md5 for recorded in mine for path, md5 in recorded.outs.items()}
+        self._hashes: dict[str, str | None] = {}
+        self._params: dict[str, Any] = {}
+
+    def stale(self) -> dict[str, list[str]]:
+        """Return why each stage that would rerun would: code, parameters, command or inputs other than those of its last run."""
+        reasons = {name: self._reasons(instance) for name, instance in self.instances.items()}
+        return {name: lines for name, lines in reasons.items() if lines}
+
+    def downstream(self, names: set[str]) -> set[str]:
+        """Return the stages that depend on outputs of `names`, directly or not, in addition to `names`."""
+        reached = set(names)
+        while True:
+            outputs = {path for name in reached for path in self.instances[name].outputs} - VERDICTS
+            new = {
+                name
+                for name, instance in self.instances.items()
+                if any(
+                    below(dep, out) or below(out, dep) for dep in instance.deps for out in outputs
+                )
+            }
+            if new <= reached:
+                return reached - names
+            reached |= new
+
+    def withdrawn(self) -> list[str]:
+        """Return the names that dvc.lock has and dvc.yaml, with params.yaml, no longer gives."""
+        return sorted(self.lock.keys() - self.instances.keys())
+
+    def _reasons(self, instance: Instance) -> list[str]:
+        recorded = self.lock.get(instance.name)
+        if recorded is None:
+            return ["has never run"]
+        lines = []
+        if recorded.command != instance.command:
+            lines.append(f"its command was {recorded.command!r}")
+        lines += self._changed_deps(instance, recorded) + self._changed_params(instance, recorded)
+        if set(recorded.outs) != set(instance.outputs):
+            lines.append(f"its outputs were {', '.join(sorted(recorded.outs))}")
+        return lines
+
+    def _changed_deps(self, instance: Instance, recorded: Recorded) -> list[str]:
+        lines = []
+        for path in sorted({*instance.deps, *recorded.deps}):
+            if path not in recorded.deps:
+                lines.append(f"{path} is a new dependency")
+            elif path not in instance.deps:
+                lines.append(f"{path} is no dependency any more")
+            else:
+                try:
+                    current = self._hash(path)
+                except MissingContents as missing:
+                    lines.append(str(missing))
+                    continue
+                if current is None:
+                    lines.append(f"{path} is missing")
+                elif current != recorded.deps[path]:
+                    lines.append(f"{path} has changed")
+        return lines
+
+    def _changed_params(self, instance: Instance, recorded: Recorded) -> list[str]:
+        lines = []
+        for file in sorted({*instance.params, *recorded.params}):
+            was = recorded.params.get(file, {})
+            for key in sorted({*instance.params.get(file, ()), *was}):
+                now = self._param(file, key)
+                if key not in was or now != was[key]:
+                    lines.append(f"{file}: {key} has changed" + _change(was.get(key), now))
+        return lines
+
+    def _param(self, file: str, key: str) -> Any:
+        if file not in self._params:
+            self._params[file] = load(self.tree.read(file), file)
+        return value_or_none(self._params[file], key)
+
+    def _hash(self, path: str) -> str | None:
+        """Return the MD5 that a dependency has now: of an output from the lock, of any other file from the tree."""
+        if path not in self._hashes:
+            self._hashes[path] = self._find_hash(path)
+        return self._hashes[path]
+
+    def _find_hash(self, path: str) -> str | None:
+        if path in self._made:
+            return self._made[path]
+        entries: Entries = {}
+        for out, md5 in self._made.items():
+            if below(path, out):
+                inside = path[len(out) + 1 :]
+                listed = self._entries(out, md5)
+                if inside in listed:
+                    return listed[inside]
+                entries |= {
+                    name[len(inside) + 1 :]: md5
+                    for name, md5 in listed.items()
+                    if below(name, inside)
+                }
+            elif below(out, path):
+                prefix = out[len(path) + 1 :]
+                listed = (
+                    {f"/{name}": md5 for name, md5 in self._entries(out, md5).items()}
+                    if md5.endswith(".dir")
+                    else {"": md5}
+                )
+                entries |= {prefix + name: md5 for name, md5 in listed.items()}
+        if entries:
+            return directory_hash(entries)
+        if path == STAGES:  # in git a link is the text of its target
+            path = GRAPH
+        files = without_ignored(self.tree, self.tree.files(path))
+        if files:
+            return directory_hash(
+                {name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files}
+            )
+        return md5_of(self.tree.read(path)) if self.tree.has(path) else None
+
+    def _entries(self, out: str, md5: str) -> Entries:
+        entries = {
+            path[len(out) + 1 :]: value for path, value in self.contents.items() if below(path, out)
+        }
+        if directory_hash(entries) != md5:
+            raise MissingContents(f"{CONTENTS} does not list the files of {out}")
+        return entries
+
+
+def read_lock(tree: Tree) -> dict[str, Recorded]:
+    if not tree.has(LOCK):
+        return {}
+    stages = read_mapping(tree, LOCK)["stages"]
+    return {
+        name: Recorded(
+            command=entry["cmd"],
+            deps={dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
+            params=entry.get("params", {}),
+            outs={out["path"]: out["md5"] for out in entry.get("outs", [])},
+        )
+        for name, entry in stages.items()
+    }
+
+
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def directory_hash(entries: Entries) -> str:
+    """Return DVC's hash of a directory: the MD5 of its listing (dvc_data.hashfile.tree.Tree.as_bytes)."""
+    listing = [{"md5": entries[name], "relpath": name} for name in sorted(entries)]
+    return md5_of(json.dumps(listing, sort_keys=True).encode()) + ".dir"
+
+
+def _change(was: Any, now: Any) -> str:
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+        return f" in {', '.join(keys)}"
+    return f" from {was} to {now}"
+
+
+def object_path(cache: Path, md5: str) -> Path:
+    """Return where DVC's cache has the object of that MD5."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def cached_entries(cache: Path, md5: str) -> Entries | None:
+    """Return a directory's listing from DVC's cache, None where it is not there."""
+    path = object_path(cache, md5)
+    if not path.is_file():
+        return None
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}

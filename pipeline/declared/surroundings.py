@@ -1,0 +1,121 @@
+"""Find where a stage's code asks for the clock, the host, the environment or the size of a file.
+
+A result that depends on it is another one tomorrow or elsewhere, and DVC finds nothing changed. The
+seal cannot see such a question, for Python asks the system without an audit event; so `make check`
+finds it in the source, by what names stand for, however they are imported. What is put together
+while it runs (`getattr(time, "ti" + "me")`) it does not find.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+# By module: functions whose answer DVC does not track as an input. "*" is all of a module.
+_ASKING = {
+    "datetime": {"now", "today", "utcnow"},
+    "getpass": {"*"},
+    "os": {
+        "cpu_count", "environ", "environb", "getenv", "getenvb", "getloadavg", "getlogin", "getpid",
+        "getppid", "getuid", "lstat", "sched_getaffinity", "stat", "times", "uname", "urandom",
+    },
+    "os.path": {"getatime", "getctime", "getmtime", "getsize"},
+    "platform": {"*"},
+    "posix": {"*"},
+    "pwd": {"*"},
+    "secrets": {"*"},
+    "socket": {"getfqdn", "gethostbyname", "gethostname"},
+    "time": {
+        "asctime", "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic", "monotonic_ns",
+        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "time", "time_ns",
+    },
+    "uuid": {"*"},
+}  # fmt: skip
+_METHODS = {"lstat", "stat"}  # of a path
+# Who may, and what for. None of it reaches an output that DVC hashes, or the stage stops where it is not what it should be.
+ALLOWED = {
+    "model/common/files.py": {
+        "os.environ"
+    },  # which outputs stages make: for the advice of an error message
+    "model/sources/hub.py": {"stat"},  # is a download as long as the hub states?
+    "model/sources/passage_files.py": {
+        "stat"
+    },  # how files are shared out among workers; pieces are of files, whoever makes them
+    "model/runtime/resumable.py": {"os.environ"},  # where the seal keeps pieces
+    "model/runtime/distributed.py": {
+        "os.environ"
+    },  # what torchrun tells a process about the others
+    "model/tokens/shards.py": {"stat"},  # is a shard as long as its index states?
+    "model/pretraining/throughput.py": {
+        "time.perf_counter"
+    },  # the file of timings, on which nothing depends
+    "model/tokens/shard_tokenizing.py": {"time.perf_counter"},  # the progress bar
+    "model/runtime/torch_setup.py": {"os.environ"},  # set before a library reads it
+    "model/runtime/worker_pool.py": {
+        "os.cpu_count",
+        "os.sched_getaffinity",
+    },  # results come in the order of the jobs
+}
+_WORTH_PARSING = re.compile(rf"\b(?:{'|'.join([*_ASKING, *_METHODS])})\b".replace(".", r"\."))
+
+
+def questions(path: str, content: bytes) -> list[str]:
+    """Return a line for each place in the module `path` that asks for what it may not."""
+    if not _WORTH_PARSING.search(content.decode()):
+        return []
+    tree = ast.parse(content, path)
+    allowed = ALLOWED.get(path, set())
+    found = sorted({(line, name) for line, name in _asked(tree) if name not in allowed})
+    advice = "which is no input that DVC knows; make it a parameter, or say in pipeline/declared/surroundings.py why it changes no output"
+    return [f"{path}:{line}: asks for {name}, {advice}" for line, name in found]
+
+
+def _asked(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    names = _imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                if _is_asking(f"{node.module}.{alias.name}"):
+                    yield node.lineno, f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Attribute):
+            stands_for = _stands_for(node, names)
+            asking = [name for name in stands_for if _is_asking(name)]
+            yield from ((node.lineno, name) for name in asking)
+            if not stands_for and node.attr in _METHODS:
+                yield node.lineno, node.attr
+
+
+def _imported(tree: ast.Module) -> dict[str, set[str]]:
+    """Return what each name is imported as, anywhere in the module: `t` after `import time as t` is time."""
+    found = defaultdict(set)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                found[alias.asname or first].add(alias.name if alias.asname else first)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                found[alias.asname or alias.name].add(f"{node.module}.{alias.name}")
+    return found
+
+
+def _stands_for(node: ast.AST, names: dict[str, set[str]]) -> set[str]:
+    """Return the dotted names that an expression `a.b.c` may stand for; none for an attribute of a value."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, set())
+    if isinstance(node, ast.Attribute):
+        return {f"{before}.{node.attr}" for before in _stands_for(node.value, names)}
+    return set()
+
+
+def _is_asking(name: str) -> bool:
+    """Return whether `name` is one of _ASKING or inside it: datetime.datetime.now is datetime's `now`."""
+    module, _, last = name.rpartition(".")
+    if not module:
+        return False
+    for asking, members in _ASKING.items():
+        if (module == asking or module.startswith(f"{asking}.")) and (
+            last in members or "*" in members
+        ):
+            return True
+    return False

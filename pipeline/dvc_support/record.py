@@ -1,0 +1,80 @@
+"""Write libraries.yaml, which stages depend on, and free dvc.lock of stages that are no more.
+
+    python -m pipeline.dvc_support.record libraries   libraries.yaml, from requirements.txt
+    python -m pipeline.dvc_support.record lock        dvc.lock without the stages that dvc.yaml no longer gives; make prune does so too
+
+Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes the file that is named first, where it would differ.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from model.common.files import write_bytes
+from model.common.yaml_file import YamlFault
+from pipeline.declared import library_versions
+from pipeline.declared.code_imports import Code
+from pipeline.declared.command_lines import command_line
+from pipeline.declared.dvc_yaml import read_stages
+from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.lockfile import LOCK, Graph
+
+
+def lock(tree: WorkingTree) -> bytes:
+    """Return dvc.lock with the entries of dvc.yaml's stages only, each as DVC wrote it."""
+    graph = Graph(tree)
+    text = tree.read(LOCK).decode()
+    for name in graph.withdrawn():
+        text, count = re.subn(
+            rf"^  {re.escape(name)}:\n(?:    .*\n)+", "", text, flags=re.MULTILINE
+        )
+        if count != 1:
+            sys.exit(f"error: {LOCK}: {name}: dvc.yaml has no such stage; delete its entry")
+    return text.encode()
+
+
+def libraries(tree: WorkingTree) -> bytes:
+    """Return libraries.yaml: every library that some stage's code imports, at its locked version."""
+    code = Code(tree)
+    needed = set().union(
+        *(library_versions.inputs(code.libraries(stage)) for stage in read_stages(tree))
+    )
+    unknown = library_versions.unpinned(tree, needed)
+    if unknown:
+        sys.exit(
+            f"error: {library_versions.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in"
+        )
+    return library_versions.render(tree, needed).encode()
+
+
+WRITERS = {"libraries": (library_versions.FILE, libraries), "lock": (LOCK, lock)}
+
+
+def main() -> None:
+    parser = command_line("pipeline.dvc_support.record", __doc__, changes=True)
+    parser.add_argument("what", choices=WRITERS, help="which of the two files")
+    name, writer = WRITERS[parser.parse_args().what]
+    tree = WorkingTree(Path.cwd())
+    try:
+        content = writer(tree)
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
+        sys.exit("error: record: " + " ".join(str(error).split()))
+    if tree.has(name) and tree.read(name) == content:
+        return
+    if name == LOCK:
+        cut_lock(tree.root)
+    else:
+        write_bytes(tree.root / name, content)
+
+
+def cut_lock(root: Path) -> None:
+    """Free dvc.lock of stages that are no more, while no dvc writes it."""
+    from pipeline.dvc_support.plan import (
+        rewrite_lock,
+    )  # dvc, a second, which a lock that is right need not wait for
+
+    rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
+
+
+if __name__ == "__main__":
+    main()

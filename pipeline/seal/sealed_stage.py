@@ -1,0 +1,145 @@
+"""The seal around every stage: it reads what dvc.yaml declares, writes what it declares, and has the declared libraries.
+
+stages/__init__.py calls `seal` before a stage imports anything. From then on
+- a Python audit hook (PEP 578) sees every open, listing, rename, removal and connection that passes through Python, and
+  stops the stage with the file's name; it also hears which sections of params.yaml are read;
+- where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
+  guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/common/files.py;
+- first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
+- the environment has the variables of pipeline/seal/environment.py and no others; only modules of Python, of the libraries and of
+  the repository are found (pipeline/seal/start.py); home and temporary folder are an empty one of this process;
+- no other process may run the same instance;
+- at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
+  meanwhile would be recorded as what the result was made from.
+Only `fetch` may use the network, and read a person's files outside the repository. Native code of a stage of several processes
+may use the network too: they talk through TCP, which the kernel cannot limit to this machine. The system's folders and .venv are
+no inputs in this sense: libraries are declared by version. The seal is a guard against mistakes, not against an attacker.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model.common.yaml_file import YamlFault
+from pipeline.declared.command_lines import instance_of
+from pipeline.declared.dvc_yaml import Instance, read_instances
+from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.library_versions import declared_versions, mismatches
+from pipeline.leftovers import MADE, outputs_read, refusal
+from pipeline.seal.audit_guard import NETWORK_STAGES, Guard
+from pipeline.seal.confinement import confine, import_from_source, make_partials
+from pipeline.seal.environment import clean_environment
+from pipeline.seal.fault_messages import set_up_line
+from pipeline.seal.scratch_folder import lock_instance, make_scratch
+from pipeline.seal.several_processes import start_processes
+
+DURATIONS = Path(".dvc/tmp/durations")
+_CHECKS_PARAMS = "params"
+_EXPERIMENTS = (
+    "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
+)
+TIMED_STAGES = {
+    "pretrain"
+}  # they say how fast they were, in a file of timings/ that nothing depends on
+
+
+def seal(command: list[str]) -> None:
+    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+    root = Path.cwd()
+    instance = instance_of(root, command)
+    distributed = start_processes(root, instance)
+    writes = (
+        not distributed or os.environ["RANK"] == "0"
+    )  # only the first of several processes does
+    if not writes:
+        instance = instance._replace(outs=(), tracked=())
+    try:
+        problems = mismatches(instance, declared_versions(WorkingTree(root)))
+    except (OSError, YamlFault) as error:
+        problems = [
+            f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")
+        ]
+    instances = all_instances(root, instance)
+    left = _leftovers(root, instances) if writes and not problems else None
+    if left and instance.stage != _CHECKS_PARAMS:
+        problems.append(left)
+    if problems:
+        sys.exit("\n".join(f"error: {line}" for line in problems))
+    with _faults_told(instance.name):
+        (root / DURATIONS).mkdir(parents=True, exist_ok=True)
+        duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
+    if writes:
+        lock_instance(instance.name, root / DURATIONS / instance.name, duration)
+        instance = with_timings(instance)
+    if instance.stage == _CHECKS_PARAMS:
+        _require_machine(root)
+    network = instance.stage in NETWORK_STAGES
+    clean_environment(network, distributed)
+    os.environ[MADE] = "\n".join(outputs_read(instance, instances))
+    with _faults_told(instance.name):
+        guard = Guard(root, instance, network, distributed, duration)
+        guard.watch_exit()  # first to be registered, so the last to run
+        writable = [*make_partials(root, instance), *make_scratch(root, instance)]
+        guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
+    sys.addaudithook(guard.hook())
+    guard.watch_sizes()
+    if left:
+        _refuse_at_the_end(left)
+    sys.excepthook = guard.explain
+    import_from_source(root)
+
+
+def _require_machine(root: Path) -> None:
+    from pipeline.machine import lacks  # what other stages need not wait for
+
+    lines = lacks(root)
+    if lines:
+        sys.exit("\n".join(f"error: {line}" for line in lines))
+
+
+def _refuse_at_the_end(line: str) -> None:
+    """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
+
+    def hear(event: str, arguments: tuple) -> None:
+        if event == "gpt2_ablation.stage_done":
+            sys.exit(f"error: {line}")
+
+    sys.addaudithook(hear)
+
+
+def all_instances(root: Path, instance: Instance) -> list[Instance]:
+    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage `params` says so."""
+    try:
+        return list(read_instances(WorkingTree(root)).values())
+    except (AttributeError, KeyError, TypeError, ValueError, YamlFault):
+        return [instance]
+
+
+def _leftovers(root: Path, instances: list[Instance]) -> str | None:
+    """Return why no stage runs beside results of other runs; in the copy of a queued experiment, remove them."""
+    line = refusal(root, instances)
+    if line and _EXPERIMENTS in root.as_posix():
+        from pipeline.prune import prune_copy  # it needs this module
+
+        prune_copy(root)
+        line = refusal(root, instances)
+    return line
+
+
+@contextmanager
+def _faults_told(name: str) -> Iterator[None]:
+    """A full or read-only disk, before Guard.explain would tell of it."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(set_up_line(error, name))
+
+
+def with_timings(instance: Instance) -> Instance:
+    """Return the instance with the file of its timings among what it writes."""
+    if instance.stage not in TIMED_STAGES:
+        return instance
+    _, _, run = instance.outs[0].partition("/")
+    return instance._replace(tracked=(*instance.tracked, f"timings/{run}/{instance.stage}.json"))

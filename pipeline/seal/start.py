@@ -1,0 +1,81 @@
+"""Start a stage: `python -m stages.NAME …` is replaced by a Python that nothing else has changed.
+
+Before the first line of a stage Python runs `sitecustomize`, `usercustomize` and lines of *.pth
+files, prefers the modules of PYTHONPATH and of the working directory to its own, and the loader
+maps what LD_PRELOAD names. So stages/__init__.py replaces its process by one
+- that has the variables of pipeline/seal/environment.py and no others;
+- that runs none of these files (-S), and knows no folder of the user's (-s);
+- that finds modules in Python's library, in its environment's site-packages and, of the repository,
+  in `pipeline`, `model` and `stages`.
+This file is the script of that process. It takes ten milliseconds.
+"""
+
+import os
+import sys
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+
+
+class OwnPackages:
+    """A finder for sys.meta_path: the packages `names` are those below `root`, whatever else has such a name."""
+
+    def __init__(
+        self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader
+    ):
+        self._names = names
+        self._finder = FileFinder(root, (loader, SOURCE_SUFFIXES))
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return self._finder.find_spec(name) if path is None and name in self._names else None
+
+
+def start() -> None:
+    """Replace this process, which is `python -m stages.NAME …`, by a clean one with the same process id."""
+    from pipeline.seal.environment import of_any_stage  # as a script this file does not find it yet
+
+    arguments = sys.argv[1:]
+    *options, module = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
+    command = [sys.executable, "-P", "-s", "-S", *_kept(options), os.path.abspath(__file__)]
+    os.execve(
+        sys.executable, [*command, "-m", module.removeprefix("-m"), *arguments], of_any_stage()
+    )
+
+
+def _kept(options: list[str]) -> list[str]:
+    """Return those of Python's options that change nothing but what a terminal or the disk sees of the stage."""
+    kept = [option for option in options if option in ("-B", "-u", "-v")]
+    if sys.flags.dont_write_bytecode and "-B" not in kept:
+        kept.append("-B")
+    if "importtime" in sys._xoptions:
+        kept += ["-X", "importtime"]
+    return kept
+
+
+def _main() -> None:
+    import gc
+    import runpy
+    import signal
+    import site
+
+    # A stage ends by SIGTERM, whatever started it: it is how the end of dvc or of a cluster's job
+    # is told. A SIGINT or SIGHUP that was ignored (nohup, a shell's background) stays ignored.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # As Python does by itself without -S, but for *.pth files and sitecustomize.
+    site.addpackage = lambda *_: None
+    site.execsitecustomize = lambda: None
+    site.main()
+    root = os.getcwd()
+    sys.meta_path.insert(0, OwnPackages(root, ("pipeline", "model")))
+    from pipeline.seal.sealed_stage import seal
+    from pipeline.seal.streams import go_on_unread
+
+    go_on_unread()
+    _, module, *arguments = command = sys.argv[1:]
+    seal(command)
+    gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,93 @@
+"""`make report`: plots/report.html with what is stale in the working tree now, written to report.html.
+
+    python -m pipeline.stale_report
+
+The report stage cannot say it: it is the last stage, and what it would say would be true only while it runs. Reads
+plots/report.html, which a run makes, and what `make check` reads. Writes report.html, which nothing depends on.
+"""
+
+import html
+import json
+import sys
+from pathlib import Path
+
+from model.common.files import write_bytes
+from model.common.yaml_file import YamlFault
+from pipeline.declared.command_lines import command_line
+from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.lockfile import REPRO, Graph
+
+PAGE, COPY = Path("plots/report.html"), Path("report.html")
+BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
+
+
+def stale_html(graph: Graph) -> str:
+    """Return what is stale as HTML: stages and why, what follows them, and which committed figures are not to be believed."""
+    reasons = graph.stale()
+    gone = sorted(graph.lock.keys() - graph.instances.keys())
+    if not reasons and not gone:
+        return "<p>Nothing: code, parameters, data and libraries are those that every figure was made from.</p>"
+    following = graph.downstream(set(reasons))
+    lines = [
+        "<p>These stages would run again, so what they wrote is not of the code, parameters and data as they are now:</p>",
+        "<ul>",
+    ]
+    lines += [
+        f"<li>{_link(graph, name)}: {html.escape('; '.join(texts))}</li>"
+        for name, texts in reasons.items()
+    ]
+    lines += [f"<li>{html.escape(name)}: dvc.yaml has no such stage any more</li>" for name in gone]
+    lines.append("</ul>")
+    if following:
+        links = ", ".join(_link(graph, name) for name in graph.instances if name in following)
+        lines.append(f"<p>If what they write comes out different, these follow: {links}.</p>")
+    files = [
+        out
+        for name, instance in graph.instances.items()
+        if name in {*reasons, *following}
+        for out in instance.tracked
+    ]
+    if files:
+        lines += ["<p>Until then do not believe the figures in:</p>", "<ul>"]
+        lines += [f"<li><code>{html.escape(path)}</code></li>" for path in files]
+        lines.append("</ul>")
+    return "\n".join([*lines, "<p><code>make repro</code> mends it.</p>"])
+
+
+def _link(graph: Graph, name: str) -> str:
+    return f'<a href="#stage-{html.escape(graph.instances[name].stage)}">{html.escape(name)}</a>'
+
+
+def filled(page: str, section: str) -> str:
+    """Return `page` with `section` for what it says of staleness; ValueError where it has no place for it."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE}: not what the report stage writes; {REPRO}")
+    return f"{before}{begin}\n{section}\n{end}{after}"
+
+
+def main() -> None:
+    command_line("pipeline.stale_report", __doc__, changes=True).parse_args()
+    root = Path.cwd()
+    if not (root / PAGE).is_file():
+        sys.exit(f"error: report: no {PAGE}; {REPRO}")
+    try:
+        section = stale_html(Graph(WorkingTree(root)))
+        page = filled((root / PAGE).read_text(encoding="utf-8"), section)
+    except (
+        AttributeError,
+        json.JSONDecodeError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        YamlFault,
+    ) as error:
+        sys.exit("error: report: " + " ".join(str(error).split()))
+    write_bytes(root / COPY, page.encode())
+    print(COPY)
+
+
+if __name__ == "__main__":
+    main()

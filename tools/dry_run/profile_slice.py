@@ -1,0 +1,89 @@
+"""The slice of the full-size profile that `make dry-run` runs: what it has in place of the profile's own values."""
+
+import shutil
+from typing import Any
+
+from model.params.all_sections import Params
+from pipeline.declared.dvc_yaml import value_at
+
+# What the slice has in place of the profile's own values. Everything else is the profile's.
+SLICE = {
+    "corpus.val_fraction": 0.2,
+    "corpus.drill_fraction": 0.3,  # or four steps read no fact, and both conditions have the same weights
+    "items.hellaswag_count": 12,
+    "items.continuation_count": 4,
+    "tokenize.base_ranks": 1024,
+    "model.layers": 2,
+    "model.width": 48,
+    "model.context": 128,
+    "pretrain.max_steps": 8,
+    "pretrain.checkpoint_steps": [4, 8],
+    "pretrain.batch_rows": 8,
+    "pretrain.micro_batch_rows": 2,
+    "pretrain.processes": 2,
+    "pretrain.warmup_steps": 2,
+    "pretrain.log_every": 2,
+    "pretrain.validate_every": 4,
+    "pretrain.validation_documents": 8,
+    "pretrain.state_every": 2,
+    "pretrain.device": "cpu",
+    "pretrain.threads": 1,
+    "export.threads": 1,
+    "evaluate.batch_tokens": 4096,
+    "evaluate.device": "cpu",
+    "evaluate.processes": 2,
+    "evaluate.threads": 1,
+    "problems.conversations": 64,
+    "problems.generated_test": 4,
+    "problems.gsm8k_test": 4,
+    "sft.max_steps": 4,
+    "sft.batch_rows": 16,
+    "sft.warmup_steps": 1,
+    "sft.log_every": 2,
+    "sft.state_every": 2,
+    "sft.device": "cpu",
+    "sft.threads": 1,
+    "generate.device": "cpu",
+    "generate.new_tokens": 8,
+    "generate.threads": 1,
+    "probes.device": "cpu",
+    "probes.new_tokens": 4,
+    "probes.threads": 1,
+}
+NOT_EXERCISED = (
+    "CUDA, its bfloat16 and its memory",
+    "NCCL, eight processes, several nodes",
+    "the hub itself, its rate limits and 28.5 GB of parquet",
+    "corpora larger than memory, and hours: a kill comes after seconds",
+    "learning: eight steps learn nothing, so no figure of the slice means anything",
+)
+
+
+def sliced(
+    profile: dict[str, Any], counts: dict[str, int]
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """Return the profile with the slice's values in it, and what was replaced: the old and the new value by key."""
+    replaced = {}
+    for key, value in {
+        **SLICE,
+        **{f"fetch.{name}.count": count for name, count in counts.items()},
+        **lacking(),
+    }.items():
+        section, _, name = key.rpartition(".")
+        old, value_at(profile, section)[name] = value_at(profile, key), value
+        if old != value:
+            replaced[key] = (old, value)
+    Params.model_validate(profile)
+    return profile, replaced
+
+
+def lacking() -> dict[str, Any]:
+    """Return the values that this machine cannot do: bfloat16 without arithmetic for it, torch.compile without a compiler."""
+    import torch  # takes seconds, which a question for help should not
+
+    lacks = (
+        {}
+        if torch.cpu.get_capabilities().get("avx512_bf16")
+        else {"pretrain.dtype": "float32", "sft.dtype": "float32"}
+    )
+    return lacks | ({} if shutil.which("g++") else {"pretrain.compile": False})

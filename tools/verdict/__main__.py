@@ -1,0 +1,124 @@
+"""`make verdict REV=main`: what this tree's figures are against another revision's, with their significance.
+
+    python -m tools.verdict main
+
+`dvc metrics diff` shows that figures differ; this says which differences are more than noise. Where
+dvc.lock records the same code, parameters, libraries and data for both, it says that only rounding
+differs, and reports no finding. Reads metrics/outcomes.jsonl, what every item says of every figure,
+and dvc.lock, of the working tree and of the revision: no data, no model, and nothing is run. Writes
+nothing. Exits with 0 whatever it finds, with 1 where a revision has no outcomes.
+"""
+
+import sys
+from pathlib import Path
+
+from model.common.errors import PipelineError
+from model.common.yaml_file import YamlFault
+from model.comparison.outcomes_file import parse_outcomes
+from pipeline.declared.command_lines import command_line
+from pipeline.declared.dvc_yaml import below
+from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
+from pipeline.declared.lockfile import CONTENTS, VERDICTS, Graph, Recorded, md5_of, read_lock
+
+OUTCOMES = "metrics/outcomes.jsonl"
+
+
+def main() -> None:
+    parser = command_line("tools.verdict", __doc__)
+    parser.add_argument("revision", help="a commit, branch, tag or experiment that has run compare")
+    revision = parser.parse_args().revision
+    if not revision:
+        parser.error("an empty revision would be the index; name a commit, branch or tag")
+    try:
+        then = parse_outcomes(committed(revision), f"{OUTCOMES} at {revision}")
+        now = parse_outcomes(Path(OUTCOMES).read_text(), OUTCOMES)
+    except OSError as error:
+        sys.exit(f"error: verdict: {OUTCOMES}: {error.strerror}; run make repro")
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: verdict: {OUTCOMES}: no text ({error}); run make repro")
+    except PipelineError as error:
+        sys.exit(f"error: verdict: {error}")
+    from tools.verdict.revisions import report  # seconds, for which --help need not wait
+
+    root = Path.cwd()
+    rounding = is_only_rounding(GitTree(root, revision), WorkingTree(root))
+    print("\n".join([*report(revision, then, now, rounding), *stale()]))
+
+
+def committed(revision: str) -> str:
+    try:
+        return GitTree(Path.cwd(), revision).read(OUTCOMES).decode()
+    except (FileNotFoundError, ValueError) as error:
+        raise PipelineError(
+            f"{str(error).removeprefix('fatal: ')}; name a revision that has run compare"
+        ) from None
+
+
+def is_only_rounding(then: Tree, now: Tree) -> bool:
+    """Return whether both trees' outcomes come of the same code, parameters, libraries and data.
+
+    dvc.lock says so, and is believed where it records the very outcomes that the tree has.
+    """
+    try:
+        made = [inputs(read_lock(tree), md5_of(tree.read(OUTCOMES))) for tree in (then, now)]
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, YamlFault):
+        return False  # `stale` says that dvc.lock cannot be read
+    return made[0] == made[1] and made[0] is not None
+
+
+def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple] | None:
+    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
+
+    What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
+    changes. Everything below data/ is made without torch, and belongs to what has to be the same.
+    None if `lock` records other `outcomes`.
+    """
+    names = {name for name, recorded in lock.items() if recorded.outs.get(OUTCOMES) == outcomes}
+    if not names:
+        return None
+    makers = {
+        path: name
+        for name, recorded in lock.items()
+        for path in recorded.outs
+        if path not in VERDICTS
+    }
+    reached, new = set(), names
+    while new:
+        reached |= new
+        deps = [dep for name in new for dep in lock[name].deps]
+        new = {
+            makers[out] for out in makers for dep in deps if below(dep, out) or below(out, dep)
+        } - reached
+    made = {}
+    for name in reached:
+        recorded = lock[name]
+        code = {
+            dep: md5
+            for dep, md5 in recorded.deps.items()
+            if not any(below(dep, out) or below(out, dep) for out in makers)
+        }
+        data = {out: md5 for out, md5 in recorded.outs.items() if out.startswith("data/")}
+        made[name] = recorded.command, recorded.params, code, data
+    return made
+
+
+def stale() -> list[str]:
+    """Return a warning if the working tree's figures are not of its code, parameters and libraries."""
+    try:
+        found = Graph(WorkingTree(Path.cwd())).stale()
+    except (OSError, KeyError, TypeError, ValueError, YamlFault):
+        return [
+            "Whether the working tree's figures are of its code cannot be told; make check says why."
+        ]
+    # A list of files that make repro has not yet written says nothing of the figures.
+    reasons = [
+        name
+        for name, lines in found.items()
+        if not all(line.startswith(CONTENTS) for line in lines)
+    ]
+    warning = f"The working tree's figures are not of its code: {len(reasons)} stages would rerun; run make repro"
+    return [warning] if reasons else []
+
+
+if __name__ == "__main__":
+    main()
