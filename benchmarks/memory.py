@@ -1,7 +1,7 @@
 """Memory of the stages that all of the corpus goes through, on a synthetic corpus of any size.
 
-    python benchmarks/memory.py                      2,000 MB of text and documents of up to a megabyte; about fifteen minutes
-    python benchmarks/memory.py --megabytes 200
+    python -m benchmarks.memory                      2,000 MB of text and documents of up to a megabyte; about fifteen minutes
+    python -m benchmarks.memory --megabytes 200
 
 Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the parameters of
 profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers together: proportional set sizes (PSS, where
@@ -19,9 +19,6 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 

@@ -1,6 +1,6 @@
 """What the pipeline itself costs in the demonstration: everything but what stages compute, by stage.
 
-    python benchmarks/overhead.py
+    python -m benchmarks.overhead
 
 Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does, which takes as long as
 `make repro`, alone on the machine. A stage's wall time runs from DVC's naming it to its naming the next. Its work runs from the
@@ -21,9 +21,6 @@ from collections import Counter, deque
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree, copy_repository

@@ -1,7 +1,7 @@
 """Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in alternation in one run.
 
-    python benchmarks/scoring.py                     the last export, and a random model of GPT-2's size; about twenty minutes
-    python benchmarks/scoring.py DIRECTORY --items 64 --rounds 5
+    python -m benchmarks.scoring                     the last export, and a random model of GPT-2's size; about twenty minutes
+    python -m benchmarks.scoring DIRECTORY --items 64 --rounds 5
 
 Each has a process of its own, with the same model, items and number of threads; while one computes the others wait. The
 harness has the batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two that read the
@@ -23,10 +23,6 @@ from importlib import metadata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
@@ -203,12 +199,14 @@ class Worker:
     def __init__(self, method: str, directory: Path, threads: int):
         started = time.perf_counter()
         # As a stage is started: without garbage collection while it imports.
-        code = "import gc, runpy, sys; gc.disable(); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        code = (
+            "import gc, runpy; gc.disable(); "
+            "runpy.run_module('benchmarks.scoring', run_name='__main__', alter_sys=True)"
+        )
         command = [
             sys.executable,
             "-c",
             code,
-            __file__,
             str(directory),
             "--threads",
             str(threads),

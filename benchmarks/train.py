@@ -1,8 +1,8 @@
 """Training: this repository's loop, a plain one after nanoGPT and transformers' Trainer, in alternation in one run.
 
-    python benchmarks/train.py                       both configurations; forty minutes on two cores, 16 GB of memory
-    python benchmarks/train.py --config demo         params.yaml's network and batch; about two minutes
-    python benchmarks/train.py --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
+    python -m benchmarks.train                       both configurations; forty minutes on two cores, 16 GB of memory
+    python -m benchmarks.train --config demo         params.yaml's network and batch; about two minutes
+    python -m benchmarks.train --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
 
 Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of threads; while one computes the
 others wait. A turn of a few steps is timed from the request to the end of the last step, the fetching of rows included and the
@@ -30,10 +30,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 import numpy as np
 import torch
@@ -286,9 +282,9 @@ class Worker:
     def __init__(self, arm: str, arguments: list[str]):
         self.arm, self.said = arm, tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
-        command = [sys.executable, __file__, *arguments, "--worker", arm]
+        command = [sys.executable, "-m", "benchmarks.train", *arguments, "--worker", arm]
         self.process = subprocess.Popen(
-            command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
+            command, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
         )
         self._answer()
 
