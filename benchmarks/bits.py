@@ -42,8 +42,8 @@ def hashes(threads: int) -> dict[str, str]:
     import numpy as np
     import torch
     import torch.nn.functional as F
-    from common.sections import read_section
 
+    from common.sections import read_section
     from model.network.gelu_linear import gelu_linear
     from model.network.gpt import GPT, GPTConfig
     from model.params.pretrain import PretrainParams

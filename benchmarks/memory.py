@@ -30,7 +30,6 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
     thousand has a megabyte.
     """
     from common.files import checksummed_directory, json_bytes
-
     from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
 
     generator = random.Random(0)
@@ -63,7 +62,6 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
 
 def make_project(root: Path, megabytes: float) -> None:
     from common.sections import read_section
-
     from model.params.corpus import CorpusParams
 
     for name in ("pipeline", "common", "model", "stages"):

@@ -49,7 +49,6 @@ def make_texts(megabytes: float, characters: int) -> list[str]:
 
 def write_corpus(directory: Path, texts: list[str]) -> None:
     from common.files import checksummed_directory
-
     from model.data.documents import Document, DocumentWriter
 
     with (
@@ -62,7 +61,6 @@ def write_corpus(directory: Path, texts: list[str]) -> None:
 
 def ours(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
     from common.files import checksummed_directory
-
     from model.tokens.shard_tokenizing import Task, tokenize_split
 
     def run() -> None:

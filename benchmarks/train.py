@@ -39,11 +39,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 import numpy as np
 import torch
-from common.sections import read_section
 from torch import Tensor
 
 from benchmarks import plain_loop
 from benchmarks.scoring import matmul_peaks, peak_memory
+from common.sections import read_section
 from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
