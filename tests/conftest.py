@@ -34,8 +34,13 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from time_limit import (  # noqa: F401
+    pytest_runtest_protocol,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 
-from model.common.files import checksummed_directory, write_checksums
+from common.files import checksummed_directory, write_checksums
 from model.network.checkpoints import CheckpointConfig, write_checkpoint
 from model.network.gpt import GPT, GPTConfig
 from model.runtime.torch_setup import avoid_broken_amx

@@ -13,7 +13,7 @@ from pipeline.declared.file_trees import Tree, without_ignored
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"
 # The folders of what stages run.
-CODE = ("model", "stages")
+CODE = ("common", "model", "stages")
 
 
 def is_code(dep: str) -> bool:
