@@ -10,7 +10,7 @@ from common.errors import PipelineError
 from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
-_CODE = ("model", "stages")  # the folders of code
+_CODE = ("common", "model", "stages")  # the folders of code
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 

@@ -13,7 +13,7 @@ import yaml
 from committed import committed_text, committed_tree
 from conftest import REPOSITORY
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
 from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions
@@ -85,10 +85,10 @@ MUTATIONS = {
     "an import of a package within the package": (
         "model/statistics/rates.py", "import math\n", "import math\nfrom ..params import tokenize\n",
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}add the line      - model/common",
+         f"{GSM8K}{DEPS}add the line      - common",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}remove the line      - model/common/errors.py",
-         f"{GSM8K}{DEPS}remove the line      - model/common/files.py",
+         f"{GSM8K}{DEPS}remove the line      - common/errors.py",
+         f"{GSM8K}{DEPS}remove the line      - common/files.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
          f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
     ),
