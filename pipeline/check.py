@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from model.common.files import write_bytes
-from model.common.yaml_file import YamlFault
+from common.files import write_bytes
+from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import CODE, WATCHER, Code, is_code, stage_of
 from pipeline.declared.command_lines import command_line

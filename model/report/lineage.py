@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError
+from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
 _CODE = ("model", "stages")  # the folders of code

@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY
 from test_corpus import ITEM, passages, write_shards
 
-from model.common.files import write_checksums, write_jsonl
+from common.files import write_checksums, write_jsonl
 from model.data.documents import Document
 
 KILLS = 10  # for each stage

@@ -9,8 +9,8 @@ import pytest
 from conftest import REPOSITORY
 from source_rules import PICKLES_OF_OUR_OWN_PROCESSES, RULES
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import YamlFault, read_yaml
+from common.errors import PipelineError
+from common.yaml_file import YamlFault, read_yaml
 from model.params.fetch import HubSource
 from pipeline.declared import dvc_yaml
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from model.common.sections import validate
-from model.common.yaml_file import load
+from common.sections import validate
+from common.yaml_file import load
 from model.params.all_sections import Params
 from pipeline import machine
 
