@@ -86,7 +86,7 @@ fix: $(READY)
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m pipeline.stale_report
+	@python -m tools.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import yaml
 
+from pipeline.declared.code_imports import is_code
 from pipeline.declared.dvc_yaml import GRAPH
 
 
@@ -109,10 +110,9 @@ def _place(
 ) -> int:
     """Return the number of the row before which `entry` belongs: sorted among its like.
 
-    Modules and folders of code come after data, which have an order of their own.
+    Code comes after data, which have an order of their own.
     """
-    top = entry.partition("/")[0]
-    like = [item for item in plain if item.value.partition("/")[0] == top] or plain
+    like = [item for item in plain if is_code(item.value) == is_code(entry)]
     after = [item.start_mark.line for item in like if item.value > entry]
     if not after:
         return (like[-1].start_mark.line if like else _last_row(entries)) + 1
