@@ -82,7 +82,7 @@ check: $(READY)
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m pipeline.stale_report
+	@python -m tools.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)

@@ -22,18 +22,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.files import MADE
 from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import instance_of
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.leftovers import MADE, outputs_read, refusal
+from pipeline.leftovers import outputs_read, refusal
 from pipeline.seal.audit_guard import NETWORK_STAGES, Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
+from pipeline.settings import hooks
 
 DURATIONS = Path(".dvc/tmp/durations")
 _CHECKS_PARAMS = "params"
@@ -59,7 +61,9 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")
+            f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(
+                "\n", " "
+            )
         ]
     instances = all_instances(root, instance)
     left = _leftovers(root, instances) if writes and not problems else None
@@ -92,9 +96,7 @@ def seal(command: list[str]) -> None:
 
 
 def _require_machine(root: Path) -> None:
-    from pipeline.machine import lacks  # what other stages need not wait for
-
-    lines = lacks(root)
+    lines = [line for lacks in hooks("machine") for line in lacks(root)]
     if lines:
         sys.exit("\n".join(f"error: {line}" for line in lines))
 
