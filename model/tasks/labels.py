@@ -95,20 +95,23 @@ def _figures(task: str) -> list[TaskFigure]:
 # In the order of the table of tasks.
 TASK_FIGURES = tuple(figure for task in TASKS for figure in _figures(task.name))
 
-# The sets of problems that the fine-tuned models answer (model/tasks/problem_sets.py), in words.
-PROBLEM_SET_WORDS = {"generated": "generated problems", "gsm8k": "GSM8K"}
-# The rules that read an answer (RULES of model/post_training/answer_reading.py), in words; the
-# first COMPARED_RULES are compared.
-RULE_WORDS = {
+# What the fine-tuned models' answers are called: sets of problems, where that is not the set's name.
+_PROBLEM_SETS = {"generated": "generated problems", "gsm8k": "GSM8K"}
+# The rules that read a number from an answer (model/post_training/answer_reading.py).
+RULES = {
     "strict": "strict",
     "flexible": "flexible",
     "strict_stated": "strict, facts stated",
     "flexible_stated": "flexible, facts stated",
 }
 COMPARED_RULES = ("strict", "flexible")
-# The groups of products that are asked for (GROUPS of model/data/drills.py), in words.
-PRODUCT_GROUP_WORDS = {
+# The groups of products that are asked for (model/data/drills.py).
+PRODUCT_GROUPS = {
     "seen": "seen",
     "held_out_pair": "held-out pair",
     "held_out_form": "held-out form",
 }
+
+
+def problem_set_words(name: str) -> str:
+    return _PROBLEM_SETS.get(name) or name.replace("_", " ")

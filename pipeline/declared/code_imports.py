@@ -18,6 +18,7 @@ CODE = ("model", "stages")
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
     choices: frozenset[tuple[str, str]]  # of import_module(f"package.{key}"): package and key
+    packages: frozenset[str]  # of import_module(f"package.{entry.name}"): any module of the package
     sections: frozenset[
         str | None
     ]  # first arguments of read_section; None for one that is no literal
@@ -54,7 +55,14 @@ class Code:
             modules = {module for one in sources for module in one.modules} | {
                 package for package, _ in source.choices
             }
-            new = {found for module in modules for found in self._paths(module)} - seen
+            new = {found for module in modules for found in self._paths(module)}
+            new |= {
+                path
+                for one in sources
+                for package in one.packages
+                for path in self._all_of(package)
+            }
+            new -= seen
             seen |= new
             todo += new
         return seen
@@ -94,7 +102,7 @@ class Code:
 
     def _chosen(self, path: str) -> _Source:
         source = self._source(path)
-        if source.choices:
+        if source.choices:  # one of a matrix; `packages` may be any, and closure has them all
             raise SyntaxError(
                 "a module that is chosen chooses another, which hides an import from dvc.yaml",
                 (path, 1, None, None),
@@ -108,6 +116,10 @@ class Code:
             for path in self.files
             if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
         ]
+
+    def _all_of(self, package: str) -> set[str]:
+        """Return the files of every module of the package, its own and its parents' among them."""
+        return {*self._members(package), *self._paths(package)}
 
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
@@ -129,7 +141,7 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
-    modules, choices, sections = set(), set(), set()
+    modules, choices, packages, sections = set(), set(), set(), set()
     for node in ast.walk(ast.parse(content, path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
@@ -151,6 +163,12 @@ def _parse(path: str, content: bytes) -> _Source:
             and (choice := _choice(node))
         ):
             choices.add(choice)
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node.func) == "import_module"
+            and (package := _package(node))
+        ):
+            packages.add(package)
         elif isinstance(node, ast.Call) and _called(node.func) in (
             "import_module",
             "__import__",
@@ -159,7 +177,7 @@ def _parse(path: str, content: bytes) -> _Source:
         ):
             hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
             raise SyntaxError(hides, (path, node.lineno, None, None))
-    return _Source(frozenset(modules), frozenset(choices), frozenset(sections))
+    return _Source(frozenset(modules), frozenset(choices), frozenset(packages), frozenset(sections))
 
 
 def _choice(call: ast.Call) -> tuple[str, str] | None:
@@ -177,6 +195,29 @@ def _choice(call: ast.Call) -> tuple[str, str] | None:
             keywords=[],
         ) if re.fullmatch(r"(\w+\.)+", start):
             return start[:-1], key
+    return None
+
+
+def _package(call: ast.Call) -> str | None:
+    """Return "package" of import_module(f"package.{entry.name}"), where a table names the module.
+
+    None for any other call. No matrix of dvc.yaml has such a key, so all modules are dependencies.
+    """
+    match call:
+        case ast.Call(
+            args=[
+                ast.JoinedStr(
+                    values=[
+                        ast.Constant(value=str(start)),
+                        ast.FormattedValue(
+                            value=ast.Attribute(value=ast.Name()), conversion=-1, format_spec=None
+                        ),
+                    ]
+                )
+            ],
+            keywords=[],
+        ) if re.fullmatch(r"(\w+\.)+", start):
+            return start[:-1]
     return None
 
 
