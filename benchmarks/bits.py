@@ -43,7 +43,7 @@ def hashes(threads: int) -> dict[str, str]:
     import torch
     import torch.nn.functional as F
 
-    from model.common.sections import read_section
+    from common.sections import read_section
     from model.network.gelu_linear import gelu_linear
     from model.network.gpt import GPT, GPTConfig
     from model.params.pretrain import PretrainParams

@@ -20,8 +20,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-from model.common.files import read_jsonl, verified_directory
-from model.common.sections import read_section
+from common.files import read_jsonl, verified_directory
+from common.sections import read_section
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model
 from model.params.generate import GenerateParams

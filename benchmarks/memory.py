@@ -29,7 +29,7 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
     """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a
     thousand has a megabyte.
     """
-    from model.common.files import checksummed_directory, json_bytes
+    from common.files import checksummed_directory, json_bytes
     from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
 
     generator = random.Random(0)
@@ -61,10 +61,10 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
 
 
 def make_project(root: Path, megabytes: float) -> None:
-    from model.common.sections import read_section
+    from common.sections import read_section
     from model.params.corpus import CorpusParams
 
-    for name in ("pipeline", "model", "stages"):
+    for name in ("pipeline", "common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -48,7 +48,7 @@ def make_texts(megabytes: float, characters: int) -> list[str]:
 
 
 def write_corpus(directory: Path, texts: list[str]) -> None:
-    from model.common.files import checksummed_directory
+    from common.files import checksummed_directory
     from model.data.documents import Document, DocumentWriter
 
     with (
@@ -60,7 +60,7 @@ def write_corpus(directory: Path, texts: list[str]) -> None:
 
 
 def ours(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
-    from model.common.files import checksummed_directory
+    from common.files import checksummed_directory
     from model.tokens.shard_tokenizing import Task, tokenize_split
 
     def run() -> None:

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from benchmarks import plain_loop
 from benchmarks.scoring import matmul_peaks, peak_memory
-from model.common.sections import read_section
+from common.sections import read_section
 from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams

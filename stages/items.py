@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, read_jsonl, write_jsonl
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, read_jsonl, write_jsonl
+from common.sections import read_section
 from model.data.documents import Document, read_split
 from model.data.items import Item, check_sources, read_items
 from model.data.source_names import DRILL_SOURCE

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.common.errors import PipelineError, printable
-from model.common.files import read_jsonl
+from common.errors import PipelineError, printable
+from common.files import read_jsonl
 from model.statistics.rates import rate
 from model.tasks.wordings import Wording
 

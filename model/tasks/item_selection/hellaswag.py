@@ -2,7 +2,7 @@
 
 import random
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.items import Item
 from model.params.items import ItemsParams
 from model.tasks.item_selection import Sources
