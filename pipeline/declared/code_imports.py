@@ -108,17 +108,8 @@ class Code:
                     for path in self._members(package)
                 ),
             ]
-            modules = {module for one in sources for module in one.modules} | {
-                package for package, _ in source.choices
-            }
-            new = {found for module in modules for found in self._paths(module)}
-            new |= {
-                path
-                for one in sources
-                for package in one.packages
-                for path in self._all_of(package)
-            }
-            new -= seen
+            modules = {module for one in sources for module in self._imported(one)}
+            new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
             todo += new
         return seen
@@ -158,7 +149,7 @@ class Code:
 
     def _chosen(self, path: str) -> _Source:
         source = self._source(path)
-        if source.choices:  # one of a matrix; `packages` may be any, and closure has them all
+        if source.choices:
             raise SyntaxError(
                 "a module that is chosen chooses another, which hides an import from dvc.yaml",
                 (path, 1, None, None),
@@ -173,9 +164,15 @@ class Code:
             if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
         ]
 
-    def _all_of(self, package: str) -> set[str]:
-        """Return the files of every module of the package, its own and its parents' among them."""
-        return {*self._members(package), *self._paths(package)}
+    def _imported(self, source: _Source) -> set[str]:
+        """Return the dotted names of what `source` imports, but for the modules of a choice."""
+        members = {
+            path.removesuffix(".py").replace("/", ".")
+            for package in source.packages
+            for path in self._members(package)
+        }
+        packages = source.packages | {package for package, _ in source.choices}
+        return source.modules | packages | members
 
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
