@@ -7,8 +7,9 @@ from pathlib import Path
 
 from committed import committed_text
 from conftest import REPOSITORY
+from model.tasks.labels import CHANCE
 
-from model.curves.points import CHANCE, CHARTS
+from model.curves.points import CHARTS
 
 CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)
