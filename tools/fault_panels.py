@@ -29,8 +29,9 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
+from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point, Progress
 from model.curves.style import GREY
+from model.tasks.labels import CHANCE
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree
 

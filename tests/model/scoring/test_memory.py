@@ -54,7 +54,7 @@ def score(
         *arguments,
         "--threads",
         "1",
-        "--conventions",
+        "--wordings",
         "reference",
         "--output",
         str(output),
