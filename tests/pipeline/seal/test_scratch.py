@@ -33,7 +33,7 @@ BODY = """
             def make(directory):
                 print("made", name)
                 (directory / "a").write_text(name)
-            publish(piece(scratch / name, make) / "a", output / name)
+            publish(piece(scratch, name, make) / "a", output / name)
             if os.path.exists({stop!r}):
                 raise PipelineError("stopped")
 """
@@ -167,7 +167,7 @@ EDITED = """
             while not os.path.exists({edited!r}):
                 time.sleep(0.01)
             (directory / "a").write_text("of the edit")
-        piece(scratch / "one", make)
+        piece(scratch, "one", make)
         os.kill(os.getpid(), 9)
 """
 
