@@ -21,8 +21,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.hugging_face.loading import load_hugging_face_model
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from model.common.errors import PipelineError
-from model.common.files import (
+from common.errors import PipelineError
+from common.files import (
     CHECKSUMS,
     atomic_directory,
     json_bytes,
     verified_directory,
     write_checksums,
 )
-from model.common.sections import Section, read_json
+from common.sections import Section, read_json
 
 # The variable in which the seal names the scratch folder.
 SCRATCH = "GPT2_ABLATION_SCRATCH"

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from model.common.errors import PipelineError
-from model.common.files import checksummed_directory, verified_directory, write_checksums
+from common.errors import PipelineError
+from common.files import checksummed_directory, verified_directory, write_checksums
 from model.runtime import resumable
 from model.runtime.resumable import (
     SCRATCH,
