@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.runtime.resumable import complete_piece, piece, verified_piece
 
 # Two, so that a damaged state costs the steps between them and not the run.
