@@ -7,12 +7,18 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipeline.declared.file_trees import Tree
+from pipeline.declared.dvc_yaml import below
+from pipeline.declared.file_trees import Tree, without_ignored
 
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"
 # The folders of what stages run.
 CODE = ("common", "model", "stages")
+
+
+def is_code(dep: str) -> bool:
+    """Return whether dvc.yaml's dependency `dep` is a module, or lies in a folder of code."""
+    return dep.endswith(".py") or any(below(dep, folder) for folder in CODE)
 
 
 class _Source(NamedTuple):
@@ -29,16 +35,66 @@ class Code:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._sources: dict[str, _Source] = {}
+        self._closures: dict[str, set[str]] = {}
 
     @cached_property
     def files(self) -> list[str]:
-        return [path for path in self._tree.files(*CODE) if path.endswith(".py")]
+        """The paths of all modules, sorted."""
+        return [path for path in self._visible if path.endswith(".py")]
+
+    @cached_property
+    def _visible(self) -> list[str]:
+        """The files of code folders that DVC hashes with their folder, sorted."""
+        return without_ignored(self._tree, self._tree.files(*CODE))
+
+    @cached_property
+    def _folders(self) -> dict[str, set[str]]:
+        """All files below each folder of code, at any depth."""
+        found: dict[str, set[str]] = {}
+        for path in self._visible:
+            for folder in PurePosixPath(path).parents[:-1]:
+                found.setdefault(str(folder), set()).add(path)
+        return found
+
+    def dependencies(self, stage: str) -> set[str]:
+        """Return the code that the stage has to depend on, as dvc.yaml must name it.
+
+        A folder is one dependency if and only if the stage reaches every file in it: hashing the
+        folder then covers what listing its modules covers. The outermost such folder is named.
+        """
+        reached = self.closure(stage)
+        named = {self._outermost(path, reached) for path in reached}
+        return named | {
+            choice
+            for choice in self.choices(stage)
+            if not any(below(choice, folder) for folder in named)
+        }
+
+    def _outermost(self, path: str, reached: set[str]) -> str:
+        """Return the outermost folder of `path` that has only files in `reached`, else `path`."""
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if self._folders[str(folder)] <= reached:
+                return str(folder)
+        return path
+
+    def has_data(self, dep: str) -> bool:
+        """Return whether `dep` is a file in a folder of code that is not a module."""
+        return dep in self._visible and not dep.endswith(".py")
+
+    def unreached(self, stage: str, folder: str) -> list[str]:
+        """Return the files below `folder` that the stage does not reach."""
+        return sorted(self._folders.get(folder, set()) - self.closure(stage))
 
     def closure(self, stage: str) -> set[str]:
         """Return the paths of all first-party modules that running `stages.{stage}` imports, itself among them.
 
         What any module of a choice imports is among them. The modules themselves are what `choices` returns.
         """
+        if stage not in self._closures:
+            self._closures[stage] = self._find_closure(stage)
+        return self._closures[stage]
+
+    def _find_closure(self, stage: str) -> set[str]:
         todo = self._paths(f"stages.{stage}")
         seen = set(todo)
         while todo:

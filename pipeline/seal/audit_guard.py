@@ -12,9 +12,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipeline.declared.code_imports import CODE, WATCHER
+from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.declared.lockfile import VERDICTS
 from pipeline.seal.fault_messages import fault_line
@@ -59,9 +59,7 @@ class Guard:
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
-        self._untouched = (
-            {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
-        )
+        self._untouched = {dep for dep in instance.deps if not is_code(dep)} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done = self._failed = False
@@ -78,7 +76,10 @@ class Guard:
         self._reading_section = False
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {
-            os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")
+            str(folder)
+            for dep in instance.deps
+            if is_code(dep)
+            for folder in PurePosixPath(dep).parents
         }
 
     def hook(self) -> Callable[[str, tuple], None]:
