@@ -1,6 +1,7 @@
 """Load a GPT-2 directory with transformers, refusing what transformers only warns of."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +20,7 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
     if not (directory / "config.json").is_file():
         raise PipelineError(f"{directory}: no exported model; run dvc repro export")
     try:
-        model, loading = GPT2LMHeadModel.from_pretrained(
+        loaded: Any = GPT2LMHeadModel.from_pretrained(
             directory,
             dtype=torch.float32,
             local_files_only=True,
@@ -31,9 +32,13 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
         raise PipelineError(
             f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
         ) from None
+    # output_loading_info makes it a pair, which the annotation of from_pretrained does not know.
+    model: GPT2LMHeadModel
+    model, loading = loaded
     faults = sorted(str(name) for kind in loading.values() for name in kind)
     if faults:
         raise PipelineError(
             f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}"
         )
-    return model.eval()
+    model.eval()
+    return model

@@ -1,8 +1,9 @@
 """Greedy continuations of prompts, by transformers' own `generate`."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
@@ -33,6 +34,7 @@ def continue_greedily(
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
     end_of_text = model.config.eos_token_id
+    assert isinstance(end_of_text, int)  # an export has one, as its gate verifies
     # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.
     model.generation_config = GenerationConfig(
         do_sample=False,
@@ -68,4 +70,7 @@ def _continue(model: GPT2LMHeadModel, prompts: list[list[int]], padding: int) ->
     mask = torch.tensor(
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
     )
-    return model.generate(rows, attention_mask=mask)[:, width:].tolist()
+    generator: Any = model  # transformers annotates `generate` for other classes than its GPT-2
+    found: Tensor = generator.generate(rows, attention_mask=mask)
+    continuations: list[list[int]] = found[:, width:].tolist()
+    return continuations
