@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from model.common.yaml_file import YamlFault
 from pipeline.declared import library_versions
@@ -69,7 +70,7 @@ def declaration_findings(tree: Tree) -> list[str]:
     return findings + _library_findings(tree, needed) + _code_findings(code, stages)
 
 
-def _unsafe_settings(stage: str, text: dict) -> list[str]:
+def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
     keys = set(text) - {
         "cmd",
@@ -127,7 +128,7 @@ def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
     return []
 
 
-def _code_findings(code: Code, stages: dict) -> list[str]:
+def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)

@@ -59,7 +59,8 @@ class Witness:
                     before = before[1:] + pipe.read(1)
                     if len(before) < _QUESTION_BYTES:
                         return {}
-                return pickle.load(pipe)  # noqa: S301
+                now: dict[str, object] = pickle.load(pipe)  # noqa: S301
+                return now
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             return {}
         finally:

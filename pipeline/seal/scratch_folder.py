@@ -72,7 +72,7 @@ def _without_verdicts(value: Any) -> Any:
     return {key: _without_verdicts(child) for key, child in value.items() if key not in judged}
 
 
-def _content(path: Path) -> str | list | None:
+def _content(path: Path) -> str | list[tuple[str, int, int]] | None:
     if path.is_dir() and not (path / _CHECKSUMS).is_file():
         entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
         return [
