@@ -11,8 +11,8 @@ from transformers.utils import logging
 from model.common.errors import PipelineError
 
 
-def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
-    """Return the model in float32, in evaluation mode.
+def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadModel:
+    """Return the model in float32, in evaluation mode, on `device`.
 
     from_pretrained fills a missing tensor with random values and ignores an unexpected one; here both are errors.
     """
@@ -33,12 +33,21 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
             f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
         ) from None
     # output_loading_info makes it a pair, which the annotation of from_pretrained does not know.
-    model: GPT2LMHeadModel
-    model, loading = loaded
+    network, loading = loaded
     faults = sorted(str(name) for kind in loading.values() for name in kind)
     if faults:
         raise PipelineError(
             f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}"
         )
-    model.eval()
+    model: GPT2LMHeadModel = network.to(device).eval()
     return model
+
+
+def end_of_text(model: GPT2LMHeadModel) -> int:
+    """Return the id that ends a text; raises PipelineError if config.json does not name one."""
+    found = model.config.eos_token_id
+    if not isinstance(found, int):
+        raise PipelineError(
+            f"{model.config.name_or_path}/config.json: eos_token_id: must be one id, not {found}"
+        )
+    return found

@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from model.common.errors import PipelineError
+from model.hugging_face.loading import end_of_text
 
 
 class Continuation(NamedTuple):
@@ -33,15 +34,14 @@ def continue_greedily(
             f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the model's context of "
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
-    end_of_text = model.config.eos_token_id
-    assert isinstance(end_of_text, int)  # an export has one, as its gate verifies
+    last = end_of_text(model)
     # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.
     model.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=new_tokens,
-        eos_token_id=end_of_text,
-        pad_token_id=end_of_text,
+        eos_token_id=last,
+        pad_token_id=last,
     )
     by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     continuations: list[Continuation] = [Continuation([], False)] * len(prompts)
@@ -50,12 +50,12 @@ def continue_greedily(
             places = by_length[start : start + batch_rows]
             for place, ids in zip(
                 places,
-                _continue(model, [prompts[place] for place in places], end_of_text),
+                _continue(model, [prompts[place] for place in places], last),
                 strict=True,
             ):
-                stopped = end_of_text in ids
+                stopped = last in ids
                 continuations[place] = Continuation(
-                    ids[: ids.index(end_of_text)] if stopped else ids, stopped
+                    ids[: ids.index(last)] if stopped else ids, stopped
                 )
             progress.update(len(places))
     return continuations
