@@ -1,10 +1,14 @@
-"""Where bits depend on the processor: what training computes, hashed under other instruction sets and on emulated processors.
+"""Where bits depend on the processor: what training computes, hashed under other instruction sets
+and on emulated processors.
 
-    python -m benchmarks.bits                                        with every cap on this machine's own; a minute
-    python -m benchmarks.bits --under "qemu-x86_64 -cpu Haswell"     also on what a command emulates; many minutes
+    python -m benchmarks.bits
+        with every cap on this machine's own; a minute
+    python -m benchmarks.bits --under "qemu-x86_64 -cpu Haswell"
+        also on what a command emulates; many minutes
 
-Each line is a process with variables of the environment that the seal takes away from stages (pipeline/seal/confinement.py). It names
-what came out in other bits than in the first one. A network of the demonstration's width is trained for a few steps.
+Each line is a process with variables of the environment that the seal takes away from stages
+(pipeline/seal/confinement.py). It names what came out in other bits than in the first one. A
+network of the demonstration's width is trained for a few steps.
 """
 
 import argparse
@@ -32,12 +36,14 @@ STEPS, ROWS, CONTEXT, WIDTH, VOCABULARY = 5, 2, 64, 128, 1024
 
 
 def hashes(threads: int) -> dict[str, str]:
-    """Return a hash of each kernel's result on the same numbers, and of the weights after a few steps of training."""
+    """Return a hash of each kernel's result on the same numbers, and of the weights after a few
+    steps of training.
+    """
     import numpy as np
     import torch
     import torch.nn.functional as F
 
-    from model.common.sections import read_section
+    from common.sections import read_section
     from model.network.gelu_linear import gelu_linear
     from model.network.gpt import GPT, GPTConfig
     from model.params.pretrain import PretrainParams

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import run_stage
-from model.common.files import (
+from common.errors import run_stage
+from common.files import (
     checksummed_directory,
     read_jsonl,
     verified_directory,
     write_json,
     write_jsonl,
 )
-from model.common.sections import read_section
+from common.sections import read_section
 from model.data.items import read_items
 from model.hugging_face.directory import read_hugging_face_directory
 from model.params.evaluate import EvaluateParams

@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 
 
 class PretrainParams(Section):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.network.batches import spread_documents, validation_rows
 from model.network.gpt import GPT
 from model.pretraining.losses import token_losses

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.common.sections import Section
+from common.sections import Section
 from model.data.word_problems import training_problems
 from model.params.fetch import FetchParams, HubFileSource, HubSource, WheelSource
 from model.sources.local_files import pinned_files, verified_file

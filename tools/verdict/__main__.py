@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import YamlFault
+from common.errors import PipelineError
+from common.yaml_file import YamlFault
 from model.comparison.outcomes_file import parse_outcomes
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import below

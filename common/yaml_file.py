@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 
 # A PyYAML without libyaml has no CSafeLoader; SafeLoader gives the same events, ten times slower.
 _Parser: type[yaml.CSafeLoader | yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
