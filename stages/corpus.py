@@ -8,6 +8,7 @@ that a killed run has finished.
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,9 +90,11 @@ def put_together(
     pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int
 ) -> CorpusIndex:
     """Put the finished shards into `output`, numbered without those that got no document; return what they hold."""
-    totals = {key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")}
-    passages: Counter = Counter()
-    written: Counter = Counter()
+    totals: dict[str, dict[str, Counter[str]]] = {
+        key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")
+    }
+    passages: Counter[str] = Counter()
+    written: Counter[str] = Counter()
     for directory, shard in zip(pieces, shards, strict=True):
         found = json.loads((directory / TOTALS).read_bytes())
         passages.update(found["passages"])
@@ -124,7 +127,9 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
             )
 
 
-def _progress(work, task: Task, count: int, name: str) -> tqdm:
+def _progress(
+    work: Callable[[Task, int], Path], task: Task, count: int, name: str
+) -> Iterable[Path]:
     return tqdm(
         in_order(work, task, range(count)),
         total=count,

@@ -9,6 +9,7 @@ Costs about two minutes of two cores in the demo; at full size hours of eight A1
 import csv
 import io
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from model.network.checkpoints import CheckpointConfig, weights_sha256, write_ch
 from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
-from model.pretraining.loop import History, Training
+from model.pretraining.loop import History, Training, TrainingPoint, ValidationPoint
 from model.pretraining.state import CHECKPOINT, RunStore
 from model.pretraining.validation import Validation
 from model.runtime.distributed import joined_processes
@@ -83,7 +84,9 @@ def main() -> None:
                 write_json(Path("timings") / run / "pretrain.json", training.speed.summary())
 
 
-def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: Tensor):
+def checkpoint_saver(
+    condition: str, seed: int, params: PretrainParams, canary: Tensor
+) -> Callable[[Path, int, GPT], None]:
     """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved already."""
 
     def save(directory: Path, step: int, model: GPT) -> None:
@@ -133,7 +136,7 @@ def write_figures(run: str, history: History) -> None:
     )
 
 
-def csv_bytes(points: list) -> bytes:
+def csv_bytes(points: list[TrainingPoint] | list[ValidationPoint]) -> bytes:
     """Return named tuples as CSV with a header; floats are written so that reading gives the same bits back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,7 +1,7 @@
 """What scoring leaves of each item, and the metrics made from it."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def read_scores(path: Path) -> list[ItemScore]:
         ) from None
 
 
-def summarize(scores: list[ItemScore], convention: Convention) -> dict:
+def summarize(scores: list[ItemScore], convention: Convention) -> dict[str, Any]:
     """Return the metrics of items scored by `convention`.
 
     acc: the lowest total is the true ending's; acc_norm: the lowest total per token or per character, as the convention has
@@ -48,7 +48,7 @@ def summarize(scores: list[ItemScore], convention: Convention) -> dict:
     labels = np.array([score.label for score in scores])
     clusters = [score.source_id for score in scores]
 
-    def accuracy(values: np.ndarray) -> dict:
+    def accuracy(values: np.ndarray) -> dict[str, Any]:
         return rate(values.argmin(axis=1) == labels, clusters)._asdict()
 
     gold = np.arange(len(scores)), labels
