@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Half of the Trainer's loop. Imported here, so that its version is an input of the stage.
 import accelerate  # noqa: F401
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
@@ -43,7 +43,7 @@ class LossPoint(NamedTuple):
 class _TrainerState(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    log_history: list[dict]
+    log_history: list[dict[str, Any]]
 
 
 def collate(rows: list[Row], padding: int) -> dict[str, Tensor]:
@@ -116,6 +116,8 @@ def _trainer(
     model: GPT2LMHeadModel, rows: list[Row], params: SftParams, seed: int, states: States
 ) -> Trainer:
     padding = model.config.eos_token_id
+    if not isinstance(padding, int):
+        raise PipelineError(f"{states.label}: the export's config.json has no eos_token_id")
     trainer = Trainer(
         model,
         _arguments(params, seed, states.scratch),
@@ -172,10 +174,15 @@ class _Keeper(TrainerCallback):
     def __init__(self, states: States):
         self._states = states
 
-    def on_save(self, arguments, state, control, **_) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self._states.complete(state.global_step)
 
-    def on_log(self, arguments, state, control, logs, **_) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
+    ) -> None:
+        logs: dict[str, float] = said["logs"]
         for name, called in (("loss", "loss"), ("grad_norm", "gradient's norm")):
             if not math.isfinite(float(logs.get(name, 0.0))):
                 raise PipelineError(
