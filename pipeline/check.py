@@ -12,6 +12,7 @@ line that begins with `note:` is not a finding.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.files import write_bytes
 from common.yaml_file import YamlFault
@@ -103,7 +104,7 @@ def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
     return findings
 
 
-def _unsafe_settings(stage: str, text: dict) -> list[str]:
+def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
     keys = set(text) - {
         "cmd",
@@ -152,7 +153,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
     return []
 
 
-def _code_findings(code: Code, stages: dict) -> list[str]:
+def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)

@@ -8,6 +8,7 @@ Costs about eighteen seconds in the demo, three of them to start.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.errors import run_stage
 from common.files import (
@@ -47,7 +48,9 @@ def main() -> None:
             _write(run, scores)
 
 
-def _score(run: Path, params: EvaluateParams, processes: Processes) -> dict[str, list[dict]]:
+def _score(
+    run: Path, params: EvaluateParams, processes: Processes
+) -> dict[str, list[dict[str, Any]]]:
     gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
     scorer = Scorer(
         gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes
@@ -61,7 +64,7 @@ def _score(run: Path, params: EvaluateParams, processes: Processes) -> dict[str,
     return scores
 
 
-def _write(run: Path, scores: dict[str, list[dict]]) -> None:
+def _write(run: Path, scores: dict[str, list[dict[str, Any]]]) -> None:
     directory = Path("scores") / run
     with checksummed_directory(directory) as output:
         for name, rows in scores.items():

@@ -5,7 +5,7 @@ any other token without text; so no name of a token is in it.
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from common.errors import PipelineError
 from common.files import read_jsonl, write_jsonl
@@ -52,7 +52,7 @@ def _written(segments: list[str | MulFact | None]) -> list[str | list[int] | Non
     ]
 
 
-def _read(row: dict, where: str) -> Generation:
+def _read(row: dict[str, Any], where: str) -> Generation:
     try:
         segments = [
             _FACTS[tuple(segment)] if isinstance(segment, list) else segment

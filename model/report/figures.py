@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from common.errors import PipelineError
 from model.curves.points import CHARTS, TRAIN, X_LABELS, Chart
-from model.report.vega import LINES, Spec, curves, page
+from model.report.vega import LINES, curves, page
 from model.report.vega_rows import differences, others, usage
+from model.report.vega_words import Spec
 from model.tasks.labels import TASK_FIGURES
 
 # Who measured what a chart shows.

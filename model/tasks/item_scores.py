@@ -1,7 +1,7 @@
 """What scoring leaves of each item, and the figures made of it. The only place of acc_norm."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def gold_nats_and_bytes(
     return _totals(scores)[gold], np.array([score.bytes for score in scores])[gold]
 
 
-def summarize(scores: list[ItemScore], wording: Wording) -> dict:
+def summarize(scores: list[ItemScore], wording: Wording) -> dict[str, Any]:
     """Return the metrics of items that were asked in `wording`.
 
     gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.

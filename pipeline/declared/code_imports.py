@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipeline.settings import SETTINGS
-
 from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import Tree, without_ignored
+from pipeline.settings import SETTINGS
 
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"

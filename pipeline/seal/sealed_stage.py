@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
@@ -104,7 +105,7 @@ def _require_machine(root: Path) -> None:
 def _refuse_at_the_end(line: str) -> None:
     """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
 
-    def hear(event: str, arguments: tuple) -> None:
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pipeline.stage_done":
             sys.exit(f"error: {line}")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from committed import committed_text
 from conftest import REPOSITORY
-from model.tasks.labels import CHANCE
 
 from model.curves.points import CHARTS
+from model.tasks.labels import CHANCE
 
 CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)

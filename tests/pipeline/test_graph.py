@@ -12,7 +12,6 @@ import pytest
 import yaml
 from committed import committed_text, committed_tree
 from conftest import REPOSITORY
-from pipeline.fix import Line, edited
 
 from common.yaml_file import YamlFault
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
@@ -21,6 +20,7 @@ from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.fix import Line, edited
 from stages import contents
 
 TEXT = (

@@ -15,7 +15,8 @@ from model.params.sft import SftParams
 from model.post_training import trainer
 from model.post_training.chat_format import Row, conversation_row, prompt_ids
 from model.post_training.decoding import continue_greedily
-from model.post_training.trainer import collate, fine_tune, newest_state
+from model.post_training.trainer import collate, fine_tune, trainer_states
+from model.runtime import resumable
 from model.runtime.torch_setup import set_deterministic
 from model.tokens.export_tokenizer import FactTokenizer
 
@@ -199,7 +200,7 @@ def kill(
     project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS
 ) -> None:
     """Train until the state of step `at` is written, and stop before or after it is sealed with its checksums."""
-    write = trainer.write_checksums
+    write = resumable.write_checksums
 
     def write_checksums(directory: Path) -> None:
         if directory.name == f"checkpoint-{at}":
@@ -208,7 +209,7 @@ def kill(
             raise Killed
         write(directory)
 
-    monkeypatch.setattr(trainer, "write_checksums", write_checksums)
+    monkeypatch.setattr(resumable, "write_checksums", write_checksums)
     with pytest.raises(Killed):
         project.train(states, params)
     monkeypatch.undo()
@@ -223,11 +224,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 ):
     states = tmp_path / "work"
     kill(project, states, monkeypatch, at, sealed)
-    found = newest_state(states, "cpu", "sft x")
-    assert (found and found.name) == (goes_on_from and f"checkpoint-{goes_on_from}")
+    found = trainer_states(states, "cpu", "sft x").newest(lambda step, _: step)
+    assert found == goes_on_from
     said = capsys.readouterr().err
     assert (f"warning: sft x: checkpoint-{at} is not used" in said) == (not sealed)
     assert same(project.train(states), undisturbed)
+
+
+def test_the_newest_two_states_are_kept(project, tmp_path, monkeypatch):
+    kill(project, tmp_path / "work", monkeypatch, 60, True)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+        "checkpoint-40",
+        "checkpoint-60",
+    ]
 
 
 def test_a_damaged_state_is_named_and_the_one_before_is_used(
