@@ -23,7 +23,7 @@ def given_to(target: str) -> list[str]:
 
 
 def test_every_folder_of_tests_is_in_one_tier():
-    quick, both = given_to("test"), tests_of("test-all")
+    quick, both = given_to("test"), given_to("test-all")
     long = re.findall(r"tests/\w+", (REPOSITORY / ".ci/long").read_text().split("-m pytest")[1])
     assert both[: len(quick)] == quick
     assert len(set(both + long)) == len(both + long)
