@@ -15,8 +15,13 @@ export PYTHONUTF8 := 1
 # The page that `dvc plots` fills, with its scripts in it.
 PLOTS_PAGE := .dvc/plots_page.html
 
+# Each file of tests is one process's; the slowest files start first (tests/helpers/slow_tests.py).
+PYTEST := python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository micro_graph)
+SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -70,9 +75,13 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
-# The test suite (LONG=1: a quarter of an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
+# Test the code, and one whole micro graph: at most five minutes on two cores.
 test: $(READY) $(PLOTS_PAGE)
-	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(QUICK_TESTS)
+
+# Run every test but the longest, which `.ci/long` runs (tests/long).
+test-all: $(READY) $(PLOTS_PAGE)
+	$(PYTEST) $(QUICK_TESTS) $(SLOW_TESTS)
 
 # Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from committed import committed_text
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from model.curves.points import CHARTS
 from model.tasks.labels import CHANCE

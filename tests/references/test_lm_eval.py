@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, checkpoint_config, save_checkpoint
-from models import real_items, save_gpt2, scored
+from gpt2_directories import real_items, save_gpt2, scored
+from repository import REPOSITORY
+from small_objects import checkpoint_config, save_checkpoint
 
 from model.export.hf_tokenizer import to_hugging_face
 from model.export.weight_map import (
@@ -22,6 +23,8 @@ from model.network.checkpoints import read_checkpoint
 from model.tasks.item_scores import summarize
 from model.tasks.wordings import WORDINGS
 from tools.hf_import import read_gpt2
+
+pytestmark = pytest.mark.slow("lm-evaluation-harness scores real items", minutes=0.5)
 
 TASKS = REPOSITORY / "benchmarks" / "lm_eval_tasks"
 

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import REPOSITORY
-from test_pipeline import edit
+from micro_graph import edit
+from repository import REPOSITORY
 
 from pipeline.declared.dvc_yaml import load_yaml
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from gpt2_directories import real_items
 from hypothesis import given
 from hypothesis import strategies as st
-from models import real_items
 from mutations import reads_or_says_why
 
 from common.errors import PipelineError

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from gpt2_directories import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
 from huggingface_hub import snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.tasks.hellaswag.utils import preprocess
-from models import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
+from repository import REPOSITORY
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
+from tricky_items import ITEMS, LM_EVAL, REFERENCE
 
 import model.scoring.network as scoring_network
 from common.errors import PipelineError
 from common.files import write_checksums
-from model.data.items import Item
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
 from model.runtime.distributed import joined_processes
 from model.runtime.torch_setup import require_dtype
@@ -31,38 +31,6 @@ from model.statistics.rates import rate
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.wordings import WORDINGS
 from model.tokens.bpe import Tokenizer, read_ranks
-
-REFERENCE, LM_EVAL = WORDINGS["reference"], WORDINGS["lm_eval"]
-
-
-def item(
-    ctx: str,
-    endings: list[str],
-    number: int = 0,
-    label: int = 0,
-    ctx_b: str = "",
-    activity: str = "Walking",
-) -> Item:
-    whole, source = f"{ctx} {ctx_b}" if ctx_b else ctx, f"s{number}"
-    return Item(
-        ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=source
-    )  # fmt: skip
-
-
-ITEMS = [
-    item("A man", ["runs fast", "runs slowly", "runs", "jumps over the fence"], 0, ctx_b="he"),
-    item("The water is", ["cold.", "hot!", "naïve 🎉", "x"], 1, label=3),
-    item("", ["Starts here", "and there", "b", "c c c"], 2, label=2),
-    item("word " * 40, ["one two", "three", "four five six", "seven"], 3, label=1),
-    item("short", ["long " * 40, "b", "c", "d"], 4),
-    item(
-        "[header] How to [title] walk [step] Ends in spaces.  ",
-        ["[substeps] it", "is", "so  so", "ok [title] then"],
-        5,
-    ),
-    item("6 × 9 is <|endoftext|> and", ["<MUL_6_9_54>", "<|endoftext|>", "54", "a"], 6),
-    item("a", ["b", "c", "d", "e"], 7),
-]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from model.data.items import Item, read_items
