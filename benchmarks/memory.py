@@ -1,11 +1,13 @@
 """Memory of the stages that all of the corpus goes through, on a synthetic corpus of any size.
 
-    python benchmarks/memory.py                      2,000 MB of text and documents of up to a megabyte; about fifteen minutes
-    python benchmarks/memory.py --megabytes 200
+    python -m benchmarks.memory
+        2,000 MB of text and documents of up to a megabyte; about fifteen minutes
+    python -m benchmarks.memory --megabytes 200
 
-Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the parameters of
-profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers together: proportional set sizes (PSS, where
-what processes share counts once), sampled twenty times a second. Linux only. Needs `make repro` to have been made here.
+Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the
+parameters of profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers
+together: proportional set sizes (PSS, where what processes share counts once), sampled twenty times
+a second. Linux only. Needs `make repro` to have been made here.
 """
 
 import argparse
@@ -19,16 +21,15 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 
 
 def make_passages(directory: Path, megabytes: float, characters_per_shard: int) -> None:
-    """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a thousand has a megabyte."""
-    from model.common.files import checksummed_directory, json_bytes
+    """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a
+    thousand has a megabyte.
+    """
+    from common.files import checksummed_directory, json_bytes
     from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
 
     generator = random.Random(0)
@@ -60,10 +61,10 @@ def make_passages(directory: Path, megabytes: float, characters_per_shard: int) 
 
 
 def make_project(root: Path, megabytes: float) -> None:
-    from model.common.sections import read_section
+    from common.sections import read_section
     from model.params.corpus import CorpusParams
 
-    for name in ("pipeline", "model", "stages"):
+    for name in ("pipeline", "common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -134,7 +135,8 @@ def main() -> None:
             )
             rate = options.megabytes / seconds
             print(
-                f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s, {rate:.1f} MB/s",
+                f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s,"
+                f" {rate:.1f} MB/s",
                 flush=True,
             )
 

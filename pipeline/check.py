@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import CODE, WATCHER, Code, stage_of
 from pipeline.declared.command_lines import command_line

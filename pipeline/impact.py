@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import Instance, below
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree

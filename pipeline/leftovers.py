@@ -16,7 +16,7 @@ from pipeline.declared.dvc_yaml import PARAMS, Instance, below, expand, load_yam
 from pipeline.declared.file_trees import IGNORED, Tree, WorkingTree
 
 PRUNE = "run make prune"
-MADE = "GPT2_ABLATION_MADE"  # model/common/files.py reads it
+MADE = "PIPELINE_MADE"  # common/files.py reads it
 _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError
+from common.yaml_file import read_yaml
 from pipeline.declared.dvc_yaml import PARAMS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph, object_path
@@ -55,7 +55,7 @@ def lacks(root: Path) -> list[str]:
 
     Nothing where params.yaml is not valid: the stage says what is wrong with it.
     """
-    from model.common.sections import validate
+    from common.sections import validate
     from model.params.all_sections import Params  # a quarter of a second, for this stage alone
 
     try:

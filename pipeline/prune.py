@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import yaml
 
-from model.common.files import CHECKSUMS, sha256_file
+from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import GRAPH, PARAMS, below, load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
@@ -36,7 +36,7 @@ ARTIFACTS = ("checkpoints", "exports", "generations", "scores", "sft")
 _HIDDEN = (
     ".scratch",
     ".partial",
-)  # pipeline/seal/scratch_folder.py and model/common/files.py make them beside an output
+)  # pipeline/seal/scratch_folder.py and common/files.py make them beside an output
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
 

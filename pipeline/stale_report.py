@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from model.common.files import write_bytes
-from model.common.yaml_file import YamlFault
+from common.files import write_bytes
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import REPRO, Graph

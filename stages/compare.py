@@ -8,9 +8,9 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import write_bytes, write_json
-from model.common.sections import read_section
+from common.errors import PipelineError, run_stage
+from common.files import write_bytes, write_json
+from common.sections import read_section
 from model.comparison.outcomes import Outcomes, answered, evaluated, probed
 from model.comparison.outcomes_file import Key, outcome_lines
 from model.comparison.verdict import (

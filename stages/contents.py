@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import write_json
+from common.errors import run_stage
+from common.files import write_json
 
 FOLDERS = ("checkpoints", "data/tokens", "losses", "scores", "sft_losses")
 # What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors and

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
-from model.common.sections import read_json, read_section
+from common.errors import PipelineError, run_stage
+from common.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
+from common.sections import read_json, read_section
 from model.data.contamination import Benchmark
 from model.data.corpus_shards import SPLITS, Shard, gather, plan_shards, scatter
 from model.data.documents import CorpusIndex, PassagesIndex, document_shards, shard_path

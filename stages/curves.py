@@ -7,9 +7,9 @@ Costs a few seconds at any size.
 
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import atomic_directory, write_bytes, write_json
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import atomic_directory, write_bytes, write_json
+from common.sections import read_section
 from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
 from model.curves.data_table import data_table

@@ -7,9 +7,9 @@ Costs half a second at any size.
 
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import CHECKSUMS, verified, write_bytes
-from model.common.sections import read_json, read_section
+from common.errors import PipelineError, run_stage
+from common.files import CHECKSUMS, verified, write_bytes
+from common.sections import read_json, read_section
 from model.tokens.shards import Index
 
 TOKENS = Path("data/tokens")

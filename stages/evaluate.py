@@ -8,15 +8,15 @@ Costs about eighteen seconds in the demo, three of them to start.
 import sys
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import (
+from common.errors import run_stage
+from common.files import (
     checksummed_directory,
     read_jsonl,
     verified_directory,
     write_json,
     write_jsonl,
 )
-from model.common.sections import read_section
+from common.sections import read_section
 from model.data.items import read_items
 from model.hugging_face.directory import read_hugging_face_directory
 from model.params.evaluate import EvaluateParams

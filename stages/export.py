@@ -12,9 +12,9 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from model.common.errors import run_stage
-from model.common.files import write_json
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import write_json
+from common.sections import read_section
 from model.export.gate import Parity, keep_export, read_source
 from model.export.hf_tokenizer import to_hugging_face
 from model.export.model_card import model_card

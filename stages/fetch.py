@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, write_json, write_jsonl
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, write_json, write_jsonl
+from common.sections import read_section
 from model.data.documents import Document
 from model.data.items import count_repeated
 from model.params.fetch import (

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, verified_directory
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, verified_directory
+from common.sections import read_section
 from model.data.conversations import AskedQuestion, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model

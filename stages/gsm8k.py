@@ -8,8 +8,8 @@ Costs two seconds.
 import sys
 from pathlib import Path
 
-from model.common.errors import PipelineError, printable, run_stage
-from model.common.files import checksummed_directory, write_json, write_jsonl
+from common.errors import PipelineError, printable, run_stage
+from common.files import checksummed_directory, write_json, write_jsonl
 from model.post_training.answer_files import SETS, Generation, read_generations
 from model.post_training.answer_reading import Reading, read, summarize
 

@@ -6,9 +6,9 @@ Costs a second at any size.
 
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, read_jsonl, write_jsonl
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, read_jsonl, write_jsonl
+from common.sections import read_section
 from model.data.documents import read_split
 from model.data.item_selection import continuation_items, sample_items
 from model.data.items import check_sources, read_items

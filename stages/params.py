@@ -6,10 +6,10 @@ Before it the seal asks whether this machine has what params.yaml names (pipelin
 
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import write_bytes
-from model.common.sections import PARAMS_FILE, validate
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError, run_stage
+from common.files import write_bytes
+from common.sections import PARAMS_FILE, validate
+from common.yaml_file import read_yaml
 from model.data.question_sample import sample_questions
 from model.data.word_problems import held_out_problems
 from model.params.all_sections import Params

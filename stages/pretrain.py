@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import atomic_directory, checksummed_directory, write_json
-from model.common.sections import read_section
+from common.errors import PipelineError, run_stage
+from common.files import atomic_directory, checksummed_directory, write_json
+from common.sections import read_section
 from model.data.source_names import DRILL_SOURCE
 from model.network.batches import TrainingRows
 from model.network.canary import canary_rows, mean_loss

@@ -8,9 +8,9 @@ Costs about twelve seconds in the demo, five of them to start.
 import sys
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, verified_directory, write_json, write_jsonl
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, verified_directory, write_json, write_jsonl
+from common.sections import read_section
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model
 from model.params.probes import ProbesParams

@@ -9,9 +9,9 @@ import itertools
 from collections import Counter
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import checksummed_directory, verified_directory, write_json, write_jsonl
-from model.common.sections import read_section
+from common.errors import PipelineError, run_stage
+from common.files import checksummed_directory, verified_directory, write_json, write_jsonl
+from common.sections import read_section
 from model.data.contamination import Benchmark
 from model.data.conversations import AskedQuestion, Conversation, Question, read_kept, two_turns
 from model.data.gsm8k_text import evaluated_texts

@@ -7,10 +7,10 @@ content it names. Writes plots/report.html. Costs a few seconds at any size.
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import write_bytes
-from model.common.sections import read_json
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError, run_stage
+from common.files import write_bytes
+from common.sections import read_json
+from common.yaml_file import read_yaml
 from model.report.drawing import draw_graph
 from model.report.figures import curve_figures, difference_figures, usage_figure
 from model.report.lineage import read_stages

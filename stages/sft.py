@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import checksummed_directory, verified_directory, write_json
-from model.common.sections import read_section
+from common.errors import PipelineError, run_stage
+from common.files import checksummed_directory, verified_directory, write_json
+from common.sections import read_section
 from model.data.conversations import Conversation, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model

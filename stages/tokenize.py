@@ -10,9 +10,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.files import checksummed_directory, json_bytes, verified, write_json
-from model.common.sections import read_json, read_section
+from common.errors import run_stage
+from common.files import checksummed_directory, json_bytes, verified, write_json
+from common.sections import read_json, read_section
 from model.data.documents import CorpusIndex
 from model.params.tokenize import TokenizeParams
 from model.runtime.resumable import scratch_directory

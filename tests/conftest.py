@@ -35,7 +35,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.common.files import checksummed_directory, write_checksums
+from common.files import checksummed_directory, write_checksums
 from model.network.checkpoints import CheckpointConfig, write_checkpoint
 from model.network.gpt import GPT, GPTConfig
 from model.runtime.torch_setup import avoid_broken_amx

@@ -10,8 +10,8 @@ of ours states condition, seed and step of the training that its weights come fr
 
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import CHECKSUMS, verified_directory
+from common.errors import PipelineError, run_stage
+from common.files import CHECKSUMS, verified_directory
 from pipeline.declared.command_lines import command_line
 
 _ROWS = 2

@@ -10,8 +10,8 @@ Reads the profile. Writes nothing.
 from pathlib import Path
 from typing import NamedTuple
 
-from model.common.sections import validate
-from model.common.yaml_file import read_yaml
+from common.sections import validate
+from common.yaml_file import read_yaml
 from model.params.all_sections import Params
 from model.tokens.facts import MUL_FACTS
 from pipeline.declared.command_lines import command_line

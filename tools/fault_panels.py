@@ -18,8 +18,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import atomic_file
+from common.errors import PipelineError, run_stage
+from common.files import atomic_file
 from model.curves.panels import (
     CHANCE_STYLE,
     STYLE,

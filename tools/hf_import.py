@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json, validate
+from common.errors import PipelineError
+from common.sections import read_json, validate
 from model.export.weight_map import Entry, export_table, map_tensors
 from model.hugging_face.directory import HuggingFaceGPT2Config, read_stored
 from model.network.gpt import GPT, GPTConfig

@@ -15,8 +15,8 @@ import os
 import sys
 from pathlib import Path
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
+from common.errors import PipelineError, run_stage
+from common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
 from model.data.item_selection import sample_items
 from model.data.items import Item, read_items
 from model.tasks.item_scores import ItemScore, summarize

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.common.errors import PipelineError
-from model.common.files import read_jsonl
+from common.errors import PipelineError
+from common.files import read_jsonl
 from model.post_training.arithmetic_probes import read_answers
 from model.tasks.item_scores import ItemScore, read_scores
 from model.tasks.wordings import CONVENTIONS

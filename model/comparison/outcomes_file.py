@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.comparison.outcomes import Outcomes
 
 _DECIMALS = 4

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.results.markdown_table import (
     Cell,
     Table,

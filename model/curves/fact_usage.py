@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.results.markdown_table import csv_bytes
 
 _MODELS = {"exports": "pretrained", "sft": "fine-tuned"}

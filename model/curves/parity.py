@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.curves.points import Point, Progress
 
 # What parity.csv has for a smaller difference, 0 for one: a logarithmic axis has no zero, and float32 logits nothing so small.

@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.files import verified
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.files import verified
+from common.sections import read_json
 from model.results.markdown_table import (
     Cell,
     Table,

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.results.markdown_table import (
     Cell,
     Table,

@@ -5,9 +5,9 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from model.common.errors import PipelineError
-from model.common.files import read_jsonl
-from model.common.sections import Section
+from common.errors import PipelineError
+from common.files import read_jsonl
+from common.sections import Section
 from model.data.record_text import VisibleText
 
 Kept = TypeVar("Kept", bound=Section)

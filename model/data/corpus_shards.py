@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.contamination import Benchmark
 from model.data.documents import DOCUMENT_SCHEMA, Document, DocumentWriter, read_documents
 from model.data.drills import generate_drills

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.common.errors import PipelineError
-from model.common.files import verified, way_back
-from model.common.sections import Section
+from common.errors import PipelineError
+from common.files import verified, way_back
+from common.sections import Section
 
 DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
 _DOCUMENTS_PER_GROUP = 1024

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.documents import Document
 from model.data.items import Item, without_brackets
 from model.data.record_text import visible

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from model.common.errors import PipelineError
-from model.common.sections import Section, validate
+from common.errors import PipelineError
+from common.sections import Section, validate
 from model.data.record_text import Text, VisibleText, visible
 
 _ENDINGS = 4

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 Question = TypeVar("Question")
 

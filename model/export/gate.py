@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-from model.common.errors import PipelineError
-from model.common.files import CHECKSUMS, atomic_directory, sha256_file
+from common.errors import PipelineError
+from common.files import CHECKSUMS, atomic_directory, sha256_file
 from model.conditions import Condition
 from model.export.specification import CARD, WEIGHTS, expected_json, first_difference, read_exactly
 from model.hugging_face.directory import HuggingFaceGPT2, read_hugging_face_directory

@@ -11,7 +11,7 @@ from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from transformers import GPT2Tokenizer, TokenizersBackend
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.tokens.bpe import END_OF_TEXT, PATTERN, Tokenizer
 from model.tokens.byte_level import byte_characters
 

@@ -13,7 +13,7 @@ from typing import Any
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from model.common.errors import printable
+from common.errors import printable
 from model.network.gpt import GPT
 from model.tokens.bpe import END_OF_TEXT, PATTERN, Tokenizer
 

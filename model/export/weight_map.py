@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.network.gpt import GPTConfig
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from model.common.errors import PipelineError, printable
-from model.common.sections import read_json, validate
+from common.errors import PipelineError, printable
+from common.sections import read_json, validate
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What is fetched from a hub; the last two are older versions' of transformers, and say what tokens there are.

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.utils import logging
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 
 def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.tokens.shards import TokenSplit
 
 T = TypeVar("T")

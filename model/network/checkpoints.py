@@ -7,9 +7,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, sha256_file, verified
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import json_bytes, sha256_file, verified
+from common.sections import Section, read_json
 from model.network.gpt import GPT, GPTConfig
 
 # The output layer shares its weight with the token embedding; it is stored once, under the embedding's name.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
 from model.params.export import ExportParams

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from model.common.sections import Section
+from common.sections import Section
 
 
 class CorpusParams(Section):

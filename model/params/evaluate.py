@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.common.sections import Section
+from common.sections import Section
 
 
 class EvaluateParams(Section):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 
 # A comparison needs two clusters of items, so at least two.
 _LEAST_ITEMS = 2

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from model.common.sections import Section
+from common.sections import Section
 
 # An interval and a comparison need two clusters of items, so at least two items.
 _LEAST_ITEMS = 2

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 
 # Each position has a learned vector, and attention's time grows with the square of the context.
 _LONGEST_CONTEXT = 2**16

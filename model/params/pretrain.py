@@ -7,7 +7,7 @@ Each of `nodes` machines runs `processes` processes, and each of these computes 
 
 from pydantic import Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 
 
 class PretrainParams(Section):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 from model.params.mixture import shares
 
 GENERATED = "generated"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from model.common.sections import Section
+from common.sections import Section
 
 
 class SftParams(Section):

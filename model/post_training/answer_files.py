@@ -7,8 +7,8 @@ any other token without text; so no name of a token is in it.
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from model.common.errors import PipelineError
-from model.common.files import read_jsonl, write_jsonl
+from common.errors import PipelineError
+from common.files import read_jsonl, write_jsonl
 from model.tokens.facts import MUL_FACTS, MulFact
 
 Ended = Literal["stopped", "cut", "too_long"]

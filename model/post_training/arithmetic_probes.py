@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.common.errors import PipelineError, printable
-from model.common.files import read_jsonl
+from common.errors import PipelineError, printable
+from common.files import read_jsonl
 from model.data.drills import FORMS, GROUPS, group_of, in_words, state
 from model.statistics.rates import rate
 from model.tokens.export_tokenizer import FactTokenizer

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 
 class Continuation(NamedTuple):

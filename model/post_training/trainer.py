@@ -20,9 +20,9 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
-from model.common.errors import PipelineError
-from model.common.files import verified_directory, write_checksums
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import verified_directory, write_checksums
+from common.sections import Section, read_json
 from model.hugging_face.loading import load_hugging_face_model
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row
@@ -196,7 +196,7 @@ class _Keeper(TrainerCallback):
         work = Work(folder=states.name, machine=machine(torch.device(self._device)))
         (directory / _WORK).write_text(work.model_dump_json(), encoding="utf-8")
         sys.audit(
-            "gpt2_ablation.piece_done"
+            "pipeline.piece_done"
         )  # the seal refuses what was made of an input that has changed meanwhile
         write_checksums(directory)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.network.batches import TrainingRows, prefetched
 from model.network.gpt import GPT
 from model.params.pretrain import PretrainParams

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, verified_directory
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import json_bytes, verified_directory
+from common.sections import Section, read_json
 from model.network.gpt import GPT
 from model.pretraining.loop import History, TrainingPoint, ValidationPoint
 from model.pretraining.loss_spikes import SpikeDetector

@@ -4,7 +4,7 @@ import json
 
 import vl_convert
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.curves.style import COLOURS, DARK_COLOURS, DARK_GREY, GREY
 
 VEGA_LITE = "6.4"

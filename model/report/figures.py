@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.curves.points import CHARTS, TRAIN, X_LABELS, Chart
 from model.report.vega import LINES, Spec, curves, page
 from model.report.vega_rows import differences, others, usage

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError
+from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
@@ -65,7 +65,7 @@ def _stage(
     code = [
         dep
         for dep in deps
-        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("model", "stages"))
+        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("common", "model", "stages"))
     ]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
     files = _expanded(code, items, params)
@@ -86,7 +86,7 @@ def _stage(
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
         code={}
-        if {"model", "stages"} & set(code)
+        if {"common", "model", "stages"} & set(code)
         else {path: blob_id(root / path) for path in sorted(files)},
         params={key: _value(params, key) for key in keys},
         libraries=dict(sorted(versions.items()))

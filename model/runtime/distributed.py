@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 # Each scores its part, and they meet at the end.
 _PATIENCE = timedelta(days=1)

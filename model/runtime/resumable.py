@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from model.common.errors import PipelineError
-from model.common.files import checksummed_directory, verified_directory
+from common.errors import PipelineError
+from common.files import checksummed_directory, verified_directory
 
 # The seal's name for the folder (pipeline/seal/scratch_folder.py), which it knows by all that the stage depends on.
-SCRATCH = "GPT2_ABLATION_SCRATCH"
+SCRATCH = "PIPELINE_SCRATCH"
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def piece(directory: Path, make: Callable[[Path], None]) -> Path:
         with checksummed_directory(directory) as partial:
             make(partial)
             sys.audit(
-                "gpt2_ablation.piece_done"
+                "pipeline.piece_done"
             )  # the seal refuses what was made of an input that has changed meanwhile
     return directory
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 
 def set_deterministic(threads: int) -> None:

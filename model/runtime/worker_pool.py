@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

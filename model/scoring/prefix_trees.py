@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.tasks.wordings import Question
 
 _ROUNDED_TO = 16

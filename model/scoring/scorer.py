@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.items import Item
 from model.hugging_face.directory import HuggingFaceGPT2
 from model.runtime.distributed import Processes

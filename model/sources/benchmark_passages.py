@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 from model.data.documents import LONGEST_DOCUMENT, Document
 from model.sources.text_streams import not_utf8_field
 

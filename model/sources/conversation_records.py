@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import PipelineError, printable
-from model.common.sections import validate
+from common.errors import PipelineError, printable
+from common.sections import validate
 from model.data.conversations import Conversation, Kept, Question, two_turns
 from model.data.gsm8k_text import without_calculations
 from model.data.record_text import has_text, visible, whole_text

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from model.common.errors import PipelineError
-from model.common.files import sha256_file
+from common.errors import PipelineError
+from common.files import sha256_file
 from model.params.fetch import HubFileSource, HubSource
 from model.sources.pointers import HEAD_BYTES, require_data
 from model.sources.record_readers import format_of, read_records

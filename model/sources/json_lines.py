@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 from model.data.documents import LONGEST_DOCUMENT
 from model.sources.pointers import BYTE_ORDER_MARK
 from model.sources.text_streams import not_utf8, zero_byte

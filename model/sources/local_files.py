@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from model.common.errors import PipelineError
-from model.common.files import sha256_file
+from common.errors import PipelineError
+from common.files import sha256_file
 from model.params.fetch import FilesSource, TreeSource, WheelSource
 from model.sources.pointers import require_data, unreadable
 from model.sources.record_readers import FORMATS, format_of

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from model.common.errors import PipelineError
-from model.common.files import write_json
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import write_json
+from common.sections import Section, read_json
 from model.data.documents import Document, DocumentWriter, PassagesIndex, shard_path
 from model.params.fetch import HubFilesSource, PassagesInput, TreeSource, WheelSource
 from model.runtime.resumable import piece, publish

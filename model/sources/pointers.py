@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 
 HEAD_BYTES = 4096
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.sections import read_json
 from model.data.conversations import Conversation, Question
 from model.data.items import Item, check_sources, read_items
 from model.params.fetch import (

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 from model.data.documents import LONGEST_DOCUMENT
 from model.sources.json_lines import read_json_lines
 from model.sources.pointers import HEAD_BYTES, require_data

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.sources.pointers import BYTE_ORDER_MARK, HEAD_BYTES, fault_of
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}

@@ -4,7 +4,7 @@ import base64
 import binascii
 from itertools import pairwise
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 
 _SHOWN = 60
 _ADVICE = "take GPT-2's ranks as tiktoken has them"

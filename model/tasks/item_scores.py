@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.common.errors import PipelineError, printable
-from model.common.files import read_jsonl
+from common.errors import PipelineError, printable
+from common.files import read_jsonl
 from model.statistics.rates import rate
 from model.tasks.wordings import Convention
 

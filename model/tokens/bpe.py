@@ -18,9 +18,9 @@ import numpy as np
 import tiktoken
 from pydantic import Field
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, verified, way_back
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import json_bytes, verified, way_back
+from common.sections import Section, read_json
 from model.tokens.facts import MUL_FACTS, FoundFact, find_facts
 
 END_OF_TEXT = "<|endoftext|>"

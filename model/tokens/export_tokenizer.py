@@ -4,7 +4,7 @@ import itertools
 
 from tokenizers import Tokenizer
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.tokens.facts import MUL_FACTS, MulFact, inject
 
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.files import json_bytes
+from common.sections import read_json
 from model.data.documents import document_shards, read_documents
 from model.runtime.resumable import piece, publish
 from model.runtime.worker_pool import in_order

@@ -13,9 +13,9 @@ from tokenize import TokenError
 import numpy as np
 from pydantic import Field
 
-from model.common.errors import PipelineError
-from model.common.files import verified, way_back
-from model.common.sections import Section, read_json
+from common.errors import PipelineError
+from common.files import verified, way_back
+from common.sections import Section, read_json
 
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
 

@@ -12,7 +12,7 @@ from pipeline.declared.file_trees import Tree
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"
 # The folders of what stages run.
-CODE = ("model", "stages")
+CODE = ("common", "model", "stages")
 
 
 class _Source(NamedTuple):

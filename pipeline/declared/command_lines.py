@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import PARAMS, Instance, expand, read_mapping, read_stages
 from pipeline.declared.file_trees import Tree, WorkingTree
 from pipeline.seal.streams import end_unread, go_on_unread

@@ -8,7 +8,7 @@ import itertools
 import re
 from typing import Any, NamedTuple
 
-from model.common.yaml_file import YamlFault, load, shown
+from common.yaml_file import YamlFault, load, shown
 from pipeline.declared.file_trees import Tree
 
 PARAMS = "params.yaml"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.yaml_file import load
+from common.yaml_file import load
 from pipeline.declared.dvc_yaml import (
     GRAPH,
     STAGES,

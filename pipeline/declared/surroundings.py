@@ -34,7 +34,7 @@ _ASKING = {
 _METHODS = {"lstat", "stat"}  # of a path
 # Who may, and what for. None of it reaches an output that DVC hashes, or the stage stops where it is not what it should be.
 ALLOWED = {
-    "model/common/files.py": {
+    "common/files.py": {
         "os.environ"
     },  # which outputs stages make: for the advice of an error message
     "model/sources/hub.py": {"stat"},  # is a download as long as the hub states?

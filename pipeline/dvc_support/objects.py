@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.common.files import write_bytes
+from common.files import write_bytes
 from pipeline.declared.lockfile import (
     LOCK,
     Entries,

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import psutil
 from dvc.exceptions import DvcException
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import PARAMS, read_mapping
 from pipeline.declared.file_trees import WorkingTree

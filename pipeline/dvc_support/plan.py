@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 
-from model.common.files import write_bytes
+from common.files import write_bytes
 from pipeline.declared.lockfile import LOCK
 
 # Of dvc.lock, as DVC writes it. A name in quotes is not told from the same without.

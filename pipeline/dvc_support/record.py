@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from model.common.files import write_bytes
-from model.common.yaml_file import YamlFault
+from common.files import write_bytes
+from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
 from pipeline.declared.command_lines import command_line

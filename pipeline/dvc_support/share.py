@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph

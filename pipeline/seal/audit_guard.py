@@ -88,10 +88,10 @@ class Guard:
             "socket.gethostname": self._asked_for_host,
             "os.listdir": self._listed,
             "os.scandir": self._listed,
-            "gpt2_ablation.read_section": self._read_section,
-            "gpt2_ablation.stage_begins": self._begins,
-            "gpt2_ablation.stage_done": self._ends,
-            "gpt2_ablation.piece_done": self._piece_done,
+            "pipeline.read_section": self._read_section,
+            "pipeline.stage_begins": self._begins,
+            "pipeline.stage_done": self._ends,
+            "pipeline.piece_done": self._piece_done,
             **dict.fromkeys(_CHANGES, self._changed),
             **dict.fromkeys(_NETWORK_EVENTS, self._connected),
         }
@@ -354,6 +354,6 @@ def _is_directory(path: str) -> bool:
 
 
 def partial_of(path: str) -> str:
-    """Return the temporary sibling through which model/common/files.py writes `path`."""
+    """Return the temporary sibling through which common/files.py writes `path`."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial")

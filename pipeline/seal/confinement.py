@@ -195,7 +195,7 @@ def import_from_source(root: Path) -> None:
     sys.meta_path.insert(0, OwnPackages(str(root), CODE, _FromSource))
     sys.path_hooks.insert(0, hook)
     sys.path_importer_cache.clear()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
         del sys.modules[name]
     sys.path.append(
         str(root)

@@ -30,7 +30,7 @@ _SEVERAL_PROCESSES = {
 _OF_SEVERAL_PROCESSES = (
     "FI_",
     "GLOO_",
-    "GPT2_ABLATION_",
+    "PIPELINE_",
     "NCCL_",
     "OFI_",
     "SLURMD_",
@@ -51,7 +51,7 @@ _FIXED = {
 # For the Python processes that a stage starts. Not before: torchrun starts stages that are in the working directory.
 _FOR_CHILDREN = {"PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
 
-LIBRARY_PATH = "GPT2_ABLATION_LIBRARY_PATH"
+LIBRARY_PATH = "PIPELINE_LIBRARY_PATH"
 
 
 def of_any_stage() -> dict[str, str]:

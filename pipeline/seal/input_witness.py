@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
 

@@ -18,8 +18,8 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.parent_death import end_with_parent
 
 RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain", "sft"}
-SCRATCH = "GPT2_ABLATION_SCRATCH"  # model/runtime/resumable.py reads it
-_CHECKSUMS = "SHA256SUMS"  # model/common/files.py writes it
+SCRATCH = "PIPELINE_SCRATCH"  # model/runtime/resumable.py reads it
+_CHECKSUMS = "SHA256SUMS"  # common/files.py writes it
 
 
 def scratch_of(instance: Instance) -> str | None:

@@ -4,7 +4,7 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - a Python audit hook (PEP 578) sees every open, listing, rename, removal and connection that passes through Python, and
   stops the stage with the file's name; it also hears which sections of params.yaml are read;
 - where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
-  guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of model/common/files.py;
+  guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of common/files.py;
 - first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
 - the environment has the variables of pipeline/seal/environment.py and no others; only modules of Python, of the libraries and of
   the repository are found (pipeline/seal/start.py); home and temporary folder are an empty one of this process;
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model.common.yaml_file import YamlFault
+from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import instance_of
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
@@ -103,7 +103,7 @@ def _refuse_at_the_end(line: str) -> None:
     """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
 
     def hear(event: str, arguments: tuple) -> None:
-        if event == "gpt2_ablation.stage_done":
+        if event == "pipeline.stage_done":
             sys.exit(f"error: {line}")
 
     sys.addaudithook(hear)

@@ -21,9 +21,9 @@ from pipeline.declared.dvc_yaml import PARAMS, Instance, load_yaml
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.parent_death import end_with_parent
 
-_RENDEZVOUS = "GPT2_ABLATION_RENDEZVOUS"  # HOST:PORT; set by whoever knows that what is chosen here does not suit the network
-_NODE_OF = "GPT2_ABLATION_NODE_OF"  # nodes, processes and rendezvous; srun passes it to the nodes
-_TORCHRUN = "GPT2_ABLATION_TORCHRUN"  # torchrun's process id, for those it starts
+_RENDEZVOUS = "PIPELINE_RENDEZVOUS"  # HOST:PORT; set by whoever knows that what is chosen here does not suit the network
+_NODE_OF = "PIPELINE_NODE_OF"  # nodes, processes and rendezvous; srun passes it to the nodes
+_TORCHRUN = "PIPELINE_TORCHRUN"  # torchrun's process id, for those it starts
 _DVC = "DVC_STAGE"  # dvc says it to what it starts
 _ANSWERED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # by torchrun, if it is not said otherwise
 _OF_A_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")

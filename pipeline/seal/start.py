@@ -65,7 +65,7 @@ def _main() -> None:
     site.execsitecustomize = lambda: None
     site.main()
     root = os.getcwd()
-    sys.meta_path.insert(0, OwnPackages(root, ("pipeline", "model")))
+    sys.meta_path.insert(0, OwnPackages(root, ("pipeline", "common")))
     from pipeline.seal.sealed_stage import seal
     from pipeline.seal.streams import go_on_unread
 

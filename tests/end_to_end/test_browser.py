@@ -10,7 +10,7 @@ import pytest
 from browser import Browser, chromium, require_chromium
 from report_sample import write_sample
 
-from model.common.files import atomic_file
+from common.files import atomic_file
 from model.curves.points import CHARTS
 from tools.generated.plot_templates import FOLDER, templates, text
 from tools.generated.plots_page import plots_page

@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY
 from test_pipeline import AUTHOR, edit, micro_clone, shell
 
-from model.common.sections import read_json
+from common.sections import read_json
 from model.tokens.bpe import Tokenizer
 from pipeline.check import check, declaration_findings
 from pipeline.declared.file_trees import WorkingTree

@@ -468,7 +468,7 @@ CLOCKS = r"\b(time\.time(_ns)?|datetime\.(now|utcnow|today)|date\.today|time\.(l
 
 def test_no_code_of_a_stage_asks_a_clock_that_can_step():
     assert re.search(CLOCKS, "started = time.time()")
-    for folder in ("pipeline", "model", "stages"):
+    for folder in ("pipeline", "common", "model", "stages"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             assert not re.search(CLOCKS, path.read_text()), path
 
@@ -491,7 +491,7 @@ def test_what_the_table_quotes_is_said_by_the_code_or_seen_by_a_test(row):
     said = "".join(next((REPOSITORY / "tests").rglob(name)).read_text() for name in row.tests)
     said += "".join(
         path.read_text()
-        for folder in ("pipeline", "model")
+        for folder in ("pipeline", "common", "model")
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
     )
     for message in row.messages:

@@ -277,12 +277,9 @@ def test_a_repository_that_dvc_is_busy_in_and_a_wrong_number_are_one_line(graph)
 def test_without_waiting_for_the_lock_stages_would_fail(graph):
     """The mutation: several of DVC at once, as issue 11054 of treeverse/dvc has it."""
     mutated = graph.root / "mutated"
-    shutil.copytree(
-        REPOSITORY / "pipeline", mutated / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copytree(
-        REPOSITORY / "model", mutated / "model", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("pipeline", "common"):
+        without_bytecode = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, mutated / name, ignore=without_bytecode)
     path = mutated / "pipeline/dvc_support/parallel.py"
     assert path.read_text().count('"--wait-for-lock", ') == 1
     path.write_text(path.read_text().replace('"--wait-for-lock", ', ""))

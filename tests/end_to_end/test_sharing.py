@@ -13,8 +13,8 @@ from conftest import REPOSITORY
 from s3_server import BUCKET, CREDENTIALS, require_s3, s3_server
 from test_pipeline import ENVIRONMENT, edit, micro_clone, outputs, repro, shell
 
-from model.common.errors import PipelineError
-from model.common.files import verified
+from common.errors import PipelineError
+from common.files import verified
 from pipeline.check import check
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import locked_versions

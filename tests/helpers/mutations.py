@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 
 # What readers have stumbled over: text that is no Unicode, no number or no name, and numbers of any size.
 ODD_TEXTS = (

@@ -14,7 +14,16 @@ CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)
 _TRAINED = ("loss", "bits_per_byte")
 _OF_TRAINING = ("gradient_norm", "learning_rate", "sft_loss")
-FILES = ("dvc.yaml", "stages.yaml", "libraries.yaml", "model", "stages", "pipeline", ".dvcignore")
+FILES = (
+    "dvc.yaml",
+    "stages.yaml",
+    "libraries.yaml",
+    "common",
+    "model",
+    "stages",
+    "pipeline",
+    ".dvcignore",
+)
 
 
 def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:

@@ -36,7 +36,7 @@ _UNSAFE_YAML = {
 _UNPACKING = {"extractall", "unpack_archive"}
 _HUB = {"hf_hub_download", "snapshot_download", "load_dataset", "load_dataset_builder"}
 _CODE = {"eval", "exec", "compile", "__import__"}
-_OURS = ("model.", "stages.", "pipeline.", "tools.")
+_OURS = ("common.", "model.", "stages.", "pipeline.", "tools.")
 
 Finding = Iterator[ast.AST]
 Rule = Callable[[ast.Module, str], Finding]

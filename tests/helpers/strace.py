@@ -38,7 +38,7 @@ OF_THE_SEAL = (
     "dvc.yaml",
     "params.yaml",
     "libraries.yaml",
-    "model/common/yaml_file.py",
+    "common/yaml_file.py",
     "stages/__pycache__",
     "stages/__init__.py",
     str(DURATIONS),

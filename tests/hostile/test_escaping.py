@@ -16,7 +16,7 @@ from browser import chromium, require_chromium
 from conftest import REPOSITORY
 from report_sample import CONDITIONS, write_rows, write_sample
 
-from model.common.errors import printable
+from common.errors import printable
 from model.report.page import STALE_BEGIN, STALE_END
 from model.results.markdown_table import Table, words
 from pipeline.declared.file_trees import WorkingTree
@@ -228,7 +228,7 @@ def test_nothing_moves_the_cursor(text):
 
 
 def test_an_error_of_a_stage_is_printable():
-    code = "from model.common.errors import *\ndef main(): raise PipelineError('a\\x1b[2Jb\\nc\\u2028d')\nrun_stage(main)"
+    code = "from common.errors import *\ndef main(): raise PipelineError('a\\x1b[2Jb\\nc\\u2028d')\nrun_stage(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: a\\x1b[2Jb\nerror: c\nerror: d\n"

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers.normalizers import Lowercase
 from transformers import GenerationConfig
 
-from model.common.errors import PipelineError
-from model.common.files import CHECKSUMS, verified_directory, write_checksums
+from common.errors import PipelineError
+from common.files import CHECKSUMS, verified_directory, write_checksums
 from model.conditions import Condition
 from model.export import gate
 from model.export.gate import Source, keep_export, read_source, verify_export

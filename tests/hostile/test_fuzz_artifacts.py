@@ -24,14 +24,14 @@ from mutations import (
     within,
 )
 
-from model.common.files import (
+from common.files import (
     CHECKSUMS,
     read_jsonl,
     verified_directory,
     write_checksums,
     write_jsonl,
 )
-from model.common.sections import read_json
+from common.sections import read_json
 from model.comparison.outcomes import Outcomes
 from model.comparison.outcomes_file import Key, outcome_lines, parse_outcomes
 from model.curves.points import evaluation_points, fine_tuning_points, loss_points

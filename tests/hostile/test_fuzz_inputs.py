@@ -24,9 +24,9 @@ from mutations import (
     within,
 )
 
-from model.common.errors import PipelineError
-from model.common.sections import read_json, read_section, validate
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError
+from common.sections import read_json, read_section, validate
+from common.yaml_file import read_yaml
 from model.data.items import read_items
 from model.params.all_sections import Params
 from model.sources import json_lines

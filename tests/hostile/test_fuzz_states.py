@@ -13,7 +13,7 @@ from mutations import changed_bytes, changed_value, fuzz, within
 from safetensors.torch import load_file, save_file
 from test_training import NETWORK, ONE_PROCESS, params
 
-from model.common.files import write_checksums
+from common.files import write_checksums
 from model.network.checkpoints import write_checkpoint
 from model.network.gpt import GPT
 from model.pretraining.loop import History, TrainingPoint, ValidationPoint

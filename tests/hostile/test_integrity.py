@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import write_token_split
 
-from model.common.errors import PipelineError
-from model.common.files import (
+from common.errors import PipelineError
+from common.files import (
     CHECKSUMS,
     checksummed_directory,
     read_jsonl,

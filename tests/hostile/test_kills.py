@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY
 from test_corpus import ITEM, passages, write_shards
 
-from model.common.files import write_checksums, write_jsonl
+from common.files import write_checksums, write_jsonl
 from model.data.documents import Document
 
 KILLS = 10  # for each stage
@@ -23,7 +23,7 @@ KILLS = 10  # for each stage
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, ranks_file) -> Path:
     root = tmp_path_factory.mktemp("killed")
-    for name in ("pipeline", "model", "stages"):
+    for name in ("pipeline", "common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -17,8 +17,8 @@ from report_sample import write_sample
 from test_fine_tuning import PARAMS, Project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.hugging_face.directory import read_hugging_face_directory
 from model.hugging_face.loading import load_hugging_face_model
 from model.network.checkpoints import read_checkpoint

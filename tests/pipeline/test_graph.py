@@ -22,6 +22,7 @@ TEXT = (
     "params.yaml",
     "libraries.yaml",
     "requirements.txt",
+    "common",
     "model",
     "stages",
     "stages.yaml",
@@ -80,8 +81,8 @@ MUTATIONS = {
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
          f"{GSM8K}{DEPS}add the line      - model/params/__init__.py",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}add the line      - model/common/sections.py",
-         f"{GSM8K}{DEPS}add the line      - model/common/yaml_file.py",
+         f"{GSM8K}{DEPS}add the line      - common/sections.py",
+         f"{GSM8K}{DEPS}add the line      - common/yaml_file.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
          f"{COMPARE}{DEPS}add the line      - model/params/__init__.py",
          f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
@@ -443,12 +444,12 @@ def test_every_output_root_is_in_the_static_gitignore_or_committed():
 
 def test_a_stage_that_depends_on_all_code_or_a_whole_file_declares_nothing_in_them():
     report = STAGES["report"]
-    assert {"model", "stages", "params.yaml", "libraries.yaml"} <= set(report["deps"])
+    assert {"common", "model", "stages", "params.yaml", "libraries.yaml"} <= set(report["deps"])
     assert not [dep for dep in report["deps"] if dep.endswith(".py")]
     assert "params" not in report
 
 
-@pytest.mark.parametrize("name", ["model", "stages"])
+@pytest.mark.parametrize("name", ["common", "model", "stages"])
 def test_without_its_folder_of_code_the_stage_has_to_declare_its_modules(copy, name):
     text = (copy / "dvc.yaml").read_text()
     start = text.index("\n  report:\n")

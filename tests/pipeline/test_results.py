@@ -11,7 +11,7 @@ import yaml
 from committed import check_out, committed_text
 from conftest import REPOSITORY
 
-from model.common.files import json_bytes
+from common.files import json_bytes
 from pipeline.check import notes, result_findings
 from pipeline.declared.dvc_yaml import STAGES, below
 from pipeline.declared.file_trees import GitTree, WorkingTree
@@ -29,6 +29,7 @@ NAMES = (
     "params.yaml",
     "libraries.yaml",
     ".dvcignore",
+    "common",
     "model",
     "stages",
     "metrics",

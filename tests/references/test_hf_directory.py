@@ -15,7 +15,7 @@ from test_export_faults import PLANTED, changed_json
 from test_scoring import ITEMS, REFERENCE
 from transformers import AutoTokenizer
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.hugging_face.directory import (
     INDEX,
     WEIGHTS,

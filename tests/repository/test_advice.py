@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from model.common.errors import PipelineError
-from model.common.files import (
+from common.errors import PipelineError
+from common.files import (
     MADE,
     checksummed_directory,
     read_jsonl,
@@ -89,7 +89,7 @@ def unreviewed(path: Path) -> list[str]:
 
 MODULES = [
     path
-    for folder in ("model", "stages", "pipeline", "tools")
+    for folder in ("common", "model", "stages", "pipeline", "tools")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
 ]
 

@@ -175,7 +175,7 @@ def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
 FAILURES = {
     "done": ("pass", 0, ""),
     "refused": (
-        'from model.common.errors import PipelineError; raise PipelineError("why")',
+        'from common.errors import PipelineError; raise PipelineError("why")',
         1,
         "error: why",
     ),

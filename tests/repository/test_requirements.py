@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from packaging.requirements import Requirement
 
-PIPELINE = ("model", "stages", "pipeline", "tools")
+PIPELINE = ("common", "model", "stages", "pipeline", "tools")
 TESTS = ("tests", "benchmarks", ".ci")
 # Asked for and not imported: DVC imports it, and works without.
 NOT_IMPORTED = {"ruamel-yaml-clib"}

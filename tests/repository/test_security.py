@@ -9,12 +9,12 @@ import pytest
 from conftest import REPOSITORY
 from source_rules import PICKLES_OF_OUR_OWN_PROCESSES, RULES
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import YamlFault, read_yaml
+from common.errors import PipelineError
+from common.yaml_file import YamlFault, read_yaml
 from model.params.fetch import HubSource
 from pipeline.declared import dvc_yaml
 
-FOLDERS = ("model", "stages", "graph", "tools", "benchmarks", ".ci")
+FOLDERS = ("common", "model", "stages", "pipeline", "tools", "benchmarks", ".ci")
 CODE = sorted(path for name in FOLDERS for path in (REPOSITORY / name).rglob("*.py"))
 
 

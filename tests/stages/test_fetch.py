@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from model.common.errors import PipelineError
-from model.common.files import read_jsonl
+from common.errors import PipelineError
+from common.files import read_jsonl
 from model.data.documents import read_split
 from model.sources.benchmark_passages import benchmark_passages
 from stages import fetch

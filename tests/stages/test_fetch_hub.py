@@ -22,9 +22,9 @@ from raw_files import arrow_bytes, compress, parquet_bytes
 from test_fetch import fails, project  # noqa: F401
 from test_readers import BAD_LINES, LINES_THAT_ARE_READ
 
-from model.common.errors import PipelineError
-from model.common.files import verified_directory
-from model.common.sections import read_json
+from common.errors import PipelineError
+from common.files import verified_directory
+from common.sections import read_json
 from model.data.documents import PassagesIndex, read_split
 from model.params.fetch import HubFilesSource
 from model.runtime.resumable import SCRATCH
@@ -419,7 +419,7 @@ def sealed(tmp_path) -> Path:
     """A repository whose graph is this one's fetch stage, with a dataset of ten files beside it."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("model", "stages", "pipeline", "dvc.yaml", "libraries.yaml"):
+    for name in ("common", "model", "stages", "pipeline", "dvc.yaml", "libraries.yaml"):
         subprocess.run(["cp", "-r", REPOSITORY / name, root / name], check=True)
     (root / "data").mkdir()
     (root / "data/params.ok").write_text("ok\n")

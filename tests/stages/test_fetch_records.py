@@ -5,7 +5,7 @@ from pathlib import Path
 
 from test_fetch import ITEM, OTHER, fails, pinned, project  # noqa: F401
 
-from model.common.files import read_jsonl
+from common.files import read_jsonl
 
 
 def put(path: Path, *records: dict) -> dict:

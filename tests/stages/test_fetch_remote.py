@@ -18,7 +18,7 @@ from fault_table import seen
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
 from test_fetch import ITEM
 
-from model.common.files import read_jsonl
+from common.files import read_jsonl
 from model.data.documents import read_split
 from tools.dry_run.fake_hub import HubServer, Repository
 
@@ -27,7 +27,7 @@ FIRST = "sample/10BT/000_00000.parquet"
 FETCH = """
 import sys
 from model.sources.local_files import hub
-from model.common.errors import run_stage
+from common.errors import run_stage
 from stages import fetch
 hub.SECONDS_BEFORE_RETRIES = (0,) * len(hub.SECONDS_BEFORE_RETRIES)
 run_stage(fetch.main)

@@ -11,7 +11,7 @@ import pytest
 from raw_files import lines, zstd
 from test_fetch import fails, pinned, project  # noqa: F401
 
-from model.common.sections import read_json
+from common.sections import read_json
 from model.data.documents import PassagesIndex, document_shards, read_split
 
 # As README and model/params/fetch.py have it.

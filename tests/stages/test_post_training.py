@@ -13,8 +13,8 @@ from conftest import REPOSITORY
 from models import save_gpt2
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums, write_jsonl
+from common.errors import PipelineError
+from common.files import write_checksums, write_jsonl
 from model.data.conversations import two_turns
 from model.data.word_problems import STORIES
 from model.hugging_face.loading import load_hugging_face_model

@@ -33,7 +33,7 @@ class Project:
 
     def __init__(self, root: Path):
         self.root = root
-        for name in ("pipeline", "model", "stages"):
+        for name in ("pipeline", "common", "model", "stages"):
             shutil.copytree(
                 REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
             )

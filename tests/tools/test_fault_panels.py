@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_curves import CHART, points
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.curves.points import Curves, chart_csv
 from tools.fault_panels import EXPORTED, MEASURED, SCORES, main, read_points
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from dvc.utils.serialize import dumps_yaml
 
-from model.common.yaml_file import read_yaml
+from common.yaml_file import read_yaml
 from model.params.fetch import FetchParams
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import read_instances

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from model.common.files import write_bytes
+from common.files import write_bytes
 from model.results.markdown_table import Cell, Table
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree

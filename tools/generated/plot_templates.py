@@ -8,7 +8,7 @@ Reads nothing: the charts are those of model/report/vega.py. Writes .dvc/plots/*
 import json
 from pathlib import Path
 
-from model.common.files import write_bytes
+from common.files import write_bytes
 from model.report.vega import Spec, curves, page
 from model.report.vega_rows import by_unit, differences, usage
 from pipeline.declared.command_lines import command_line

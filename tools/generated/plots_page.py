@@ -8,7 +8,7 @@ vl-convert-python brings. Writes .dvc/plots_page.html, which git ignores.
 
 from pathlib import Path
 
-from model.common.files import write_bytes
+from common.files import write_bytes
 from model.report.bundle import bundle
 from pipeline.declared.command_lines import command_line
 

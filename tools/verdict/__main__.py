@@ -12,8 +12,8 @@ nothing. Exits with 0 whatever it finds, with 1 where a revision has no outcomes
 import sys
 from pathlib import Path
 
-from model.common.errors import PipelineError
-from model.common.yaml_file import YamlFault
+from common.errors import PipelineError
+from common.yaml_file import YamlFault
 from model.comparison.outcomes_file import parse_outcomes
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import below

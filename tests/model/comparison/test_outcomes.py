@@ -9,8 +9,8 @@ from committed import committed_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums, write_jsonl
+from common.errors import PipelineError
+from common.files import write_checksums, write_jsonl
 from model.comparison.outcomes import Outcomes, answered, evaluated, probed
 from model.comparison.outcomes_file import Key, outcome_lines, parse_outcomes
 from model.post_training.arithmetic_probes import Answer

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY, write_token_split
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.tokens.shards import write_shard
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree

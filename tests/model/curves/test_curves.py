@@ -9,8 +9,8 @@ import yaml
 from conftest import REPOSITORY
 from PIL import Image
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, write_checksums
+from common.errors import PipelineError
+from common.files import json_bytes, write_checksums
 from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
 from model.curves.data_table import data_table

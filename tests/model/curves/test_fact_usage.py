@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes
+from common.errors import PipelineError
+from common.files import json_bytes
 from model.curves.fact_usage import Usage, document_usage, run_usage, usage_csv
 
 

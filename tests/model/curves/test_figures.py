@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from test_curves import CHART, CONDITIONS, points, training_picture
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.curves.all_figures import draw_curves
 from model.curves.evidence import draw_evidence
 from model.curves.fact_usage import Usage

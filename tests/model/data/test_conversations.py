@@ -3,9 +3,9 @@ import json
 import pytest
 from conftest import REPOSITORY
 
-from model.common.errors import PipelineError
-from model.common.files import sha256_file
-from model.common.sections import read_section
+from common.errors import PipelineError
+from common.files import sha256_file
+from common.sections import read_section
 from model.params.fetch import ConversationsInput, Gsm8kInput
 from model.sources.conversation_records import (
     chat_conversations,

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, read_jsonl, write_checksums, write_jsonl
+from common.errors import PipelineError
+from common.files import json_bytes, read_jsonl, write_checksums, write_jsonl
 from model.data.contamination import Benchmark, _words
 from model.data.corpus_shards import gather, place_of, plan_shards, scatter
 from model.data.documents import (

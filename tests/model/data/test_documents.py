@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.documents import Document, DocumentWriter, document_shards
 
 

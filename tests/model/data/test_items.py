@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from models import real_items
 from mutations import reads_or_says_why
 
-from model.common.errors import PipelineError
-from model.common.files import checksummed_directory, write_jsonl
+from common.errors import PipelineError
+from common.files import checksummed_directory, write_jsonl
 from model.data import items as items_module
 from model.data.documents import Document, DocumentWriter
 from model.data.item_selection import continuation_items, sample_items

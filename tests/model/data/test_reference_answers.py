@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import lm_eval_is_right, real_problems
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data import reference_answers
 from model.data.reference_answers import read_gold
 from model.post_training.answer_files import Generation

@@ -13,8 +13,8 @@ from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from model.common.errors import PipelineError
-from model.common.files import verified_directory
+from common.errors import PipelineError
+from common.files import verified_directory
 from model.export import weight_map
 from model.export.gate import Source, keep_export
 from model.export.hf_tokenizer import to_hugging_face

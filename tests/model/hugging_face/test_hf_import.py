@@ -11,8 +11,8 @@ from models import save_gpt2
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.export import weight_map
 from model.export.weight_map import (
     build_hugging_face_model,

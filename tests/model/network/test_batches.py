@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import write_token_split
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.network.batches import TrainingRows, prefetched, spread_documents, validation_rows
 from model.tokens.shards import TokenSplit
 

@@ -5,8 +5,8 @@ import torch
 from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.network.checkpoints import load_model, read_checkpoint
 
 

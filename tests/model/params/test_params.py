@@ -9,9 +9,9 @@ import yaml
 from committed import committed_text
 from conftest import REPOSITORY
 
-from model.common.errors import PipelineError
-from model.common.sections import read_section, validate
-from model.common.yaml_file import read_yaml
+from common.errors import PipelineError
+from common.sections import read_section, validate
+from common.yaml_file import read_yaml
 from model.data.question_sample import sample_questions
 from model.data.word_problems import held_out_problems
 from model.params.all_sections import RESERVED_ENDINGS, RESERVED_NAMES, Params

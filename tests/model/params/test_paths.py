@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from report_sample import write_sample
 from test_fetch import ITEM, OTHER, fails, project  # noqa: F401
 
-from model.common.errors import PipelineError
-from model.common.files import atomic_directory, atomic_file, write_jsonl
-from model.common.sections import validate
+from common.errors import PipelineError
+from common.files import atomic_directory, atomic_file, write_jsonl
+from common.sections import validate
 from model.params.all_sections import Params
 from model.params.fetch import FilesSource, HubFileSource, PinnedFile, WheelSource
 from model.sources.local_files import pinned_files, verified_file

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import lm_eval_is_right, lm_eval_task, lm_eval_task_of_the_package, real_problems
 
-from model.common.errors import PipelineError
-from model.common.files import checksummed_directory, write_jsonl
+from common.errors import PipelineError
+from common.files import checksummed_directory, write_jsonl
 from model.data.reference_answers import read_gold
 from model.export.hf_tokenizer import to_hugging_face
 from model.hugging_face.directory import read_tokenizer

@@ -7,7 +7,7 @@ import torch
 from models import save_gpt2
 from transformers import TrainingArguments
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.data.conversations import two_turns
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from models import save_gpt2
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums, write_jsonl
+from common.errors import PipelineError
+from common.files import write_checksums, write_jsonl
 from model.data.drills import FORMS, GROUPS, in_words, state
 from model.export.hf_tokenizer import to_hugging_face
 from model.hugging_face.directory import read_tokenizer

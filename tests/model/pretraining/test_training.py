@@ -5,7 +5,7 @@ import torch
 import yaml
 from conftest import REPOSITORY, write_token_split
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.network.batches import TrainingRows
 from model.network.checkpoints import read_checkpoint
 from model.network.gpt import GPT, GPTConfig

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from test_training import NETWORK, ONE_PROCESS, params
 
 import model.pretraining.state as training_state
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.network.batches import TrainingRows
 from model.network.checkpoints import write_checkpoint
 from model.network.gpt import GPT

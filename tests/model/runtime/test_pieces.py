@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from model.common.errors import PipelineError
-from model.common.files import checksummed_directory
+from common.errors import PipelineError
+from common.files import checksummed_directory
 from model.runtime.resumable import SCRATCH, piece, publish, scratch_directory
 
 

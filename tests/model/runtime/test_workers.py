@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.runtime.worker_pool import in_order
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 
 import model.scoring.network as scoring_network
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.data.items import Item
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
 from model.runtime.distributed import joined_processes

@@ -11,7 +11,7 @@ from raw_files import LFS, NAMES, STAND_INS, WEB_PAGE, compress, file_of
 from test_fetch import fails, pinned, project  # noqa: F401
 from test_fetch_tree import source_of
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.sources import pointers
 from model.sources.pointers import fault_of, require_data
 from model.sources.record_readers import read_records

@@ -18,7 +18,7 @@ import pytest
 from mutations import reads_or_says_why
 from raw_files import NAMES, arrow_bytes, compress, file_of, lines, parquet_bytes, zstd
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.sources import json_lines, text_streams
 from model.sources.benchmark_passages import text_records
 from model.sources.record_readers import read_records

@@ -7,7 +7,7 @@ import json
 import pytest
 from test_fetch import fails, pinned, project  # noqa: F401
 
-from model.common.errors import PipelineError
+from common.errors import PipelineError
 from model.sources import raw_inputs, vocabulary_ranks
 from model.sources.vocabulary_ranks import check_ranks
 

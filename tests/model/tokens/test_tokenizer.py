@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Config
 
-from model.common.errors import PipelineError
-from model.common.files import write_checksums
+from common.errors import PipelineError
+from common.files import write_checksums
 from model.export.hf_tokenizer import merges, to_hugging_face
 from model.export.specification import _merges as merges_by_the_gate
 from model.sources.raw_inputs import ranks_from_vocabulary

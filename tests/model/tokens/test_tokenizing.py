@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from model.common.errors import PipelineError
-from model.common.files import json_bytes, write_checksums
+from common.errors import PipelineError
+from common.files import json_bytes, write_checksums
 from model.data.documents import Document, DocumentWriter
 from model.tokens.bpe import Tokenizer
 from model.tokens.condition_statistics import summarize

@@ -207,7 +207,7 @@ def test_a_lock_is_replaced_whole_and_never_written_in_place(tmp_path, text):
 
 def project(root: Path) -> Path:
     """Two stages of which the second fails where there is a file `fails`, and what the two commands need."""
-    for name in ("pipeline", "model"):
+    for name in ("pipeline", "common", "model"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from model.common.files import CHECKSUMS, sha256_file
+from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph

@@ -35,7 +35,7 @@ done
 """
 JOIN = """
     import numpy as np
-    from model.common.errors import PipelineError
+    from common.errors import PipelineError
     from model.runtime.distributed import joined_processes
     assert os.environ["NCCL_SOCKET_IFNAME"] == "none"
     assert not {"TORCH_NCCL_BLOCKING_WAIT", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "OMP_NUM_THREADS"} & set(os.environ)
@@ -60,7 +60,7 @@ WAIT = """
 def several(project) -> Path:  # noqa: F811
     """A project whose stage reads the numbers of nodes and processes in its own section."""
     text = DVC_YAML.replace(
-        "model/common/sections.py,", "model/common/sections.py, model/runtime/distributed.py,"
+        "common/sections.py,", "common/sections.py, model/runtime/distributed.py,"
     )
     (project / "dvc.yaml").write_text(
         text.replace("[wanted, {libraries.yaml: [python, numpy]}]", "[probe]")
@@ -180,7 +180,7 @@ def test_a_process_of_a_job_of_another_size_does_not_run(several, of_this_job):
         "WORLD_SIZE": "2" if of_this_job else "3",
         "TORCHELASTIC_RUN_ID": "x",
     }
-    done = run(several, {**os.environ, **job, "GPT2_ABLATION_TORCHRUN": str(os.getpid())})
+    done = run(several, {**os.environ, **job, "PIPELINE_TORCHRUN": str(os.getpid())})
     if of_this_job:
         assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
     else:
@@ -207,7 +207,7 @@ def test_a_process_whose_torchrun_has_ended_does_not_run(several):
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "2",
         "TORCHELASTIC_RUN_ID": "x",
-        "GPT2_ABLATION_TORCHRUN": "1",
+        "PIPELINE_TORCHRUN": "1",
     }
     assert last(run(several, {**os.environ, **job})) == (
         "error: probe@a: the torchrun that started it, process 1, has ended; run it again"

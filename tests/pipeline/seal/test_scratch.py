@@ -16,17 +16,15 @@ from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
-FETCH_DEPS = (
-    "deps: [model/__init__.py, model/common/errors.py, stages/__init__.py, stages/fetch.py]"
-)
-DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, model/common/errors.py, model/common/files.py, model/runtime/resumable.py,
-      model/common/sections.py, model/common/yaml_file.py, stages/__init__.py, stages/fetch.py]
+FETCH_DEPS = "deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
+DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/files.py, model/runtime/resumable.py,
+      common/sections.py, common/yaml_file.py, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """
     read_section("wanted", int); open("data/declared.txt"); open("data/folder/inside.txt")
-    from model.common.errors import PipelineError
-    from model.common.files import checksummed_directory
+    from common.errors import PipelineError
+    from common.files import checksummed_directory
     from model.runtime.resumable import piece, publish, scratch_directory
     with scratch_directory(Path("data/fetched")) as scratch, checksummed_directory(Path("data/fetched")) as output:
         for name in ("one", "two"):
@@ -44,7 +42,7 @@ COMMAND = [sys.executable, "-m", "stages.fetch"]
 def resumable(project) -> Path:  # noqa: F811
     assert FETCH_DEPS in DVC_YAML
     (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
-    for name in ("model/common/files.py", "model/runtime/resumable.py"):
+    for name in ("common/files.py", "model/runtime/resumable.py"):
         (project / name).write_text((REPOSITORY / name).read_text())
     write_stage(project, BODY.format(stop=str(project.parent / "stop")))
     (project.parent / "stop").touch()
@@ -100,7 +98,7 @@ def append(path: Path, text: str) -> None:
 
 OTHER_WORK = {
     "a parameter": replace("params.yaml", "wanted: 3", "wanted: 4"),
-    "code": lambda root: append(root / "model/common/sections.py", "# An edit.\n"),
+    "code": lambda root: append(root / "common/sections.py", "# An edit.\n"),
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
     "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
@@ -187,7 +185,7 @@ def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:  # noqa:
 
 EDITED_INPUTS = {
     "a parameter": "wanted of params.yaml",
-    "code": "model/common/sections.py",
+    "code": "common/sections.py",
     "the stage itself": "stages/fetch.py",
     "an input": "data/declared.txt",
     "a file in an input": "data/folder",
@@ -224,7 +222,7 @@ def by_rename(path: str, old: str = "", new: str = ""):
     [
         by_rename("params.yaml", "other: 4", "other: 5"),
         by_rename("data/declared.txt"),
-        by_rename("model/common/sections.py"),
+        by_rename("common/sections.py"),
     ],
     ids=["a parameter of others", "the same data", "the same code"],
 )
@@ -248,8 +246,8 @@ def test_what_the_work_does_not_depend_on_keeps_its_pieces(resumable):
     fetch(resumable)
     replace("params.yaml", "other: 4", "other: 5")(resumable)
     os.utime(resumable / "data/folder/inside.txt")
-    os.utime(resumable / "model/common/sections.py")
-    assert fetch(resumable, {"GPT2_ABLATION_SCRATCH": str(resumable.parent)}).stdout == ""
+    os.utime(resumable / "common/sections.py")
+    assert fetch(resumable, {"PIPELINE_SCRATCH": str(resumable.parent)}).stdout == ""
 
 
 def test_a_stage_that_makes_no_piece_leaves_no_folder(resumable):
@@ -260,7 +258,7 @@ def test_a_stage_that_makes_no_piece_leaves_no_folder(resumable):
 
 @native
 def test_native_code_may_write_a_piece_and_nothing_beside_it(resumable):
-    opened = "pa.OSFile(os.environ['GPT2_ABLATION_SCRATCH'] + '{}', 'w')"
+    opened = "pa.OSFile(os.environ['PIPELINE_SCRATCH'] + '{}', 'w')"
     body = f"import pyarrow as pa\n    with {opened} as file:\n        file.write(b'x')"
     write_stage(resumable, body.format("/a") + "\n    sys.exit('written')")
     assert error(fetch(resumable)) == "written"
@@ -269,10 +267,10 @@ def test_native_code_may_write_a_piece_and_nothing_beside_it(resumable):
 
 
 def test_other_stages_get_no_scratch_folder(project):  # noqa: F811
-    body = "assert 'GPT2_ABLATION_SCRATCH' not in os.environ\n    sys.exit('none')"
+    body = "assert 'PIPELINE_SCRATCH' not in os.environ\n    sys.exit('none')"
     (project / "stages/probe.py").write_text(STAGE.format(wanted="pass", body=body))
     command = [sys.executable, "-m", "stages.probe", "a"]
-    environment = {**os.environ, "GPT2_ABLATION_SCRATCH": "/tmp"}
+    environment = {**os.environ, "PIPELINE_SCRATCH": "/tmp"}
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
     assert error(done) == "none"
 

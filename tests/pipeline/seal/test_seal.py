@@ -28,14 +28,14 @@ stages:
     matrix:
       which: ${names}
     cmd: python -m stages.probe ${item.which}
-    deps: [data/declared.txt, data/folder, model/__init__.py, model/common/errors.py, model/common/sections.py, model/common/yaml_file.py,
+    deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
       stages/__init__.py, stages/probe.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]
     outs: [data/out.txt, "out/${item.which}"]
     metrics: [{metrics/probe.json: {cache: false}}]
   fetch:
     cmd: python -m stages.fetch
-    deps: [model/__init__.py, model/common/errors.py, stages/__init__.py, stages/fetch.py]
+    deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
     outs: [data/fetched]
 """
 STAGE = """
@@ -43,8 +43,8 @@ import os
 import sys
 from pathlib import Path
 
-from model.common.errors import run_stage
-from model.common.sections import read_section
+from common.errors import run_stage
+from common.sections import read_section
 
 
 def main():
@@ -62,14 +62,14 @@ WANTED = 'read_section("wanted", int)'
 @pytest.fixture
 def project(tmp_path) -> Path:
     root = tmp_path / "project"
-    for name in ("model", "stages", "data/folder", "data/other", "out"):
+    for name in ("common", "model", "stages", "data/folder", "data/other", "out"):
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "pipeline", root / "pipeline")
     for name in (
         "model/__init__.py",
-        "model/common/errors.py",
-        "model/common/sections.py",
-        "model/common/yaml_file.py",
+        "common/errors.py",
+        "common/sections.py",
+        "common/yaml_file.py",
         "stages/__init__.py",
     ):
         shutil.copy(REPOSITORY / name, root / name)
@@ -396,7 +396,7 @@ def test_fetch_may_use_the_network(project):
         (project / "dvc.yaml").write_text(
             DVC_YAML.replace(
                 "deps: [model/__init__",
-                "deps: [model/common/sections.py, model/common/yaml_file.py, model/__init__",
+                "deps: [common/sections.py, common/yaml_file.py, model/__init__",
             )
         )
         done = run(project, body, stage="fetch", wanted="pass")
@@ -430,7 +430,7 @@ def test_a_stage_refuses_another_version_than_the_declared_one(project, library,
 
 
 CHANGES = {
-    "code": ("model/common/sections.py", "# An edit.\n", "model/common/sections.py"),
+    "code": ("common/sections.py", "# An edit.\n", "common/sections.py"),
     "data": ("data/folder/inside.txt", "more", "data/folder"),
     "a parameter": ("params.yaml", "wanted: 5\n", "wanted of params.yaml"),
     "a file that no longer parses": ("params.yaml", "]", None),
@@ -483,7 +483,7 @@ def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(
         while not (signals / "ready").exists():
             assert not running.done(), running.result().stderr
             time.sleep(0.01)
-        for name in ("params.yaml", "model/common/sections.py"):
+        for name in ("params.yaml", "common/sections.py"):
             (project.parent / "new").write_text(
                 (project / name).read_text() + ("# An edit.\n" if changed else "")
             )
@@ -491,9 +491,7 @@ def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(
         (signals / "go").touch()
         done = running.result()
     if changed:
-        assert error(done).startswith(
-            "error: seal: probe@a ran while model/common/sections.py changed"
-        )
+        assert error(done).startswith("error: seal: probe@a ran while common/sections.py changed")
     else:
         assert done.returncode == 0, done.stderr
 

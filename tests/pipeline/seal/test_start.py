@@ -148,7 +148,7 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa
     done = run(
         project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")}
     )
-    made = {"GPT2_ABLATION_MADE", "HF_HUB_OFFLINE", "HOME",
+    made = {"PIPELINE_MADE", "HF_HUB_OFFLINE", "HOME",
              "LC_ALL", "LOGNAME", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUTF8",
             "TMPDIR", "TZ", "USER"}  # fmt: skip
     library_path = {"LD_LIBRARY_PATH"} if sysconfig.get_config_var("Py_ENABLE_SHARED") else set()

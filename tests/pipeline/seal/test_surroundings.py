@@ -73,7 +73,7 @@ def test_every_exception_is_needed(monkeypatch):
 def test_make_check_says_where(tmp_path):
     for name in ("dvc.yaml", "params.yaml", "libraries.yaml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
-    for name in ("model", "stages"):
+    for name in ("common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -1,9 +1,9 @@
 """Every reader reads the same value of a YAML file, of the same type, or the file is refused in one line.
 
-The readers are model/common/yaml_file.py, which stages and pipeline/ use, DVC's own, what DVC records in dvc.lock, and what
+The readers are common/yaml_file.py, which stages and pipeline/ use, DVC's own, what DVC records in dvc.lock, and what
 `dvc exp run -S` makes of params.yaml. How many texts were tried:
 
-    python -m pytest -s -q tests/model/common/test_yaml_file.py -k alike
+    python -m pytest -s -q tests/common/test_yaml_file.py -k alike
 """
 
 import math
@@ -24,10 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz
 
-from model.common import yaml_file
-from model.common.errors import PipelineError
-from model.common.sections import read_section
-from model.common.yaml_file import YamlFault, load, read_yaml
+from common import yaml_file
+from common.errors import PipelineError
+from common.sections import read_section
+from common.yaml_file import YamlFault, load, read_yaml
 from model.params.pretrain import PretrainParams
 from pipeline.check import check
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
@@ -322,7 +322,7 @@ def copy(tmp_path_factory) -> Path:
         ".dvcignore",
     ):
         shutil.copy(REPOSITORY / name, root / name)
-    for name in ("model", "stages", "graph", "tools", "metrics", "plots"):
+    for name in ("common", "model", "stages", "pipeline", "tools", "metrics", "plots"):
         (root / name).symlink_to(REPOSITORY / name)
     subprocess.run(["git", "init", "-q", root], check=True)
     (root / "params.yaml").write_text(MICRO)

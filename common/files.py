@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 
 # The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
 CHECKSUMS = "SHA256SUMS"
 # The variable in which the seal (pipeline/seal/sealed_stage.py) names the outputs of other stages that this stage reads, a line each.
-MADE = "GPT2_ABLATION_MADE"
+MADE = "PIPELINE_MADE"
 
 
 @contextmanager

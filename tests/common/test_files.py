@@ -1,7 +1,7 @@
 import pytest
 
-from model.common.errors import PipelineError, run_stage
-from model.common.files import atomic_directory, atomic_file, json_bytes
+from common.errors import PipelineError, run_stage
+from common.files import atomic_directory, atomic_file, json_bytes
 
 
 def interrupted():

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from model.common.errors import PipelineError, printable
+from common.errors import PipelineError, printable
 
 try:
     from yaml import CSafeLoader as _Parser

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from model.common.errors import PipelineError, printable
-from model.common.yaml_file import old_reading, plain_value, read_yaml, shown
+from common.errors import PipelineError, printable
+from common.yaml_file import old_reading, plain_value, read_yaml, shown
 
 PARAMS_FILE = Path("params.yaml")
 _LONGEST_WORD = 80  # characters of what may be a number or truth value to another reader
@@ -28,7 +28,7 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
 
     Raises PipelineError with one line per fault, each naming the key and the rule it breaks.
     """
-    sys.audit("gpt2_ablation.read_section", str(path), key)  # the seal compares with dvc.yaml
+    sys.audit("pipeline.read_section", str(path), key)  # the seal compares with dvc.yaml
     value: Any = read_yaml(path)
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

@@ -23,9 +23,9 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     gc.enable()  # off since stages/__init__.py, for the imports
     gc.freeze()
-    sys.audit("gpt2_ablation.stage_begins")
+    sys.audit("pipeline.stage_begins")
     try:
         main()
-        sys.audit("gpt2_ablation.stage_done")
+        sys.audit("pipeline.stage_done")
     except PipelineError as error:
         sys.exit("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()))
