@@ -356,7 +356,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
         f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     )
     for line in lines[:6]:
-        assert line in committed_text("README.md"), "its walk-through shows this"
+        assert line in committed_text("docs/walk_through.md")
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), (
         "training does not depend on the exporter"
