@@ -22,13 +22,13 @@ from pipeline.declared.file_trees import WorkingTree
 
 INSTANCES = read_instances(WorkingTree(REPOSITORY))
 STAGES = list(read_stages(WorkingTree(REPOSITORY)))
-COMMANDS = [
-    f"{folder}.{path.stem}"
+COMMANDS = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("pipeline", "tools")
-    for path in sorted((REPOSITORY / folder).glob("*.py"))
+    for path in (REPOSITORY / folder).rglob("*.py")
     if '__name__ == "__main__"' in path.read_text()
     and path.stem != "start"  # which runs stages, and is for nobody by hand
-]
+)
 SECONDS = {
     "torch",
     "transformers",
@@ -45,7 +45,9 @@ def call(*arguments: object, folder: Path = REPOSITORY) -> subprocess.CompletedP
 
 
 def docstring(module: str) -> str:
-    return ast.get_docstring(ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text()))
+    place = REPOSITORY / module.replace(".", "/")
+    file = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+    return ast.get_docstring(ast.parse(file.read_text()))
 
 
 def examples(text: str) -> list[list[str]]:
@@ -143,7 +145,8 @@ def test_a_commands_examples_are_what_it_takes(module, monkeypatch):
         assert example[place - 1] == "-m"
         monkeypatch.setattr(sys, "argv", example[place:])
         with pytest.raises(Taken):
-            import_module(module).main()
+            runnable = (REPOSITORY / module.replace(".", "/")).is_dir()
+            import_module(f"{module}.__main__" if runnable else module).main()
 
 
 @pytest.mark.parametrize("module", COMMANDS)
