@@ -15,8 +15,11 @@ PIPELINE = ("common", "model", "stages", "pipeline", "tools")
 TESTS = ("tests", "benchmarks", ".ci")
 # Asked for and not imported: DVC imports it, and works without.
 NOT_IMPORTED = {"ruamel-yaml-clib"}
-# Commands, and what pytest or another library loads by its name.
-NOT_IMPORTED_BY_TESTS = {"codespell", "pre-commit", "pre-commit-hooks", "pytest-xdist", "ruff"}
+# Commands, what pytest loads by its name, and types for mypy.
+NOT_IMPORTED_BY_TESTS = {
+    *("codespell", "mypy", "pre-commit", "pre-commit-hooks", "pytest-xdist", "ruff"),
+    *("scipy-stubs", "types-psutil", "types-pyyaml", "types-tqdm"),
+}
 
 
 def normalized(name: str) -> str:
