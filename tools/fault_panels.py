@@ -3,7 +3,7 @@
     python -m tools.fault_panels main
     python -m tools.fault_panels main --out docs/images/fault.png
 
-To be run on a branch where a faulty exporter was let past the gate (README, "Break the exporter, and watch"). The curves with the
+To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The curves with the
 fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
 plots/*.csv of both. Writes fault.png, or what --out names.
 """

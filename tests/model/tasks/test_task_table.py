@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from contributing import blocks
 from models import save_gpt2
-from test_contributing import blocks
+from repository import REPOSITORY
 
 from common.files import checksummed_directory, write_checksums, write_json, write_jsonl
 from model.data.documents import Document, DocumentWriter
