@@ -48,10 +48,10 @@ TIMED_STAGES = {
 }  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
-def seal(command: list[str]) -> None:
-    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+def seal(started_as: list[str]) -> None:
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, command)
+    instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
     writes = (
         not distributed or os.environ["RANK"] == "0"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from contributing import blocks
-from models import save_gpt2
+from gpt2_directories import save_gpt2
 from repository import REPOSITORY
 
 from common.files import checksummed_directory, write_checksums, write_json, write_jsonl
