@@ -36,7 +36,7 @@ from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
-from pipeline.settings import hooks
+from pipeline.settings import command, hooks
 
 DURATIONS = Path(".dvc/tmp/durations")
 _CHECKS_PARAMS = "params"
