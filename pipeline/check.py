@@ -12,6 +12,7 @@ line that begins with `note:` is not a finding.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.files import write_bytes
 from common.yaml_file import YamlFault
@@ -68,7 +69,7 @@ def declaration_lines(tree: Tree) -> list[Line]:
     return lines
 
 
-def _code_lines(code: Code, stage: str, text: dict) -> list[Line]:
+def _code_lines(code: Code, stage: str, text: dict[str, Any]) -> list[Line]:
     """Compare a stage's dependencies on code with the modules it reaches."""
     deps = text.get("deps", [])
     declared = {dep for dep in deps if is_code(dep) and not code.has_data(dep)}
@@ -107,7 +108,7 @@ def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
     return findings
 
 
-def _meta_findings(stage: str, meta: dict) -> list[str]:
+def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
     findings = []
     for key, value in meta.items():
         where = f"dvc.yaml: {stage}: meta: {key}"
@@ -120,7 +121,7 @@ def _meta_findings(stage: str, meta: dict) -> list[str]:
     return findings
 
 
-def _unsafe_settings(stage: str, text: dict) -> list[str]:
+def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
     keys = set(text) - {
         "cmd",
@@ -151,7 +152,7 @@ def _unsafe_settings(stage: str, text: dict) -> list[str]:
     ]
 
 
-def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
+def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     needed = library_versions.needed(code, _understood(stages))
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
@@ -168,12 +169,12 @@ def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
     return lines
 
 
-def _understood(stages: dict) -> list[str]:
+def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
     """Return the stages whose command says which module they run."""
     return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 
 
-def _code_findings(code: Code, stages: dict) -> list[str]:
+def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)

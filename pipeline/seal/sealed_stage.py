@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
@@ -35,7 +36,7 @@ from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
-from pipeline.settings import SETTINGS, hooks
+from pipeline.settings import command, hooks
 
 DURATIONS = Path(".dvc/tmp/durations")
 _EXPERIMENTS = (
@@ -43,10 +44,10 @@ _EXPERIMENTS = (
 )
 
 
-def seal(command: list[str]) -> None:
-    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+def seal(started_as: list[str]) -> None:
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, command)
+    instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
     writes = (
         not distributed or os.environ["RANK"] == "0"
@@ -57,7 +58,7 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run {SETTINGS.commands['libraries']}".replace(
+            f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(
                 "\n", " "
             )
         ]
@@ -100,7 +101,7 @@ def _require_machine(root: Path) -> None:
 def _refuse_at_the_end(line: str) -> None:
     """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
 
-    def hear(event: str, arguments: tuple) -> None:
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pipeline.stage_done":
             sys.exit(f"error: {line}")
 
