@@ -64,6 +64,7 @@ def project(tmp_path) -> Path:
     for name in (
         "pyproject.toml",
         "common/errors.py",
+        "common/files.py",
         "common/sections.py",
         "common/yaml_file.py",
         "stages/__init__.py",
