@@ -1,6 +1,6 @@
 """Results of runs that params.yaml no longer names, where they do harm: below a directory that some stage reads as a whole.
 
-DVC hashes such a directory with all that is in it, so a withdrawn seed's scores would count among what `compare` was made
+DVC hashes such a directory with all that is in it, so a withdrawn seed's scores would count among what a comparison was made
 from, and no other clone would have the same hash. Every stage that starts looks first (pipeline/seal/sealed_stage.py): the first of a run
 stops within a second, and `make prune` (pipeline/prune.py) removes what is left. An empty directory does no harm.
 """

@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
     # Functions, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
-    # `machine` before the stage `params` with the root; each returns lines.
+    # `machine` with the root, before a stage with `checks_params` in its meta; each returns lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()

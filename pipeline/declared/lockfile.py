@@ -1,8 +1,8 @@
 """Is what dvc.lock records still what the tree says? Answered from text alone: no output data is needed.
 
 DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories, so it passes a stage
-whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: the stage `contents` lists there
-the files of such directories, and a list counts only where it has the very hash that dvc.lock records.
+whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: a stage lists there the
+files of such directories, and a list counts only where it has the very hash that dvc.lock records.
 """
 
 import hashlib

@@ -18,13 +18,12 @@ from pathlib import Path
 
 from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
+from pipeline.declared.dvc_yaml import verdicts
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.dvc_support.objects import cache_findings, output_findings, seed
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
-# Of every graph and a few bytes: asking for it tells whether the remote answers.
-_PROBE = "data/params.ok"
 _NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
 _NEEDED_THERE = (
     "refs/heads/*",
@@ -44,11 +43,17 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
     run(
         root,
-        ["dvc", "status", "--cloud", "--json", _PROBE],
+        ["dvc", "status", "--cloud", "--json", _probe(graph)],
         f"remote {remote} does not answer",
         quiet=True,
     )
     run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
+
+
+def _probe(graph: Graph) -> str:
+    """Return an output to ask the remote for, which tells whether it answers: a verdict is small."""
+    outs = [out for instance in graph.instances.values() for out in instance.outs]
+    return min(verdicts(graph.instances.values()) or outs)
 
 
 def pull(root: Path, graph: Graph, cache: Path) -> None:
