@@ -105,13 +105,13 @@ experiments: $(READY)
 # Measure speed and memory. Alone on the machine, please; about two hours.
 # What training, scoring, generating and tokenizing gain, and what the seal, the whole pipeline and the corpus cost.
 bench: $(READY)
-	@python benchmarks/seal.py
-	@python benchmarks/overhead.py
-	@python benchmarks/train.py
-	@python benchmarks/scoring.py
-	@python benchmarks/generate.py
-	@python benchmarks/tokenizing.py
-	@python benchmarks/memory.py
+	@python -m benchmarks.seal
+	@python -m benchmarks.overhead
+	@python -m benchmarks.train
+	@python -m benchmarks.scoring
+	@python -m benchmarks.generate
+	@python -m benchmarks.tokenizing
+	@python -m benchmarks.memory
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)

@@ -1,10 +1,14 @@
-"""Where bits depend on the processor: what training computes, hashed under other instruction sets and on emulated processors.
+"""Where bits depend on the processor: what training computes, hashed under other instruction sets
+and on emulated processors.
 
-    python benchmarks/bits.py                                        with every cap on this machine's own; a minute
-    python benchmarks/bits.py --under "qemu-x86_64 -cpu Haswell"     also on what a command emulates; many minutes
+    python -m benchmarks.bits
+        with every cap on this machine's own; a minute
+    python -m benchmarks.bits --under "qemu-x86_64 -cpu Haswell"
+        also on what a command emulates; many minutes
 
-Each line is a process with variables of the environment that the seal takes away from stages (pipeline/seal/confinement.py). It names
-what came out in other bits than in the first one. A network of the demonstration's width is trained for a few steps.
+Each line is a process with variables of the environment that the seal takes away from stages
+(pipeline/seal/confinement.py). It names what came out in other bits than in the first one. A
+network of the demonstration's width is trained for a few steps.
 """
 
 import argparse
@@ -16,10 +20,6 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 CASES = [
     {},
@@ -36,7 +36,9 @@ STEPS, ROWS, CONTEXT, WIDTH, VOCABULARY = 5, 2, 64, 128, 1024
 
 
 def hashes(threads: int) -> dict[str, str]:
-    """Return a hash of each kernel's result on the same numbers, and of the weights after a few steps of training."""
+    """Return a hash of each kernel's result on the same numbers, and of the weights after a few
+    steps of training.
+    """
     import numpy as np
     import torch
     import torch.nn.functional as F
@@ -104,9 +106,14 @@ def hashes(threads: int) -> dict[str, str]:
 
 
 def ask(case: dict[str, str], under: str) -> dict[str, str]:
-    command = [*under.split(), sys.executable, str(Path(__file__)), "--worker"]
+    command = [*under.split(), sys.executable, "-m", "benchmarks.bits", "--worker"]
     run = subprocess.run(
-        command, env={**os.environ, **case}, stdout=subprocess.PIPE, text=True, check=True
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **case},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(run.stdout)
 

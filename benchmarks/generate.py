@@ -1,10 +1,13 @@
-"""Generation: batches with padding against one prompt at a time, by the same `generate` of transformers, in alternation.
+"""Generation: batches with padding against one prompt at a time, by the same `generate` of
+transformers, in alternation.
 
-    python benchmarks/generate.py                    the fine-tuned baseline's answers to GSM8K, which `make repro` leaves
-    python benchmarks/generate.py --condition mul_tokens --set generated --threads 1
+    python -m benchmarks.generate
+        the fine-tuned baseline's answers to GSM8K, which `make repro` leaves
+    python -m benchmarks.generate --condition mul_tokens --set generated --threads 1
 
-A round is a sample of the problems, which each way answers once; the first round does not count. Both ways must give the same
-answers, or it stops. Then all problems are answered once, in batches, as the generate stage does. The last line sums up.
+A round is a sample of the problems, which each way answers once; the first round does not count.
+Both ways must give the same answers, or it stops. Then all problems are answered once, in batches,
+as the generate stage does. The last line sums up.
 """
 
 import argparse
@@ -16,10 +19,6 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 from common.files import read_jsonl, verified_directory
 from common.sections import read_section
@@ -85,10 +84,11 @@ def main() -> None:
     }
     whole, _ = timed(model, asked, params.new_tokens, params.batch_rows)
     print(
-        f"generation: {options.name} on {options.threads} threads, at most {params.new_tokens} tokens: "
-        f"{rates['batches']:.1f} answers/s in batches of {params.batch_rows}, {rates['one by one']:.1f} one by one, "
-        f"{statistics.median(ratios):.1f} × ({min(ratios):.1f} to {max(ratios):.1f}); "
-        f"{len(asked)} of {len(prompts)} in {whole:.1f} s, the others are too long"
+        f"generation: {options.name} on {options.threads} threads, at most {params.new_tokens}"
+        f" tokens: {rates['batches']:.1f} answers/s in batches of {params.batch_rows},"
+        f" {rates['one by one']:.1f} one by one, {statistics.median(ratios):.1f} ×"
+        f" ({min(ratios):.1f} to {max(ratios):.1f}); {len(asked)} of {len(prompts)} in {whole:.1f}"
+        " s, the others are too long"
     )
 
 

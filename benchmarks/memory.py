@@ -1,11 +1,13 @@
 """Memory of the stages that all of the corpus goes through, on a synthetic corpus of any size.
 
-    python benchmarks/memory.py                      2,000 MB of text and documents of up to a megabyte; about fifteen minutes
-    python benchmarks/memory.py --megabytes 200
+    python -m benchmarks.memory
+        2,000 MB of text and documents of up to a megabyte; about fifteen minutes
+    python -m benchmarks.memory --megabytes 200
 
-Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the parameters of
-profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers together: proportional set sizes (PSS, where
-what processes share counts once), sampled twenty times a second. Linux only. Needs `make repro` to have been made here.
+Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the
+parameters of profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers
+together: proportional set sizes (PSS, where what processes share counts once), sampled twenty times
+a second. Linux only. Needs `make repro` to have been made here.
 """
 
 import argparse
@@ -19,15 +21,14 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 
 
 def make_passages(directory: Path, megabytes: float, characters_per_shard: int) -> None:
-    """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a thousand has a megabyte."""
+    """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a
+    thousand has a megabyte.
+    """
     from common.files import checksummed_directory, json_bytes
     from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
 
@@ -135,7 +136,8 @@ def main() -> None:
             )
             rate = options.megabytes / seconds
             print(
-                f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s, {rate:.1f} MB/s",
+                f"{' '.join([stage, *arguments]):20} peak {peak:5.0f} MiB, {seconds:.0f} s,"
+                f" {rate:.1f} MB/s",
                 flush=True,
             )
 

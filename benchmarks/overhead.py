@@ -1,12 +1,14 @@
-"""What the pipeline itself costs in the demonstration: everything but what stages compute, by stage.
+"""What the pipeline itself costs in the demonstration: everything but what stages compute, by
+stage.
 
-    python benchmarks/overhead.py
+    python -m benchmarks.overhead
 
-Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does, which takes as long as
-`make repro`, alone on the machine. A stage's wall time runs from DVC's naming it to its naming the next. Its work runs from the
-first line of the stage's main to its last; before it come the seal and the imports. What is left is DVC's (hashing, copying,
-writing dvc.lock), with the interpreter's start and end. In the work are the checksums that stages write and verify: three times
-what hashing all outputs once takes is counted as overhead for them too.
+Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does,
+which takes as long as `make repro`, alone on the machine. A stage's wall time runs from DVC's
+naming it to its naming the next. Its work runs from the first line of the stage's main to its last;
+before it come the seal and the imports. What is left is DVC's (hashing, copying, writing dvc.lock),
+with the interpreter's start and end. In the work are the checksums that stages write and verify:
+three times what hashing all outputs once takes is counted as overhead for them too.
 """
 
 import argparse
@@ -21,9 +23,6 @@ from collections import Counter, deque
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree, copy_repository
@@ -116,7 +115,8 @@ def print_table(
         works[stage] += work
         imports[stage] += sealed - work
     print(
-        "| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead |\n|---|---:|---:|---:|---:|---:|---:|"
+        "| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead"
+        " |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     for stage, count in counts.items():
         print(
@@ -146,7 +146,10 @@ def print_table(
 
 
 def row(name: str, count: int, wall: float, work: float, imports: float, rest: float) -> str:
-    return f"| {name} | {count} | {wall:.1f} | {work:.1f} | {imports:.1f} | {rest:.1f} | {1 - work / wall:.1%} |"
+    return (
+        f"| {name} | {count} | {wall:.1f} | {work:.1f} | {imports:.1f} | {rest:.1f} |"
+        f" {1 - work / wall:.1%} |"
+    )
 
 
 if __name__ == "__main__":

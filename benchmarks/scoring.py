@@ -1,12 +1,15 @@
-"""Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in alternation in one run.
+"""Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in
+alternation in one run.
 
-    python benchmarks/scoring.py                     the last export, and a random model of GPT-2's size; about twenty minutes
-    python benchmarks/scoring.py DIRECTORY --items 64 --rounds 5
+    python -m benchmarks.scoring
+        the last export, and a random model of GPT-2's size; about twenty minutes
+    python -m benchmarks.scoring DIRECTORY --items 64 --rounds 5
 
-Each has a process of its own, with the same model, items and number of threads; while one computes the others wait. The
-harness has the batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two that read the
-same text. Memory is a process's peak, libraries included. The share of the peak is of what a product of two matrices of
-2048 × 2048 reaches here, counting the products that remain to be computed when a context is read once. The CPU
+Each has a process of its own, with the same model, items and number of threads; while one computes
+the others wait. The harness has the batch size that is fastest in a trial. Ours answers in both
+wordings, and each ratio is between two that read the same text. Memory is a process's peak,
+libraries included. The share of the peak is of what a product of two matrices of 2048 × 2048
+reaches here, counting the products that remain to be computed when a context is read once. The CPU
 path is measured. The last line sums up.
 """
 
@@ -23,10 +26,6 @@ from importlib import metadata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
@@ -49,7 +48,9 @@ class Ours:
         return [score.nats for score in self.scorer.score(items, CONVENTIONS[convention], "ours")]
 
     def products(self, items: list, convention: str) -> tuple[float, float]:
-        """Return the floating-point operations of matrix products that `items` take, and those without anything shared."""
+        """Return the floating-point operations of matrix products that `items` take, and those
+        without anything shared.
+        """
         from model.scoring.packing import batches, by_size, pack
         from model.scoring.prefix_trees import encode
         from model.tasks.wordings import CONVENTIONS
@@ -71,7 +72,9 @@ class Ours:
 
 
 class Reference:
-    """One item at a time, its four rows padded, the whole output layer: evaluate of karpathy/build-nanogpt, hellaswag.py."""
+    """One item at a time, its four rows padded, the whole output layer: evaluate of
+    karpathy/build-nanogpt, hellaswag.py.
+    """
 
     def __init__(self, directory: Path, threads: int):
         import torch
@@ -167,7 +170,9 @@ def work(method: str, directory: Path, threads: int) -> None:
 
 
 def peak_memory() -> float:
-    """Return the most that this process has had in memory, in MiB; getrusage would count its parent's too."""
+    """Return the most that this process has had in memory, in MiB; getrusage would count its
+    parent's too.
+    """
     [line] = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -177,7 +182,9 @@ def peak_memory() -> float:
 
 
 def matmul_peaks(threads: int) -> dict[str, float]:
-    """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by F.linear and by oneDNN."""
+    """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by
+    F.linear and by oneDNN.
+    """
     import torch
 
     from model.scoring.matmul import OneDNNProduct, Product
@@ -203,12 +210,14 @@ class Worker:
     def __init__(self, method: str, directory: Path, threads: int):
         started = time.perf_counter()
         # As a stage is started: without garbage collection while it imports.
-        code = "import gc, runpy, sys; gc.disable(); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        code = (
+            "import gc, runpy; gc.disable(); "
+            "runpy.run_module('benchmarks.scoring', run_name='__main__', alter_sys=True)"
+        )
         command = [
             sys.executable,
             "-c",
             code,
-            __file__,
             str(directory),
             "--threads",
             str(threads),
@@ -270,7 +279,8 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         peaks.append((extent["linear"], extent["onednn"]))
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(
-        f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size is {best} {rates}"
+        f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size"
+        f" is {best} {rates}"
     )
     for method, convention in contests:
         answer, rate = (
@@ -278,15 +288,15 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
             len(items) / statistics.median(seconds[method, convention]),
         )
         print(
-            f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f} MiB, "
-            f"started in {workers[method].start_seconds:.1f} s"
+            f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f}"
+            f" MiB, started in {workers[method].start_seconds:.1f} s"
         )
     needed, unshared = extent["products"]
     linear, onednn = (statistics.median(column) for column in zip(*peaks, strict=True))
     share = needed / statistics.median(seconds["ours", "lm_eval"]) / max(linear, onednn)
     print(
-        f"  products: {needed / unshared:.2f} of those without sharing; peak {linear / 1e9:.0f} GFLOP/s by F.linear, "
-        f"{onednn / 1e9:.0f} by oneDNN"
+        f"  products: {needed / unshared:.2f} of those without sharing; peak {linear / 1e9:.0f}"
+        f" GFLOP/s by F.linear, {onednn / 1e9:.0f} by oneDNN"
     )
     ratios = []
     for other, convention in (("reference", "reference"), ("lm-eval", "lm_eval")):
@@ -302,7 +312,8 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         )
         same = sum(left == right for left, right in zip(found, expected, strict=True))
         ratios.append(
-            f"{statistics.median(of_rounds):.2f} × {other} ({min(of_rounds):.2f} to {max(of_rounds):.2f})"
+            f"{statistics.median(of_rounds):.2f} × {other} ({min(of_rounds):.2f} to"
+            f" {max(of_rounds):.2f})"
         )
         print(f"  same prediction as {other} by total log-likelihood: {same} of {len(items)}")
     memory = answers["ours", "lm_eval"]["memory"] / answers["lm-eval", "lm_eval"]["memory"]
@@ -310,8 +321,8 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         worker.process.stdin.close()
         worker.process.wait()
     return (
-        f"{name}: {', '.join(ratios)}, {memory:.2f} of lm-eval's memory, {share:.0%} of a matmul peak of "
-        f"{max(linear, onednn) / 1e9:.0f} GFLOP/s"
+        f"{name}: {', '.join(ratios)}, {memory:.2f} of lm-eval's memory, {share:.0%} of a matmul"
+        f" peak of {max(linear, onednn) / 1e9:.0f} GFLOP/s"
     )
 
 

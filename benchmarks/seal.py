@@ -2,9 +2,10 @@
 
     make bench            ROUNDS=9 for more than five rounds
 
-Needs a run of the graph to have been made (make repro); stages write the same bytes again. What the seal costs is paid when
-a process starts and imports, so pretrain and evaluate, whose computing would only add noise, are measured through export,
-which imports as much; ALL=1 runs them too. The last line sets the sum over all stages against their last run's seconds.
+Needs a run of the graph to have been made (make repro); stages write the same bytes again. What the
+seal costs is paid when a process starts and imports, so pretrain and evaluate, whose computing
+would only add noise, are measured through export, which imports as much; ALL=1 runs them too. The
+last line sets the sum over all stages against their last run's seconds.
 """
 
 import argparse
@@ -17,9 +18,6 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(
-    REPOSITORY
-)  # not this folder, where the standard library would find our tokenize.py for its own
 
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
@@ -36,8 +34,12 @@ def seconds(command: list[str]) -> float:
 
 def commands(instance: Instance) -> tuple[list[str], list[str]]:
     _, _, module, *arguments = shlex.split(instance.command)
-    # As `python -m` runs a stage, garbage collection off for the imports included, but with nothing that seals it.
-    unsealed = f"import gc, runpy; gc.disable(); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    # As `python -m` runs a stage, garbage collection off for the imports included, but with nothing
+    # that seals it.
+    unsealed = (
+        f"import gc, runpy; gc.disable(); runpy.run_module({module!r}, run_name='__main__',"
+        " alter_sys=True)"
+    )
     return [sys.executable, "-m", module, *arguments], [sys.executable, "-c", unsealed, *arguments]
 
 
@@ -62,8 +64,8 @@ def main() -> None:
         spread = [left - right for left, right in pairs]
         added[stage] = statistics.median(spread)
         print(
-            f"{stage}: {with_seal:.2f} s sealed, {without:.2f} s not; median difference {added[stage]:+.2f} s "
-            f"({min(spread):+.2f} to {max(spread):+.2f}), {rounds} rounds",
+            f"{stage}: {with_seal:.2f} s sealed, {without:.2f} s not; median difference"
+            f" {added[stage]:+.2f} s ({min(spread):+.2f} to {max(spread):+.2f}), {rounds} rounds",
             flush=True,
         )
     for stage in THROUGH_EXPORT:

@@ -1,31 +1,30 @@
 """Tokenizing: this repository, raw tiktoken and datasets.map, in alternation in one run.
 
-    python benchmarks/tokenizing.py                    both conditions, GPT-2's whole vocabulary; about five minutes
-    python benchmarks/tokenizing.py --megabytes 100 --rounds 9
+    python -m benchmarks.tokenizing
+        both conditions, GPT-2's whole vocabulary; about five minutes
+    python -m benchmarks.tokenizing --megabytes 100 --rounds 9
 
-Ours reads parquet and leaves shards that are written, hashed and synced; raw is `tiktoken.Encoding.encode_ordinary_batch` with as
-many threads as we have workers, on texts that are in memory, and leaves nothing; datasets.map has a Hugging Face fast tokenizer
-of the same vocabulary and as many processes, and leaves its Arrow file. The texts are passages of the demonstration's
-corpus, put together to the mean length of FineWeb-Edu's documents; --characters 500 for short ones. Drills are among
-them in the demonstration's share. The last lines sum up: medians, and the range of the rounds' ratios.
+Ours reads parquet and leaves shards that are written, hashed and synced; raw is
+`tiktoken.Encoding.encode_ordinary_batch` with as many threads as we have workers, on texts that are
+in memory, and leaves nothing; datasets.map has a Hugging Face fast tokenizer of the same vocabulary
+and as many processes, and leaves its Arrow file. The texts are passages of the demonstration's
+corpus, put together to the mean length of FineWeb-Edu's documents; --characters 500 for short ones.
+Drills are among them in the demonstration's share. The last lines sum up: medians, and the range of
+the rounds' ratios.
 """
-
-import sys
-
-# Python puts this file's folder first, where the standard library's own `tokenize` would be looked for.
-sys.path[0] = sys.path[0].rpartition("/")[0]
 
 import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"
-REPOSITORY = Path(sys.path[0])
+REPOSITORY = Path(__file__).resolve().parents[1]
 RANKS = REPOSITORY / "data/raw/ranks/gpt2.tiktoken"
 CORPUS = REPOSITORY / "data/corpus"
 CHARACTERS_PER_SHARD = 5_000_000
@@ -145,7 +144,8 @@ def main() -> None:
         megabytes = sum(len(text.encode()) for text in texts) / 1e6
         write_corpus(corpus, texts)
         print(
-            f"{megabytes:.0f} MB in {len(texts)} documents, {options.workers} workers, {options.rounds} rounds"
+            f"{megabytes:.0f} MB in {len(texts)} documents, {options.workers} workers,"
+            f" {options.rounds} rounds"
         )
         for condition, facts in (("baseline", False), ("mul_tokens", True)):
             tokenizer = Tokenizer(read_ranks(RANKS), facts)
@@ -165,8 +165,8 @@ def main() -> None:
                 ]
                 rate = megabytes / statistics.median(times[name])
                 print(
-                    f"  {name:13} {rate:6.2f} MB/s; ours is {statistics.median(ratios):.2f} × as fast "
-                    f"({min(ratios):.2f} to {max(ratios):.2f})"
+                    f"  {name:13} {rate:6.2f} MB/s; ours is {statistics.median(ratios):.2f} × as"
+                    f" fast ({min(ratios):.2f} to {max(ratios):.2f})"
                 )
 
 

@@ -1,18 +1,24 @@
-"""Training: this repository's loop, a plain one after nanoGPT and transformers' Trainer, in alternation in one run.
+"""Training: this repository's loop, a plain one after nanoGPT and transformers' Trainer, in
+alternation in one run.
 
-    python benchmarks/train.py                       both configurations; forty minutes on two cores, 16 GB of memory
-    python benchmarks/train.py --config demo         params.yaml's network and batch; about two minutes
-    python benchmarks/train.py --config 124m         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
+    python -m benchmarks.train
+        both configurations; forty minutes on two cores, 16 GB of memory
+    python -m benchmarks.train --config demo
+        params.yaml's network and batch; about two minutes
+    python -m benchmarks.train --config 124m
+        GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
 
-Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of threads; while one computes the
-others wait. A turn of a few steps is timed from the request to the end of the last step, the fetching of rows included and the
-set-up not; the first turn does not count. All must have the same loss at the end of every turn, or it stops. The Trainer is
-measured with GPT-2's own `gelu_new`, which transformers computes in several operations, and with the same function in one
-(`gelu_pytorch_tanh`). Memory is a process's peak, libraries included. The share of the peak is of what a product of two
-matrices of 2048 × 2048 reaches here, counting each product of the network thrice, for backward, and half of attention's square.
-At GPT-2's size a process gives back freed memory while it waits, or they would not fit beside each other, and a turn begins with
-a step that is not timed, in which the pages come back.
-bfloat16 is ours alone, after the others, where the processor has instructions for it. The last line sums up.
+Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of
+threads; while one computes the others wait. A turn of a few steps is timed from the request to the
+end of the last step, the fetching of rows included and the set-up not; the first turn does not
+count. All must have the same loss at the end of every turn, or it stops. The Trainer is measured
+with GPT-2's own `gelu_new`, which transformers computes in several operations, and with the same
+function in one (`gelu_pytorch_tanh`). Memory is a process's peak, libraries included. The share of
+the peak is of what a product of two matrices of 2048 × 2048 reaches here, counting each product of
+the network thrice, for backward, and half of attention's square. At GPT-2's size a process gives
+back freed memory while it waits, or they would not fit beside each other, and a turn begins with a
+step that is not timed, in which the pages come back. bfloat16 is ours alone, after the others,
+where the processor has instructions for it. The last line sums up.
 """
 
 import argparse
@@ -30,10 +36,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":
-    sys.path[0] = str(
-        REPOSITORY
-    )  # not this folder, where the standard library would find our tokenize.py for its own
 
 import numpy as np
 import torch
@@ -57,7 +59,8 @@ class Configuration(NamedTuple):
     batch: dict[str, int]  # in place of the profile's
     rounds: int
     steps: int  # in a turn
-    untimed: int = 0  # steps before them, after which the memory that was given back while waiting is there again
+    # steps before them, after which the memory that was given back while waiting is there again
+    untimed: int = 0
 
 
 CONFIGURATIONS = {
@@ -74,7 +77,9 @@ CONFIGURATIONS = {
 
 
 class Task(NamedTuple):
-    """What every arm trains: the network and its initial weights' seed, the batches, AdamW's settings."""
+    """What every arm trains: the network and its initial weights' seed, the batches, AdamW's
+    settings.
+    """
 
     config: GPTConfig
     params: PretrainParams
@@ -93,7 +98,9 @@ class Task(NamedTuple):
         return self.params.batch_rows * self.config.context
 
     def products_per_step(self) -> int:
-        """Return the floating-point operations of a step's matrix products, none of them computed twice."""
+        """Return the floating-point operations of a step's matrix products, none of them computed
+        twice.
+        """
         config = self.config
         of_token = config.width * (12 * config.layers * config.width + config.vocab_size)
         of_attention = (
@@ -103,7 +110,9 @@ class Task(NamedTuple):
 
 
 def make_task(name: str, steps: int, threads: int) -> Task:
-    """Return configuration `name` with the rows of `steps` steps, whose tokens are as unevenly frequent as words are."""
+    """Return configuration `name` with the rows of `steps` steps, whose tokens are as unevenly
+    frequent as words are.
+    """
     profile, batch, *_ = CONFIGURATIONS[name]
     path = REPOSITORY / profile
     size = read_section("model", NetworkParams, path)
@@ -191,7 +200,8 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
 
         def __getitem__(self, number: int) -> dict[str, Tensor]:
             row = task.rows[number]
-            # Given the targets, the model does not shift `labels`, which would leave a row's last token out.
+            # Given the targets, the model does not shift `labels`, which would leave a row's last
+            # token out.
             return {"input_ids": row[:-1], "labels": row[1:], "shift_labels": row[1:]}
 
     class Trainer(transformers.Trainer):
@@ -200,7 +210,9 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
             return losses[-1]
 
     class Turn(transformers.TrainerCallback):
-        """All that is not ours lies between the ends of two steps: fetching, logging, the callbacks."""
+        """All that is not ours lies between the ends of two steps: fetching, logging, the
+        callbacks.
+        """
 
         def on_train_begin(self, arguments, state, control, **_) -> None:
             control.should_training_stop = not after_step(None)
@@ -250,7 +262,9 @@ BFLOAT16 = "ours, bfloat16"
 
 
 class Turns:
-    """In an arm's process: lets it train for as many steps as a line on stdin asks, and answers on what was stdout."""
+    """In an arm's process: lets it train for as many steps as a line on stdin asks, and answers on
+    what was stdout.
+    """
 
     def __init__(self, untimed: int):
         self.untimed, self.left, self.timed = untimed, 0, 0
@@ -286,14 +300,16 @@ class Worker:
     def __init__(self, arm: str, arguments: list[str]):
         self.arm, self.said = arm, tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
-        command = [sys.executable, __file__, *arguments, "--worker", arm]
+        command = [sys.executable, "-m", "benchmarks.train", *arguments, "--worker", arm]
         self.process = subprocess.Popen(
-            command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
+            command, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
         )
         self._answer()
 
     def ask(self, steps: int) -> dict:
-        """Have it take `steps` steps; return their seconds, the last loss and the process's peak in MiB."""
+        """Have it take `steps` steps; return their seconds, the last loss and the process's peak in
+        MiB.
+        """
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         return self._answer()
@@ -311,7 +327,9 @@ class Worker:
 
 
 def largest_difference(answers: dict[str, dict]) -> float:
-    """Return how far the arms' losses are apart; exits with an error where they did not do the same work."""
+    """Return how far the arms' losses are apart; exits with an error where they did not do the same
+    work.
+    """
     losses = {arm: answer["loss"] for arm, answer in answers.items()}
     difference = max(losses.values()) - min(losses.values())
     if not difference <= TOLERANCE:
@@ -363,16 +381,19 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
         seconds[BFLOAT16] = [turn["seconds"] / steps for turn in found[1:]]
         memory[BFLOAT16] = found[-1]["memory"]
         print(
-            f"  bfloat16's loss is off by {abs(found[-1]['loss'] - turns[-1]['ours']['loss']):.1e} at the end"
+            f"  bfloat16's loss is off by {abs(found[-1]['loss'] - turns[-1]['ours']['loss']):.1e}"
+            " at the end"
         )
     for arm, times in seconds.items():
         median = statistics.median(times)
         print(
-            f"  {arm:21} {task.tokens_per_step / median:9,.1f} tokens/s, {median:8.3f} s a step ({min(times):.3f} to "
-            f"{max(times):.3f}), {memory[arm]:6,.0f} MiB, {task.products_per_step() / median / peak:4.0%} of the peak"
+            f"  {arm:21} {task.tokens_per_step / median:9,.1f} tokens/s, {median:8.3f} s a step"
+            f" ({min(times):.3f} to {max(times):.3f}), {memory[arm]:6,.0f} MiB,"
+            f" {task.products_per_step() / median / peak:4.0%} of the peak"
         )
     print(
-        f"  losses of a turn's last step differ by {max(differences):.1e} at most; peak of products {peak / 1e9:.0f} GFLOP/s"
+        f"  losses of a turn's last step differ by {max(differences):.1e} at most; peak of products"
+        f" {peak / 1e9:.0f} GFLOP/s"
     )
     against = []
     for arm in [arm for arm in ARMS if arm != "ours"]:
@@ -415,7 +436,8 @@ def main() -> None:
     bfloat16 = options.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if not bfloat16:
         print(
-            "no bfloat16 figure: this processor has no instructions for it; --bfloat16 measures it all the same"
+            "no bfloat16 figure: this processor has no instructions for it; --bfloat16 measures it"
+            " all the same"
         )
     lines = []
     for name in ("demo", "124m") if options.config == "both" else (options.config,):

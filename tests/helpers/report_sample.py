@@ -22,7 +22,10 @@ FILES = (
     "model",
     "stages",
     "pipeline",
+<<<<<<< HEAD
     "pyproject.toml",
+=======
+>>>>>>> origin/main
     ".dvcignore",
 )
 

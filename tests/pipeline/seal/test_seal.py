@@ -69,6 +69,7 @@ def project(tmp_path) -> Path:
         "pyproject.toml",
         "model/__init__.py",
         "common/errors.py",
+        "common/files.py",
         "common/sections.py",
         "common/yaml_file.py",
         "stages/__init__.py",
