@@ -17,14 +17,14 @@ from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import CODE, STAGES, WATCHER, Code, is_code, stage_of
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import GRAPH, LINK, PARAMS, below, read_instances, read_stages
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
+from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command_for, hooks
 from pipeline.declared.surroundings import questions
 from pipeline.fix import Line, edited
-from pipeline.leftovers import withdrawn_values
-from pipeline.settings import PRUNE, REPRO, SETTINGS, command, hooks
+from pipeline.leftover.withdrawn import withdrawn_values
+from pipeline.terminal.command_lines import command_line
 
 
 def declaration_findings(tree: Tree) -> list[str]:
@@ -147,7 +147,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
         library_versions.FILE
     ).decode() != library_versions.render(tree, needed):
         return [
-            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run {command('libraries')}"
+            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run {command_for('libraries')}"
         ]
     return []
 

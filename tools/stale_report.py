@@ -13,10 +13,10 @@ from pathlib import Path
 
 from common.files import write_bytes
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.settings import REPRO
+from pipeline.declared.settings import REPRO
+from pipeline.terminal.command_lines import command_line
 
 PAGE, COPY = Path("plots/report.html"), Path("report.html")
 BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"

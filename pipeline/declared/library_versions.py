@@ -6,7 +6,7 @@ from importlib import metadata
 
 from pipeline.declared.dvc_yaml import Instance, read_mapping
 from pipeline.declared.file_trees import Tree
-from pipeline.settings import SETTINGS, command
+from pipeline.declared.settings import SETTINGS, command_for
 
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
@@ -53,7 +53,7 @@ def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
         if found != wanted:
             lines.append(
                 f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares {wanted}; "
-                f"run {command('setup')}, or move to another version with {command('lock')}"
+                f"run {command_for('setup')}, or move to another version with {command_for('lock')}"
             )
     return lines
 
@@ -70,7 +70,7 @@ def render(tree: Tree, libraries: set[str]) -> str:
     locked = {**locked_versions(tree), "python": installed_version("python")}
     lines = [f'{library}: "{locked[_normalized(library)]}"\n' for library in sorted(libraries)]
     return (
-        f"# Inputs of the stages that declare them; written by {command('libraries')} from {LOCK}.\n"
+        f"# Inputs of the stages that declare them; written by {command_for('libraries')} from {LOCK}.\n"
         + "".join(lines)
     )
 

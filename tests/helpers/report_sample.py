@@ -22,10 +22,7 @@ FILES = (
     "model",
     "stages",
     "pipeline",
-<<<<<<< HEAD
     "pyproject.toml",
-=======
->>>>>>> origin/main
     ".dvcignore",
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.files import write_bytes
 from model.report.vega import Spec, curves, page
 from model.report.vega_rows import by_unit, differences, usage
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 FOLDER = Path(".dvc/plots")
 _TITLE, _WIDTH, _HEIGHT = (

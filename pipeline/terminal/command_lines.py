@@ -15,7 +15,7 @@ from common.yaml_file import YamlFault
 from pipeline.declared.code_imports import STAGES
 from pipeline.declared.dvc_yaml import PARAMS, Instance, expand, read_mapping, read_stages
 from pipeline.declared.file_trees import Tree, WorkingTree
-from pipeline.seal.streams import end_unread, go_on_unread
+from pipeline.terminal.streams import end_unread, go_on_unread
 
 WRONG_ARGUMENTS = 2
 _HELP = {"-h", "--help"}

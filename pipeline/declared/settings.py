@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 _COMMANDS = {
     "libraries": "python -m pipeline.dvc_support.record libraries",
     "lock": "pip freeze",
-    "prune": "python -m pipeline.prune",
+    "prune": "python -m pipeline.leftover.prune",
     "pull": "python -m pipeline.dvc_support.share pull",
     "push": "python -m pipeline.dvc_support.share push",
     "repro": "dvc repro",
@@ -83,6 +83,6 @@ def hooks(kind: str) -> list[Callable[..., list[str]]]:
     return [getattr(importlib.import_module(module), function) for module, function in named]
 
 
-def command(purpose: str) -> str:
+def command_for(purpose: str) -> str:
     """Return what a person runs for `purpose`, as `make repro`."""
     return SETTINGS.commands[purpose]
