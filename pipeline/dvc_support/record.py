@@ -34,12 +34,9 @@ def lock(tree: WorkingTree) -> bytes:
 
 
 def libraries(tree: WorkingTree) -> bytes:
-    """Return libraries.yaml: every library that some stage's code imports, at its locked version."""
-    code = Code(tree)
-    needed = set().union(
-        *(library_versions.inputs(code.libraries(stage)) for stage in read_stages(tree))
-    )
-    unknown = library_versions.unpinned(tree, needed)
+    """Return libraries.yaml: the libraries that each stage's code imports, at their locked versions."""
+    needed = library_versions.needed(Code(tree), read_stages(tree))
+    unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         sys.exit(
             f"error: {library_versions.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in"

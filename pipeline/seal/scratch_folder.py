@@ -17,14 +17,13 @@ from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.parent_death import end_with_parent
 
-RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain", "sft"}
 SCRATCH = "PIPELINE_SCRATCH"  # model/runtime/resumable.py reads it
 _CHECKSUMS = "SHA256SUMS"  # common/files.py writes it
 
 
 def scratch_of(instance: Instance) -> str | None:
     """Return the sibling of the instance's first output that holds its scratch folder, None where it has none."""
-    if instance.stage not in RESUMABLE_STAGES or not instance.outs:
+    if not instance.meta.get("resumable") or not instance.outs:
         return None
     folder, name = os.path.split(instance.outs[0])
     return os.path.join(folder, f".{name}.scratch")
