@@ -18,12 +18,10 @@ from pathlib import Path
 from common.yaml_file import YamlFault
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.dvc_support.objects import cache_findings, output_findings, seed
+from pipeline.dvc_support.objects import cache_findings, output_findings, recorded, seed
 from pipeline.terminal.command_lines import command_line
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
-# Of every graph and a few bytes: asking for it tells whether the remote answers.
-_PROBE = "data/params.ok"
 _NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
 _NEEDED_THERE = (
     "refs/heads/*",
@@ -41,12 +39,9 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
     # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
-    run(
-        root,
-        ["dvc", "status", "--cloud", "--json", _PROBE],
-        f"remote {remote} does not answer",
-        quiet=True,
-    )
+    files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
+    probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
+    run(root, probe, f"remote {remote} does not answer", quiet=True)
     run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
 
 

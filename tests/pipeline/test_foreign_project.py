@@ -192,8 +192,10 @@ def test_fix_writes_what_the_code_needs_and_keeps_the_comment(made):
     assert code["measure"] >= {"common", "shapes/line.py", "steps/__init__.py", "steps/measure.py"}
     assert not {dep for dep in code["measure"] if "picture" in dep or "fit" in dep}
     assert code["draw"] >= {"shapes/picture.py", "common/errors.py", "common/files.py"}
-    assert "numpy" in str(stages["fit"]["params"])
-    assert "numpy" not in str(stages["measure"]["params"])
+    libraries = yaml.safe_load((made / "libraries.yaml").read_text())
+    assert set(libraries["fit"]) == {"numpy", "python"}
+    assert set(libraries["measure"]) == {"python"}
+    assert {"libraries.yaml": ["fit"]} in stages["fit"]["params"]
 
 
 def test_what_was_made_passes_the_check_and_reruns_nothing(made):

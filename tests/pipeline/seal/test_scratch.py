@@ -16,8 +16,8 @@ from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
-FETCH_DEPS = "deps: [model/__init__.py, common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
-DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, common/__init__.py, common/errors.py, common/files.py, model/runtime/resumable.py,
+FETCH_DEPS = "deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
+DEPS = """deps: [data/declared.txt, data/folder, common/__init__.py, common/errors.py, common/files.py, model/runtime/resumable.py,
       common/sections.py, common/yaml_file.py, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
 # Fails after its first piece, as long as `stop` is there.
