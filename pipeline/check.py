@@ -12,6 +12,7 @@ line that begins with `note:` is not a finding.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.files import write_bytes
 from common.yaml_file import YamlFault
@@ -120,7 +121,7 @@ def _meta_findings(stage: str, meta: dict) -> list[str]:
     return findings
 
 
-def _unsafe_settings(stage: str, text: dict) -> list[str]:
+def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
     keys = set(text) - {
         "cmd",
@@ -173,7 +174,7 @@ def _understood(stages: dict) -> list[str]:
     return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 
 
-def _code_findings(code: Code, stages: dict) -> list[str]:
+def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)

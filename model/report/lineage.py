@@ -41,7 +41,7 @@ def read_stages(root: Path) -> list[Stage]:
     ]
 
 
-def _declared(path: Path) -> dict[str, dict]:
+def _declared(path: Path) -> dict[str, dict[str, Any]]:
     """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to dvc.yaml."""
     whole = read_yaml(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
@@ -57,11 +57,11 @@ def _declared(path: Path) -> dict[str, dict]:
 def _stage(
     root: Path,
     name: str,
-    text: dict,
-    items: list[dict],
+    text: dict[str, Any],
+    items: list[dict[str, Any]],
     made: dict[str, set[str]],
-    params: dict,
-    versions: dict,
+    params: dict[str, Any],
+    versions: dict[str, Any],
 ) -> Stage:
     deps = text.get("deps", [])
     code = [dep for dep in deps if dep.endswith(".py") or dep.partition("/")[0] in _CODE]
@@ -127,7 +127,7 @@ def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
     ]
 
 
-def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
+def _items(matrix: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:
     whole = {
         key: _value(params, values[2:-1]) if isinstance(values, str) else values
         for key, values in matrix.items()
@@ -135,19 +135,18 @@ def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
     return [dict(zip(whole, values, strict=True)) for values in itertools.product(*whole.values())]
 
 
-def _expanded(texts: list[str], items: list[dict], params: dict) -> set[str]:
+def _expanded(texts: list[str], items: list[dict[str, Any]], params: dict[str, Any]) -> set[str]:
     """Return `texts` with every reference replaced, once for each instance."""
 
-    def value(name: str, item: dict) -> str:
+    def value(name: str, item: dict[str, Any]) -> str:
         return str(
             item[name.removeprefix("item.")] if name.startswith("item.") else _value(params, name)
         )
 
-    return {
-        _REFERENCE.sub(lambda found, item=item: value(found[1], item), text)
-        for text in texts
-        for item in items
-    }
+    def replaced(text: str, item: dict[str, Any]) -> str:
+        return _REFERENCE.sub(lambda found: value(found[1], item), text)
+
+    return {replaced(text, item) for text in texts for item in items}
 
 
 def _meet(dep: str, out: str) -> bool:
@@ -159,7 +158,7 @@ def _plain(text: str) -> str:
     return _REFERENCE.sub(lambda found: found[1].split(".")[-1].upper(), text)
 
 
-def _value(params: dict, key: str) -> Any:
+def _value(params: dict[str, Any], key: str) -> Any:
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

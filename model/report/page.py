@@ -80,7 +80,7 @@ def render(report: Report) -> bytes:
     return text.encode()
 
 
-def _chain(export: Export) -> tuple:
+def _chain(export: Export) -> tuple[str | int, ...]:
     items = ", ".join(f"{task} {count:,}" for task, count in export.items.items())
     return (
         export.condition,

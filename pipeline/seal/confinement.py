@@ -2,12 +2,14 @@
 
 import atexit
 import contextlib
+import importlib.abc
 import importlib.machinery
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import CodeType
 
 from pipeline.declared.code_imports import CODE, WATCHER
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below
@@ -164,7 +166,7 @@ def _make_caches(root: Path) -> None:
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname: str):
+    def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
 
@@ -183,7 +185,7 @@ def import_from_source(root: Path) -> None:
         (_FromSource, importlib.machinery.SOURCE_SUFFIXES)
     )
 
-    def hook(path: str):
+    def hook(path: str) -> importlib.abc.PathEntryFinder | _Nothing:
         if not below(path, str(root)) or any(
             below(path, str(venv)) for venv in (root / ".venv", sys.prefix)
         ):

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
@@ -43,10 +44,10 @@ _EXPERIMENTS = (
 )
 
 
-def seal(command: list[str]) -> None:
-    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+def seal(started_as: list[str]) -> None:
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, command)
+    instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
     writes = (
         not distributed or os.environ["RANK"] == "0"
@@ -100,7 +101,7 @@ def _require_machine(root: Path) -> None:
 def _refuse_at_the_end(line: str) -> None:
     """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
 
-    def hear(event: str, arguments: tuple) -> None:
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pipeline.stage_done":
             sys.exit(f"error: {line}")
 

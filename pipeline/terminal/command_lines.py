@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from common.yaml_file import YamlFault
 from pipeline.declared.code_imports import STAGES
@@ -23,7 +24,7 @@ _PLACE = re.compile(r"\$\{item\.(\w+)\}")
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Word it as every other error here is worded."""
         self.print_usage(sys.stderr)
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
@@ -77,7 +78,7 @@ def instance_of(root: Path, command: list[str]) -> Instance:
     return found[0]
 
 
-def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance]:
+def _instances(tree: Tree, stages: dict[str, dict[str, Any]], stage: str) -> list[Instance]:
     if stage not in stages:
         return []
     return expand(
@@ -85,13 +86,13 @@ def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance
     )
 
 
-def _usage(stages: dict[str, dict], stage: str) -> str:
+def _usage(stages: dict[str, dict[str, Any]], stage: str) -> str:
     if stage not in stages:
         return f"usage: python -m {STAGES}.NAME …; NAME is one of {', '.join(stages)}"
     return "usage: " + _PLACE.sub(lambda place: place[1].upper(), stages[stage]["cmd"])
 
 
-def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
+def _help(tree: Tree, stages: dict[str, dict[str, Any]], stage: str) -> str:
     if not stage:
         width = max(map(len, stages))
         lines = [f"  {name:{width}}  {_docstring(tree, name).splitlines()[0]}" for name in stages]

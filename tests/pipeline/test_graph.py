@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from committed import committed_text, committed_tree
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from common.yaml_file import YamlFault
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv

@@ -115,8 +115,8 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
 def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
     """Return a document with every marked table replaced; raises KeyError and ValueError naming the table and `path`."""
 
-    def filled(match: re.Match) -> str:
-        marker, name, rows, _, end = match.groups()
+    def filled(match: re.Match[str]) -> str:
+        marker, name, rows, _, end = (str(group or "") for group in match.groups())
         if name not in texts:
             raise ValueError(f"{path}: there is no table {name}, but {', '.join(texts)}")
         found = texts[name]

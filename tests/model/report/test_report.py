@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
+from repository import REPOSITORY
 
 from model.curves.points import CHARTS
 from model.report.figures import MADE_BY, thinned
