@@ -27,6 +27,7 @@ from pipeline.declared.dvc_yaml import (
     read_instances,
     read_stages,
 )
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command_for, hooks
@@ -261,9 +262,7 @@ def check(tree: Tree) -> list[str]:
         return [_fault(error)]
 
 
-_FAULTS = (
-    AttributeError, FileNotFoundError, KeyError, SyntaxError, TypeError, ValueError, YamlFault,
-)  # fmt: skip
+_FAULTS = (*FAULTS, SyntaxError)
 
 
 def _fault(error: Exception) -> str:

@@ -39,6 +39,9 @@ class Settings(NamedTuple):
     offline: Mapping[str, str] = _NONE
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
+    # Keys of params that only judge a finished input, each with the values beside it that make it so.
+    # A correction of one makes no kept piece of a resumable stage invalid.
+    judged: Mapping[str, Mapping[str, str]] = _NONE
     # Libraries that are no input of any stage, and why.
     not_inputs: Mapping[str, str] = _NONE
     # Libraries that write bytes for the one that a stage imports.

@@ -10,13 +10,12 @@
 Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull also the outputs.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.yaml_file import YamlFault
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.dvc_support.objects import cache_findings, output_findings, recorded, seed
@@ -198,8 +197,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "pull": pull,
     "verify": verify,
     "seed": lambda root, graph, cache: seed(graph, cache),
+    "gc": collect_garbage,
 }
-COMMANDS["gc"] = collect_garbage
 
 
 def main() -> None:
@@ -210,20 +209,12 @@ def main() -> None:
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":
         parser.error("--cloud is of gc")
+    cloud = {"cloud": True} if options.cloud else {}
     try:
-        COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
+        with told_in_one_line(name):
+            COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), **cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
-    except (
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        YamlFault,
-        json.JSONDecodeError,
-    ) as error:
-        sys.exit(f"error: {name}: " + " ".join(str(error).split()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {name}: {' '.join(map(str, error.cmd))}: exit code {error.returncode}")
 

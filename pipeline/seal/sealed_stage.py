@@ -26,6 +26,7 @@ from typing import Any
 from common.files import MADE
 from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
 from pipeline.declared.settings import SETTINGS, hooks
@@ -112,7 +113,7 @@ def all_instances(root: Path, instance: Instance) -> list[Instance]:
     """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage that checks params.yaml says so."""
     try:
         return list(read_instances(WorkingTree(root)).values())
-    except (AttributeError, KeyError, TypeError, ValueError, YamlFault):
+    except FAULTS:
         return [instance]
 
 
