@@ -70,7 +70,7 @@ def declaration_lines(tree: Tree) -> list[Line]:
     return lines
 
 
-def _code_lines(code: Code, stage: str, text: dict) -> list[Line]:
+def _code_lines(code: Code, stage: str, text: dict[str, Any]) -> list[Line]:
     """Compare a stage's dependencies on code with the modules it reaches."""
     deps = text.get("deps", [])
     declared = {dep for dep in deps if is_code(dep) and not code.has_data(dep)}
@@ -109,7 +109,7 @@ def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
     return findings
 
 
-def _meta_findings(stage: str, meta: dict) -> list[str]:
+def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
     findings = []
     for key, value in meta.items():
         where = f"dvc.yaml: {stage}: meta: {key}"
@@ -153,7 +153,7 @@ def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     ]
 
 
-def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
+def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     needed = library_versions.needed(code, _understood(stages))
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
@@ -170,7 +170,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
     return lines
 
 
-def _understood(stages: dict) -> list[str]:
+def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
     """Return the stages whose command says which module they run."""
     return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 

@@ -29,7 +29,7 @@ from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
 from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.declared.settings import SETTINGS, hooks
+from pipeline.declared.settings import hooks
 from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.leftover.withdrawn import outputs_read, refusal
 from pipeline.seal.audit_guard import Guard
@@ -59,7 +59,7 @@ def seal(started_as: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run {SETTINGS.commands['libraries']}".replace(
+            f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(
                 "\n", " "
             )
         ]

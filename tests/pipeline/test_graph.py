@@ -102,11 +102,7 @@ MUTATIONS = {
     ),
     "a library that is not locked": (
         "model/statistics/rates.py", "import math\n", "import math\nimport wandb\n",
-        [f"{STAGE}{PARAMS}libraries.yaml: add the line      - wandb",
-         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - wandb",
-         f"{PROBES}{PARAMS}libraries.yaml: add the line      - wandb",
-         f"{COMPARE}{PARAMS}libraries.yaml: add the line      - wandb",
-         "requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
+        ["requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
     ),
     "a conflict of a merge": (
         "dvc.yaml", "stages:\n", "<<<<<<< ours\nstages:\n",
@@ -131,21 +127,20 @@ MUTATIONS = {
     ),
     "a library that is not declared": (
         "model/statistics/rates.py", "import math\n", "import math\nimport tiktoken\n",
-        [f"{STAGE}{PARAMS}libraries.yaml: add the line      - tiktoken",
-         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - tiktoken",
-         f"{PROBES}{PARAMS}libraries.yaml: add the line      - tiktoken",
-         f"{COMPARE}{PARAMS}libraries.yaml: add the line      - tiktoken"],
+        [f"libraries.yaml: {stage}: lacks tiktoken, which the stage imports; run make libraries"
+         for stage in ("compare", "evaluate", "gsm8k", "probes")],
     ),
     "a library that nothing imports any more": (
         "model/statistics/paired.py", "statsmodels", "numpy",
         [
-            "dvc.yaml: compare: params: libraries.yaml: remove the line      - statsmodels",
-            "libraries.yaml: not the versions of requirements.txt; run make libraries",
+            "libraries.yaml: compare: has statsmodels, which the stage does not import; "
+            "run make libraries",
         ],
     ),
     "a version that is not the locked one": (
         "requirements.txt", "transformers==5.23.0", "transformers==5.24.0",
-        ["libraries.yaml: not the versions of requirements.txt; run make libraries"],
+        [f"libraries.yaml: {stage}: transformers is 5.23.0, and requirements.txt has 5.24.0; "
+         "run make libraries" for stage in ("export", "generate", "probes", "sft")],
     ),
     "a frozen stage": (
         "dvc.yaml", "    cmd: python -m stages.curves", "    frozen: true\n    cmd: python -m stages.curves",
@@ -163,13 +158,15 @@ MUTATIONS = {
     "more than a stage in a command": (
         "dvc.yaml", "cmd: python -m stages.curves", "cmd: python -m stages.curves && touch x",
         ["dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python -m stages.curves && touch x'",
-         "libraries.yaml: not the versions of requirements.txt; run make libraries"],
+         *(f"libraries.yaml: curves: has {name}, which the stage does not import; run make libraries"
+           for name in ("matplotlib", "pillow", "python"))],
     ),
     "a stage that imports another": (
         "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
         [*(f"{STAGE}{DEPS}add the line      - {name}.py" for name in (
             "model/data/documents", "model/data/item_selection", "model/data/source_names", "model/params/items", "stages/items")),
-         f"{STAGE}{PARAMS}add the line      - items", f"{STAGE}{PARAMS}libraries.yaml: add the line      - pyarrow",
+         f"{STAGE}{PARAMS}add the line      - items",
+         "libraries.yaml: evaluate: lacks pyarrow, which the stage imports; run make libraries",
          "stages/evaluate.py: reaches stages/items.py; stages do not import each other"],
     ),
     "a hidden import": (
@@ -191,9 +188,9 @@ MUTATIONS = {
     "an import in a module that may be chosen": (
         "model/conditions/digits.py", "from model.conditions", "import scipy\nimport model.statistics.rates\nfrom model.conditions",
         ["dvc.yaml: tokenize: deps: add the line      - model/statistics/rates.py",
-         "dvc.yaml: tokenize: params: libraries.yaml: add the line      - scipy",
          "dvc.yaml: export: deps: add the line      - model/statistics/rates.py",
-         "dvc.yaml: export: params: libraries.yaml: add the line      - scipy"],
+         "libraries.yaml: export: lacks scipy, which the stage imports; run make libraries",
+         "libraries.yaml: tokenize: lacks scipy, which the stage imports; run make libraries"],
     ),
     "a choice in a module that is chosen": (
         "model/conditions/digits.py", "from model.conditions", 'from importlib import import_module\n'
@@ -231,6 +228,25 @@ MUTATIONS = {
         [*(f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py" for name in ("outcomes", "verdict")),
          f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import model/comparison/outcomes_file.py)",
          "model/comparison/outcomes_file.py: no stage imports it; import it, or move it elsewhere"],
+    ),
+    "a fact that is not known": (
+        "dvc.yaml", "meta: {verdict: true}", "meta: {verdikt: true}",
+        ["dvc.yaml: distinct: meta: verdikt: unknown; known are checks_params, network, reads_code, resumable, "
+         "timings, verdict"],
+    ),
+    "a fact that is denied": (
+        "dvc.yaml", "meta: {verdict: true}", "meta: {verdict: false}",
+        ["dvc.yaml: distinct: meta: verdict: must be true, not False; leave it out where it is not"],
+    ),
+    "another stage's libraries": (
+        "dvc.yaml", "      - libraries.yaml: [gsm8k]\n", "      - libraries.yaml: [distinct]\n",
+        [f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
+         f"{GSM8K}{PARAMS}libraries.yaml: remove the line      - distinct"],
+    ),
+    "no libraries": (
+        "dvc.yaml", "      - libraries.yaml: [gsm8k]\n", "      - evaluate\n",
+        [f"{GSM8K}{PARAMS}remove the line      - evaluate",
+         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k"],
     ),
     "a list that params.yaml lacks": (
         "params.yaml", "conditions: [", "condition: [", ["params.yaml: conditions: missing; dvc.yaml uses it"],
@@ -323,6 +339,8 @@ def test_fix_makes_lists_that_are_not_there_and_removes_empty_ones():
     without = Line("a", "params", "libraries.yaml", "numpy", False)
     whole, left = edited(text, [line, without])
     assert left == []
+    brackets = text.replace("\n          - numpy", " [numpy]")
+    assert edited(brackets, [line, without])[0] == whole
     assert whole == "stages:\n  a:\n    cmd: x\n    deps:\n      - model/x.py\n    # why\n"
     again, left = edited(whole, [without._replace(missing=True), line._replace(missing=False)])
     assert left == []
@@ -363,6 +381,7 @@ def test_instances_are_those_that_dvc_resolves(tmp_path):
                 assert {
                     (file, key) for file, names in instance.params.items() for key in names
                 } == keys
+                assert dict(instance.meta) == (stage.meta or {})
                 assert {(out, True) for out in instance.outs} | {
                     (out, False) for out in instance.tracked
                 } == {(out.def_path, out.use_cache) for out in stage.outs}
@@ -403,9 +422,13 @@ def test_libraries_go_by_the_name_they_are_installed_under():
 
 
 def test_transformers_reruns_exports_and_what_generates_with_them():
-    named = {stage for stage, text in STAGES.items() for entry in text.get("params", []) if isinstance(entry, dict)
-             for key in entry["libraries.yaml"] if key == "transformers"}  # fmt: skip
-    assert named == {"export", "sft", "generate", "probes"}
+    libraries = load_yaml((REPOSITORY / "libraries.yaml").read_bytes())
+    assert {stage for stage, versions in libraries.items() if "transformers" in versions} == {
+        "export",
+        "sft",
+        "generate",
+        "probes",
+    }
 
 
 def test_only_fetch_can_reach_the_network():
@@ -541,14 +564,21 @@ def test_a_stage_that_depends_on_all_code_or_a_whole_file_declares_nothing_in_th
 
 
 @pytest.mark.parametrize("name", ["common", "model", "stages"])
-def test_without_its_folder_of_code_the_stage_has_to_declare_its_modules(copy, name):
+def test_a_stage_that_reads_code_has_to_declare_all_of_it(copy, name):
     text = (copy / "dvc.yaml").read_text()
     start = text.index("\n  report:\n")
     (copy / "dvc.yaml").write_text(text[:start] + text[start:].replace(f"      - {name}\n", "", 1))
-    missing = f"dvc.yaml: report: deps: add the line      - {name}/"
+    assert declaration_findings(WorkingTree(copy)) == [
+        f"dvc.yaml: report: deps: add the line      - {name}"
+    ]
+
+
+def test_a_folder_of_code_is_no_excuse_for_a_stage_that_does_not_read_code(copy):
+    replace(copy / "dvc.yaml", "    meta: {reads_code: true}\n", "")
     findings = declaration_findings(WorkingTree(copy))
-    assert findings
-    assert all(line.startswith(missing) for line in findings)
+    assert "dvc.yaml: report: deps: add the line      - stages/report.py" in findings
+    removed = [line for line in findings if "remove the line      - model  (the stage" in line]
+    assert len(removed) == 1
 
 
 def test_without_the_file_of_versions_the_stage_has_to_declare_its_libraries(copy):
@@ -557,7 +587,7 @@ def test_without_the_file_of_versions_the_stage_has_to_declare_its_libraries(cop
     (copy / "dvc.yaml").write_text(
         text[:start] + text[start:].replace("      - libraries.yaml\n", "", 1)
     )
-    line = "dvc.yaml: report: params: libraries.yaml: add the line      - vl-convert-python"
+    line = "dvc.yaml: report: params: libraries.yaml: add the line      - report"
     assert line in declaration_findings(WorkingTree(copy))
 
 

@@ -63,7 +63,7 @@ def several(project) -> Path:
         "common/sections.py,", "common/sections.py, model/runtime/distributed.py,"
     )
     (project / "dvc.yaml").write_text(
-        text.replace("[wanted, {libraries.yaml: [python, numpy]}]", "[probe]")
+        text.replace("[wanted, {libraries.yaml: [probe]}]", "[probe]")
     )
     (project / "model/runtime").mkdir()
     shutil.copy(REPOSITORY / "model/runtime/distributed.py", project / "model/runtime")

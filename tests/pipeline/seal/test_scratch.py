@@ -19,7 +19,7 @@ from pipeline.seal.scratch_folder import fingerprint
 FETCH_DEPS = "deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
 DEPS = """deps: [data/declared.txt, data/folder, common,
       model/runtime, stages/__init__.py, stages/fetch.py]
-    params: [wanted, {libraries.yaml: [python, numpy]}]"""
+    params: [wanted, {libraries.yaml: [probe]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """
     read_section("wanted", int); open("data/declared.txt"); open("data/folder/inside.txt")
