@@ -132,18 +132,14 @@ def tips(listing: str) -> dict[str, str]:
 
 def kept_by_dvc(root: Path) -> set[str]:
     """Return the commits that `dvc gc` keeps; a branch of the same name as a tag is the tag to DVC, so it has to be asked."""
-    from dvc.exceptions import (
-        DvcException,
-    )  # here, because they take a third of a second, and make repro says seed
+    # Imported here: it takes a third of a second, which `seed` need not wait for.
+    from dvc.exceptions import DvcException
     from dvc.scm import SCM, iter_revs
 
+    every = {"all_branches": True, "all_tags": True, "all_experiments": True}
     try:
-        return set(
-            iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True)
-        )
-    except (
-        DvcException
-    ) as error:  # a tag of something that is no commit, which dvc gc refuses as well
+        return set(iter_revs(SCM(str(root)), **every))
+    except DvcException as error:  # a tag of something that is no commit: dvc gc refuses it too
         way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
         raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
@@ -157,10 +153,8 @@ def tagging(name: str) -> str:
 
 
 def default_remote(root: Path) -> str:
-    asked = subprocess.run(
-        ["dvc", "config", "core.remote"], cwd=root, text=True, capture_output=True
-    )
-    name = asked.stdout.strip()
+    command = ["dvc", "config", "core.remote"]
+    name = subprocess.run(command, cwd=root, text=True, capture_output=True).stdout.strip()
     if not name:
         raise Failure(
             "no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH"
@@ -169,9 +163,8 @@ def default_remote(root: Path) -> str:
 
 
 def run(root: Path, command: list[str], problem: str, quiet: bool = False) -> None:
-    code = subprocess.run(
-        command, cwd=root, stdout=subprocess.DEVNULL if quiet else None
-    ).returncode
+    out = subprocess.DEVNULL if quiet else None
+    code = subprocess.run(command, cwd=root, stdout=out).returncode
     if code:
         raise Failure(f"{problem} ({' '.join(command)}: exit code {code})")
 

@@ -14,6 +14,7 @@ named and kept. Reads those. Removes outputs, scratch folders of killed runs and
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,10 +36,8 @@ from pipeline.leftover.withdrawn import OutputPattern, foreign_files, templates
 from pipeline.terminal.command_lines import command_line
 
 ARTIFACTS = tuple(SETTINGS.artifacts)
-_HIDDEN = (
-    ".scratch",
-    ".partial",
-)  # pipeline/seal/scratch_folder.py and common/files.py make them beside an output
+# Made beside an output by pipeline/seal/scratch_folder.py and common/files.py.
+_HIDDEN = (".scratch", ".partial")
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
 
@@ -88,15 +87,8 @@ class Evidence:
             return self._judge_link(path)
         inside = file[len(output) + 1 :]
         md5s = self._recorded.get(output, set())
-        wanted = set()
-        for md5 in md5s:
-            wanted.add(
-                (cached_entries(self._cache, md5) or {}).get(inside)
-                if md5.endswith(".dir")
-                else md5
-            )
         found = file_md5(path)
-        if found is not None and found in wanted:
+        if found is not None and found in {self._md5_inside(md5, inside) for md5 in md5s}:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
         if self._checksummed(file, output):
             return True, NOWHERE
@@ -104,6 +96,12 @@ class Evidence:
         if not md5s and instance and (self.root / DURATIONS / instance).is_file():
             return True, NOWHERE
         return False, "no record says that a stage wrote it as it is"
+
+    def _md5_inside(self, md5: str, inside: str) -> str | None:
+        """Return the MD5 of the file `inside` an output recorded as `md5`, which may be that file."""
+        if not md5.endswith(".dir"):
+            return md5
+        return (cached_entries(self._cache, md5) or {}).get(inside)
 
     def _judge_link(self, path: Path) -> tuple[bool, str]:
         """Let links into DVC's cache go, which DVC makes with `cache.type symlink`: the bytes stay in the cache."""
@@ -137,15 +135,10 @@ def _locks(root: Path) -> Iterator[bytes]:
     """Yield the dvc.lock of the working tree and those of all branches."""
     if (root / LOCK).is_file():
         yield (root / LOCK).read_bytes()
-    for revision in (
-        "HEAD",
-        *_said(
-            root, "git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes"
-        ).split(),
-    ):
-        done = subprocess.run(
-            ["git", "cat-file", "blob", f"{revision}:./{LOCK}"], cwd=root, capture_output=True
-        )
+    branches = ("git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes")
+    for revision in ("HEAD", *_said(root, *branches).split()):
+        command = ["git", "cat-file", "blob", f"{revision}:./{LOCK}"]
+        done = subprocess.run(command, cwd=root, capture_output=True)
         if done.returncode == 0:
             yield done.stdout
 
@@ -196,22 +189,12 @@ def _matching(
             path = f"{folder}/{entry.name}"
             if path in current:
                 continue
-            hidden = next(
-                (end for end in _HIDDEN if entry.name.startswith(".") and entry.name.endswith(end)),
-                "",
-            )
-            bare = f"{folder}/{entry.name[1 : -len(hidden)]}" if hidden else path
-            match, template = next(
-                ((match, one) for one in known if (match := one.pattern.fullmatch(bare))),
-                (None, None),
-            )
-            if (
-                match
-                and template
-                and bare not in current
-                and not any(below(out, bare) for out in current)
-            ):
-                yield path, None if hidden else template.name(match)
+            hidden = re.fullmatch(rf"\.(.+)({'|'.join(map(re.escape, _HIDDEN))})", entry.name)
+            bare = f"{folder}/{hidden[1]}" if hidden else path
+            matches = [(one, one.pattern.fullmatch(bare)) for one in known]
+            names = [one.name(match) for one, match in matches if match]
+            if names and not any(below(out, bare) for out in current):
+                yield path, None if hidden else names[0]
             elif entry.is_dir(follow_symlinks=False):
                 todo.append(path)
 
