@@ -26,7 +26,7 @@ class Settings(NamedTuple):
     results: Sequence[str] = ("metrics", "plots")
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
-    # Functions, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
+    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
     # `machine` before the stage `params` with the root; each returns lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -94,9 +94,12 @@ REPRO = f"run {SETTINGS.commands['repro']}"
 
 
 def hooks(kind: str) -> list[Callable[..., list[str]]]:
-    """Return the project's own functions of a kind, imported: findings, notes or machine."""
+    """Return the project's own functions of a kind, imported: findings, notes or machine.
+
+    They are in the package tools/, so that no other name in pyproject.toml runs code.
+    """
     named = [name.split(":") for name in getattr(SETTINGS, kind)]
-    return [getattr(importlib.import_module(module), function) for module, function in named]
+    return [getattr(importlib.import_module(f"tools.{module}"), function) for module, function in named]
 
 
 def command(purpose: str) -> str:

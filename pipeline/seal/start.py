@@ -75,8 +75,7 @@ def _main() -> None:
     sys.meta_path.insert(0, own)
     from pipeline.declared.settings import SETTINGS
 
-    called = [name.partition(".")[0] for name in SETTINGS.machine]
-    own.names = ("pipeline", "common", *SETTINGS.code, *called)
+    own.names = ("pipeline", "common", "tools", *SETTINGS.code)
     from pipeline.seal.sealed_stage import seal
     from pipeline.terminal.streams import go_on_unread
 
