@@ -133,11 +133,11 @@ bench: $(DEV)
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)
-	@python -m pipeline.prune --artifacts
+	@python -m pipeline.leftover.prune --artifacts
 
 # Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
 prune: $(READY)
-	@python -m pipeline.prune
+	@python -m pipeline.leftover.prune
 
 # Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
 cache: $(READY)

@@ -15,6 +15,8 @@ from common.errors import PipelineError, printable
 CHECKSUMS = "SHA256SUMS"
 # The variable in which the seal (pipeline/seal/sealed_stage.py) names the outputs of other stages that this stage reads, a line each.
 MADE = "PIPELINE_MADE"
+# The variable in which the seal names the folder where finished pieces of a stage outlive a kill.
+SCRATCH = "PIPELINE_SCRATCH"
 
 
 @contextmanager

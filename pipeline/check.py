@@ -18,7 +18,6 @@ from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import CODE, STAGES, WATCHER, Code, is_code, stage_of
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import (
     FACTS,
     GRAPH,
@@ -28,12 +27,14 @@ from pipeline.declared.dvc_yaml import (
     read_instances,
     read_stages,
 )
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
+from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command, hooks
 from pipeline.declared.surroundings import questions
 from pipeline.fix import Line, edited
-from pipeline.leftovers import withdrawn_values
-from pipeline.settings import PRUNE, REPRO, SETTINGS, command, hooks
+from pipeline.leftover.withdrawn import withdrawn_values
+from pipeline.terminal.command_lines import command_line
 
 
 def declaration_findings(tree: Tree) -> list[str]:
@@ -261,9 +262,7 @@ def check(tree: Tree) -> list[str]:
         return [_fault(error)]
 
 
-_FAULTS = (
-    AttributeError, FileNotFoundError, KeyError, SyntaxError, TypeError, ValueError, YamlFault,
-)  # fmt: skip
+_FAULTS = (*FAULTS, SyntaxError)
 
 
 def _fault(error: Exception) -> str:

@@ -32,8 +32,8 @@ from model.curves.panels import (
 from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point
 from model.curves.style import GREY
 from model.tasks.labels import CHANCE
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree
+from pipeline.terminal.command_lines import command_line
 
 SCORES, EXPORTED, MEASURED = (
     "continuation_acc_norm",

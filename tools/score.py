@@ -21,7 +21,7 @@ from model.data.items import Item, read_items
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.item_selection.hellaswag import sample_items
 from model.tasks.wordings import WORDINGS
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 

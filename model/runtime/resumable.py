@@ -18,6 +18,7 @@ from pathlib import Path
 from common.errors import PipelineError
 from common.files import (
     CHECKSUMS,
+    SCRATCH,
     atomic_directory,
     json_bytes,
     verified_directory,
@@ -25,8 +26,6 @@ from common.files import (
 )
 from common.sections import Section, read_json
 
-# The variable in which the seal names the scratch folder.
-SCRATCH = "PIPELINE_SCRATCH"
 _WORK = "work.json"
 
 

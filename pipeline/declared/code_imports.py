@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import Tree, without_ignored
-from pipeline.settings import SETTINGS
+from pipeline.declared.settings import SETTINGS
 
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"

@@ -12,7 +12,7 @@ from common.yaml_file import YamlFault
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import Instance, read_mapping
 from pipeline.declared.file_trees import Tree
-from pipeline.settings import SETTINGS, command
+from pipeline.declared.settings import SETTINGS, command
 
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"

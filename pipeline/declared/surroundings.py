@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from pipeline.settings import FILE, SETTINGS
+from pipeline.declared.settings import FILE, SETTINGS
 
 # By module: functions whose answer DVC does not track as an input. "*" is all of a module.
 _ASKING = {

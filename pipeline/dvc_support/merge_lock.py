@@ -11,7 +11,7 @@ Reads the three files, which git makes of three revisions' dvc.lock. Writes OURS
 import sys
 from pathlib import Path
 
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 _HEAD = "schema: '2.0'\nstages:\n"
 _EMPTY = "schema: '2.0'\nstages: {}\n"

@@ -10,18 +10,16 @@
 Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull also the outputs.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import command_line
-from pipeline.declared.dvc_yaml import verdicts
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.dvc_support.objects import cache_findings, output_findings, seed
+from pipeline.dvc_support.objects import cache_findings, output_findings, recorded, seed
+from pipeline.terminal.command_lines import command_line
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
 _NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
@@ -41,19 +39,10 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
     # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
-    run(
-        root,
-        ["dvc", "status", "--cloud", "--json", _probe(graph)],
-        f"remote {remote} does not answer",
-        quiet=True,
-    )
+    files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
+    probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
+    run(root, probe, f"remote {remote} does not answer", quiet=True)
     run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
-
-
-def _probe(graph: Graph) -> str:
-    """Return an output to ask the remote for, which tells whether it answers: a verdict is small."""
-    outs = [out for instance in graph.instances.values() for out in instance.outs]
-    return min(verdicts(graph.instances.values()) or outs)
 
 
 def pull(root: Path, graph: Graph, cache: Path) -> None:
@@ -143,18 +132,14 @@ def tips(listing: str) -> dict[str, str]:
 
 def kept_by_dvc(root: Path) -> set[str]:
     """Return the commits that `dvc gc` keeps; a branch of the same name as a tag is the tag to DVC, so it has to be asked."""
-    from dvc.exceptions import (
-        DvcException,
-    )  # here, because they take a third of a second, and make repro says seed
+    # Imported here: it takes a third of a second, which `seed` need not wait for.
+    from dvc.exceptions import DvcException
     from dvc.scm import SCM, iter_revs
 
+    every = {"all_branches": True, "all_tags": True, "all_experiments": True}
     try:
-        return set(
-            iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True)
-        )
-    except (
-        DvcException
-    ) as error:  # a tag of something that is no commit, which dvc gc refuses as well
+        return set(iter_revs(SCM(str(root)), **every))
+    except DvcException as error:  # a tag of something that is no commit: dvc gc refuses it too
         way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
         raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
@@ -168,10 +153,8 @@ def tagging(name: str) -> str:
 
 
 def default_remote(root: Path) -> str:
-    asked = subprocess.run(
-        ["dvc", "config", "core.remote"], cwd=root, text=True, capture_output=True
-    )
-    name = asked.stdout.strip()
+    command = ["dvc", "config", "core.remote"]
+    name = subprocess.run(command, cwd=root, text=True, capture_output=True).stdout.strip()
     if not name:
         raise Failure(
             "no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH"
@@ -180,9 +163,8 @@ def default_remote(root: Path) -> str:
 
 
 def run(root: Path, command: list[str], problem: str, quiet: bool = False) -> None:
-    code = subprocess.run(
-        command, cwd=root, stdout=subprocess.DEVNULL if quiet else None
-    ).returncode
+    out = subprocess.DEVNULL if quiet else None
+    code = subprocess.run(command, cwd=root, stdout=out).returncode
     if code:
         raise Failure(f"{problem} ({' '.join(command)}: exit code {code})")
 
@@ -208,8 +190,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "pull": pull,
     "verify": verify,
     "seed": lambda root, graph, cache: seed(graph, cache),
+    "gc": collect_garbage,
 }
-COMMANDS["gc"] = collect_garbage
 
 
 def main() -> None:
@@ -220,20 +202,12 @@ def main() -> None:
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":
         parser.error("--cloud is of gc")
+    cloud = {"cloud": True} if options.cloud else {}
     try:
-        COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
+        with told_in_one_line(name):
+            COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), **cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
-    except (
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        YamlFault,
-        json.JSONDecodeError,
-    ) as error:
-        sys.exit(f"error: {name}: " + " ".join(str(error).split()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {name}: {' '.join(map(str, error.cmd))}: exit code {error.returncode}")
 

@@ -8,7 +8,7 @@ little: pipeline/seal/start.py uses it before anything else runs.
 import os
 from fnmatch import fnmatchcase
 
-from pipeline.settings import SETTINGS
+from pipeline.declared.settings import SETTINGS
 
 # Programs, temporary files, what a terminal shows, and which GPUs are this stage's.
 _EVERY_STAGE = {

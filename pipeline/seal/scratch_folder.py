@@ -13,13 +13,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from common.files import CHECKSUMS, SCRATCH
 from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.settings import SETTINGS
 from pipeline.seal.input_contents import Known, file_sha256, known_by
 from pipeline.seal.parent_death import end_with_parent
-
-SCRATCH = "PIPELINE_SCRATCH"  # model/runtime/resumable.py reads it
-_CHECKSUMS = "SHA256SUMS"  # common/files.py writes it
 
 
 def scratch_of(instance: Instance) -> str | None:
@@ -68,12 +67,16 @@ def fingerprint(root: Path, instance: Instance) -> str:
 def _without_verdicts(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    judged = {"count"} | ({"sha256"} if value.get("kind") == "hub" else set())
+    judged = {
+        key
+        for key, others in SETTINGS.judged.items()
+        if all(value.get(name) == expected for name, expected in others.items())
+    }
     return {key: _without_verdicts(child) for key, child in value.items() if key not in judged}
 
 
 def _known_by(root: Path, dep: str) -> dict[str, Known]:
-    sums = root / dep / _CHECKSUMS
+    sums = root / dep / CHECKSUMS
     return {dep: file_sha256(sums)} if sums.is_file() else known_by(root, dep)
 
 

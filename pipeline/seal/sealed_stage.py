@@ -25,20 +25,21 @@ from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import instance_of
 from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.leftovers import outputs_read, refusal
+from pipeline.declared.settings import command, hooks
+from pipeline.declared.timings import DURATIONS, with_timings
+from pipeline.leftover.withdrawn import outputs_read, refusal
 from pipeline.seal.audit_guard import Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
-from pipeline.settings import command, hooks
+from pipeline.terminal.command_lines import instance_of
 
-DURATIONS = Path(".dvc/tmp/durations")
 _EXPERIMENTS = (
     "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
 )
@@ -112,7 +113,7 @@ def all_instances(root: Path, instance: Instance) -> list[Instance]:
     """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage that checks params.yaml says so."""
     try:
         return list(read_instances(WorkingTree(root)).values())
-    except (AttributeError, KeyError, TypeError, ValueError, YamlFault):
+    except FAULTS:
         return [instance]
 
 
@@ -120,7 +121,7 @@ def _leftovers(root: Path, instances: list[Instance]) -> str | None:
     """Return why no stage runs beside results of other runs; in the copy of a queued experiment, remove them."""
     line = refusal(root, instances)
     if line and _EXPERIMENTS in root.as_posix():
-        from pipeline.prune import prune_copy  # it needs this module
+        from pipeline.leftover.prune import prune_copy  # it needs this module
 
         prune_copy(root)
         line = refusal(root, instances)
@@ -134,10 +135,3 @@ def _faults_told(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         sys.exit(set_up_line(error, name))
-
-
-def with_timings(instance: Instance) -> Instance:
-    """Return the instance with the file of its timings among what it writes."""
-    if "timings" not in instance.meta:
-        return instance
-    return instance._replace(tracked=(*instance.tracked, instance.meta["timings"]))

@@ -73,12 +73,11 @@ def _main() -> None:
     root = os.getcwd()
     own = OwnPackages(root, ("pipeline",))
     sys.meta_path.insert(0, own)
-    from pipeline.settings import SETTINGS
+    from pipeline.declared.settings import SETTINGS
 
-    called = [name.partition(".")[0] for name in SETTINGS.machine]
-    own.names = ("pipeline", "common", *SETTINGS.code, *called)
+    own.names = ("pipeline", "common", "tools", *SETTINGS.code)
     from pipeline.seal.sealed_stage import seal
-    from pipeline.seal.streams import go_on_unread
+    from pipeline.terminal.streams import go_on_unread
 
     go_on_unread()
     _, module, *arguments = command = sys.argv[1:]

@@ -9,8 +9,9 @@ from repository import REPOSITORY
 
 from pipeline.check import result_findings
 from pipeline.declared.dvc_yaml import LINK
-from pipeline.declared.file_trees import WorkingTree, copy_repository
+from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import CONTENTS
+from tools.repository_copy import copy_repository
 
 RESULTS = ("params.yaml", "dvc.lock", CONTENTS, "metrics", "plots")
 TEXT = (*RESULTS, "dvc.yaml", LINK, "libraries.yaml", ".dvcignore", "common", "model", "stages")

@@ -23,7 +23,7 @@ stages:
     matrix:
       which: ${names}
     cmd: python -m stages.probe ${item.which}
-    deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
+    deps: [data/declared.txt, data/folder, common/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
       stages/__init__.py, stages/probe.py]
     params: [wanted, {libraries.yaml: [probe]}]
     outs: [data/out.txt, "out/${item.which}"]
@@ -31,7 +31,7 @@ stages:
   fetch:
     meta: {network: true, resumable: true}
     cmd: python -m stages.fetch
-    deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
+    deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
     outs: [data/fetched]
 """
 STAGE = """
@@ -63,6 +63,7 @@ def project(tmp_path) -> Path:
     shutil.copytree(REPOSITORY / "pipeline", root / "pipeline")
     for name in (
         "pyproject.toml",
+        "common/__init__.py",
         "common/errors.py",
         "common/files.py",
         "common/sections.py",

@@ -18,8 +18,8 @@ from typing import Any
 
 from common.files import write_bytes
 from model.results.markdown_table import Cell, Table
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
+from pipeline.terminal.command_lines import command_line
 
 RESULTS = "plots/results.json"
 COMPARISONS = "plots/comparisons.json"

@@ -65,9 +65,8 @@ def several(project) -> Path:
     (project / "dvc.yaml").write_text(
         text.replace("[wanted, {libraries.yaml: [probe]}]", "[probe]")
     )
-    shutil.copy(
-        REPOSITORY / "model/runtime/distributed.py", project / "model/runtime/distributed.py"
-    )
+    (project / "model/runtime").mkdir()
+    shutil.copy(REPOSITORY / "model/runtime/distributed.py", project / "model/runtime")
     return project
 
 

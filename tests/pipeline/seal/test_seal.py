@@ -291,8 +291,8 @@ def test_fetch_may_use_the_network(project):
         body = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()'
         (project / "dvc.yaml").write_text(
             DVC_YAML.replace(
-                "deps: [model/__init__",
-                "deps: [common/sections.py, common/yaml_file.py, model/__init__",
+                "deps: [common/__init__.py, common/errors",
+                "deps: [common/sections.py, common/yaml_file.py, common/__init__.py, common/errors",
             )
         )
         done = run(project, body, stage="fetch", wanted="pass")

@@ -259,8 +259,8 @@ def test_a_child_that_sends_a_datagram_is_refused(project):
 MUTATIONS = {
     "*.pth and sitecustomize are not run": (
         "pipeline/seal/start.py",
-        '"-P", "-s", "-S", ',
-        '"-s", ',
+        '"-S", ',
+        "",
     ),
     "variables are listed": (
         "pipeline/seal/environment.py",

@@ -40,10 +40,10 @@ def test_processes_that_a_stage_forks_ask_one_at_a_time(project):
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert witness.fingerprints() == expected
-    code = project / "model/__init__.py"
+    code = project / "common/__init__.py"
     code.write_text(code.read_text() + "# An edit.\n")
     edited = hashlib.sha256(code.read_bytes()).hexdigest()
-    assert witness.fingerprints() == {**expected, "model/__init__.py": edited}
+    assert witness.fingerprints() == {**expected, "common/__init__.py": edited}
     witness.dismiss()
     assert witness.fingerprints() == {}
 
@@ -53,7 +53,7 @@ def test_who_is_killed_while_asking_holds_up_nobody_and_leaves_no_answer_to_the_
         one for one in read_instances(WorkingTree(project)).values() if one.stage == "fetch"
     ]
     witness = Witness(project, instance)
-    code = project / "model/__init__.py"
+    code = project / "common/__init__.py"
     for number in range(20):
         child = os.fork()
         if child == 0:

@@ -19,15 +19,15 @@ class Settings(NamedTuple):
     """The table's keys, with what holds where pyproject.toml does not name them."""
 
     # Folders of the code that stages run. An edit in them reruns what imports it.
-    code: Sequence[str] = ("stages",)
+    code: Sequence[str] = ("common", "stages")
     # The folder among them with a module a stage: dvc.yaml runs `python -m stages.NAME`.
     stages: str = "stages"
     # Folders of outputs that git keeps.
     results: Sequence[str] = ("metrics", "plots")
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
-    # Functions, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
-    # `machine` with the root, before a stage with `checks_params` in its meta; each returns lines.
+    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with a
+    # tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()
@@ -39,6 +39,9 @@ class Settings(NamedTuple):
     offline: Mapping[str, str] = _NONE
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
+    # Keys of params that only judge a finished input, each with the values beside it that make it so.
+    # A correction of one makes no kept piece of a resumable stage invalid.
+    judged: Mapping[str, Mapping[str, str]] = _NONE
     # Libraries that are no input of any stage, and why.
     not_inputs: Mapping[str, str] = _NONE
     # Libraries that write bytes for the one that a stage imports.
@@ -50,12 +53,20 @@ class Settings(NamedTuple):
 _COMMANDS = {
     "libraries": "python -m pipeline.dvc_support.record libraries",
     "lock": "pip freeze",
-    "prune": "python -m pipeline.prune",
+    "prune": "python -m pipeline.leftover.prune",
     "pull": "python -m pipeline.dvc_support.share pull",
     "push": "python -m pipeline.dvc_support.share push",
     "repro": "dvc repro",
     "setup": "pip install -r requirements.txt",
 }
+# What holds of common/, in any project.
+_DISTRIBUTIONS = {"yaml": "pyyaml"}
+_NOT_INPUTS = {
+    "pydantic": "checks values and, being strict, converts none",
+    "pyyaml": "reads params.yaml, whose values DVC compares itself",
+}
+# Which outputs stages make: for the advice of an error message.
+_SURROUNDINGS = {"common/files.py": ["os.environ"]}
 
 
 def read(root: str = ".") -> Settings:
@@ -67,7 +78,12 @@ def read(root: str = ".") -> Settings:
         settings = Settings()
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {FILE}: tool.pipeline: {error}".replace("Settings.__new__() ", ""))
-    return settings._replace(commands={**_COMMANDS, **settings.commands})
+    return settings._replace(
+        commands={**_COMMANDS, **settings.commands},
+        distributions={**_DISTRIBUTIONS, **settings.distributions},
+        not_inputs={**_NOT_INPUTS, **settings.not_inputs},
+        surroundings={**_SURROUNDINGS, **settings.surroundings},
+    )
 
 
 SETTINGS = read()
@@ -78,9 +94,14 @@ REPRO = f"run {SETTINGS.commands['repro']}"
 
 
 def hooks(kind: str) -> list[Callable[..., list[str]]]:
-    """Return the project's own functions of a kind, imported: findings, notes or machine."""
+    """Return the project's own functions of a kind, imported: findings, notes or machine.
+
+    They are in the package tools/, so that no other name in pyproject.toml runs code.
+    """
     named = [name.split(":") for name in getattr(SETTINGS, kind)]
-    return [getattr(importlib.import_module(module), function) for module, function in named]
+    return [
+        getattr(importlib.import_module(f"tools.{module}"), function) for module, function in named
+    ]
 
 
 def command(purpose: str) -> str:

@@ -1,8 +1,8 @@
 """`make prune`: remove what runs that params.yaml and dvc.yaml no longer name have left, and their entries in dvc.lock.
 
-    python -m pipeline.prune            lists what would be removed, with sizes, and asks
-    YES=1 python -m pipeline.prune      lists it, and removes it without asking (for scripts)
-    python -m pipeline.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
+    python -m pipeline.leftover.prune            lists what would be removed, with sizes, and asks
+    YES=1 python -m pipeline.leftover.prune      lists it, and removes it without asking (for scripts)
+    python -m pipeline.leftover.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
 
 What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's lists (a dropped seed,
 condition or checkpoint step, another profile), and what dvc.lock records of stages that are no more. A file goes only if a
@@ -14,6 +14,7 @@ named and kept. Reads those. Removes outputs, scratch folders of killed runs and
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,21 +24,20 @@ from typing import Any, NamedTuple
 import yaml
 
 from common.files import CHECKSUMS, sha256_file
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import GRAPH, PARAMS, below, load_yaml, read_instances
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph, cached_entries, object_path
+from pipeline.declared.settings import SETTINGS
+from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.dvc_support.objects import file_md5
 from pipeline.dvc_support.record import cut_lock
-from pipeline.leftovers import OutputPattern, foreign_files, templates
-from pipeline.seal.sealed_stage import DURATIONS, with_timings
-from pipeline.settings import SETTINGS
+from pipeline.leftover.withdrawn import OutputPattern, foreign_files, templates
+from pipeline.terminal.command_lines import command_line
 
 ARTIFACTS = tuple(SETTINGS.artifacts)
-_HIDDEN = (
-    ".scratch",
-    ".partial",
-)  # pipeline/seal/scratch_folder.py and common/files.py make them beside an output
+# Made beside an output by pipeline/seal/scratch_folder.py and common/files.py.
+_HIDDEN = (".scratch", ".partial")
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
 
@@ -87,15 +87,8 @@ class Evidence:
             return self._judge_link(path)
         inside = file[len(output) + 1 :]
         md5s = self._recorded.get(output, set())
-        wanted = set()
-        for md5 in md5s:
-            wanted.add(
-                (cached_entries(self._cache, md5) or {}).get(inside)
-                if md5.endswith(".dir")
-                else md5
-            )
         found = file_md5(path)
-        if found is not None and found in wanted:
+        if found is not None and found in {self._md5_inside(md5, inside) for md5 in md5s}:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
         if self._checksummed(file, output):
             return True, NOWHERE
@@ -103,6 +96,12 @@ class Evidence:
         if not md5s and instance and (self.root / DURATIONS / instance).is_file():
             return True, NOWHERE
         return False, "no record says that a stage wrote it as it is"
+
+    def _md5_inside(self, md5: str, inside: str) -> str | None:
+        """Return the MD5 of the file `inside` an output recorded as `md5`, which may be that file."""
+        if not md5.endswith(".dir"):
+            return md5
+        return (cached_entries(self._cache, md5) or {}).get(inside)
 
     def _judge_link(self, path: Path) -> tuple[bool, str]:
         """Let links into DVC's cache go, which DVC makes with `cache.type symlink`: the bytes stay in the cache."""
@@ -136,15 +135,10 @@ def _locks(root: Path) -> Iterator[bytes]:
     """Yield the dvc.lock of the working tree and those of all branches."""
     if (root / LOCK).is_file():
         yield (root / LOCK).read_bytes()
-    for revision in (
-        "HEAD",
-        *_said(
-            root, "git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes"
-        ).split(),
-    ):
-        done = subprocess.run(
-            ["git", "cat-file", "blob", f"{revision}:./{LOCK}"], cwd=root, capture_output=True
-        )
+    branches = ("git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes")
+    for revision in ("HEAD", *_said(root, *branches).split()):
+        command = ["git", "cat-file", "blob", f"{revision}:./{LOCK}"]
+        done = subprocess.run(command, cwd=root, capture_output=True)
         if done.returncode == 0:
             yield done.stdout
 
@@ -195,22 +189,12 @@ def _matching(
             path = f"{folder}/{entry.name}"
             if path in current:
                 continue
-            hidden = next(
-                (end for end in _HIDDEN if entry.name.startswith(".") and entry.name.endswith(end)),
-                "",
-            )
-            bare = f"{folder}/{entry.name[1 : -len(hidden)]}" if hidden else path
-            match, template = next(
-                ((match, one) for one in known if (match := one.pattern.fullmatch(bare))),
-                (None, None),
-            )
-            if (
-                match
-                and template
-                and bare not in current
-                and not any(below(out, bare) for out in current)
-            ):
-                yield path, None if hidden else template.name(match)
+            hidden = re.fullmatch(rf"\.(.+)({'|'.join(map(re.escape, _HIDDEN))})", entry.name)
+            bare = f"{folder}/{hidden[1]}" if hidden else path
+            matches = [(one, one.pattern.fullmatch(bare)) for one in known]
+            names = [one.name(match) for one, match in matches if match]
+            if names and not any(below(out, bare) for out in current):
+                yield path, None if hidden else names[0]
             elif entry.is_dir(follow_symlinks=False):
                 todo.append(path)
 
@@ -329,7 +313,7 @@ def remove_empty(root: Path) -> int:
 
 
 def main() -> None:
-    parser = command_line("pipeline.prune", __doc__)
+    parser = command_line("pipeline.leftover.prune", __doc__)
     parser.add_argument(
         "--artifacts", action="store_true", help="free the disk of what dvc repro brings back"
     )
@@ -338,7 +322,7 @@ def main() -> None:
     yes = os.environ.get("YES", "")
     if yes not in ("", "1"):
         sys.exit(f"error: prune: YES must be 1 or unset, not {yes!r}")
-    try:
+    with told_in_one_line("prune"):
         if busy := running(root):
             sys.exit(f"error: prune: {', '.join(busy)} runs; wait until it ends")
         if only_artifacts:
@@ -361,8 +345,6 @@ def main() -> None:
         if empty:
             print(f"prune: {empty} empty director{'ies' if empty > 1 else 'y'} removed")
         foreign = list(foreign_files(root, list(read_instances(WorkingTree(root)).values())))
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        sys.exit("error: prune: " + " ".join(str(error).split()))
     if foreign:
         sys.exit(
             f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere"

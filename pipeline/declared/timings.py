@@ -1,0 +1,15 @@
+"""How long stages took: what the seal records of each run, and the file that a stage may write of its speed."""
+
+from pathlib import Path
+
+from pipeline.declared.dvc_yaml import Instance
+
+# A file for each instance: seconds of its last run, and how many of these after it was imported.
+DURATIONS = Path(".dvc/tmp/durations")
+
+
+def with_timings(instance: Instance) -> Instance:
+    """Return the instance with the file of its timings among what it writes."""
+    if "timings" not in instance.meta:
+        return instance
+    return instance._replace(tracked=(*instance.tracked, instance.meta["timings"]))
