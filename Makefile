@@ -82,7 +82,7 @@ check: $(READY)
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m pipeline.stale_report
+	@python -m tools.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)
@@ -115,11 +115,11 @@ bench: $(READY)
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)
-	@python -m pipeline.prune --artifacts
+	@python -m pipeline.leftover.prune --artifacts
 
 # Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
 prune: $(READY)
-	@python -m pipeline.prune
+	@python -m pipeline.leftover.prune
 
 # Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
 cache: $(READY)

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree, copy_repository
-from pipeline.seal.sealed_stage import DURATIONS
+from pipeline.declared.timings import DURATIONS
 
 CHECKSUM_PASSES = 3  # written, and verified by about two readers
 

@@ -9,9 +9,7 @@ README.md and docs/. Without --fix it writes nothing. It prints a line for each 
 line that begins with `note:` is not a finding.
 """
 
-import contextlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,15 @@ from typing import Any
 from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
-from pipeline.declared.code_imports import CODE, WATCHER, Code, is_code, stage_of
-from pipeline.declared.command_lines import command_line
-from pipeline.declared.dvc_yaml import GRAPH, PARAMS, STAGES, below, read_instances, read_stages
+from pipeline.declared.code_imports import CODE, STAGES, WATCHER, Code, is_code, stage_of
+from pipeline.declared.dvc_yaml import GRAPH, LINK, PARAMS, below, read_instances, read_stages
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
-from pipeline.declared.lockfile import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
+from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
+from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command_for, hooks
 from pipeline.declared.surroundings import questions
 from pipeline.fix import Line, edited
-from pipeline.leftovers import PRUNE, withdrawn_values
-
-RESULTS = ("metrics", "plots")
-_PARITY = 1e-2  # far above any rounding, far below any fault
+from pipeline.leftover.withdrawn import withdrawn_values
+from pipeline.terminal.command_lines import command_line
 
 
 def declaration_findings(tree: Tree) -> list[str]:
@@ -98,7 +94,7 @@ def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
     if stage_of(text["cmd"]) != stage:
         return [
             *findings,
-            f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, "
+            f"dvc.yaml: {stage}: cmd must be python -m {STAGES}.{stage} and its arguments, "
             f"not {text['cmd']!r}",
         ]
     if None in code.sections(stage):
@@ -152,7 +148,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
         library_versions.FILE
     ).decode() != library_versions.render(tree, needed):
         return [
-            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run make libraries"
+            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run {command_for('libraries')}"
         ]
     return []
 
@@ -167,16 +163,16 @@ def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
         for path in code.files
         if path not in reached
     ]
-    watching = code.importers(WATCHER) - {"stages/__init__.py"}
+    watching = code.importers(WATCHER) - {f"{STAGES}/__init__.py"}
     findings += [
-        f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may"
+        f"{path}: imports {WATCHER}/, which is no stage's dependency; only {STAGES}/__init__.py may"
         for path in watching
     ]
     for stage in stages:
-        others = [path for path in code.closure(stage) if below(path, "stages")]
-        wrong = set(others) - {"stages/__init__.py", f"stages/{stage}.py"}
+        others = [path for path in code.closure(stage) if below(path, STAGES)]
+        wrong = set(others) - {f"{STAGES}/__init__.py", f"{STAGES}/{stage}.py"}
         findings += [
-            f"stages/{stage}.py: reaches {path}; stages import model/ only"
+            f"{STAGES}/{stage}.py: reaches {path}; stages do not import each other"
             for path in sorted(wrong)
         ]
     return findings
@@ -186,16 +182,16 @@ def result_findings(tree: Tree) -> list[str]:
     """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
     graph = Graph(tree)
     findings = []
-    linked = tree.has(STAGES) and tree.read(STAGES) in (tree.read(GRAPH), GRAPH.encode())
-    if not linked and any(STAGES in instance.deps for instance in graph.instances.values()):
-        findings.append(f"{STAGES}: is not the link to {GRAPH}; git restore {STAGES}")
+    linked = tree.has(LINK) and tree.read(LINK) in (tree.read(GRAPH), GRAPH.encode())
+    if not linked and any(LINK in instance.deps for instance in graph.instances.values()):
+        findings.append(f"{LINK}: is not the link to {GRAPH}; git restore {LINK}")
     findings += [
         f"{LOCK}: {name}: {line}; {REPRO}"
         for name, lines in graph.stale().items()
         for line in lines
     ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    present = without_ignored(tree, tree.files(*RESULTS))
+    present = without_ignored(tree, tree.files(*SETTINGS.results))
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     alone = [
         out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)
@@ -211,7 +207,7 @@ def result_findings(tree: Tree) -> list[str]:
                 findings.append(f"{out}: missing; {REPRO}")
             elif out in made and actual != made[out]:
                 findings.append(f"{out}: is not what {instance.name} wrote; {REPRO}")
-    findings += _past_the_gate(graph, tree)
+    findings += [line for found in hooks("findings") for line in found(tree)]
     left = withdrawn_values(tree)
     for path in present:
         if not any(below(path, out) for out in outputs):
@@ -233,41 +229,7 @@ def notes(tree: Tree) -> list[str]:
     if gone:
         named = ", ".join(gone[:3]) + ("" if len(gone) <= 3 else f" and {len(gone) - 3} more")
         found.append(f"{LOCK} still has stages that {GRAPH} no longer gives ({named}); {PRUNE}")
-    if isinstance(tree, WorkingTree) and tree.has("README.md"):
-        found += _tables_of_another_run(tree.root)
-    return found
-
-
-def _tables_of_another_run(root: Path) -> list[str]:
-    """Say whether README's and docs' tables are of another run than plots/, as after a run on another machine.
-
-    `make lint` fails where they are of no run at all.
-    """
-    command = [sys.executable, "-m", "tools.generated.doc_tables", "--check"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    said = (done.stdout + done.stderr).strip().removeprefix("error: ")
-    return [] if "\n" in said or not said else [said]
-
-
-def _past_the_gate(graph: Graph, tree: Tree) -> list[str]:
-    """Exports that were kept with the gate given up: recorded like any other, and worthless."""
-    paths = [
-        out
-        for instance in graph.instances.values()
-        for out in instance.tracked
-        if out.endswith("/parity.json")
-    ]
-    findings = []
-    for path in filter(tree.has, paths):
-        with contextlib.suppress(
-            KeyError, TypeError, ValueError
-        ):  # not what export wrote, which is a finding of its own
-            difference = json.loads(tree.read(path))["max_abs_logit_difference"]
-            if not difference <= _PARITY:
-                findings.append(
-                    f"{path}: logits differ by {difference:.3g}, so it is not its checkpoint; lower export.parity_tolerance"
-                )
-    return findings
+    return found + [line for note in hooks("notes") for line in note(tree)]
 
 
 def check(tree: Tree) -> list[str]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import Instance, below
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.seal.sealed_stage import DURATIONS
+from pipeline.declared.timings import DURATIONS
+from pipeline.terminal.command_lines import command_line
 
 
 def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.seal.streams import end_unread
+from pipeline.terminal.streams import end_unread
 
 _PIP_AUDIT = [
     sys.executable,

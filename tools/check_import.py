@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import PipelineError, run_stage
 from common.files import CHECKSUMS, verified_directory
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 _ROWS = 2
 # Of the largest logit. 124M random weights come to 7e-7, and with the square projections not transposed to 1.

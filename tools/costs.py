@@ -14,7 +14,7 @@ from common.sections import validate
 from common.yaml_file import read_yaml
 from model.params.all_sections import Params
 from model.tokens.facts import MUL_FACTS
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
 HUB_BYTES = (

@@ -31,8 +31,8 @@ from model.curves.panels import (
 )
 from model.curves.points import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
 from model.curves.style import GREY
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree
+from pipeline.terminal.command_lines import command_line
 
 SCORES, EXPORTED, MEASURED = (
     "continuation_acc_norm",

@@ -21,7 +21,7 @@ from model.data.item_selection import sample_items
 from model.data.items import Item, read_items
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.wordings import CONVENTIONS
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import Tree, without_ignored
+from pipeline.declared.settings import SETTINGS
 
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"
 # The folders of what stages run.
-CODE = ("common", "model", "stages")
+CODE = tuple(SETTINGS.code)
+STAGES = SETTINGS.stages  # the package with a module a stage
 
 
 def is_code(dep: str) -> bool:
@@ -95,7 +97,7 @@ class Code:
         return self._closures[stage]
 
     def _find_closure(self, stage: str) -> set[str]:
-        todo = self._paths(f"stages.{stage}")
+        todo = self._paths(f"{STAGES}.{stage}")
         seen = set(todo)
         while todo:
             source = self._source(todo.pop())
@@ -242,5 +244,5 @@ def _called(function: ast.expr) -> str:
 
 def stage_of(command: str) -> str | None:
     """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m stages.NAME …`."""
-    match = re.fullmatch(r"python -m stages\.(\w+)((?: [\w.${}-]+)*)", command)
+    match = re.fullmatch(rf"python -m {STAGES}\.(\w+)((?: [\w.${{}}-]+)*)", command)
     return match[1] if match else None

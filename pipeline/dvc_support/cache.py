@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.declared.command_lines import command_line
 from pipeline.dvc_support.objects import file_md5
 from pipeline.dvc_support.share import cache_folder
+from pipeline.terminal.command_lines import command_line
 
 CACHE = Path("files/md5")  # below the folder that `dvc cache dir` names
 

@@ -26,11 +26,11 @@ import psutil
 from dvc.exceptions import DvcException
 
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import PARAMS, read_mapping
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph
 from pipeline.dvc_support.plan import Plan, put_in_order, read_plan
+from pipeline.terminal.command_lines import command_line
 
 LOGS = Path(".dvc/tmp/parallel")  # what each stage says, while it runs
 

@@ -14,10 +14,10 @@ from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import read_stages
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph
+from pipeline.terminal.command_lines import command_line
 
 
 def lock(tree: WorkingTree) -> bytes:

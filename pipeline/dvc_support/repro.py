@@ -21,9 +21,9 @@ from dvc.cli import main as run_dvc
 from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from common.files import write_bytes
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.lockfile import LOCK
 from pipeline.dvc_support.plan import ENTRY, entries_are_apart
+from pipeline.terminal.command_lines import command_line
 
 
 def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:

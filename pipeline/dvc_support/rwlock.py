@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import zc.lockfile
 
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.dvc_support.objects import cache_findings, output_findings, seed
+from pipeline.terminal.command_lines import command_line
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
 # Of every graph and a few bytes: asking for it tells whether the remote answers.

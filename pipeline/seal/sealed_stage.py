@@ -23,27 +23,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.files import MADE
 from common.yaml_file import YamlFault
-from pipeline.declared.command_lines import instance_of
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.leftovers import MADE, outputs_read, refusal
+from pipeline.declared.settings import command_for, hooks
+from pipeline.declared.timings import DURATIONS, with_timings
+from pipeline.leftover.withdrawn import outputs_read, refusal
 from pipeline.seal.audit_guard import NETWORK_STAGES, Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
+from pipeline.terminal.command_lines import instance_of
 
-DURATIONS = Path(".dvc/tmp/durations")
 _CHECKS_PARAMS = "params"
 _EXPERIMENTS = (
     "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
 )
-TIMED_STAGES = {
-    "pretrain"
-}  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
 def seal(command: list[str]) -> None:
@@ -60,7 +59,9 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")
+            f"libraries.yaml cannot be read ({error}); run {command_for('libraries')}".replace(
+                "\n", " "
+            )
         ]
     instances = all_instances(root, instance)
     left = _leftovers(root, instances) if writes and not problems else None
@@ -93,9 +94,7 @@ def seal(command: list[str]) -> None:
 
 
 def _require_machine(root: Path) -> None:
-    from pipeline.machine import lacks  # what other stages need not wait for
-
-    lines = lacks(root)
+    lines = [line for lacks in hooks("machine") for line in lacks(root)]
     if lines:
         sys.exit("\n".join(f"error: {line}" for line in lines))
 
@@ -122,7 +121,7 @@ def _leftovers(root: Path, instances: list[Instance]) -> str | None:
     """Return why no stage runs beside results of other runs; in the copy of a queued experiment, remove them."""
     line = refusal(root, instances)
     if line and _EXPERIMENTS in root.as_posix():
-        from pipeline.prune import prune_copy  # it needs this module
+        from pipeline.leftover.prune import prune_copy  # it needs this module
 
         prune_copy(root)
         line = refusal(root, instances)
@@ -136,11 +135,3 @@ def _faults_told(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         sys.exit(set_up_line(error, name))
-
-
-def with_timings(instance: Instance) -> Instance:
-    """Return the instance with the file of its timings among what it writes."""
-    if instance.stage not in TIMED_STAGES:
-        return instance
-    _, _, run = instance.outs[0].partition("/")
-    return instance._replace(tracked=(*instance.tracked, f"timings/{run}/{instance.stage}.json"))

@@ -22,6 +22,7 @@ FILES = (
     "model",
     "stages",
     "pipeline",
+    "pyproject.toml",
     ".dvcignore",
 )
 

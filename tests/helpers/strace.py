@@ -19,9 +19,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from pipeline.declared.dvc_yaml import Instance, below, read_instances
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.seal.audit_guard import partial_of
 from pipeline.seal.scratch_folder import scratch_of
-from pipeline.seal.sealed_stage import DURATIONS, with_timings
 
 COMMAND = [
     "strace",

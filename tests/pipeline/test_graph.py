@@ -166,7 +166,7 @@ MUTATIONS = {
         [*(f"{STAGE}{DEPS}add the line      - {name}.py" for name in (
             "model/data/documents", "model/data/item_selection", "model/params/items", "model/data/source_names", "stages/items")),
          f"{STAGE}{PARAMS}add the line      - items", f"{STAGE}{PARAMS}libraries.yaml: add the line      - pyarrow",
-         "stages/evaluate.py: reaches stages/items.py; stages import model/ only"],
+         "stages/evaluate.py: reaches stages/items.py; stages do not import each other"],
     ),
     "a hidden import": (
         "model/statistics/rates.py", "    total = len(correct)\n", "    total = importlib.import_module('model.tokens.facts')\n",

@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 from common.files import json_bytes
 from pipeline.check import notes, result_findings
-from pipeline.declared.dvc_yaml import STAGES, below
+from pipeline.declared.dvc_yaml import LINK, below
 from pipeline.declared.file_trees import GitTree, WorkingTree
 from pipeline.declared.lockfile import CONTENTS, Graph, directory_hash, md5_of
 from pipeline.dvc_support.record import lock
@@ -24,7 +24,7 @@ RUN = f"baseline/seed_1337/step_{LAST}"
 NAMES = (
     "dvc.yaml",
     "dvc.lock",
-    STAGES,
+    LINK,
     CONTENTS,
     "params.yaml",
     "libraries.yaml",

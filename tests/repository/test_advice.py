@@ -20,8 +20,8 @@ from common.files import (
 from model.data.documents import document_shards
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
-from pipeline.leftovers import MADE as SET_BY_THE_SEAL
-from pipeline.leftovers import outputs_read
+from pipeline.leftover.withdrawn import MADE as SET_BY_THE_SEAL
+from pipeline.leftover.withdrawn import outputs_read
 
 WORDS = re.compile(
     r"\b(delete|deletes|remove|removes|rm|rmdir|unlink|erase|discard|overwrite|wipe|drop|throw away|git clean|"
@@ -47,8 +47,8 @@ REVIEWED = {
     " has no place in YAML text; remove it": "a character of a YAML file",
     "directives (%YAML, %TAG) change how a file is read; remove them": "a line of a YAML file",
     "has the tag ; remove it": "a tag in a YAML file",
-    "git restore": "pipeline/prune.py: how a metric comes back",
-    "comes back by git restore": "pipeline/prune.py: how a metric comes back",
+    "git restore": "pipeline/leftover/prune.py: how a metric comes back",
+    "comes back by git restore": "pipeline/leftover/prune.py: how a metric comes back",
     "YES=1 make prune removes it without asking": "make prune lists what it removes, and each file's way back",
     "Remove them? [y/N] ": "make prune lists what it removes, and each file's way back",
 }

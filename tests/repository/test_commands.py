@@ -163,8 +163,8 @@ def test_a_range_with_one_end_and_an_empty_revision_are_wrong_arguments():
         assert done.stderr.splitlines()[-1].startswith("error: a")
 
 
-@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "pipeline.stale_report", "pipeline.dvc_support.record lock",
-                                     "pipeline.prune", "tools.generated.doc_tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
+@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "tools.stale_report", "pipeline.dvc_support.record lock",
+                                     "pipeline.leftover.prune", "tools.generated.doc_tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
 def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
     done = call("-m", *command.split(), folder=tmp_path)
     assert done.returncode == 1

@@ -53,7 +53,7 @@ CALLS = {
     ("verdict",): "[python][-m][tools.verdict][main]",
     ("verdict", "REV=a b"): "[python][-m][tools.verdict][a b]",
     ("diff", "REV=a b"): "[dvc][params][diff][a b]",
-    ("prune",): "[python][-m][pipeline.prune]",
+    ("prune",): "[python][-m][pipeline.leftover.prune]",
     ("check",): "[python][-m][pipeline.check]",
     ("repro",): "[python][-m][pipeline.dvc_support.repro]",
     ("repro", "JOBS=4"): "[python][-m][pipeline.dvc_support.parallel][4]",

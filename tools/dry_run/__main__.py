@@ -24,11 +24,11 @@ from dvc.utils.serialize import dumps_yaml
 
 from common.yaml_file import read_yaml
 from model.params.fetch import FetchParams
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree, copy_repository
 from pipeline.declared.lockfile import Graph
 from pipeline.impact import read_durations
+from pipeline.terminal.command_lines import command_line
 from tools.dry_run.fake_hub import HubServer
 from tools.dry_run.hub_slice import make_hub
 from tools.dry_run.profile_slice import NOT_EXERCISED, sliced

@@ -12,7 +12,7 @@ from common.files import write_bytes
 from model.report.vega import curves, page
 from model.report.vega_rows import by_unit, differences, usage
 from model.report.vega_words import Spec
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 FOLDER = Path(".dvc/plots")
 _TITLE, _WIDTH, _HEIGHT = (

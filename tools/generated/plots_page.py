@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.files import write_bytes
 from model.report.bundle import bundle
-from pipeline.declared.command_lines import command_line
+from pipeline.terminal.command_lines import command_line
 
 PAGE = Path(".dvc/plots_page.html")  # named in .dvc/config
 _SOURCE = Path(__file__).with_name("plots_page.html")

@@ -16,10 +16,10 @@ from typing import Any
 from common.errors import PipelineError
 from common.yaml_file import YamlFault
 from model.comparison.outcomes_file import parse_outcomes
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
 from pipeline.declared.lockfile import CONTENTS, VERDICTS, Graph, Recorded, md5_of, read_lock
+from pipeline.terminal.command_lines import command_line
 
 OUTCOMES = "metrics/outcomes.jsonl"
 

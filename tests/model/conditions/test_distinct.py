@@ -14,7 +14,7 @@ from model.tokens.shards import write_shard
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import VERDICTS
-from pipeline.leftovers import refusal
+from pipeline.leftover.withdrawn import refusal
 from stages.distinct import main
 
 DOCUMENTS = {"one": [[0, 1, 2], [0, 3]], "other": [[0, 1, 9], [0, 3]], "third": [[0, 7, 7], [0, 3]]}

@@ -16,10 +16,11 @@ from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
+from pipeline.declared.timings import with_timings
 from pipeline.dvc_support.record import cut_lock
-from pipeline.leftovers import refusal, templates
-from pipeline.prune import leftovers, remove, remove_empty, running
-from pipeline.seal.sealed_stage import all_instances, with_timings
+from pipeline.leftover.prune import leftovers, remove, remove_empty, running
+from pipeline.leftover.withdrawn import refusal, templates
+from pipeline.seal.sealed_stage import all_instances
 
 ENVIRONMENT = {
     **os.environ,
@@ -69,7 +70,7 @@ def shell(command: list[str], root: Path, check: bool = True, **environment: str
 
 
 def prune(root: Path, check: bool = True, **environment: str) -> str:
-    return shell([sys.executable, "-m", "pipeline.prune"], root, check, **environment)
+    return shell([sys.executable, "-m", "pipeline.leftover.prune"], root, check, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +242,7 @@ def test_what_lies_behind_a_linked_folder_stays(root, tmp_path, name):
     (root / name).symlink_to(tmp_path / "archive")
     before = sorted(path for path in (tmp_path / "archive").rglob("*") if path.is_file())
     assert before
-    shell([sys.executable, "-m", "pipeline.prune", "--artifacts"], root)
+    shell([sys.executable, "-m", "pipeline.leftover.prune", "--artifacts"], root)
     (root / "params.yaml").write_text(PARAMS.replace("[1, 2]", "[1]"))
     prune(root, check=False, YES="1")
     assert sorted(path for path in (tmp_path / "archive").rglob("*") if path.is_file()) == before
@@ -331,7 +332,7 @@ def asked(root: Path, answer: str) -> tuple[int, str]:
     """Run it at a terminal and type `answer`."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.prune"], cwd=root, env=ENVIRONMENT, stdin=theirs, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "pipeline.leftover.prune"], cwd=root, env=ENVIRONMENT, stdin=theirs, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         os.close(theirs)
@@ -466,7 +467,7 @@ def test_what_is_freed_comes_back_and_what_is_ones_own_stays(root):
     mine = ("checkpoints/mine/model", "scores/one/seed_1/step_5/notes", "checkpoints/notes.txt")
     for name in mine:
         (root / name).write_text("mine")
-    said = shell([sys.executable, "-m", "pipeline.prune", "--artifacts"], root)
+    said = shell([sys.executable, "-m", "pipeline.leftover.prune", "--artifacts"], root)
     assert (
         "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage wrote it"
         in said

@@ -16,7 +16,7 @@ from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
-FETCH_DEPS = "deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
+FETCH_DEPS = "deps: [model/__init__.py, common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
 DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
       model/runtime, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
@@ -43,6 +43,7 @@ def resumable(project) -> Path:  # noqa: F811
     assert FETCH_DEPS in DVC_YAML
     (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
     for name in ("common/files.py", "model/runtime/resumable.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text((REPOSITORY / name).read_text())
     write_stage(project, BODY.format(stop=str(project.parent / "stop")))
     (project.parent / "stop").touch()

@@ -28,14 +28,14 @@ stages:
     matrix:
       which: ${names}
     cmd: python -m stages.probe ${item.which}
-    deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
+    deps: [data/declared.txt, data/folder, model/__init__.py, common/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
       stages/__init__.py, stages/probe.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]
     outs: [data/out.txt, "out/${item.which}"]
     metrics: [{metrics/probe.json: {cache: false}}]
   fetch:
     cmd: python -m stages.fetch
-    deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
+    deps: [model/__init__.py, common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
     outs: [data/fetched]
 """
 STAGE = """
@@ -66,8 +66,11 @@ def project(tmp_path) -> Path:
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "pipeline", root / "pipeline")
     for name in (
+        "pyproject.toml",
         "model/__init__.py",
+        "common/__init__.py",
         "common/errors.py",
+        "common/files.py",
         "common/sections.py",
         "common/yaml_file.py",
         "stages/__init__.py",
@@ -396,7 +399,7 @@ def test_fetch_may_use_the_network(project):
         (project / "dvc.yaml").write_text(
             DVC_YAML.replace(
                 "deps: [model/__init__",
-                "deps: [common/sections.py, common/yaml_file.py, model/__init__",
+                "deps: [common/__init__.py, common/sections.py, common/yaml_file.py, model/__init__",
             )
         )
         done = run(project, body, stage="fetch", wanted="pass")

@@ -2,7 +2,7 @@
 
 DVC hashes such a directory with all that is in it, so a withdrawn seed's scores would count among what `compare` was made
 from, and no other clone would have the same hash. Every stage that starts looks first (pipeline/seal/sealed_stage.py): the first of a run
-stops within a second, and `make prune` (pipeline/prune.py) removes what is left. An empty directory does no harm.
+stops within a second, and `make prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
 """
 
 import fnmatch
@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, expand, load_yaml, read_stages
 from pipeline.declared.file_trees import IGNORED, Tree, WorkingTree
+from pipeline.declared.settings import PRUNE
 
-PRUNE = "run make prune"
-MADE = "PIPELINE_MADE"  # common/files.py reads it
 _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 

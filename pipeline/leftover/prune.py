@@ -1,8 +1,8 @@
 """`make prune`: remove what runs that params.yaml and dvc.yaml no longer name have left, and their entries in dvc.lock.
 
-    python -m pipeline.prune            lists what would be removed, with sizes, and asks
-    YES=1 python -m pipeline.prune      lists it, and removes it without asking (for scripts)
-    python -m pipeline.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
+    python -m pipeline.leftover.prune            lists what would be removed, with sizes, and asks
+    YES=1 python -m pipeline.leftover.prune      lists it, and removes it without asking (for scripts)
+    python -m pipeline.leftover.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
 
 What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's lists (a dropped seed,
 condition or checkpoint step, another profile), and what dvc.lock records of stages that are no more. A file goes only if a
@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 import yaml
 
 from common.files import CHECKSUMS, sha256_file
-from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import GRAPH, PARAMS, below, load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph, cached_entries, object_path
+from pipeline.declared.settings import SETTINGS
+from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.dvc_support.objects import file_md5
 from pipeline.dvc_support.record import cut_lock
-from pipeline.leftovers import OutputPattern, foreign_files, templates
-from pipeline.seal.sealed_stage import DURATIONS, with_timings
+from pipeline.leftover.withdrawn import OutputPattern, foreign_files, templates
+from pipeline.terminal.command_lines import command_line
 
-ARTIFACTS = ("checkpoints", "exports", "generations", "scores", "sft")
+ARTIFACTS = tuple(SETTINGS.artifacts)
 _HIDDEN = (
     ".scratch",
     ".partial",
@@ -328,7 +329,7 @@ def remove_empty(root: Path) -> int:
 
 
 def main() -> None:
-    parser = command_line("pipeline.prune", __doc__)
+    parser = command_line("pipeline.leftover.prune", __doc__)
     parser.add_argument(
         "--artifacts", action="store_true", help="free the disk of what dvc repro brings back"
     )

@@ -1,0 +1,4 @@
+"""What stages and pipeline/ share: errors, atomic files, strict YAML, sections of params.yaml.
+
+It imports neither model/ nor pipeline/. Stages depend on it, so an edit here reruns them.
+"""
