@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, NoReturn
 
+from common.files import partial_of
 from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.declared.lockfile import VERDICTS
@@ -356,9 +357,3 @@ def _is_directory(path: str) -> bool:
         return stat.S_ISDIR(_STAT(path).st_mode)
     except (OSError, ValueError):
         return False
-
-
-def partial_of(path: str) -> str:
-    """Return the temporary sibling through which common/files.py writes `path`."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.partial")

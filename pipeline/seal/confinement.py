@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 from types import CodeType
 
+from common.files import partial_of
 from pipeline.declared.code_imports import CODE, WATCHER
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below
 from pipeline.declared.settings import SETTINGS
 from pipeline.seal import landlock, seccomp
-from pipeline.seal.audit_guard import partial_of
 from pipeline.seal.start import OwnPackages
 
 # What is not data: the system's own folders. A person's are /home, /mnt, /data, /tmp and any other.
