@@ -34,7 +34,7 @@ def require_device(key: str, device: str) -> None:
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` names a dtype that the device cannot compute in."""
+    """Raise PipelineError when params.yaml's `key` is a dtype that the device cannot compute in."""
     if dtype == "bfloat16":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -102,7 +102,8 @@ def own_device(device: str, local_rank: int) -> torch.device:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of returning them to the kernel at every step.
 
-    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. A no-op without glibc.
+    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. Does
+    nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -28,11 +28,13 @@ def in_order(
     jobs: Sequence[Job],
     processes: int | None = None,
 ) -> Iterator[Result]:
-    """Yield work(shared, job) for each of `jobs`, computed by `processes` workers (None: all cores).
+    """Yield work(shared, job) for each of `jobs`, in order.
 
-    `work` must be a module's function; `shared` is sent to each worker once. When a job fails or the
-    iterator is closed, waiting jobs are dropped. Raises what a job raises, and PipelineError if a
-    worker is killed.
+    `processes` is the number of workers, None for one on each core.
+
+    `work` must be a module's function; `shared` is sent to each worker once. When a job fails or
+    the iterator is closed, waiting jobs are dropped. Raises what a job raises, and PipelineError if
+    a worker is killed.
     """
     workers = max(1, min(processes or cores(), len(jobs)))
     with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
@@ -41,8 +43,8 @@ def in_order(
                 yield future.result()
         except BrokenProcessPool:
             raise PipelineError(
-                "a worker process was killed, most likely for want of memory; run it again on fewer "
-                "cores (taskset)"
+                "a worker process was killed, most likely for want of memory; run it again on "
+                "fewer cores (taskset)"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
