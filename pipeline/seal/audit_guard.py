@@ -89,7 +89,7 @@ class Guard:
     def hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         """Return the audit hook.
 
-        Importing transformers raises 65,000 events, so one without a handler costs a single look-up.
+        Importing transformers raises 65,000 events, so one without handler costs one look-up.
         """
         handlers: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
             "open": self._opened,
