@@ -25,8 +25,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 from pipeline.declared.dvc_yaml import read_instances
-from pipeline.declared.file_trees import WorkingTree, copy_repository
+from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.timings import DURATIONS
+from tools.repository_copy import copy_repository
 
 CHECKSUM_PASSES = 3  # written, and verified by about two readers
 

@@ -18,7 +18,16 @@ from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import CODE, STAGES, WATCHER, Code, is_code, stage_of
-from pipeline.declared.dvc_yaml import GRAPH, LINK, PARAMS, below, read_instances, read_stages
+from pipeline.declared.dvc_yaml import (
+    FACTS,
+    GRAPH,
+    LINK,
+    PARAMS,
+    below,
+    read_instances,
+    read_stages,
+)
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command_for, hooks
@@ -43,14 +52,14 @@ def declaration_lines(tree: Tree) -> list[Line]:
     """Return the lines that dvc.yaml lacks, or has and must not have, by what the code reaches."""
     code, instances = Code(tree), read_instances(tree).values()
     lines: list[Line] = []
-    for stage, text in read_stages(tree).items():
-        if stage_of(text["cmd"]) != stage:
-            continue
-        deps = set(text.get("deps", []))
-        lines += _code_lines(code, stage, deps)
+    stages = read_stages(tree)
+    for stage in _understood(stages):
+        deps = set(stages[stage].get("deps", []))
+        lines += _code_lines(code, stage, stages[stage])
+        # A stage has its libraries under its own name.
         used = {
             PARAMS: {key for key in code.sections(stage) if key},
-            library_versions.FILE: library_versions.inputs(code.libraries(stage)),
+            library_versions.FILE: {stage},
         }
         for file, needed in used.items():
             mine = [each.params.get(file, ()) for each in instances if each.stage == stage]
@@ -61,16 +70,12 @@ def declaration_lines(tree: Tree) -> list[Line]:
     return lines
 
 
-def _code_lines(code: Code, stage: str, deps: set[str]) -> list[Line]:
+def _code_lines(code: Code, stage: str, text: dict[str, Any]) -> list[Line]:
     """Compare a stage's dependencies on code with the modules it reaches."""
-    # A stage that reads all code as text, as the report does, names whole folders.
-    whole = deps & set(CODE)
-    declared = {dep for dep in deps - whole if is_code(dep) and not code.has_data(dep)}
-    needed = {
-        path
-        for path in code.dependencies(stage)
-        if not any(below(path, folder) for folder in whole)
-    }
+    deps = text.get("deps", [])
+    declared = {dep for dep in deps if is_code(dep) and not code.has_data(dep)}
+    reads_code = text.get("meta", {}).get("reads_code")
+    needed = set(CODE) if reads_code else code.dependencies(stage)
     lines = _differences(stage, "deps", None, declared, needed)
     return [line if line.missing else line._replace(why=_why(code, line)) for line in lines]
 
@@ -90,7 +95,7 @@ def _differences(
 
 def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
     """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing lines."""
-    findings = _unsafe_settings(stage, text)
+    findings = _unsafe_settings(stage, text) + _meta_findings(stage, text.get("meta", {}))
     if stage_of(text["cmd"]) != stage:
         return [
             *findings,
@@ -101,6 +106,19 @@ def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
         findings.append(
             f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal"
         )
+    return findings
+
+
+def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
+    findings = []
+    for key, value in meta.items():
+        where = f"dvc.yaml: {stage}: meta: {key}"
+        if key not in FACTS:
+            findings.append(f"{where}: unknown; known are {', '.join(sorted(FACTS))}")
+        elif key == "timings" and not isinstance(value, str):
+            findings.append(f"{where}: must be the path of a file, not {value!r}")
+        elif key != "timings" and value is not True:
+            findings.append(f"{where}: must be true, not {value!r}; leave it out where it is not")
     return findings
 
 
@@ -135,22 +153,26 @@ def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     ]
 
 
-def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
-    used = (code.libraries(stage) for stage in stages if stage_of(stages[stage]["cmd"]) == stage)
-    needed = set().union(*map(library_versions.inputs, used))
-    unknown = library_versions.unpinned(tree, needed)
+def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
+    needed = library_versions.needed(code, _understood(stages))
+    unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         return [
-            f"{library_versions.LOCK}: does not pin {name}, which a stage imports; add it to requirements.in"
+            f"{library_versions.LOCK}: does not pin {name}, which a stage imports; "
+            "add it to requirements.in"
             for name in unknown
         ]
-    if not tree.has(library_versions.FILE) or tree.read(
-        library_versions.FILE
-    ).decode() != library_versions.render(tree, needed):
-        return [
-            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run {command_for('libraries')}"
-        ]
-    return []
+    lines = library_versions.differences(tree, needed)
+    if not lines and tree.read(library_versions.FILE).decode() != library_versions.render(
+        tree, needed
+    ):
+        lines = [f"{library_versions.FILE}: not as written; run {command_for('libraries')}"]
+    return lines
+
+
+def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the stages whose command says which module they run."""
+    return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 
 
 def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
@@ -240,9 +262,7 @@ def check(tree: Tree) -> list[str]:
         return [_fault(error)]
 
 
-_FAULTS = (
-    AttributeError, FileNotFoundError, KeyError, SyntaxError, TypeError, ValueError, YamlFault,
-)  # fmt: skip
+_FAULTS = (*FAULTS, SyntaxError)
 
 
 def _fault(error: Exception) -> str:
@@ -273,10 +293,22 @@ def fix(root: Path) -> None:
     for line in written:
         print(line)
     print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
+    _write_libraries(tree)
     left = declaration_findings(tree)
     if left:
         print("\n".join(left))
         sys.exit(f"check: {len(left)} finding{'s' * (len(left) > 1)} left in {tree.name}")
+
+
+def _write_libraries(tree: WorkingTree) -> None:
+    """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of it."""
+    needed = library_versions.needed(Code(tree), _understood(read_stages(tree)))
+    if library_versions.unpinned(tree, set().union(*needed.values())):
+        return
+    content = library_versions.render(tree, needed).encode()
+    if not tree.has(library_versions.FILE) or tree.read(library_versions.FILE) != content:
+        write_bytes(tree.root / library_versions.FILE, content)
+        print(f"fix: {library_versions.FILE} written")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import yaml
 
+from pipeline.declared.code_imports import is_code
 from pipeline.declared.dvc_yaml import GRAPH
 
 
@@ -66,16 +67,17 @@ def _with_group(text: str, group: list[Line]) -> str:
         return "".join(_with_entries(rows, stage, key, entries, removed, added))
     found = [(item, _value(item, file)) for item in entries.value if _value(item, file)]
     if not found:
-        item = [f"- {file}:\n", *(f"    - {entry}\n" for entry in added)]
-        place = _last_row(entries) + 1
-        rows[place:place] = [" " * _dash(rows, entries) + row for row in item]
+        item = f"{' ' * _dash(rows, entries)}- {file}: [{', '.join(added)}]\n"
+        rows.insert(_last_row(entries) + 1, item)
         return "".join(rows)
     [(item, keys)] = found
-    _require_block(keys)
     if not added and {each.value for each in keys.value} <= removed:
         if len(entries.value) == 1:
             return "".join(_without(rows, _key(stage, key), entries))
         return "".join(_without(rows, item, item))
+    if isinstance(keys, yaml.SequenceNode) and keys.flow_style:
+        return "".join(_with_bracketed(rows, keys, removed, added))
+    _require_block(keys)
     return "".join(_with_entries(rows, item, file, keys, removed, added))
 
 
@@ -104,15 +106,27 @@ def _with_entries(
     return changed
 
 
+def _with_bracketed(
+    rows: list[str], keys: yaml.SequenceNode, removed: set[str], added: list[str]
+) -> list[str]:
+    """Remove and add entries of a list of words in brackets, on one row."""
+    start, end = keys.start_mark, keys.end_mark
+    if start.line != end.line:
+        raise _Unwritable
+    words = sorted({*(item.value for item in keys.value), *added} - removed)
+    row = rows[start.line]
+    rows[start.line] = f"{row[: start.column]}[{', '.join(words)}]{row[end.column :]}"
+    return rows
+
+
 def _place(
     rows: list[str], entries: yaml.SequenceNode, plain: list[yaml.ScalarNode], entry: str
 ) -> int:
     """Return the number of the row before which `entry` belongs: sorted among its like.
 
-    Modules and folders of code come after data, which have an order of their own.
+    Code comes after data, which have an order of their own.
     """
-    top = entry.partition("/")[0]
-    like = [item for item in plain if item.value.partition("/")[0] == top] or plain
+    like = [item for item in plain if is_code(item.value) == is_code(entry)]
     after = [item.start_mark.line for item in like if item.value > entry]
     if not after:
         return (like[-1].start_mark.line if like else _last_row(entries)) + 1
@@ -130,10 +144,8 @@ def _with_new_list(
         return rows
     indent = " " * stage.value[0][0].start_mark.column
     new = [f"{indent}{key}:\n"]
-    if file is not None:
-        new.append(f"{indent}  - {file}:\n")
-    deeper = "  " if file is None else "      "
-    new += [f"{indent}{deeper}- {entry}\n" for entry in added]
+    entries = added if file is None else [f"{file}: [{', '.join(added)}]"]
+    new += [f"{indent}  - {entry}\n" for entry in entries]
     place = _last_row(_value(stage, "cmd")) + 1
     return [*rows[:place], *new, *rows[place:]]
 

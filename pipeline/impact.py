@@ -10,13 +10,12 @@ this machine (.dvc/tmp/durations, from the seal). Writes nothing, runs nothing.
 
 import json
 import statistics
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import Instance, below
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.declared.timings import DURATIONS
@@ -169,14 +168,12 @@ def main() -> None:
     before, dots, after = parser.parse_args().revisions.partition("..")
     if dots and not (before and after):
         parser.error("a range needs both of its ends: A..B")
-    try:
+    with told_in_one_line("impact"):
         code = GitTree(root, after) if after else WorkingTree(root)
         results = GitTree(root, before or "HEAD")
         graph = Graph(code, results if before else None)
         lines = describe(graph, results, read_durations(root))
         print("\n".join(lines if after else lines + absent(graph, root)))
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
-        sys.exit("error: impact: " + " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

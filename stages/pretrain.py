@@ -3,7 +3,7 @@
 Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
 pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
 timings/CONDITION/seed_S/pretrain.json, which nothing depends on.
-Costs about two minutes of two cores in the demo; at full size hours of eight A100 (see README).
+Costs about two minutes of two cores in the demo; at full size hours of eight A100 (docs/full_size.md).
 """
 
 import csv

@@ -7,12 +7,11 @@ plots/report.html, which a run makes, and what `make check` reads. Writes report
 """
 
 import html
-import json
 import sys
 from pathlib import Path
 
 from common.files import write_bytes
-from common.yaml_file import YamlFault
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.declared.settings import REPRO
@@ -73,19 +72,9 @@ def main() -> None:
     root = Path.cwd()
     if not (root / PAGE).is_file():
         sys.exit(f"error: report: no {PAGE}; {REPRO}")
-    try:
+    with told_in_one_line("report"):
         section = stale_html(Graph(WorkingTree(root)))
         page = filled((root / PAGE).read_text(encoding="utf-8"), section)
-    except (
-        AttributeError,
-        json.JSONDecodeError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        YamlFault,
-    ) as error:
-        sys.exit("error: report: " + " ".join(str(error).split()))
     write_bytes(root / COPY, page.encode())
     print(COPY)
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,11 +84,16 @@ def _stage(
         outputs=[_plain(out) for out in text["outs"]],
         code=_blobs(root, set() if set(_CODE) & set(code) else _expanded(code, items, params)),
         params={key: _value(params, key) for key in keys},
-        libraries=dict(sorted(versions.items()))
+        libraries=_merged(versions.values())
         if _LIBRARIES in deps
-        else {key: versions[key] for key in sorted(named)},
+        else _merged(versions[key] for key in sorted(named)),
         needs=needs,
     )
+
+
+def _merged(libraries: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return the versions of several stages' libraries, sorted by name."""
+    return dict(sorted(pair for each in libraries for pair in each.items()))
 
 
 def _blobs(root: Path, deps: set[str]) -> dict[str, str]:

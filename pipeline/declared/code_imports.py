@@ -26,6 +26,7 @@ def is_code(dep: str) -> bool:
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
     choices: frozenset[tuple[str, str]]  # of import_module(f"package.{key}"): package and key
+    packages: frozenset[str]  # of import_module(f"package.{entry.name}"): any module of the package
     sections: frozenset[
         str | None
     ]  # first arguments of read_section; None for one that is no literal
@@ -109,9 +110,7 @@ class Code:
                     for path in self._members(package)
                 ),
             ]
-            modules = {module for one in sources for module in one.modules} | {
-                package for package, _ in source.choices
-            }
+            modules = {module for one in sources for module in self._imported(one)}
             new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
             todo += new
@@ -167,6 +166,16 @@ class Code:
             if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
         ]
 
+    def _imported(self, source: _Source) -> set[str]:
+        """Return the dotted names of what `source` imports, but for the modules of a choice."""
+        members = {
+            path.removesuffix(".py").replace("/", ".")
+            for package in source.packages
+            for path in self._members(package)
+        }
+        packages = source.packages | {package for package, _ in source.choices}
+        return source.modules | packages | members
+
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
         parts = module.split(".")
@@ -187,7 +196,7 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
-    modules, choices, sections = set(), set(), set()
+    modules, choices, packages, sections = set(), set(), set(), set()
     for node in ast.walk(ast.parse(content, path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
@@ -209,6 +218,12 @@ def _parse(path: str, content: bytes) -> _Source:
             and (choice := _choice(node))
         ):
             choices.add(choice)
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node.func) == "import_module"
+            and (package := _package(node))
+        ):
+            packages.add(package)
         elif isinstance(node, ast.Call) and _called(node.func) in (
             "import_module",
             "__import__",
@@ -217,7 +232,7 @@ def _parse(path: str, content: bytes) -> _Source:
         ):
             hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
             raise SyntaxError(hides, (path, node.lineno, None, None))
-    return _Source(frozenset(modules), frozenset(choices), frozenset(sections))
+    return _Source(frozenset(modules), frozenset(choices), frozenset(packages), frozenset(sections))
 
 
 def _choice(call: ast.Call) -> tuple[str, str] | None:
@@ -235,6 +250,29 @@ def _choice(call: ast.Call) -> tuple[str, str] | None:
             keywords=[],
         ) if re.fullmatch(r"(\w+\.)+", start):
             return start[:-1], key
+    return None
+
+
+def _package(call: ast.Call) -> str | None:
+    """Return "package" of import_module(f"package.{entry.name}"), where a table names the module.
+
+    None for any other call. No matrix of dvc.yaml has such a key, so all modules are dependencies.
+    """
+    match call:
+        case ast.Call(
+            args=[
+                ast.JoinedStr(
+                    values=[
+                        ast.Constant(value=str(start)),
+                        ast.FormattedValue(
+                            value=ast.Attribute(value=ast.Name()), conversion=-1, format_spec=None
+                        ),
+                    ]
+                )
+            ],
+            keywords=[],
+        ) if re.fullmatch(r"(\w+\.)+", start):
+            return start[:-1]
     return None
 
 

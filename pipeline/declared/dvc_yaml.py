@@ -6,6 +6,8 @@ that every stage can be held to its declaration; tests/pipeline/test_graph.py co
 
 import itertools
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from common.yaml_file import YamlFault, load, shown
@@ -16,10 +18,22 @@ GRAPH = "dvc.yaml"
 # A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
 LINK = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
+# What a stage's `meta` may say of it. DVC keeps `meta` and ignores it, so a change reruns nothing.
+FACTS = {
+    "checks_params": "runs first: pipeline/ checks the machine and what earlier runs left before it",
+    "network": "may use the network, and read files outside the repository",
+    "reads_code": "reads all code as text, so it depends on whole folders of code",
+    "resumable": "keeps finished pieces of its work when it is killed",
+    "timings": "the path of its file of timings, which is not an output: nothing depends on it",
+    "verdict": "always writes the same bytes: what waits for it never reruns because of it",
+}
 
 
 class Instance(NamedTuple):
-    """A stage as DVC runs it. `params` maps a file to the keys declared of it; `tracked` are outputs that git keeps."""
+    """A stage as DVC runs it. `params` maps a file to the keys declared of it; `tracked` are outputs that git keeps.
+
+    `meta` holds facts about the stage, by the names in FACTS.
+    """
 
     name: str
     stage: str
@@ -28,6 +42,7 @@ class Instance(NamedTuple):
     params: dict[str, tuple[str, ...]]
     outs: tuple[str, ...]
     tracked: tuple[str, ...]
+    meta: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -87,6 +102,11 @@ def read_instances(tree: Tree) -> dict[str, Instance]:
     return {instance.name: instance for instance in expanded}
 
 
+def verdicts(instances: Iterable[Instance]) -> set[str]:
+    """Return the outputs of those that always write the same bytes."""
+    return {out for instance in instances if instance.meta.get("verdict") for out in instance.outs}
+
+
 def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
     """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml lacks a key it names."""
     matrix = {key: _choices(values, params) for key, values in text.get("matrix", {}).items()}
@@ -108,6 +128,7 @@ def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
                 params=_params(fields.get("params", [])),
                 outs=tuple(path for path, cached in outputs if cached),
                 tracked=tuple(path for path, cached in outputs if not cached),
+                meta=fields.get("meta", {}),
             )
         )
     return instances

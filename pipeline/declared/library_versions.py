@@ -1,9 +1,15 @@
-"""The libraries whose upgrade can change a stage's bytes, declared per stage in dvc.yaml by their key in libraries.yaml."""
+"""The libraries whose upgrade can change a stage's bytes: libraries.yaml has their versions by stage.
+
+A stage of dvc.yaml has its own name there among its params.
+"""
 
 import re
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 
+from common.yaml_file import YamlFault
+from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import Instance, read_mapping
 from pipeline.declared.file_trees import Tree
 from pipeline.declared.settings import SETTINGS, command_for
@@ -13,16 +19,29 @@ LOCK = "requirements.txt"
 NOT_INPUTS = SETTINGS.not_inputs
 
 
+Versions = dict[str, dict[str, str]]  # by stage and library
+
+
 def inputs(imported: set[str]) -> set[str]:
-    """Return the keys of libraries.yaml that a stage importing the packages `imported` has to declare."""
+    """Return the libraries of libraries.yaml for a stage that imports the packages `imported`."""
     names = {
         SETTINGS.distributions.get(name, name.replace("_", "-")) for name in imported
     } - NOT_INPUTS.keys()
     return names.union({"python"}, *(SETTINGS.behind.get(name, []) for name in names))
 
 
-def declared_versions(tree: Tree) -> dict[str, str]:
-    return read_mapping(tree, FILE)
+def needed(code: Code, stages: Iterable[str]) -> dict[str, set[str]]:
+    """Return the libraries that each stage's code imports."""
+    return {stage: inputs(code.libraries(stage)) for stage in stages}
+
+
+def declared_versions(tree: Tree) -> Versions:
+    """Return what libraries.yaml has; raises YamlFault."""
+    versions = read_mapping(tree, FILE)
+    for stage, libraries in versions.items():
+        if not isinstance(libraries, dict):
+            raise YamlFault(f"{FILE}: {stage}: must be a mapping of libraries to versions")
+    return versions
 
 
 def locked_versions(tree: Tree) -> dict[str, str]:
@@ -45,17 +64,46 @@ def installed_version(library: str) -> str | None:
         return None
 
 
-def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
-    """Return a line for each library of the instance, which may have all, that is not installed in its declared version."""
+def mismatches(instance: Instance, versions: Versions) -> list[str]:
+    """Return a line for each library of the instance that is not installed in its declared version.
+
+    An instance that depends on libraries.yaml as a whole has all of them.
+    """
+    stages = versions if FILE in instance.deps else instance.params.get(FILE, ())
+    wanted = {
+        library: version
+        for stage in stages
+        for library, version in versions.get(stage, {"python": "nothing"}).items()
+    }
     lines = []
-    for library in versions if FILE in instance.deps else instance.params.get(FILE, ()):
-        found, wanted = installed_version(library), versions.get(library)
-        if found != wanted:
+    for library, version in wanted.items():
+        found = installed_version(library)
+        if found != version:
             lines.append(
-                f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares {wanted}; "
-                f"run {command_for('setup')}, or move to another version with {command_for('lock')}"
+                f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares "
+                f"{version}; run {command_for('setup')}, or move to another version with "
+                f"{command_for('lock')}"
             )
     return lines
+
+
+def differences(tree: Tree, libraries: dict[str, set[str]]) -> list[str]:
+    """Return a line for each way in which libraries.yaml is not what `render` makes."""
+    found = declared_versions(tree) if tree.has(FILE) else {}
+    wanted = _versions(tree, libraries)
+    lines = []
+    for stage in sorted({*found, *wanted}):
+        has, needs = found.get(stage, {}), wanted.get(stage, {})
+        for library in sorted({*has, *needs}):
+            if library not in has:
+                lines.append(f"{stage}: lacks {library}, which the stage imports")
+            elif library not in needs:
+                lines.append(f"{stage}: has {library}, which the stage does not import")
+            elif has[library] != needs[library]:
+                lines.append(
+                    f"{stage}: {library} is {has[library]}, and {LOCK} has {needs[library]}"
+                )
+    return [f"{FILE}: {line}; run {command_for('libraries')}" for line in lines]
 
 
 def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
@@ -65,14 +113,28 @@ def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
     )
 
 
-def render(tree: Tree, libraries: set[str]) -> str:
-    """Return libraries.yaml's text for `libraries` at the versions of requirements.txt."""
-    locked = {**locked_versions(tree), "python": installed_version("python")}
-    lines = [f'{library}: "{locked[_normalized(library)]}"\n' for library in sorted(libraries)]
+def render(tree: Tree, libraries: dict[str, set[str]]) -> str:
+    """Return libraries.yaml's text: for each stage its `libraries`, as requirements.txt pins them."""
+    rows = [
+        f"{stage}: {{{', '.join(map(_pair, versions.items()))}}}\n"
+        for stage, versions in _versions(tree, libraries).items()
+    ]
     return (
-        f"# Inputs of the stages that declare them; written by {command_for('libraries')} from {LOCK}.\n"
-        + "".join(lines)
+        f"# The libraries of each stage; written by {command_for('libraries')} from {LOCK}.\n"
+        + "".join(rows)
     )
+
+
+def _pair(of: tuple[str, str]) -> str:
+    return f'{of[0]}: "{of[1]}"'
+
+
+def _versions(tree: Tree, libraries: dict[str, set[str]]) -> Versions:
+    locked = {**locked_versions(tree), "python": installed_version("python") or ""}
+    return {
+        stage: {name: locked[_normalized(name)] for name in sorted(names)}
+        for stage, names in sorted(libraries.items())
+    }
 
 
 def _normalized(name: str) -> str:

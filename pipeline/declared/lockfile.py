@@ -19,13 +19,12 @@ from pipeline.declared.dvc_yaml import (
     read_instances,
     read_mapping,
     value_or_none,
+    verdicts,
 )
 from pipeline.declared.file_trees import Tree, without_ignored
 
 LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
-# Outputs that are a verdict and always the same bytes: what waits for them never reruns because of them.
-VERDICTS = {"data/params.ok", "data/distinct.ok"}
 
 Entries = dict[str, str]  # MD5 by path, relative to a directory
 
@@ -67,7 +66,8 @@ class Graph:
         """Return the stages that depend on outputs of `names`, directly or not, in addition to `names`."""
         reached = set(names)
         while True:
-            outputs = {path for name in reached for path in self.instances[name].outputs} - VERDICTS
+            outputs = {path for name in reached for path in self.instances[name].outputs}
+            outputs -= verdicts(self.instances.values())
             new = {
                 name
                 for name, instance in self.instances.items()

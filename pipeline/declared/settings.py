@@ -19,7 +19,7 @@ class Settings(NamedTuple):
     """The table's keys, with what holds where pyproject.toml does not name them."""
 
     # Folders of the code that stages run. An edit in them reruns what imports it.
-    code: Sequence[str] = ("stages",)
+    code: Sequence[str] = ("common", "stages")
     # The folder among them with a module a stage: dvc.yaml runs `python -m stages.NAME`.
     stages: str = "stages"
     # Folders of outputs that git keeps.
@@ -39,6 +39,9 @@ class Settings(NamedTuple):
     offline: Mapping[str, str] = _NONE
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
+    # Keys of params that only judge a finished input, each with the values beside it that make it so.
+    # A correction of one makes no kept piece of a resumable stage invalid.
+    judged: Mapping[str, Mapping[str, str]] = _NONE
     # Libraries that are no input of any stage, and why.
     not_inputs: Mapping[str, str] = _NONE
     # Libraries that write bytes for the one that a stage imports.
@@ -56,6 +59,14 @@ _COMMANDS = {
     "repro": "dvc repro",
     "setup": "pip install -r requirements.txt",
 }
+# What holds of common/, in any project.
+_DISTRIBUTIONS = {"yaml": "pyyaml"}
+_NOT_INPUTS = {
+    "pydantic": "checks values and, being strict, converts none",
+    "pyyaml": "reads params.yaml, whose values DVC compares itself",
+}
+# Which outputs stages make: for the advice of an error message.
+_SURROUNDINGS = {"common/files.py": ["os.environ"]}
 
 
 def read(root: str = ".") -> Settings:
@@ -67,7 +78,12 @@ def read(root: str = ".") -> Settings:
         settings = Settings()
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {FILE}: tool.pipeline: {error}".replace("Settings.__new__() ", ""))
-    return settings._replace(commands={**_COMMANDS, **settings.commands})
+    return settings._replace(
+        commands={**_COMMANDS, **settings.commands},
+        distributions={**_DISTRIBUTIONS, **settings.distributions},
+        not_inputs={**_NOT_INPUTS, **settings.not_inputs},
+        surroundings={**_SURROUNDINGS, **settings.surroundings},
+    )
 
 
 SETTINGS = read()

@@ -23,7 +23,7 @@ from pipeline.declared.lockfile import (
 def cache_findings(graph: Graph, cache: Path) -> list[str]:
     """Return a line for each object of DVC's cache that dvc.lock needs and that is missing or damaged."""
     findings = {}
-    for out, md5 in _recorded(graph):
+    for out, md5 in recorded(graph):
         for path, wanted in _objects(cache, out, md5).items():
             stored = object_path(cache, wanted)
             found = file_md5(stored)
@@ -41,7 +41,7 @@ def cache_findings(graph: Graph, cache: Path) -> list[str]:
 def output_findings(graph: Graph, cache: Path) -> list[str]:
     """Return a line for each file of an output that is not as dvc.lock records it; what git keeps is `make check`'s."""
     findings = []
-    for out, md5 in _recorded(graph):
+    for out, md5 in recorded(graph):
         found = _found(graph.tree.root / out)
         if found is None:
             findings.append(f"{out}: missing; dvc checkout {out}")
@@ -85,7 +85,8 @@ def seed(graph: Graph, cache: Path) -> int:
     return count
 
 
-def _recorded(graph: Graph) -> Iterator[tuple[str, str]]:
+def recorded(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield each output that DVC caches, with the MD5 that dvc.lock records."""
     for name, instance in graph.instances.items():
         recorded = graph.lock.get(name)
         yield from (

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import psutil
 from dvc.exceptions import DvcException
 
-from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import PARAMS, read_mapping
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph
 from pipeline.dvc_support.plan import Plan, put_in_order, read_plan
@@ -97,7 +97,7 @@ class Scheduler:
         """Return whether dvc.lock says so; while DVC rewrites it, in place, it may say nothing: then dvc finds out for itself."""
         try:
             return name in Graph(WorkingTree(self._root)).stale()
-        except (AttributeError, KeyError, OSError, TypeError, ValueError, YamlFault):
+        except FAULTS:
             return True
 
     def _start(self, name: str, devices: list[str]) -> None:

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from common.files import write_bytes
-from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import read_stages
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph
 from pipeline.terminal.command_lines import command_line
@@ -34,12 +34,9 @@ def lock(tree: WorkingTree) -> bytes:
 
 
 def libraries(tree: WorkingTree) -> bytes:
-    """Return libraries.yaml: every library that some stage's code imports, at its locked version."""
-    code = Code(tree)
-    needed = set().union(
-        *(library_versions.inputs(code.libraries(stage)) for stage in read_stages(tree))
-    )
-    unknown = library_versions.unpinned(tree, needed)
+    """Return libraries.yaml: the libraries that each stage's code imports, at their locked versions."""
+    needed = library_versions.needed(Code(tree), read_stages(tree))
+    unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         sys.exit(
             f"error: {library_versions.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in"
@@ -55,10 +52,8 @@ def main() -> None:
     parser.add_argument("what", choices=WRITERS, help="which of the two files")
     name, writer = WRITERS[parser.parse_args().what]
     tree = WorkingTree(Path.cwd())
-    try:
+    with told_in_one_line("record"):
         content = writer(tree)
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, YamlFault) as error:
-        sys.exit("error: record: " + " ".join(str(error).split()))
     if tree.has(name) and tree.read(name) == content:
         return
     if name == LOCK:
@@ -69,9 +64,7 @@ def main() -> None:
 
 def cut_lock(root: Path) -> None:
     """Free dvc.lock of stages that are no more, while no dvc writes it."""
-    from pipeline.dvc_support.plan import (
-        rewrite_lock,
-    )  # dvc, a second, which a lock that is right need not wait for
+    from pipeline.dvc_support.plan import rewrite_lock  # imports dvc, a second
 
     rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 

@@ -10,21 +10,18 @@
 Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull also the outputs.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.yaml_file import YamlFault
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.dvc_support.objects import cache_findings, output_findings, seed
+from pipeline.dvc_support.objects import cache_findings, output_findings, recorded, seed
 from pipeline.terminal.command_lines import command_line
 
 _SHOWN = 10  # findings; a remote that lacks one directory lacks hundreds of files
-# Of every graph and a few bytes: asking for it tells whether the remote answers.
-_PROBE = "data/params.ok"
 _NEEDED = ("refs/heads/", "refs/tags/", "refs/remotes/")
 _NEEDED_THERE = (
     "refs/heads/*",
@@ -42,12 +39,9 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
     # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
-    run(
-        root,
-        ["dvc", "status", "--cloud", "--json", _PROBE],
-        f"remote {remote} does not answer",
-        quiet=True,
-    )
+    files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
+    probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
+    run(root, probe, f"remote {remote} does not answer", quiet=True)
     run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
 
 
@@ -203,8 +197,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "pull": pull,
     "verify": verify,
     "seed": lambda root, graph, cache: seed(graph, cache),
+    "gc": collect_garbage,
 }
-COMMANDS["gc"] = collect_garbage
 
 
 def main() -> None:
@@ -215,20 +209,12 @@ def main() -> None:
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":
         parser.error("--cloud is of gc")
+    cloud = {"cloud": True} if options.cloud else {}
     try:
-        COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), *[True] * options.cloud)
+        with told_in_one_line(name):
+            COMMANDS[name](root, Graph(WorkingTree(root)), cache_folder(root), **cloud)
     except Failure as failure:
         sys.exit(f"error: {name}: {failure}")
-    except (
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        YamlFault,
-        json.JSONDecodeError,
-    ) as error:
-        sys.exit(f"error: {name}: " + " ".join(str(error).split()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {name}: {' '.join(map(str, error.cmd))}: exit code {error.returncode}")
 

@@ -24,6 +24,7 @@ import yaml
 
 from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.dvc_yaml import GRAPH, PARAMS, below, load_yaml, read_instances
+from pipeline.declared.faults import told_in_one_line
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import LOCK, Graph, cached_entries, object_path
 from pipeline.declared.settings import SETTINGS
@@ -338,7 +339,7 @@ def main() -> None:
     yes = os.environ.get("YES", "")
     if yes not in ("", "1"):
         sys.exit(f"error: prune: YES must be 1 or unset, not {yes!r}")
-    try:
+    with told_in_one_line("prune"):
         if busy := running(root):
             sys.exit(f"error: prune: {', '.join(busy)} runs; wait until it ends")
         if only_artifacts:
@@ -361,8 +362,6 @@ def main() -> None:
         if empty:
             print(f"prune: {empty} empty director{'ies' if empty > 1 else 'y'} removed")
         foreign = list(foreign_files(root, list(read_instances(WorkingTree(root)).values())))
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        sys.exit("error: prune: " + " ".join(str(error).split()))
     if foreign:
         sys.exit(
             f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere"

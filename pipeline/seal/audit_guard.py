@@ -19,12 +19,10 @@ from typing import Any, NoReturn
 from common.files import partial_of
 from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
-from pipeline.declared.lockfile import VERDICTS
 from pipeline.seal.fault_messages import fault_line
 from pipeline.seal.input_witness import Witness, changed_input, fingerprints_of
 from pipeline.seal.scratch_folder import scratch_of
 
-NETWORK_STAGES = {"fetch"}
 _STAT, _LSTAT = os.stat, os.lstat  # as they are before Guard.watch_sizes
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NETWORK_EVENTS = {
@@ -55,15 +53,17 @@ class SealBroken(BaseException):
 class Guard:
     """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
 
-    def __init__(self, root: Path, instance: Instance, network: bool, several: bool, duration: int):
+    def __init__(
+        self, root: Path, instance: Instance, several: bool, duration: int, verdicts: set[str]
+    ):
         self._root = str(root)
         self._skipped = (f"{root}/.venv/", sys.prefix + "/")
         self._instance = instance
-        self._network, self._several = network, several
+        self._network, self._several = bool(instance.meta.get("network")), several
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
-        self._untouched = {dep for dep in instance.deps if not is_code(dep)} - VERDICTS - {PARAMS}
+        self._untouched = {dep for dep in instance.deps if not is_code(dep)} - verdicts - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done = self._failed = False
@@ -164,7 +164,7 @@ class Guard:
             return
         address = rest[0] if isinstance(first, socket.SocketType) else first
         host = address[0] if isinstance(address, tuple) else address
-        self._break(f"used the network ({host!r}); only {', '.join(NETWORK_STAGES)} may")
+        self._break(f"used the network ({host!r}); dvc.yaml has no meta: network: true for it")
 
     def watch_sizes(self) -> None:
         """Stop a stage that reads size or times of a file that it may not read.

@@ -19,10 +19,9 @@ from typing import Any
 from common.files import CHECKSUMS, SCRATCH
 from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.settings import SETTINGS
 from pipeline.seal.input_contents import Known, file_sha256, known_by
 from pipeline.seal.parent_death import end_with_parent
-
-RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain", "sft"}
 
 
 def scratch_of(instance: Instance) -> str | None:
@@ -30,7 +29,7 @@ def scratch_of(instance: Instance) -> str | None:
 
     It is a sibling of the first output.
     """
-    if instance.stage not in RESUMABLE_STAGES or not instance.outs:
+    if not instance.meta.get("resumable") or not instance.outs:
         return None
     folder, name = os.path.split(instance.outs[0])
     return os.path.join(folder, f".{name}.scratch")
@@ -74,7 +73,11 @@ def fingerprint(root: Path, instance: Instance) -> str:
 def _without_verdicts(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    judged = {"count"} | ({"sha256"} if value.get("kind") == "hub" else set())
+    judged = {
+        key
+        for key, others in SETTINGS.judged.items()
+        if all(value.get(name) == expected for name, expected in others.items())
+    }
     return {key: _without_verdicts(child) for key, child in value.items() if key not in judged}
 
 

@@ -11,7 +11,7 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - no other process may run the same instance;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
   meanwhile would be recorded as what the result was made from.
-Only `fetch` may use the network, and read a person's files outside the repository. Native code of a stage of several processes
+Only a stage with `network` in its meta may use the network, and read a person's files outside the repository. Native code of a stage of several processes
 may use the network too: they talk through TCP, which the kernel cannot limit to this machine. The system's folders and .venv are
 no inputs in this sense: libraries are declared by version. The seal is a guard against mistakes, not against an attacker.
 """
@@ -25,13 +25,14 @@ from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
-from pipeline.declared.dvc_yaml import Instance, read_instances
+from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.declared.settings import command_for, hooks
+from pipeline.declared.settings import hooks
 from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.leftover.withdrawn import outputs_read, refusal
-from pipeline.seal.audit_guard import NETWORK_STAGES, Guard
+from pipeline.seal.audit_guard import Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
@@ -39,16 +40,15 @@ from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
 from pipeline.terminal.command_lines import instance_of
 
-_CHECKS_PARAMS = "params"
 _EXPERIMENTS = (
     "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
 )
 
 
-def seal(command: list[str]) -> None:
-    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+def seal(started_as: list[str]) -> None:
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, command)
+    instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
     writes = (
         not distributed or os.environ["RANK"] == "0"
@@ -59,13 +59,13 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run {command_for('libraries')}".replace(
+            f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(
                 "\n", " "
             )
         ]
     instances = all_instances(root, instance)
     left = _leftovers(root, instances) if writes and not problems else None
-    if left and instance.stage != _CHECKS_PARAMS:
+    if left and not instance.meta.get("checks_params"):
         problems.append(left)
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
@@ -75,13 +75,13 @@ def seal(command: list[str]) -> None:
     if writes:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
         instance = with_timings(instance)
-    if instance.stage == _CHECKS_PARAMS:
+    if instance.meta.get("checks_params"):
         _require_machine(root)
-    network = instance.stage in NETWORK_STAGES
+    network = bool(instance.meta.get("network"))
     clean_environment(network, distributed)
     os.environ[MADE] = "\n".join(outputs_read(instance, instances))
     with _faults_told(instance.name):
-        guard = Guard(root, instance, network, distributed, duration)
+        guard = Guard(root, instance, distributed, duration, verdicts(instances))
         guard.watch_exit()  # first to be registered, so the last to run
         writable = [*make_partials(root, instance), *make_scratch(root, instance)]
         guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
@@ -110,10 +110,10 @@ def _refuse_at_the_end(line: str) -> None:
 
 
 def all_instances(root: Path, instance: Instance) -> list[Instance]:
-    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage `params` says so."""
+    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage that checks params.yaml says so."""
     try:
         return list(read_instances(WorkingTree(root)).values())
-    except (AttributeError, KeyError, TypeError, ValueError, YamlFault):
+    except FAULTS:
         return [instance]
 
 

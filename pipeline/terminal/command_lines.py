@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from common.yaml_file import YamlFault
 from pipeline.declared.code_imports import STAGES
 from pipeline.declared.dvc_yaml import PARAMS, Instance, expand, read_mapping, read_stages
+from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import Tree, WorkingTree
 from pipeline.terminal.streams import end_unread, go_on_unread
 
@@ -62,7 +63,7 @@ def instance_of(root: Path, command: list[str]) -> Instance:
         instances = _instances(tree, stages, stage)
     except YamlFault as error:
         sys.exit(f"error: {error}")
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except FAULTS as error:
         sys.exit(
             f"error: dvc.yaml or {PARAMS}: cannot be understood ({error!r})".replace("\n", " ")
         )

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz
+from repository import REPOSITORY
 
 from common import yaml_file
 from common.errors import PipelineError

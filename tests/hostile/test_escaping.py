@@ -13,8 +13,8 @@ import jinja2
 import pytest
 import yaml
 from browser import chromium, require_chromium
-from conftest import REPOSITORY
 from report_sample import CONDITIONS, write_rows, write_sample
+from repository import REPOSITORY
 
 from common.errors import printable
 from model.report.page import STALE_BEGIN, STALE_END

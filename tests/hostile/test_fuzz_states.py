@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import checkpoint_config
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import changed_bytes, changed_value, fuzz, within
 from safetensors.torch import load_file, save_file
-from test_training import NETWORK, ONE_PROCESS, params
+from small_objects import checkpoint_config
+from tiny_training import NETWORK, ONE_PROCESS, params
 
 from common.files import write_checksums
 from model.network.checkpoints import write_checkpoint

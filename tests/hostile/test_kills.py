@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_corpus import ITEM, passages, write_shards
+from corpus_sample import ITEM, passages, write_shards
+from repository import REPOSITORY
 
 from common.files import write_checksums, write_jsonl
 from model.data.documents import Document
+
+pytestmark = pytest.mark.slow("stages are killed at random moments and run again", minutes=1)
 
 KILLS = 10  # for each stage
 

@@ -25,13 +25,14 @@ from dvc.utils.serialize import dumps_yaml
 from common.yaml_file import read_yaml
 from model.params.fetch import FetchParams
 from pipeline.declared.dvc_yaml import read_instances
-from pipeline.declared.file_trees import WorkingTree, copy_repository
+from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from pipeline.impact import read_durations
 from pipeline.terminal.command_lines import command_line
 from tools.dry_run.fake_hub import HubServer
 from tools.dry_run.hub_slice import make_hub
 from tools.dry_run.profile_slice import NOT_EXERCISED, sliced
+from tools.repository_copy import copy_repository
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")

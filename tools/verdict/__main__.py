@@ -16,9 +16,9 @@ from typing import Any
 from common.errors import PipelineError
 from common.yaml_file import YamlFault
 from model.comparison.outcomes_file import parse_outcomes
-from pipeline.declared.dvc_yaml import below
+from pipeline.declared.dvc_yaml import below, read_instances, verdicts
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
-from pipeline.declared.lockfile import CONTENTS, VERDICTS, Graph, Recorded, md5_of, read_lock
+from pipeline.declared.lockfile import CONTENTS, Graph, Recorded, md5_of, read_lock
 from pipeline.terminal.command_lines import command_line
 
 OUTCOMES = "metrics/outcomes.jsonl"
@@ -61,18 +61,23 @@ def is_only_rounding(then: Tree, now: Tree) -> bool:
     dvc.lock says so, and is believed where it records the very outcomes that the tree has.
     """
     try:
-        made = [inputs(read_lock(tree), md5_of(tree.read(OUTCOMES))) for tree in (then, now)]
+        always = verdicts(read_instances(now).values())
+        made = [
+            inputs(read_lock(tree), md5_of(tree.read(OUTCOMES)), always) for tree in (then, now)
+        ]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, YamlFault):
         return False  # `stale` says that dvc.lock cannot be read
     return made[0] == made[1] and made[0] is not None
 
 
-def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple[Any, ...]] | None:
+def inputs(
+    lock: dict[str, Recorded], outcomes: str, always: set[str]
+) -> dict[str, tuple[Any, ...]] | None:
     """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
 
     What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
     changes. Everything below data/ is made without torch, and belongs to what has to be the same.
-    None if `lock` records other `outcomes`.
+    Outputs in `always` are the same bytes in every run. None if `lock` records other `outcomes`.
     """
     names = {name for name, recorded in lock.items() if recorded.outs.get(OUTCOMES) == outcomes}
     if not names:
@@ -81,7 +86,7 @@ def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple[Any, ...
         path: name
         for name, recorded in lock.items()
         for path in recorded.outs
-        if path not in VERDICTS
+        if path not in always
     }
     reached, new = set(), names
     while new:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, write_token_split
+from repository import REPOSITORY
+from small_objects import write_token_split
 
 from common.errors import PipelineError
 from common.files import write_checksums
 from model.tokens.shards import write_shard
-from pipeline.declared.dvc_yaml import read_instances
+from pipeline.declared.dvc_yaml import read_instances, verdicts
 from pipeline.declared.file_trees import WorkingTree
-from pipeline.declared.lockfile import VERDICTS
 from pipeline.leftover.withdrawn import refusal
 from stages.distinct import main
 
@@ -122,6 +122,6 @@ def test_training_waits_for_the_verdict_and_reruns_for_its_own_tokens_only():
     [verdict] = stages["distinct"]["outs"]
     assert verdict in stages["pretrain"]["deps"]
     assert "data/tokens" not in stages["pretrain"]["deps"]
-    assert verdict in VERDICTS
+    assert verdict in verdicts(read_instances(WorkingTree(REPOSITORY)).values())
     order = list(stages)
     assert order.index("tokenize") < order.index("distinct") < order.index("pretrain")

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 import torch
-from conftest import checkpoint_config, write_token_split
 from safetensors.torch import load_file, save_file
-from test_training import NETWORK, ONE_PROCESS, params
+from small_objects import checkpoint_config, write_token_split
+from tiny_training import NETWORK, ONE_PROCESS, params
 
 from common.errors import PipelineError
 from common.files import write_checksums

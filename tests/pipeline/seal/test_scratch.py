@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_seal import DVC_YAML, STAGE, error, native, project  # noqa: F401
+from repository import REPOSITORY
+from sealed_project import DVC_YAML, STAGE, error, native, project  # noqa: F401
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
-FETCH_DEPS = "deps: [model/__init__.py, common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
-DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
+FETCH_DEPS = "deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
+DEPS = """deps: [data/declared.txt, data/folder, common,
       model/runtime, stages/__init__.py, stages/fetch.py]
-    params: [wanted, {libraries.yaml: [python, numpy]}]"""
+    params: [wanted, {libraries.yaml: [probe]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """
     read_section("wanted", int); open("data/declared.txt"); open("data/folder/inside.txt")
@@ -39,7 +39,7 @@ COMMAND = [sys.executable, "-m", "stages.fetch"]
 
 
 @pytest.fixture
-def resumable(project) -> Path:  # noqa: F811
+def resumable(project) -> Path:
     assert FETCH_DEPS in DVC_YAML
     (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
     for name in ("common/files.py", "model/runtime/resumable.py"):
@@ -50,11 +50,11 @@ def resumable(project) -> Path:  # noqa: F811
     return project
 
 
-def write_stage(project: Path, body: str) -> None:  # noqa: F811
+def write_stage(project: Path, body: str) -> None:
     (project / "stages/fetch.py").write_text(STAGE.format(wanted="pass", body=body.strip()))
 
 
-def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:  # noqa: F811
+def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
         COMMAND,
         cwd=project,
@@ -64,7 +64,7 @@ def fetch(project: Path, environment: dict | None = None) -> subprocess.Complete
     )
 
 
-def scratches(project: Path) -> list[str]:  # noqa: F811
+def scratches(project: Path) -> list[str]:
     return [path.name for path in (project / "data").glob(".fetched.scratch/*")]
 
 
@@ -85,7 +85,7 @@ def test_the_next_run_goes_on_from_what_a_failed_one_has_finished(resumable):
 
 
 def replace(path: str, old: str, new: str):
-    def edit(project: Path) -> None:  # noqa: F811
+    def edit(project: Path) -> None:
         text = (project / path).read_text()
         assert old in text
         (project / path).write_text(text.replace(old, new))
@@ -183,7 +183,7 @@ EDITED = """
 """
 
 
-def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:  # noqa: F811
+def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:
     """Return the stage's status and what it says; it kills itself when the piece is kept."""
     edited = project.parent / "edited"
     write_stage(project, EDITED.format(edited=str(edited)))
@@ -222,7 +222,7 @@ def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name
 def by_rename(path: str, old: str = "", new: str = ""):
     """Replace a file as sed -i and git do, the new one with `new` in the place of `old`."""
 
-    def edit(project: Path) -> None:  # noqa: F811
+    def edit(project: Path) -> None:
         beside = project / f"{path}.new"
         beside.write_text((project / path).read_text().replace(old, new))
         assert beside.read_text().count(new) > 0
@@ -280,7 +280,7 @@ def test_native_code_may_write_a_piece_and_nothing_beside_it(resumable):
     assert error(fetch(resumable)).startswith("error: seal: fetch opened data/")
 
 
-def test_other_stages_get_no_scratch_folder(project):  # noqa: F811
+def test_other_stages_get_no_scratch_folder(project):
     body = "assert 'PIPELINE_SCRATCH' not in os.environ\n    sys.exit('none')"
     (project / "stages/probe.py").write_text(STAGE.format(wanted="pass", body=body))
     command = [sys.executable, "-m", "stages.probe", "a"]

@@ -15,7 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, write_token_split
+from repository import REPOSITORY
+from small_objects import write_token_split
+
+pytestmark = pytest.mark.slow(
+    "the pretrain stage is killed and started again, some twenty times", minutes=5
+)
 
 KILLS = 20
 STEPS = {
