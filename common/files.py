@@ -15,7 +15,7 @@ from common.errors import PipelineError, printable
 CHECKSUMS = "SHA256SUMS"
 # The variable in which the seal (pipeline/seal/sealed_stage.py) names the outputs of other stages that this stage reads, a line each.
 MADE = "PIPELINE_MADE"
-# The variable in which the seal names the folder where finished pieces of a stage outlive a kill.
+# The variable in which the seal names the scratch folder of this run (model/runtime/resumable.py).
 SCRATCH = "PIPELINE_SCRATCH"
 
 
@@ -59,8 +59,14 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def partial_of(path: str) -> str:
+    """Return the temporary sibling through which `path` is written."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.partial")
+
+
 def _partial(path: Path) -> Path:
-    partial = path.with_name(f".{path.name}.partial")
+    partial = Path(partial_of(str(path)))
     if partial.is_symlink():  # what it leads to would be emptied, or overwritten
         raise PipelineError(
             f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere"

@@ -1,4 +1,4 @@
-"""What the bits of a training run depend on beside the declared inputs, in words."""
+"""The name of the hardware: what a training run's last bits depend on beside its inputs."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _LISTED = _PROCESSORS.exists()
 
 
 def machine(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor with the instructions that torch uses of it."""
+    """Return the GPU's name, or the processor's and the instruction set that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     name = (

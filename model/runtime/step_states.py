@@ -1,4 +1,4 @@
-"""The states of a training run: pieces named by their step, of which the newest whole one is used."""
+"""The states of a training run: pieces named by their step, of which the newest usable is used."""
 
 import shutil
 import sys

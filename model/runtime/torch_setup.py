@@ -14,12 +14,13 @@ from common.errors import PipelineError
 
 
 def set_deterministic(threads: int) -> None:
-    """Pin what makes a run's bits depend on the machine's mood: the thread count and the choice of kernels."""
+    """Fix the thread count and the choice of kernels, on which the bits of a run depend."""
     # cuBLAS reads this at its first call; without it some products are not reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # With them torch fills every new tensor with NaN, to show reads of what nobody has written: a pass over memory each.
+    # Deterministic mode also fills new tensors with NaN; turned off, since it costs a pass over
+    # memory per allocation.
     # mypy does not know it: it is a property of the module's class.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
@@ -33,7 +34,7 @@ def require_device(key: str, device: str) -> None:
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` names a type of number that the device has no arithmetic for."""
+    """Raise PipelineError when params.yaml's `key` is a dtype that the device cannot compute in."""
     if dtype == "bfloat16":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -52,10 +53,11 @@ def _product() -> None:
 
 
 def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
-    """Keep oneDNN from AMX where the processor says that it has it and dies of it, as in some virtual machines.
+    """Turn AMX off in oneDNN if the processor reports AMX and crashes in it, as some VMs do.
 
-    A child process tries `product`. To be called before this process multiplies anything, when oneDNN reads its variable.
-    Raises PipelineError where it ends otherwise, killed or by an exception: that says nothing of the processor.
+    A child process tries `product`. Call this before the process multiplies anything: oneDNN reads
+    its variable at the first product. Raises PipelineError if the child ends in another way, which
+    tells nothing about the processor.
     """
     if not torch.cpu.get_capabilities().get("amx_tile", False):
         return
@@ -74,23 +76,24 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
     if status in (-signal.SIGILL, -signal.SIGSEGV):
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX
         print(
-            "warning: the processor says that it has AMX and dies of it; oneDNN computes without",
+            "warning: the processor reports AMX and crashes in it; oneDNN computes without AMX",
             file=sys.stderr,
         )
     elif status:
         raise PipelineError(
-            f"bfloat16 was tried in a child process, which ended with {status}; run it again, or set float32"
+            f"bfloat16 was tried in a child process, which ended with {status}; run it again, or "
+            "set float32"
         )
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """Return the device of this process among those of one machine, and make it torch's default where it is a GPU."""
+    """Return the device of process `local_rank` of this machine; a GPU becomes torch's default."""
     if device == "cpu":
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise PipelineError(
-            f"params.yaml: process {local_rank + 1} of this machine has no GPU of its own, there are "
-            f"{torch.cuda.device_count()}; set processes to at most that"
+            f"params.yaml: process {local_rank + 1} of this machine has no GPU of its own, there "
+            f"are {torch.cuda.device_count()}; set processes to at most that"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
@@ -99,14 +102,13 @@ def own_device(device: str, local_rank: int) -> torch.device:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of returning them to the kernel at every step.
 
-    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. A no-op without glibc.
+    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. Does
+    nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, mmap_threshold = (
-            -1,
-            -3,
-        )  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
+        # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>.
+        trim_threshold, mmap_threshold = -1, -3
         # Older glibc takes no mmap threshold above 32 MiB.
         if mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25):
             mallopt(trim_threshold, 2**31 - 1)

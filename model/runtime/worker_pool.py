@@ -1,4 +1,4 @@
-"""Work on all cores: results come in the order of the jobs, whichever worker has done them."""
+"""Work on all cores, with the results in the order of the jobs."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ _shared: Any = None
 
 
 def cores() -> int:
-    """Return how many cores this process may use; macOS tells only how many there are."""
+    """Return how many cores this process may use; on macOS, how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -28,10 +28,13 @@ def in_order(
     jobs: Sequence[Job],
     processes: int | None = None,
 ) -> Iterator[Result]:
-    """Yield work(shared, job) for each of `jobs`, computed by `processes` workers, as many as there are cores for None.
+    """Yield work(shared, job) for each of `jobs`, in order.
 
-    `work` is a function of a module; `shared` reaches each worker once. Jobs that have not begun when the iterator is closed,
-    or one has failed, are not begun. Raises what a job raises, and PipelineError where a worker is killed.
+    `processes` is the number of workers, None for one on each core.
+
+    `work` must be a module's function; `shared` is sent to each worker once. When a job fails or
+    the iterator is closed, waiting jobs are dropped. Raises what a job raises, and PipelineError if
+    a worker is killed.
     """
     workers = max(1, min(processes or cores(), len(jobs)))
     with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
@@ -40,7 +43,8 @@ def in_order(
                 yield future.result()
         except BrokenProcessPool:
             raise PipelineError(
-                "a worker process was killed, most likely for want of memory; run it again on fewer cores (taskset)"
+                "a worker process was killed, most likely for want of memory; run it again on "
+                "fewer cores (taskset)"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -49,10 +53,9 @@ def in_order(
 def _begin(shared: Any) -> None:
     global _shared
     _shared = shared
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # die of it without a traceback: the stage's own is enough
+    # SIGINT is ignored in the background. Else die without a traceback: the stage prints its own.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:
@@ -61,6 +64,6 @@ def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:
     except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301
-        except Exception:  # cannot travel between processes, as a panic of native code
+        except Exception:  # not picklable, for example a panic of native code
             raise RuntimeError("".join(traceback.format_exception(error))) from None
         raise

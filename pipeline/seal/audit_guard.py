@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, NoReturn
 
+from common.files import partial_of
 from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.seal.fault_messages import fault_line
@@ -31,7 +32,8 @@ _NETWORK_EVENTS = {
     "socket.sendto",
     "socket.sendmsg",
 }
-# Where an event's arguments have a path, and where the descriptor of the directory that it is relative to.
+# For each event, the positions in its arguments: (path, descriptor of the directory it is relative
+# to).
 _CHANGES = {
     "os.chmod": ((0, 2),),
     "os.link": ((1, 3),),
@@ -85,7 +87,10 @@ class Guard:
         }
 
     def hook(self) -> Callable[[str, tuple[Any, ...]], None]:
-        """Return the audit hook. Importing transformers raises 65,000 events, so one that is not asked for costs a look-up."""
+        """Return the audit hook.
+
+        Importing transformers raises 65,000 events, so one without handler costs one look-up.
+        """
         handlers: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
             "open": self._opened,
             "socket.gethostname": self._asked_for_host,
@@ -121,7 +126,7 @@ class Guard:
             name, WATCHER
         ):  # a traceback quotes the guard's own lines
             full = os.path.join(self._root, name)
-            # An open directory tells nothing before it is listed, nor does a file that is not there.
+            # An open directory is no input before it is listed, nor is a file that is not there.
             if _is_there(full) and not _is_directory(full):
                 self._break(f"read {name}, which dvc.yaml does not list under this stage's deps")
 
@@ -130,8 +135,8 @@ class Guard:
         name = self._inside("." if path is None else path)
         if name is None or name in self._listable or self._covers(self._readable, name):
             return
-        # A build of torch with CUDA looks for its libraries below every entry of sys.path, the root too: what is not there tells
-        # nothing.
+        # A build of torch with CUDA looks for its libraries below every entry of sys.path, also the
+        # root. The absence of a folder is no input.
         if _is_there(os.path.join(self._root, name)):
             self._break(f"listed {name}, which dvc.yaml does not list under this stage's deps")
 
@@ -162,10 +167,10 @@ class Guard:
         self._break(f"used the network ({host!r}); dvc.yaml has no meta: network: true for it")
 
     def watch_sizes(self) -> None:
-        """Stop a stage that asks for size or times of a file that it may not read.
+        """Stop a stage that reads size or times of a file that it may not read.
 
-        There is no audit event of that, so `os.stat` and `os.lstat` are functions that look at the file's name too. Importing
-        and listing do not go through them.
+        No audit event exists for this, so `os.stat` and `os.lstat` are wrapped. Importing and
+        listing do not call them.
         """
 
         def watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
@@ -193,7 +198,8 @@ class Guard:
             return  # it judges parameters, and so whether the files that they name are there
         if not any(below(name, allowed) for allowed in self._readable):
             self._break(
-                f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps"
+                f"asked for the size of {name}, which dvc.yaml does not list under this stage's "
+                "deps"
             )
 
     def _read_section(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -282,7 +288,10 @@ class Guard:
     def explain(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
+        """Print one line for a broken seal or a machine fault, as sys.excepthook.
+
+        For other errors print the traceback, and a line if the kernel has refused to open a file.
+        """
         self._failed = True
         line = (
             f"error: seal: {error}"
@@ -310,14 +319,16 @@ class Guard:
         if refused or "ermission denied" in str(error) or "os error 13" in str(error):
             what = f"opened {refused[0]}" if refused else "opened a file, or the network,"
             print(
-                f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: {error}",
+                f"error: seal: {self._instance.name} {what} that dvc.yaml does not give it: "
+                f"{error}",
                 file=sys.stderr,
             )
 
     def watch_exit(self) -> None:
-        """See to it that a process whose stage has not said that it is done does not exit with 0.
+        """Exit non-zero if the stage ends before `run_stage` reports success.
 
-        One that has ends at once: to take down what torch and transformers have set up takes a quarter of a second.
+        After success, exit at once: the exit handlers of torch and transformers take a quarter of a
+        second.
         """
         leave = sys.exit
 
@@ -356,9 +367,3 @@ def _is_directory(path: str) -> bool:
         return stat.S_ISDIR(_STAT(path).st_mode)
     except (OSError, ValueError):
         return False
-
-
-def partial_of(path: str) -> str:
-    """Return the temporary sibling through which common/files.py writes `path`."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.partial")

@@ -1,4 +1,4 @@
-"""The surroundings of a sealed stage: its temporary files, what the kernel lets it open, where code comes from."""
+"""A sealed stage's temporary files, what the kernel lets it open, and where its code comes from."""
 
 import atexit
 import contextlib
@@ -11,29 +11,30 @@ import tempfile
 from pathlib import Path
 from types import CodeType
 
+from common.files import partial_of
 from pipeline.declared.code_imports import CODE, WATCHER
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below
 from pipeline.declared.settings import SETTINGS
 from pipeline.seal import landlock, seccomp
-from pipeline.seal.audit_guard import partial_of
 from pipeline.seal.start import OwnPackages
 
-# What is not data: the system's own folders. A person's are /home, /mnt, /data, /tmp and any other.
+# The system's own folders. Data of persons are in any other: /home, /mnt, /data, /tmp.
 _SYSTEM = {
     "Library", "System", "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix",
     "opt", "proc", "run", "sbin", "snap", "sys", "usr",
 }  # fmt: skip
 _WRITABLE_SYSTEM = {"dev", "proc"}
-_GPU_SERVICE = Path("/tmp/nvidia-mps")  # CUDA's multi-process service, where it runs
-_FONT_INDEX = Path(
-    "/var/cache/fontconfig"
-)  # without it every drawing stage would read each font of the machine
+# CUDA's multi-process service, if it runs.
+_GPU_SERVICE = Path("/tmp/nvidia-mps")
+# Without this index every stage that draws would read each font of the machine.
+_FONT_INDEX = Path("/var/cache/fontconfig")
 
 
 def make_partials(root: Path, instance: Instance) -> list[Path]:
-    """Create what outputs are written through, so that the kernel can be told of exactly these; return their paths.
+    """Create the temporary siblings of the outputs, and return their paths.
 
-    An output whose name has a suffix is a file, any other a directory.
+    Landlock allows only paths that exist. An output whose name has a suffix is a file, any other a
+    directory.
     """
     partials = []
     for out in instance.outputs:
@@ -52,9 +53,8 @@ def _remove_at_exit(paths: list[Path]) -> None:
     process = os.getpid()
 
     def remove() -> None:
-        for path in (
-            paths if os.getpid() == process else []
-        ):  # a forked child shares what it inherited
+        # A forked child inherits this function.
+        for path in paths if os.getpid() == process else []:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -66,17 +66,17 @@ def _remove_at_exit(paths: list[Path]) -> None:
 def confine(
     root: Path, inputs: list[str], writable: list[Path], network: bool, sockets: bool
 ) -> bool:
-    """Tell the kernel what this process may open from now on; return whether it enforces it.
+    """Restrict what this process may open from now on; return whether the kernel enforces it.
 
-    A stage with `network` may also read what is outside the repository: its inputs are known by their content, not by their
-    place. Without `sockets` no process of the stage may open one that leads off this machine.
+    A stage with `network` may also read outside the repository: its inputs are verified by content,
+    not by place. Without `sockets` no process of the stage may open a socket that leads off this
+    machine.
     """
     readable = [*_readable(root, inputs), *_libraries(root)]
     if network:
         _make_caches(root)
-        if root.is_relative_to(
-            tempfile.gettempdir()
-        ):  # no rule on it could allow new files beside the repository
+        # Landlock cannot allow new files beside the repository in the folder for temporary files.
+        if root.is_relative_to(tempfile.gettempdir()):
             writable = [*writable, _private_directory()]
         writable = [*writable, *_outside(root)]
     else:
@@ -94,7 +94,7 @@ def confine(
 
 def _readable(root: Path, inputs: list[str]) -> list[Path]:
     paths = [root / name for name in inputs]
-    # With DVC's cache linked by symlinks the bytes are elsewhere.
+    # DVC may link files from its cache by symlinks.
     links = [
         path
         for entry in paths
@@ -105,7 +105,7 @@ def _readable(root: Path, inputs: list[str]) -> list[Path]:
 
 
 def _libraries(root: Path) -> list[Path]:
-    """Return where Python and its libraries are, and what those need that is installed beside them."""
+    """Return the folders of Python, of its libraries, and of what is installed beside them."""
     folders = {
         root / ".venv",
         *map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)),
@@ -115,7 +115,8 @@ def _libraries(root: Path) -> list[Path]:
         *map(Path, (sys.prefix, sys.base_prefix, sys.base_exec_prefix)),
     }
     folders |= {place for place in places if not root.is_relative_to(place)}
-    # A cluster's tree of software, /sw or /apps: one with the home or the repository in it is a tree of data.
+    # A cluster's tree of software, such as /sw or /apps, unless it also holds the home or the
+    # repository: then it is a tree of data.
     home = Path(os.path.expanduser("~")).resolve()
     for place in places:
         top = Path(*place.resolve().parts[:2])
@@ -127,10 +128,10 @@ def _libraries(root: Path) -> list[Path]:
 
 
 def _outside(root: Path) -> list[Path]:
-    """Return what is not the repository: at every level above it, all but the folder that leads to it.
+    """Return what is beside the repository: at each level above it, all but the way to it.
 
-    Links are left out: what they lead to is there under its own name, and may be the repository. Of a folder that cannot be
-    listed (a cluster's /home) only the owner's own is known.
+    Links are left out: their targets have names of their own, and may be the repository. A folder
+    that cannot be listed, such as a cluster's /home, is skipped.
     """
     paths = []
     for folder in root.parents:
@@ -147,7 +148,7 @@ def _outside(root: Path) -> list[Path]:
 
 
 def _private_directory() -> Path:
-    """Make a folder for temporary files and for what programs keep in a home: settings of other programs choose nothing."""
+    """Create an empty folder for temporary files, also as the home: no one's settings count."""
     directory = tempfile.mkdtemp(prefix="sealed-")
     os.environ["TMPDIR"] = tempfile.tempdir = directory
     _remove_at_exit([Path(directory)])
@@ -155,7 +156,7 @@ def _private_directory() -> Path:
 
 
 def _make_caches(root: Path) -> None:
-    """What is not there yet could not be made beside the repository: see `_outside`."""
+    """Create the caches' folders: once the stage is confined it cannot (see `_outside`)."""
     names = ("XDG_CACHE_HOME", *SETTINGS.environment.get("folders", ()))
     folders = [os.environ[name] for name in names if os.environ.get(name)]
     if root.is_relative_to(os.path.expanduser("~")):
@@ -173,13 +174,14 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 class _Nothing:
     def find_spec(self, name: str, target: object = None) -> None:
-        """Find nothing: whatever else the repository's root holds is not a module."""
+        """Find nothing: no other file in the repository's root is a module."""
 
 
 def import_from_source(root: Path) -> None:
-    """Find the packages of CODE below `root`, and no other module of it, compiled from their text, whatever bytecode there is.
+    """Import the packages of CODE below `root` from their source, never from bytecode.
 
-    Modules that pipeline/ has imported of them are imported anew.
+    No other module below `root` is found. Modules of CODE that pipeline/ has imported are imported
+    again.
     """
     finder = importlib.machinery.FileFinder.path_hook(
         (_FromSource, importlib.machinery.SOURCE_SUFFIXES)
@@ -197,6 +199,5 @@ def import_from_source(root: Path) -> None:
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
         del sys.modules[name]
-    sys.path.append(
-        str(root)
-    )  # for processes that are spawned, last: they find Python's and the libraries' own before
+    # For processes that are spawned. Last, so that Python's and the libraries' modules come first.
+    sys.path.append(str(root))

@@ -1,4 +1,4 @@
-"""Faults of the machine in one line with the way on: a traceback would tell only of the library that met them."""
+"""One line for each fault of the machine, with what to do; a traceback shows a library only."""
 
 import errno
 import os
@@ -17,12 +17,14 @@ _WAYS_ON = {
     errno.EEXIST: "a folder has to be there: move the file away and run dvc repro",
     errno.ENOTDIR: "a folder has to be there: move the file away and run dvc repro",
 }
-# How libraries without errno say it: safetensors, pyarrow, then numpy and torch, which do not say why.
+# Messages of libraries that raise without errno: safetensors, pyarrow; numpy and torch, which do
+# not give the cause.
 _SAID = (
     (r"No space left on device", "No space left on device", _SPACE),
     (r"Read-only file system", "Read-only file system", _WRITABLE),
     (
-        r"\d+ requested and \d+ written|PytorchStreamWriter failed|unexpected pos \d+ vs \d+|iostream error",
+        r"\d+ requested and \d+ written|PytorchStreamWriter failed|unexpected pos \d+ vs \d+"
+        r"|iostream error",
         "a file could not be written to its end, most likely No space left on device",
         _SPACE,
     ),
@@ -32,12 +34,12 @@ _SAID = (
         _MEMORY,
     ),
 )
-# The rest may be the seal's refusal once it is closed, and is told as one.
+# After the seal is closed, the other errors may be its refusals, and are reported as such.
 _ANYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def fault_line(error: BaseException, name: str) -> str | None:
-    """Return the line for an error that ends the stage `name`, None where the machine is not to blame."""
+    """Return the line for an error that ends the stage `name`; None if it is no machine fault."""
     if isinstance(error, KeyboardInterrupt):
         return f"error: {name}: interrupted; what is finished is kept, dvc repro goes on"
     if isinstance(error, MemoryError):
@@ -51,7 +53,9 @@ def fault_line(error: BaseException, name: str) -> str | None:
 
 
 def set_up_line(error: OSError, name: str) -> str:
-    """Return the line for an error that comes before the seal is closed, when everything may be opened."""
+    """Return the line for an error before the seal is closed, when every file may be opened."""
     where = f": {os.path.relpath(error.filename)}" if error.filename else ""
-    what = os.strerror(error.errno) if error.errno else str(error)  # libraries word it themselves
-    return f"error: {name}: {what}{where}; {_WAYS_ON.get(error.errno or 0, 'mend it and run dvc repro')}"
+    # Libraries have wordings of their own.
+    what = os.strerror(error.errno) if error.errno else str(error)
+    way_on = _WAYS_ON.get(error.errno or 0, "mend it and run dvc repro")
+    return f"error: {name}: {what}{where}; {way_on}"

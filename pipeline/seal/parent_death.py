@@ -1,4 +1,4 @@
-"""A process that ends with its parent (Linux's PR_SET_PDEATHSIG), so that a kill nobody can answer leaves nobody behind."""
+"""Kill this process when its parent dies (Linux), so that SIGKILL leaves no orphans."""
 
 import ctypes
 import os
@@ -9,9 +9,10 @@ _LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None  # loade
 
 
 def end_with_parent(number: int, parent: int) -> None:
-    """Have signal `number` sent to this process when `parent`, the id of its parent, ends; exit where it already has.
+    """Have the kernel send this process signal `number` when its parent, process `parent`, ends.
 
-    The kernel means the thread that started this process. Survives exec. Does nothing on other systems.
+    Exits if the parent has ended already. "Parent" is the thread that forked this process. The
+    setting survives exec. Does nothing on other systems than Linux.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)

@@ -1,4 +1,7 @@
-"""Where finished pieces of a stage outlive a kill (model/runtime/resumable.py), and the lock that keeps a second run off them."""
+"""The folder where a stage's finished pieces outlive a kill, and the lock of its instance.
+
+model/runtime/resumable.py writes the pieces.
+"""
 
 import atexit
 import contextlib
@@ -22,7 +25,10 @@ from pipeline.seal.parent_death import end_with_parent
 
 
 def scratch_of(instance: Instance) -> str | None:
-    """Return the sibling of the instance's first output that holds its scratch folder, None where it has none."""
+    """Return the folder that holds the instance's scratch folder; None if it is not resumable.
+
+    It is a sibling of the first output.
+    """
     if not instance.meta.get("resumable") or not instance.outs:
         return None
     folder, name = os.path.split(instance.outs[0])
@@ -30,7 +36,7 @@ def scratch_of(instance: Instance) -> str | None:
 
 
 def make_scratch(root: Path, instance: Instance) -> list[Path]:
-    """Create the scratch folder of this very work, remove those of any other, and name it in the environment.
+    """Create the scratch folder of this work, name it in the environment, and remove all others.
 
     Returns what the stage may write besides its outputs.
     """
@@ -84,27 +90,29 @@ def _remove_empty_at_exit(paths: list[Path]) -> None:
     process = os.getpid()
 
     def remove() -> None:
-        with contextlib.suppress(OSError):  # there are pieces in it
-            for path in (
-                paths if os.getpid() == process else []
-            ):  # a forked child shares what it inherited
-                path.rmdir()
+        # A forked child inherits this function.
+        if os.getpid() == process:
+            with contextlib.suppress(OSError):  # there are pieces in it
+                for path in paths:
+                    path.rmdir()
 
     atexit.register(remove)
 
 
 def lock_instance(name: str, path: Path, descriptor: int) -> None:
-    """Hold `path`, open as `descriptor`, as long as this process or a child that it forks lives; exit where another does.
+    """Lock `path`, open as `descriptor`, until this process and all its forks have ended.
 
-    A killed dvc leaves its stage running, and the next one would start it a second time on the same files.
+    Exits if another process has the lock. A killed dvc may leave its stage running, and the next
+    dvc would start the stage again on the same files.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holders = " ".join(_holders(path))
         sys.exit(
-            f"error: seal: {name} is already run by another process ({holders or 'of another user or machine'}), "
-            f"as a killed dvc leaves one; wait until it ends, or kill {holders or 'it there'}"
+            f"error: seal: {name} is already run by another process "
+            f"({holders or 'of another user or machine'}), as a killed dvc leaves one; "
+            f"wait until it ends, or kill {holders or 'it there'}"
         )
     _end_children_with_this_process()
 
@@ -121,7 +129,7 @@ def _holders(path: Path) -> list[str]:
 
 
 def _end_children_with_this_process() -> None:
-    """Workers that wait for work from a killed stage would wait, and hold its lock, for ever (Linux)."""
+    """Kill forked workers when this process dies: they would wait, and hold its lock, for ever."""
     if not sys.platform.startswith("linux"):
         return
     parents = {}

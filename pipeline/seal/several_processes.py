@@ -1,12 +1,14 @@
-"""A stage whose section of params.yaml asks for several processes becomes what starts them.
+"""Re-exec a stage under srun or torchrun if its section of params.yaml asks for several processes.
 
-`processes: P` above 1 is torchrun with P processes on this machine. `nodes: N` above 1 is Slurm's srun, which runs the
-stage's own command once on every node of the allocation, and each of those is torchrun with P processes. Node 0 is the one
-that dvc runs on and has rank 0, the only one that writes: dvc finds the outputs on the machine that made them, whatever a
-shared file system shows others late. (torchrun's c10d rendezvous gives rank 0 to the first host name in alphabetical order,
-where node10 is before node9; the static one gives it to node 0.)
-Every process ends with the one that started it: dvc, srun or torchrun. (Started by hand, a stage of one process does not: the
-terminal may be closed.)
+`processes: P` above 1: torchrun with P processes on this machine. `nodes: N` above 1: Slurm's srun
+runs the stage's own command once on every node of the allocation, and each of these becomes
+torchrun with P processes. Node 0, on which dvc runs, has rank 0, and only rank 0 writes: dvc finds
+the outputs on the machine that wrote them, even if a shared file system is slow to show them
+elsewhere. torchrun's c10d rendezvous gives rank 0 to the first host name in alphabetical order,
+where node10 is before node9; the static rendezvous gives it to node 0.
+
+Every process ends with the one that started it: dvc, srun or torchrun. A stage of one process that
+was started by hand does not: its terminal may be closed.
 """
 
 import os
@@ -21,19 +23,25 @@ from pipeline.declared.dvc_yaml import PARAMS, Instance, load_yaml
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.parent_death import end_with_parent
 
-_RENDEZVOUS = "PIPELINE_RENDEZVOUS"  # HOST:PORT; set by whoever knows that what is chosen here does not suit the network
-_NODE_OF = "PIPELINE_NODE_OF"  # nodes, processes and rendezvous; srun passes it to the nodes
-_TORCHRUN = "PIPELINE_TORCHRUN"  # torchrun's process id, for those it starts
-_DVC = "DVC_STAGE"  # dvc says it to what it starts
-_ANSWERED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # by torchrun, if it is not said otherwise
+# HOST:PORT, which a person may set if the default does not suit the network.
+_RENDEZVOUS = "PIPELINE_RENDEZVOUS"
+# Nodes, processes and rendezvous; srun passes it to the nodes.
+_NODE_OF = "PIPELINE_NODE_OF"
+# torchrun's process id, for the processes that it starts.
+_TORCHRUN = "PIPELINE_TORCHRUN"
+# dvc sets it for the stages that it starts.
+_DVC = "DVC_STAGE"
+# The signals that torchrun handles by default.
+_ANSWERED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 _OF_A_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
 def start_processes(root: Path, instance: Instance) -> bool:
-    """Become srun or torchrun where `instance` asks for several processes and this is none of them; return whether it is one.
+    """Re-exec under srun or torchrun if needed. Return True in a worker process.
 
-    A stage of one process forgets what a cluster's scheduler has put into the environment about others. Exits where the
-    nodes cannot be had, and where params.yaml has come to ask for other processes than were started.
+    In a stage of one process, deletes what a cluster's scheduler has put into the environment about
+    others. Exits if the nodes are not available, or if params.yaml now asks for other processes
+    than were started.
     """
     nodes, processes = (_asked(root, instance, key) for key in ("nodes", "processes"))
     if _TORCHRUN in os.environ:
@@ -43,13 +51,14 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if os.environ.get("WORLD_SIZE") == str(nodes * processes) != "1" and all(
         name in os.environ for name in _OF_A_PROCESS
     ):
-        return True  # of a torchrun that was started by hand
+        # A person has started torchrun.
+        return True
     for name in _OF_A_PROCESS:
         os.environ.pop(name, None)
     if _NODE_OF in os.environ:
         shape, rendezvous = os.environ.pop(_NODE_OF).split()
         _require_unchanged(instance, shape, f"{nodes}x{processes}")
-        # srun sees to the end of what it has started on other machines.
+        # srun ends what it has started on other machines.
         _become_torchrun(instance, processes, _on_node(nodes, rendezvous))
     if nodes > 1:
         _require_allocation(instance, nodes)
@@ -58,15 +67,17 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if processes > 1:
         _end_with_the_caller()
         _become_torchrun(instance, processes, ["--standalone"])
-    if (
-        _DVC in os.environ
-    ):  # what a killed dvc leaves running nobody would record, and the next run would have to wait for
+    # If dvc is killed, no one records the stage's result, and the next run has to wait for its end.
+    if _DVC in os.environ:
         _end_with_the_caller()
     return False
 
 
 def _asked(root: Path, instance: Instance, key: str) -> int:
-    """Return what params.yaml says, and 1 where it says nothing that can be understood: the stage will."""
+    """Return the section's `key` in params.yaml; 1 if it is missing or invalid.
+
+    The stage itself reports an invalid value.
+    """
     if instance.stage not in instance.params.get(PARAMS, ()):
         return 1
     params = load_yaml(WorkingTree(root).read(PARAMS), PARAMS)
@@ -76,16 +87,16 @@ def _asked(root: Path, instance: Instance, key: str) -> int:
 
 
 def _require_unchanged(instance: Instance, started: str | None, asked: str) -> None:
-    # To start what is asked for now would have each of the processes start as many again.
+    # Starting the new number here would have each of the processes start as many again.
     if started != asked:
         sys.exit(
-            f"error: {instance.name}: started for {started} processes, and {PARAMS} now asks for {asked} "
-            f"({instance.stage}.processes and nodes); run it again"
+            f"error: {instance.name}: started for {started} processes, and {PARAMS} now asks for "
+            f"{asked} ({instance.stage}.processes and nodes); run it again"
         )
 
 
 def allocation_problem(nodes: int) -> str | None:
-    """Return why srun cannot start a process on each of `nodes` nodes from here; None where it can."""
+    """Return why srun cannot start a process on each of `nodes` nodes from here, or None."""
     allocated = os.environ.get("SLURM_JOB_NUM_NODES")
     if "SLURM_JOB_ID" not in os.environ:
         return "this is no Slurm allocation (no SLURM_JOB_ID)"
@@ -102,7 +113,7 @@ def _require_allocation(instance: Instance, nodes: int) -> None:
         return
     sys.exit(
         f"error: {instance.name}: {instance.stage}.nodes of {PARAMS} is {nodes}, and {problem}; "
-        f"submit it with sbatch as docs/distributed.md shows, or set nodes to 1"
+        "submit it with sbatch as docs/distributed.md shows, or set nodes to 1"
     )
 
 
@@ -112,7 +123,7 @@ def _become_srun(instance: Instance, nodes: int, processes: int) -> None:
     rendezvous = os.environ.get(_RENDEZVOUS) or f"{os.environ['SLURMD_NODENAME']}:{free_port}"
     os.environ[_NODE_OF] = f"{nodes}x{processes} {rendezvous}"
     options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
-    # One task is all of a node's processes, so it is not to be bound to a task's share of the cores.
+    # A task holds all processes of a node, so it must not be bound to a task's share of the cores.
     options += ["--kill-on-bad-exit=1", "--quit-on-interrupt", "--cpu-bind=none"]
     _become(["srun", *options, sys.executable, *_arguments(instance)])
 
@@ -124,16 +135,17 @@ def _on_node(nodes: int, rendezvous: str) -> list[str]:
 
 
 def _become_torchrun(instance: Instance, processes: int, options: list[str]) -> None:
-    os.environ[_TORCHRUN] = str(os.getpid())  # exec keeps it
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # torchrun warns where it has to choose; the seal takes it away again
-    # It answers SIGHUP and SIGINT also where nohup or a shell's background has them ignored.
+    # exec keeps the process id.
+    os.environ[_TORCHRUN] = str(os.getpid())
+    # torchrun prints a warning if it has to choose; the seal deletes the variable again.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # torchrun would handle SIGHUP and SIGINT even if nohup or a shell's background ignores them.
     answered = [
         name for name in _ANSWERED if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN
     ]
     options = [*options, f"--signals-to-handle={','.join(answered)}"]
-    # -P: not the working directory's `torch`. What it starts are stages, each of which begins in pipeline/seal/start.py.
+    # -P: not the working directory's `torch`. It starts stages, each of which begins in
+    # pipeline/seal/start.py.
     launcher = [
         sys.executable,
         "-P",
@@ -156,7 +168,7 @@ def _become(command: list[str]) -> None:
 
 
 def _end_with_the_caller() -> None:
-    # Both answer SIGTERM by ending what they have started.
+    # srun and torchrun end their processes on SIGTERM.
     end_with_parent(signal.SIGTERM, os.getppid())
 
 
@@ -164,6 +176,8 @@ def _end_with_torchrun(instance: Instance) -> None:
     torchrun = os.environ[_TORCHRUN]
     if torchrun != str(os.getppid()):
         sys.exit(
-            f"error: {instance.name}: the torchrun that started it, process {torchrun}, has ended; run it again"
+            f"error: {instance.name}: the torchrun that started it, process {torchrun}, has ended; "
+            "run it again"
         )
-    end_with_parent(signal.SIGKILL, int(torchrun))  # it was killed, or it would have ended us
+    # torchrun ends its processes itself, unless it is killed.
+    end_with_parent(signal.SIGKILL, int(torchrun))

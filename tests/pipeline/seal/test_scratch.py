@@ -43,6 +43,7 @@ def resumable(project) -> Path:
     assert FETCH_DEPS in DVC_YAML
     (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
     for name in ("common/files.py", "model/runtime/resumable.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text((REPOSITORY / name).read_text())
     write_stage(project, BODY.format(stop=str(project.parent / "stop")))
     (project.parent / "stop").touch()
