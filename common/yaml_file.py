@@ -40,7 +40,8 @@ _ODD_FLOAT = re.compile(
 )
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ "
+    r"\t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 _FIRST_OF_NUMBER = frozenset("-+.0123456789")
 # Tabs and line breaks that only some readers take, marks and halves of characters, and control characters.
@@ -219,7 +220,8 @@ class _Composer:
             event.value if self._flows else event.value[:1] if event.anchor else ""
         ):
             self._refuse(
-                f"readers disagree about the colon or question mark in {shown(event.value)}; put it in quotes",
+                f"readers disagree about the colon or question mark in {shown(event.value)}; put "
+                "it in quotes",
                 event,
             )
         try:

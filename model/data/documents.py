@@ -79,7 +79,8 @@ class DocumentWriter:
     def append(self, document: Document) -> None:
         if len(document.text) > LONGEST_DOCUMENT:
             raise PipelineError(
-                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file"
+                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; "
+                "split its file"
             )
         self._pending.append(document)
         self._pending_characters += len(document.text)

@@ -40,7 +40,8 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
     needed = max(4, params.continuation_count)
     if len(passages) < needed:
         raise PipelineError(
-            f"continuation: {len(passages)} held-out documents have {length} words, {needed} are needed; lower "
+            f"continuation: {len(passages)} held-out documents have {length} words, {needed} are "
+            "needed; lower "
             "items.continuation_count or items.context_words, or raise corpus.val_fraction"
         )
     generator = random.Random(params.seed)
@@ -54,7 +55,8 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
         if count < 3:
             raise PipelineError(
                 f"continuation: the held-out documents have {count} other continuations than "
-                f"{wordings[index][0][:40]!r}, 3 are needed; raise corpus.val_fraction or items.ending_words"
+                f"{wordings[index][0][:40]!r}, 3 are needed; raise corpus.val_fraction or "
+                "items.ending_words"
             )
         others = []
         for place in generator.sample(range(count), 3):

@@ -35,7 +35,8 @@ class Item(Section):
     def _one_can_be_right(cls, endings: list[str]) -> list[str]:
         if len(endings) != _ENDINGS:
             raise ValueError(
-                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is supported"
+                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is "
+                "supported"
             )
         cleaned = [without_brackets(ending) for ending in endings]
         for texts, where in (
@@ -82,8 +83,10 @@ def check_sources(key: str, items: list[Item]) -> None:
     """Raise PipelineError, which names `key` of params.yaml, unless the items have two sources."""
     if len({item.source_id for item in items}) < 2:
         raise PipelineError(
-            f"{key}: {len(items)} items of one source ({items[0].source_id!r:.60}); intervals and comparisons resample "
-            "sources and need at least two: add items, or give each source_id the source of its item"
+            f"{key}: {len(items)} items of one source ({items[0].source_id!r:.60}); intervals and "
+            "comparisons resample "
+            "sources and need at least two: add items, or give each source_id the source of its "
+            "item"
         )
 
 
@@ -98,13 +101,15 @@ def _item(record: dict[str, Any], where: Path) -> Item:
     missing = [name for name in Item.model_fields if name not in record]
     if missing:
         raise PipelineError(
-            f"{where}: has no {', '.join(missing)}; items are read in HellaSwag's schema ({', '.join(Item.model_fields)})"
+            f"{where}: has no {', '.join(missing)}; items are read in HellaSwag's schema "
+            f"({', '.join(Item.model_fields)})"
         )
     fields = {name: record[name] for name in Item.model_fields}
     label = fields["label"]
     if label in ("", -1, None):
         raise PipelineError(
-            f"{where}: label: is not given ({label!r}), as in a test split; take the validation split"
+            f"{where}: label: is not given ({label!r}), as in a test split; take the validation "
+            "split"
         )
     if isinstance(label, str) and label in ("0", "1", "2", "3"):
         fields["label"] = int(label)

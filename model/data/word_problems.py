@@ -98,7 +98,8 @@ STORIES = (
         ("ab ÷ a",),
     ),
     Story(
-        "{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is that?",
+        "{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is "
+        "that?",
         ("a × b", "_ + c"),
     ),
     Story(

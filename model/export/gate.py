@@ -76,14 +76,16 @@ def read_source(
     config, tensors = read_checkpoint(checkpoint)
     if (config.condition, config.seed, config.step) != place:
         raise PipelineError(
-            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; rerun pretrain"
+            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; "
+            "rerun pretrain"
         )
     validation, tokenizer = TokenSplit(tokens, "val"), Tokenizer.load(tokens)
     _require_condition(tokens, validation, tokenizer, place[0], chosen)
     if config.network.vocab_size != tokenizer.size:
         size = config.network.vocab_size
         raise PipelineError(
-            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun pretrain"
+            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun "
+            "pretrain"
         )
     rows, documents = canary_rows(validation, config.canary_documents, config.network.context)
     texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
@@ -106,7 +108,8 @@ def _require_condition(
     ):
         if found != expected:
             raise PipelineError(
-                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun tokenize"
+                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun "
+                "tokenize"
             )
 
 
@@ -227,7 +230,8 @@ def _verify_stored(directory: Path, model: GPT) -> None:
                     )
                 if stored.shape not in (expected[name], expected[name][::-1]):
                     raise _fault(
-                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}"
+                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's "
+                        f"{tuple(expected[name])}"
                     )
     except (OSError, SafetensorError) as error:
         raise _fault(f"{WEIGHTS} is no safetensors file ({error})") from None
@@ -268,7 +272,8 @@ def _verify_tokenizers(
     special = {"bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "unk": loaded.unk_token_id}
     if set(special.values()) != {ours.end_of_text} or loaded.all_special_ids != [ours.end_of_text]:
         raise _fault(
-            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected {ours.end_of_text}"
+            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected "
+            f"{ours.end_of_text}"
         )
     facts = FactTokenizer(read, ours.end_of_text)
     for text in [*source.texts, "6 × 9 = 54, 7 * 8"]:
@@ -311,7 +316,8 @@ def _verify_readers(
     ).eval()
     if type(plain) is not GPT2LMHeadModel or plain.dtype != torch.float32:
         raise _fault(
-            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32"
+            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected "
+            "GPT2LMHeadModel in float32"
         )
     theirs = exported.state_dict()
     for reader, tensors in (
@@ -351,7 +357,8 @@ def _verify_readers(
         for key in keys:
             if config.get(key) != said[key] and key != "transformers_version":
                 raise _fault(
-                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected {said[key]!r}"
+                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected "
+                    f"{said[key]!r}"
                 )
     said = expected["generation_config.json"]
     greedy = GenerationConfig(bos_token_id=said["bos_token_id"], eos_token_id=said["eos_token_id"])
@@ -485,13 +492,15 @@ def _verify_whole(
     if not difference <= tolerance:
         layer = _first_diverging(states, output.hidden_states, tolerance)
         raise _fault(
-            f"logits differ from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}; first diverging layer: {layer}"
+            f"logits differ from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}; "
+            f"first diverging layer: {layer}"
         )
     checkpoint_loss = mean_loss(logits, targets)
     # Logits within the tolerance move a log-likelihood by at most twice as much.
     if not abs(checkpoint_loss - loss) <= 2 * tolerance:
         raise _fault(
-            f"the checkpoint's loss on the canary is {checkpoint_loss:.6f}, training measured {loss:.6f} at this step: "
+            f"the checkpoint's loss on the canary is {checkpoint_loss:.6f}, training measured "
+            f"{loss:.6f} at this step: "
             "the weights are not those of this step; rerun pretrain"
         )
     return Parity(checkpoint_loss, mean_loss(output.logits, targets), difference, targets.numel())

@@ -65,13 +65,15 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
         names = Counter(getattr(entry, side) for entry in table)
         if max(names.values()) > 1:
             raise PipelineError(
-                f"export: the table has one {side} twice: {_some([n for n in names if names[n] > 1])}"
+                f"export: the table has one {side} twice: "
+                f"{_some([n for n in names if names[n] > 1])}"
             )
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:
         raise PipelineError(
-            f"export: the checkpoint does not fit the table; unknown: {_some(unknown)}; missing: {_some(missing)}"
+            f"export: the checkpoint does not fit the table; unknown: {_some(unknown)}; missing: "
+            f"{_some(missing)}"
         )
     return {
         entry.target: (
@@ -113,7 +115,8 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
             name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name)
         )
         raise PipelineError(
-            f"export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: {_some(wrong)}"
+            "export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: "
+            f"{_some(wrong)}"
         )
     model.load_state_dict(
         {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True

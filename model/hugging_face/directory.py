@@ -136,7 +136,8 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(
-                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory"
+                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of "
+                "this directory"
             )
     for name in files:
         _require_file(directory / name, f"which {INDEX} lists; fetch it")
@@ -154,7 +155,8 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     size, said = sum(tensor.nbytes for tensor in tensors.values()), index.metadata.get("total_size")
     if said is not None and said != size:
         raise PipelineError(
-            f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of them again"
+            f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of "
+            "them again"
         )
     return tensors
 
@@ -182,7 +184,8 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
     ]
     if odd:
         raise PipelineError(
-            f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 or bfloat16"
+            f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 "
+            "or bfloat16"
         )
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     # The two are one tensor: files have either name, or both.
@@ -202,7 +205,8 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
             if expected.get(name) != shapes.get(name)
         )
         raise PipelineError(
-            f"{path}: tensors missing, unknown or of another shape than config.json says: {', '.join(wrong[:4])}"
+            f"{path}: tensors missing, unknown or of another shape than config.json says: "
+            f"{', '.join(wrong[:4])}"
         )
     return {name: tensors[name] for name in expected}
 
@@ -309,11 +313,13 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     for token in added:
         if (found := tokenizer.token_to_id(token.content)) != token.id:
             raise PipelineError(
-                f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, not {token.id}"
+                f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, "
+                f"not {token.id}"
             )
     if count := tokenizer.num_special_tokens_to_add(is_pair=False):
         raise PipelineError(
-            f"{path}: post_processor adds {count} tokens to every text, which would be scored as text; set it to null"
+            f"{path}: post_processor adds {count} tokens to every text, which would be scored as "
+            "text; set it to null"
         )
     # Whether the spelling of a special token in a text is text like any other.
     tokenizer.encode_special_tokens = settings.split_special_tokens
@@ -345,18 +351,21 @@ def _require_as_transformers(
         )
     if dropout := _part(content, "model.dropout"):
         raise PipelineError(
-            f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; set it to null"
+            f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; "
+            "set it to null"
         )
     for key, allowed in _REBUILT.items() if rebuilt else ():
         found = _part(content, key)
         if not any(found == value and type(found) is type(value) for value in allowed):
             raise PipelineError(
-                f"{path}: {key} is {_shown(found)}, for which transformers' GPT2Tokenizer takes {_shown(allowed[-1])}; set it to "
+                f"{path}: {key} is {_shown(found)}, for which transformers' GPT2Tokenizer takes "
+                f"{_shown(allowed[-1])}; set it to "
                 'that, or tokenizer_class in tokenizer_config.json to "TokenizersBackend", which follows the file'
             )
     if settings.add_prefix_space:
         raise PipelineError(
-            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending would get a space of its own; "
+            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending "
+            "would get a space of its own; "
             "set it to false"
         )
     _require_same_tokens(directory, added, settings, rebuilt)
@@ -397,7 +406,8 @@ def _require_same_tokens(
         missing = added.keys() - {token.content for token in settings.added_tokens_decoder.values()}
         if missing:
             raise PipelineError(
-                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which tokenizer.json has; "
+                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which "
+                "tokenizer.json has; "
                 f"{_SAVE_TOKENIZER}"
             )
     else:
@@ -431,7 +441,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def _other_token(path: Path, key: str, token: Any) -> PipelineError:
     return PipelineError(
-        f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have so; transformers would add it "
+        f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have "
+        "so; transformers would add it "
         f"and encode texts otherwise; {_SAVE_TOKENIZER}"
     )
 

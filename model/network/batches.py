@@ -27,7 +27,8 @@ class TrainingRows:
         )  # of this epoch, and of the next one while it is read ahead
         if context >= self._tokens_per_epoch:
             raise PipelineError(
-                f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of the training split"
+                f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of "
+                "the training split"
             )
 
     def rows(self, first: int, count: int) -> np.ndarray:

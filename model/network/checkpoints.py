@@ -85,9 +85,11 @@ def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
     ):
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise PipelineError(
-                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}"
+                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape "
+                f"{shape}"
             )
     if network.layers > len(tensors):
         raise PipelineError(
-            f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers"
+            f"checkpoint step {config.step}: does not fit its network: no tensors for "
+            f"{network.layers} layers"
         )

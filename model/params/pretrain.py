@@ -47,12 +47,14 @@ class PretrainParams(Section):
             raise ValueError(f"checkpoint_steps {steps} must end with max_steps ({self.max_steps})")
         if self.batch_rows % (self.micro_batch_rows * self.processes * self.nodes):
             raise ValueError(
-                f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows × processes × nodes "
+                f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows × "
+                "processes × nodes "
                 f"({self.micro_batch_rows} × {self.processes} × {self.nodes})"
             )
         if self.state_every % self.log_every:
             raise ValueError(
-                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+                f"state_every ({self.state_every}) must be a multiple of log_every "
+                f"({self.log_every})"
             )
         if self.warmup_steps >= self.max_steps:
             raise ValueError(
@@ -60,6 +62,7 @@ class PretrainParams(Section):
             )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
-                f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate ({self.learning_rate})"
+                f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate "
+                f"({self.learning_rate})"
             )
         return self

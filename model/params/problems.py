@@ -32,7 +32,8 @@ class ProblemsParams(Section):
         for name, count in shares(self.mixture, self.conversations).items():
             if not count:
                 raise ValueError(
-                    f"mixture.{name}: its weight gives it none of the {self.conversations} conversations; "
+                    f"mixture.{name}: its weight gives it none of the {self.conversations} "
+                    "conversations; "
                     "raise it, or remove the source"
                 )
         return self

@@ -35,7 +35,8 @@ class SftParams(Section):
         # A logged loss is the mean since the last one, and a resumed run has none of before.
         if self.state_every % self.log_every:
             raise ValueError(
-                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+                f"state_every ({self.state_every}) must be a multiple of log_every "
+                f"({self.log_every})"
             )
         if self.max_steps % self.log_every:
             raise ValueError(

@@ -44,7 +44,8 @@ _DECIMAL = re.compile(r"[0-9]++(?:\.[0-9]++)?|\.[0-9]++")
 _STRICT = re.compile(rf"{_MARK}(?=-?[.,]*[0-9])")
 # Possessive, so that no text takes more than linear time.
 _NUMBER = re.compile(
-    r"(?P<sign>[-−]?)(?P<number>[$0-9.,]++)(?:(?<=[0-9])(?: (?P<over>[0-9]++)(?=/))?(?P<under>(?>(?:/[0-9][0-9.,]*+)+)))?"
+    r"(?P<sign>[-−]?)(?P<number>[$0-9.,]++)(?:(?<=[0-9])(?: "
+    r"(?P<over>[0-9]++)(?=/))?(?P<under>(?>(?:/[0-9][0-9.,]*+)+)))?"
 )
 
 

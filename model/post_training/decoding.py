@@ -31,7 +31,8 @@ def continue_greedily(
     longest = max(prompts, key=len, default=[])
     if len(longest) > room:
         raise PipelineError(
-            f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the model's context of "
+            f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the "
+            "model's context of "
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
     last = end_of_text(model)

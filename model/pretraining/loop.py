@@ -192,7 +192,8 @@ class Training:
             usual = history.spikes.hear(loss)
             if usual is not None and self._processes.rank == 0:
                 tqdm.write(
-                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where {usual:.3f} was usual; "
+                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where "
+                    f"{usual:.3f} was usual; "
                     f"gradient norm {norm:.2f}",
                     file=sys.stderr,
                 )
@@ -260,5 +261,6 @@ def _require_finite(label: str, step: int, name: str, figure: float) -> None:
     """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
     if not math.isfinite(figure):
         raise PipelineError(
-            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data"
+            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at "
+            "the data"
         )

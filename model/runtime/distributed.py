@@ -43,7 +43,8 @@ def joined_processes(device: str = "cpu", patience: timedelta = _PATIENCE) -> It
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:
         raise PipelineError(
-            f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun"
+            f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start "
+            "with torchrun"
         )
     if count > 1:
         dist.init_process_group(

@@ -79,7 +79,8 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
         )
     elif status:
         raise PipelineError(
-            f"bfloat16 was tried in a child process, which ended with {status}; run it again, or set float32"
+            f"bfloat16 was tried in a child process, which ended with {status}; run it again, or "
+            "set float32"
         )
 
 
@@ -89,7 +90,8 @@ def own_device(device: str, local_rank: int) -> torch.device:
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise PipelineError(
-            f"params.yaml: process {local_rank + 1} of this machine has no GPU of its own, there are "
+            f"params.yaml: process {local_rank + 1} of this machine has no GPU of its own, there "
+            "are "
             f"{torch.cuda.device_count()}; set processes to at most that"
         )
     torch.cuda.set_device(local_rank)

@@ -40,7 +40,8 @@ def in_order(
                 yield future.result()
         except BrokenProcessPool:
             raise PipelineError(
-                "a worker process was killed, most likely for want of memory; run it again on fewer cores (taskset)"
+                "a worker process was killed, most likely for want of memory; run it again on "
+                "fewer cores (taskset)"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)

@@ -46,7 +46,8 @@ def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: i
         context = context or [empty]
         if not all(endings):
             raise PipelineError(
-                f"question {number}: an ending adds no token to its context {questions[number].context[-40:]!r}"
+                f"question {number}: an ending adds no token to its context "
+                f"{questions[number].context[-40:]!r}"
             )
         if len(context) + max(map(len, endings)) - 1 <= limit:
             trees.append(Tree(number, 0, context, endings))

@@ -39,7 +39,8 @@ class Scorer:
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
             raise PipelineError(
-                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU"
+                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one "
+                "for each GPU"
             )
         own = f"cuda:{processes.local_rank}" if device == "cuda" else device
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
@@ -62,7 +63,8 @@ class Scorer:
         if not np.isfinite(nats).all():
             bad = items[int(np.argwhere(~np.isfinite(nats))[0][0])]
             raise PipelineError(
-                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the weights?"
+                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the "
+                "weights?"
             )
         scores = [
             _score(item, question, row.tolist())
@@ -109,7 +111,8 @@ class Scorer:
                 return nats
             if len(group) == 1:
                 raise PipelineError(
-                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, have fewer computed at a time "
+                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, "
+                    "have fewer computed at a time "
                     "(evaluate.threads, --threads), or take a larger machine"
                 )
             self._fitting = min(self._fitting, tokens // 2)

@@ -42,7 +42,8 @@ def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Ite
     source = next((part for part in path.parts if part in _EXTRACTORS), None)
     if source is None:
         raise PipelineError(
-            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages from it"
+            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages "
+            "from it"
         )
     for number, record in enumerate(records):
         try:

@@ -267,5 +267,6 @@ def _reason(error: Exception) -> str:
 
 def _failure(name: str, revision: str, reason: str) -> PipelineError:
     return PipelineError(
-        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose kind: wheel, files or tree"
+        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose "
+        "kind: wheel, files or tree"
     )

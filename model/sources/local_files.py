@@ -67,7 +67,8 @@ def verified_file(file: LocalFile) -> Path:
     if actual != file.sha256:
         raise PipelineError(
             f"{file.name}: SHA-256 is {actual[:16]}…, pinned {file.sha256[:16]}…; "
-            "the file is truncated or altered: reinstall it, or pin the new hash if the change is meant"
+            "the file is truncated or altered: reinstall it, or pin the new hash if the change is "
+            "meant"
         )
     return file.path
 
@@ -95,7 +96,8 @@ def tree_files(source: TreeSource) -> list[LocalFile]:
     actual = listing_sha256(listing_line(file.sha256, file.name) for file in files)
     if actual != source.sha256:
         raise PipelineError(
-            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned {source.sha256}; "
+            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned "
+            f"{source.sha256}; "
             "a file is missing, added or altered, or pin this one if it is the tree you mean"
         )
     return files
@@ -120,7 +122,8 @@ def _visible_files(root: Path) -> list[str]:
                 continue
             if path.is_symlink() and "annex/objects" in os.readlink(path):
                 raise PipelineError(
-                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the file there"
+                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the "
+                    "file there"
                 )
             if path.is_symlink():
                 raise PipelineError(

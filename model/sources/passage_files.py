@@ -196,7 +196,8 @@ def check_sha256(pieces: list[Path], source: HubFilesSource) -> str:
     )
     if source.sha256 not in (None, actual):
         raise PipelineError(
-            f"fetch.passages: SHA-256 of the listing of {source.dataset}'s files is {actual}, pinned {source.sha256}; "
+            f"fetch.passages: SHA-256 of the listing of {source.dataset}'s files is {actual}, "
+            f"pinned {source.sha256}; "
             "these are other files, or pin this one if they are those you mean"
         )
     return actual

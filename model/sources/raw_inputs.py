@@ -53,7 +53,8 @@ def fetch_ranks(params: RanksInput) -> bytes:
     actual = hashlib.sha256(ranks).hexdigest()
     if actual != params.sha256:
         raise PipelineError(
-            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary"
+            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is "
+            "another vocabulary"
         )
     check_count("fetch.ranks", check_ranks(ranks, name), params.count)
     return ranks
@@ -66,7 +67,8 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
     check_count("fetch.gsm8k", len(questions), params.count)
     if len({question.answer for question in questions}) < 2:
         raise PipelineError(
-            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and comparisons need two different ones"
+            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and "
+            "comparisons need two different ones"
         )
     return questions
 
@@ -88,7 +90,8 @@ def fetch_conversations(
     kept = [conversation for conversation in found if conversation is not None]
     if not kept:
         raise PipelineError(
-            f"{name}: each of its {len(found)} conversations has a question or an answer without text"
+            f"{name}: each of its {len(found)} conversations has a question or an answer without "
+            "text"
         )
     return kept, len(found) - len(kept)
 

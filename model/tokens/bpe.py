@@ -270,12 +270,14 @@ def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
         count is not None and len(ranks) != count
     ):
         raise PipelineError(
-            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked for"
+            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked "
+            "for"
         )
     if any(
         bytes([byte]) not in ranks for byte in range(256)
     ):  # tiktoken would panic where a text has one that is not
         raise PipelineError(
-            f"{path}: a single byte has no rank, so that not every text could be encoded; take GPT-2's ranks"
+            f"{path}: a single byte has no rank, so that not every text could be encoded; take "
+            "GPT-2's ranks"
         )
     return ranks

@@ -17,7 +17,8 @@ class FactTokenizer:
         self._ids = {fact: token for fact, token in ids.items() if token is not None}
         if self._ids and len(self._ids) != len(ids):
             raise PipelineError(
-                f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc repro export"
+                f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc "
+                "repro export"
             )
         self._facts = {token: fact for fact, token in self._ids.items()}
         self._tokenizer, self.end_of_text = tokenizer, end_of_text

@@ -85,7 +85,8 @@ def tokenize_split(
                 break
     if target_tokens is not None and left:
         raise PipelineError(
-            f"tokenize: the training split has {target_tokens - left} tokens of the plain vocabulary, corpus.target_tokens asks "
+            f"tokenize: the training split has {target_tokens - left} tokens of the plain "
+            "vocabulary, corpus.target_tokens asks "
             f"for {target_tokens}; fetch more text or lower it"
         )
     for number, directory in enumerate(finished):
