@@ -18,7 +18,8 @@ from model.params.problems import GENERATED, ProblemsParams
 from model.params.sft import SftParams
 from model.params.tokenize import TokenizeParams
 
-# Files of plots/figures that are not one condition's: NAME.png of a condition of that name would replace them.
+# Files of plots/figures that show all conditions. A condition of the same name would overwrite
+# NAME.png.
 RESERVED_NAMES = ("combined", "evidence", "training")
 # metrics/comparison.json has keys CONDITION, and CONDITION with each of these.
 RESERVED_ENDINGS = ("_difference", "_holm_p")

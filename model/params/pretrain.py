@@ -1,8 +1,12 @@
 """The `pretrain` section: one optimizer step takes `batch_rows` rows of the model's context.
 
-A `weight_seed` or `data_seed` of null is the run's own, from `seeds`; a number holds it for all of them, and runs differ in
-the other alone. Every `state_every` steps all is kept that a killed run needs to go on.
-Each of `nodes` machines runs `processes` processes, and each of these computes its share, `micro_batch_rows` rows at a time.
+If `weight_seed` or `data_seed` is null, it is the run's own seed, from `seeds`. A number fixes it
+for all runs, so that they differ in the other seed only.
+
+Every `state_every` steps, everything that a killed run needs to go on is saved.
+
+Each of `nodes` machines runs `processes` processes. Each process computes its share of the rows,
+`micro_batch_rows` rows at a time.
 """
 
 from typing import Self

@@ -10,7 +10,7 @@ _LISTED = _PROCESSORS.exists()
 
 
 def machine(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor with the instructions that torch uses of it."""
+    """Return the name of the GPU, or of the processor with the instruction set that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     name = (

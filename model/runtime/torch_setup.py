@@ -14,13 +14,13 @@ from common.errors import PipelineError
 
 
 def set_deterministic(threads: int) -> None:
-    """Pin what makes a run's bits depend on the machine's mood: the thread count and the choice of kernels."""
+    """Fix the thread count and the choice of kernels, so that a run's bits do not vary."""
     # cuBLAS reads this at its first call; without it some products are not reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # With them torch fills every new tensor with NaN, to show reads of what nobody has written: a pass over memory each.
-    # mypy does not know it: it is a property of the module's class.
+    # Deterministic mode also fills new tensors with NaN; turned off, since it costs a pass over
+    # memory per allocation. mypy does not know the setting: it is a property of the module's class.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -33,7 +33,7 @@ def require_device(key: str, device: str) -> None:
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` names a type of number that the device has no arithmetic for."""
+    """Raise PipelineError if params.yaml's `key` names a dtype that the device does not compute."""
     if dtype == "bfloat16":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -52,10 +52,11 @@ def _product() -> None:
 
 
 def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
-    """Keep oneDNN from AMX where the processor says that it has it and dies of it, as in some virtual machines.
+    """Turn off AMX in oneDNN if the processor reports it but crashes on it.
 
-    A child process tries `product`. To be called before this process multiplies anything, when oneDNN reads its variable.
-    Raises PipelineError where it ends otherwise, killed or by an exception: that says nothing of the processor.
+    Some virtual machines do. A child process tries `product`. Call this before the first product of
+    this process: oneDNN reads its variable then. Raises PipelineError if the child is killed or
+    fails in any other way, since that says nothing about the processor.
     """
     if not torch.cpu.get_capabilities().get("amx_tile", False):
         return
@@ -85,7 +86,7 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """Return the device of this process among those of one machine, and make it torch's default where it is a GPU."""
+    """Return this process's device on its machine; make a GPU torch's default device."""
     if device == "cpu":
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
@@ -99,9 +100,10 @@ def own_device(device: str, local_rank: int) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks instead of returning them to the kernel at every step.
+    """Let glibc keep large freed blocks instead of returning them to the kernel at every step.
 
-    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. A no-op without glibc.
+    Page faults on new blocks cost 40 % of the training rate of a 4 × 128 model on two cores. Does
+    nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

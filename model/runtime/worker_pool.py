@@ -28,10 +28,11 @@ def in_order(
     jobs: Sequence[Job],
     processes: int | None = None,
 ) -> Iterator[Result]:
-    """Yield work(shared, job) for each of `jobs`, computed by `processes` workers, as many as there are cores for None.
+    """Yield work(shared, job) for each of `jobs`, in order, computed by `processes` workers.
 
-    `work` is a function of a module; `shared` reaches each worker once. Jobs that have not begun when the iterator is closed,
-    or one has failed, are not begun. Raises what a job raises, and PipelineError where a worker is killed.
+    If `processes` is None, there is one worker per core. `work` is a function of a module; `shared`
+    is sent to each worker once. Jobs that have not begun are dropped when the iterator is closed or
+    a job has failed. Raises what a job raises, and PipelineError if a worker is killed.
     """
     workers = max(1, min(processes or cores(), len(jobs)))
     with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
