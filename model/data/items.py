@@ -15,10 +15,11 @@ _ENDINGS = 4
 
 
 class Item(Section):
-    """One item: `ctx` is what comes before, `endings` holds four continuations, `label` is the index of the true one.
+    """One item: the context `ctx`, four `endings`, and `label`, the index of the true ending.
 
-    `source_id` names the video, article or document the item was made from: items that share it are one cluster. Endings
-    are text and differ in both wordings of model/tasks/wordings.py, so exactly one of them is right.
+    `source_id` names the video, article or document that the item was made from; items that share
+    it are one cluster. Endings differ in both wordings of model/tasks/wordings.py, so exactly one
+    of them is right.
     """
 
     ind: int
@@ -56,7 +57,7 @@ class Item(Section):
 
 
 def without_brackets(text: str) -> str:
-    """Return `text` after lm-evaluation-harness's clean-up of HellaSwag, which takes out WikiHow's marks in brackets."""
+    """Return `text` after lm-evaluation-harness's clean-up of HellaSwag: no WikiHow marks in []."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
@@ -64,7 +65,8 @@ def without_brackets(text: str) -> str:
 def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
     """Return `records` as items; `label` may be a digit string, as the hub has it.
 
-    Raises PipelineError naming the record: one that is no item, or the second with one text and source.
+    Raises PipelineError that names a record which is not an item, or which repeats the text and
+    source of an earlier one.
     """
     items = [
         _item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)
