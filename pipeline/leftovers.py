@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, expand, load_yaml, read_stages
 from pipeline.declared.file_trees import IGNORED, Tree, WorkingTree
+from pipeline.settings import PRUNE
 
-PRUNE = "run make prune"
-MADE = "PIPELINE_MADE"  # common/files.py reads it
 _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 

@@ -31,8 +31,9 @@ from pipeline.dvc_support.objects import file_md5
 from pipeline.dvc_support.record import cut_lock
 from pipeline.leftovers import OutputPattern, foreign_files, templates
 from pipeline.seal.sealed_stage import DURATIONS, with_timings
+from pipeline.settings import SETTINGS
 
-ARTIFACTS = ("checkpoints", "exports", "generations", "scores", "sft")
+ARTIFACTS = tuple(SETTINGS.artifacts)
 _HIDDEN = (
     ".scratch",
     ".partial",

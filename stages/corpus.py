@@ -43,9 +43,6 @@ class Task(NamedTuple):
     benchmark: Benchmark
     scratch: Path
 
-    def scattered(self, number: int) -> Path:
-        return self.scratch / f"scattered_{number:05d}"
-
 
 def main() -> None:
     params = read_section("corpus", CorpusParams)
@@ -69,20 +66,24 @@ def main() -> None:
     )
 
 
+def _scattered(number: int) -> str:
+    return f"scattered_{number:05d}"
+
+
 def scatter_shard(task: Task, number: int) -> Path:
     def make(directory: Path) -> None:
         scatter(task.passages[number], task.shards, task.params, directory / SPILL)
 
-    return piece(task.scattered(number), make)
+    return piece(task.scratch, _scattered(number), make)
 
 
 def gather_shard(task: Task, index: int) -> Path:
     def make(directory: Path) -> None:
-        spills = [task.scattered(number) / SPILL for number in range(len(task.passages))]
+        spills = [task.scratch / _scattered(n) / SPILL for n in range(len(task.passages))]
         gathered = gather(spills, task.shards, index, task.params, task.benchmark)
         (directory / TOTALS).write_bytes(json_bytes(gathered.write(directory)))
 
-    return piece(task.scratch / f"gathered_{index:05d}", make)
+    return piece(task.scratch, f"gathered_{index:05d}", make)
 
 
 def put_together(

@@ -17,10 +17,11 @@ from model.data.conversations import AskedQuestion, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
 from model.params.generate import GenerateParams
-from model.post_training.answer_files import SETS, Ended, Generation, write_generations
+from model.post_training.answer_files import Ended, Generation, write_generations
 from model.post_training.chat_format import prompt_ids
 from model.post_training.decoding import continue_greedily
 from model.runtime.torch_setup import keep_freed_memory, require_device, set_deterministic
+from model.tasks.problem_sets import PROBLEM_SETS
 from model.tokens.export_tokenizer import FactTokenizer
 
 PROBLEMS = Path("data/problems")
@@ -40,7 +41,7 @@ def main() -> None:
     )
     summary = []
     with checksummed_directory(Path("generations") / run) as output:
-        for name in SETS:
+        for name in PROBLEM_SETS:
             problems = read_kept(PROBLEMS / f"{name}.jsonl", AskedQuestion)
             generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
             write_generations(output / f"{name}.jsonl", generations)

@@ -3,7 +3,7 @@
 Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
 pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
 timings/CONDITION/seed_S/pretrain.json, which nothing depends on.
-Costs about two minutes of two cores in the demo; at full size hours of eight A100 (see README).
+Costs about two minutes of two cores in the demo; at full size hours of eight A100 (docs/full_size.md).
 """
 
 import csv
@@ -28,10 +28,10 @@ from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
 from model.pretraining.loop import History, Training, TrainingPoint, ValidationPoint
-from model.pretraining.state import RunStore
+from model.pretraining.state import CHECKPOINT, RunStore
 from model.pretraining.validation import Validation
 from model.runtime.distributed import joined_processes
-from model.runtime.resumable import publish, scratch_directory
+from model.runtime.resumable import publish_piece, scratch_directory
 from model.runtime.torch_setup import (
     keep_freed_memory,
     own_device,
@@ -79,7 +79,7 @@ def main() -> None:
             store = RunStore(scratch, params.checkpoint_steps, saver, processes, f"pretrain {run}")
             history = training.run(store)
             if scratch:
-                publish_checkpoints(store.checkpoints, checkpoints, params.checkpoint_steps)
+                publish_checkpoints(scratch, checkpoints, params.checkpoint_steps)
                 write_figures(run, history)
                 write_json(Path("timings") / run / "pretrain.json", training.speed.summary())
 
@@ -113,12 +113,10 @@ def checkpoint_saver(
     return save
 
 
-def publish_checkpoints(finished: Path, output: Path, steps: list[int]) -> None:
+def publish_checkpoints(scratch: Path, output: Path, steps: list[int]) -> None:
     with atomic_directory(output) as partial:
         for step in steps:
-            (partial / f"step_{step}").mkdir()
-            for file in sorted((finished / f"step_{step}").iterdir()):
-                publish(file, partial / f"step_{step}" / file.name)
+            publish_piece(scratch / f"{CHECKPOINT}{step}", partial / f"step_{step}")
 
 
 def write_figures(run: str, history: History) -> None:

@@ -3,7 +3,7 @@
     python -m tools.fault_panels main
     python -m tools.fault_panels main --out docs/images/fault.png
 
-To be run on a branch where a faulty exporter was let past the gate (README, "Break the exporter, and watch"). The curves with the
+To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The curves with the
 fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
 plots/*.csv of both. Writes fault.png, or what --out names.
 """
@@ -29,8 +29,9 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHANCE, CHARTS, TRAIN, VAL, Curves, Point
+from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point
 from model.curves.style import GREY
+from model.tasks.labels import CHANCE
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree
 

@@ -17,8 +17,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.points import CHANCE, TRAIN, X_LABELS, Chart, Point
+from model.curves.points import TRAIN, X_LABELS, Chart, Point
 from model.curves.style import COLOURS, GREY
+from model.tasks.labels import CHANCE
 
 # Keyword arguments of a Line2D.
 Style = dict[str, Any]

@@ -12,7 +12,6 @@ from common.files import read_jsonl, write_jsonl
 from model.tokens.facts import MUL_FACTS, MulFact
 
 Ended = Literal["stopped", "cut", "too_long"]
-SETS = ("generated", "gsm8k")  # of problems, a file each
 _FACTS = {(fact.a, fact.b): fact for fact in MUL_FACTS}
 
 

@@ -10,6 +10,7 @@ from common.errors import PipelineError
 from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
+_CODE = ("common", "model", "stages")  # the folders of code
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -62,13 +63,8 @@ def _stage(
     versions: dict[str, Any],
 ) -> Stage:
     deps = text.get("deps", [])
-    code = [
-        dep
-        for dep in deps
-        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("common", "model", "stages"))
-    ]
+    code = [dep for dep in deps if dep.endswith(".py") or dep.partition("/")[0] in _CODE]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
-    files = _expanded(code, items, params)
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
     named = {
@@ -85,15 +81,23 @@ def _stage(
         instances=len(items),
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
-        code={}
-        if {"common", "model", "stages"} & set(code)
-        else {path: blob_id(root / path) for path in sorted(files)},
+        code=_blobs(root, set() if set(_CODE) & set(code) else _expanded(code, items, params)),
         params={key: _value(params, key) for key in keys},
         libraries=dict(sorted(versions.items()))
         if _LIBRARIES in deps
         else {key: versions[key] for key in sorted(named)},
         needs=needs,
     )
+
+
+def _blobs(root: Path, deps: set[str]) -> dict[str, str]:
+    """Return the git blob id of every module in `deps`, which are modules and folders of modules."""
+    modules = (
+        module
+        for dep in deps
+        for module in ((root / dep).rglob("*.py") if (root / dep).is_dir() else [root / dep])
+    )
+    return {module.relative_to(root).as_posix(): blob_id(module) for module in sorted(modules)}
 
 
 def blob_id(path: Path) -> str:

@@ -102,7 +102,7 @@ def tokenize_shard(task: Task, job: Job) -> tuple[ShardEntry, Path]:
     """Return the shard's entry and the directory where it waits as shard 0."""
     limit = "" if job.plain_tokens is None else f"_{job.plain_tokens}"
     directory = piece(
-        task.scratch / f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
+        task.scratch, f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
     )
     return read_json(directory / ENTRY, ShardEntry), directory
 

@@ -14,7 +14,7 @@ from pipeline.declared.file_trees import Tree
 PARAMS = "params.yaml"
 GRAPH = "dvc.yaml"
 # A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
-STAGES = "stages.yaml"
+LINK = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
 
 

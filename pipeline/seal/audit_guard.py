@@ -12,15 +12,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, NoReturn
 
-from pipeline.declared.code_imports import CODE, WATCHER
+from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.declared.lockfile import VERDICTS
 from pipeline.seal.fault_messages import fault_line
-from pipeline.seal.input_witness import Witness, fingerprints_of
+from pipeline.seal.input_witness import Witness, changed_input, fingerprints_of
 from pipeline.seal.scratch_folder import scratch_of
 
 NETWORK_STAGES = {"fetch"}
@@ -61,9 +61,7 @@ class Guard:
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
-        self._untouched = (
-            {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
-        )
+        self._untouched = {dep for dep in instance.deps if not is_code(dep)} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done = self._failed = False
@@ -80,7 +78,10 @@ class Guard:
         self._reading_section = False
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {
-            os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")
+            str(folder)
+            for dep in instance.deps
+            if is_code(dep)
+            for folder in PurePosixPath(dep).parents
         }
 
     def hook(self) -> Callable[[str, tuple[Any, ...]], None]:
@@ -222,25 +223,25 @@ class Guard:
         self._witness.dismiss()
         if not after:
             self._break("ran while an input became unreadable; put it back and run the stage again")
-        for name, fingerprint in self._before.items():
-            if after[name] != fingerprint:
-                self._break(
-                    f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
-                    f"change and say dvc commit {self._instance.name}"
-                )
+        changed = changed_input(self._before, after)
+        if changed is not None:
+            self._break(
+                f"ran while {changed} changed, and DVC would record the new one as what it read; "
+                f"run it again, or undo the change and say dvc commit {self._instance.name}"
+            )
         self._done = True
         now = time.monotonic()
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
 
     def _piece_done(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""
-        now = self._witness.fingerprints()
-        for name, fingerprint in self._before.items():
-            if now.get(name) != fingerprint:
-                self._break(
-                    f"ran while {name} changed, so what it made is of neither; run it again"
-                )
+        """Refuse a piece if an input has changed since the stage started.
+
+        Checked for each piece: a resumed run could not see an edit that was reverted meanwhile.
+        """
+        changed = changed_input(self._before, self._witness.fingerprints())
+        if changed is not None:
+            self._break(f"ran while {changed} changed, so what it made is of neither; run it again")
 
     def _inside(self, path: Any, folder: int = -1) -> str | None:
         """Return `path` relative to the repository, None where it is outside or in the environment.

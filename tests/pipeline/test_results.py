@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from committed import check_out, committed_text
-from conftest import REPOSITORY
+from committed import committed_text
+from committed_clone import copy, git  # noqa: F401
+from repository import REPOSITORY
 
 from common.files import json_bytes
 from pipeline.check import notes, result_findings
-from pipeline.declared.dvc_yaml import STAGES, below
+from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import GitTree, WorkingTree
 from pipeline.declared.lockfile import CONTENTS, Graph, directory_hash, md5_of
 from pipeline.dvc_support.record import lock
@@ -21,38 +22,6 @@ from pipeline.impact import absent, describe, read_durations
 
 LAST = yaml.safe_load(committed_text("params.yaml"))["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
-NAMES = (
-    "dvc.yaml",
-    "dvc.lock",
-    STAGES,
-    CONTENTS,
-    "params.yaml",
-    "libraries.yaml",
-    ".dvcignore",
-    "common",
-    "model",
-    "stages",
-    "metrics",
-    "plots",
-)
-
-
-def git(root: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(
-        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
-
-
-@pytest.fixture
-def copy(tmp_path) -> Path:
-    """The committed text, and none of the data, in a repository of its own."""
-    check_out(tmp_path, *NAMES)
-    git(tmp_path, "init", "-q", "-b", "main")
-    git(tmp_path, "add", "-A")
-    git(tmp_path, "commit", "-qm", "results")
-    assert result_findings(WorkingTree(tmp_path)) == []
-    return tmp_path
 
 
 def change_lock(copy: Path, change) -> None:
@@ -309,16 +278,15 @@ def test_the_index_is_checked_and_not_the_disk(copy):
     assert stages_of(result_findings(GitTree(copy))) == {"export"}
 
 
-def test_the_hook_refuses_a_commit_that_the_check_would(copy):
-    for name in ("requirements.txt", ".githooks", "graph"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-    (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/python").symlink_to(Path(sys.executable))
+def test_the_hook_refuses_a_commit_that_the_check_would(copy, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path_factory.mktemp("pre_commit")))
+    shutil.copy(REPOSITORY / ".pre-commit-config.yaml", copy)
+    shutil.copytree(REPOSITORY / "pipeline", copy / "pipeline")
+    (copy / ".venv").symlink_to(sys.prefix)
     (copy / ".gitignore").write_text("/.venv\n__pycache__\n")
-    git(copy, "config", "core.hooksPath", ".githooks")
     git(copy, "add", "-A")
     git(copy, "commit", "-qm", "tools")
+    subprocess.run([".venv/bin/pre-commit", "install"], cwd=copy, check=True, capture_output=True)
     append(copy / "model/export/weight_map.py", "# A remark.\n")
     with pytest.raises(subprocess.CalledProcessError) as refused:
         git(copy, "commit", "-qam", "edit")
@@ -357,7 +325,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
         f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     )
     for line in lines[:6]:
-        assert line in committed_text("README.md"), "its walk-through shows this"
+        assert line in committed_text("docs/walk_through.md")
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), (
         "training does not depend on the exporter"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from pipeline.seal.environment import of_any_stage
 
@@ -124,7 +124,7 @@ TEXTS = (
     "dvc.yaml",
     "params.yaml",
     "Makefile",
-    ".githooks/pre-commit",
+    ".pre-commit-config.yaml",
     ".dvcignore",
     "stages/params.py",
     "requirements.txt",

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from conftest import REPOSITORY
-from models import save_gpt2
+from gpt2_directories import save_gpt2
+from repository import REPOSITORY
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
@@ -130,7 +130,7 @@ def untransposed(part: str):
 
 
 def test_the_import_follows_the_exporters_table(gpt2, monkeypatch):
-    """The fault of README's walk-through, which no shape gives away, is wrong in this direction as well."""
+    """The fault of docs/walk_through.md, which no shape gives away, is wrong in this direction as well."""
     monkeypatch.setattr(weight_map, "_BLOCK", untransposed("attn.c_proj.weight"))
     assert max_abs_logit_difference(gpt2) > 0.01
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from gpt2_directories import save_gpt2
 from hypothesis import given
 from hypothesis import strategies as st
-from models import save_gpt2
+from repository import REPOSITORY
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from common.errors import PipelineError
