@@ -75,7 +75,7 @@ class Transformer(nn.Module):
 
 
 class GPT(nn.Module):
-    """`forward(tokens)` maps token ids (batch, time) int64 to logits (batch, time, vocab) float32."""
+    """`forward(tokens)` maps ids (batch, time) int64 to logits (batch, time, vocab) float32."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Conversations as ids, and which of them are learned: `User: …`, a line break, `Assistant: …` and end of text.
+"""Conversations as ids: `User: …`, a line break, `Assistant: …` and end of text.
 
-A document begins with end of text, as in pretraining. What the assistant says, the end of text after it included, is what is
-learned; the rest is only read. The next turn begins right after that end of text.
+A document begins with end of text, as in pretraining. The assistant's words and the end of text
+after them are learned; all else is only read. The next turn begins right after that end of text.
 """
 
 from typing import NamedTuple

@@ -130,7 +130,7 @@ def _write(partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history:
 
 
 def _read(step: int, directory: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
-    """Restore model and optimizer from a state, or raise PipelineError and leave them as they are."""
+    """Restore model and optimizer from a state, or raise PipelineError and change neither."""
     saved = read_json(directory / "history.json", SavedHistory)
     try:
         found = load_file(directory / "state.safetensors")

@@ -1,13 +1,16 @@
-"""GPT-2 as the scorer computes it: log-likelihoods of tokens on trees, from a Hugging Face directory's tensors.
+"""GPT-2 for scoring: log-likelihoods of tokens on trees, from a Hugging Face directory.
 
-What is computed is transformers' GPT2LMHeadModel; the tests compare with it. What makes it fast:
+It computes what transformers' GPT2LMHeadModel computes; tests compare them. It is faster because:
+
 - a context is read once, and its endings attend to it and to themselves;
-- the last block's queries and MLP, and the output layer, are computed only for rows whose next token is asked for;
-- on a CPU each batch is one thread's, which spares small products the cost of meeting; and where oneDNN multiplies faster
-  than MKL (AMD with AVX-512), products go through it.
-What makes a tree's result the same to the bit on a CPU, whatever else is in the batch and whoever computes it: products are
-taken in tiles of a fixed number of rows, attention in shapes that are the tree's own, the rest row by row, and all by one
-thread.
+- the last block's queries and MLP, and the output layer, are computed only for rows whose next
+  token is scored;
+- on a CPU one thread computes each batch, which saves synchronizing small products, and products
+  go through oneDNN where it is faster than MKL (AMD with AVX-512).
+
+On a CPU a tree's result is the same to the bit, whatever else is in the batch and whichever process
+computes it: products are computed in tiles of a fixed number of rows, attention in shapes that
+depend on the tree only, everything else row by row, and all in one thread.
 """
 
 import math
@@ -49,7 +52,7 @@ class _Slots(NamedTuple):
 
 
 class _Attention(NamedTuple):
-    """A group's keys and values, as numbers of rows of (rows × 2 × heads, head width), and masks of endings."""
+    """A group's keys and values, as rows of (rows × 2 × heads, head width), and endings' masks."""
 
     keys_values: list[Tensor]  # of contexts the keys, the values, of endings the keys, the values
     everyone: _Slots
@@ -99,7 +102,8 @@ class ScoringNetwork:
                 if which.start == which.stop:
                     break  # what follows only fills the last tile of the block
                 rows = self._numbers(packed.predicted_by[which] - number * self._output_tile)
-                # Of log_softmax only these are wanted, but logsumexp takes longer: it does not keep a row in the cache.
+                # log_softmax is faster than logsumexp, though only these values are used: logsumexp
+                # does not keep a row in the cache.
                 log_p = F.log_softmax(self._output(tile).float(), dim=-1)
                 parts.append(-log_p[rows, self._numbers(packed.targets[which])])
         return torch.cat(parts).double().cpu().numpy()
@@ -293,7 +297,10 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def _gelu(x: Tensor) -> Tensor:
-    """Return GPT-2's GELU of `x`, x / 2 (1 + tanh z) is x sigmoid(2 z), in half of F.gelu's time on a CPU."""
+    """Return GPT-2's GELU of `x` in half of F.gelu's time on a CPU.
+
+    x / 2 (1 + tanh z) is x sigmoid(2 z).
+    """
     if x.is_cuda or x.dtype != torch.float32:
         return F.gelu(x, approximate="tanh")
     double_z = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))

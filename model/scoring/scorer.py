@@ -1,7 +1,7 @@
-"""Multiple-choice scoring of a Hugging Face GPT-2: the log-likelihood of each ending after its context.
+"""Multiple-choice scoring of a Hugging Face GPT-2: each ending's log-likelihood after its context.
 
-On a CPU the result of an item is the same to the bit for any budget of tokens, number of threads and number of processes: see
-model/scoring/network.py for why, and tests/model/scoring/test_scoring.py for the proof.
+On a CPU an item's result is the same to the bit for any token budget and any number of threads and
+processes. model/scoring/network.py explains why; tests/model/scoring/test_scoring.py verifies it.
 """
 
 import sys
@@ -49,7 +49,10 @@ class Scorer:
         self._fitting = batch_tokens  # lowered where there is no memory for a batch
 
     def score(self, items: list[Item], wording: Wording, label: str) -> list[ItemScore]:
-        """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
+        """Return the items' scores, on every process.
+
+        Raises PipelineError if a log-likelihood is not finite.
+        """
         questions = [wording.question(item) for item in items]
         trees = encode(
             questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
@@ -103,7 +106,7 @@ class Scorer:
                 progress.update(len(group))
 
     def _totals(self, group: list[Tree], label: str) -> np.ndarray:
-        """Return the nats of the group's endings; without memory for it in halves, as later ones then are."""
+        """Return the nats of the group's endings; out of memory, halve this batch and later ones."""
         tokens = sum(map(padded_tokens, group))
         if len(group) == 1 or tokens <= self._fitting:
             nats = self._nats(group)
@@ -116,7 +119,10 @@ class Scorer:
                     "(evaluate.threads, --threads), or take a larger machine"
                 )
             self._fitting = min(self._fitting, tokens // 2)
-            say = f"warning: {label}: out of memory for a batch of {tokens} padded tokens; goes on with {self._fitting}"
+            say = (
+                f"warning: {label}: out of memory for a batch of {tokens} padded tokens; "
+                f"goes on with {self._fitting}"
+            )
             tqdm.write(say, file=sys.stderr)
         middle = len(group) // 2
         return np.concatenate(
@@ -124,7 +130,10 @@ class Scorer:
         )
 
     def _nats(self, group: list[Tree]) -> np.ndarray | None:
-        """Return the nats of the group's endings, added up in float64 in order of the text; None where memory runs out."""
+        """Return the nats of the group's endings, summed in float64 in order of the text.
+
+        None if memory runs out.
+        """
         try:
             packed = pack(group)
             return np.bincount(packed.ending, weights=self._network.nats(packed))
@@ -138,7 +147,7 @@ class Scorer:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether there was no memory: torch's allocator for CPUs and C++ say so in words alone."""
+    """Return whether memory ran out; torch's CPU allocator and C++ only say so in the message."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "bad_alloc")
     )

@@ -111,7 +111,10 @@ def _records(
 
 
 def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
-    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are ranks (but end of text)."""
+    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks.
+
+    End of text is left out.
+    """
     byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = []
     try:

@@ -31,9 +31,10 @@ Ints = NDArray[np.int64]
 
 
 class Paired(NamedTuple):
-    """Values of both conditions by seed and item, float64 (seeds, items), and each item's weight and cluster, (items,).
+    """Values of both conditions by seed and item, (seeds, items); each item's weight and cluster.
 
-    A condition's figure for a seed is the sum of its values over the sum of the weights.
+    Values are float64, weights and clusters (items,). A condition's figure for a seed is the sum of
+    its values over the sum of the weights.
     """
 
     first: Floats
@@ -213,7 +214,7 @@ def compare(
 
 
 def by_cluster(paired: Paired) -> tuple[Floats, Floats]:
-    """Return differences summed over clusters, (seeds, clusters), and their weights, (clusters,)."""
+    """Return differences summed by cluster, (seeds, clusters), and their weights, (clusters,)."""
     return _summed(paired.second - paired.first, paired.weights, paired.clusters)
 
 
@@ -290,7 +291,10 @@ def _deviations(
 
 
 def mcnemar_p(first: Floats, second: Floats) -> float:
-    """Return McNemar's exact p (1947): of the items that one condition alone has right, is half the first's?"""
+    """Return McNemar's exact p (1947) of the items that only one condition has right.
+
+    The null hypothesis is that half of them are the first condition's.
+    """
     only_first, only_second = (
         int(((first == 1) & (second == 0)).sum()),
         int(((first == 0) & (second == 1)).sum()),
@@ -339,15 +343,19 @@ def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Return p values adjusted for their number (Holm 1979): the chance that luck alone brings any below 5 % is at most that."""
+    """Return p values adjusted for their number (Holm 1979).
+
+    The chance that luck alone brings any of them below 5 % is then at most 5 %.
+    """
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def _seeds_error(differences: Floats, weights: Floats) -> float:
-    """Return the standard error of the mean difference, of (seeds, clusters) of sums, over seeds and items.
+    """Return the standard error of the mean difference over seeds and items.
 
-    Seeds and clusters are crossed: every network answers the same items. The variance is that by seeds and that by clusters less
-    that by both, which the two have in common (Cameron, Gelbach and Miller 2011).
+    `differences` are sums, (seeds, clusters). Seeds and clusters are crossed: every network answers
+    the same items. The variance is that by seeds plus that by clusters, less that by both, which
+    the two share (Cameron, Gelbach and Miller 2011).
     """
     seeds, count = differences.shape
     total = weights.sum()
@@ -401,7 +409,7 @@ def _two_way(paired: Paired, crossed: Ints) -> Student:
 
 
 def _linearized(differences: Floats, weights: Floats) -> Floats:
-    """Return the standard error of sum / sum over the last axis, of clusters, linearized as survey statistics has it."""
+    """Return the linearized standard error of sum / sum over the last axis, the clusters."""
     count = weights.shape[-1]
     totals = weights.sum(axis=-1)
     estimates = differences.sum(axis=-1) / totals
