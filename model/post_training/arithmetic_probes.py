@@ -26,8 +26,9 @@ _NUMBERS = {in_words(number): number for number in range(100)}
 _EQUATION = re.compile(r"\s*[0-9]+ ?[×*·x] ?[0-9]+ ?=")
 # Whole numbers that are not part of 54.5, of -54, of 1,006 or of a word. Longer words come first:
 # fifty-four is not fifty.
+_WORDS = "|".join(sorted(_NUMBERS, key=len, reverse=True))
 _WHOLE_NUMBER = re.compile(
-    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})(?![.,]?\d|-?\w)",
+    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{_WORDS})(?![.,]?\d|-?\w)",
     re.IGNORECASE,
 )
 
@@ -59,7 +60,7 @@ class Answer(NamedTuple):
 
 
 def questions() -> list[Question]:
-    """Return all 81 products in all forms that ask for them, with fixed names and things for each."""
+    """Return all 81 products in all forms that ask for them; names and things never vary."""
     asked = []
     for form in FORMS:
         for a, b in itertools.product(range(1, 10), repeat=2):
@@ -114,9 +115,9 @@ def ask(
     tokenizer: ProbeTokenizer,
     continue_all: Callable[[list[list[int]]], list[list[int]]],
 ) -> list[Answer]:
-    """Return the answers to `asked`, plain and injected; `continue_all` maps prompts to continuations, in ids.
+    """Return the answers to `asked`, plain and injected.
 
-    Equal prompts are continued once.
+    `continue_all` maps prompts to continuations, both as ids. Equal prompts are continued once.
     """
     pairs = [(question, injected) for injected in (False, True) for question in asked]
     prompts = [tuple(tokenizer.encode(question.prompt, injected)) for question, injected in pairs]

@@ -27,7 +27,7 @@ def prompt_ids(tokenizer: FactTokenizer, question: str) -> list[int]:
 def conversation_row(
     tokenizer: FactTokenizer, messages: list[Message], inject_answers: bool
 ) -> Row:
-    """Return a conversation as a row; with `inject_answers` the facts that answers state are tokens."""
+    """Return a conversation as a row; `inject_answers` makes facts in answers tokens."""
     row = Row([tokenizer.end_of_text], [False])
     unanswered: list[Message] = []
     for message in messages:

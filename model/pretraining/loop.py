@@ -65,7 +65,7 @@ class History:
 
 
 class Store(Protocol):
-    """Storage of a run (model/pretraining/state.py); every process calls it, the first one writes."""
+    """Storage of a run (model/pretraining/state.py): every process calls it, the first writes."""
 
     def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
     def keep_checkpoint(self, step: int, model: GPT) -> None: ...
@@ -247,7 +247,7 @@ def optimizer_step(
 
 
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compile with kernels chosen by rule, not by timing: a resumed run must get the same kernels."""
+    """Compile with kernels chosen by rule, not by timing, so that a resumed run has the same."""
     import torch._inductor.config as inductor  # half a second
 
     inductor.deterministic = True

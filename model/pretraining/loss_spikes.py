@@ -26,7 +26,7 @@ class SpikeDetector:
         self.count = count
 
     def hear(self, loss: float) -> float | None:
-        """Add a step's mean loss in nats per token; return the median before it if it is a spike."""
+        """Add a step's mean loss in nats per token; return the median before it, if a spike."""
         usual = None
         if len(self.recent) == _WINDOW:
             median = statistics.median(self.recent)

@@ -78,11 +78,14 @@ class _MeanLoss(torch.autograd.Function):
 
 
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the losses (rows,), the exponentials of the logits (vocab, rows), of any scale, and their sums (rows,), float32.
+    """Return losses (rows,), exponentials of the logits (vocab, rows), and their sums (rows,).
 
-    Transposed, because MKL computes this product 1.6 times as fast as the other for a narrow network. To find the greatest
-    logit and subtract it takes two passes over them: on a CPU it is done where the sums ask for it, which trained networks'
-    do not; a GPU is not kept waiting for the answer.
+    All are float32; the exponentials and their sums have any common scale in a row. The product is
+    transposed, because MKL then computes it 1.6 times as fast for a narrow network.
+
+    Finding and subtracting the greatest logit takes two passes over the logits. A CPU does it only
+    if the sums are out of range, which those of trained networks are not. A GPU always does it,
+    since it would have to wait for the sums.
     """
     logits = _logits(hidden, weight)
     chosen = logits.gather(0, targets[None])[0]

@@ -82,7 +82,7 @@ class Speed:
         self._seconds[what] = self._seconds.get(what, 0.0) + seconds
 
     def summary(self) -> dict[str, Any]:
-        """Return this process's timings; they vary from run to run, so nothing may depend on them."""
+        """Return this process's timings; nothing may depend on them, since they vary."""
         rate = self._steps * self._tokens_per_step / max(self._seconds.get("training", 0.0), 1e-9)
         return {
             "model_flops_utilization": self._utilization(rate),

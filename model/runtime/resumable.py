@@ -4,8 +4,8 @@ A piece is a directory in the scratch folder of one run:
     …       its files, as the stage makes them
     work.json       what the piece belongs to: the run, its name there, the machine
     SHA256SUMS      of all of these; written last, so a directory without it is incomplete
-The seal (pipeline/seal/scratch_folder.py) names the scratch folder by a fingerprint of all that the stage depends on,
-so that other work has another folder. This is the only module that knows the format.
+The seal (pipeline/seal/scratch_folder.py) names the scratch folder by a fingerprint of all that the
+stage depends on, so that other work has another folder. Only this module knows the format.
 """
 
 import os
@@ -98,7 +98,7 @@ def _complete(directory: Path, work: Work) -> None:
 
 
 def verified_piece(scratch: Path, name: str) -> Work:
-    """Return what the piece belongs to; PipelineError if it is damaged or not `name` of `scratch`."""
+    """Return the piece's owner; raise PipelineError if it is damaged or not `name` of `scratch`."""
     directory = verified_directory(scratch / name)
     work = read_json(directory / _WORK, Work)
     if (work.run, work.piece) != (scratch.name, name):

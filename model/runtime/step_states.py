@@ -1,4 +1,4 @@
-"""The states of a training run: pieces named by their step, of which the newest whole one is used."""
+"""States of a training run: pieces named by step, of which the newest usable one is read."""
 
 import shutil
 import sys

@@ -27,7 +27,8 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile: of blocks, and, a part of it, of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
+# Rows of a tile. The output layer's tile is smaller: 128 rows of logits of GPT-2's vocabulary take
+# 26 MB.
 _TILE = {"cpu": 256, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
 
@@ -43,7 +44,10 @@ class _Block(NamedTuple):
 
 
 class _Slots(NamedTuple):
-    """`Queries` for every head, as numbers of rows of (rows × heads, head width), and the mask of contexts, added to scores."""
+    """`Queries` for every head, as rows of (rows × heads, head width), and the contexts' mask.
+
+    The mask is added to scores.
+    """
 
     contexts: Tensor  # (trees × heads × (C or 1),)
     endings: Tensor  # (trees × heads × N × E,)
@@ -69,7 +73,10 @@ class ScoringNetwork:
         device: str = "cpu",
         dtype: str = "float32",
     ):
-        """`dtype` "bfloat16" has products and attention computed in it, as autocast does; the rest stays in float32."""
+        """Prepare the weights; with `dtype` "bfloat16", products and attention are computed in it.
+
+        All else stays in float32, as under autocast.
+        """
         self.device, self._dtype = torch.device(device), getattr(torch, dtype)
         self._config = config
         self._head_width = config.n_embd // config.n_head
@@ -139,7 +146,7 @@ class ScoringNetwork:
         groups: list[_Attention],
         slots: list[_Slots],
     ) -> Tensor:
-        """Return x (rows, width) after the block: rows that ask, `asking`, attend to `keyed`, both normed."""
+        """Return x (rows, width) after the block; rows `asking` attend to `keyed`, both normed."""
         keys_values = self._by_tiles(block.keys_values, keyed)
         queries = self._by_tiles(block.queries, asking)
         attended = [
@@ -158,7 +165,10 @@ class ScoringNetwork:
     def _attend(
         self, queries: Tensor, keys_values: Tensor, group: _Attention, slots: _Slots
     ) -> Tensor:
-        """Return what the group's rows attend to, (rows, width): contexts causally, endings to their context and themselves."""
+        """Return the attention's output for the group's rows, (rows, width).
+
+        Contexts attend causally, endings to their context and causally to themselves.
+        """
         width, scale = self._head_width, 1 / math.sqrt(self._head_width)
         trees_heads, _, context = group.padding.shape
         ending = group.causal.shape[-1]
@@ -229,7 +239,8 @@ class ScoringNetwork:
         head = np.arange(heads)[:, None]
         trees, contexts = queries.contexts.shape
         endings = queries.endings[0].size
-        # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and (trees, heads, N × E).
+        # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and
+        # (trees, heads, N × E).
         of_contexts, of_endings = (
             queries.results[:, None],
             queries.results[:, None] - trees * contexts,

@@ -167,7 +167,10 @@ def _group(rows: _Rows, trees: list[Tree]) -> Group:
 
 
 def _shared(ending: list[int], endings: list[list[int]], branches: list[list[int]]) -> list[int]:
-    """Return the rows that the tokens to be read of `ending` have in common with one of `branches`, those of earlier endings."""
+    """Return the longest run of rows that `ending` can reuse from one of `branches`.
+
+    `branches` are the rows of the earlier `endings`. The last token of an ending is never read.
+    """
     best: list[int] = []
     for branch, earlier in zip(branches, endings, strict=False):
         length = 0

@@ -25,7 +25,7 @@ class Tree(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """How many endings there are, and the lengths that the context and the endings are padded to."""
+        """The number of endings, and the padded lengths of the context and of the endings."""
         # The last token of an ending is predicted and never read.
         longest = max(len(ending) for ending in self.endings) - 1
         return len(self.endings), _round_up(len(self.context)), _round_up(longest)

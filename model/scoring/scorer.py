@@ -35,7 +35,10 @@ class Scorer:
         batch_tokens: int,
         processes: Processes,
     ):
-        """`threads` batches of at most `batch_tokens` padded tokens are computed at a time on a CPU, one on a GPU."""
+        """Load the network; a batch has at most `batch_tokens` padded tokens.
+
+        A CPU computes `threads` batches at a time, a GPU one.
+        """
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
             raise PipelineError(
@@ -106,7 +109,7 @@ class Scorer:
                 progress.update(len(group))
 
     def _totals(self, group: list[Tree], label: str) -> np.ndarray:
-        """Return the nats of the group's endings; out of memory, halve this batch and later ones."""
+        """Return the nats of the group's endings; out of memory, halve this and later batches."""
         tokens = sum(map(padded_tokens, group))
         if len(group) == 1 or tokens <= self._fitting:
             nats = self._nats(group)

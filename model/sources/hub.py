@@ -192,7 +192,7 @@ def _require_in_repository(location: str, source: HubSource) -> None:
 
 
 def download_hub_file(source: HubFileSource) -> Path:
-    """Return the local path of a hub file, downloaded unless it is in the local Hugging Face cache."""
+    """Return the local path of a hub file; download it unless the local cache has it."""
     import huggingface_hub
 
     def attempt() -> Path:

@@ -1,9 +1,9 @@
-"""Two conditions on the same items: their difference, how sure it is, and what could not have been seen.
+"""Two conditions on the same items: their difference, its certainty, and the detectable size.
 
-A comparison is made of differences by item, second condition minus first, summed over clusters
-(items that share a source are not independent) and divided by weights: 1 for an answer, bytes for
-bits per byte. Several tests are made of them, each for a way in which the others are too sure; p is
-the largest of their p, and the interval the widest of theirs.
+Differences are by item, second condition minus first, summed over clusters (items that share a
+source are not independent) and divided by weights: 1 for an answer, bytes for bits per byte.
+Several tests are made, since each is too certain in some situation. p is the largest of their p
+values, and the interval the widest of theirs.
 """
 
 import math
@@ -73,7 +73,7 @@ class Student(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """Of `clusters`, the share that differ, and what one of them changes the figure by on average."""
+    """The share of `clusters` that differ, and the figure's mean change by one of them."""
 
     clusters: int
     differ: float
@@ -100,15 +100,15 @@ class Signs(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What one figure says of two conditions; `difference` is the second's less the first's, over all seeds.
+    """One figure's difference between two conditions: the second minus the first, over all seeds.
 
     `items_interval_95` and `items_p` are about these networks on other items. `seeds_interval_95`
-    and `seeds_p` are about other networks of the same conditions too, and None with one seed, which
-    cannot tell. `mcnemar_p` is of answers of one seed, right or wrong, as if no two items shared a
-    source. `effective_clusters` is how many clusters of equal weight are worth as much, and
-    `crossed` how many clusters there are in the second way, if there is one; of two ways the lesser
-    counts. `student` is the error that `detectable` rests on; `signs` is None unless few clusters
-    differ.
+    and `seeds_p` are about other networks of the same conditions too; with one seed they are None.
+    `mcnemar_p` is for answers of one seed, right or wrong, as if no two items shared a source.
+    `effective_clusters` is the number of clusters of equal weight that are worth as much, and
+    `crossed` the number of clusters of the second way to cluster, if there is one; with two ways
+    the lesser counts. `student` is the error that `detectable` uses; `signs` is None unless few
+    clusters differ.
     """
 
     first: float
@@ -163,8 +163,8 @@ def compare(
     """Compare two conditions; `seed` is that of the resampling.
 
     `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
-    `paired.clusters` has its fact.
-    Raises ValueError without items, or where all of them are one cluster, of which nothing can be resampled.
+    `paired.clusters` has its fact. Raises ValueError without items, or if all of them are one
+    cluster, which cannot be resampled.
     """
     seeds, items = paired.first.shape
     weight = float(paired.weights.sum())
@@ -276,7 +276,10 @@ def _interval(
 def _deviations(
     differences: Floats, weights: Floats, estimate: float, generator: np.random.Generator
 ) -> Floats:
-    """Return how many of their own standard errors the estimates of resampled clusters are off `estimate`."""
+    """Return how far estimates of resampled clusters are from `estimate`, in standard errors.
+
+    Each is divided by its own standard error.
+    """
     parts = []
     for start in range(0, RESAMPLES, _AT_ONCE):
         drawn = generator.integers(
@@ -388,10 +391,10 @@ def jackknife(differences: Floats, weights: Floats) -> Student:
 
 
 def _two_way(paired: Paired, crossed: Ints) -> Student:
-    """Return the error over two crossed ways to cluster the items, and the lesser's degrees of freedom.
+    """Return the error over two crossed ways to cluster the items, and the lesser freedom.
 
-    The variance is that by either way less that by both at once, which the two have in common
-    (Cameron, Gelbach and Miller 2011).
+    The variance is that by the first way plus that by the second, less that by both at once, which
+    the two share (Cameron, Gelbach and Miller 2011).
     """
     rows = (paired.second - paired.first).mean(axis=0, keepdims=True)
     _, both = np.unique(np.stack([paired.clusters, crossed]), axis=1, return_inverse=True)
