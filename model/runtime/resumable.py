@@ -26,7 +26,7 @@ from common.files import (
 from common.sections import Section, read_json
 
 # The variable in which the seal names the scratch folder.
-SCRATCH = "GPT2_ABLATION_SCRATCH"
+SCRATCH = "PIPELINE_SCRATCH"
 _WORK = "work.json"
 
 
@@ -93,7 +93,7 @@ def complete_piece(scratch: Path, name: str, machine: str | None = None) -> None
 def _complete(directory: Path, work: Work) -> None:
     (directory / _WORK).write_bytes(json_bytes(work.model_dump()))
     # The seal stops the stage here if an input has changed since it started.
-    sys.audit("gpt2_ablation.piece_done")
+    sys.audit("pipeline.piece_done")
     write_checksums(directory)
 
 
