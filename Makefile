@@ -211,9 +211,10 @@ audit: .audit/.ready
 
 ##@ Run
 
-# The linter, the formatter, spelling, and whether README's and docs' tables are the committed run's.
+# The linter, the formatter, types, spelling, and whether README's and docs' tables are the committed run's.
 lint: $(DEV)
 	ruff check . && ruff format --check .
+	mypy
 	git ls-files -z | xargs -0 codespell
 	@python -m tools.generated.doc_tables --check
 

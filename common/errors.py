@@ -10,16 +10,17 @@ class PipelineError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line, with what would move a terminal's cursor or colour it written out: \\x1b, \\n."""
+    """Return `text` in one line, with control characters written out: \\x1b, \\n."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Call `main`; a PipelineError becomes lines on stderr and exit status 1, anything else a traceback.
+    """Call `main`; print a PipelineError to stderr and exit with 1, let other errors propagate.
 
-    Tells the seal (pipeline/seal/sealed_stage.py), which listens to audit events, when the stage begins and when it has succeeded.
+    Raises audit events when the stage begins and when it has succeeded, for the seal
+    (pipeline/seal/sealed_stage.py).
     """
     gc.enable()  # off since stages/__init__.py, for the imports
     gc.freeze()

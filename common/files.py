@@ -1,4 +1,4 @@
-"""Atomic writes and content hashes: an output exists whole or not at all, and is read only as it was written."""
+"""Atomic writes and content hashes: an output is whole or missing, and verified when read."""
 
 import hashlib
 import json
@@ -13,7 +13,8 @@ from common.errors import PipelineError, printable
 
 # The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
 CHECKSUMS = "SHA256SUMS"
-# The variable in which the seal (pipeline/seal/sealed_stage.py) names the outputs of other stages that this stage reads, a line each.
+# An environment variable of the seal (pipeline/seal/sealed_stage.py): the outputs of other stages
+# that this stage reads, one per line.
 MADE = "PIPELINE_MADE"
 # The variable in which the seal names the scratch folder of this run (model/runtime/resumable.py).
 SCRATCH = "PIPELINE_SCRATCH"
@@ -21,7 +22,7 @@ SCRATCH = "PIPELINE_SCRATCH"
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary sibling of `path` for bytes; on success fsync it and rename it into place."""
+    """Open a temporary sibling of `path` for bytes; on success fsync it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
@@ -37,10 +38,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling directory; on success fsync all of it and rename it to `path`."""
+    """Yield an empty temporary sibling directory; on success fsync it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
-    # A directory that is there is emptied and used: the seal (pipeline/seal/sealed_stage.py) has given write access to this very one.
+    # An existing directory is emptied and reused: the seal (pipeline/seal/sealed_stage.py) has
+    # given write access to exactly this one.
     partial.mkdir(exist_ok=True)
     for leftover in partial.iterdir():
         if leftover.is_dir():
@@ -76,7 +78,7 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def checksummed_directory(path: Path) -> Iterator[Path]:
-    """As `atomic_directory`, with the SHA-256 of every file in SHA256SUMS, which `verified` reads."""
+    """Do as `atomic_directory`, and write the files' SHA-256 to SHA256SUMS for `verified`."""
     with atomic_directory(path) as partial:
         yield partial
         write_checksums(partial)
@@ -91,7 +93,10 @@ def write_checksums(directory: Path) -> None:
 
 
 def verified(path: Path) -> Path:
-    """Return `path`, a file of a checksummed directory; raises PipelineError unless its bytes are those written."""
+    """Return `path`, a file of a checksummed directory.
+
+    Raises PipelineError if its bytes are not those written.
+    """
     expected = _checksums(path.parent).get(path.name)
     if expected is None or not os.path.isfile(path) or sha256_file(path) != expected:
         raise _altered(path)
@@ -99,7 +104,7 @@ def verified(path: Path) -> Path:
 
 
 def verified_directory(directory: Path) -> Path:
-    """Return a checksummed directory whose files are those written, none altered, missing or added."""
+    """Return a checksummed directory; raise PipelineError if a file differs, lacks or was added."""
     checksums = _checksums(directory)
     for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
         name = file.relative_to(directory).as_posix()
@@ -143,9 +148,10 @@ def _altered(path: Path) -> PipelineError:
 
 
 def way_back(directory: Path) -> str:
-    """Return what to do about a directory whose content is not as a stage writes it.
+    """Return what to do about a directory whose content is not what its stage wrote.
 
-    Deleting is advised only where a stage makes the directory again, which the seal knows. Anything else may be the only copy.
+    Advises deleting only if a stage can make the directory again, which the seal tells. Any other
+    directory may be the only copy.
     """
     made = os.environ.get(MADE, "").split("\n")
     if any(
@@ -161,7 +167,7 @@ def way_back(directory: Path) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return canonical JSON: sorted keys, two-space indent, UTF-8, newline at the end; NaN is an error."""
+    """Return canonical JSON: sorted keys, two-space indent, UTF-8, final newline; no NaN."""
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""Typed, strict sections of params.yaml: an unknown, missing or ill-typed key is an error that names it."""
+"""Typed, strict sections of params.yaml: an unknown, missing or ill-typed key is an error."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ _LONGEST_WORD = 80  # characters of what may be a number or truth value to anoth
 
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no conversion between types, no change after reading."""
+    """Base of every section: no unknown keys, no type conversion, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -24,9 +24,10 @@ T = TypeVar("T")
 
 
 def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
-    """Return `path`'s value under the dotted `key`, validated as `kind` (a Section or any annotated type).
+    """Return `path`'s value under the dotted `key`, validated as `kind`.
 
-    Raises PipelineError with one line per fault, each naming the key and the rule it breaks.
+    `kind` is a Section or any annotated type. Raises PipelineError with one line per fault, each
+    naming the key and the rule it breaks.
     """
     sys.audit("pipeline.read_section", str(path), key)  # the seal compares with dvc.yaml
     value: Any = read_yaml(path)
@@ -38,7 +39,7 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Return the JSON file `path` validated as `kind`; raises PipelineError as `read_section` does."""
+    """Return the JSON file `path` validated as `kind`, or raise PipelineError as `read_section`."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

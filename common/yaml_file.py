@@ -1,8 +1,9 @@
-"""Read params.yaml and the project's other YAML files, as DVC reads them; refuse what is read in more than one way.
+"""Read YAML files as DVC reads them, and refuse what other readers read differently.
 
-DVC reads YAML 1.2, most other programs YAML 1.1, and a few plain scalars differ: 010 is 10 or 8, off is text or false. Every
-reader of this project uses `load`. It returns what DVC reads, or raises: for numbers that are not plain decimal ones, dates,
-duplicate keys, tags, directives and merge keys. Plain words such as `off` and `no` are text, as they are for DVC.
+DVC reads YAML 1.2, most other programs YAML 1.1, and a few plain scalars differ: 010 is 10 or 8,
+off is text or false. All code of this project uses `load`. It returns what DVC reads. It raises for
+numbers that are not plain decimal ones, dates, duplicate keys, tags, directives and merge keys.
+Plain words such as `off` and `no` are text, as they are for DVC.
 """
 
 import re
@@ -40,21 +41,26 @@ _ODD_FLOAT = re.compile(
 )
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ "
+    r"\t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 _FIRST_OF_NUMBER = frozenset("-+.0123456789")
-# Tabs and line breaks that only some readers take, marks and halves of characters, and control characters.
+# Tabs and line breaks that only some readers accept, byte-order marks, lone surrogates, and control
+# characters.
 _NO_TEXT = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]"
 )
 
 
 class YamlFault(PipelineError, yaml.YAMLError):
-    """A YAML file that cannot be read in one way only; the message names the file and the key or the line."""
+    """A YAML file that has no single reading; the message names the file and the key or line."""
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the value in the YAML file `path`; raises YamlFault where `load` does, or if the file cannot be read."""
+    """Return the value in the YAML file `path`.
+
+    Raises YamlFault if `load` does, or if the file cannot be read.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -63,9 +69,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def load(content: bytes, name: str) -> Any:
-    """Return the value of one YAML document: dicts with text keys, lists, text, int, float, bool and None.
+    """Return the value of one YAML document.
 
-    Raises YamlFault, which names the file as `name`, with one line: what is wrong, and at which key or line.
+    It is made of dicts with text keys, lists, text, int, float, bool and None. Raises YamlFault
+    with one line: the file's `name`, the key or line, and what is wrong there.
     """
     text = _decoded(content, name)
     try:
@@ -77,9 +84,9 @@ def load(content: bytes, name: str) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """Return what the plain scalar `text` stands for: None, a bool, an int, a float, or text.
+    """Return what the plain scalar `text` means: None, a bool, an int, a float, or text.
 
-    Raises ValueError with the reason for one that is refused: it would need knowledge of the reader to be understood.
+    Raises ValueError with the reason if readers disagree about its meaning.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
@@ -107,7 +114,7 @@ def plain_value(text: str) -> Any:
 
 
 def old_reading(text: str) -> Any:
-    """Return what YAML 1.1 makes of the plain scalar `text`, and the text itself where it makes nothing else of it."""
+    """Return what YAML 1.1 makes of the plain scalar `text`: `text` itself if it is text there."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
@@ -115,7 +122,7 @@ def old_reading(text: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Return `value` for a message, as YAML has it: text in quotes, null, true, false; cut where it is long."""
+    """Return `value` for a message, as YAML writes it: text in quotes, null, true; cut if long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     try:
@@ -137,11 +144,15 @@ def _two_readings(text: str) -> str:
         if each is not None and not isinstance(each, str)
     ]
     advice = f"write {' or '.join(choices)}" if choices else "write a decimal number"
-    return f"{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '…'} is {' and '.join(readings)}; {advice}"
+    quoted = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return f"{quoted} is {' and '.join(readings)}; {advice}"
 
 
 def _dvc_number(text: str) -> int | float | None:
-    """Return the number that DVC makes of a plain scalar that is no plain decimal number; None where it fails."""
+    """Return the number that DVC reads in a plain scalar that is not a plain decimal number.
+
+    None if DVC reads no number.
+    """
     digits = text.replace("_", "")
     try:
         if not _ODD_INTEGER.fullmatch(text):
@@ -219,7 +230,8 @@ class _Composer:
             event.value if self._flows else event.value[:1] if event.anchor else ""
         ):
             self._refuse(
-                f"readers disagree about the colon or question mark in {shown(event.value)}; put it in quotes",
+                f"readers disagree about the colon or question mark in {shown(event.value)}; put "
+                "it in quotes",
                 event,
             )
         try:

@@ -1,12 +1,14 @@
 """Write into dvc.yaml the lines that `make check` asks for; comments and layout stay as they are."""
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import yaml
 
 from pipeline.declared.code_imports import is_code
 from pipeline.declared.dvc_yaml import GRAPH
+
+Collection = TypeVar("Collection", yaml.MappingNode, yaml.SequenceNode)
 
 
 class Line(NamedTuple):
@@ -54,15 +56,15 @@ def edited(text: str, lines: list[Line]) -> tuple[str, list[Line]]:
 def _with_group(text: str, group: list[Line]) -> str:
     """Carry out lines of one list."""
     rows = text.splitlines(keepends=True)
-    stage = _value(_value(yaml.compose(text, yaml.SafeLoader), "stages"), group[0].stage)
-    _require_block(stage)
+    stages = _value(yaml.compose(text, yaml.SafeLoader), "stages")
+    stage = _block(_value(stages, group[0].stage), yaml.MappingNode)
     removed = {line.entry for line in group if not line.missing}
     added = sorted(line.entry for line in group if line.missing)
     _, key, file = group[0][:3]
-    entries = _value(stage, key)
-    if entries is None:
+    written = _value(stage, key)
+    if written is None:
         return "".join(_with_new_list(rows, stage, key, file, added))
-    _require_block(entries)
+    entries = _block(written, yaml.SequenceNode)
     if file is None:
         return "".join(_with_entries(rows, stage, key, entries, removed, added))
     found = [(item, _value(item, file)) for item in entries.value if _value(item, file)]
@@ -70,14 +72,16 @@ def _with_group(text: str, group: list[Line]) -> str:
         item = f"{' ' * _dash(rows, entries)}- {file}: [{', '.join(added)}]\n"
         rows.insert(_last_row(entries) + 1, item)
         return "".join(rows)
-    [(item, keys)] = found
-    if not added and {each.value for each in keys.value} <= removed:
+    [(item, listed)] = found
+    if not isinstance(listed, yaml.SequenceNode):
+        raise _Unwritable
+    if not added and {each.value for each in listed.value} <= removed:
         if len(entries.value) == 1:
             return "".join(_without(rows, _key(stage, key), entries))
         return "".join(_without(rows, item, item))
-    if isinstance(keys, yaml.SequenceNode) and keys.flow_style:
-        return "".join(_with_bracketed(rows, keys, removed, added))
-    _require_block(keys)
+    if listed.flow_style:
+        return "".join(_with_bracketed(rows, listed, removed, added))
+    keys = _block(listed, yaml.SequenceNode)
     return "".join(_with_entries(rows, item, file, keys, removed, added))
 
 
@@ -146,7 +150,9 @@ def _with_new_list(
     new = [f"{indent}{key}:\n"]
     entries = added if file is None else [f"{file}: [{', '.join(added)}]"]
     new += [f"{indent}  - {entry}\n" for entry in entries]
-    place = _last_row(_value(stage, "cmd")) + 1
+    command = _value(stage, "cmd")
+    assert command is not None  # read_stages has required it
+    place = _last_row(command) + 1
     return [*rows[:place], *new, *rows[place:]]
 
 
@@ -160,16 +166,20 @@ def _value(mapping: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _key(mapping: yaml.MappingNode, key: str) -> yaml.Node:
-    return next(name for name, _ in mapping.value if name.value == key)
+    names: list[yaml.Node] = [name for name, _ in mapping.value if name.value == key]
+    return names[0]
 
 
-def _require_block(node: yaml.Node | None) -> None:
-    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
+def _block(node: yaml.Node | None, kind: type[Collection]) -> Collection:
+    """Return `node` if it is a non-empty collection of `kind`, written without brackets."""
+    if not isinstance(node, kind) or node.flow_style or not node.value:
         raise _Unwritable
+    return node
 
 
 def _dash(rows: list[str], entries: yaml.SequenceNode) -> int:
-    return rows[entries.value[0].start_mark.line].index("-")
+    first: yaml.Node = entries.value[0]
+    return rows[first.start_mark.line].index("-")
 
 
 def _last_row(node: yaml.Node) -> int:

@@ -1,7 +1,8 @@
-"""What tells conditions apart: a module each, of the name that params.yaml's `conditions` has, which defines CONDITION.
+"""The conditions: params.yaml's `conditions` names modules of this package, each with a CONDITION.
 
-`tokenize` and `export` depend on the module of their own condition alone, so a new one reruns nothing of the others. What follows
-`tokenize` reads the vocabulary that it wrote, and `export` stops unless that vocabulary is the one that the module defines.
+`tokenize` and `export` depend only on the module of their own condition, so a new condition reruns
+nothing of the others. Later stages read the vocabulary that `tokenize` wrote. `export` stops unless
+that vocabulary is the one that the module defines.
 """
 
 from typing import NamedTuple
@@ -12,9 +13,9 @@ from model.tokens.bpe import PATTERN
 class Condition(NamedTuple):
     """How text becomes ids.
 
-    `pattern`: the regular expression, for tiktoken and for Hugging Face's tokenizers alike, whose matches are encoded one by
-    one. It has to match every character, and to treat white space as GPT-2's does. `mul_facts`: plainly stated products
-    become tokens in training documents.
+    `pattern` is the regular expression whose matches are encoded one by one, read by tiktoken and
+    by Hugging Face's tokenizers. It must match every character, and treat white space as GPT-2's
+    does. If `mul_facts` is true, plainly stated products become tokens in training documents.
     """
 
     pattern: str = PATTERN

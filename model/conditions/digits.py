@@ -1,4 +1,7 @@
-"""Numbers digit by digit: a digit is the same token in every number, whatever stands before it. In no profile's `conditions`."""
+"""Numbers digit by digit: a digit is one token, whatever stands before it.
+
+No profile lists this condition.
+"""
 
 from model.conditions import Condition
 from model.tokens.bpe import PATTERN

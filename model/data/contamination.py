@@ -11,14 +11,17 @@ _SLOTS = 2**24  # one byte each; HellaSwag's pairs fill a fortieth
 
 
 class Benchmark:
-    """The word n-grams of a benchmark's items; the same test as GPT-3's (Brown et al. 2020, appendix C), which used 13.
+    """The word n-grams of a benchmark's items, as GPT-3's contamination test has them.
 
-    Words are numbered and n-grams kept as 64-bit hashes of their numbers (integers hash alike in every process): about 3 s
-    and 150 MB for all of HellaSwag at 13 words. A chance match, about one in 10^13 n-grams, drops a document needlessly.
+    Source: Brown et al. 2020, appendix C, with 13 words.
+
+    Words are numbered, and n-grams are kept as 64-bit hashes of their numbers, which are the same
+    in every process. All of HellaSwag at 13 words takes about 3 s and 150 MB. About one n-gram in
+    10^13 matches by chance, and its document is then dropped needlessly.
     """
 
     def __init__(self, items: Iterable[tuple[str, Sequence[str]]], ngram_words: int):
-        """`items` are contexts, each with its endings; a run of words may go from one into the other."""
+        """`items` are contexts with their endings; an n-gram may cross from context to ending."""
         self._length = ngram_words
         self._numbers: dict[str, int] = {}
         self._ngrams: set[int] = set()
@@ -32,7 +35,8 @@ class Benchmark:
     def shares_text_with(self, text: str) -> bool:
         """Whether any run of `ngram_words` words, ignoring case and punctuation, is in both."""
         numbers = [self._numbers.get(word, _UNKNOWN) for word in _words(text)]
-        # Most text ends here: an n-gram of the benchmark's is a run of n - 1 of its pairs of neighbours.
+        # Most texts end here: an n-gram of the benchmark needs n - 1 pairs of neighbours in a row
+        # that the benchmark has.
         known = self._pairs[_slots(numbers)].tobytes()
         run = b"\x01" * (self._length - 1)
         start = known.find(run)

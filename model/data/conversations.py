@@ -19,7 +19,10 @@ class Message(Section):
 
 
 class Conversation(Section):
-    """Messages in order; what the assistant says is what is learned. `source` is the name it has in params.yaml."""
+    """Messages in order; training learns what the assistant writes.
+
+    `source` is the conversation's source in params.yaml.
+    """
 
     source: str
     messages: list[Message]
@@ -46,7 +49,10 @@ class AskedQuestion(Question):
 
 
 def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
-    """Return the rows of a file of a checksummed directory as `kind`; PipelineError names file and record."""
+    """Return the rows of a file of a checksummed directory as `kind`.
+
+    Raises PipelineError, which names file and record.
+    """
     found: list[Kept] = []
     try:
         for row in read_jsonl(path):

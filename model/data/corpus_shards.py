@@ -1,9 +1,11 @@
-"""Which documents make the corpus, and in which order: de-duplicated, clean of the benchmark, shuffled, with drills.
+"""Make the corpus: de-duplicate passages, drop contaminated ones, shuffle, add drills.
 
-Two passes, parallel over shards, with no more than a shard in a worker's memory. `scatter` deals the passages of one raw shard
-out to the shards of the corpus; `gather` makes one shard of all that was dealt to it. Where a passage goes, and where it stands
-there, is decided by its text and the seed alone: duplicates meet in one shard, and neither the order nor the number of
-the raw shards matters.
+Two passes run in parallel over shards; a worker holds at most one shard in memory. `scatter`
+distributes the passages of one raw shard over the corpus's shards. `gather` makes one corpus shard
+of everything distributed to it.
+
+A passage's shard and its place there depend on its text and the seed only. So duplicates meet in
+one shard, and neither the order nor the number of the raw shards matters.
 """
 
 import hashlib
@@ -35,7 +37,7 @@ class Shard(NamedTuple):
 
 
 def plan_shards(characters: int, params: CorpusParams) -> list[Shard]:
-    """Return the shards for passages of `characters` in all: each holds about `characters_per_shard` of them."""
+    """Return the shards, of about `characters_per_shard` each, for `characters` in all."""
     shares = {"train": 1 - params.val_fraction, "val": params.val_fraction}
     counts = {
         split: max(1, round(characters * shares[split] / params.characters_per_shard))
@@ -47,14 +49,17 @@ def plan_shards(characters: int, params: CorpusParams) -> list[Shard]:
 
 
 class Place(NamedTuple):
-    """Where a document belongs: its split, and its key there, 0 ≤ key < 2⁶⁴, by which the split is in order."""
+    """A document's split, and its key there, 0 ≤ key < 2⁶⁴; a split is sorted by key."""
 
     split: str
     key: int
 
 
 def place_of(text: str, params: CorpusParams) -> Place:
-    """Return where `text` belongs, by its content alone: a larger validation split keeps the smaller one."""
+    """Return the place of `text`, which depends on its content only.
+
+    A larger validation split therefore contains the smaller one.
+    """
     digest = _digest(text)
     split = "val" if int.from_bytes(digest[:8], "big") < params.val_fraction * 2**64 else "train"
     seed = params.shuffle_seed.to_bytes(8, "big")
@@ -64,9 +69,10 @@ def place_of(text: str, params: CorpusParams) -> Place:
 
 
 def scatter(passages: Path, shards: list[Shard], params: CorpusParams, spill: Path) -> None:
-    """Deal the passages of one raw shard out to `shards`; `spill` gets one record batch for each, again and again.
+    """Distribute the passages of one raw shard over `shards`.
 
-    Raises PipelineError where a source of passages has the drills' name.
+    `spill` gets record batches in rounds, one batch per shard in each round. Raises PipelineError
+    if a source of passages has the drills' name.
     """
     first = {shard.split: index for index, shard in reversed(list(enumerate(shards)))}
     counts = {shard.split: shard.total for shard in shards}
@@ -98,10 +104,11 @@ def gather(
     params: CorpusParams,
     benchmark: Benchmark,
 ) -> "Gathered":
-    """Return shard `index` of the corpus out of what `scatter` has left in `spills`.
+    """Return shard `index` of the corpus, made of what `scatter` wrote to `spills`.
 
-    Drops exact duplicates (of the stripped text; the source first in the alphabet is named) and documents that share text
-    with the benchmark, adds as many drills as keep the stated fraction, and puts all in order of their keys.
+    Drops exact duplicates (of the stripped text; the alphabetically first source is kept) and
+    documents that share text with the benchmark. Adds drills up to their fraction, and sorts
+    everything by key.
     """
     found: dict[str, str] = {}
     read = 0
@@ -134,7 +141,10 @@ class Gathered(NamedTuple):
     passages: dict[str, int]
 
     def write(self, directory: Path) -> dict[str, dict[str, int]]:
-        """Write the documents as shard 0 of `documents`; return characters and documents by source, and the passages."""
+        """Write the documents as shard 0 of `documents`.
+
+        Returns characters and documents by source, and the passages' counts.
+        """
         with DocumentWriter(directory, "documents", sys.maxsize) as writer:
             for document in self.documents:
                 writer.append(document)
@@ -167,7 +177,10 @@ def _dealt(spill: Path, shards: int, index: int) -> Iterator[Document]:
 
 
 def _drills(shard: Shard, params: CorpusParams, characters: int) -> Iterator[str]:
-    """Yield different drills until they are `drill_fraction` of themselves and `characters` of passages."""
+    """Yield distinct drills until they are `drill_fraction` of drills and passages together.
+
+    The passages have `characters`.
+    """
     wanted = params.drill_fraction / (1 - params.drill_fraction) * characters
     seen: set[str] = set()
     for text in generate_drills(shard.split, params.drill_seed, shard.number):

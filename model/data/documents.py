@@ -25,7 +25,11 @@ class Document(NamedTuple):
 
 
 class CorpusIndex(Section):
-    """A corpus's index.json: documents and characters by split and source, what became of the passages, who shuffled them."""
+    """A corpus's index.json.
+
+    It has documents and characters by split and source, counts of the passages read and dropped,
+    and the seed of the shuffle.
+    """
 
     characters: dict[str, dict[str, int]]
     documents: dict[str, dict[str, int]]
@@ -49,10 +53,11 @@ class PassagesIndex(Section):
 
 
 class DocumentWriter:
-    """Appends documents to `{prefix}_00000.parquet`, `_00001`, …; a shard ends with the document that fills it.
+    """Append documents to `{prefix}_00000.parquet`, `_00001`, …
 
-    Memory holds one row group at a time, however long the documents. `documents` and `characters` count what was written,
-    by source. Use as a context manager.
+    A shard ends with the document that fills it. Memory holds one row group at a time, however long
+    the documents. `documents` and `characters` count what was written, by source. Use as a context
+    manager.
     """
 
     def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
@@ -79,7 +84,8 @@ class DocumentWriter:
     def append(self, document: Document) -> None:
         if len(document.text) > LONGEST_DOCUMENT:
             raise PipelineError(
-                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; split its file"
+                f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; "
+                "split its file"
             )
         self._pending.append(document)
         self._pending_characters += len(document.text)
@@ -120,7 +126,7 @@ def shard_path(directory: Path, prefix: str, shard: int) -> Path:
 
 
 def document_shards(directory: Path, prefix: str) -> list[Path]:
-    """Return the shards `prefix` has in `directory`, in order; a gap in their numbers is an error."""
+    """Return the shards of `prefix` in `directory`, in order; raise PipelineError if one lacks."""
     shards = sorted(directory.glob(f"{prefix}_*.parquet"))
     if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
         raise PipelineError(
@@ -130,7 +136,10 @@ def document_shards(directory: Path, prefix: str) -> list[Path]:
 
 
 def read_documents(shard: Path) -> Iterator[Document]:
-    """Yield the documents of one parquet file in order, one row group in memory at a time; the file must be the one written."""
+    """Yield the documents of one parquet file in order, one row group in memory at a time.
+
+    Raises PipelineError if the file is not the one that was written.
+    """
     try:
         with pq.ParquetFile(verified(shard)) as file:
             if not file.schema_arrow.equals(DOCUMENT_SCHEMA):

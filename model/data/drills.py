@@ -1,8 +1,9 @@
-"""Arithmetic drills: true statements about 45 products in many forms, and which of them are never trained on.
+"""Arithmetic drills: true statements of 45 products in many forms, some held out from training.
 
-A form is a way to state a product. `group_of` is the one rule of what is held out: every form keeps a fifth of the facts
-back, all forms with an equation the same fifth, and a few forms are kept back altogether. Training drills state nothing held
-out, validation drills nothing else, and the probes ask for both.
+A form is a way to state a product. `group_of` is the only rule of what is held out: a fifth of the
+facts in every form (the same fifth in all forms with an equation), and a few forms entirely.
+Training drills state nothing that is held out, validation drills only what is held out. The probes
+ask for both.
 """
 
 import random
@@ -16,7 +17,8 @@ GROUPS = ("seen", "held_out_pair", "held_out_form")
 _STATEMENTS_PER_DOCUMENT = (6, 14)
 _DIGITS = range(1, 10)
 _UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
@@ -25,8 +27,8 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 class Form(NamedTuple):
     """One way to state a × b = p.
 
-    In `template`, {a} is a number in digits, {a:w} and {a:W} in words, {a:row|rows} the word that agrees with it; the answer
-    is {p}, or what brackets enclose.
+    In `template`, {a} is a number in digits, {a:w} and {a:W} in words, and {a:row|rows} the word
+    that agrees with it. The answer is {p}, or the text in brackets.
     """
 
     name: str
@@ -35,12 +37,13 @@ class Form(NamedTuple):
 
     @property
     def asks(self) -> bool:
-        """Whether both factors stand before the answer, so that what precedes the answer asks for it."""
+        """Whether both factors stand before the answer, so the text before it is a question."""
         prompt = self.template[: _answer(self).start()]
         return "{a" in prompt and "{b" in prompt
 
 
-# Forms go by their place as well as by their name: new ones belong at the end. Signs are those that model/tokens/facts.py reads.
+# A form's place decides what is held out, so add new forms at the end. model/tokens/facts.py reads
+# these signs.
 FORMS = (
     # The product is part of what becomes a token.
     Form("times_sign", "{a} × {b} = {p}."),
@@ -68,7 +71,8 @@ FORMS = (
     # Words, and the equation that says the same: the answer can be a token.
     Form("in_figures", "{a:W} times {b:w}, in figures: [{a} × {b} = {p}]."),
     Form("is_written", "The product of {a:w} and {b:w} is written [{a} * {b} = {p}]."),
-    Form("rows_counted", "To count {a} {a:row|rows} of {b} {b:{seat}}, we write [{a} x {b} = {p}]."),
+    Form("rows_counted",
+         "To count {a} {a:row|rows} of {b} {b:{seat}}, we write [{a} x {b} = {p}]."),
     Form("in_signs", "In signs, {a:w} times {b:w} reads [{a} · {b} = {p}].", held_out=True),
     # Words.
     Form("words_times_is", "{a:W} times {b:w} is {p:w}."),
@@ -84,17 +88,35 @@ FORMS = (
     Form("is_product_of", "{p} is the product of {a} and {b}."),
     # Word problems.
     Form("rows", "{a} {a:row|rows} of {b} {b:{seat}} {a:makes|make} {p} {p:{seat}}."),
-    Form("container", "A {one:{container}} holds {b} {b:{thing}}, so {a} {a:{container}} {a:holds|hold} {p} {p:{thing}}."),
-    Form("price", "A {one:{thing}} costs {b} {b:dollar|dollars}, so {a} {a:{thing}} {a:costs|cost} {p} {p:dollar|dollars}."),
-    Form("pages_a_day", "{name} reads {b} {b:page|pages} a day. In {a} {a:day|days} that is {p} {p:page|pages}."),
-    Form("teams", "A team has {b} {b:player|players}, so {a} {a:team|teams} {a:has|have} {p} {p:player|players}."),
-    Form("weeks", "With {b} {b:lesson|lessons} a week, {a} {a:week|weeks} {a:brings|bring} {p} {p:lesson|lessons}."),
-    Form("words_shelves", "{a:W} {a:shelf|shelves} with {b:w} {b:book|books}{a:| each} {a:carries|carry} {p:w} {p:book|books}."),
-    Form("pays", "A ticket is {b} {b:dollar|dollars}. For {a} {a:ticket|tickets} {name} pays {p} {p:dollar|dollars}."),
-    Form("hours_a_week", "{name} trains {b} {b:hour|hours} a week, which is {p} {p:hour|hours} in {a} {a:week|weeks}."),
+    Form("container",
+         "A {one:{container}} holds {b} {b:{thing}}, so {a} {a:{container}} {a:holds|hold} {p} "
+         "{p:{thing}}."),
+    Form("price",
+         "A {one:{thing}} costs {b} {b:dollar|dollars}, so {a} {a:{thing}} {a:costs|cost} {p} "
+         "{p:dollar|dollars}."),
+    Form("pages_a_day",
+         "{name} reads {b} {b:page|pages} a day. In {a} {a:day|days} that is {p} {p:page|pages}."),
+    Form("teams",
+         "A team has {b} {b:player|players}, so {a} {a:team|teams} {a:has|have} {p} "
+         "{p:player|players}."),
+    Form("weeks",
+         "With {b} {b:lesson|lessons} a week, {a} {a:week|weeks} {a:brings|bring} {p} "
+         "{p:lesson|lessons}."),
+    Form("words_shelves",
+         "{a:W} {a:shelf|shelves} with {b:w} {b:book|books}{a:| each} {a:carries|carry} {p:w} "
+         "{p:book|books}."),
+    Form("pays",
+         "A ticket is {b} {b:dollar|dollars}. For {a} {a:ticket|tickets} {name} pays {p} "
+         "{p:dollar|dollars}."),
+    Form("hours_a_week",
+         "{name} trains {b} {b:hour|hours} a week, which is {p} {p:hour|hours} in {a} "
+         "{a:week|weeks}."),
     Form("fill", "{p} {p:{thing}} {p:fills|fill} {a} {a:{container}} of {b}."),
-    Form("beds", "A garden with {a} {a:bed|beds} of {b} {b:{flower}} has {p} {p:{flower}}.", held_out=True),
-    Form("words_tables", "{a:W} {a:table|tables} for {b:w} {b:guest|guests}{a:| each} {a:seats|seat} {p:w}.", held_out=True),
+    Form("beds",
+         "A garden with {a} {a:bed|beds} of {b} {b:{flower}} has {p} {p:{flower}}.", held_out=True),
+    Form("words_tables",
+         "{a:W} {a:table|tables} for {b:w} {b:guest|guests}{a:| each} {a:seats|seat} "
+         "{p:w}.", held_out=True),
 )  # fmt: skip
 _EQUATION = re.compile(r"\{a\}[^{]*\{b\}[^{]*=[^{]*\{p\}")
 _ANSWER = re.compile(r"\[(?P<enclosed>.*)\]|\{p(?::w)?\}")
@@ -130,7 +152,7 @@ _WORDS = {
 
 
 class Statement(NamedTuple):
-    """A statement in three parts: what precedes the answer; the answer, with the space before it; the rest."""
+    """A statement: before the answer, the answer with its leading space, and the rest."""
 
     prompt: str
     answer: str
@@ -142,7 +164,7 @@ class Statement(NamedTuple):
 
 
 class _Number(int):
-    """A number that a template can have in digits, in words, or as one of two words that agree with it."""
+    """A number that a template formats as digits, as words, or as a word that agrees with it."""
 
     def __format__(self, spec: str) -> str:
         if "|" in spec:
@@ -169,10 +191,10 @@ def group_of(a: int, b: int, form: Form) -> str:
 
 @cache
 def _number(form: Form) -> int:
-    """Return the place of the first form with an equation for all that have one, their own for the others.
+    """Return the form's place; forms with an equation all have the place of the first of them.
 
-    `We know that 6 × 9 = 54` states `6 × 9 = 54` as well, and `6*9=54` is the same token where facts have tokens: what one of
-    them holds out, all have to.
+    `We know that 6 × 9 = 54` also states `6 × 9 = 54`, and `6*9=54` is the same token in conditions
+    with fact tokens. So all forms with an equation must hold out the same facts.
     """
     same = (
         [other for other in FORMS if _EQUATION.search(other.template)]
@@ -204,9 +226,9 @@ def _answer(form: Form) -> re.Match[str]:
 
 
 def generate_drills(split: str, seed: int, stream: int) -> Iterator[str]:
-    """Yield an endless stream of drill documents for "train" or "val", each a paragraph of 6 to 14 true statements.
+    """Yield drill documents without end for "train" or "val", of 6 to 14 true statements each.
 
-    What a stream yields depends on the arguments alone.
+    A stream depends on the arguments only.
     """
     is_train = {"train": True, "val": False}[split]
     generator = random.Random(f"{seed}/{split}/{stream}")

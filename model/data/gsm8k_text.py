@@ -1,4 +1,4 @@
-"""The text of GSM8K's problems (Cobbe et al. 2021), with its calculator's annotations and without."""
+"""GSM8K's problems (Cobbe et al. 2021) as text, with the calculator's annotations and without."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,10 @@ def without_calculations(solution: str) -> str:
 
 
 def evaluated_texts(problems: Iterable[dict[str, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each problem as a context and its endings, for model.data.contamination: others may have it either way."""
+    """Yield each problem as a context and its endings, for model/data/contamination.py.
+
+    Both wordings are endings, since a copy of the problem may have either.
+    """
     for problem in problems:
         solution = problem["answer"]
         yield problem["question"], [solution, without_calculations(solution)]

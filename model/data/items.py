@@ -15,10 +15,11 @@ _ENDINGS = 4
 
 
 class Item(Section):
-    """One item: `ctx` is what comes before, `endings` holds four continuations, `label` is the index of the true one.
+    """One item: the context `ctx`, four `endings`, and `label`, the index of the true ending.
 
-    `source_id` names the video, article or document the item was made from: items that share it are one cluster. Endings
-    are text and differ in both wordings of model/tasks/wordings.py, so exactly one of them is right.
+    `source_id` names the video, article or document that the item was made from; items that share
+    it are one cluster. Endings differ in both wordings of model/tasks/wordings.py, so exactly one
+    of them is right.
     """
 
     ind: int
@@ -35,7 +36,8 @@ class Item(Section):
     def _one_can_be_right(cls, endings: list[str]) -> list[str]:
         if len(endings) != _ENDINGS:
             raise ValueError(
-                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is supported"
+                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is "
+                "supported"
             )
         cleaned = [without_brackets(ending) for ending in endings]
         for texts, where in (
@@ -55,7 +57,7 @@ class Item(Section):
 
 
 def without_brackets(text: str) -> str:
-    """Return `text` after lm-evaluation-harness's clean-up of HellaSwag, which takes out WikiHow's marks in brackets."""
+    """Return `text` after lm-evaluation-harness's clean-up of HellaSwag: no WikiHow marks in []."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
@@ -63,7 +65,8 @@ def without_brackets(text: str) -> str:
 def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
     """Return `records` as items; `label` may be a digit string, as the hub has it.
 
-    Raises PipelineError naming the record: one that is no item, or the second with one text and source.
+    Raises PipelineError that names a record which is not an item, or which repeats the text and
+    source of an earlier one.
     """
     items = [
         _item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)
@@ -82,8 +85,10 @@ def check_sources(key: str, items: list[Item]) -> None:
     """Raise PipelineError, which names `key` of params.yaml, unless the items have two sources."""
     if len({item.source_id for item in items}) < 2:
         raise PipelineError(
-            f"{key}: {len(items)} items of one source ({items[0].source_id!r:.60}); intervals and comparisons resample "
-            "sources and need at least two: add items, or give each source_id the source of its item"
+            f"{key}: {len(items)} items of one source ({items[0].source_id!r:.60}); intervals and "
+            "comparisons resample "
+            "sources and need at least two: add items, or give each source_id the source of its "
+            "item"
         )
 
 
@@ -98,13 +103,15 @@ def _item(record: dict[str, Any], where: Path) -> Item:
     missing = [name for name in Item.model_fields if name not in record]
     if missing:
         raise PipelineError(
-            f"{where}: has no {', '.join(missing)}; items are read in HellaSwag's schema ({', '.join(Item.model_fields)})"
+            f"{where}: has no {', '.join(missing)}; items are read in HellaSwag's schema "
+            f"({', '.join(Item.model_fields)})"
         )
     fields = {name: record[name] for name in Item.model_fields}
     label = fields["label"]
     if label in ("", -1, None):
         raise PipelineError(
-            f"{where}: label: is not given ({label!r}), as in a test split; take the validation split"
+            f"{where}: label: is not given ({label!r}), as in a test split; take the validation "
+            "split"
         )
     if isinstance(label, str) and label in ("0", "1", "2", "3"):
         fields["label"] = int(label)

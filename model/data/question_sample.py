@@ -18,7 +18,8 @@ def sample_questions(
 ) -> list[Question]:
     """Return `count` questions drawn without replacement by `seed`, all of them for None.
 
-    Raises PipelineError, which names params.yaml's `key`, if there are fewer, or if all that are drawn are of one cluster.
+    Raises PipelineError, which names params.yaml's `key`, if there are fewer questions, or if all
+    drawn ones are of one cluster.
     """
     if count is not None and count > len(questions):
         raise PipelineError(f"params.yaml: {key}: {count} asked for, there are {len(questions)}")

@@ -1,4 +1,4 @@
-"""The number that a reference solution in GSM8K's style ends in; `fetch` and `gsm8k` have one rule."""
+"""Read the number at the end of a reference solution in GSM8K's style, for `fetch` and `gsm8k`."""
 
 import re
 from fractions import Fraction
@@ -17,8 +17,9 @@ _REFERENCE = re.compile(
 def read_gold(answer: str) -> Fraction:
     """Return the one number after a solution's only `####`; raise ValueError if there is none.
 
-    Both rules of model/post_training/answer_reading.py read the same number from every spelling that is accepted.
-    Other spellings (`$7`, `7%`, `7 plums`, `**7**`, `####7`) are errors: to accept them takes a guess.
+    Both rules of model/post_training/answer_reading.py read the same number from every accepted
+    spelling. Other spellings (`$7`, `7%`, `7 plums`, `**7**`, `####7`) are errors, since reading
+    them would be a guess.
     """
     _, *ends = answer.split(MARK)
     if len(ends) != 1:

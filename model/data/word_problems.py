@@ -1,8 +1,9 @@
-"""Generated word problems: one or two steps with small whole numbers, solved in GSM8K's style, `… = 24` and `#### 24`.
+"""Generate word problems of one or two steps, solved in GSM8K's style: `… = 24`, `#### 24`.
 
-A problem is a story and its numbers. Sixteen of each story's numbers, at most a quarter, are held out: training has none of
-these pairs, the test each of them once. What is held out is the pair, not the computation: another story may have taught that
-6 × 9 is 54, and the test asks who sees that this story needs it.
+A problem is a story and its small whole numbers. Of each story's numbers, sixteen (at most a
+quarter) are held out: training has none of these pairs of a story and its numbers, the test has
+each of them once. The pair is held out, not the computation: another story may have taught that 6 ×
+9 is 54, and the test measures whether the model sees that this story needs it.
 """
 
 import hashlib
@@ -42,8 +43,9 @@ class Problem(NamedTuple):
 class Story(NamedTuple):
     """A template of a question and the steps of its solution, each of two numbers and a sign.
 
-    {a}, {b} and {c} are numbers of one digit, {ab} is a × b, {name} and {friend} are people and {thing} is what they have. A
-    step may take `_`, the result of the one before; no result is below `least`.
+    {a}, {b} and {c} are one-digit numbers, {ab} is a × b, {name} and {friend} are people, and
+    {thing} is what they have. A step may use `_`, the result of the step before. No result is below
+    `least`.
     """
 
     question: str
@@ -98,7 +100,8 @@ STORIES = (
         ("ab ÷ a",),
     ),
     Story(
-        "{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is that?",
+        "{name} has {a} boxes with {b} {thing} each and {c} {thing} more. How many {thing} is "
+        "that?",
         ("a × b", "_ + c"),
     ),
     Story(
@@ -121,7 +124,7 @@ STORIES = (
 
 
 def training_problems(seed: int) -> Iterator[Problem]:
-    """Yield an endless stream of problems none of which is held out; stories come up equally often."""
+    """Yield problems without end, none held out; all stories come up equally often."""
     generator = random.Random(seed)
     while True:
         story = generator.choice(STORIES)
@@ -129,7 +132,7 @@ def training_problems(seed: int) -> Iterator[Problem]:
 
 
 def held_out_problems(seed: int) -> list[Problem]:
-    """Return each held-out pair of a story and numbers once, shuffled, with people and things of its own."""
+    """Return each held-out pair of a story and numbers once, shuffled, with people and things."""
     generator = random.Random(seed)
     pairs = [(story, numbers) for story in STORIES for numbers in numbers_of(story)[0]]
     generator.shuffle(pairs)
@@ -138,7 +141,7 @@ def held_out_problems(seed: int) -> list[Problem]:
 
 @cache
 def numbers_of(story: Story) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Return the numbers that the story can have: those that are held out, by hash, and the others."""
+    """Return the numbers that the story can have: those held out by hash, and the others."""
     count = 3 if any("c" in step for step in story.steps) else 2
     possible = [
         numbers
@@ -153,7 +156,7 @@ def numbers_of(story: Story) -> tuple[list[tuple[int, ...]], list[tuple[int, ...
 
 
 def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Problem:
-    """Return the problem of a story with the values of a, b and c, and its solution, a line for each step."""
+    """Return a story's problem for the values of a, b and c, with a solution line per step."""
     lines = [
         f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)
     ]

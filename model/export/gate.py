@@ -1,14 +1,16 @@
-"""The gate every export passes, and the only way into exports/: what is kept is what was verified, byte for byte.
+"""The gate that every export passes: only verified bytes reach exports/.
 
-`read_source` reads the checkpoint and the condition's tokenizer itself, without the exporter. `keep_export` lets the exporter
-write into a temporary directory, takes the SHA-256 of every file, verifies, writes model card and SHA256SUMS, takes the hashes
-again, and renames: a byte that changed in between is not kept. Nothing here knows the tables of model/export/weight_map.py and
-model/export/hf_tokenizer.py, so that a wrong table cannot vouch for itself.
+`read_source` reads the checkpoint and the condition's tokenizer itself, without the exporter.
+`keep_export` lets the exporter write into a temporary directory and takes the SHA-256 of every
+file. It verifies the files, writes model card and SHA256SUMS, takes the hashes again, and renames
+the directory. A byte that changed in between stops it. The gate does not use the tables of
+model/export/weight_map.py and model/export/hf_tokenizer.py, so a wrong table cannot confirm itself.
 
-The order of `verify_export`: the names of the files, every key of the JSON files (model/export/specification.py), what is stored
-(names, shapes, dtype), what each reader makes of it, then what is computed: every module on random inputs, logits on
-validation text, and the loss that training measured. `tolerance` bounds the computed differences only; weights are copies, and
-have to be equal to the bit unless the gate is given up with a tolerance of 1 or more.
+`verify_export` checks in this order: the names of the files; every key of the JSON files
+(model/export/specification.py); the stored tensors' names, shapes and dtype; what each reader reads
+from them; and what the network computes: every module on random inputs, logits on validation text,
+and the loss that training measured. `tolerance` limits computed differences only. Weights are
+copies and must be equal to the bit, unless a tolerance of 1 or more switches that off.
 """
 
 import json
@@ -43,10 +45,10 @@ _EMBEDDING = "transformer.wte"
 
 
 class Source(NamedTuple):
-    """What an export is held to, read by the gate itself.
+    """What an export is compared with, read by the gate itself.
 
-    `rows`: canary rows, int64 (rows, context + 1). `texts`: those of the canary's documents. `loss`: what training measured on
-    `rows` with the weights it saved, in nats a token.
+    `rows` are the canary's rows, int64 (rows, context + 1), and `texts` are its documents. `loss`
+    is what training measured on `rows` with the weights it saved, in nats per token.
     """
 
     model: GPT
@@ -57,7 +59,7 @@ class Source(NamedTuple):
 
 
 class Parity(NamedTuple):
-    """What the comparison of a reloaded export with its checkpoint found; losses in nats a token."""
+    """Differences between a reloaded export and its checkpoint; losses in nats per token."""
 
     checkpoint_loss: float
     export_loss: float
@@ -68,22 +70,25 @@ class Parity(NamedTuple):
 def read_source(
     checkpoint: Path, tokens: Path, place: tuple[str, int, int], chosen: Condition
 ) -> tuple[Source, CheckpointConfig, str]:
-    """Return what an export is held to, with the checkpoint's config and the SHA-256 of its weights.
+    """Return what an export is compared with, the checkpoint's config, and its weights' SHA-256.
 
-    `place` is the condition, seed and step that the stage was asked for, `chosen` the definition of that condition. The
-    checkpoint, the token shards and their vocabulary each say whose they are; raises PipelineError unless all agree.
+    `place` is the condition, seed and step that the stage was asked for, `chosen` the definition of
+    that condition. The checkpoint, the token shards and their vocabulary each name their condition.
+    Raises PipelineError unless all of them agree.
     """
     config, tensors = read_checkpoint(checkpoint)
     if (config.condition, config.seed, config.step) != place:
         raise PipelineError(
-            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; rerun pretrain"
+            f"{checkpoint}: holds {config.condition}, seed {config.seed}, step {config.step}; "
+            "rerun pretrain"
         )
     validation, tokenizer = TokenSplit(tokens, "val"), Tokenizer.load(tokens)
     _require_condition(tokens, validation, tokenizer, place[0], chosen)
     if config.network.vocab_size != tokenizer.size:
         size = config.network.vocab_size
         raise PipelineError(
-            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun pretrain"
+            f"{checkpoint}: vocabulary of {size}, {tokens} has one of {tokenizer.size}; rerun "
+            "pretrain"
         )
     rows, documents = canary_rows(validation, config.canary_documents, config.network.context)
     texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
@@ -94,7 +99,10 @@ def read_source(
 def _require_condition(
     tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: Condition
 ) -> None:
-    """Raise PipelineError unless shards and vocabulary are those of the condition called `name`, defined as `chosen`."""
+    """Raise PipelineError unless shards and vocabulary are those of condition `name`.
+
+    `chosen` is the condition's definition.
+    """
     index = split.index
     facts = sum(index.total(part, "mul_fact_tokens") for part in index.splits)
     for file, key, found, expected in (
@@ -106,7 +114,8 @@ def _require_condition(
     ):
         if found != expected:
             raise PipelineError(
-                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun tokenize"
+                f"{tokens}/{file}: {key} is {found!r}, condition {name} has {expected!r}; rerun "
+                "tokenize"
             )
 
 
@@ -117,9 +126,10 @@ def keep_export(
     card: Callable[[Parity], str],
     tolerance: float,
 ) -> Parity:
-    """Have `write` fill a temporary directory, verify it, and rename it to `path`; return what was found.
+    """Let `write` fill a temporary directory, verify it, and rename it to `path`.
 
-    `card` returns the text of the README.md. Raises PipelineError on any fault, with nothing at `path`.
+    Returns the differences found. `card` returns the text of README.md. Raises PipelineError on any
+    fault; `path` does not exist then.
     """
     with atomic_directory(path) as partial:
         write(partial)
@@ -142,7 +152,7 @@ def keep_export(
 
 
 def _hashes(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file by name; what is no file of the directory itself is a fault."""
+    """Return the SHA-256 of every file by name; an entry that is not a file is a fault."""
     entries = sorted(directory.iterdir())
     for entry in entries:
         if entry.is_symlink() or not entry.is_file():
@@ -152,7 +162,10 @@ def _hashes(directory: Path) -> dict[str, str]:
 
 @torch.no_grad()
 def verify_export(directory: Path, source: Source, tolerance: float) -> Parity:
-    """Return what comparing `directory`, without model card and checksums, with `source` found; PipelineError on any fault."""
+    """Return the differences of `directory` from `source`; raise PipelineError on any fault.
+
+    `directory` has no model card and no checksums yet.
+    """
     expected = expected_json(source.model, source.tokenizer)
     _verify_names(directory, {*expected, WEIGHTS})
     _verify_json(directory, expected)
@@ -200,7 +213,7 @@ def _verify_json(directory: Path, expected: dict[str, dict[str, Any]]) -> None:
 
 
 def _verify_stored(directory: Path, model: GPT) -> None:
-    """The file holds each of the network's tensors once, in float32, and the tied head not a second time."""
+    """Require each of the network's tensors once, in float32, without a second tied head."""
     expected = {
         name: tensor.shape
         for name, tensor in model.state_dict().items()
@@ -227,7 +240,8 @@ def _verify_stored(directory: Path, model: GPT) -> None:
                     )
                 if stored.shape not in (expected[name], expected[name][::-1]):
                     raise _fault(
-                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's {tuple(expected[name])}"
+                        f"{name} has shape {tuple(stored.shape)}, the checkpoint's "
+                        f"{tuple(expected[name])}"
                     )
     except (OSError, SafetensorError) as error:
         raise _fault(f"{WEIGHTS} is no safetensors file ({error})") from None
@@ -236,10 +250,11 @@ def _verify_stored(directory: Path, model: GPT) -> None:
 def _verify_tokenizers(
     directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict[str, Any]
 ) -> None:
-    """Every reader of tokenizer.json has the specified tokenizer, and encodes as the condition's does.
+    """Require the specified tokenizer, and the condition's encoding, from each reader of the file.
 
-    The readers: the tokenizers library, model/hugging_face/directory.py (for evaluate, sft, generate and probes), which has made `read`,
-    and AutoTokenizer, which builds a GPT2Tokenizer anew of parts of the file.
+    The readers of tokenizer.json are the tokenizers library; model/hugging_face/directory.py (for
+    evaluate, sft, generate and probes), which has read `read`; and AutoTokenizer, which builds a
+    new GPT2Tokenizer from parts of the file.
     """
     ours = source.tokenizer
     plain = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -268,7 +283,8 @@ def _verify_tokenizers(
     special = {"bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "unk": loaded.unk_token_id}
     if set(special.values()) != {ours.end_of_text} or loaded.all_special_ids != [ours.end_of_text]:
         raise _fault(
-            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected {ours.end_of_text}"
+            f"AutoTokenizer has the special ids {special}, all {loaded.all_special_ids}; expected "
+            f"{ours.end_of_text}"
         )
     facts = FactTokenizer(read, ours.end_of_text)
     for text in [*source.texts, "6 × 9 = 54, 7 * 8"]:
@@ -302,16 +318,18 @@ def _verify_readers(
     exported: GPT2LMHeadModel,
     expected: dict[str, dict[str, Any]],
 ) -> None:
-    """Plain transformers and model/hugging_face/directory.py, which has made `read`, have the network `exported` of model/hugging_face/loading.py.
+    """Require that each reader loads the network `exported` of model/hugging_face/loading.py.
 
-    Where a reader fills in a default of its own, the default is compared as well.
+    The readers are plain transformers, and model/hugging_face/directory.py, which has read `read`.
+    Defaults that a reader fills in are compared as well.
     """
     plain = AutoModelForCausalLM.from_pretrained(
         directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
     ).eval()
     if type(plain) is not GPT2LMHeadModel or plain.dtype != torch.float32:
         raise _fault(
-            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected GPT2LMHeadModel in float32"
+            f"AutoModelForCausalLM loads a {type(plain).__name__} in {plain.dtype}, expected "
+            "GPT2LMHeadModel in float32"
         )
     theirs = exported.state_dict()
     for reader, tensors in (
@@ -351,7 +369,8 @@ def _verify_readers(
         for key in keys:
             if config.get(key) != said[key] and key != "transformers_version":
                 raise _fault(
-                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected {said[key]!r}"
+                    f"config.json as {reader} reads it: {key} is {config.get(key)!r}, expected "
+                    f"{said[key]!r}"
                 )
     said = expected["generation_config.json"]
     greedy = GenerationConfig(bos_token_id=said["bos_token_id"], eos_token_id=said["eos_token_id"])
@@ -369,7 +388,8 @@ def _verify_readers(
                 raise _fault(f"generation_config.json as {reader} reads it: {values}")
 
 
-# Of generation_config.json, and of no consequence: who wrote it, and what a call returns beside its tokens.
+# Keys of generation_config.json that do not change tokens: the writer, and what a call returns
+# besides tokens.
 _OF_THE_FILE = (
     "_from_model_config",
     "output_attentions",
@@ -387,7 +407,10 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> None:
-    """Every module gives the checkpoint's outputs on random inputs: leaves first, so that the fault is named by its leaf."""
+    """Require the checkpoint's output of each module on random inputs.
+
+    Leaves come first, so that the error names the leaf that is wrong.
+    """
     modules = dict(model.named_modules())
     leaves = [
         name
@@ -417,7 +440,7 @@ def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> 
 
 
 def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
-    """Return whether the parameters are the same bits, where those of a Linear are compared with a transposed Conv1D's."""
+    """Return whether the parameters have the same bits; a Conv1D's weight is transposed first."""
     transposed = isinstance(ours, nn.Linear) and not isinstance(theirs, nn.Linear)
     pairs: list[tuple[Any, Any]] = [(ours.weight, theirs.weight.T if transposed else theirs.weight)]
     if getattr(ours, "bias", None) is not None:
@@ -485,13 +508,15 @@ def _verify_whole(
     if not difference <= tolerance:
         layer = _first_diverging(states, output.hidden_states, tolerance)
         raise _fault(
-            f"logits differ from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}; first diverging layer: {layer}"
+            f"logits differ from the checkpoint's by {difference:.3g}, tolerance {tolerance:.3g}; "
+            f"first diverging layer: {layer}"
         )
     checkpoint_loss = mean_loss(logits, targets)
     # Logits within the tolerance move a log-likelihood by at most twice as much.
     if not abs(checkpoint_loss - loss) <= 2 * tolerance:
         raise _fault(
-            f"the checkpoint's loss on the canary is {checkpoint_loss:.6f}, training measured {loss:.6f} at this step: "
+            f"the checkpoint's loss on the canary is {checkpoint_loss:.6f}, training measured "
+            f"{loss:.6f} at this step: "
             "the weights are not those of this step; rerun pretrain"
         )
     return Parity(checkpoint_loss, mean_loss(output.logits, targets), difference, targets.numel())
@@ -508,7 +533,10 @@ def _first_diverging(ours: list[Tensor], theirs: tuple[Tensor, ...], tolerance: 
 
 
 def _relative_difference(theirs: Tensor, ours: Tensor) -> float:
-    """Return the largest difference, in units of the largest of `ours` where that exceeds 1; infinite for other shapes."""
+    """Return the largest difference, relative to the largest of `ours` if that is above 1.
+
+    Infinite if the shapes differ.
+    """
     if theirs.shape != ours.shape:
         return float("inf")
     return ((theirs - ours).abs().max() / ours.abs().max().clamp(min=1)).item()

@@ -1,8 +1,8 @@
-"""The Hugging Face face of `model.tokens.bpe.Tokenizer`: the same ids for any text, in files AutoTokenizer loads.
+"""The Hugging Face form of model/tokens/bpe.py's Tokenizer: the same ids for any text.
 
-The facts and the reserved ids are entries of the vocabulary that no merge leads to: their names in a text stay text, and
-`decode(skip_special_tokens=True)` keeps them. Only end of text is special, and `split_special_tokens` keeps its spelling in
-a text from becoming the token.
+Facts and reserved ids are in the vocabulary, but no merge leads to them. Their names in a text stay
+text, and `decode(skip_special_tokens=True)` keeps them. Only end of text is special; with
+`split_special_tokens`, its spelling in a text stays text.
 """
 
 import itertools
@@ -20,8 +20,8 @@ from model.tokens.byte_level import byte_characters
 def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
     """Return the tokenizer for `transformers`, for a model of `context` positions.
 
-    It is a GPT2Tokenizer where the pattern is GPT-2's, which that class has built in. Another one goes into tokenizer.json, with
-    a class that reads it from there.
+    It is a GPT2Tokenizer if the pattern is GPT-2's, which that class has built in. Any other
+    pattern is written to tokenizer.json, with a class that reads it from there.
     """
     spelling = byte_characters()
 
@@ -58,7 +58,7 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
 def merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
     """Return the pairs that byte-pair encoding merges, in order of rank.
 
-    Each token beyond the single bytes is the merge of the two parts that the merges before it leave of its bytes.
+    A token of several bytes is the merge of the two parts that the earlier merges make of it.
     """
     pairs = []
     for token, rank in ranks.items():

@@ -1,4 +1,4 @@
-"""The README.md of an export: what it is, where it comes from, how to load it. No time stamps, no paths."""
+"""The README.md of an export: what it is, its origin, how to load it; no time stamps, no paths."""
 
 from model.export.gate import Parity
 from model.network.checkpoints import CheckpointConfig
@@ -12,11 +12,13 @@ tags: [gpt2, {condition}]
 
 # GPT-2 ablation: {condition}, seed {seed}, step {step}
 
-A GPT-2 network of {layers} layers, {heads} heads and width {width} ({parameters:,} parameters), context {context}, vocabulary
+A GPT-2 network of {layers} layers, {heads} heads and width {width} ({parameters:,} parameters), \
+context {context}, vocabulary
 {vocab_size}, after {tokens:,} training tokens. {tokenizer}
 
 Exported from the checkpoint whose weights have SHA-256 `{sha256}`. Reloaded from disk by
-transformers, its logits on {parity_tokens:,} validation tokens differ from the checkpoint's by at most
+transformers, its logits on {parity_tokens:,} validation tokens differ from the checkpoint's by \
+at most
 {difference:.1e}.
 
 ```python
@@ -26,11 +28,13 @@ tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForCausalLM.from_pretrained(".")
 ```
 
-The tokenizer reads the spelling `<|endoftext|>` in a text as text; use `tokenizer.eos_token_id` for the token.
+The tokenizer reads the spelling `<|endoftext|>` in a text as text; \
+use `tokenizer.eos_token_id` for the token.
 Loaded by the `tokenizers` library it does so only with `encode_special_tokens = True`.
 """
 _FACTS = """The 45 ids after end of text stand for the facts a × b = c with 1 ≤ a ≤ b ≤ 9,
-named `<MUL_a_b_c>`. In training they stood for expressions such as `6 × 9` or `9 * 6 = 54`; the tokenizer reads those as text,
+named `<MUL_a_b_c>`. In training they stood for expressions such as `6 × 9` or `9 * 6 = 54`; \
+the tokenizer reads those as text,
 so a prompt that is to have such a token has to be given its id."""
 _NO_FACTS = "The ids after end of text are reserved and never produced by the tokenizer."
 

@@ -1,8 +1,9 @@
-"""What the files of an export have to hold, key by key, derived from its checkpoint and the tokenizer of its condition.
+"""The required content of an export's files, derived from its checkpoint and tokenizer.
 
-Nothing here comes from the exporter (model/export/weight_map.py, model/export/hf_tokenizer.py, model/tokens/byte_level.py), so that a fault there cannot
-vouch for itself. A key that is missing here is a fault of the export; after an upgrade of transformers that writes a new key,
-the gate stops, and the key is added here once somebody knows what it does.
+Nothing here comes from the exporter (model/export/weight_map.py, model/export/hf_tokenizer.py,
+model/tokens/byte_level.py), so a fault there cannot confirm itself. A key that is not listed here
+is a fault of the export. When a new version of transformers writes a new key, the gate stops. Add
+the key here once its effect is known.
 """
 
 import json
@@ -22,7 +23,7 @@ _LONGEST_SHOWN = 60  # characters of a value
 
 
 def expected_json(model: GPT, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
-    """Return the content of every JSON file of an export of `model`, whose condition has `tokenizer`."""
+    """Return the content of every JSON file of an export of `model` with `tokenizer`."""
     context, end_of_text = model.config.context, tokenizer.end_of_text
     return {
         "config.json": _config(model, end_of_text),
@@ -41,7 +42,7 @@ def expected_json(model: GPT, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]
 
 
 def _config(model: GPT, end_of_text: int) -> dict[str, Any]:
-    """Return config.json; what is not a size is a constant of the forward passes in model/network/gpt.py."""
+    """Return config.json: the sizes, and constants of the forward pass in model/network/gpt.py."""
     size = model.config
     return {
         "activation_function": "gelu_new",  # the tanh approximation
@@ -159,7 +160,8 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 def _spelling() -> dict[int, str]:
     """Return each byte's character as the tokenizers library spells it.
 
-    Its alphabet holds 256 characters: those below U+0100 are the bytes of their own number, the others, in order, the rest.
+    Its alphabet has 256 characters. Those below U+0100 spell the byte of their own number; the
+    others, in order, spell the remaining bytes.
     """
     alphabet = sorted(ByteLevel.alphabet())
     own = {ord(character): character for character in alphabet if ord(character) < 256}
@@ -168,10 +170,11 @@ def _spelling() -> dict[int, str]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[list[bytes]]:
-    """Return, for each token of several bytes in order of rank, the parts that the ranks before its own make of it.
+    """Return for each token of several bytes, in order of rank, its parts by all earlier ranks.
 
-    Byte-pair encoding joins the neighbours whose pair has the lowest rank, as long as a pair has one: `the`, of rank 9, with
-    `he` of rank 3 is [t, he]. A token of other than two parts cannot be reached by merges, and fits no tokenizer.json.
+    Byte-pair encoding joins the neighbours whose pair has the lowest rank, as long as a pair has a
+    rank: `the`, of rank 9, with `he` of rank 3 is [t, he]. A token that has not exactly two parts
+    cannot be reached by merges and fits no tokenizer.json.
     """
     merges = []
     for token, limit in ranks.items():
@@ -190,7 +193,10 @@ def _merges(ranks: dict[bytes, int]) -> list[list[bytes]]:
 
 
 def read_exactly(path: Path) -> Any:
-    """Return the JSON of `path`; raises ValueError for a repeated key and for NaN, which readers take differently."""
+    """Return the JSON of `path`; raise ValueError for a repeated key or NaN.
+
+    JSON readers disagree about both.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -210,7 +216,7 @@ def read_exactly(path: Path) -> Any:
 
 
 def first_difference(found: Any, expected: Any, key: str = "") -> str | None:
-    """Return the key at which two JSON values first differ and both values, in words; None if they are equal."""
+    """Return the first key at which two JSON values differ, with both values; None if equal."""
     if isinstance(found, dict) and isinstance(expected, dict):
         names = sorted(found.keys() | expected.keys())
         pairs = {name: (found.get(name, _ABSENT), expected.get(name, _ABSENT)) for name in names}

@@ -1,8 +1,9 @@
 """Our GPT to Hugging Face's GPT2LMHeadModel: one explicit table, strict both ways.
 
-Source names are nanoGPT's. Hugging Face's GPT-2 keeps its four projections as `Conv1D`, whose weight is stored
-(in, out) where `nn.Linear` stores (out, in): those are transposed because the table says so, never because shapes differ.
-What is built here is proved by model/export/gate.py, which does not know the table.
+Source names are nanoGPT's. Hugging Face's GPT-2 keeps its four projections as `Conv1D`, whose
+weight is stored (in, out), while `nn.Linear` stores (out, in). The table names the tensors to
+transpose; shapes never decide. model/export/gate.py, which does not use the table, verifies the
+result.
 """
 
 from collections import Counter
@@ -60,18 +61,20 @@ def export_table(layers: int) -> list[Entry]:
 
 
 def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Tensor]:
-    """Return the target tensors: every source consumed exactly once, every target written exactly once."""
+    """Return the target tensors; each source is used exactly once, each target written once."""
     for side in ("source", "target"):
         names = Counter(getattr(entry, side) for entry in table)
         if max(names.values()) > 1:
             raise PipelineError(
-                f"export: the table has one {side} twice: {_some([n for n in names if names[n] > 1])}"
+                f"export: the table has one {side} twice: "
+                f"{_some([n for n in names if names[n] > 1])}"
             )
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:
         raise PipelineError(
-            f"export: the checkpoint does not fit the table; unknown: {_some(unknown)}; missing: {_some(missing)}"
+            f"export: the checkpoint does not fit the table; unknown: {_some(unknown)}; missing: "
+            f"{_some(missing)}"
         )
     return {
         entry.target: (
@@ -101,7 +104,10 @@ def hugging_face_config(config: GPTConfig, end_of_text: int) -> GPT2Config:
 
 
 def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> GPT2LMHeadModel:
-    """Return the model holding `tensors`, each of its own tensors written exactly once (the tied head by its embedding)."""
+    """Return the model with `tensors`, each of its own tensors written exactly once.
+
+    The tied head is written with its embedding.
+    """
     with torch.device("meta"):
         model = GPT2LMHeadModel(config)
     expected = {
@@ -113,7 +119,8 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
             name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name)
         )
         raise PipelineError(
-            f"export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: {_some(wrong)}"
+            "export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: "
+            f"{_some(wrong)}"
         )
     model.load_state_dict(
         {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True

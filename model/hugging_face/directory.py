@@ -1,8 +1,9 @@
-"""Read a Hugging Face GPT-2 directory as it lies on disk: configuration, tensors and tokenizer, strictly.
+"""Read a Hugging Face GPT-2 directory strictly: configuration, tensors and tokenizer.
 
-Without transformers, whose import would double the time that an evaluation takes to start. What transformers would guess, fill
-with random values or ignore is an error here; that both compute the same is tested. Weights are in model.safetensors, or in
-the shards that model.safetensors.index.json lists.
+It does not import transformers, which would double the start-up time of an evaluation. What
+transformers would guess, fill with random values or ignore is an error here. Tests show that both
+compute the same. Weights are in model.safetensors, or in the shards that
+model.safetensors.index.json lists.
 """
 
 import json
@@ -20,7 +21,7 @@ from common.errors import PipelineError, printable
 from common.sections import read_json, validate
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# What is fetched from a hub; the last two are older versions' of transformers, and say what tokens there are.
+# Files to fetch from a hub. Older versions of transformers wrote the last two, which name tokens.
 PATTERNS = (
     "config.json", WEIGHTS, INDEX, "model-*.safetensors", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
@@ -32,7 +33,10 @@ _SAVE_TOKENIZER = (
 
 
 class HuggingFaceGPT2Config(BaseModel):
-    """What of config.json decides what GPT-2 computes, with GPT2Config's defaults; other variants are refused."""
+    """The keys of config.json that decide what GPT-2 computes, with GPT2Config's defaults.
+
+    Other variants of GPT-2 are refused.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -83,7 +87,10 @@ class HuggingFaceGPT2Config(BaseModel):
 
 
 class HuggingFaceGPT2(NamedTuple):
-    """Tensors are float32, named as in GPT2Model (`h.0.attn.c_attn.weight`), projections stored (in, out)."""
+    """A network: float32 tensors named as in GPT2Model, projections stored (in, out).
+
+    Example of a name: `h.0.attn.c_attn.weight`.
+    """
 
     config: HuggingFaceGPT2Config
     tensors: dict[str, Tensor]
@@ -91,7 +98,11 @@ class HuggingFaceGPT2(NamedTuple):
 
 
 def read_hugging_face_directory(directory: Path) -> HuggingFaceGPT2:
-    """Raises PipelineError for a file that is missing, a variant that is unknown, a tensor missing, unknown or misshapen."""
+    """Return the network in `directory`.
+
+    Raises PipelineError for a missing file, an unknown variant, or a tensor that is missing,
+    unknown or of another shape.
+    """
     _require_file(directory / "config.json", _SAVE)
     config = read_json(directory / "config.json", HuggingFaceGPT2Config)
     tensors = _read_tensors(directory, config)
@@ -104,7 +115,7 @@ def _require_file(path: Path, advice: str) -> None:
 
 
 def read_stored(directory: Path) -> tuple[Path, dict[str, Tensor]]:
-    """Return all tensors of a directory by their stored names, and the path of the file that names them."""
+    """Return a directory's tensors by their stored names, and the path of the file naming them."""
     if (
         not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file()
     ):  # as transformers, which takes the one file first
@@ -128,7 +139,7 @@ class _Index(BaseModel):
 
 
 def _read_shards(directory: Path) -> dict[str, Tensor]:
-    """Return the tensors of the shards, each of which holds just those that the index says are in it."""
+    """Return the tensors of the shards; each shard must hold exactly what the index lists."""
     path = directory / INDEX
     index = read_json(path, _Index)
     tensors: dict[str, Tensor] = {}
@@ -136,7 +147,8 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(
-                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of this directory"
+                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of "
+                "this directory"
             )
     for name in files:
         _require_file(directory / name, f"which {INDEX} lists; fetch it")
@@ -154,7 +166,8 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     size, said = sum(tensor.nbytes for tensor in tensors.values()), index.metadata.get("total_size")
     if said is not None and said != size:
         raise PipelineError(
-            f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of them again"
+            f"{path}: metadata.total_size is {said!r}, the files hold {size} bytes; fetch all of "
+            "them again"
         )
     return tensors
 
@@ -171,7 +184,8 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
         raise PipelineError(
             f"{path}: too few tensors for the {config.n_layer} blocks that config.json says"
         )
-    # Causal masks that old versions of transformers stored with the weights, as numbers, bytes or truth values.
+    # Old versions of transformers stored causal masks with the weights, as floats, bytes or
+    # booleans.
     for layer in range(config.n_layer):
         for name in ("bias", "masked_bias"):
             tensors.pop(f"h.{layer}.attn.{name}", None)
@@ -182,7 +196,8 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
     ]
     if odd:
         raise PipelineError(
-            f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 or bfloat16"
+            f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, and has to be float32, float16 "
+            "or bfloat16"
         )
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     # The two are one tensor: files have either name, or both.
@@ -202,7 +217,8 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
             if expected.get(name) != shapes.get(name)
         )
         raise PipelineError(
-            f"{path}: tensors missing, unknown or of another shape than config.json says: {', '.join(wrong[:4])}"
+            f"{path}: tensors missing, unknown or of another shape than config.json says: "
+            f"{', '.join(wrong[:4])}"
         )
     return {name: tensors[name] for name in expected}
 
@@ -258,7 +274,8 @@ class _TokenizerConfig(BaseModel):
     tokenizer_class: str | None = None
 
 
-# What GPT2Tokenizer has in place of these parts of tokenizer.json, which it does not follow; each of the values is the same.
+# GPT2Tokenizer ignores these parts of tokenizer.json and builds its own; each of the values means
+# the same.
 _REBUILT: dict[str, tuple[Any, ...]] = {
     "normalizer": (None,),
     "pre_tokenizer.type": ("ByteLevel",),
@@ -282,10 +299,11 @@ _OWN_TOKENS = (
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
-    """Return the tokenizer of a directory whose model has `vocab_size` ids; it encodes as AutoTokenizer's does.
+    """Return the tokenizer of a directory; it encodes as AutoTokenizer's does.
 
-    Raises PipelineError for a setting with which the two would differ, or with which ids are drawn at random, and for ids that
-    the model does not have.
+    The directory's model has `vocab_size` ids. Raises PipelineError for a setting with which the
+    two would differ or with which ids are drawn at random, and for ids that the model does not
+    have.
     """
     path = directory / "tokenizer.json"
     _require_file(path, _SAVE_TOKENIZER)
@@ -309,11 +327,13 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     for token in added:
         if (found := tokenizer.token_to_id(token.content)) != token.id:
             raise PipelineError(
-                f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, not {token.id}"
+                f"{path}: added_tokens: {_shown(token.content)} is id {found} by its vocabulary, "
+                f"not {token.id}"
             )
     if count := tokenizer.num_special_tokens_to_add(is_pair=False):
         raise PipelineError(
-            f"{path}: post_processor adds {count} tokens to every text, which would be scored as text; set it to null"
+            f"{path}: post_processor adds {count} tokens to every text, which would be scored as "
+            "text; set it to null"
         )
     # Whether the spelling of a special token in a text is text like any other.
     tokenizer.encode_special_tokens = settings.split_special_tokens
@@ -328,10 +348,11 @@ def _require_as_transformers(
     settings: _TokenizerConfig,
     added: dict[str, _AddedToken],
 ) -> None:
-    """Raise PipelineError where AutoTokenizer would not encode as tokenizer.json alone says.
+    """Raise PipelineError if AutoTokenizer would not encode as tokenizer.json alone says.
 
-    Of a GPT2Tokenizer's tokenizer.json transformers takes vocabulary, merges, added tokens and post-processor, and has the rest
-    built in; with other classes it follows the file. Both add the special tokens that other files name.
+    For a GPT2Tokenizer, transformers reads vocabulary, merges, added tokens and post-processor from
+    tokenizer.json, and builds the rest in. For other classes it follows the file. In both cases it
+    adds special tokens that other files name.
     """
     path = directory / "tokenizer.json"
     named = settings.tokenizer_class or read_json(directory / "config.json", dict).get(
@@ -345,18 +366,22 @@ def _require_as_transformers(
         )
     if dropout := _part(content, "model.dropout"):
         raise PipelineError(
-            f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; set it to null"
+            f"{path}: model.dropout is {_shown(dropout)}: a text would get other ids each time; "
+            "set it to null"
         )
     for key, allowed in _REBUILT.items() if rebuilt else ():
         found = _part(content, key)
         if not any(found == value and type(found) is type(value) for value in allowed):
             raise PipelineError(
-                f"{path}: {key} is {_shown(found)}, for which transformers' GPT2Tokenizer takes {_shown(allowed[-1])}; set it to "
-                'that, or tokenizer_class in tokenizer_config.json to "TokenizersBackend", which follows the file'
+                f"{path}: {key} is {_shown(found)}, for which transformers' GPT2Tokenizer takes "
+                f"{_shown(allowed[-1])}; set it to "
+                'that, or tokenizer_class in tokenizer_config.json to "TokenizersBackend", '
+                "which follows the file"
             )
     if settings.add_prefix_space:
         raise PipelineError(
-            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending would get a space of its own; "
+            f"{directory}/tokenizer_config.json: add_prefix_space is true: every text and ending "
+            "would get a space of its own; "
             "set it to false"
         )
     _require_same_tokens(directory, added, settings, rebuilt)
@@ -373,9 +398,10 @@ def _part(content: dict[str, Any], key: str) -> Any:
 def _require_same_tokens(
     directory: Path, added: dict[str, _AddedToken], settings: _TokenizerConfig, rebuilt: bool
 ) -> None:
-    """Raise PipelineError unless tokenizer.json has the added tokens that transformers finds in all files together.
+    """Raise PipelineError unless tokenizer.json has the added tokens of all files together.
 
-    One that it lacks would be added by transformers, and texts with its spelling encoded otherwise.
+    transformers would add a token that tokenizer.json lacks, and then encode texts with its
+    spelling differently.
     """
     spelled = {
         key: value for key, value in (settings.model_extra or {}).items() if _names_tokens(key)
@@ -397,7 +423,8 @@ def _require_same_tokens(
         missing = added.keys() - {token.content for token in settings.added_tokens_decoder.values()}
         if missing:
             raise PipelineError(
-                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which tokenizer.json has; "
+                f"{directory / file}: added_tokens_decoder lacks {_shown(min(missing))}, which "
+                "tokenizer.json has; "
                 f"{_SAVE_TOKENIZER}"
             )
     else:
@@ -431,7 +458,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def _other_token(path: Path, key: str, token: Any) -> PipelineError:
     return PipelineError(
-        f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have so; transformers would add it "
+        f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have "
+        "so; transformers would add it "
         f"and encode texts otherwise; {_SAVE_TOKENIZER}"
     )
 

@@ -14,7 +14,8 @@ from common.errors import PipelineError
 def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadModel:
     """Return the model in float32, in evaluation mode, on `device`.
 
-    from_pretrained fills a missing tensor with random values and ignores an unexpected one; here both are errors.
+    from_pretrained fills a missing tensor with random values and ignores an unexpected one. Here
+    both raise PipelineError.
     """
     logging.disable_progress_bar()
     if not (directory / "config.json").is_file():

@@ -1,8 +1,8 @@
-"""Rows of tokens for training, in an order that depends on the seed and the documents alone.
+"""Rows of tokens for training, in an order that depends on the seed and the documents only.
 
-Every epoch permutes the documents by (seed, epoch) and lays them end to end; row r holds tokens r × context up to
-(r + 1) × context of the endless stream, plus the token after them. Conditions have the same documents, so for one seed
-they see the same documents in the same order.
+Every epoch permutes the documents by (seed, epoch) and lays them end to end. Row r holds the tokens
+from r × context up to (r + 1) × context of this endless stream, and the token after them.
+Conditions have the same documents, so with one seed they see the same documents in the same order.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,11 +27,15 @@ class TrainingRows:
         )  # of this epoch, and of the next one while it is read ahead
         if context >= self._tokens_per_epoch:
             raise PipelineError(
-                f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of the training split"
+                f"model.context ({context}) must be below the {self._tokens_per_epoch} tokens of "
+                "the training split"
             )
 
     def rows(self, first: int, count: int) -> np.ndarray:
-        """Return rows `first` … `first + count - 1` as int64 (count, context + 1), overlapping by one token."""
+        """Return `count` rows from row `first`, int64 (count, context + 1).
+
+        Neighbours overlap by one token.
+        """
         start = first * self._context
         stream = self._tokens(start, start + count * self._context + 1)
         windows = np.lib.stride_tricks.sliding_window_view(stream, self._context + 1)
@@ -68,13 +72,13 @@ class TrainingRows:
         return np.concatenate(parts)
 
     def _permuted(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the epoch's document numbers in order and the stream position after each, within the epoch."""
+        """Return the epoch's documents in order, and the epoch's tokens up to the end of each."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split.lengths))
         return order, np.cumsum(self._split.lengths[order])
 
 
 def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Iterator[T]:
-    """Yield `make(step)` for each step; a thread makes the next one while the last one is worked on."""
+    """Yield `make(step)` for each step; a thread makes the next one meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = None
         for step in steps:
@@ -97,10 +101,11 @@ def spread_documents(total: int, count: int) -> np.ndarray:
 def validation_rows(
     split: TokenSplit, documents: np.ndarray, context: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the documents numbered `documents` end to end and cut them to rows.
+    """Lay the documents numbered `documents` end to end and cut them into rows.
 
-    Returns tokens int64 (rows, context + 1), padded with the last token, and for each target the place in `documents` of
-    the one it belongs to, int64 (rows, context), -1 for padding. The first token of all is nobody's target.
+    Returns tokens, int64 (rows, context + 1), padded with the last token, and for each target the
+    index in `documents` of its document, int64 (rows, context), -1 for padding. The very first
+    token is not a target.
     """
     tokens = np.concatenate([split.document(number) for number in documents]).astype(np.int64)
     owners = np.repeat(np.arange(len(documents)), split.lengths[documents])[1:]

@@ -1,4 +1,4 @@
-"""The canary: a few validation rows whose loss training writes into each checkpoint and its export has to reproduce."""
+"""The canary: validation rows whose loss is in each checkpoint; its export must reproduce it."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,17 @@ from model.tokens.shards import TokenSplit
 
 
 def canary_rows(validation: TokenSplit, documents: int, context: int) -> tuple[Tensor, list[int]]:
-    """Return int64 rows (rows, context + 1) of `documents` spread over the split, and the numbers of those documents."""
+    """Return int64 (rows, context + 1) of `documents` spread over the split, and their numbers."""
     chosen = spread_documents(len(validation.lengths), documents)
     rows, _ = validation_rows(validation, chosen, context)
     return torch.from_numpy(rows), chosen.tolist()
 
 
 def mean_loss(logits: Tensor, targets: Tensor) -> float:
-    """Return the mean loss in nats a token, summed in float64; `logits` (batch, time, vocab), `targets` (batch, time)."""
+    """Return the mean loss in nats per token, summed in float64.
+
+    `logits` (batch, time, vocab), `targets` (batch, time).
+    """
     return torch.nn.functional.cross_entropy(
         logits.double().flatten(0, 1), targets.flatten()
     ).item()

@@ -1,4 +1,4 @@
-"""Raw checkpoints: model.safetensors with nanoGPT's names, and config.json with what rebuilds the network."""
+"""Raw checkpoints: model.safetensors with nanoGPT's names, and config.json for the network."""
 
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from common.files import json_bytes, sha256_file, verified
 from common.sections import Section, read_json
 from model.network.gpt import GPT, GPTConfig
 
-# The output layer shares its weight with the token embedding; it is stored once, under the embedding's name.
+# The output layer shares its weight with the token embedding. It is stored once, under the
+# embedding's name.
 _TIED = "lm_head.weight"
 _WEIGHTS = "model.safetensors"
 
 
 class CheckpointConfig(Section):
-    """What stands in config.json: the network, where in which run the weights come from, and what they scored there.
+    """config.json: the network, the run and step of its weights, and their canary loss.
 
-    `canary_loss` is what training measured with these weights on the first `canary_documents` spread over the validation
-    split, in nats a token: an export that does not reproduce it was made from other weights.
+    `canary_loss` is what training measured with these weights on the first `canary_documents`
+    spread over the validation split, in nats per token. An export with another canary loss was made
+    from other weights.
     """
 
     canary_documents: int = Field(gt=0)
@@ -34,9 +36,10 @@ class CheckpointConfig(Section):
 
 
 def write_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> str:
-    """Write a checkpoint's files into `directory`, one that is checksummed later; return the SHA-256 of its weights.
+    """Write a checkpoint's files into `directory`; return the SHA-256 of its weights.
 
-    `model` is the network itself, not a wrapper that renames its parameters.
+    The caller writes the directory's checksums. `model` is the network itself, not a wrapper that
+    renames its parameters.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
@@ -53,7 +56,10 @@ def weights_sha256(directory: Path) -> str:
 
 
 def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor]]:
-    """Return the config and the tensors by name; raises PipelineError where the weights are not those written."""
+    """Return the config and the tensors by name.
+
+    Raises PipelineError if the weights are not those that were written.
+    """
     config = read_json(verified(directory / "config.json"), CheckpointConfig)
     weights = verified(directory / _WEIGHTS)
     try:
@@ -63,7 +69,10 @@ def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor
 
 
 def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
-    """Return the network with the checkpoint's tensors; a missing, extra or misshapen tensor is an error."""
+    """Return the network with the checkpoint's tensors.
+
+    Raises PipelineError for a tensor that is missing, unknown or of another shape.
+    """
     _require_size(config, tensors)
     model = GPT(config.network)
     try:
@@ -85,9 +94,11 @@ def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
     ):
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise PipelineError(
-                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape {shape}"
+                f"checkpoint step {config.step}: does not fit its network: {name} is not of shape "
+                f"{shape}"
             )
     if network.layers > len(tensors):
         raise PipelineError(
-            f"checkpoint step {config.step}: does not fit its network: no tensors for {network.layers} layers"
+            f"checkpoint step {config.step}: does not fit its network: no tensors for "
+            f"{network.layers} layers"
         )

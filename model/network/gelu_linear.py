@@ -1,7 +1,7 @@
-"""GELU and the projection after it as one step that keeps the GELU's input only.
+"""GELU and the projection after it as one operation that keeps only the GELU's input.
 
-Its output, four times as wide as the network, is a quarter of what a block keeps for the way back; computing it again costs
-about a hundredth of a step.
+The GELU's output is four times as wide as the network, a quarter of what a block keeps for the
+backward pass. Computing it again costs about a hundredth of a step.
 """
 
 import math
@@ -12,14 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# tanh-GELU is x · sigmoid(x · (_LINEAR + _CUBIC · x²)): Hendrycks and Gimpel 2016, with tanh(u) = 2 sigmoid(2u) − 1.
+# tanh-GELU is x · sigmoid(x · (_LINEAR + _CUBIC · x²)), by tanh(u) = 2 sigmoid(2u) − 1 (Hendrycks
+# and Gimpel 2016).
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = _LINEAR * 0.044715
 _BLOCK = 2**18  # numbers that stay in a CPU's cache
 
 
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return `F.linear(F.gelu(x, approximate="tanh"), weight, bias)` in `x`'s dtype; `x` (…, in), `weight` (out, in)."""
+    """Return `F.linear(F.gelu(x, approximate="tanh"), weight, bias)` in `x`'s dtype.
+
+    `x` (…, in), `weight` (out, in), `bias` (out,).
+    """
     apply: Callable[..., Tensor] = _GeluLinear.apply
     return apply(x, weight, bias)
 

@@ -1,7 +1,7 @@
-"""GPT-2 as nanoGPT writes it: pre-norm blocks, `nn.Linear` projections, tanh-GELU, tied output layer.
+"""GPT-2 as nanoGPT writes it: pre-norm blocks, `nn.Linear` projections, tanh-GELU, tied weights.
 
-Source: Radford et al. 2019 (GPT-2); module names and initialization follow karpathy/nanoGPT, so that its
-checkpoints and ours share one export table.
+Source: Radford et al. 2019 (GPT-2). Module names and initialization are those of karpathy/nanoGPT,
+so that one export table serves its checkpoints and ours.
 """
 
 import math
@@ -16,7 +16,7 @@ from model.params.network import NetworkParams
 
 
 class GPTConfig(NetworkParams):
-    """Everything needed to build the network: the `model` section and the tokenizer's vocabulary size."""
+    """All that builds the network: the `model` section and the vocabulary's size."""
 
     vocab_size: int = Field(gt=0)
 
@@ -75,7 +75,7 @@ class Transformer(nn.Module):
 
 
 class GPT(nn.Module):
-    """`forward(tokens)` maps token ids (batch, time) int64 to logits (batch, time, vocab) float32."""
+    """`forward(tokens)` maps ids (batch, time) int64 to logits (batch, time, vocab) float32."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -85,7 +85,10 @@ class GPT(nn.Module):
         self.lm_head.weight = self.transformer.wte.weight
 
     def initialize(self, generator: torch.Generator) -> "GPT":
-        """Draw GPT-2's initial weights: N(0, 0.02), residual projections scaled by 1 / sqrt(2 × layers)."""
+        """Draw GPT-2's initial weights.
+
+        N(0, 0.02); residual projections are scaled by 1 / sqrt(2 × layers).
+        """
         residual_std = 0.02 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
@@ -98,9 +101,9 @@ class GPT(nn.Module):
         return self
 
     def hidden_states(self, tokens: Tensor) -> list[Tensor]:
-        """Return the residual stream (batch, time, width) after the embedding, each block and the last norm.
+        """Return the residual stream (batch, time, width) after the embedding and after each block.
 
-        The same order as `hidden_states` of Hugging Face's GPT-2, whose last entry is also normed.
+        The last one is normed. Hugging Face's GPT-2 gives its `hidden_states` in the same order.
         """
         states = [self._embedded(tokens)]
         for block in self.transformer.h:
@@ -108,7 +111,7 @@ class GPT(nn.Module):
         return [*states[:-1], self.transformer.ln_f(states[-1])]
 
     def last_hidden_state(self, tokens: Tensor) -> Tensor:
-        """Return what the output layer reads (batch, time, width), and keep nothing of the blocks before."""
+        """Return the output layer's input (batch, time, width), without keeping earlier blocks."""
         x = self._embedded(tokens)
         for block in self.transformer.h:
             x = block(x)

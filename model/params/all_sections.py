@@ -18,7 +18,8 @@ from model.params.problems import GENERATED, ProblemsParams
 from model.params.sft import SftParams
 from model.params.tokenize import TokenizeParams
 
-# Files of plots/figures that are not one condition's: NAME.png of a condition of that name would replace them.
+# Files of plots/figures that show all conditions. A condition of the same name would overwrite
+# NAME.png.
 RESERVED_NAMES = ("combined", "evidence", "training")
 # metrics/comparison.json has keys CONDITION, and CONDITION with each of these.
 RESERVED_ENDINGS = ("_difference", "_holm_p")
@@ -27,12 +28,14 @@ RESERVED_ENDINGS = ("_difference", "_holm_p")
 def _is_free(name: str) -> str:
     if name in RESERVED_NAMES:
         raise ValueError(
-            f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose another name"
+            f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose "
+            "another name"
         )
     for ending in RESERVED_ENDINGS:
         if name.endswith(ending):
             raise ValueError(
-                f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose another name"
+                f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose "
+                "another name"
             )
     return name
 
@@ -77,12 +80,14 @@ class Params(Section):
             )
         if GENERATED in self.fetch.conversations:
             raise ValueError(
-                f"fetch.conversations.{GENERATED} has the name of this repository's own problems; choose another"
+                f"fetch.conversations.{GENERATED} has the name of this repository's own problems; "
+                "choose another"
             )
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
         if taken % drawn:
             raise ValueError(
-                f"sft.max_steps × batch_rows ({taken}) must be a multiple of problems.conversations ({drawn})"
+                f"sft.max_steps × batch_rows ({taken}) must be a multiple of "
+                f"problems.conversations ({drawn})"
             )
         asked = (
             (
@@ -103,11 +108,13 @@ class Params(Section):
                 raise ValueError(f"{name} ({count}) exceeds {of} ({total})")
         if self.tokenize.base_ranks > self.fetch.ranks.count:
             raise ValueError(
-                f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count ({self.fetch.ranks.count})"
+                f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count "
+                f"({self.fetch.ranks.count})"
             )
         if self.tokenize.base_ranks > _MOST_RANKS:
             raise ValueError(
-                f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: ids have 16 bits"
+                f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: "
+                "ids have 16 bits"
             )
         for name, seed in (
             ("weight_seed", self.pretrain.weight_seed),

@@ -1,4 +1,4 @@
-"""The `corpus` section: the split, the order, the drills, what counts as contaminated, and how much of it is trained on."""
+"""The `corpus` section: split, order, drills, contamination, and the amount of training text."""
 
 from pydantic import Field
 
@@ -8,8 +8,9 @@ from common.sections import Section
 class CorpusParams(Section):
     """`drill_fraction` is the share of drill characters in each split.
 
-    `target_tokens` is the exact size of the training split in tokens of the plain vocabulary, null for all there are: the
-    first documents in the order that `shuffle_seed` gives, the same in every condition.
+    `target_tokens` is the exact size of the training split, in tokens of the plain vocabulary; null
+    takes all documents. The split is the first documents in the order that `shuffle_seed` gives,
+    the same ones in every condition.
     """
 
     val_fraction: float = Field(gt=0, lt=1)

@@ -8,10 +8,12 @@ from common.sections import Section
 
 
 class EvaluateParams(Section):
-    """The `evaluate` section. On a CPU only `dtype` changes figures; on a GPU the rest may change their last digits.
+    """The `evaluate` section.
 
-    `batch_tokens` bounds a batch's padded tokens; on a CPU `threads` batches are computed at a time. `processes` share the
-    items, each with its own `threads`, or its own GPU.
+    On a CPU only `dtype` changes figures; on a GPU the other settings may change their last digits.
+
+    `batch_tokens` limits a batch's padded tokens. On a CPU, `threads` batches are computed at a
+    time. `processes` share the items; each has its own `threads`, or its own GPU.
     """
 
     batch_tokens: int = Field(gt=0)

@@ -6,7 +6,10 @@ from common.sections import Section
 
 
 class ExportParams(Section):
-    """The gate's one setting: how far what an export computes may be from what its checkpoint does; 1 or more gives it up."""
+    """The gate's tolerance: how far an export's outputs may be from its checkpoint's.
+
+    The gate does not compare them if it is 1 or more.
+    """
 
     threads: int = Field(gt=0)
     parity_tolerance: float = Field(gt=0)

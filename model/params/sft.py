@@ -8,11 +8,12 @@ from common.sections import Section
 
 
 class SftParams(Section):
-    """One step takes `batch_rows` conversations. The learning rate rises from zero over `warmup_steps` and falls to
-    zero, both linearly.
+    """One step takes `batch_rows` conversations.
 
-    With `inject_facts`, answers have tokens for the facts that they state, in conditions that have such tokens. What a killed
-    run needs to go on is kept every `state_every` steps.
+    The learning rate rises linearly from zero over `warmup_steps`, then falls linearly to zero.
+
+    If `inject_facts` is true, the facts that answers state are tokens, in conditions that have such
+    tokens. Every `state_every` steps, everything that a killed run needs to go on is saved.
     """
 
     max_steps: int = Field(gt=0)
@@ -35,7 +36,8 @@ class SftParams(Section):
         # A logged loss is the mean since the last one, and a resumed run has none of before.
         if self.state_every % self.log_every:
             raise ValueError(
-                f"state_every ({self.state_every}) must be a multiple of log_every ({self.log_every})"
+                f"state_every ({self.state_every}) must be a multiple of log_every "
+                f"({self.log_every})"
             )
         if self.max_steps % self.log_every:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The `tokenize` section: the size of the vocabulary; what conditions make of it stands in model/conditions/."""
+"""The `tokenize` section: the vocabulary's size. model/conditions/ has each condition's rules."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
-"""Generated solutions, as the stage that generates them keeps them and the one that judges them reads them.
+"""Files of generated solutions: `generate` writes them, and `gsm8k` and others read them.
 
-A line of the file has the fields of `Generation`. In its `segments`, strings are text, pairs [a, b] fact tokens, and null is
-any other token without text; so no name of a token is in it.
+Each line has the fields of `Generation`. In `segments`, strings are text, pairs [a, b] are fact
+tokens, and null is any other token without text, so no token's name is in the file.
 """
 
 from pathlib import Path
@@ -16,9 +16,10 @@ _FACTS = {(fact.a, fact.b): fact for fact in MUL_FACTS}
 
 
 class Generation(NamedTuple):
-    """A problem, its reference solution, the cluster that it belongs to, and what was generated, in order.
+    """A problem, its reference solution, its cluster, and the generated segments in order.
 
-    It `stopped` at end of text, was `cut` at `most_new_tokens`, or the prompt was `too_long` to be asked.
+    The generation `stopped` at end of text, was `cut` at `most_new_tokens`, or its prompt was
+    `too_long` to be asked.
     """
 
     question: str
@@ -42,7 +43,7 @@ def write_generations(path: Path, generations: list[Generation]) -> None:
 
 
 def read_generations(path: Path) -> list[Generation]:
-    """Return what `write_generations` wrote to a checksummed directory; PipelineError for anything else."""
+    """Return what `write_generations` wrote to a checksummed directory, or raise PipelineError."""
     return [_read(row, f"{path}:{number}") for number, row in enumerate(read_jsonl(path), start=1)]
 
 

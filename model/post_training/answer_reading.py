@@ -1,27 +1,34 @@
-"""The final answer of a generated solution in the style of GSM8K (Cobbe et al. 2021), `… #### 18`, as an exact number.
+"""Read the final answer of a solution in GSM8K's style (Cobbe et al. 2021): `… #### 18`.
 
-Two rules, those of lm-evaluation-harness's gsm8k (0.4.13):
+The answer is an exact number. Two rules, those of lm-evaluation-harness's gsm8k (0.4.13):
 
-- `strict`: the number after the first `#### ` that has one right after it, with a hyphen or without, but no `$`.
+- `strict`: the number right after the first `#### ` that a number follows, with or without a
+  hyphen, but without a `$`.
 - `flexible`: the last number in the text.
 
-A number is digits with any `,` and `$` among them dropped, at most one point, no full stop at the end, and a sign before or
-after the `$` (`-$5`, `$-5`); a hyphen right before it is its sign even in `5-10`. What follows it, `%` or a unit, is no part.
-`3/4` is one number and so is `1 1/2`. Read as no number, which is never right: several points (1.2.3), several slashes (a
-date), a division by zero, more than 30 digits. Where one of these is what a rule comes to, there is no answer.
+A number is digits, with any `,` and `$` among them dropped, at most one point, no full stop at the
+end, and a sign before or after the `$` (`-$5`, `$-5`). A hyphen right before it is its sign, even
+in `5-10`. A `%` or a unit after it is not part of it. `3/4` is one number, and so is `1 1/2`. These
+are not numbers, and never right: several points (1.2.3), several slashes (a date), a division by
+zero, more than 30 digits. If a rule's match is one of these, there is no answer.
 
-Right is who has the reference's value; lm-evaluation-harness compares spellings, and may judge otherwise:
+An answer is right if it has the reference's value. lm-evaluation-harness compares spellings, and
+may decide differently for:
 
-- other digits for the same value: `18.00`, `018`, and the end of `1 000`, which is 0 to the flexible rule;
-- a fraction or a mixed number, of which it takes one part (`36/2` is 18 here; there it is 36 or 2 by rule);
-- a minus sign −, which it does not see: to its flexible rule `−5` is 5;
-- full stops or `$` in a row or alone at the end (`18...`, `18 ...`), which its flexible rule takes for the last number.
+- other digits of the same value: `18.00`, `018`, and the end of `1 000`, which the flexible rule
+  reads as 0;
+- a fraction or a mixed number, of which it takes one part (`36/2` is 18 here; there it is 36 or 2
+  by rule);
+- a minus sign −, which it ignores: its flexible rule reads `−5` as 5;
+- full stops or `$` in a row or alone at the end (`18...`, `18 ...`), which its flexible rule takes
+  for the last number.
 
-A fact's token has a name, `<MUL_6_9_54>`, that its flexible rule would read as 54, and so has a reserved one. Here nothing reads
-names; a reserved token is a break between two texts, and
+A fact's token has a name, `<MUL_6_9_54>`, that the flexible rule would read as 54; reserved tokens
+have names as well. This module reads no names. A reserved token is a break between two texts, and
 
 - as `text`, a fact is a break between two texts and gives no number;
-- as `stated`, it stands for its statement, `6 × 9 = 54`, with a break on either side; right after `#### `, for 54.
+- as `stated`, a fact is its statement, `6 × 9 = 54`, with a break on either side; right after
+  `#### `, it is 54.
 """
 
 import re
@@ -44,7 +51,8 @@ _DECIMAL = re.compile(r"[0-9]++(?:\.[0-9]++)?|\.[0-9]++")
 _STRICT = re.compile(rf"{_MARK}(?=-?[.,]*[0-9])")
 # Possessive, so that no text takes more than linear time.
 _NUMBER = re.compile(
-    r"(?P<sign>[-−]?)(?P<number>[$0-9.,]++)(?:(?<=[0-9])(?: (?P<over>[0-9]++)(?=/))?(?P<under>(?>(?:/[0-9][0-9.,]*+)+)))?"
+    r"(?P<sign>[-−]?)(?P<number>[$0-9.,]++)(?:(?<=[0-9])(?: "
+    r"(?P<over>[0-9]++)(?=/))?(?P<under>(?>(?:/[0-9][0-9.,]*+)+)))?"
 )
 
 
@@ -102,10 +110,11 @@ def read(generation: Generation) -> Reading:
 def summarize(generations: list[Generation], readings: list[Reading]) -> dict[str, Any]:
     """Return each rule's rate of right answers over all problems, and counts of generations.
 
-    Intervals take problems of one cluster together: who can work one out can do the others. `most_new_tokens` is the
-    greatest length of an answer. `no_answer` has, by rule, how many were asked and gave no number; `facts`, how many have a
-    fact's token. A problem too long to be asked is wrong; lm-evaluation-harness asks what is left of it when its beginning is
-    cut off.
+    Intervals treat problems of one cluster together, since a model that solves one probably solves
+    the others. `most_new_tokens` is the greatest length of an answer. `no_answer` has, by rule, how
+    many problems were asked and got no number; `facts` is how many generations have a fact token. A
+    problem too long to be asked counts as wrong; lm-evaluation-harness cuts off its beginning and
+    asks the rest.
     """
     clusters = [generation.cluster for generation in generations]
     metrics: dict[str, Any] = {

@@ -1,7 +1,8 @@
-"""Arithmetic probes: what is 6 × 9, in every form of the drills whose answer comes last, and how answers are read.
+"""Arithmetic probes: ask 6 × 9 in every form of the drills whose answer comes last.
 
-Each question is asked twice: `plain`, as text, and `injected`, as a training document of the condition would have it, where
-an expression before the product is its fact's token. Where the two are the same, in the baseline always, they count twice.
+Each question is asked twice: `plain`, as text, and `injected`, encoded as a training document of
+the condition, where an expression before the product is its fact's token. If both are the same, as
+always in the baseline, they count twice.
 """
 
 import itertools
@@ -23,9 +24,11 @@ from model.tokens.facts import MulFact
 _NUMBERS = {in_words(number): number for number in range(100)}
 # An equation is answered by what it comes to, not by its first factor.
 _EQUATION = re.compile(r"\s*[0-9]+ ?[×*·x] ?[0-9]+ ?=")
-# Whole numbers: no part of 54.5, of -54, of 1,006 or of a word. A longer word goes first: fifty-four is not fifty.
+# Whole numbers that are not part of 54.5, of -54, of 1,006 or of a word. Longer words come first:
+# fifty-four is not fifty.
+_WORDS = "|".join(sorted(_NUMBERS, key=len, reverse=True))
 _WHOLE_NUMBER = re.compile(
-    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})(?![.,]?\d|-?\w)",
+    rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{_WORDS})(?![.,]?\d|-?\w)",
     re.IGNORECASE,
 )
 
@@ -39,9 +42,10 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question as asked, and what came: the number that the text answers, and the product of the first fact token.
+    """A question as asked, and its answer: the text's number and the first fact token's product.
 
-    Either is None where there is none; `generated` is all of it, facts by the names of their tokens.
+    Either is None if there is none. `generated` is the whole continuation, with facts as token
+    names.
     """
 
     a: int
@@ -56,7 +60,7 @@ class Answer(NamedTuple):
 
 
 def questions() -> list[Question]:
-    """Return all 81 products in all forms that ask for them, each with names and things of its own, always the same."""
+    """Return all 81 products in all forms that ask for them; names and things never vary."""
     asked = []
     for form in FORMS:
         for a, b in itertools.product(range(1, 10), repeat=2):
@@ -111,9 +115,9 @@ def ask(
     tokenizer: ProbeTokenizer,
     continue_all: Callable[[list[list[int]]], list[list[int]]],
 ) -> list[Answer]:
-    """Return the answers to `asked`, plain and injected; `continue_all` maps prompts to continuations, in ids.
+    """Return the answers to `asked`, plain and injected.
 
-    Equal prompts are continued once.
+    `continue_all` maps prompts to continuations, both as ids. Equal prompts are continued once.
     """
     pairs = [(question, injected) for injected in (False, True) for question in asked]
     prompts = [tuple(tokenizer.encode(question.prompt, injected)) for question, injected in pairs]
@@ -142,7 +146,8 @@ def read_answers(path: Path) -> list[Answer]:
 def summarize(answers: list[Answer]) -> dict[str, Any]:
     """Return the rates of right answers by way of asking, group of drills.py, and way of answering.
 
-    a × b and b × a in all forms are one cluster: who knows a product in one form is likely to know it in another.
+    a × b and b × a in all forms are one cluster, since a model that knows a product in one form
+    probably knows it in another.
     """
     metrics: dict[str, Any] = {}
     for asked in ("plain", "injected"):

@@ -1,7 +1,7 @@
-"""Conversations as ids, and which of them are learned: `User: …`, a line break, `Assistant: …` and end of text.
+"""Conversations as ids: `User: …`, a line break, `Assistant: …` and end of text.
 
-A document begins with end of text, as in pretraining. What the assistant says, the end of text after it included, is what is
-learned; the rest is only read. The next turn begins right after that end of text.
+A document begins with end of text, as in pretraining. The assistant's words and the end of text
+after them are learned; all else is only read. The next turn begins right after that end of text.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ def prompt_ids(tokenizer: FactTokenizer, question: str) -> list[int]:
 def conversation_row(
     tokenizer: FactTokenizer, messages: list[Message], inject_answers: bool
 ) -> Row:
-    """Return a conversation as a row; with `inject_answers` the facts that answers state are tokens."""
+    """Return a conversation as a row; `inject_answers` makes facts in answers tokens."""
     row = Row([tokenizer.end_of_text], [False])
     unanswered: list[Message] = []
     for message in messages:

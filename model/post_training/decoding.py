@@ -24,18 +24,21 @@ def continue_greedily(
 ) -> list[Continuation]:
     """Return the ids that follow each prompt: at most `new_tokens`, none from end of text on.
 
-    Prompts of like length share batches; shorter ones are padded on the left, where the mask hides it and positions are not
-    counted. Replaces `model.generation_config`. Raises PipelineError for a prompt that leaves no room.
+    Prompts of similar length share batches. Shorter ones are padded on the left; the mask hides the
+    padding, and positions do not count it. Replaces `model.generation_config`. Raises PipelineError
+    for a prompt that leaves no room.
     """
     room = model.config.n_positions - new_tokens
     longest = max(prompts, key=len, default=[])
     if len(longest) > room:
         raise PipelineError(
-            f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the model's context of "
+            f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the "
+            "model's context of "
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
     last = end_of_text(model)
-    # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.
+    # Replaces the export's own: transformers would mix it with a call's settings, such as a
+    # repetition penalty.
     model.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,

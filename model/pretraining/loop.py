@@ -1,6 +1,7 @@
-"""The pretraining loop: gradient accumulation over one or several processes, validation in bits per byte, checkpoints.
+"""The pretraining loop: gradient accumulation, several processes, validation, checkpoints.
 
-The global batch and its order do not depend on the number of processes, and gradients are exchanged once a step.
+The global batch and its order do not depend on the number of processes. Gradients are exchanged
+once per step.
 """
 
 import math
@@ -28,7 +29,7 @@ from model.runtime.distributed import Processes
 
 
 class TrainingPoint(NamedTuple):
-    """One row of training.csv: means over the steps since the last row; tokens and bytes seen by the end of `step`."""
+    """One row of training.csv: means since the last row, and tokens and bytes up to `step`."""
 
     step: int
     tokens: int
@@ -40,7 +41,7 @@ class TrainingPoint(NamedTuple):
 
 
 class ValidationPoint(NamedTuple):
-    """One row of validation.csv: loss in nats a token; bits per byte of natural text, and of the generated drills."""
+    """One row of validation.csv: loss in nats per token; bits per byte of text and of drills."""
 
     step: int
     tokens: int
@@ -51,7 +52,10 @@ class ValidationPoint(NamedTuple):
 
 
 class History:
-    """What has been done and measured by the end of `step`: with weights and optimizer, all that later steps depend on."""
+    """What was done and measured up to `step`.
+
+    Later steps depend on it, the weights and the optimizer, and on nothing else.
+    """
 
     def __init__(self) -> None:
         self.step = 0
@@ -61,7 +65,7 @@ class History:
 
 
 class Store(Protocol):
-    """Where a run is kept (model/pretraining/state.py); called by every process, and only the first one writes."""
+    """Storage of a run (model/pretraining/state.py): every process calls it, the first writes."""
 
     def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
     def keep_checkpoint(self, step: int, model: GPT) -> None: ...
@@ -71,7 +75,7 @@ class Store(Protocol):
 
 
 class LossNetwork(nn.Module):
-    """`forward(rows)` maps rows of token ids (batch, context + 1) int64 to their mean loss in nats a token."""
+    """`forward(rows)` maps ids (batch, context + 1) int64 to their mean loss in nats per token."""
 
     def __init__(self, model: GPT, params: PretrainParams):
         super().__init__()
@@ -120,7 +124,10 @@ class Training:
         )
 
     def run(self, store: Store) -> History:
-        """Train to `max_steps` from where `store` has been left. Raises PipelineError when a figure is not finite."""
+        """Train to `max_steps` from the newest state in `store`.
+
+        Raises PipelineError if a figure is not finite.
+        """
         params, model = self._params, self._model
         optimizer = make_optimizer(model, params)
         history = store.resume(model, optimizer)
@@ -161,7 +168,7 @@ class Training:
         return None if self._processes.rank == 0 else True
 
     def _batch(self, step: int) -> Tensor:
-        """Return this process's rows of the step's global batch; called in the thread that reads ahead."""
+        """Return this process's rows of the step's global batch; runs in the read-ahead thread."""
         count = self._params.batch_rows // self._processes.count
         first = (step - 1) * self._params.batch_rows + self._processes.rank * count
         batch = torch.from_numpy(self._rows.rows(first, count))
@@ -192,7 +199,8 @@ class Training:
             usual = history.spikes.hear(loss)
             if usual is not None and self._processes.rank == 0:
                 tqdm.write(
-                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where {usual:.3f} was usual; "
+                    f"warning: {self._label}: loss spike at step {step}: {loss:.3f}, where "
+                    f"{usual:.3f} was usual; "
                     f"gradient norm {norm:.2f}",
                     file=sys.stderr,
                 )
@@ -216,10 +224,11 @@ def optimizer_step(
     learning_rate: float,
     params: PretrainParams,
 ) -> Tensor:
-    """Take one step on `batch` (rows, context + 1) int64; return its mean loss and gradient norm, a tensor of two.
+    """Take one step on `batch` (rows, context + 1) int64.
 
-    `network` is a LossNetwork, or one in DistributedDataParallel, which exchanges gradients in the last micro batch only.
-    Nothing here waits for the device.
+    Returns its mean loss and gradient norm, a tensor of two. `network` is a LossNetwork, or one in
+    DistributedDataParallel, which exchanges gradients in the last micro batch only. Nothing here
+    waits for the device.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -238,7 +247,7 @@ def optimizer_step(
 
 
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compile with kernels that are chosen by rule and not by trial: a run that goes on has to have the same ones."""
+    """Compile with kernels chosen by rule, not by timing, so that a resumed run has the same."""
     import torch._inductor.config as inductor  # half a second
 
     inductor.deterministic = True
@@ -257,8 +266,12 @@ def _shared(network: LossNetwork, processes: Processes, device: torch.device) ->
 
 
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:
-    """Training losses are of the network before the step, the validation loss is of the one that would be saved."""
+    """Raise PipelineError if `figure` is not finite.
+
+    Training losses are of the network before the step, the validation loss of the one to be saved.
+    """
     if not math.isfinite(figure):
         raise PipelineError(
-            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at the data"
+            f"{label}: {name} is {figure} by step {step}; lower pretrain.learning_rate or look at "
+            "the data"
         )

@@ -1,7 +1,7 @@
-"""Loss spikes: a step whose loss stands far above those just before it.
+"""Loss spikes: steps whose loss is far above the losses just before.
 
-They precede divergence, and a run that recovers from one may still be worse for it; the usual causes are a learning rate at
-its limit, a broken shard and numbers of too few bits.
+They precede divergence, and a run that recovers from one may still be worse for it. The usual
+causes are a learning rate at its limit, a broken shard, and a number format of too few bits.
 """
 
 import statistics
@@ -14,10 +14,11 @@ _LEAST_RISE = 0.5  # nats a token
 
 
 class SpikeDetector:
-    """Judges each step's loss by the median of the 100 before it and their median absolute deviation.
+    """Compares each step's loss with the median of the 100 before it, and their deviation.
 
-    A spike is more than ten standard deviations above (1.4826 × the deviation, as for a normal distribution), and at least
-    half a nat. Both measures shrug off the spikes in the window itself.
+    A spike is more than ten standard deviations above the median, and at least half a nat. The
+    standard deviation is 1.4826 × the median absolute deviation, as for a normal distribution.
+    Spikes in the window itself hardly change either measure.
     """
 
     def __init__(self, recent: Iterable[float] = (), count: int = 0):
@@ -25,7 +26,7 @@ class SpikeDetector:
         self.count = count
 
     def hear(self, loss: float) -> float | None:
-        """Take in a step's mean loss in nats a token; return the median before it where it is a spike, else None."""
+        """Add a step's mean loss in nats per token; return the median before it, if a spike."""
         usual = None
         if len(self.recent) == _WINDOW:
             median = statistics.median(self.recent)

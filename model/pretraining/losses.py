@@ -1,7 +1,8 @@
-"""The output layer and the cross-entropy in one, a few hundred rows of logits at a time.
+"""The output layer and the cross-entropy in one operation, a few hundred rows at a time.
 
-At GPT-2's size the logits of a micro batch of 4 × 1,024 tokens are 0.8 GB, and autograd would hold them three times. Here
-each block of logits becomes its part of both gradients while it is at hand: the same three products, and nothing to keep.
+At GPT-2's size the logits of a micro batch of 4 × 1,024 tokens take 0.8 GB, and autograd would hold
+them three times. Here each block of logits is turned into its part of both gradients at once: the
+same three products, and no logits kept.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from torch import Tensor
 
 # Blocks of logits that stay in a CPU's cache, and that keep a GPU busy.
 _ROWS_ON_CPU, _ROWS_ON_GPU = 512, 4096
-# Between these a row's sum of exponentials, and what is computed from it, is far from float32's limits.
+# Between these limits, a row's sum of exponentials and what is computed from it stay far from
+# float32's limits.
 _SAFE_TOTALS = (1e-25, 1e25)
 
 
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the negative log-likelihood in nats of each target, float32 (rows,), without a gradient.
+    """Return each target's negative log-likelihood in nats, float32 (rows,), without a gradient.
 
     `hidden` (rows, width), `weight` (vocab, width) of the output layer, `targets` (rows,) int64.
     """
@@ -28,7 +30,10 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of `token_losses` with gradients for `hidden` and `weight`; products are of `hidden`'s dtype."""
+    """Return the mean of `token_losses`, with gradients for `hidden` and `weight`.
+
+    Products are computed in `hidden`'s dtype.
+    """
     apply: Callable[..., Tensor] = _MeanLoss.apply
     return apply(hidden, weight, targets)
 
@@ -36,8 +41,9 @@ def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 class _MeanLoss(torch.autograd.Function):
     """The gradient of a row's loss for its logits is softmax minus one at the target.
 
-    In float32 the softmax's denominator goes to the narrow side of the products, and the target's part is added by rows. In
-    fewer bits that difference would be lost wherever a network is sure, so there it is formed before it is rounded.
+    In float32, the softmax's denominator is applied to the narrow side of the products, and the
+    target's part is added by rows. With fewer bits, that difference would be lost where the network
+    is sure, so it is computed before rounding.
     """
 
     @staticmethod
@@ -72,11 +78,14 @@ class _MeanLoss(torch.autograd.Function):
 
 
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the losses (rows,), the exponentials of the logits (vocab, rows), of any scale, and their sums (rows,), float32.
+    """Return losses (rows,), exponentials of the logits (vocab, rows), and their sums (rows,).
 
-    Transposed, because MKL computes this product 1.6 times as fast as the other for a narrow network. To find the greatest
-    logit and subtract it takes two passes over them: on a CPU it is done where the sums ask for it, which trained networks'
-    do not; a GPU is not kept waiting for the answer.
+    All are float32; the exponentials and their sums have any common scale in a row. The product is
+    transposed, because MKL then computes it 1.6 times as fast for a narrow network.
+
+    Finding and subtracting the greatest logit takes two passes over the logits. A CPU does it only
+    if the sums are out of range, which those of trained networks are not. A GPU always does it,
+    since it would have to wait for the sums.
     """
     logits = _logits(hidden, weight)
     chosen = logits.gather(0, targets[None])[0]

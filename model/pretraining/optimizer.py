@@ -12,7 +12,7 @@ from model.params.pretrain import PretrainParams
 
 
 def learning_rate_at(step: int, params: PretrainParams) -> float:
-    """Return the learning rate of step 1 … max_steps: linear warm-up, then a cosine to `min_learning_rate`."""
+    """Return the learning rate of a step from 1 on: warm-up, then cosine to `min_learning_rate`."""
     if step <= params.warmup_steps:
         return params.learning_rate * step / params.warmup_steps
     progress = (step - params.warmup_steps) / (params.max_steps - params.warmup_steps)

@@ -1,4 +1,4 @@
-"""How fast a training is: tokens a second, and how much of the machine's rate of matrix products it uses."""
+"""Training speed: tokens per second, and the share of the machine's rate of matrix products."""
 
 import time
 from collections.abc import Iterator
@@ -11,18 +11,20 @@ from model.network.gpt import GPTConfig
 
 
 def flops_per_token(config: GPTConfig) -> int:
-    """Return the floating-point operations of a token's forward and backward products, attention over the whole context.
+    """Return the floating-point operations of a token's forward and backward products.
 
-    Source: Chowdhery et al. 2022 (PaLM), appendix B: 6 × parameters that multiply, and 12 × layers × width × context.
+    Attention counts over the whole context. Source: Chowdhery et al. 2022 (PaLM), appendix B: 6 ×
+    parameters that multiply, and 12 × layers × width × context.
     """
     multiplying = 12 * config.layers * config.width**2 + config.vocab_size * config.width
     return 6 * multiplying + 12 * config.layers * config.width * config.context
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the floating-point operations a second of a product of two square matrices, measured now."""
+    """Measure the floating-point operations per second of a product of two square matrices."""
     size = 8192 if device.type == "cuda" else 1024
-    # Not of equal numbers, with which a GPU draws less power and runs faster; nor from the run's own generator.
+    # Random numbers: with equal ones a GPU draws less power and runs faster. Not from the run's own
+    # generator.
     matrix = torch.rand(size, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     seconds = []
     for _ in range(6):
@@ -33,7 +35,10 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class Speed:
-    """Where the seconds of a run go. Utilization is model FLOPs over what products alone reached here at the start."""
+    """The seconds of a run by activity.
+
+    Utilization is the model's FLOPs over what products alone reached on this machine at the start.
+    """
 
     def __init__(
         self,
@@ -55,7 +60,7 @@ class Speed:
         self._last = time.perf_counter()
 
     def took(self, steps: int) -> str:
-        """Count what has passed since the last call as `steps` of training; return their rate in words."""
+        """Add the time since the last call as `steps` of training; return their rate in words."""
         now = time.perf_counter()
         rate = steps * self._tokens_per_step / (now - self._last)
         self._add("training", now - self._last)
@@ -77,7 +82,7 @@ class Speed:
         self._seconds[what] = self._seconds.get(what, 0.0) + seconds
 
     def summary(self) -> dict[str, Any]:
-        """Return the timings of this process: they differ from run to run, and nothing may depend on them."""
+        """Return this process's timings; nothing may depend on them, since they vary."""
         rate = self._steps * self._tokens_per_step / max(self._seconds.get("training", 0.0), 1e-9)
         return {
             "model_flops_utilization": self._utilization(rate),

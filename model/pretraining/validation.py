@@ -1,4 +1,4 @@
-"""The validation loss: a fixed sample of whole held-out documents, the same ones in every condition."""
+"""The validation loss on a fixed sample of whole held-out documents, the same in all conditions."""
 
 import math
 
@@ -33,10 +33,11 @@ class Validation:
     def score(
         self, model: GPT, rows_per_batch: int, processes: Processes
     ) -> tuple[float, float, float | None]:
-        """Return mean loss in nats a token, bits per byte of natural text, and of drills (None where there are none).
+        """Return mean loss in nats per token, bits per byte of natural text, and of drills.
 
-        Bits of the end-of-text tokens count towards the document that follows, so that no bit is lost. Computed in float32
-        whatever the dtype of training; `processes` share the rows.
+        The last is None if the sample has no drills. The bits of an end-of-text token count for the
+        document after it, so that no bit is lost. Computed in float32 whatever the dtype of
+        training; `processes` share the rows.
         """
         device = model.lm_head.weight.device
         nats = np.zeros(len(self._original_bytes))

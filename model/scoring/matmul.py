@@ -16,11 +16,12 @@ class Product:
 
 
 class OneDNNProduct(Product):
-    """The same through oneDNN's private operators, with the weight laid out once for tiles of `rows` rows."""
+    """The same product through oneDNN's private operators, laid out once for tiles of `rows`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int):
         super().__init__(weight, bias)
-        # A few rows show whether the operators still mean the same; a whole tile would cost a second at GPT-2's size.
+        # A few rows show whether the operators still compute the same; a whole tile would take a
+        # second at GPT-2's size.
         tile = torch.randn(8, weight.shape[1], generator=torch.Generator().manual_seed(0))
         expected = super().__call__(tile)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
@@ -39,9 +40,11 @@ class OneDNNProduct(Product):
 
 
 def onednn_is_faster() -> bool:
-    """Whether float32 products go through oneDNN: on AMD with AVX-512, where MKL takes about 2.5 times as long (on a Zen 5).
+    """Return whether to use oneDNN for float32 products: on AMD processors with AVX-512.
 
-    With AVX2 the two are equal; benchmarks/scoring.py prints both rates. A rule, so that a machine always computes the same.
+    There MKL takes about 2.5 times as long (on a Zen 5). With AVX2 both are equally fast;
+    benchmarks/scoring.py prints both rates. It is a rule, not a measurement, so that a machine
+    always computes the same.
     """
     cpu = torch.cpu.get_capabilities()
     return str(cpu.get("cpu_name", "")).startswith("AMD") and bool(cpu.get("avx512_f"))

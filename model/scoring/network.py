@@ -1,13 +1,16 @@
-"""GPT-2 as the scorer computes it: log-likelihoods of tokens on trees, from a Hugging Face directory's tensors.
+"""GPT-2 for scoring: log-likelihoods of tokens on trees, from a Hugging Face directory.
 
-What is computed is transformers' GPT2LMHeadModel; the tests compare with it. What makes it fast:
+It computes what transformers' GPT2LMHeadModel computes; tests compare them. It is faster because:
+
 - a context is read once, and its endings attend to it and to themselves;
-- the last block's queries and MLP, and the output layer, are computed only for rows whose next token is asked for;
-- on a CPU each batch is one thread's, which spares small products the cost of meeting; and where oneDNN multiplies faster
-  than MKL (AMD with AVX-512), products go through it.
-What makes a tree's result the same to the bit on a CPU, whatever else is in the batch and whoever computes it: products are
-taken in tiles of a fixed number of rows, attention in shapes that are the tree's own, the rest row by row, and all by one
-thread.
+- the last block's queries and MLP, and the output layer, are computed only for rows whose next
+  token is scored;
+- on a CPU one thread computes each batch, which saves synchronizing small products, and products
+  go through oneDNN where it is faster than MKL (AMD with AVX-512).
+
+On a CPU a tree's result is the same to the bit, whatever else is in the batch and whichever process
+computes it: products are computed in tiles of a fixed number of rows, attention in shapes that
+depend on the tree only, everything else row by row, and all in one thread.
 """
 
 import math
@@ -24,7 +27,8 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile: of blocks, and, a part of it, of the output layer, whose logits take 26 MB for 128 rows of GPT-2's vocabulary.
+# Rows of a tile. The output layer's tile is smaller: 128 rows of logits of GPT-2's vocabulary take
+# 26 MB.
 _TILE = {"cpu": 256, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
 
@@ -40,7 +44,10 @@ class _Block(NamedTuple):
 
 
 class _Slots(NamedTuple):
-    """`Queries` for every head, as numbers of rows of (rows × heads, head width), and the mask of contexts, added to scores."""
+    """`Queries` for every head, as rows of (rows × heads, head width), and the contexts' mask.
+
+    The mask is added to scores.
+    """
 
     contexts: Tensor  # (trees × heads × (C or 1),)
     endings: Tensor  # (trees × heads × N × E,)
@@ -49,7 +56,7 @@ class _Slots(NamedTuple):
 
 
 class _Attention(NamedTuple):
-    """A group's keys and values, as numbers of rows of (rows × 2 × heads, head width), and masks of endings."""
+    """A group's keys and values, as rows of (rows × 2 × heads, head width), and endings' masks."""
 
     keys_values: list[Tensor]  # of contexts the keys, the values, of endings the keys, the values
     everyone: _Slots
@@ -66,7 +73,10 @@ class ScoringNetwork:
         device: str = "cpu",
         dtype: str = "float32",
     ):
-        """`dtype` "bfloat16" has products and attention computed in it, as autocast does; the rest stays in float32."""
+        """Prepare the weights; with `dtype` "bfloat16", products and attention are computed in it.
+
+        All else stays in float32, as under autocast.
+        """
         self.device, self._dtype = torch.device(device), getattr(torch, dtype)
         self._config = config
         self._head_width = config.n_embd // config.n_head
@@ -99,7 +109,8 @@ class ScoringNetwork:
                 if which.start == which.stop:
                     break  # what follows only fills the last tile of the block
                 rows = self._numbers(packed.predicted_by[which] - number * self._output_tile)
-                # Of log_softmax only these are wanted, but logsumexp takes longer: it does not keep a row in the cache.
+                # log_softmax is faster than logsumexp, though only these values are used: logsumexp
+                # does not keep a row in the cache.
                 log_p = F.log_softmax(self._output(tile).float(), dim=-1)
                 parts.append(-log_p[rows, self._numbers(packed.targets[which])])
         return torch.cat(parts).double().cpu().numpy()
@@ -135,7 +146,7 @@ class ScoringNetwork:
         groups: list[_Attention],
         slots: list[_Slots],
     ) -> Tensor:
-        """Return x (rows, width) after the block: rows that ask, `asking`, attend to `keyed`, both normed."""
+        """Return x (rows, width) after the block; rows `asking` attend to `keyed`, both normed."""
         keys_values = self._by_tiles(block.keys_values, keyed)
         queries = self._by_tiles(block.queries, asking)
         attended = [
@@ -154,7 +165,10 @@ class ScoringNetwork:
     def _attend(
         self, queries: Tensor, keys_values: Tensor, group: _Attention, slots: _Slots
     ) -> Tensor:
-        """Return what the group's rows attend to, (rows, width): contexts causally, endings to their context and themselves."""
+        """Return the attention's output for the group's rows, (rows, width).
+
+        Contexts attend causally, endings to their context and causally to themselves.
+        """
         width, scale = self._head_width, 1 / math.sqrt(self._head_width)
         trees_heads, _, context = group.padding.shape
         ending = group.causal.shape[-1]
@@ -225,7 +239,8 @@ class ScoringNetwork:
         head = np.arange(heads)[:, None]
         trees, contexts = queries.contexts.shape
         endings = queries.endings[0].size
-        # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and (trees, heads, N × E).
+        # From places among (trees, C) and (trees, N × E) to places among (trees, heads, C) and
+        # (trees, heads, N × E).
         of_contexts, of_endings = (
             queries.results[:, None],
             queries.results[:, None] - trees * contexts,
@@ -293,7 +308,10 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def _gelu(x: Tensor) -> Tensor:
-    """Return GPT-2's GELU of `x`, x / 2 (1 + tanh z) is x sigmoid(2 z), in half of F.gelu's time on a CPU."""
+    """Return GPT-2's GELU of `x` in half of F.gelu's time on a CPU.
+
+    x / 2 (1 + tanh z) is x sigmoid(2 z).
+    """
     if x.is_cuda or x.dtype != torch.float32:
         return F.gelu(x, approximate="tanh")
     double_z = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))

@@ -1,7 +1,8 @@
-"""Batches of trees as arrays: tokens that are read are rows, numbered through the batch; attention is told who sees whom.
+"""Batches of trees as arrays: each token read is a row, and masks tell who attends to whom.
 
-Trees of one shape form a group, and attention is computed in the shape of the group, which is each tree's own whatever else
-is in the batch: so the same numbers are added in the same order (model/scoring/network.py).
+Trees of one shape form a group. Attention is computed in the group's shape, which is each tree's
+own whatever else is in the batch, so the same numbers are added in the same order
+(model/scoring/network.py).
 """
 
 from itertools import groupby
@@ -13,10 +14,11 @@ from model.scoring.prefix_trees import Tree
 
 
 class Queries(NamedTuple):
-    """Who attends, by number of its row, and where the results of the group's rows are; int64.
+    """The attending rows' numbers, and the places of the group's results; int64.
 
-    contexts: (trees, C) or (trees, 1); endings: (trees, N, E); padding repeats row 0. results: (rows,), for each row in order
-    its place among the slots of `contexts`, followed by those of `endings`.
+    `contexts` is (trees, C) or (trees, 1), `endings` (trees, N, E); padding repeats row 0.
+    `results` (rows,) has for each row in order its place among the slots of `contexts`, followed by
+    those of `endings`.
     """
 
     contexts: np.ndarray
@@ -27,8 +29,8 @@ class Queries(NamedTuple):
 class Group(NamedTuple):
     """Trees of one shape (N, C, E).
 
-    lengths: (trees,), of the contexts. everyone: the queries of all rows. predictors: those of the rows that predict alone,
-    numbered among the batch's predicting rows.
+    `lengths` (trees,) are those of the contexts. `everyone` are the queries of all rows,
+    `predictors` those of the predicting rows only, numbered among the batch's predicting rows.
     """
 
     lengths: np.ndarray
@@ -37,11 +39,12 @@ class Group(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A batch. A token with which several endings of a tree begin is one row.
+    """A batch; a token with which several endings of a tree begin is one row.
 
-    tokens, positions: (rows,). predicting: (predictions,), the rows whose next token is asked for.
-    targets, predicted_by, ending: (scored tokens,): the token, by which of `predicting`, and the number of its ending in the
-    batch; in order of `predicted_by`, and so within an ending in order of the text.
+    `tokens` and `positions` are (rows,). `predicting` (predictions,) are the rows whose next token
+    is scored. `targets`, `predicted_by` and `ending` (scored tokens,) are the token, its index in
+    `predicting`, and the number of its ending in the batch. They are in order of `predicted_by`,
+    and so, within an ending, in order of the text.
     """
 
     tokens: np.ndarray
@@ -54,9 +57,9 @@ class Packed(NamedTuple):
 
 
 def batches(trees: list[Tree], batch_tokens: int, workers: int) -> list[list[Tree]]:
-    """Group trees, given in order of size, so that their tokens, padded, stay within `batch_tokens`.
+    """Group trees, given in order of size, so that their padded tokens stay within `batch_tokens`.
 
-    Batches are smaller where `workers` would otherwise have fewer than two each, and wait for the last.
+    Batches are smaller if `workers` would otherwise get fewer than two each and wait for the last.
     """
     bound = min(batch_tokens, -(-sum(map(padded_tokens, trees)) // (2 * workers)))
     result: list[list[Tree]] = []
@@ -164,7 +167,10 @@ def _group(rows: _Rows, trees: list[Tree]) -> Group:
 
 
 def _shared(ending: list[int], endings: list[list[int]], branches: list[list[int]]) -> list[int]:
-    """Return the rows that the tokens to be read of `ending` have in common with one of `branches`, those of earlier endings."""
+    """Return the longest run of rows that `ending` can reuse from one of `branches`.
+
+    `branches` are the rows of the earlier `endings`. The last token of an ending is never read.
+    """
     best: list[int] = []
     for branch, earlier in zip(branches, endings, strict=False):
         length = 0

@@ -12,9 +12,9 @@ _ROUNDED_TO = 16
 
 
 class Tree(NamedTuple):
-    """A context and the endings that share it; `item` and `first` say which item's endings they are, from which on.
+    """A context and the endings that share it, of item `item` from its ending `first` on.
 
-    `cut` says that the one ending has lost its start, having been longer than the model's context.
+    `cut` tells that the only ending lost its start, being longer than the model's context.
     """
 
     item: int
@@ -25,7 +25,7 @@ class Tree(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """How many endings there are, and the lengths that the context and the endings are padded to."""
+        """The number of endings, and the padded lengths of the context and of the endings."""
         # The last token of an ending is predicted and never read.
         longest = max(len(ending) for ending in self.endings) - 1
         return len(self.endings), _round_up(len(self.context)), _round_up(longest)
@@ -36,17 +36,19 @@ def _round_up(length: int) -> int:
 
 
 def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: int) -> list[Tree]:
-    """Encode questions for a model of `limit` positions: a tree each, or, of one too long, a tree for each ending.
+    """Encode questions for a model of `limit` positions.
 
-    The rule of lm-evaluation-harness: of context and ending the last `limit` + 1 tokens are kept, so the context loses
-    its start. An empty context becomes the token `empty`.
+    A question is one tree, or one tree per ending if it is too long. As in lm-evaluation-harness,
+    the last `limit` + 1 tokens of context and ending are kept, so the context loses its start. An
+    empty context becomes the token `empty`.
     """
     trees: list[Tree] = []
     for number, (context, endings) in enumerate(_ids(questions, tokenizer)):
         context = context or [empty]
         if not all(endings):
             raise PipelineError(
-                f"question {number}: an ending adds no token to its context {questions[number].context[-40:]!r}"
+                f"question {number}: an ending adds no token to its context "
+                f"{questions[number].context[-40:]!r}"
             )
         if len(context) + max(map(len, endings)) - 1 <= limit:
             trees.append(Tree(number, 0, context, endings))

@@ -1,7 +1,7 @@
-"""Multiple-choice scoring of a Hugging Face GPT-2: the log-likelihood of each ending after its context.
+"""Multiple-choice scoring of a Hugging Face GPT-2: each ending's log-likelihood after its context.
 
-On a CPU the result of an item is the same to the bit for any budget of tokens, number of threads and number of processes: see
-model/scoring/network.py for why, and tests/model/scoring/test_scoring.py for the proof.
+On a CPU an item's result is the same to the bit for any token budget and any number of threads and
+processes. model/scoring/network.py explains why; tests/model/scoring/test_scoring.py verifies it.
 """
 
 import sys
@@ -35,11 +35,15 @@ class Scorer:
         batch_tokens: int,
         processes: Processes,
     ):
-        """`threads` batches of at most `batch_tokens` padded tokens are computed at a time on a CPU, one on a GPU."""
+        """Load the network; a batch has at most `batch_tokens` padded tokens.
+
+        A CPU computes `threads` batches at a time, a GPU one.
+        """
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
             raise PipelineError(
-                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one for each GPU"
+                f"{processes.count} processes, and {torch.cuda.device_count()} GPUs; start one "
+                "for each GPU"
             )
         own = f"cuda:{processes.local_rank}" if device == "cuda" else device
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
@@ -48,7 +52,10 @@ class Scorer:
         self._fitting = batch_tokens  # lowered where there is no memory for a batch
 
     def score(self, items: list[Item], wording: Wording, label: str) -> list[ItemScore]:
-        """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
+        """Return the items' scores, on every process.
+
+        Raises PipelineError if a log-likelihood is not finite.
+        """
         questions = [wording.question(item) for item in items]
         trees = encode(
             questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
@@ -62,7 +69,8 @@ class Scorer:
         if not np.isfinite(nats).all():
             bad = items[int(np.argwhere(~np.isfinite(nats))[0][0])]
             raise PipelineError(
-                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the weights?"
+                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the "
+                "weights?"
             )
         scores = [
             _score(item, question, row.tolist())
@@ -101,7 +109,7 @@ class Scorer:
                 progress.update(len(group))
 
     def _totals(self, group: list[Tree], label: str) -> np.ndarray:
-        """Return the nats of the group's endings; without memory for it in halves, as later ones then are."""
+        """Return the nats of the group's endings; out of memory, halve this and later batches."""
         tokens = sum(map(padded_tokens, group))
         if len(group) == 1 or tokens <= self._fitting:
             nats = self._nats(group)
@@ -109,11 +117,15 @@ class Scorer:
                 return nats
             if len(group) == 1:
                 raise PipelineError(
-                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, have fewer computed at a time "
+                    f"{label}: out of memory for one item of {tokens} padded tokens; free some, "
+                    "have fewer computed at a time "
                     "(evaluate.threads, --threads), or take a larger machine"
                 )
             self._fitting = min(self._fitting, tokens // 2)
-            say = f"warning: {label}: out of memory for a batch of {tokens} padded tokens; goes on with {self._fitting}"
+            say = (
+                f"warning: {label}: out of memory for a batch of {tokens} padded tokens; "
+                f"goes on with {self._fitting}"
+            )
             tqdm.write(say, file=sys.stderr)
         middle = len(group) // 2
         return np.concatenate(
@@ -121,7 +133,10 @@ class Scorer:
         )
 
     def _nats(self, group: list[Tree]) -> np.ndarray | None:
-        """Return the nats of the group's endings, added up in float64 in order of the text; None where memory runs out."""
+        """Return the nats of the group's endings, summed in float64 in order of the text.
+
+        None if memory runs out.
+        """
         try:
             packed = pack(group)
             return np.bincount(packed.ending, weights=self._network.nats(packed))
@@ -135,7 +150,7 @@ class Scorer:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether there was no memory: torch's allocator for CPUs and C++ say so in words alone."""
+    """Return whether memory ran out; torch's CPU allocator and C++ only say so in the message."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "bad_alloc")
     )

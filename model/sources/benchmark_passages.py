@@ -1,6 +1,7 @@
-"""English passages out of the records of the benchmarks that carry them.
+"""English passages from the records of benchmarks.
 
-BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ each show a passage beside a question; only the passage is taken.
+BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ show a passage with each question; only the passage is
+taken.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,8 @@ def _squad_background(record: dict[str, Any]) -> str:
     return background
 
 
-# A file's path inside the wheel tells its source by this part; the value takes the passage out of one record.
+# Keys are parts of a file's path in the wheel, which name its source; values extract a record's
+# passage.
 _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "boolq": lambda record: record["passage"],
     "sciq": lambda record: record["support"],
@@ -37,12 +39,14 @@ _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
 def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
     """Yield the passages of one benchmark file, by its path in the wheel.
 
-    A passage without text is an empty document. Raises PipelineError for a record without its field.
+    A passage without text is an empty document. Raises PipelineError for a record without its
+    field.
     """
     source = next((part for part in path.parts if part in _EXTRACTORS), None)
     if source is None:
         raise PipelineError(
-            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages from it"
+            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages "
+            "from it"
         )
     for number, record in enumerate(records):
         try:

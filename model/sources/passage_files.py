@@ -31,9 +31,10 @@ Watch = Callable[..., Iterator[Document]]
 
 
 class PassageFile(NamedTuple):
-    """One file of a source: `open` returns its SHA-256 and its documents, with room for a copy in the folder it is given.
+    """One file of a source: `open` returns its SHA-256 and its documents.
 
-    `identity` is all that is known of its content beforehand.
+    `open` gets a folder with room for a copy. `identity` is all that is known of the content
+    beforehand.
     """
 
     name: str
@@ -43,7 +44,7 @@ class PassageFile(NamedTuple):
 
 
 class Piece(Section):
-    """A piece's index.json: a line `SHA256  name` for each of its files, in order; its shards; what is in them by source.
+    """A piece's index.json: its files as lines `SHA256  name`, its shards, and counts by source.
 
     `blank` counts the records without text, which are in no shard.
     """
@@ -55,7 +56,7 @@ class Piece(Section):
 
 
 def passage_files(params: PassagesInput) -> list[PassageFile]:
-    """Return the source's files in order; raises PipelineError for a source that cannot be what params.yaml pins."""
+    """Return the source's files in order; raise PipelineError if they are not those pinned."""
     source = params.source
     if isinstance(source, HubFilesSource):
         dataset = HubDataset(source)
@@ -114,10 +115,10 @@ def _stem(name: str) -> str:
 
 
 def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Path]:
-    """Return the pieces of the source in order, those made that are not in `scratch`.
+    """Return the pieces of the source in order; make those that are not in `scratch`.
 
-    A piece is as many files in a row as have a shard's characters, counted in bytes, so that many small files do not make
-    many small shards. It goes by the names and contents of its files: others make another.
+    A piece is as many consecutive files as have a shard's characters, counted in bytes, so that
+    many small files do not make many small shards. Names and contents of its files identify it.
     """
     groups: list[list[PassageFile]] = [[]]
     size = 0
@@ -166,7 +167,7 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
 
 
 def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
-    """Put the shards of all pieces into `output`, numbered through, and the index of what is in them."""
+    """Put the shards of all pieces into `output` under continuous numbers; return their index."""
     characters: Counter[str] = Counter()
     documents: Counter[str] = Counter()
     published = 0
@@ -185,7 +186,7 @@ def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
 
 
 def count_blank(pieces: list[Path]) -> int:
-    """Return how many records of the source have no text but white space: no passages are made of them."""
+    """Return how many records of the source are blank; no passages are made of them."""
     return sum(read_json(directory / "index.json", Piece).blank for directory in pieces)
 
 
@@ -196,7 +197,8 @@ def check_sha256(pieces: list[Path], source: HubFilesSource) -> str:
     )
     if source.sha256 not in (None, actual):
         raise PipelineError(
-            f"fetch.passages: SHA-256 of the listing of {source.dataset}'s files is {actual}, pinned {source.sha256}; "
+            f"fetch.passages: SHA-256 of the listing of {source.dataset}'s files is {actual}, "
+            f"pinned {source.sha256}; "
             "these are other files, or pin this one if they are those you mean"
         )
     return actual

@@ -19,7 +19,7 @@ _HUB_CACHE = re.compile(rb"(\.\./)+blobs/[0-9a-f]{40,64}\s*\Z")
 _XML = rb"(<\?xml[^>]*\?>\s*)?(?>((?><!--.*?-->)\s*)*)"
 _WEB_PAGE = re.compile(_XML + rb"<(!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL)
 _STORAGE_ERROR = re.compile(_XML + rb"<Error>.*?<Code>([^<]*)</Code>", re.DOTALL)
-# What GitHub, the Hugging Face hub and web servers send with a status of 400 or more, where it is no page.
+# Short answers of GitHub, the Hugging Face hub and web servers with a status of 400 or more.
 _SERVER_ANSWER = re.compile(
     rb"((\d{3}:? )?(Not Found|Entry not found|Repository not found|Invalid username or password"
     rb"|Unauthorized|Forbidden|Access denied|Too Many Requests"

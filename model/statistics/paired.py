@@ -1,9 +1,9 @@
-"""Two conditions on the same items: their difference, how sure it is, and what could not have been seen.
+"""Two conditions on the same items: their difference, its certainty, and the detectable size.
 
-A comparison is made of differences by item, second condition minus first, summed over clusters
-(items that share a source are not independent) and divided by weights: 1 for an answer, bytes for
-bits per byte. Several tests are made of them, each for a way in which the others are too sure; p is
-the largest of their p, and the interval the widest of theirs.
+Differences are by item, second condition minus first, summed over clusters (items that share a
+source are not independent) and divided by weights: 1 for an answer, bytes for bits per byte.
+Several tests are made, since each is too certain in some situation. p is the largest of their p
+values, and the interval the widest of theirs.
 """
 
 import math
@@ -31,9 +31,10 @@ Ints = NDArray[np.int64]
 
 
 class Paired(NamedTuple):
-    """Values of both conditions by seed and item, float64 (seeds, items), and each item's weight and cluster, (items,).
+    """Values of both conditions by seed and item, (seeds, items); each item's weight and cluster.
 
-    A condition's figure for a seed is the sum of its values over the sum of the weights.
+    Values are float64, weights and clusters (items,). A condition's figure for a seed is the sum of
+    its values over the sum of the weights.
     """
 
     first: Floats
@@ -72,7 +73,7 @@ class Student(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """Of `clusters`, the share that differ, and what one of them changes the figure by on average."""
+    """The share of `clusters` that differ, and the figure's mean change by one of them."""
 
     clusters: int
     differ: float
@@ -99,15 +100,15 @@ class Signs(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What one figure says of two conditions; `difference` is the second's less the first's, over all seeds.
+    """One figure's difference between two conditions: the second minus the first, over all seeds.
 
     `items_interval_95` and `items_p` are about these networks on other items. `seeds_interval_95`
-    and `seeds_p` are about other networks of the same conditions too, and None with one seed, which
-    cannot tell. `mcnemar_p` is of answers of one seed, right or wrong, as if no two items shared a
-    source. `effective_clusters` is how many clusters of equal weight are worth as much, and
-    `crossed` how many clusters there are in the second way, if there is one; of two ways the lesser
-    counts. `student` is the error that `detectable` rests on; `signs` is None unless few clusters
-    differ.
+    and `seeds_p` are about other networks of the same conditions too; with one seed they are None.
+    `mcnemar_p` is for answers of one seed, right or wrong, as if no two items shared a source.
+    `effective_clusters` is the number of clusters of equal weight that are worth as much, and
+    `crossed` the number of clusters of the second way to cluster, if there is one; with two ways
+    the lesser counts. `student` is the error that `detectable` uses; `signs` is None unless few
+    clusters differ.
     """
 
     first: float
@@ -162,8 +163,8 @@ def compare(
     """Compare two conditions; `seed` is that of the resampling.
 
     `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
-    `paired.clusters` has its fact.
-    Raises ValueError without items, or where all of them are one cluster, of which nothing can be resampled.
+    `paired.clusters` has its fact. Raises ValueError without items, or if all of them are one
+    cluster, which cannot be resampled.
     """
     seeds, items = paired.first.shape
     weight = float(paired.weights.sum())
@@ -213,7 +214,7 @@ def compare(
 
 
 def by_cluster(paired: Paired) -> tuple[Floats, Floats]:
-    """Return differences summed over clusters, (seeds, clusters), and their weights, (clusters,)."""
+    """Return differences summed by cluster, (seeds, clusters), and their weights, (clusters,)."""
     return _summed(paired.second - paired.first, paired.weights, paired.clusters)
 
 
@@ -275,7 +276,10 @@ def _interval(
 def _deviations(
     differences: Floats, weights: Floats, estimate: float, generator: np.random.Generator
 ) -> Floats:
-    """Return how many of their own standard errors the estimates of resampled clusters are off `estimate`."""
+    """Return how far estimates of resampled clusters are from `estimate`, in standard errors.
+
+    Each is divided by its own standard error.
+    """
     parts = []
     for start in range(0, RESAMPLES, _AT_ONCE):
         drawn = generator.integers(
@@ -290,7 +294,10 @@ def _deviations(
 
 
 def mcnemar_p(first: Floats, second: Floats) -> float:
-    """Return McNemar's exact p (1947): of the items that one condition alone has right, is half the first's?"""
+    """Return McNemar's exact p (1947) of the items that only one condition has right.
+
+    The null hypothesis is that half of them are the first condition's.
+    """
     only_first, only_second = (
         int(((first == 1) & (second == 0)).sum()),
         int(((first == 0) & (second == 1)).sum()),
@@ -339,15 +346,19 @@ def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Return p values adjusted for their number (Holm 1979): the chance that luck alone brings any below 5 % is at most that."""
+    """Return p values adjusted for their number (Holm 1979).
+
+    The chance that luck alone brings any of them below 5 % is then at most 5 %.
+    """
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def _seeds_error(differences: Floats, weights: Floats) -> float:
-    """Return the standard error of the mean difference, of (seeds, clusters) of sums, over seeds and items.
+    """Return the standard error of the mean difference over seeds and items.
 
-    Seeds and clusters are crossed: every network answers the same items. The variance is that by seeds and that by clusters less
-    that by both, which the two have in common (Cameron, Gelbach and Miller 2011).
+    `differences` are sums, (seeds, clusters). Seeds and clusters are crossed: every network answers
+    the same items. The variance is that by seeds plus that by clusters, less that by both, which
+    the two share (Cameron, Gelbach and Miller 2011).
     """
     seeds, count = differences.shape
     total = weights.sum()
@@ -380,10 +391,10 @@ def jackknife(differences: Floats, weights: Floats) -> Student:
 
 
 def _two_way(paired: Paired, crossed: Ints) -> Student:
-    """Return the error over two crossed ways to cluster the items, and the lesser's degrees of freedom.
+    """Return the error over two crossed ways to cluster the items, and the lesser freedom.
 
-    The variance is that by either way less that by both at once, which the two have in common
-    (Cameron, Gelbach and Miller 2011).
+    The variance is that by the first way plus that by the second, less that by both at once, which
+    the two share (Cameron, Gelbach and Miller 2011).
     """
     rows = (paired.second - paired.first).mean(axis=0, keepdims=True)
     _, both = np.unique(np.stack([paired.clusters, crossed]), axis=1, return_inverse=True)
@@ -401,7 +412,7 @@ def _two_way(paired: Paired, crossed: Ints) -> Student:
 
 
 def _linearized(differences: Floats, weights: Floats) -> Floats:
-    """Return the standard error of sum / sum over the last axis, of clusters, linearized as survey statistics has it."""
+    """Return the linearized standard error of sum / sum over the last axis, the clusters."""
     count = weights.shape[-1]
     totals = weights.sum(axis=-1)
     estimates = differences.sum(axis=-1) / totals

@@ -40,7 +40,8 @@ def read_scores(path: Path) -> list[ItemScore]:
 
 def is_acc_right(scores: list[ItemScore]) -> NDArray[np.bool_]:
     """Return for each item whether its true ending has the lowest total of all endings."""
-    return _totals(scores).argmin(axis=1) == _labels(scores)
+    right: NDArray[np.bool_] = _totals(scores).argmin(axis=1) == _labels(scores)
+    return right
 
 
 def is_acc_norm_right(scores: list[ItemScore], wording: Wording) -> NDArray[np.bool_]:
@@ -49,7 +50,8 @@ def is_acc_norm_right(scores: list[ItemScore], wording: Wording) -> NDArray[np.b
     The unit is a token or a character, as the wording's source has it.
     """
     lengths = np.array([getattr(score, wording.acc_norm_by) for score in scores])
-    return (_totals(scores) / lengths).argmin(axis=1) == _labels(scores)
+    right: NDArray[np.bool_] = (_totals(scores) / lengths).argmin(axis=1) == _labels(scores)
+    return right
 
 
 def gold_nats_and_bytes(

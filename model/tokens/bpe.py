@@ -1,8 +1,9 @@
-"""GPT-2's byte-pair encoding, cut to a prefix of its ranks, with end of text and 45 multiplication facts behind it.
+"""GPT-2's byte-pair encoding with a prefix of its ranks, end of text, and 45 fact tokens.
 
-A prefix of the merge ranks is itself a valid byte-pair encoding. The ids: base ranks, end of text, 45 facts, padding to a
-multiple of 64. Both conditions have the same ids and the same size; where a condition does not use the facts, their ids
-are reserved, and reserved ids are never produced. With all 50,256 ranks the size is 50,304, nanoGPT's.
+A prefix of the merge ranks is itself a valid byte-pair encoding. The ids in order: base ranks, end
+of text, 45 facts, and padding to a multiple of 64. All conditions have the same ids. A condition
+without facts reserves their ids, and reserved ids are never produced. With all 50,256 ranks the
+vocabulary has 50,304 ids, as nanoGPT's.
 """
 
 import base64
@@ -27,11 +28,13 @@ END_OF_TEXT = "<|endoftext|>"
 _MULTIPLE = 64
 _SHORT = 64  # characters
 _CHARACTERS = "".join(map(chr, range(0x3000)))
-# Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (itself GPT-2's, rewritten to be faster).
+# Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (GPT-2's pattern, written to
+# be faster).
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-# tiktoken 0.14 panics on 999,999 or more white space characters with text behind them: `\s+(?!\S)` keeps a place to return
-# to for each. Cutting before the last one changes no id: the pattern ends a piece there. Unicode's white space, unlike
-# Python's, has no U+001C to U+001F.
+# tiktoken 0.14 panics on 999,999 or more white space characters before other text, because
+# `\s+(?!\S)` can backtrack to each of them. A cut before the last one changes no id, since the
+# pattern ends a piece there. Unicode's white space, unlike Python's, does not include U+001C to
+# U+001F.
 _LONGEST_RUN = 500_000
 _LONG_RUN = re.compile(rf"(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{{{_LONGEST_RUN},}}+(?!\Z)")
 
@@ -49,8 +52,9 @@ class Vocabulary(Section):
 class EncodedDocument(NamedTuple):
     """A training document's ids, uint16 (tokens,), without the end of text before them.
 
-    `plain_tokens`: how many they would be without facts; `facts`: how many of them are facts; `expressions`: what `inject`
-    has counted, with nothing changed in a condition without facts.
+    `plain_tokens` is their number if no fact is replaced, `facts` the number of facts among them.
+    `expressions` are the counts of `inject`; in a condition without facts, nothing is counted as
+    changed.
     """
 
     tokens: np.ndarray
@@ -60,12 +64,13 @@ class EncodedDocument(NamedTuple):
 
 
 class Tokenizer:
-    """Text to ids and back; `vocabulary.json` and `ranks.tiktoken` in one directory are its whole state."""
+    """Text to ids and back; its state is vocabulary.json and ranks.tiktoken in one directory."""
 
     def __init__(self, ranks: dict[bytes, int], mul_facts: bool, pattern: str = PATTERN):
-        """`ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256; `mul_facts` gives the facts their ids.
+        """Build the tokenizer; `ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256.
 
-        `pattern` is the regular expression whose matches are encoded one by one.
+        `mul_facts` gives the facts their ids. `pattern` is the regular expression whose matches are
+        encoded one by one.
         """
         self.ranks = ranks
         self.mul_facts = mul_facts
@@ -97,7 +102,7 @@ class Tokenizer:
 
     @cached_property
     def names(self) -> list[str]:
-        """The name of every id from `end_of_text` to the last, none of which ordinary text encodes to."""
+        """The names of the ids from `end_of_text` on, none of which ordinary text encodes to."""
         names = {
             self.end_of_text: END_OF_TEXT,
             **{token: fact.token for token, fact in self._facts.items()},
@@ -142,7 +147,10 @@ class Tokenizer:
         return PipelineError(f"pattern {self.pattern!r}: {reason}; correct the condition's module")
 
     def encode_document(self, text: str) -> EncodedDocument:
-        """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""
+        """Encode a training document: as `encode_text`, but each fact is one token.
+
+        A condition without facts encodes as `encode_text`.
+        """
         expressions: Counter[tuple[str, str]] = Counter()
         facts = find_facts(text, expressions)
         if not facts or not self.mul_facts:
@@ -181,9 +189,9 @@ class Tokenizer:
         return self._encode_short(text) if len(text) <= _SHORT else self.encode_text(text)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Decode ids to text: a fact in its canonical form (`6 × 9 = 54`), other ids above the ranks by name.
+        """Decode ids to text; ids above the ranks become their names, facts `6 × 9 = 54`.
 
-        Bytes that are no UTF-8, as at a cut between two tokens of one character, become U+FFFD.
+        Invalid UTF-8, such as a character that is cut between two tokens, becomes U+FFFD.
         """
         return self.decode_bytes(tokens).decode("utf-8", errors="replace")
 
@@ -213,7 +221,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
-        """Read what `save` wrote to a checksummed directory; a vocabulary that these ranks do not give is an error."""
+        """Read what `save` wrote to a checksummed directory.
+
+        Raises PipelineError if these ranks do not give the vocabulary.
+        """
         path = verified(directory / "vocabulary.json")
         vocabulary = read_json(path, Vocabulary)
         tokenizer = cls(
@@ -231,10 +242,11 @@ class Tokenizer:
 
 
 def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int, list[FoundFact]]]:
-    """Yield stretches of `text` that hold all the facts, each from a start to a stop, with its facts.
+    """Yield stretches of `text` that hold all facts, as start, stop and the facts in between.
 
-    They are cut before blanks that follow no blank, where byte-pair encoding always begins a new token: what lies outside
-    is encoded the same with and without facts, so that only the stretches have to be encoded twice.
+    Stretches are cut before a blank that follows no blank, where byte-pair encoding always begins a
+    new token. So the text outside them is encoded the same with and without facts, and only the
+    stretches are encoded twice.
     """
     start = stop = 0
     inside: list[FoundFact] = []
@@ -258,7 +270,7 @@ def _cut(text: str, place: int, limit: int, step: int) -> int:
 
 
 def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
-    """Read the first `count` ranks (all for None) of a file in tiktoken's format, in order from 0."""
+    """Read the first `count` ranks (None: all) of a file in tiktoken's format, in order from 0."""
     ranks: dict[bytes, int] = {}
     try:
         for line in path.read_bytes().splitlines()[:count]:
@@ -270,12 +282,14 @@ def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
         count is not None and len(ranks) != count
     ):
         raise PipelineError(
-            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked for"
+            f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked "
+            "for"
         )
     if any(
         bytes([byte]) not in ranks for byte in range(256)
     ):  # tiktoken would panic where a text has one that is not
         raise PipelineError(
-            f"{path}: a single byte has no rank, so that not every text could be encoded; take GPT-2's ranks"
+            f"{path}: a single byte has no rank, so that not every text could be encoded; take "
+            "GPT-2's ranks"
         )
     return ranks

@@ -2,7 +2,7 @@
 
 
 def byte_characters() -> dict[int, str]:
-    """Map each byte to its character: printable Latin-1 to itself, the rest to U+0100 onwards in order.
+    """Map each byte to a character: printable Latin-1 to itself, the rest to U+0100 on, in order.
 
     Source: `bytes_to_unicode` in openai/gpt-2, encoder.py.
     """

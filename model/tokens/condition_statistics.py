@@ -10,8 +10,9 @@ from model.tokens.shards import Index
 def summarize(index: Index) -> dict[str, Any]:
     """Return the metrics of one condition's shards.
 
-    For each split: documents and their SHA-256 in order, the same in every condition; original bytes; tokens, and how many to
-    an original byte; facts, and how many to a token. Expressions are those of both splits, by form: found, and changed to facts.
+    For each split: the number of documents and their SHA-256 in order (the same in every
+    condition), original bytes, tokens, tokens per original byte, facts, and facts per token. For
+    both splits together: expressions found and changed to facts, by form.
     """
     expressions: dict[str, Counter[str]] = {}
     for entries in index.splits.values():

@@ -9,21 +9,22 @@ from model.tokens.facts import MUL_FACTS, MulFact, inject
 
 
 class FactTokenizer:
-    """Encodes text with or without its facts, and takes ids apart into texts, facts and ids that have no text."""
+    """Encode text with or without facts, and split ids into texts, facts and ids without text."""
 
     def __init__(self, tokenizer: Tokenizer, end_of_text: int):
-        """`end_of_text` is the id that every training document begins with, the first that is no text."""
+        """`end_of_text` begins each training document, and is the first id that is not text."""
         ids = {fact: tokenizer.token_to_id(fact.token) for fact in MUL_FACTS}
         self._ids = {fact: token for fact, token in ids.items() if token is not None}
         if self._ids and len(self._ids) != len(ids):
             raise PipelineError(
-                f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc repro export"
+                f"tokenizer.json: has tokens for {len(self._ids)} of {len(ids)} facts; run dvc "
+                "repro export"
             )
         self._facts = {token: fact for fact, token in self._ids.items()}
         self._tokenizer, self.end_of_text = tokenizer, end_of_text
 
     def encode(self, text: str, injected: bool) -> list[int]:
-        """Return the ids of `text` as it stands inside a document; `injected` changes nothing without ids of facts."""
+        """Return the ids of `text` inside a document; `injected` encodes facts as ids, if any."""
         tokens = []
         for segment in inject(text) if injected and self._ids else [text]:
             if isinstance(segment, MulFact):
@@ -33,9 +34,10 @@ class FactTokenizer:
         return tokens
 
     def segments(self, tokens: list[int]) -> list[str | MulFact | None]:
-        """Return the texts, the facts and, as None, the other ids from end of text on, in order; no text is empty.
+        """Return texts, facts, and None for other ids from end of text on, in order.
 
-        Those are reserved or padding and have a name but no text.
+        No text is empty. Ids that become None are reserved or padding: they have a name but no
+        text.
         """
         found: list[str | MulFact | None] = []
         for is_text, run in itertools.groupby(tokens, key=lambda token: token < self.end_of_text):

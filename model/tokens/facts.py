@@ -1,7 +1,7 @@
-"""The 45 multiplication facts and where they stand in a text.
+"""The 45 multiplication facts, and which expressions in a text become one.
 
-An expression left as text costs nothing; a text corrupted by a fact is what this module must prevent. Where in doubt, it is
-text. Grammar of an expression, which the counts call found:
+An expression that stays text costs nothing, but a fact in the wrong place corrupts the text. So an
+expression stays text in case of doubt. Grammar of an expression, counted as found:
 
     found    = left, digit, operator, digit, [ space? "=" space? whole number ], right
     digit    = "1" … "9"                                a whole number of one digit
@@ -10,19 +10,21 @@ text. Grammar of an expression, which the counts call found:
     left     = start of text or white space, then any of ( " ' “ ‘
     right    = any of . , ; : ! ? ) " ' ” ’, then white space or end of text
 
-An expression becomes a fact, which the counts call changed, if all of this holds:
+An expression becomes a fact, counted as changed, if all of this holds:
 
-- Its result, if it has one, is the product; a wrong one makes all of it text.
-- Its line has no mark of code or LaTeX (`_CODE_MARK`), its text no display formula, and it is in no fence or HTML code
-  (`_CODE_BLOCK`).
-- It is no part of a larger expression. Past blanks, quotes and brackets no digit, symbol or word of formulas is beside it
-  (`2 + (3 * 4)`, `half of 3 * 4`, `3 * 4 : 2`), and past one line break no operator; with a result it may follow a bullet.
-- Bare, without a result, it is not in a list of numbers, not before `!`, and a quote after it, which may mean inches, has its
-  opening one before it. The word after it can follow a number (`_AFTER_BARE`: `is`, `and`; not `cm`); the word before it is
-  no determiner (`a 4 x 4`) nor one that is numbered (`page 3 · 4`, `No. 3 · 4`).
-- Bare and not with `*` it may be a size or a score, so something must ask for it: words before it (`_CUE`: `what is`, `54 is`);
-  or its product comes next (`3 x 4 is 12`); or it begins a line or sentence, and `?` or a number in words comes next; or it has
-  a line to itself.
+- Its result, if it has one, is the product. With a wrong result, all of it stays text.
+- Its line has no mark of code or LaTeX (`_CODE_MARK`), its text has no display formula, and it is
+  not in a fence or in HTML code (`_CODE_BLOCK`).
+- It is not part of a larger expression. No digit, symbol or word of formulas is beside it, past
+  blanks, quotes and brackets (`2 + (3 * 4)`, `half of 3 * 4`, `3 * 4 : 2`), and no operator is
+  beside it past one line break. With a result it may follow a bullet.
+- Bare, without a result, it is not in a list of numbers and not before `!`. A quote after it,
+  which may mean inches, has its opening quote before it. The word after it can follow a number
+  (`_AFTER_BARE`: `is`, `and`; not `cm`). The word before it is not a determiner (`a 4 x 4`) and
+  not a word that is numbered (`page 3 · 4`, `No. 3 · 4`).
+- Bare and not with `*`, it may be a size or a score, so something must ask for its product: words
+  before it (`_CUE`: `what is`, `54 is`), its product right after it (`3 x 4 is 12`), or, if it
+  begins a line or sentence, `?` or a number in words after it. Or it has a line to itself.
 """
 
 import re
@@ -52,7 +54,8 @@ class MulFact:
 
 
 MUL_FACTS = tuple(MulFact(a, b) for a in range(1, 10) for b in range(a, 10))
-# By operands and result as written: "= 054" is not how anybody writes 54, and a huge number never becomes an int.
+# Keys are operands and result as written: nobody writes 54 as "= 054", and a huge number never
+# becomes an int.
 _FACTS = {
     (str(a), str(b), result): MulFact(min(a, b), max(a, b))
     for a in range(1, 10)
@@ -67,12 +70,14 @@ EXPRESSION_FORMS = tuple(
 
 _SPACES = " \u00a0\u2009\u202f"
 _MARKS = ("*", "×", "·", *(space + "x" for space in _SPACES))
-# Starts at a digit and looks behind only then: what has no candidate is passed over at the speed of a scan.
+# The pattern starts with a digit and looks behind only there, so that texts without a candidate are
+# scanned fast.
 _CANDIDATE = re.compile(
     r"""(?P<a>[1-9]) (?<! [^\s("'“‘] [1-9])
         (?: S (?P<spaced>[*x]) S | (?P<tight>\*) | S? (?P<free>[×·]) S? )
         (?P<b>[1-9])
-        (?> (?: S? = S? (?P<product> [0-9]++) )? )  # before Python 3.11.5 (…)?+ kept a part of what had failed
+        # An atomic group, since (…)?+ kept a part of a failed match before Python 3.11.5.
+        (?> (?: S? = S? (?P<product> [0-9]++) )? )
         (?= [.,;:!?)"'”’]*+ (?:\s|\Z) )""".replace("S", f"[{_SPACES}]"),
     re.VERBOSE,
 )
@@ -88,8 +93,9 @@ _OPENED = {  # by a closing quote: what precedes it if it closes anything
 _BULLET = re.compile(r"\s*([-*•])\s+")
 
 _CODE_BLOCK = re.compile(
-    r"""\A(?=.*?(?:\$\$|\\\[|\\begin\{)).*  # all of a text with a display formula: where it ends is hard to tell
-      | ^[ \t>]*(```|~~~)[^`\n]*$.*?(?:^[ \t>]*\1|\Z) | (?i:<(pre|code|script|style)\b.*?(?:</\2|\Z))""",
+    r"""\A(?=.*?(?:\$\$|\\\[|\\begin\{)).*  # all of a text that has a display formula
+      | ^[ \t>]*(```|~~~)[^`\n]*$.*?(?:^[ \t>]*\1|\Z)
+      | (?i:<(pre|code|script|style)\b.*?(?:</\2|\Z))""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _CODE_BLOCK_MARKS = (
@@ -105,11 +111,13 @@ _CODE_WORDS = (
 )
 _CODE_LINE_START = re.compile(rf"\s{{4}}|\s*\t|\s*(?:{_CODE_WORDS})\b")
 _CODE_MARK = re.compile(
-    r"[`\\{}\[\]$#_&|<>@~^/(;S] (?: (?<=[`\\{}\[\]$#_&|<>@~^]) | (?<=/)[/*] | (?<=\w\() | (?<=;)\s*$ | (?<=\bS)ELECT\b )",
+    r"[`\\{}\[\]$#_&|<>@~^/(;S] (?: (?<=[`\\{}\[\]$#_&|<>@~^]) | (?<=/)[/*] | (?<=\w\() | "
+    r"(?<=;)\s*$ | (?<=\bS)ELECT\b )",
     re.VERBOSE,
 )
 
-# `before` is the end of what precedes an expression on its line, or of the line above and its break; these match there.
+# `before` is the end of the text before an expression on its line, or of the line above and its
+# line break. These patterns match it.
 _WORD_START = r"(?<![^\W\d_])(?<![^\W\d_]['’])"
 _OPERATION = r"[-+−–—*∗/÷×·⋅=≠≈≡≤≥±√∑∏∫^%]"
 _FORMULA_WORD = (
@@ -117,8 +125,9 @@ _FORMULA_WORD = (
     "|exp|sin|cos|tan|abs|max|min|sum|difference|quotient|power|factorial|negative|half|third|quarter|twice|thrice|double|triple)"
 )
 _LARGER_BEFORE = re.compile(
-    rf"""(?: (?! [^\W\d_] | [.,;:!?”’—…•)] ) \S | (?<!^\w) (?<!^\w\w) \)  # after a), but not after (2 + 1)
-      | \s: | \d\s*[—•] | %\s*of | {_WORD_START} (?: {_FORMULA_WORD} (?:\s+of)? | {_CODE_WORDS} | [^\W\d_aAI] )
+    rf"""(?: (?! [^\W\d_] | [.,;:!?”’—…•)] ) \S | (?<!^\w) (?<!^\w\w) \)  # not a)
+      | \s: | \d\s*[—•] | %\s*of
+      | {_WORD_START} (?: {_FORMULA_WORD} (?:\s+of)? | {_CODE_WORDS} | [^\W\d_aAI] )
       | (?: {_OPERATION} | {_WORD_START} (?:{_FORMULA_WORD}|x) ) \n )\Z""",
     re.VERBOSE,
 )
@@ -164,10 +173,10 @@ class FoundFact(NamedTuple):
 
 
 def inject(text: str, counts: Counter[tuple[str, str]] | None = None) -> list[str | MulFact]:
-    """Split `text` at its multiplication facts: strings and facts alternate in reading order, no string is empty.
+    """Split `text` at its multiplication facts, into strings and facts in reading order.
 
-    Joining the strings with the original expressions gives `text` back; `str(fact)` is the canonical form. `counts` is
-    added to as by `find_facts`.
+    No string is empty. Joining the strings with the original expressions gives `text`; `str(fact)`
+    is the canonical form. `find_facts` describes `counts`.
     """
     segments: list[str | MulFact] = []
     place = 0
@@ -180,7 +189,7 @@ def inject(text: str, counts: Counter[tuple[str, str]] | None = None) -> list[st
 def find_facts(text: str, counts: Counter[tuple[str, str]] | None = None) -> list[FoundFact]:
     """Return the facts that `text` states, in order.
 
-    `counts` is added to under (form, "found") and (form, "changed"), for the forms of `EXPRESSION_FORMS`.
+    Adds to `counts` under (form, "found") and (form, "changed"), for the forms in EXPRESSION_FORMS.
     """
     expressions = _expressions(text)
     lines = text
@@ -223,7 +232,10 @@ def _expressions(text: str) -> list[re.Match[str]]:
 
 
 def _stands_in_prose(text: str, previous: int, match: re.Match[str], fact: MulFact) -> bool:
-    """Judge by what is beside `match`; `previous` is where the line begins, or the expression before it on the line."""
+    """Return whether the text around `match` lets it become a fact.
+
+    `previous` is where its line begins, or the expression before it on the line.
+    """
     preceding = text[previous : match.start()]
     bullet = _BULLET.fullmatch(preceding) if match["product"] else None
     before = "" if bullet else preceding.rstrip(_OPENING_AND_BLANKS)[-20:]

@@ -1,7 +1,7 @@
-"""Tokenize a corpus to shards, one token shard for each parquet shard, on all cores.
+"""Tokenize a corpus, one token shard for each parquet shard, on all cores.
 
-The output depends on the corpus and the tokenizer alone, not on the number of workers: each turns one whole shard, and results
-are taken in order. A finished shard outlives a kill.
+The output depends on the corpus and the tokenizer only, not on the number of workers: each worker
+tokenizes whole shards, and results are collected in order. Finished shards survive a kill.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ ENTRY = "entry.json"
 
 
 class Task(NamedTuple):
-    """What every worker has. `directory` is the corpus, `scratch` where finished shards are kept."""
+    """What every worker needs: the corpus `directory`, and `scratch` for finished shards."""
 
     directory: Path
     sources: list[str]
@@ -63,8 +63,9 @@ def tokenize_split(
 ) -> list[ShardEntry]:
     """Write one split's shards to `output`; return the entries of the index.
 
-    `target_tokens` cuts the split to exactly so many tokens of the plain vocabulary: every condition has the same documents,
-    and of the last one the same piece, as text without facts. Raises PipelineError where the corpus has fewer.
+    `target_tokens` cuts the split to exactly so many tokens of the plain vocabulary. Every
+    condition then has the same documents, and the same piece of the last one, cut as text without
+    facts. Raises PipelineError if the corpus has fewer tokens.
     """
     count = len(document_shards(task.directory, split))
     jobs = [Job(split, number) for number in range(count)]
@@ -85,7 +86,8 @@ def tokenize_split(
                 break
     if target_tokens is not None and left:
         raise PipelineError(
-            f"tokenize: the training split has {target_tokens - left} tokens of the plain vocabulary, corpus.target_tokens asks "
+            f"tokenize: the training split has {target_tokens - left} tokens of the plain "
+            "vocabulary, corpus.target_tokens asks "
             f"for {target_tokens}; fetch more text or lower it"
         )
     for number, directory in enumerate(finished):
@@ -151,7 +153,7 @@ def _make(task: Task, job: Job, directory: Path) -> None:
 def _with_progress(
     results: Iterator[tuple[ShardEntry, Path]], count: int, name: str
 ) -> Generator[tuple[ShardEntry, Path], None, None]:
-    """Yield `results`, each an entry with its directory, under a bar that shows tokens a second and the time left."""
+    """Yield `results`, entries with their directories, under a bar with tokens/s and time left."""
     started, tokens = time.perf_counter(), 0
     with tqdm(total=count, desc=name, unit="shard", disable=None) as bar:
         for entry, directory in results:

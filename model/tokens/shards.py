@@ -1,8 +1,9 @@
-"""Token shards: little-endian uint16 ids, a table of the documents in them, and an index that pins both.
+"""Token shards: little-endian uint16 ids, a table of the documents in them, and an index.
 
 In a directory of shards, for a split `train` or `val` and shard n:
     train_00000.bin             uint16 ids; each document is end of text, then its tokens
-    train_00000.documents.npy   int32 (documents, 3): tokens with the leading end of text, original UTF-8 bytes, source
+    train_00000.documents.npy   int32 (documents, 3): tokens with the leading end of text,
+                                original UTF-8 bytes, source
     index.json                  sizes, and the names that the source numbers stand for
     SHA256SUMS                  of every file
 """
@@ -28,8 +29,10 @@ class Expressions(Section):
 
 
 class ShardEntry(Section):
-    """What a shard holds. `documents_sha256` is of its original texts in order, cut where it is; `plain_tokens` are what
-    they would be without facts; both are the same in every condition.
+    """What a shard holds; `documents_sha256` and `plain_tokens` are the same in every condition.
+
+    `documents_sha256` is of the original texts in order, each cut where the shard cuts it.
+    `plain_tokens` is the number of tokens without facts.
     """
 
     documents: int
@@ -62,7 +65,8 @@ def write_shard(
 ) -> None:
     """Write one shard.
 
-    `documents` are token ids (tokens,) with their leading end of text; `table` is int32 (documents, 3) as in the module's text.
+    `documents` are token ids (tokens,) with their leading end of text. `table` is int32 (documents,
+    3) with the columns of this module's docstring.
     """
     tokens_path, table_path = shard_paths(directory, split, number)
     np.concatenate(documents).astype("<u2").tofile(tokens_path)
@@ -70,14 +74,14 @@ def write_shard(
 
 
 class TokenSplit:
-    """One split of a shard directory, memory-mapped: `document(i)` is a view of document i's tokens.
+    """One split of a shard directory, memory-mapped; `document(i)` is a view of its tokens.
 
-    `lengths`, `original_bytes` and `sources` are arrays over documents: tokens with the leading end of text, bytes of
-    the text before tokenizing and injection, and indices into `index.sources`.
+    `lengths`, `original_bytes` and `sources` are arrays over documents: tokens with the leading end
+    of text, bytes of the text before tokenizing and injection, and indices into `index.sources`.
     """
 
     def __init__(self, directory: Path, split: str):
-        """Map the shards; raises PipelineError where a file is missing or is not the one written."""
+        """Map the shards; raise PipelineError if a file is missing or is not the one written."""
         self.index = read_json(verified(directory / "index.json"), Index)
         if not self.index.splits.get(split):
             raise PipelineError(

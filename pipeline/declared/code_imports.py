@@ -166,7 +166,7 @@ class Code:
             if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
         ]
 
-    def _imported(self, source: _Source) -> set[str]:
+    def _imported(self, source: _Source) -> frozenset[str]:
         """Return the dotted names of what `source` imports, but for the modules of a choice."""
         members = {
             path.removesuffix(".py").replace("/", ".")
