@@ -16,7 +16,7 @@ export PYTHONUTF8 := 1
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
+.PHONY: help setup repro dry-run test lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -77,6 +77,10 @@ test: $(READY) $(PLOTS_PAGE)
 # Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)
 	@python -m pipeline.check
+
+# Write into dvc.yaml the lines that make check asks for.
+fix: $(READY)
+	@python -m pipeline.check --fix
 
 ##@ Results
 
