@@ -34,6 +34,11 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from time_limit import (  # noqa: F401
+    pytest_runtest_protocol,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 
 from common.files import checksummed_directory, write_checksums
 from model.network.checkpoints import CheckpointConfig, write_checkpoint
