@@ -12,8 +12,8 @@ import pytest
 import yaml
 from committed import committed_text, committed_tree
 from conftest import REPOSITORY
-
 from model.common.yaml_file import YamlFault
+
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
 from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions

@@ -369,7 +369,7 @@ def project(tmp_path, monkeypatch):
 def test_a_sample_of_one_source_stops_the_items_stage(project):
     """Which the file's own two sources do not tell: a sample may take all its items from one."""
     with pytest.raises(
-        PipelineError, match=r"items\.hellaswag_count: .*2 items .*of one source .*s0.*two.*[^\n]$"
+        PipelineError, match=r"items: hellaswag: .*2 items .*of one source .*s0.*two.*[^\n]$"
     ):
         project(hellaswag_count=2, continuation_count=5)
     assert not Path("data/items").exists()
