@@ -12,8 +12,8 @@ import pytest
 import yaml
 from committed import committed_text, committed_tree
 from conftest import REPOSITORY
-from model.common.yaml_file import YamlFault
 
+from common.yaml_file import YamlFault
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
 from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions
@@ -28,6 +28,7 @@ TEXT = (
     "params.yaml",
     "libraries.yaml",
     "requirements.txt",
+    "common",
     "model",
     "stages",
     "stages.yaml",
@@ -86,8 +87,8 @@ MUTATIONS = {
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
          f"{GSM8K}{DEPS}add the line      - model/common",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}remove the line      - model/common/errors.py",
-         f"{GSM8K}{DEPS}remove the line      - model/common/files.py",
+         f"{GSM8K}{DEPS}remove the line      - common/errors.py",
+         f"{GSM8K}{DEPS}remove the line      - common/files.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
          f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
     ),
