@@ -1,4 +1,4 @@
-"""Rates with honest intervals: items that share a source are one cluster, and the interval widens accordingly."""
+"""Rates with 95 % intervals that account for clusters: items that share a source."""
 
 import math
 from typing import NamedTuple
@@ -16,9 +16,10 @@ class Rate(NamedTuple):
 def rate(correct: np.ndarray, clusters: list[str]) -> Rate:
     """Return the share of True in `correct` (items,) with its 95 % interval.
 
-    The interval is Wilson's (1927) for n / design effect items, as Korn and Graubard (1998) adapt intervals of
-    proportions to clustered samples; the design effect is the cluster-robust variance over the binomial one and never
-    taken below 1. Where all answers are alike, nothing tells how much the items of a cluster are: it counts as one.
+    The interval is Wilson's (1927) for n / design effect items, as Korn and Graubard (1998) adapt
+    intervals of proportions to clustered samples. The design effect is the cluster-robust variance
+    over the binomial one, at least 1. If all answers are alike, the similarity within clusters
+    cannot be estimated, so each cluster counts as one item. Raises ValueError without items.
     """
     total = len(correct)
     if not total:
