@@ -11,19 +11,16 @@ from pathlib import Path
 from common.errors import PipelineError, run_stage
 from common.files import write_bytes, write_json
 from common.sections import read_section
-from model.comparison.outcomes import Outcomes, answered, evaluated, probed
-from model.comparison.outcomes_file import Key, outcome_lines
-from model.comparison.verdict import (
-    Row,
-    compare_outcomes,
+from model.comparison.difference_tables import (
     comparison_json,
     comparison_table,
     differences_csv,
     headline,
-    judge,
-    limits,
-    sentences,
 )
+from model.comparison.family import Row, compare_outcomes, judge
+from model.comparison.outcomes import Outcomes, answered, evaluated, probed
+from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.verdict import limits, sentences
 
 SCORES = Path("scores")
 METRICS = Path("metrics")
@@ -47,17 +44,14 @@ def main() -> None:
         METRICS / "comparison.json",
         headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"}),
     )
-    table, comparisons = (
-        comparison_table(first, family),
-        [comparison_json(judged) for judged in family],
-    )
+    table = comparison_table(first, family)
     write_json(
         PLOTS / "comparisons.json",
         {
             "first": first,
             "sentences": words,
             "limits": unseen,
-            "comparisons": comparisons,
+            "comparisons": [comparison_json(judged) for judged in family],
             "table": table.json(),
         },
     )
@@ -70,7 +64,8 @@ def main() -> None:
 def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
     """Return the outcomes of one run by model and figure.
 
-    Models are the checkpoints, of which the last is also asked for products, and the fine-tuned one.
+    Models are the checkpoints, the last of which is also asked for products, and the fine-tuned
+    one.
     """
     by_model = {f"step {step}": evaluated(run / f"step_{step}") for step in steps}
     by_model[f"step {steps[-1]}"] |= probed(run / "probes/exports")

@@ -216,7 +216,7 @@ def compare(
 
 
 def by_cluster(paired: Paired) -> tuple[Floats, Floats]:
-    """Return differences summed over clusters, (seeds, clusters), and their weights, (clusters,)."""
+    """Return sums of differences, (seeds, clusters), and of weights, (clusters,)."""
     return _summed(paired.second - paired.first, paired.weights, paired.clusters)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from model.comparison.verdict import Row, judge
+from model.comparison.family import Row, judge
 from model.statistics import paired
 from model.statistics.paired import (
     Paired,
