@@ -12,7 +12,7 @@ export MPLBACKEND := Agg
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-# The page that `dvc plots` fills, with its scripts in it.
+# The page that `dvc plots` fills, with its scripts in it; its templates and plots/dvc.yaml are made with it.
 PLOTS_PAGE := .dvc/plots_page.html
 
 .DEFAULT_GOAL := help
@@ -42,8 +42,10 @@ export HELP
 # Install the locked dependencies into .venv. The other targets do so themselves, where it is needed.
 setup: $(READY) $(PLOTS_PAGE)
 
-$(PLOTS_PAGE): $(READY) tools/generated/plots_page.py tools/generated/plots_page.html model/report/bundle.py model/curves/style.py model/report/charts.js
-	@python -m tools.generated.plots_page
+DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
+	$(addprefix model/report/,vega.py curve.yaml rows.yaml bundle.py charts.js)
+$(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
+	@python -m tools.generated.dvc_plots
 
 $(READY): requirements.txt requirements-data.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \

@@ -194,7 +194,12 @@ def result_findings(tree: Tree) -> list[str]:
         for line in lines
     ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    present = without_ignored(tree, tree.files(*RESULTS))
+    # A dvc.yaml beside results is DVC's: it says how they are drawn.
+    present = [
+        path
+        for path in without_ignored(tree, tree.files(*RESULTS))
+        if path.rpartition("/")[2] != GRAPH
+    ]
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     alone = [
         out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 from common.errors import PipelineError, run_stage
 from common.files import atomic_file
+from model.curves.charts import CHARTS
 from model.curves.panels import (
     CHANCE_STYLE,
     STYLE,
@@ -29,7 +30,7 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point, Progress
+from model.curves.points import TRAIN, VAL, Curves, Point, Progress
 from model.curves.style import GREY
 from model.tasks.labels import CHANCE
 from pipeline.declared.command_lines import command_line
@@ -40,7 +41,6 @@ SCORES, EXPORTED, MEASURED = (
     "hellaswag_gold_bits_per_byte",
     "bits_per_byte",
 )
-_CHART = {chart.name: chart for chart in CHARTS}
 
 
 def main() -> None:
@@ -150,7 +150,7 @@ def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str)
 
 def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[str]) -> None:
     above, below = axes
-    draw_chart(above, _CHART[SCORES], "tokens", curves[SCORES], conditions, conditions)
+    draw_chart(above, CHARTS[SCORES], "tokens", curves[SCORES], conditions, conditions)
     above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
     first = min(point.tokens for point in curves[EXPORTED])
     # Validation, but as thin as training: it is not of exports.
@@ -160,7 +160,7 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
         if point.split == VAL and point.tokens >= first
     ]
     draw_chart(
-        below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions
+        below, CHARTS[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions
     )
     below.set_title("Bits per byte", loc="left")
 
@@ -184,7 +184,7 @@ def _legend(conditions: list[str], scores: list[Point]) -> list[Artist]:
             markersize=5,
             **TRAIN_STYLE,
         ),
-        *seed_handles([(_CHART[SCORES], scores)]),
+        *seed_handles([(CHARTS[SCORES], scores)]),
         Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
     ]
 

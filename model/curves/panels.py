@@ -17,12 +17,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.points import TRAIN, X_LABELS, Chart, Point
-from model.curves.style import COLOURS, GREY
+from model.curves.charts import X_LABELS, Chart
+from model.curves.points import TRAIN, Point
+from model.curves.style import COLOURS, GREY, MARKERS
 from model.tasks.labels import CHANCE
 
-# In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars in hatches.
-_MARKERS = ("o", "s", "^", "D", "P", "v", ">", "<", "*")
+# In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars
+# in hatches.
 _DASHES = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "||||")
 _SETTINGS = {
@@ -67,7 +68,7 @@ class Look(NamedTuple):
 def look(number: int) -> Look:
     """Return the look of condition `number`, which is counted from 0."""
     return Look(
-        *(choices[number % len(choices)] for choices in (COLOURS, _MARKERS, _DASHES, _HATCHES))
+        *(choices[number % len(choices)] for choices in (COLOURS, MARKERS, _DASHES, _HATCHES))
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.declared.lockfile import Graph
 
 FILES = [
     "dvc.yaml", "stages.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "common", "model", "stages",
-    "pipeline", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
+    "pipeline", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", "plots/dvc.yaml", ".dvcignore", ".gitignore",
 ]  # fmt: skip
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 STRACE = shutil.which("strace") is not None
@@ -136,7 +136,7 @@ def test_the_readmes_dvc_commands_work(clone):
     assert (
         said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
     )
-    shell([sys.executable, "-m", "tools.generated.plots_page"], clone)
+    shell([sys.executable, "-m", "tools.generated.dvc_plots"], clone)
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
         page = (clone / "dvc_plots/index.html").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 from committed import committed_text
 from conftest import REPOSITORY
 
-from model.curves.points import CHARTS
+from model.curves.charts import CURVES
 from model.tasks.labels import CHANCE
 
 CONDITIONS = ("baseline", "mul_tokens")
@@ -40,7 +40,7 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
     )
     (root / "params.yaml").write_text(params.replace("max_steps: 3200", f"max_steps: {STEPS[-1]}"))
     (root / "plots").mkdir()
-    for chart in CHARTS:
+    for chart in CURVES:
         header = [
             "condition",
             "seed",

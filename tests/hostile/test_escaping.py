@@ -235,7 +235,7 @@ def test_an_error_of_a_stage_is_printable():
 
 
 def test_the_page_of_dvc_plots_asks_nobody_for_anything_and_runs_no_attribute():
-    page = (REPOSITORY / "tools/generated/plots_page.html").read_text()
+    page = (REPOSITORY / "tools/generated/dvc_plots.html").read_text()
     [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"

@@ -34,6 +34,8 @@ def tree(tmp_path_factory) -> Path:
     """The tree, with an edit that is not committed."""
     directory = committed_tree(tmp_path_factory.mktemp("editor") / "tree")
     edit(directory / "params.yaml", "  learning_rate: 2.0e-3", "  learning_rate: 4.0e-3")
+    # As make's set-up does.
+    shell([sys.executable, "-m", "tools.generated.dvc_plots"], directory)
     return directory
 
 

@@ -3,9 +3,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_curves import CHART, points
+from test_curves import points
 
 from common.errors import PipelineError
+from model.curves.charts import CHARTS
 from model.curves.points import Curves, chart_csv
 from tools.fault_panels import EXPORTED, MEASURED, SCORES, main, read_points
 
@@ -27,7 +28,7 @@ def git(*arguments: str) -> None:
 def write(curves: Curves) -> None:
     Path("plots").mkdir(exist_ok=True)
     for name in NAMES:
-        Path(f"plots/{name}.csv").write_bytes(chart_csv(CHART[name], curves[name]))
+        Path(f"plots/{name}.csv").write_bytes(chart_csv(CHARTS[name], curves[name]))
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from common.errors import PipelineError
 from common.files import json_bytes, write_checksums
 from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
+from model.curves.charts import CHARTS, CURVES
 from model.curves.data_table import data_table
 from model.curves.parity import refuse_same_weights
 from model.curves.points import (
-    CHARTS,
     Point,
     Progress,
     chart_csv,
@@ -28,7 +28,6 @@ from stages.curves import main
 from stages.pretrain import csv_bytes
 
 CONDITIONS = ["baseline", "mul_tokens"]
-CHART = {chart.name: chart for chart in CHARTS}
 TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
 VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
 WITHOUT_RATES = json.dumps(
@@ -57,7 +56,7 @@ def points(seeds=(1, 2)) -> dict[str, list[Point]]:
             for split in splits.get(chart.name, ("",))
             for step in (5, 10)
         ]
-        for chart in CHARTS
+        for chart in CURVES
     }
 
 
@@ -112,7 +111,9 @@ def test_one_row_of_training_can_be_drawn(tmp_path):
 
 def test_chart_data_carry_conditions_intervals_and_reference_lines():
     lines = (
-        chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
+        chart_csv(CHARTS["hellaswag_acc_norm"], points()["hellaswag_acc_norm"])
+        .decode()
+        .splitlines()
     )
     assert (
         lines[0]
@@ -120,7 +121,7 @@ def test_chart_data_carry_conditions_intervals_and_reference_lines():
     )
     assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955,"
     assert len(lines) == 9
-    lines = chart_csv(CHART["loss"], points()["loss"]).decode().splitlines()
+    lines = chart_csv(CHARTS["loss"], points()["loss"]).decode().splitlines()
     assert lines[1] == "baseline,1,train,5,100,300,0.205,,,,,"
     assert lines[3] == "baseline,1,val,5,100,300,0.305,,,,,"
     assert len(lines) == 17
@@ -128,7 +129,7 @@ def test_chart_data_carry_conditions_intervals_and_reference_lines():
 
 def test_results_have_a_row_for_each_step_and_seed_with_intervals():
     table = results_table(
-        CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200}
+        CHARTS["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200}
     )
     assert table.columns == ["Step", "Tokens", "Seed", "Baseline", "Mul_tokens"]
     assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table.markdown()
@@ -139,7 +140,7 @@ def test_results_have_a_row_for_each_step_and_seed_with_intervals():
 
 def test_one_seed_has_the_columns_of_the_original_report():
     curve = [point for point in points()["bits_per_byte"] if point.seed == 1]
-    table = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100})
+    table = results_table(CHARTS["bits_per_byte"], curve, CONDITIONS, {5: 100})
     assert table.markdown().splitlines()[2:] == [
         "| Step | Tokens | Baseline | Mul_tokens |",
         "|---:|---:|---:|---:|",
@@ -151,7 +152,7 @@ def test_one_seed_has_the_columns_of_the_original_report():
 def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
     curve = sorted(points()["bits_per_byte"], key=lambda point: point.split, reverse=reverse)
     lines = (
-        results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200})
+        results_table(CHARTS["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200})
         .markdown()
         .splitlines()
     )
@@ -441,9 +442,7 @@ def tree(tmp_path, monkeypatch) -> Path:
 def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
     main()
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    declared = {
-        path for kind in ("outs", "plots") for entry in stages["curves"][kind] for path in entry
-    }
+    declared = {path for entry in stages["curves"]["outs"] for path in entry}
     assert declared == {str(path) for path in Path("plots").iterdir()}
     pictures = {path.name for path in Path("plots/figures").iterdir()}
     assert pictures == {
