@@ -1,6 +1,6 @@
 """Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and the results table.
 
-Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/*.csv, plots/figures and
+Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/curves, plots/figures and
 plots/results.md, and the same as plots/results.json.
 Costs a few seconds at any size.
 """
@@ -69,9 +69,11 @@ def main() -> None:
                 ).items():
                     points[name].append(point)
 
-    for chart in CURVES:
-        write_bytes(PLOTS / f"{chart.name}.csv", chart_csv(chart, points[chart.name], tolerance))
-    write_bytes(PLOTS / f"{USAGE.name}.csv", usage_csv(usages))
+    with atomic_directory(PLOTS / "curves") as output:
+        for chart in CURVES:
+            text = chart_csv(chart, points[chart.name], tolerance)
+            write_bytes(output / f"{chart.name}.csv", text)
+    write_bytes(PLOTS / USAGE.file, usage_csv(usages))
     with atomic_directory(PLOTS / "figures") as figures:
         draw_curves(
             figures / "combined.png",

@@ -5,7 +5,7 @@
 
 To be run on a branch where a faulty exporter was let past the gate (README, "Break the exporter, and watch"). The curves with the
 fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
-plots/*.csv of both. Writes fault.png, or what --out names.
+plots/curves of both. Writes fault.png, or what --out names.
 """
 
 import argparse
@@ -45,7 +45,7 @@ SCORES, EXPORTED, MEASURED = (
 
 def main() -> None:
     options = _parser().parse_args()
-    names = [f"plots/{name}.csv" for name in (SCORES, EXPORTED, MEASURED)]
+    names = [f"plots/{CHARTS[name].file}" for name in (SCORES, EXPORTED, MEASURED)]
     with_fault = {Path(name).stem: read_points(_of_tree(name), name) for name in names}
     right = {
         Path(name).stem: read_points(
@@ -127,7 +127,7 @@ def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) 
         )
     if with_fault[MEASURED] != right[MEASURED]:
         raise PipelineError(
-            f"plots/{MEASURED}.csv: what training measured differs from {revision}'s, so more than the exporter was changed; "
+            f"plots/{CHARTS[MEASURED].file}: what training measured differs from {revision}'s, so more than the exporter was changed; "
             "name the revision that the fault was put into"
         )
 

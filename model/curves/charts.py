@@ -18,7 +18,7 @@ X_LABELS = {
 
 
 class Chart(NamedTuple):
-    """One chart; plots/NAME.csv has its data.
+    """One chart; plots/FILE has its data.
 
     `y_label` says what is measured, and its unit. `stage` is the one that measures it.
     `x`: columns that it is drawn against, the default first; `y`: the column that is drawn.
@@ -45,6 +45,11 @@ class Chart(NamedTuple):
     is_fitted: bool = False
     is_shared: bool = False
     table_title: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Return the path of its data below plots/; curves share a folder, one output of `curves`."""
+        return f"curves/{self.name}.csv" if self.shape == "curve" else f"{self.name}.csv"
 
     def x_label(self, x: str) -> str:
         return X_LABELS.get(x, self.y_label)

@@ -60,13 +60,13 @@ def read_rows(path: Path) -> Rows:
 
 def curve_figures(plots: Path) -> list[Figure]:
     """Return a figure for every curve that has points."""
-    found = [(chart, read_rows(plots / f"{chart.name}.csv")) for chart in CURVES]
+    found = [(chart, read_rows(plots / chart.file)) for chart in CURVES]
     return [_curve(chart, rows) for chart, rows in found if rows]
 
 
 def difference_figures(plots: Path) -> list[Figure]:
     """Return a figure of the differences for each unit they are measured in."""
-    rows = read_rows(plots / f"{DIFFERENCES.name}.csv")
+    rows = read_rows(plots / DIFFERENCES.file)
     figures = []
     for unit in dict.fromkeys(row["unit"] for row in rows):
         mine = [row for row in rows if row["unit"] == unit]
@@ -82,7 +82,7 @@ def difference_figures(plots: Path) -> list[Figure]:
 
 
 def usage_figure(plots: Path) -> Figure:
-    rows = read_rows(plots / f"{USAGE.name}.csv")
+    rows = read_rows(plots / USAGE.file)
     return _figure(USAGE, rows, rows, [], _USAGE_CAPTION)
 
 

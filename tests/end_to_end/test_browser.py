@@ -50,7 +50,7 @@ def plots(root) -> Path:
     page = root / "dvc_plots/index.html"
     renderers = []
     for name, chart in CHARTS.items():
-        with open(root / f"plots/{name}.csv", newline="") as file:
+        with open(root / f"plots/{chart.file}", newline="") as file:
             rows = list(csv.DictReader(file))
         points = [{**row, "rev": rev} for rev in ("workspace", "HEAD") for row in rows]
         x = "step" if chart.shape == "curve" else chart.x[0]

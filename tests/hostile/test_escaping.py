@@ -44,7 +44,7 @@ def spoil(value):
 def spoil_repository(root: Path) -> None:
     """Put the hostile text into all that the report stage reads and has not written itself: names, tables, sources, figures."""
     hostile = CONDITIONS[1] + HOSTILE.replace("/", "∕")  # conditions are folders' names
-    for path in sorted((root / "plots").glob("*.csv")):
+    for path in sorted((root / "plots").rglob("*.csv")):
         with open(path, newline="") as file:
             header, *rows = csv.reader(file)
         rows = [[hostile if cell == CONDITIONS[1] else cell for cell in row] for row in rows]

@@ -39,9 +39,9 @@ def test_what_dvc_plots_draws_is_the_tables():
 def test_each_chart_is_drawn_once_against_each_of_its_axes():
     settings = drawn(dvc_plots.declared())
     pairs = [(file, each["x"]) for file, each in settings]
-    assert pairs == [(f"{name}.csv", x) for name, chart in CHARTS.items() for x in chart.x]
+    assert pairs == [(chart.file, x) for chart in CHARTS.values() for x in chart.x]
     for file, each in settings:
-        chart = CHARTS[file.removesuffix(".csv")]
+        chart = CHARTS[Path(file).stem]
         assert each["title"].startswith(chart.title)
         assert each["template"] == chart.name
 
@@ -64,7 +64,10 @@ def test_every_csv_and_picture_of_the_stages_is_drawn():
         if path.startswith("plots/") and not path.endswith((".json", ".md"))
     }
     entries = yaml.safe_load(dvc_plots.declared())["plots"]
-    assert outs == {f"plots/{name}.csv" for name in CHARTS} | {"plots/figures"}
+    files = {chart.file for chart in CHARTS.values()}
+    curves = {file for file in files if file.startswith("curves/")}
+    others = {f"plots/{file}" for file in files - curves}
+    assert outs == others | {"plots/curves", "plots/figures"}
     assert "figures" in entries
     assert not any("plots" in stage for stage in STAGES.values())
 
@@ -109,10 +112,11 @@ def test_an_edit_of_an_entry_is_in_what_dvc_plots_draws(renamed):
 
 
 def test_an_edit_of_an_entry_is_in_the_report(renamed, tmp_path):
+    (tmp_path / "curves").mkdir()
     for name, chart in CHARTS.items():
         text = chart_csv(chart, points(chart) if name == renamed.name else []).decode()
         header, *rows = csv.reader(io.StringIO(text))
-        write_rows(tmp_path / f"{name}.csv", header, rows)
+        write_rows(tmp_path / chart.file, header, rows)
     [figure] = figures.curve_figures(tmp_path)
     assert figure.title == "Another title"
     assert "another unit" in figure.label

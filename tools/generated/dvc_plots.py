@@ -40,18 +40,17 @@ def declared() -> str:
 
 def _entry(chart: Chart, x: str) -> dict:
     """Return what DVC draws of a chart; the one against its first axis is named as its file."""
-    file = f"{chart.name}.csv"
     is_first = x == chart.x[0]
     settings = {
         "template": chart.name,
         "title": chart.title + _note(chart),
         "x": x,
         "x_label": chart.x_label(x),
-        "y": chart.y if is_first else {file: chart.y},
+        "y": chart.y if is_first else {chart.file: chart.y},
     }
     if chart.shape == "curve":
         settings["y_label"] = chart.y_label + (", 95 % interval" if chart.is_accuracy else "")
-    return {file if is_first else f"{chart.name}_by_{x}": settings}
+    return {chart.file if is_first else f"{chart.name}_by_{x}": settings}
 
 
 def _note(chart: Chart) -> str:

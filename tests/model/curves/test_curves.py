@@ -456,7 +456,7 @@ def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
 
 def test_the_stage_gathers_each_row_of_each_run_once(tree):
     main()
-    with open("plots/bits_per_byte.csv", newline="") as file:
+    with open("plots/curves/bits_per_byte.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:7] == [
         "condition",
@@ -485,7 +485,7 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
             *((condition, "val", step, 30 * step + number, 2.5 - step / 10) for step in (0, 2, 4)),
         )
     ]
-    hellaswag = Path("plots/hellaswag_acc_norm.csv").read_text().splitlines()
+    hellaswag = Path("plots/curves/hellaswag_acc_norm.csv").read_text().splitlines()
     assert hellaswag[2] == "baseline,1,,4,40,120,0.29,0.2,0.3,0.25,0.2955,"
     assert hellaswag[4] == "mul_tokens,1,,4,40,121,0.29,0.2,0.3,0.25,0.2955,"
     results = Path("plots/results.md").read_text()
@@ -510,13 +510,13 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         "| fine-tuned | GSM8K, flexible | 1,319 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n"
         in results
     )
-    fine_tuning = Path("plots/sft_loss.csv").read_text().splitlines()
+    fine_tuning = Path("plots/curves/sft_loss.csv").read_text().splitlines()
     assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,,", "baseline,1,train,20,,,1.5,,,,,"]
 
 
 def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(tree):
     main()
-    lines = Path("plots/parity.csv").read_text().splitlines()
+    lines = Path("plots/curves/parity.csv").read_text().splitlines()
     assert lines[1:3] == [
         "baseline,1,,2,20,60,1.9073486328125e-06,,,,,0.0001",
         "baseline,1,,4,40,120,3.814697265625e-06,,,,,0.0001",
@@ -527,7 +527,7 @@ def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(
     Path("params.yaml").write_text(yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}))
     main()
     assert (
-        Path("plots/parity.csv").read_text().splitlines()[1]
+        Path("plots/curves/parity.csv").read_text().splitlines()[1]
         == "baseline,1,,2,20,60,1.9073486328125e-06,,,,,"
     )
     assert Path("plots/figures/evidence.png").read_bytes() != with_line
