@@ -1,6 +1,7 @@
 """The family of comparisons as data: JSON, CSV for the chart, a metrics file, and a table."""
 
 import re
+from typing import Any
 
 from model.comparison.family import Judged, p_words
 from model.results.markdown_table import Cell, Table, count, csv_bytes, words
@@ -14,7 +15,7 @@ FIELDS = (
 _INTERNAL = ("is_answers", "student", "signs")
 
 
-def comparison_json(judged: Judged) -> dict:
+def comparison_json(judged: Judged) -> dict[str, Any]:
     """Return everything about one comparison; p is null where it has none."""
     row = judged.row
     named = {"model": row.model, "figure": row.figure, "unit": row.unit, "condition": row.second}
@@ -50,13 +51,13 @@ def differences_csv(family: list[Judged]) -> bytes:
     return csv_bytes(FIELDS, rows)
 
 
-def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict:
+def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict[str, Any]:
     """Return values and differences of some models' comparisons, for a metrics file.
 
     With several seeds also each difference's p; one seed gives no evidence about conditions.
     `models` maps the models to their names in the file.
     """
-    shown: dict = {name: {} for name in models.values()}
+    shown: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in models.values()}
     for judged in family:
         row, said = judged.row, judged.row.comparison
         if row.model in models:

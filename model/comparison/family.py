@@ -1,6 +1,7 @@
 """All comparisons of a run as one family, each p corrected for their number."""
 
 import hashlib
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ def judge(rows: list[Row]) -> list[Judged]:
         (row.model, row.second, row.outcomes) if row.outcomes else number
         for number, row in enumerate(rows)
     ]
-    one_each: dict = {}
+    one_each: dict[Hashable, Row] = {}
     for group, row in zip(groups, rows, strict=True):
         one_each.setdefault(group, row)
     adjusted = dict(
