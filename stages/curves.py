@@ -1,7 +1,7 @@
-"""Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and the results table.
+"""Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and results tables.
 
-Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/curves, plots/figures and
-plots/results.md, and the same as plots/results.json.
+Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/curves,
+plots/fact_usage.csv, plots/figures, and the tables as plots/results.md and plots/results.json.
 Costs a few seconds at any size.
 """
 
