@@ -13,7 +13,7 @@ export MPLBACKEND := Agg
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-# The page that `dvc plots` fills, with its scripts in it.
+# The page that `dvc plots` fills, with its scripts in it; its templates and plots/dvc.yaml are made with it.
 PLOTS_PAGE := .dvc/plots_page.html
 
 # Each file of tests is one process's; the slowest files start first (tests/helpers/slow_tests.py).
@@ -48,8 +48,10 @@ export HELP
 # Install what the pipeline needs into .venv. The other targets do so themselves; tests and the linter get what they need besides.
 setup: $(READY) $(PLOTS_PAGE)
 
-$(PLOTS_PAGE): $(READY) tools/generated/plots_page.py tools/generated/plots_page.html model/report/bundle.py model/curves/style.py model/report/charts.js
-	@python -m tools.generated.plots_page
+DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
+	$(addprefix model/report/,vega.py curve.yaml rows.yaml bundle.py charts.js)
+$(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
+	@python -m tools.generated.dvc_plots
 
 $(READY): requirements.txt requirements-data.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \

@@ -213,7 +213,12 @@ def result_findings(tree: Tree) -> list[str]:
         for line in lines
     ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    present = without_ignored(tree, tree.files(*SETTINGS.results))
+    # A dvc.yaml beside results is DVC's: it says how they are drawn.
+    present = [
+        path
+        for path in without_ignored(tree, tree.files(*SETTINGS.results))
+        if path.rpartition("/")[2] != GRAPH
+    ]
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     alone = [
         out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)

@@ -1,8 +1,8 @@
-"""Compare the conditions on the same items: differences with their intervals, and what could not have been seen.
+"""Compare the conditions on the same items: differences, intervals, detectable differences.
 
-Reads scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, what every item says of every figure;
-metrics/comparison.json, the last checkpoint's and the fine-tuned model's figures; and all comparisons to plots/comparisons.json,
-plots/comparisons.md and plots/differences.csv.
+Reads scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, the outcome of
+every item; metrics/comparison.json, the figures of the last checkpoint and the fine-tuned model;
+and all comparisons to plots/comparisons.json, plots/comparisons.md and plots/differences.csv.
 Costs a few seconds at any size.
 """
 
@@ -11,19 +11,16 @@ from pathlib import Path
 from common.errors import PipelineError, run_stage
 from common.files import write_bytes, write_json
 from common.sections import read_section
-from model.comparison.outcomes import Outcomes, answered, evaluated, probed
-from model.comparison.outcomes_file import Key, outcome_lines
-from model.comparison.verdict import (
-    Row,
-    compare_outcomes,
+from model.comparison.difference_tables import (
     comparison_json,
     comparison_table,
     differences_csv,
     headline,
-    judge,
-    limits,
-    sentences,
 )
+from model.comparison.family import Row, compare_outcomes, judge
+from model.comparison.outcomes import Outcomes, answered, evaluated, probed
+from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.verdict import limits, sentences
 
 SCORES = Path("scores")
 METRICS = Path("metrics")
@@ -47,17 +44,14 @@ def main() -> None:
         METRICS / "comparison.json",
         headline(first, family, {f"step {steps[-1]}": "pretrained", "fine-tuned": "fine_tuned"}),
     )
-    table, comparisons = (
-        comparison_table(first, family),
-        [comparison_json(judged) for judged in family],
-    )
+    table = comparison_table(first, family)
     write_json(
         PLOTS / "comparisons.json",
         {
             "first": first,
             "sentences": words,
             "limits": unseen,
-            "comparisons": comparisons,
+            "comparisons": [comparison_json(judged) for judged in family],
             "table": table.json(),
         },
     )
@@ -68,7 +62,11 @@ def main() -> None:
 
 
 def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
-    """Return every figure of a run that has items: of each checkpoint, of the last export's products, of what was fine-tuned."""
+    """Return the outcomes of one run by model and figure.
+
+    Models are the checkpoints, the last of which is also asked for products, and the fine-tuned
+    one.
+    """
     by_model = {f"step {step}": evaluated(run / f"step_{step}") for step in steps}
     by_model[f"step {steps[-1]}"] |= probed(run / "probes/exports")
     by_model["fine-tuned"] = answered(run / "gsm8k") | probed(run / "probes/sft")
@@ -80,7 +78,10 @@ def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
 
 
 def rows(found: dict[Key, Outcomes], first: str, other: str, seeds: list[int]) -> list[Row]:
-    """Return the comparisons of two conditions; PipelineError unless all runs answered the same items."""
+    """Return the comparisons of two conditions.
+
+    Raises PipelineError unless all runs answered the same items.
+    """
     names = [
         (key.model, key.figure) for key in found if (key.condition, key.seed) == (first, seeds[0])
     ]

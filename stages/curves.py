@@ -1,7 +1,7 @@
-"""Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and the results table.
+"""Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and results tables.
 
-Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/*.csv, plots/figures and
-plots/results.md, and the same as plots/results.json.
+Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/curves,
+plots/fact_usage.csv, plots/figures, and the tables as plots/results.md and plots/results.json.
 Costs a few seconds at any size.
 """
 
@@ -12,13 +12,12 @@ from common.files import atomic_directory, write_bytes, write_json
 from common.sections import read_section
 from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
+from model.curves.charts import CURVES, PARITY, USAGE
 from model.curves.data_table import data_table
 from model.curves.evidence import draw_evidence
 from model.curves.fact_usage import Usage, document_usage, run_usage, usage_csv
 from model.curves.parity import parity_point, refuse_same_weights, tolerance_to_show
 from model.curves.points import (
-    CHARTS,
-    PARITY,
     Curves,
     chart_csv,
     evaluation_points,
@@ -47,7 +46,7 @@ def main() -> None:
         for step in steps
     ]
     refuse_same_weights([run / "parity.json" for run in runs])
-    points: Curves = {chart.name: [] for chart in CHARTS}
+    points: Curves = {chart.name: [] for chart in CURVES}
     usages: list[Usage] = []
     at_tokens: dict[int, int] = {}
     for condition in conditions:
@@ -62,7 +61,7 @@ def main() -> None:
             for step in steps:
                 at_tokens[step] = progress[step].tokens
                 folder = METRICS / run / f"step_{step}"
-                points[PARITY].append(
+                points[PARITY.name].append(
                     parity_point(folder / "parity.json", condition, seed, progress[step])
                 )
                 for name, point in evaluation_points(
@@ -70,9 +69,11 @@ def main() -> None:
                 ).items():
                     points[name].append(point)
 
-    for chart in CHARTS:
-        write_bytes(PLOTS / f"{chart.name}.csv", chart_csv(chart, points[chart.name], tolerance))
-    write_bytes(PLOTS / "fact_usage.csv", usage_csv(usages))
+    with atomic_directory(PLOTS / "curves") as output:
+        for chart in CURVES:
+            text = chart_csv(chart, points[chart.name], tolerance)
+            write_bytes(output / f"{chart.name}.csv", text)
+    write_bytes(PLOTS / USAGE.file, usage_csv(usages))
     with atomic_directory(PLOTS / "figures") as figures:
         draw_curves(
             figures / "combined.png",
@@ -95,7 +96,7 @@ def main() -> None:
                 [condition],
                 f"Learning curves, {condition}",
             )
-        draw_evidence(figures / "evidence.png", points[PARITY], tolerance, usages, conditions)
+        draw_evidence(figures / "evidence.png", points[PARITY.name], tolerance, usages, conditions)
     tables = results_tables(points, conditions, seeds, at_tokens)
     write_bytes(PLOTS / "results.md", "\n".join(table.markdown() for table in tables).encode())
     write_json(PLOTS / "results.json", {"tables": [table.json() for table in tables]})
@@ -111,7 +112,7 @@ def results_tables(
     ]
     scored = [
         results_table(chart, points[chart.name], conditions, at_tokens)
-        for chart in CHARTS
+        for chart in CURVES
         if chart.table_title
     ]
     tables += [*scored, together("learning", "What pretraining learns", scored)]

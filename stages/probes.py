@@ -1,7 +1,8 @@
-"""Ask one final export, or what was fine-tuned of it, for all products of two digits, in forms that were and were not trained on.
+"""Ask one final export, or its fine-tuned model, for all products of two digits, in every form.
 
-Reads MODELS/CONDITION/seed_S/step_MAX, MODELS being exports or sft. Writes metrics/CONDITION/seed_S/probes/MODELS.json and
-scores/CONDITION/seed_S/probes/MODELS: a line for each answer.
+Reads MODELS/CONDITION/seed_S/step_MAX, where MODELS is exports or sft. Writes
+metrics/CONDITION/seed_S/probes/MODELS.json and scores/CONDITION/seed_S/probes/MODELS: a line for
+each answer.
 Costs about twelve seconds in the demo, five of them to start.
 """
 

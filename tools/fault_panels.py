@@ -5,7 +5,7 @@
 
 To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The curves with the
 fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
-plots/*.csv of both. Writes fault.png, or what --out names.
+plots/curves of both. Writes fault.png, or what --out names.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 from common.errors import PipelineError, run_stage
 from common.files import atomic_file
+from model.curves.charts import CHARTS
 from model.curves.panels import (
     CHANCE_STYLE,
     STYLE,
@@ -29,7 +30,7 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point
+from model.curves.points import TRAIN, VAL, Curves, Point
 from model.curves.style import GREY
 from model.tasks.labels import CHANCE
 from pipeline.declared.file_trees import GitTree
@@ -40,12 +41,11 @@ SCORES, EXPORTED, MEASURED = (
     "hellaswag_gold_bits_per_byte",
     "bits_per_byte",
 )
-_CHART = {chart.name: chart for chart in CHARTS}
 
 
 def main() -> None:
     options = _parser().parse_args()
-    names = [f"plots/{name}.csv" for name in (SCORES, EXPORTED, MEASURED)]
+    names = [f"plots/{CHARTS[name].file}" for name in (SCORES, EXPORTED, MEASURED)]
     with_fault = {Path(name).stem: read_points(_of_tree(name), name) for name in names}
     right = {
         Path(name).stem: read_points(
@@ -132,7 +132,7 @@ def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) 
         )
     if with_fault[MEASURED] != right[MEASURED]:
         raise PipelineError(
-            f"plots/{MEASURED}.csv: what training measured differs from {revision}'s, so more than the exporter was changed; "
+            f"plots/{CHARTS[MEASURED].file}: what training measured differs from {revision}'s, so more than the exporter was changed; "
             "name the revision that the fault was put into"
         )
 
@@ -155,7 +155,7 @@ def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str)
 
 def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[str]) -> None:
     above, below = axes
-    draw_chart(above, _CHART[SCORES], "tokens", curves[SCORES], conditions, conditions)
+    draw_chart(above, CHARTS[SCORES], "tokens", curves[SCORES], conditions, conditions)
     above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
     first = min(point.tokens or 0 for point in curves[EXPORTED])
     # Validation, but as thin as training: it is not of exports.
@@ -165,7 +165,7 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
         if point.split == VAL and (point.tokens or 0) >= first
     ]
     draw_chart(
-        below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions
+        below, CHARTS[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions
     )
     below.set_title("Bits per byte", loc="left")
 
@@ -189,7 +189,7 @@ def _legend(conditions: list[str], scores: list[Point]) -> list[Artist]:
             markersize=5,
             **TRAIN_STYLE,
         ),
-        *seed_handles([(_CHART[SCORES], scores)]),
+        *seed_handles([(CHARTS[SCORES], scores)]),
         Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
     ]
 

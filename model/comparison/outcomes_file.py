@@ -1,10 +1,14 @@
-"""Outcomes by item in one small text file that git keeps, so that revisions can be compared without any data.
+"""Read and write outcomes by item as one small text file, metrics/outcomes.jsonl.
 
-A line for each set of items, `{"set": number, "items": SHA-256, "clusters": [...], "crossed":
-[...], "weights": [...]}`, then one for each figure of each run: `{"condition", "seed", "model",
-"figure", "set", "answers": hexadecimal}` with a bit for each item, the first item's the highest, or
-`"values"` rounded to 4 decimals instead of `"answers"`. Clusters are numbered; weights of 1 are
-left out, and so is `crossed` where items are clustered in one way only.
+Git keeps it, so that revisions can be compared without any data. It has a line for each set of
+items, then one for each figure of each run:
+
+    {"set": 0, "items": SHA-256, "clusters": [0, 0, 1, …], "crossed": […], "weights": […]}
+    {"condition": …, "seed": …, "model": …, "figure": …, "set": 0, "answers": "a0…"}
+
+`answers` is hexadecimal with a bit for each item, the first item's the highest; bits per byte have
+`values` instead, rounded to 4 decimals. Clusters are numbers; weights of 1 are left out, and
+`crossed` where items are clustered in one way only.
 """
 
 import json
@@ -40,7 +44,7 @@ def outcome_lines(found: dict[Key, Outcomes]) -> str:
 
 
 def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
-    """Return what `outcome_lines` wrote; PipelineError naming `where` for anything else."""
+    """Return what `outcome_lines` wrote; raise PipelineError naming `where` for anything else."""
     sets: dict[int, dict[str, Any]] = {}
     found: dict[Key, Outcomes] = {}
     try:

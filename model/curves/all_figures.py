@@ -7,6 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from model.curves.charts import BY_ALL, CHARTS, CURVES, TASK_CHARTS, X_LABELS, Chart
 from model.curves.panels import (
     CHANCE_STYLE,
     GPT2_STYLE,
@@ -18,42 +19,45 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHARTS, X_LABELS, Chart, Curves, Point
+from model.curves.points import Curves, Point
 from model.curves.style import GREY
 from model.tasks.labels import CHANCE
 
-_FITTED = ("loss", "bits_per_byte")
-_BEGINNING = (
-    0.1  # of all steps; a fresh network's loss is so high that what follows would be a flat line
-)
+# Of all steps. A fresh network's loss is so high that what follows would be a flat line.
+_BEGINNING = 0.1
 _FIT = "axes of loss and bits per byte fit the last nine tenths of training"
-_CHART = {chart.name: chart for chart in CHARTS}
+_IN_A_ROW = 3
 
 Panel = tuple[str, str]  # a chart's name, and what it is drawn against: a key of X_LABELS
-_LEARNING: tuple[tuple[Panel, ...], ...] = (
-    (("loss", "tokens"), ("bits_per_byte", "tokens"), ("gradient_norm", "tokens")),
-    (
-        ("hellaswag_acc_norm", "tokens"),
-        ("hellaswag_gold_bits_per_byte", "tokens"),
-        ("continuation_acc_norm", "tokens"),
-    ),
+
+
+def _rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
+    return [panels[start : start + _IN_A_ROW] for start in range(0, len(panels), _IN_A_ROW)]
+
+
+_TASKS = [chart.name for chart in TASK_CHARTS]
+_LEARNING = _rows(
+    [(name, "tokens") for name in ("loss", "bits_per_byte", "gradient_norm", *_TASKS)]
 )
-_TRAINING: tuple[tuple[Panel, ...], ...] = (
-    tuple(("loss", x) for x in X_LABELS),
-    tuple(("bits_per_byte", x) for x in X_LABELS),
-    (("gradient_norm", "step"), ("learning_rate", "step"), ("sft_loss", "step")),
-)
+_OF_STEPS = ("gradient_norm", "learning_rate", "sft_loss")
+_TRAINING = [
+    *([(chart.name, x) for x in X_LABELS] for chart in CURVES if chart.x == BY_ALL),
+    *_rows([(name, "step") for name in _OF_STEPS]),
+]
 
 
 def draw_curves(
     path: Path, points: Curves, conditions: list[str], shown: list[str], title: str
 ) -> None:
-    """Draw how training and scores go, against tokens, for the conditions `shown`; colours are those of all `conditions`."""
+    """Draw training and scores of the conditions `shown` against tokens.
+
+    Colours are those of all `conditions`.
+    """
     _draw(path, _LEARNING, points, conditions, shown, title)
 
 
 def draw_training(path: Path, points: Curves, conditions: list[str], title: str) -> None:
-    """Draw loss and bits per byte against steps, tokens and bytes; gradient norm, learning rate and fine-tuning against steps."""
+    """Draw losses against steps, tokens and bytes; gradient norm, learning rate, sft by step."""
     _draw(path, _TRAINING, points, conditions, conditions, title)
 
 
@@ -65,18 +69,18 @@ def _draw(
     shown: list[str],
     title: str,
 ) -> None:
-    drawn = [(_CHART[name], points[name]) for panels in rows for name, _ in panels]
+    drawn = [(CHARTS[name], points[name]) for panels in rows for name, _ in panels]
     with picture(path, 12, 0.6 + 3 * len(rows)) as figure:
         grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
         for panels, axes in zip(rows, grid, strict=True):
-            for number, ((name, x), axis) in enumerate(zip(panels, axes, strict=True)):
-                draw_chart(axis, _CHART[name], x, points[name], conditions, shown)
-                if name in _FITTED:
+            for (name, x), axis in zip(panels, axes, strict=False):
+                draw_chart(axis, CHARTS[name], x, points[name], conditions, shown)
+                if CHARTS[name].is_fitted:
                     _fit(axis, points[name])
-                if name not in [
-                    other for other, _ in panels[:number]
-                ]:  # beside itself a chart has its title once
-                    axis.set_title(_CHART[name].title, loc="left")
+                if (name, x) == next(panel for panel in panels if panel[0] == name):
+                    axis.set_title(CHARTS[name].title, loc="left")  # beside itself once
+            for axis in axes[len(panels) :]:
+                axis.remove()
         handles = _legend(drawn, conditions, shown)
         columns = legend_columns([str(handle.get_label()) for handle in handles])
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
+from model.curves.charts import PARITY, USAGE
 from model.curves.fact_usage import Usage
 from model.curves.panels import (
     SEED_STYLE,
@@ -21,10 +22,8 @@ from model.curves.panels import (
     picture,
 )
 from model.curves.parity import PARITY_FLOOR
-from model.curves.points import CHARTS, PARITY, Point
+from model.curves.points import Point
 from model.curves.style import GREY
-
-_PARITY_CHART = next(chart for chart in CHARTS if chart.name == PARITY)
 
 
 def draw_evidence(
@@ -74,8 +73,8 @@ def draw_evidence(
 def _draw_parity(
     axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]
 ) -> None:
-    draw_chart(axis, _PARITY_CHART, "tokens", points, conditions, conditions)
-    axis.set_title(_PARITY_CHART.title, loc="left")
+    draw_chart(axis, PARITY, "tokens", points, conditions, conditions)
+    axis.set_title(PARITY.title, loc="left")
     values = [point.value for point in points]
     if tolerance is not None:
         axis.axhline(tolerance, **TOLERANCE_STYLE)
@@ -116,7 +115,7 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.grid(visible=False, axis="y")
     axis.set_xlabel("share")
-    axis.set_title("Multiplication facts as tokens", loc="left")
+    axis.set_title(USAGE.title, loc="left")
 
 
 def _bar(number: int) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.points import TRAIN, X_LABELS, Chart, Point
-from model.curves.style import COLOURS, GREY
+from model.curves.charts import X_LABELS, Chart
+from model.curves.points import TRAIN, Point
+from model.curves.style import COLOURS, GREY, MARKERS
 from model.tasks.labels import CHANCE
 
 # Keyword arguments of a Line2D.
@@ -26,9 +27,9 @@ Style = dict[str, Any]
 # Matplotlib's name of a pattern, or its offset and the lengths of its dashes and gaps.
 Dashes = str | tuple[float, Sequence[float]]
 
-# In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars in hatches.
-_MARKERS = ("o", "s", "^", "D", "P", "v", ">", "<", "*")
-_DASHES: tuple[Dashes, ...] = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+# In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars
+# in hatches.
+_DASHES: Sequence[Dashes] = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "||||")
 # Any: matplotlib annotates the keys of rcParams one by one.
 _SETTINGS: Any = {
@@ -74,7 +75,7 @@ def look(number: int) -> Look:
     """Return the look of condition `number`, which is counted from 0."""
     return Look(
         COLOURS[number % len(COLOURS)],
-        _MARKERS[number % len(_MARKERS)],
+        MARKERS[number % len(MARKERS)],
         _DASHES[number % len(_DASHES)],
         _HATCHES[number % len(_HATCHES)],
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from common.errors import PipelineError
 from common.files import verified
 from common.sections import read_json
+from model.curves.charts import Chart
 from model.results.markdown_table import (
     Cell,
     Table,
@@ -17,68 +18,6 @@ from model.results.markdown_table import (
     seed_heading,
 )
 from model.tasks.labels import CHANCE, TASK_FIGURES
-
-PARITY = "parity"
-
-
-# The three ways to say how far training is; charts against each are drawn from the same rows.
-X_LABELS = {
-    "step": "training steps",
-    "tokens": "training tokens",
-    "original_bytes": "bytes of original text read",
-}
-
-
-class Chart(NamedTuple):
-    """What one chart shows; `reference` is OpenAI's gpt2 on it; without a `table_title` it is in no results table.
-
-    `is_shared`: the curve is the same in every condition. `log_x`: its points are checkpoints, which a logarithmic axis of tokens
-    spreads; `log_y`: its values differ by orders of magnitude.
-    """
-
-    name: str
-    title: str
-    y_label: str
-    is_accuracy: bool = False
-    reference: float | None = None
-    table_title: str | None = None
-    is_shared: bool = False
-    log_x: bool = False
-    log_y: bool = False
-
-
-CHARTS = (
-    Chart("loss", "Loss, on its own tokens", "nats per token"),
-    Chart(
-        "bits_per_byte",
-        "Bits per byte, validation on natural text",
-        "bits per byte",
-        table_title="Validation, natural text",
-    ),
-    Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
-    Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
-    Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
-    *(
-        Chart(
-            figure.name,
-            figure.title,
-            figure.unit,
-            figure.is_accuracy,
-            figure.reference,
-            figure.table_title,
-            log_x=True,
-        )
-        for figure in TASK_FIGURES
-        if figure.has_curve
-    ),
-    Chart(
-        PARITY,
-        "Parity of export and checkpoint",
-        "largest difference of two logits",
-        log_x=True,
-        log_y=True,
-    ),
-)
 
 TRAIN, VAL = "train", "val"
 # What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was measured on.
@@ -224,7 +163,7 @@ def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None)
     lines = (
         CHANCE if chart.is_accuracy else None,
         chart.reference,
-        tolerance if chart.name == PARITY else None,
+        tolerance if "tolerance" in chart.lines else None,
     )
     return csv_bytes(
         [*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points)

@@ -1,4 +1,4 @@
-"""The results table from pretraining to GSM8K: a row for each figure, a column for each condition."""
+"""The results table from pretraining to GSM8K: a row a figure, a column a condition."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,9 +1,18 @@
 """How charts look, in matplotlib and in Vega-Lite alike."""
 
-# Okabe and Ito's colours, and a dark red: colour-blind readers tell them apart. Conditions also differ in marker. Their number
-# has no divisor in common with that of markers, dashes or hatches: 63 conditions have a colour and a marker of their own.
+# Okabe and Ito's colours, and a dark red: colour-blind readers tell them apart. Conditions differ
+# in marker too. The number of colours has no divisor in common with that of markers, shapes, dashes
+# or hatches: 63 conditions have a colour and a marker of their own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 GREY = "#444444"
 # The same hues, lighter, and the grey of lines and words on a dark page.
 DARK_COLOURS = ("#4FA8DE", "#F0803C", "#2DBE95", "#E29CC2", "#F2BC4B", "#9AD4F7", "#CF6A94")
 DARK_GREY = "#B4BAC2"
+# matplotlib's markers, and Vega's, the last of which is a star.
+MARKERS = ("o", "s", "^", "D", "P", "v", ">", "<", "*")
+SHAPES = (
+    *("circle", "square", "triangle-up", "diamond", "cross"),
+    *("triangle-down", "triangle-right", "triangle-left"),
+    "M0.00,-1.00L0.25,-0.34L0.95,-0.31L0.40,0.13L0.59,0.81L0.00,0.42"
+    "L-0.59,0.81L-0.40,0.13L-0.95,-0.31L-0.25,-0.34Z",
+)

@@ -15,11 +15,11 @@ _ENDINGS = 4
 
 
 class Item(Section):
-    """One item: the context `ctx`, four `endings`, and `label`, the index of the true ending.
+    """One item: a context `ctx`, four `endings`, and `label`, the index of the true one.
 
     `source_id` names the video, article or document that the item was made from; items that share
-    it are one cluster. Endings differ in both wordings of model/tasks/wordings.py, so exactly one
-    of them is right.
+    it are one cluster. Endings are text and differ in both wordings of model/tasks/wordings.py, so
+    exactly one of them is right.
     """
 
     ind: int
@@ -36,8 +36,8 @@ class Item(Section):
     def _one_can_be_right(cls, endings: list[str]) -> list[str]:
         if len(endings) != _ENDINGS:
             raise ValueError(
-                f"has {len(endings)}; an item has {_ENDINGS} endings, and no other number is "
-                "supported"
+                f"has {len(endings)}; an item has {_ENDINGS} endings, "
+                "and no other number is supported"
             )
         cleaned = [without_brackets(ending) for ending in endings]
         for texts, where in (
@@ -57,16 +57,16 @@ class Item(Section):
 
 
 def without_brackets(text: str) -> str:
-    """Return `text` after lm-evaluation-harness's clean-up of HellaSwag: no WikiHow marks in []."""
+    """Return `text` without WikiHow's marks in brackets, as lm-evaluation-harness cleans it."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
 def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
-    """Return `records` as items; `label` may be a digit string, as the hub has it.
+    """Return `records` as items; `label` may be a digit string, as in the hub's files.
 
-    Raises PipelineError that names a record which is not an item, or which repeats the text and
-    source of an earlier one.
+    Raises PipelineError naming the first record that is not an item, or repeats the text and source
+    of an earlier one.
     """
     items = [
         _item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)
@@ -82,23 +82,22 @@ def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
 
 
 def check_sources(key: str, items: list[Item]) -> None:
-    """Raise PipelineError, which names `key` of params.yaml, unless the items have two sources."""
+    """Raise PipelineError, which begins with `key`, unless the items have two sources."""
     if len({item.source_id for item in items}) < 2:
         raise PipelineError(
             f"{key}: {len(items)} items of one source ({items[0].source_id!r:.60}); intervals and "
-            "comparisons resample "
-            "sources and need at least two: add items, or give each source_id the source of its "
-            "item"
+            "comparisons resample sources and need at least two: add items, or give each source_id "
+            "the source of its item"
         )
 
 
 def count_repeated(items: list[Item]) -> int:
-    """Return how many items repeat the text of one before them, under another `source_id`."""
+    """Return the number of items that repeat an earlier one's text under another `source_id`."""
     return len(items) - len({_text(item) for item in items})
 
 
 def _item(record: dict[str, Any], where: Path) -> Item:
-    if not isinstance(record, dict):  # of a line that no reader has looked at, tools/score.py's
+    if not isinstance(record, dict):  # tools/score.py passes lines of a user's file
         raise PipelineError(f"{where}: is no JSON object")
     missing = [name for name in Item.model_fields if name not in record]
     if missing:
@@ -110,8 +109,8 @@ def _item(record: dict[str, Any], where: Path) -> Item:
     label = fields["label"]
     if label in ("", -1, None):
         raise PipelineError(
-            f"{where}: label: is not given ({label!r}), as in a test split; take the validation "
-            "split"
+            f"{where}: label: is not given ({label!r}), as in a test split; "
+            "take the validation split"
         )
     if isinstance(label, str) and label in ("0", "1", "2", "3"):
         fields["label"] = int(label)

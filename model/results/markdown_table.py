@@ -1,4 +1,4 @@
-"""A table of results, as Markdown for people and as JSON for programs; and as CSV what charts draw."""
+"""Tables of results as Markdown and JSON, and the CSV files that charts draw."""
 
 import csv
 import io
@@ -10,14 +10,14 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 class Cell(NamedTuple):
-    """What a reader sees, and the value behind it: a number, or a rate's object with its interval."""
+    """The text a reader sees, and its value: a number, or a rate with its interval."""
 
     text: str
     value: Any
 
 
 class Table(NamedTuple):
-    """`name` is the table's in a file of tables; the first `labels` columns are words, the others numbers."""
+    """`name` is its key in a file of tables; the first `labels` columns are words, not numbers."""
 
     name: str
     title: str
@@ -46,14 +46,14 @@ class Table(NamedTuple):
 
 
 def together(name: str, title: str, tables: list[Table]) -> Table:
-    """Return tables of the same columns as one, with their titles and units in a column of its own."""
+    """Return tables of the same columns as one; the first column has their titles and units."""
     [columns] = {tuple(table.columns) for table in tables}
     rows = [[words(f"{table.title}, {table.unit}"), *row] for table in tables for row in table.rows]
     return Table(name, title, "brackets: 95 % intervals", ["Figure", *columns], rows, labels=1)
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> bytes:
-    """Return rows of numbers and texts as CSV, for a chart; None is empty."""
+    """Return rows of numbers and texts as CSV; None is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -74,7 +74,7 @@ def headings(conditions: list[str]) -> list[str]:
 
 
 def seed_heading(seeds: list[int]) -> list[str]:
-    """Return the heading of the column that tells seeds apart, which one seed does not need."""
+    """Return the heading of the seed column, or none if there is one seed."""
     return ["Seed"] if len(seeds) > 1 else []
 
 
@@ -87,5 +87,5 @@ def _line(texts: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return `text` as one cell of Markdown: nothing in it ends the cell or the line, or begins a tag."""
+    """Return `text` as one cell of Markdown: no line break, no column, no HTML tag."""
     return _TAG.sub("&lt;", " ".join(text.splitlines())).replace("|", "\\|")

@@ -1,9 +1,9 @@
-"""Two conditions on the same items: their difference, its certainty, and the detectable size.
+"""Compare two conditions on the same items: difference, interval, p, detectable difference.
 
-Differences are by item, second condition minus first, summed over clusters (items that share a
-source are not independent) and divided by weights: 1 for an answer, bytes for bits per byte.
-Several tests are made, since each is too certain in some situation. p is the largest of their p
-values, and the interval the widest of theirs.
+A comparison is made of differences by item, second condition minus first, summed over clusters
+(items that share a source are not independent) and divided by weights: 1 for an answer, bytes for
+bits per byte. Several tests use them, each for a case in which the others are too confident: p is
+the largest of their p, the interval the widest of theirs.
 """
 
 import math
@@ -31,16 +31,16 @@ Ints = NDArray[np.int64]
 
 
 class Paired(NamedTuple):
-    """Values of both conditions by seed and item, (seeds, items); each item's weight and cluster.
+    """Values of both conditions by seed and item, and each item's weight and cluster.
 
     Values are float64, weights and clusters (items,). A condition's figure for a seed is the sum of
     its values over the sum of the weights.
     """
 
-    first: Floats
-    second: Floats
-    weights: Floats
-    clusters: Ints
+    first: Floats  # (seeds, items)
+    second: Floats  # (seeds, items)
+    weights: Floats  # (items,)
+    clusters: Ints  # (items,)
 
 
 class Student(NamedTuple):
@@ -54,9 +54,10 @@ class Student(NamedTuple):
         return float(stats.t.ppf(1 - SIGNIFICANT / 2, self.freedom)) * self.error
 
     def p(self, difference: float) -> float:
-        """Return p; where all clusters or seeds agree, that of the sign test.
+        """Return the two-sided p of `difference`.
 
-        Their number is all that is known then.
+        Where all clusters or seeds agree the error is 0, and only their number is known: p is then
+        that of the sign test.
         """
         if self.error == 0:
             return 1.0 if difference == 0 else 2.0**-self.freedom
@@ -66,14 +67,18 @@ class Student(NamedTuple):
         """Return the true difference whose p is below `level` with a probability of `POWER`."""
         critical = float(stats.t.ppf(1 - level / 2, self.freedom))
 
-        def lacking(shift: float) -> float:  # a difference found the wrong way round is none
+        # A difference that is found with the wrong sign does not count.
+        def lacking(shift: float) -> float:
             return float(stats.nct.sf(critical, self.freedom, shift)) - POWER
 
         return brentq(lacking, 0.0, 4 * critical) * self.error
 
 
 class Signs(NamedTuple):
-    """The share of `clusters` that differ, and the figure's mean change by one of them."""
+    """The test of signs: the number of clusters, the share that `differ`, and their mean effect.
+
+    `step` is how much one differing cluster changes the figure, on average.
+    """
 
     clusters: int
     differ: float
@@ -82,8 +87,8 @@ class Signs(NamedTuple):
     def detectable(self, level: float) -> float | None:
         """Return the true difference that the test of signs finds with a probability of `POWER`.
 
-        None if it finds none. A difference of d is a surplus of d / `step` clusters that differ in
-        its direction, out of those that differ at all.
+        Return None if no difference is found so often. A difference of d means that d / `step` more
+        clusters differ in its direction than in the other.
         """
         differing = np.arange(self.clusters + 1)
         # Of n that differ, more than this in one direction are found.
@@ -100,15 +105,15 @@ class Signs(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One figure's difference between two conditions: the second minus the first, over all seeds.
+    """One figure of two conditions; `difference` is the second's minus the first's, over all seeds.
 
     `items_interval_95` and `items_p` are about these networks on other items. `seeds_interval_95`
-    and `seeds_p` are about other networks of the same conditions too; with one seed they are None.
-    `mcnemar_p` is for answers of one seed, right or wrong, as if no two items shared a source.
-    `effective_clusters` is the number of clusters of equal weight that are worth as much, and
-    `crossed` the number of clusters of the second way to cluster, if there is one; with two ways
-    the lesser counts. `student` is the error that `detectable` uses; `signs` is None unless few
-    clusters differ.
+    and `seeds_p` are about other networks of the same conditions too; they are None with one seed.
+    `mcnemar_p` is McNemar's p of the answers of one seed, as if no two items shared a source.
+    `effective_clusters` is the number of clusters of equal weight that carry as much information;
+    with two ways to cluster, the smaller of the two. `crossed` is the number of clusters in the
+    second way. `student` has the error that `detectable` uses; `signs` is None unless few clusters
+    differ.
     """
 
     first: float
@@ -130,7 +135,7 @@ class Comparison(NamedTuple):
 
     @property
     def p(self) -> float:
-        """Return p of all that can be said: over seeds if there are several, else over items."""
+        """Return p over seeds if there are several, else over items."""
         return self.items_p if self.seeds_p is None else self.seeds_p
 
     @property
@@ -139,11 +144,11 @@ class Comparison(NamedTuple):
         return self.detectable_among(1)
 
     def detectable_among(self, comparisons: int) -> float | None:
-        """Return the true difference that is found four times in five among `comparisons`.
+        """Return the true difference found with a probability of `POWER` among `comparisons`.
 
-        By Holm's correction it is found where its p is below 0.05 / `comparisons`, Holm's first
-        step. None where nothing varied, where not even all answers would suffice, or where the
-        bootstrap does not resolve so small a p.
+        Holm's correction finds it if its p is below 0.05 / `comparisons`, Holm's first step. Return
+        None where nothing varied, where even a difference of all answers would not suffice, or
+        where the bootstrap cannot resolve so small a p.
         """
         level = SIGNIFICANT / comparisons
         if self.student.error == 0 or (self.seeds == 1 and level <= 2 / (RESAMPLES + 1)):
@@ -160,28 +165,28 @@ class Comparison(NamedTuple):
 def compare(
     paired: Paired, is_answers: bool, seed: int = 0, crossed: Ints | None = None
 ) -> Comparison:
-    """Compare two conditions; `seed` is that of the resampling.
+    """Compare two conditions; `seed` seeds the resampling.
 
     `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
-    `paired.clusters` has its fact. Raises ValueError without items, or if all of them are one
-    cluster, which cannot be resampled.
+    `paired.clusters` has its fact. Raises ValueError if there are fewer than two clusters, since
+    clusters are what is resampled.
     """
     seeds, items = paired.first.shape
     weight = float(paired.weights.sum())
-    differences, weights = by_cluster(paired)
+    differences, weights = by_cluster(paired)  # (seeds, clusters), (clusters,)
     if not items or len(weights) < 2:
         raise ValueError(
             f"{items} items in {len(weights)} clusters; a comparison needs two clusters"
         )
-    of_items = differences.mean(axis=0)
+    of_items = differences.mean(axis=0)  # (clusters,)
     difference = float(of_items.sum() / weight)
     student = jackknife(of_items, weights) if crossed is None else _two_way(paired, crossed)
     effective = student.freedom + 1
-    # Of several seeds the sums are whole numbers too; the test of signs knows no scale.
+    # Sums over several seeds are whole numbers too, and the test of signs is free of scale.
     signs = _signs(differences.sum(axis=0), weights, items) if is_answers else None
     widths, items_p = _bootstrap(of_items, weights, seed)
     if signs is not None:
-        # As if one more cluster differed: a few that happen to agree have next to no error.
+        # Add one more differing cluster: a few that happen to agree have almost no error.
         student = student._replace(error=math.hypot(student.error, signs.step / seeds))
         items_p = max(items_p, sign_flip_p(differences.sum(axis=0)))
     items_p = max(items_p, student.p(difference))
@@ -214,7 +219,7 @@ def compare(
 
 
 def by_cluster(paired: Paired) -> tuple[Floats, Floats]:
-    """Return differences summed by cluster, (seeds, clusters), and their weights, (clusters,)."""
+    """Return sums of differences, (seeds, clusters), and of weights, (clusters,)."""
     return _summed(paired.second - paired.first, paired.weights, paired.clusters)
 
 
@@ -227,16 +232,15 @@ def _summed(rows: Floats, weights: Floats, clusters: Ints) -> tuple[Floats, Floa
 
 
 def bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[tuple[float, float], float]:
-    """Return the 95 % interval of a ratio of sums over clusters, and p of its being 0.
+    """Return the 95 % interval of a ratio of sums over clusters, and p for a true ratio of 0.
 
-    The interval leaves 0 out where p < 0.05. Both are the wider of two:
+    The interval excludes 0 where p < 0.05. Both are the more cautious of two methods:
 
-    - The studentized bootstrap (Efron and Tibshirani 1993, chapters 12 and 16): how many of their
-      own errors resamples are off the estimate. Of B resamples, k as far off to one side as the
-      estimate is from 0 make p = 2 (k + 1) / (B + 1). With fewer than `FEW_CLUSTERS` it is left
-      out.
+    - The studentized bootstrap (Efron and Tibshirani 1993, chapters 12 and 16): how far a resample
+      is from the estimate, in its own standard errors. If k of B resamples are as far to one side
+      as the estimate is from 0, p = 2 (k + 1) / (B + 1). Unused with fewer than `FEW_CLUSTERS`.
     - Student's t with the jackknife's error. Its degrees of freedom are those of clusters of equal
-      weight, which a few large clusters among many small ones are less than.
+      weight: a few large clusters among many small ones have fewer than their number.
     """
     estimate = float(differences.sum() / weights.sum())
     widths, p = _bootstrap(differences, weights, seed)
@@ -251,7 +255,7 @@ def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats,
     error = float(_linearized(differences, weights))
     if error and len(weights) >= FEW_CLUSTERS:
         deviations = _deviations(differences, weights, estimate, np.random.default_rng(seed))
-        # Of n values the kth stands for k / (n + 1), in the quantiles as in p.
+        # The kth of n values is the quantile k / (n + 1), as in p.
         low, high = np.quantile(
             deviations, [SIGNIFICANT / 2, 1 - SIGNIFICANT / 2], method="weibull"
         )
@@ -266,7 +270,7 @@ def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats,
 def _interval(
     estimate: float, widths: Sequence[float] | Floats, p: float, is_answers: bool
 ) -> tuple[float, float]:
-    """Return the interval around `estimate`: with 0 unless p < 0.05, of answers within ±1."""
+    """Return the interval around `estimate`: with 0 unless p < 0.05, for answers within ±1."""
     low, high = float(estimate - widths[0]), float(estimate + widths[1])
     if p >= SIGNIFICANT:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -276,28 +280,24 @@ def _interval(
 def _deviations(
     differences: Floats, weights: Floats, estimate: float, generator: np.random.Generator
 ) -> Floats:
-    """Return how far estimates of resampled clusters are from `estimate`, in standard errors.
+    """Return each resample's distance from `estimate`, (resamples,), in its own standard errors.
 
-    Each is divided by its own standard error.
+    A resample whose clusters all agree has no error of its own and is left out.
     """
     parts = []
     for start in range(0, RESAMPLES, _AT_ONCE):
         drawn = generator.integers(
             len(weights), size=(min(_AT_ONCE, RESAMPLES - start), len(weights))
         )
-        sums, totals = differences[drawn], weights[drawn]
+        sums, totals = differences[drawn], weights[drawn]  # (resamples, clusters)
         errors = _linearized(sums, totals)
-        # A resample of clusters that all agree has no error of its own, and tells nothing.
         off = sums.sum(axis=1) / totals.sum(axis=1) - estimate
         parts.append(off[errors > 0] / errors[errors > 0])
     return np.concatenate(parts)
 
 
 def mcnemar_p(first: Floats, second: Floats) -> float:
-    """Return McNemar's exact p (1947) of the items that only one condition has right.
-
-    The null hypothesis is that half of them are the first condition's.
-    """
+    """Return McNemar's exact p (1947) that each condition alone is right on as many items."""
     only_first, only_second = (
         int(((first == 1) & (second == 0)).sum()),
         int(((first == 0) & (second == 1)).sum()),
@@ -312,13 +312,14 @@ def mcnemar_p(first: Floats, second: Floats) -> float:
 def sign_flip_p(differences: Floats) -> float:
     """Return the exact p of whole numbers, (clusters,), by the test that flips their signs.
 
-    Of 1 and -1 it is McNemar's. Without a true difference each cluster's could as well be the
-    other condition's. Of all choices of signs, p is the share whose sum is as far from 0 as the sum
-    found.
+    Without a true difference each cluster's difference is as likely to have the other sign. p is
+    the share of all combinations of signs whose sum is as far from 0 as the actual one. For 1 and
+    -1 it is McNemar's.
     """
     sizes = np.abs(differences[differences != 0]).round().astype(int)
     total = int(sizes.sum())
-    # Chances of the sums -n, 2 - n, 4 - n, … n, for the n that the clusters so far can reach.
+    # Probabilities of the sums -n, 2 - n, 4 - n, …, n, where n is the sum of the sizes so far.
+    # Example: sizes 1 and 2 give n = 3 and the sums -3, -1, 1, 3 with probability 1/4 each.
     chances = np.ones(1)
     for size in sizes:
         longer = np.zeros(len(chances) + size)
@@ -330,12 +331,12 @@ def sign_flip_p(differences: Floats) -> float:
 
 
 def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
-    """Return what the test of signs goes by; None unless few clusters differ.
+    """Return the input of the test of signs, or None unless few clusters differ.
 
-    Few are fewer than half of them, and any number where clusters are single items. There
-    Student's t and the bootstrap find too much: of 5 items to 0 they have p 0.025, McNemar's is
-    0.0625. Where most clusters differ they are right, and the test of signs cannot find anything
-    among so few.
+    "Few" means fewer than half of them, or any number if each cluster is a single item. With few,
+    Student's t and the bootstrap find too much: for 5 items to 0 their p is 0.025, McNemar's is
+    0.0625. Where most clusters differ the two are right, and the test of signs has too little
+    power.
     """
     differing = np.abs(differences[differences != 0])
     if not len(differing) or (len(weights) < items and 2 * len(differing) >= len(weights)):
@@ -348,21 +349,21 @@ def _signs(differences: Floats, weights: Floats, items: int) -> Signs | None:
 def holm(p_values: list[float]) -> list[float]:
     """Return p values adjusted for their number (Holm 1979).
 
-    The chance that luck alone brings any of them below 5 % is then at most 5 %.
+    If nothing differs, the chance that any adjusted p is below 5 % is at most 5 %.
     """
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def _seeds_error(differences: Floats, weights: Floats) -> float:
-    """Return the standard error of the mean difference over seeds and items.
+    """Return the standard error of the mean of `differences`, (seeds, clusters), over both.
 
-    `differences` are sums, (seeds, clusters). Seeds and clusters are crossed: every network answers
-    the same items. The variance is that by seeds plus that by clusters, less that by both, which
-    the two share (Cameron, Gelbach and Miller 2011).
+    Seeds and clusters are crossed: every network answers the same items. The variance is the one by
+    seeds plus the one by clusters minus the one by both, which those two share (Cameron, Gelbach
+    and Miller 2011).
     """
     seeds, count = differences.shape
     total = weights.sum()
-    by_seed = differences.sum(axis=1) / total
+    by_seed = differences.sum(axis=1) / total  # (seeds,)
     of_seeds = float(by_seed.var(ddof=1)) / seeds
     of_items = float(_linearized(differences.mean(axis=0), weights)) ** 2
     residuals = differences - differences.mean(axis=0) - np.outer(by_seed - by_seed.mean(), weights)
@@ -378,9 +379,9 @@ def _seeds_error(differences: Floats, weights: Floats) -> float:
 
 
 def jackknife(differences: Floats, weights: Floats) -> Student:
-    """Return the error of sum / sum by leaving out each cluster, and the degrees of freedom.
+    """Return the jackknife's error of sum / sum over clusters, and its degrees of freedom.
 
-    Clusters of unequal weight are worth (sum of weights)² / (sum of their squares) equal ones (Kish
+    Clusters of unequal weight count as (sum of weights)² / (sum of their squares) equal ones (Kish
     1965).
     """
     count = len(weights)
@@ -391,10 +392,10 @@ def jackknife(differences: Floats, weights: Floats) -> Student:
 
 
 def _two_way(paired: Paired, crossed: Ints) -> Student:
-    """Return the error over two crossed ways to cluster the items, and the lesser freedom.
+    """Return the error over two crossed ways to cluster the items, and the smaller freedom.
 
-    The variance is that by the first way plus that by the second, less that by both at once, which
-    the two share (Cameron, Gelbach and Miller 2011).
+    The variance is the sum of the two ways' minus that by both at once, which they share (Cameron,
+    Gelbach and Miller 2011).
     """
     rows = (paired.second - paired.first).mean(axis=0, keepdims=True)
     _, both = np.unique(np.stack([paired.clusters, crossed]), axis=1, return_inverse=True)
@@ -403,7 +404,7 @@ def _two_way(paired: Paired, crossed: Ints) -> Student:
         [sums], weights = _summed(rows, paired.weights, clusters)
         if len(weights) > 1:
             ways.append(jackknife(sums, weights))
-    if len(ways) < 3:  # all items are of one cluster in the second way
+    if len(ways) < 3:  # all items are in one cluster of the second way
         return ways[0]
     first, second, of_both = ways
     variances = first.error**2, second.error**2
@@ -412,7 +413,10 @@ def _two_way(paired: Paired, crossed: Ints) -> Student:
 
 
 def _linearized(differences: Floats, weights: Floats) -> Floats:
-    """Return the linearized standard error of sum / sum over the last axis, the clusters."""
+    """Return the standard error of sum / sum over the last axis, the clusters.
+
+    It is the linearization (delta method) of survey statistics.
+    """
     count = weights.shape[-1]
     totals = weights.sum(axis=-1)
     estimates = differences.sum(axis=-1) / totals

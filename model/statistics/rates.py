@@ -1,4 +1,4 @@
-"""Rates with intervals by cluster: items that share a source widen the interval."""
+"""Rates with 95 % intervals that account for clusters: items that share a source."""
 
 import math
 from typing import NamedTuple
@@ -18,8 +18,8 @@ def rate(correct: np.ndarray, clusters: list[str]) -> Rate:
 
     The interval is Wilson's (1927) for n / design effect items, as Korn and Graubard (1998) adapt
     intervals of proportions to clustered samples. The design effect is the cluster-robust variance
-    over the binomial one, and at least 1. If all answers are alike, the data do not show how much a
-    cluster's items are worth, so a cluster counts as one item.
+    over the binomial one, at least 1. If all answers are alike, the similarity within clusters
+    cannot be estimated, so each cluster counts as one item. Raises ValueError without items.
     """
     total = len(correct)
     if not total:

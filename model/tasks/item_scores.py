@@ -1,4 +1,4 @@
-"""What scoring leaves of each item, and the figures made of it. The only place of acc_norm."""
+"""The scores of each item, and the figures made of them: acc, acc_norm, bits per byte."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class ItemScore(NamedTuple):
     """One item's result; lists run over its endings: nats of negative log-likelihood, and counts.
 
     Characters are the ending's own, as lm-evaluation-harness counts them. Tokens and bytes include
-    the space before it, and count only what was scored of an ending longer than the model's context.
+    the space before it; of an ending longer than the model's context they count what was scored.
     """
 
     ind: int

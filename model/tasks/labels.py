@@ -95,7 +95,7 @@ def _figures(task: str) -> list[TaskFigure]:
 # In the order of the table of tasks.
 TASK_FIGURES = tuple(figure for task in TASKS for figure in _figures(task.name))
 
-# What the fine-tuned models' answers are called: sets of problems, where that is not the set's name.
+# What tables call a set of problems, where that is not its name.
 _PROBLEM_SETS = {"generated": "generated problems", "gsm8k": "GSM8K"}
 # The rules that read a number from an answer (model/post_training/answer_reading.py).
 RULES = {

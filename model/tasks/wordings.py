@@ -1,4 +1,4 @@
-"""The two published ways to ask HellaSwag: what text an item becomes, and acc_norm's unit of length.
+"""The two published ways to ask HellaSwag: an item's text, and acc_norm's unit of length.
 
 `reference` is that of the script that measured GPT-2's 0.2955 (karpathy/build-nanogpt,
 hellaswag.py): `ctx`, a space, the ending; its acc_norm divides by tokens.

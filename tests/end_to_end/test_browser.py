@@ -11,9 +11,8 @@ from browser import Browser, chromium, require_chromium
 from report_sample import write_sample
 
 from common.files import atomic_file
-from model.curves.points import CHARTS
-from tools.generated.plot_templates import FOLDER, templates, text
-from tools.generated.plots_page import plots_page
+from model.curves.charts import CHARTS
+from tools.generated.dvc_plots import TEMPLATES, plots_page, templates
 
 pytestmark = pytest.mark.slow("a browser starts, opens each page and draws its charts", minutes=0.5)
 
@@ -52,22 +51,14 @@ def plots(root) -> Path:
 
     page = root / "dvc_plots/index.html"
     renderers = []
-    for name, x, y in (*((chart.name, "step", "value") for chart in CHARTS), ("fact_usage", "share", "where"),
-                       ("differences", "difference", "figure")):  # fmt: skip
-        with open(root / f"plots/{name}.csv", newline="") as file:
+    for name, chart in CHARTS.items():
+        with open(root / f"plots/{chart.file}", newline="") as file:
             rows = list(csv.DictReader(file))
         points = [{**row, "rev": rev} for rev in ("workspace", "HEAD") for row in rows]
-        template = {"fact_usage": "usage", "differences": "differences", "parity": "parity"}.get(
-            name, "curve"
-        )
-        settings = {
-            "x": x,
-            "y": y,
-            "title": name,
-            "template": template,
-            "template_dir": str(root / "templates"),
-        }
-        renderers.append(VegaRenderer(points, name, **settings))
+        x = "step" if chart.shape == "curve" else chart.x[0]
+        settings = {"x": x, "y": chart.y, "title": name, "template": name}
+        folder = str(root / TEMPLATES)
+        renderers.append(VegaRenderer(points, name, **settings, template_dir=folder))
     with atomic_file(root / "plots_page.html") as file:
         file.write(plots_page().encode())
     render_html(renderers, page, html_template=root / "plots_page.html")
@@ -76,10 +67,9 @@ def plots(root) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def templates_of(root):
-    (root / "templates").mkdir()
-    for name, spec in templates().items():
-        (root / f"templates/{name}.json").write_bytes(text(spec))
-    assert FOLDER.name == "plots"
+    (root / TEMPLATES).mkdir(parents=True)
+    for path, text in templates().items():
+        (root / path).write_bytes(text)
 
 
 def errors_and_requests(browser: Browser, page: Path) -> tuple[list[str], list[str]]:
@@ -123,7 +113,7 @@ def test_the_report_draws_every_chart_without_error_or_request(browser, report, 
 def test_dvc_plots_draws_every_chart_without_error_or_request(browser, plots, scheme):
     browser.open(plots, scheme=scheme)
     charts = browser.script("[...document.querySelectorAll('[data-chart]')].map(each => each.id)")
-    assert len(charts) == len(CHARTS) + 2
+    assert len(charts) == len(CHARTS)
     for name in charts:
         assert (
             browser.script(

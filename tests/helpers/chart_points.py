@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from model.curves.all_figures import draw_training
-from model.curves.points import CHARTS, Point
+from model.curves.charts import CURVES
+from model.curves.points import Point
 
 CONDITIONS = ["baseline", "mul_tokens"]
-CHART = {chart.name: chart for chart in CHARTS}
 
 
 def points(seeds=(1, 2)) -> dict[str, list[Point]]:
@@ -30,7 +30,7 @@ def points(seeds=(1, 2)) -> dict[str, list[Point]]:
             for split in splits.get(chart.name, ("",))
             for step in (5, 10)
         ]
-        for chart in CHARTS
+        for chart in CURVES
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from committed import committed_text
 from repository import REPOSITORY
 
-from model.curves.points import CHARTS
+from model.curves.charts import CURVES
 from model.tasks.labels import CHANCE
 
 CONDITIONS = ("baseline", "mul_tokens")
@@ -40,8 +40,8 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
         "[500, 1500, 3200]", str(list(STEPS))
     )
     (root / "params.yaml").write_text(params.replace("max_steps: 3200", f"max_steps: {STEPS[-1]}"))
-    (root / "plots").mkdir()
-    for chart in CHARTS:
+    (root / "plots/curves").mkdir(parents=True)
+    for chart in CURVES:
         header = [
             "condition",
             "seed",
@@ -56,7 +56,7 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
             "gpt2",
         ]
         header.append("tolerance")
-        write_rows(root / f"plots/{chart.name}.csv", header, curve(chart, seeds))
+        write_rows(root / f"plots/{chart.file}", header, curve(chart, seeds))
     write_differences(root)
     use = [[c, s, where, 40 * (c != "baseline"), 9000, 40 / 9000 * (c != "baseline")] for c in CONDITIONS for s in seeds
            for where in ("training text, of tokens", "answers, of tokens")]  # fmt: skip

@@ -44,7 +44,7 @@ def spoil(value):
 def spoil_repository(root: Path) -> None:
     """Put the hostile text into all that the report stage reads and has not written itself: names, tables, sources, figures."""
     hostile = CONDITIONS[1] + HOSTILE.replace("/", "∕")  # conditions are folders' names
-    for path in sorted((root / "plots").glob("*.csv")):
+    for path in sorted((root / "plots").rglob("*.csv")):
         with open(path, newline="") as file:
             header, *rows = csv.reader(file)
         rows = [[hostile if cell == CONDITIONS[1] else cell for cell in row] for row in rows]
@@ -235,7 +235,7 @@ def test_an_error_of_a_stage_is_printable():
 
 
 def test_the_page_of_dvc_plots_asks_nobody_for_anything_and_runs_no_attribute():
-    page = (REPOSITORY / "tools/generated/plots_page.html").read_text()
+    page = (REPOSITORY / "tools/generated/dvc_plots.html").read_text()
     [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"

@@ -72,6 +72,11 @@ def test_the_new_task_is_asked_and_compared(clone):
     metrics = read_json(clone / "metrics/digits/seed_1/step_100/evaluation.json", dict)
     assert metrics["word_order"]["acc_norm"]["total"] == 16
     assert "word order acc_norm" in (clone / "plots/comparisons.md").read_text()
+    assert "**Word order acc_norm** (accuracy)" in (clone / "plots/results.md").read_text()
+    points = (clone / "plots/curves/word_order_acc_norm.csv").read_text().splitlines()[1:]
+    assert len(points) == 3 * 2, "of each condition at each step"
+    assert 'id="word_order_acc_norm"' in (clone / "plots/report.html").read_text()
+    assert "curves/word_order_acc_norm.csv:" in (clone / "plots/dvc.yaml").read_text()
 
 
 def test_the_new_source_is_all_that_is_read(clone):

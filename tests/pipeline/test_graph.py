@@ -15,7 +15,6 @@ from committed import committed_text, committed_tree
 from repository import REPOSITORY
 
 from common.yaml_file import YamlFault
-from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
 from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
@@ -35,7 +34,7 @@ TEXT = (
     "stages.yaml",
 )
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
-STAGES, PLOTS = DVC["stages"], DVC["plots"]
+STAGES = DVC["stages"]
 
 
 def test_everything_is_declared():
@@ -164,8 +163,9 @@ MUTATIONS = {
     ),
     "a stage that imports another": (
         "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
-        [*(f"{STAGE}{DEPS}add the line      - {name}.py" for name in (
-            "model/data/documents", "model/data/item_selection", "model/data/source_names", "model/params/items", "stages/items")),
+        [*(f"{STAGE}{DEPS}add the line      - {name}" for name in (
+            "model/data/documents.py", "model/data/source_names.py", "model/params/items.py", "model/tasks/item_selection",
+            "stages/items.py")),
          f"{STAGE}{PARAMS}add the line      - items",
          "libraries.yaml: evaluate: lacks pyarrow, which the stage imports; run make libraries",
          "stages/evaluate.py: reaches stages/items.py; stages do not import each other"],
@@ -468,98 +468,6 @@ def test_only_fetch_can_reach_the_network():
             r"from_pretrained\(([^)]*)\)", re.sub(r'from_pretrained\(("\."|…)\)', "", text)
         )
         assert all("local_files_only=True" in arguments for arguments in calls), stage
-
-
-def test_dvc_plots_every_chart_that_the_curves_stage_writes():
-    declared = [name for entry in STAGES["curves"]["plots"] for name in entry]
-    assert declared == [
-        *(f"plots/{chart.name}.csv" for chart in CHARTS),
-        "plots/fact_usage.csv",
-        "plots/figures",
-    ]
-    for entry, chart in zip(STAGES["curves"]["plots"], CHARTS, strict=False):
-        [settings] = entry.values()
-        assert settings["title"].startswith(chart.title)
-        assert settings["y_label"].startswith(chart.y_label)
-
-
-def template_of(chart: Chart, x: str) -> str:
-    if chart.log_y:
-        return "parity"
-    if chart.log_x and x == "tokens":
-        return "curve_log"
-    fitted = chart.name in ("loss", "bits_per_byte")
-    return "curve_shared" if chart.is_shared else "curve_fitted" if fitted else "curve"
-
-
-def drawn() -> set[tuple[str, str]]:
-    """What `dvc plots` draws: file and column of the x axis, of the stage's plots and of dvc.yaml's own."""
-    entries = [*STAGES["curves"]["plots"], *PLOTS]
-    found = []
-    for name, settings in (pair for entry in entries for pair in entry.items()):
-        if "x" in settings:
-            [(file, column)] = (
-                settings["y"].items()
-                if isinstance(settings["y"], dict)
-                else [(name, settings["y"])]
-            )
-            if column != "value":
-                continue  # facts' use has rows, not curves
-            [chart] = [
-                chart
-                for chart in CHARTS
-                if chart.name == file.removeprefix("plots/").removesuffix(".csv")
-            ]
-            assert settings["template"] == template_of(chart, settings["x"])
-            assert settings["x_label"] == X_LABELS[settings["x"]]
-            found.append((file.removeprefix("plots/").removesuffix(".csv"), settings["x"]))
-    assert len(found) == len(set(found)), "nothing is drawn twice"
-    return set(found)
-
-
-def test_losses_are_drawn_against_steps_tokens_and_bytes():
-    measured = {(name, x) for name in ("loss", "bits_per_byte") for x in X_LABELS}
-    by_step = {(name, "step") for name in ("gradient_norm", "learning_rate", "sft_loss")}
-    assert drawn() == measured | by_step | {(chart.name, "tokens") for chart in CHARTS[5:]}
-
-
-def test_a_chart_has_one_title_whatever_it_is_drawn_against():
-    stage = {
-        name: settings for entry in STAGES["curves"]["plots"] for name, settings in entry.items()
-    }
-    for name, settings in (pair for entry in PLOTS for pair in entry.items()):
-        [file] = settings["y"]
-        assert name.startswith(file.removeprefix("plots/").removesuffix(".csv"))
-        assert {key: settings[key] for key in ("title", "y_label")} == {
-            key: stage[file][key] for key in ("title", "y_label")
-        }
-
-
-def test_the_template_of_the_charts_reads_columns_that_there_are():
-    text = "".join(
-        (REPOSITORY / f".dvc/plots/{name}.json").read_text()
-        for name in ("curve", "curve_fitted", "curve_log", "parity")
-    )
-    columns = chart_csv(CHARTS[0], []).decode().strip().split(",")
-    # By the template, and by DVC.
-    made = {
-        "points",
-        "number",
-        "seeds",
-        "last",
-        "lowest",
-        "highest",
-        "revisions",
-        "rev",
-        "conditions",
-        "who",
-        "place",
-        "places",
-        "right",
-        "steps",
-    }
-    fields = set(re.findall(r'"field": "(\w+)"|datum\.(\w+)', text))
-    assert {name for pair in fields for name in pair if name} - made <= set(columns)
 
 
 def test_every_output_root_is_in_the_static_gitignore_or_committed():

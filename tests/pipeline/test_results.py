@@ -99,7 +99,7 @@ def test_a_metric_edited_by_hand(copy):
     ]
 
 
-@pytest.mark.parametrize("path", ["plots/loss.csv", "plots/figures/combined.png"])
+@pytest.mark.parametrize("path", ["plots/curves/loss.csv", "plots/figures/combined.png"])
 def test_a_plot_edited_by_hand(copy, path):
     with open(copy / path, "ab") as file:
         file.write(b"\n")

@@ -21,6 +21,8 @@ def tree(tmp_path_factory) -> Path:
     """The tree, with an edit that is not committed."""
     directory = committed_clone(tmp_path_factory.mktemp("editor") / "tree")
     edit(directory / "params.yaml", "  learning_rate: 2.0e-3", "  learning_rate: 4.0e-3")
+    # As make's set-up does.
+    shell([sys.executable, "-m", "tools.generated.dvc_plots"], directory)
     return directory
 
 
@@ -92,7 +94,7 @@ def test_the_plots_are_data_and_images(tree):
     shown = {
         name: [plot["type"] for plot in plots] for name, plots in answer["data"].items() if plots
     }
-    assert set(shown["plots/loss.csv"]) == {"vega"}
+    assert set(shown["plots/curves/loss.csv"]) == {"vega"}
     assert set(shown["plots/figures/combined.png"]) == {"image"}
     for plots in answer["data"].values():
         for plot in plots:
@@ -111,11 +113,11 @@ def test_data_that_is_not_here_is_told_as_that_and_differences_are_found(tree):
 
 
 def test_an_error_of_the_extensions_commands_would_be_seen(tree):
-    damaged = tree / "plots/loss.csv"
+    damaged = tree / "plots/curves/loss.csv"
     text = damaged.read_text()
     try:
         damaged.unlink()
         answer = ask(tree, "plots", "diff", "HEAD", "--split", "-o", ".dvc/tmp/plots")
-        assert {*unexplained(tree, answer)} == {("FileNotFoundError", "plots/loss.csv")}
+        assert {*unexplained(tree, answer)} == {("FileNotFoundError", "plots/curves/loss.csv")}
     finally:
         damaged.write_text(text)

@@ -26,7 +26,7 @@ def committed_json(path: str) -> Any:
 
 
 def committed_points(name: str) -> list[Point]:
-    return read_points(committed_tree().read(f"plots/{name}.csv").decode(), name)
+    return read_points(committed_tree().read(f"plots/curves/{name}.csv").decode(), name)
 
 
 def test_what_the_docs_say_of_the_probes_is_so():

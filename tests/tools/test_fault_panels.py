@@ -3,9 +3,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from chart_points import CHART, points
+from chart_points import points
 
 from common.errors import PipelineError
+from model.curves.charts import CHARTS
 from model.curves.points import Curves, chart_csv
 from tools.fault_panels import EXPORTED, MEASURED, SCORES, main, read_points
 
@@ -25,9 +26,9 @@ def git(*arguments: str) -> None:
 
 
 def write(curves: Curves) -> None:
-    Path("plots").mkdir(exist_ok=True)
+    Path("plots/curves").mkdir(parents=True, exist_ok=True)
     for name in NAMES:
-        Path(f"plots/{name}.csv").write_bytes(chart_csv(CHART[name], curves[name]))
+        Path(f"plots/curves/{name}.csv").write_bytes(chart_csv(CHARTS[name], curves[name]))
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_the_picture_is_the_same_bytes_twice_and_shows_each_curve_of_either_side
 
 def test_curves_are_read_as_they_were_written(faulty):
     for name in NAMES:
-        assert read_points(Path(f"plots/{name}.csv").read_text(), name) == faulty[name]
+        assert read_points(Path(f"plots/curves/{name}.csv").read_text(), name) == faulty[name]
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "-v", ""])
@@ -87,7 +88,9 @@ def test_an_unknown_revision_is_named(faulty, monkeypatch, revision):
 def test_a_revision_without_curves_is_named(faulty, monkeypatch):
     git("rm", "--quiet", "-r", "--cached", "plots")
     git("commit", "--quiet", "--message", "none")
-    with pytest.raises(PipelineError, match=rf"^main: has no plots/{SCORES}\.csv; name a revision"):
+    with pytest.raises(
+        PipelineError, match=rf"^main: has no plots/curves/{SCORES}\.csv; name a revision"
+    ):
         run(monkeypatch, "main")
 
 
@@ -104,7 +107,8 @@ def test_curves_of_another_training_are_refused(faulty, monkeypatch):
     last = faulty[MEASURED][-1]
     write({**faulty, MEASURED: [*faulty[MEASURED][:-1], last._replace(value=last.value + 0.01)]})
     with pytest.raises(
-        PipelineError, match=rf"^plots/{MEASURED}\.csv: what training measured differs from main's"
+        PipelineError,
+        match=rf"^plots/curves/{MEASURED}\.csv: what training measured differs from main's",
     ):
         run(monkeypatch, "main")
     assert not Path("fault.png").exists()
@@ -115,7 +119,7 @@ def test_curves_of_another_training_are_refused(faulty, monkeypatch):
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_curve_is_named(faulty, monkeypatch, name, content):
-    path = Path(f"plots/{name}.csv")
+    path = Path(f"plots/curves/{name}.csv")
     path.unlink()
     if content is not None:
         path.write_text(content)

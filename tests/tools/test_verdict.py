@@ -15,20 +15,17 @@ from committed import committed_tree
 from outcome_sample import outcomes
 from repository import REPOSITORY
 
-from model.comparison.outcomes import Outcomes
-from model.comparison.outcomes_file import Key, outcome_lines
-from model.comparison.verdict import (
+from model.comparison.difference_tables import (
     FIELDS,
-    Row,
-    compare_outcomes,
     comparison_json,
     comparison_table,
     differences_csv,
     headline,
-    judge,
-    limits,
-    sentences,
 )
+from model.comparison.family import Row, compare_outcomes, judge
+from model.comparison.outcomes import Outcomes
+from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.verdict import limits, sentences
 from model.statistics.paired import Comparison, Student
 from pipeline.declared.lockfile import md5_of
 

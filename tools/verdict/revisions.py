@@ -2,16 +2,11 @@
 
 import numpy as np
 
+from model.comparison.difference_tables import comparison_table
+from model.comparison.family import Judged, Row, compare_outcomes, judge
 from model.comparison.outcomes import Outcomes
 from model.comparison.outcomes_file import Key
-from model.comparison.verdict import (
-    Judged,
-    Row,
-    compare_outcomes,
-    comparison_table,
-    judge,
-    sentences,
-)
+from model.comparison.verdict import sentences
 from model.results.markdown_table import Cell, Table, count, words
 
 Found = dict[Key, Outcomes]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from model.comparison.verdict import Row, judge
+from model.comparison.family import Row, judge
 from model.statistics import paired
 from model.statistics.paired import (
     Paired,
@@ -28,7 +28,7 @@ COVERED = (0.93, 0.97)
 
 
 def answers(generator, seeds=1, clusters=200, effect=0.0, of_seeds=0.0, of_items=0.0) -> Paired:
-    """Two conditions that answer the same items, by a probit model; two items or so share a source."""
+    """Two conditions on the same items, by a probit model; about two items share a source."""
     members = np.repeat(np.arange(clusters), generator.integers(1, 4, clusters))
     items = len(members)
     ease = 0.8 * generator.normal(size=clusters)[members] + 0.6 * generator.normal(size=items)
@@ -138,7 +138,7 @@ def test_p_and_the_interval_say_the_same(values, seed):
     st.booleans(),
 )
 def test_answers_keep_within_their_bounds_and_p_within_its_resolution(pairs, size, is_alike):
-    """Any answers in clusters of `size`: p and the interval agree, and nothing is said beyond what can be."""
+    """For any answers in clusters of `size`, p and the interval agree and stay in their range."""
     first, second = np.array(pairs, dtype=float).T[:, None]
     clusters = np.arange(len(pairs)) // size
     if clusters[-1] == 0:
@@ -161,7 +161,7 @@ def test_answers_keep_within_their_bounds_and_p_within_its_resolution(pairs, siz
 )
 @pytest.mark.parametrize(("items", "changed"), [(25, 7), (5, 2), (10, 3), (7, 7)])
 def test_clusters_that_change_alike_are_no_more_than_their_number(clusters, p, items, changed):
-    """Rounding leaves an error of 1e-17: by Student's t four such clusters would have p = 8.7e-49."""
+    """Rounding leaves an error of 1e-17; Student's t would give four such clusters p = 8.7e-49."""
     second = np.tile([1.0] * changed + [0.0] * (items - changed), clusters)[None]
     paired = Paired(
         np.zeros_like(second),
@@ -191,7 +191,7 @@ def test_equal_changes_of_bits_per_byte_are_rounding_in_any_unit(unit):
 
 
 def test_resamples_of_equal_clusters_do_not_widen_the_interval():
-    """A resample of clusters that agree has an error of rounding, by which all estimates would be far off."""
+    """In units of its rounding error, a resample of clusters that agree would be far off."""
     differences = np.array([7.0] * 9 + [8.0])
     (low, high), _ = bootstrap(differences, np.full(10, 25.0), 0)
     assert 0.2 < low < high < 0.4
@@ -251,7 +251,7 @@ def test_few_items_that_differ_are_judged_by_mcnemar(items, more, fewer, p):
 
 
 def test_facts_in_few_forms_vary_by_form_too():
-    """Seven forms: what one condition answers in one form for all facts is one witness of seven, not 45."""
+    """Seven forms: a condition that is right in one form for all facts is one witness, not 45."""
     facts, forms = (part.ravel() for part in np.indices((45, 7)))
     first = np.zeros((1, 315))
     second = np.where(forms == 3, 1.0, 0.0)[None]
@@ -274,7 +274,10 @@ def test_facts_in_few_forms_vary_by_form_too():
 def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(
     clusters, monkeypatch, record_property
 ):
-    """Null experiments: over all items there could be, the two networks are alike. 18 clusters are the generated problems'."""
+    """Null experiments: over all possible items the two networks are alike.
+
+    18 clusters are as many as the generated problems have.
+    """
     monkeypatch.setattr(paired, "RESAMPLES", 599)
     found = [
         compare(answers(np.random.default_rng(n), clusters=clusters, of_items=0.35), True, n)
@@ -286,13 +289,16 @@ def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(
     errs = np.mean([each.items_p < 0.05 for each in found])
     record_property("covered", float(covered))
     record_property("false positives", float(errs))
-    # Most sources do not differ, and the exact test of so few signs that do is a little too careful.
+    # Most sources do not differ, and the exact test of the few that do is a little conservative.
     assert COVERED[0] <= covered <= 0.98
     assert 0.02 <= errs <= 0.07
 
 
 def unequal(generator: np.random.Generator) -> Paired:
-    """One source with half of all bytes, and twenty others: no condition is better over all sources there could be."""
+    """One source with half of all bytes, and twenty others.
+
+    Over all possible sources no condition is better.
+    """
     weights = np.array([200.0] + [10.0] * 20)
     sums = 0.3 * weights * generator.normal(size=21) + np.sqrt(weights) * generator.normal(size=21)
     return Paired(np.zeros((1, 21)), sums[None], weights, np.arange(21))
@@ -386,7 +392,7 @@ def test_an_effect_in_very_few_items_is_covered(monkeypatch, record_property):
 
 
 def hierarchical_bootstrap(paired: Paired, generator: np.random.Generator) -> tuple[float, float]:
-    """The usual interval over seeds: percentiles of resampled seeds and, of those, resampled clusters."""
+    """The usual interval over seeds: percentiles of resampled seeds, then of their clusters."""
     differences, weights = by_cluster(paired)
     seeds, clusters = differences.shape
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=299)
@@ -400,7 +406,7 @@ def hierarchical_bootstrap(paired: Paired, generator: np.random.Generator) -> tu
 
 
 def losses(generator: np.random.Generator, seeds: int) -> Paired:
-    """Bits per byte of 300 items: networks differ by 0.011, of one seed in both conditions alike by 0.8.
+    """Bits per byte of 300 items: networks differ by 0.011, those of one seed correlate by 0.8.
 
     Other items move the difference by 0.001.
     """
@@ -420,7 +426,11 @@ def losses(generator: np.random.Generator, seeds: int) -> Paired:
 def test_over_seeds_the_interval_covers_what_others_do_not(
     seeds, of_seeds, monkeypatch, record_property
 ):
-    """Seeds as they are: they move accuracies by half a percent (0.02 probits), and bits per byte by ten times what items do."""
+    """Seeds as measured.
+
+    They move accuracies by half a percent (0.02 probits), and bits per byte by ten times what items
+    do.
+    """
     monkeypatch.setattr(paired, "RESAMPLES", 99)  # of no consequence over seeds
     generator = np.random.default_rng(0)
     generators = [np.random.default_rng(n) for n in range(EXPERIMENTS)]
@@ -477,7 +487,7 @@ def power_in_a_family(found: list, comparisons: int) -> float:
 def test_what_is_called_detectable_is_found_four_times_in_five(
     comparisons, monkeypatch, record_property
 ):
-    """By the rule of the verdict, Holm's correction and all tests, in a family of which nothing else differs."""
+    """By the verdict's rule, Holm's correction and all tests, where nothing else differs."""
     monkeypatch.setattr(paired, "RESAMPLES", 1999)
     effect = {1: 0.31, 22: 0.44}[comparisons]
     found = [compare(answers(np.random.default_rng(n), effect=effect), True, n) for n in range(200)]
@@ -543,7 +553,7 @@ def test_twelve_items_detect_nothing_beyond_what_is_possible():
 
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(seeds):
-    """Student's test of normal differences by seed, shifted by what is detectable with their true error."""
+    """Student's test of normal differences by seed, shifted by the detectable difference."""
     error = 0.01
     for level in (0.05, 0.05 / 22):
         shift = Student(error, seeds - 1).detectable(level)

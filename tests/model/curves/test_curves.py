@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_points import CHART, CONDITIONS, points, training_picture
+from chart_points import CONDITIONS, points, training_picture
 from PIL import Image
 from repository import REPOSITORY
 
@@ -14,6 +14,7 @@ from common.errors import PipelineError
 from common.files import json_bytes, write_checksums
 from model.curves.all_figures import draw_curves
 from model.curves.arithmetic_table import arithmetic_table
+from model.curves.charts import CHARTS
 from model.curves.data_table import data_table
 from model.curves.parity import refuse_same_weights
 from model.curves.points import (
@@ -80,7 +81,9 @@ def test_one_row_of_training_can_be_drawn(tmp_path):
 
 def test_chart_data_carry_conditions_intervals_and_reference_lines():
     lines = (
-        chart_csv(CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"]).decode().splitlines()
+        chart_csv(CHARTS["hellaswag_acc_norm"], points()["hellaswag_acc_norm"])
+        .decode()
+        .splitlines()
     )
     assert (
         lines[0]
@@ -88,7 +91,7 @@ def test_chart_data_carry_conditions_intervals_and_reference_lines():
     )
     assert lines[1] == "baseline,1,,5,100,300,0.305,0.2,0.4,0.25,0.2955,"
     assert len(lines) == 9
-    lines = chart_csv(CHART["loss"], points()["loss"]).decode().splitlines()
+    lines = chart_csv(CHARTS["loss"], points()["loss"]).decode().splitlines()
     assert lines[1] == "baseline,1,train,5,100,300,0.205,,,,,"
     assert lines[3] == "baseline,1,val,5,100,300,0.305,,,,,"
     assert len(lines) == 17
@@ -96,7 +99,7 @@ def test_chart_data_carry_conditions_intervals_and_reference_lines():
 
 def test_results_have_a_row_for_each_step_and_seed_with_intervals():
     table = results_table(
-        CHART["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200}
+        CHARTS["hellaswag_acc_norm"], points()["hellaswag_acc_norm"], CONDITIONS, {5: 100, 10: 200}
     )
     assert table.columns == ["Step", "Tokens", "Seed", "Baseline", "Mul_tokens"]
     assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table.markdown()
@@ -107,7 +110,7 @@ def test_results_have_a_row_for_each_step_and_seed_with_intervals():
 
 def test_one_seed_has_the_columns_of_the_original_report():
     curve = [point for point in points()["bits_per_byte"] if point.seed == 1]
-    table = results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100})
+    table = results_table(CHARTS["bits_per_byte"], curve, CONDITIONS, {5: 100})
     assert table.markdown().splitlines()[2:] == [
         "| Step | Tokens | Baseline | Mul_tokens |",
         "|---:|---:|---:|---:|",
@@ -119,7 +122,7 @@ def test_one_seed_has_the_columns_of_the_original_report():
 def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
     curve = sorted(points()["bits_per_byte"], key=lambda point: point.split, reverse=reverse)
     lines = (
-        results_table(CHART["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200})
+        results_table(CHARTS["bits_per_byte"], curve, CONDITIONS, {5: 100, 10: 200})
         .markdown()
         .splitlines()
     )
@@ -409,9 +412,7 @@ def tree(tmp_path, monkeypatch) -> Path:
 def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
     main()
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    declared = {
-        path for kind in ("outs", "plots") for entry in stages["curves"][kind] for path in entry
-    }
+    declared = {path for entry in stages["curves"]["outs"] for path in entry}
     assert declared == {str(path) for path in Path("plots").iterdir()}
     pictures = {path.name for path in Path("plots/figures").iterdir()}
     assert pictures == {
@@ -425,7 +426,7 @@ def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
 
 def test_the_stage_gathers_each_row_of_each_run_once(tree):
     main()
-    with open("plots/bits_per_byte.csv", newline="") as file:
+    with open("plots/curves/bits_per_byte.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:7] == [
         "condition",
@@ -454,7 +455,7 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
             *((condition, "val", step, 30 * step + number, 2.5 - step / 10) for step in (0, 2, 4)),
         )
     ]
-    hellaswag = Path("plots/hellaswag_acc_norm.csv").read_text().splitlines()
+    hellaswag = Path("plots/curves/hellaswag_acc_norm.csv").read_text().splitlines()
     assert hellaswag[2] == "baseline,1,,4,40,120,0.29,0.2,0.3,0.25,0.2955,"
     assert hellaswag[4] == "mul_tokens,1,,4,40,121,0.29,0.2,0.3,0.25,0.2955,"
     results = Path("plots/results.md").read_text()
@@ -479,13 +480,13 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         "| fine-tuned | GSM8K, flexible | 1,319 | 0.2000 [0.000, 0.500] | 0.2000 [0.000, 0.500] |\n"
         in results
     )
-    fine_tuning = Path("plots/sft_loss.csv").read_text().splitlines()
+    fine_tuning = Path("plots/curves/sft_loss.csv").read_text().splitlines()
     assert fine_tuning[1:3] == ["baseline,1,train,10,,,2.5,,,,,", "baseline,1,train,20,,,1.5,,,,,"]
 
 
 def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(tree):
     main()
-    lines = Path("plots/parity.csv").read_text().splitlines()
+    lines = Path("plots/curves/parity.csv").read_text().splitlines()
     assert lines[1:3] == [
         "baseline,1,,2,20,60,1.9073486328125e-06,,,,,0.0001",
         "baseline,1,,4,40,120,3.814697265625e-06,,,,,0.0001",
@@ -496,7 +497,7 @@ def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(
     Path("params.yaml").write_text(yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}))
     main()
     assert (
-        Path("plots/parity.csv").read_text().splitlines()[1]
+        Path("plots/curves/parity.csv").read_text().splitlines()[1]
         == "baseline,1,,2,20,60,1.9073486328125e-06,,,,,"
     )
     assert Path("plots/figures/evidence.png").read_bytes() != with_line

@@ -10,15 +10,15 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import vl_convert
-from chart_points import CHART, points
+from chart_points import points
 from matplotlib.figure import Figure
 
+from model.curves.charts import CHARTS, Chart
 from model.curves.panels import condition_handles, draw_chart, look, seed_handles
-from model.curves.points import Chart, Point, chart_csv
-from model.curves.style import COLOURS, DARK_COLOURS
+from model.curves.points import Point, chart_csv
+from model.curves.style import COLOURS, DARK_COLOURS, SHAPES
 from model.report.bundle import VEGA_LITE
-from model.report.vega import SHAPES, curves, page
-from model.report.vega_rows import usage
+from model.report.vega import Spec, report_chart, template
 
 MANY = [f"condition_{number}" for number in range(60)]
 ONE_STEP = (200,)
@@ -66,7 +66,9 @@ def drawn(chart: Chart, curve: list[Point], conditions: list[str]):
 )
 def test_the_lines_of_a_png_differ_as_the_conditions_do(name, split, steps):
     conditions = MANY[:20]
-    axis = drawn(CHART[name], sample(CHART[name], conditions, steps=steps, split=split), conditions)
+    axis = drawn(
+        CHARTS[name], sample(CHARTS[name], conditions, steps=steps, split=split), conditions
+    )
     wanted = {(look(number).colour, look(number).marker) for number in range(len(conditions))}
     if split == "train" and len(steps) == 1:
         wanted = {(colour, ".") for colour, _ in wanted}
@@ -87,7 +89,7 @@ def spans(axis) -> list[tuple[float, float, float]]:
 
 def test_a_single_step_shows_each_interval_beside_the_others():
     conditions = MANY[:3]
-    chart = CHART["hellaswag_acc_norm"]
+    chart = CHARTS["hellaswag_acc_norm"]
     curve = sample(chart, conditions)
     bars = spans(drawn(chart, curve, conditions))
     assert [bar[1:] for bar in bars] == [(point.low, point.high) for point in curve]
@@ -100,7 +102,7 @@ def test_a_single_step_shows_each_interval_beside_the_others():
 
 @pytest.mark.parametrize("conditions", [MANY[:1], MANY[:9], MANY], ids=len)
 def test_all_of_a_single_step_is_within_the_axes(conditions):
-    chart = CHART["continuation_acc_norm"]
+    chart = CHARTS["continuation_acc_norm"]
     axis = drawn(chart, sample(chart, conditions, (1, 2)), conditions)
     box = axis.get_window_extent()
     for line in axis.lines[:-1]:  # the last is chance
@@ -110,7 +112,7 @@ def test_all_of_a_single_step_is_within_the_axes(conditions):
 
 
 def test_a_single_step_shows_each_seed_and_their_mean():
-    chart = CHART["hellaswag_gold_bits_per_byte"]
+    chart = CHARTS["hellaswag_gold_bits_per_byte"]
     curve = sample(chart, MANY[:1], (1, 2, 5))
     axis = drawn(chart, curve, MANY[:1])
     assert [bar[1:] for bar in spans(axis)] == [(curve[0].value, curve[2].value)]
@@ -128,7 +130,10 @@ def test_the_legend_names_bands_and_bars_as_they_are_drawn():
 
     def labels(curves, at=None) -> list[str]:
         shown = [
-            (CHART[name], [p for p in curves[name] if at is None or name == "loss" or p.step == at])
+            (
+                CHARTS[name],
+                [p for p in curves[name] if at is None or name == "loss" or p.step == at],
+            )
             for name in names
         ]
         return [handle.get_label() for handle in seed_handles(shown)]
@@ -137,19 +142,26 @@ def test_the_legend_names_bands_and_bars_as_they_are_drawn():
     assert labels(one, 5) == ["bar: 95 % interval"]
     assert labels(several)[1] == "band: lowest to highest, of their 95 % intervals too"
     assert labels(several, 5)[1] == "band or bar: lowest to highest, of their 95 % intervals too"
-    assert seed_handles([(CHART["loss"], one["loss"])]) == [], (
+    assert seed_handles([(CHARTS["loss"], one["loss"])]) == [], (
         "nothing is drawn around one seed's loss"
     )
 
 
-def svg(spec: dict, rows: list[dict]) -> str:
-    whole = {**page("Title", spec, 500, 260), "data": {"values": rows}}
+def svg(spec: Spec, rows: list[dict]) -> str:
+    sized = {"width": 500} if "spec" in spec else {"width": 500, "height": 260}
+    whole = {**spec, **sized, "data": {"values": rows}}
     return vl_convert.vegalite_to_svg(json.dumps(whole), vl_version=VEGA_LITE)
 
 
-def vega(chart: Chart, curve: list[Point], **settings) -> str:
+def vega(chart: Chart, curve: list[Point], revisions: bool = False) -> str:
+    """Return the picture of the report's chart against tokens, or that of `dvc plots`."""
     rows = list(csv.DictReader(io.StringIO(chart_csv(chart, curve).decode())))
-    return svg(curves("tokens", "x", "y", **settings), rows)
+    if not revisions:
+        return svg(report_chart(chart, "tokens", 1), rows)
+    text = json.dumps(template(chart))
+    for anchor, words in (("X_LABEL", "x"), ("Y_LABEL", "y"), ("X", "tokens")):
+        text = text.replace(f"<DVC_METRIC_{anchor}>", words)
+    return svg(json.loads(text), rows)
 
 
 def symbols(picture: str) -> set[tuple[str, str]]:
@@ -171,8 +183,8 @@ def symbols(picture: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("revisions", [False, True])
 def test_the_curves_of_vega_differ_as_the_conditions_do(name, split, steps, revisions):
     conditions = MANY[:12]
-    curve = sample(CHART[name], conditions, steps=steps, split=split)
-    assert len(symbols(vega(CHART[name], curve, revisions=revisions))) == len(conditions)
+    curve = sample(CHARTS[name], conditions, steps=steps, split=split)
+    assert len(symbols(vega(CHARTS[name], curve, revisions=revisions))) == len(conditions)
 
 
 def rules(picture: str) -> list[tuple[float, float]]:
@@ -188,14 +200,14 @@ def rules(picture: str) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 5)], ids=len)
 def test_vega_draws_intervals_of_a_single_step_beside_each_other(seeds):
-    chart, conditions = CHART["hellaswag_acc_norm"], MANY[:3]
-    picture = vega(chart, sample(chart, conditions, seeds), log_x=True)
+    chart, conditions = CHARTS["hellaswag_acc_norm"], MANY[:3]
+    picture = vega(chart, sample(chart, conditions, seeds))
     bars = rules(picture)
     assert len(bars) == len(conditions)
     assert all(length > 20 for _, length in bars)
     assert all(after - before >= 5 for (before, _), (after, _) in itertools.pairwise(bars))
     assert len(symbols(picture)) == len(conditions)
-    several = vega(chart, sample(chart, conditions, seeds, steps=(100, 200)), log_x=True)
+    several = vega(chart, sample(chart, conditions, seeds, steps=(100, 200)))
     assert rules(several) == [], "a band has them"
 
 
@@ -205,7 +217,7 @@ def test_bars_of_vega_have_their_conditions_names_where_colours_run_out():
             {"condition": c, "seed": 1, "where": "text", "facts": 5, "total": 100, "share": 0.05}
             for c in conditions
         ]
-        return svg(usage(len(conditions)), rows)
+        return svg(report_chart(CHARTS["fact_usage"], "share", len(conditions)), rows)
 
     assert ">5%</text>" in texts(MANY[: len(COLOURS)])
     assert ">5%, condition_7</text>" in texts(MANY[: len(COLOURS) + 1])

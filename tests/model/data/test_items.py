@@ -109,20 +109,51 @@ def test_continuations_without_text_are_left_out():
 
 ENDINGS = ["kneads the dough.", "sings to the cat.", "opens an umbrella.", "drives to the sea."]
 GOOD = {
-    "ind": 0, "activity_label": "Baking bread", "ctx_a": "A baker puts flour on a table.", "ctx_b": "she",
-    "ctx": "A baker puts flour on a table. she", "endings": ENDINGS, "label": 0, "source_id": "s0",
-}  # fmt: skip
+    "ind": 0,
+    "activity_label": "Baking bread",
+    "ctx_a": "A baker puts flour on a table.",
+    "ctx_b": "she",
+    "ctx": "A baker puts flour on a table. she",
+    "endings": ENDINGS,
+    "label": 0,
+    "source_id": "s0",
+}
 # Empty or blank in one wording or in both.
 NO_TEXT = [
-    "", " ", "\n", "\xa0", "\u200b", "\ufeff", "\u2060 \u00ad", "\u3164", "\0", "[a]", "[music]", "[title]", " [title] ", "[]",
-    "[a][b]", "[a] [b]", "[a]  [b]\n", "\u200b[a]", "[a]\u200b", "[[a]", "[\xa0]\xa0",
-]  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "\xa0",
+    "\u200b",
+    "\ufeff",
+    "\u2060 \u00ad",
+    "\u3164",
+    "\0",
+    "[a]",
+    "[music]",
+    "[title]",
+    " [title] ",
+    "[]",
+    "[a][b]",
+    "[a] [b]",
+    "[a]  [b]\n",
+    "\u200b[a]",
+    "[a]\u200b",
+    "[[a]",
+    "[\xa0]\xa0",
+]
 # Two endings that are one text in one wording or in both.
 ALIKE = [
-    ("sings.", "sings."), ("sings.", " sings.\n"), ("sings to.", "sings  to."), ("sings.", "sings\u200b."),
+    ("sings.", "sings."),
+    ("sings.", " sings.\n"),
+    ("sings to.", "sings  to."),
+    ("sings.", "sings\u200b."),
     ("sings a", "sings\xa0a"),
-    ("sings.", "[step] sings."), ("sings [a].", "sings [b]."), ("a [title] b", "a. b"), ("café", "cafe\u0301"),
-]  # fmt: skip
+    ("sings.", "[step] sings."),
+    ("sings [a].", "sings [b]."),
+    ("a [title] b", "a. b"),
+    ("café", "cafe\u0301"),
+]
 
 
 def refused(*records: dict) -> str:
@@ -145,9 +176,13 @@ def scores(item: Item) -> list[dict]:
             "bytes": [len(text.encode()) for text in endings],
         }
         score = ItemScore(
-            item.ind, item.source_id, item.label, [float(n) for n in counts["tokens"]],
-            characters=list(map(len, question.endings)), **counts,
-        )  # fmt: skip
+            item.ind,
+            item.source_id,
+            item.label,
+            [float(n) for n in counts["tokens"]],
+            characters=list(map(len, question.endings)),
+            **counts,
+        )
         found.append(summarize([score, score._replace(source_id="other")], wording))
     return found
 
@@ -179,11 +214,18 @@ def test_four_equal_endings_are_refused():
 @pytest.mark.parametrize(
     "change",
     [
-        {"ctx": "", "ctx_a": "", "ctx_b": "", "activity_label": ""}, {"ctx": " ", "ctx_a": " ", "ctx_b": " "}, {"ctx": "A \0 b"},
-        {"ctx": "flour " * 3000}, {"ctx": "A baker. "}, {"ctx": "[header] A"}, {"endings": ["long " * 3000, *ENDINGS[1:]]},
-        {"endings": [".", "..", "A", "a"]}, {"endings": ["👍", "👎", "½", "[a] b"]}, {"endings": ["a]", "[b", "]c[", "title"]},
+        {"ctx": "", "ctx_a": "", "ctx_b": "", "activity_label": ""},
+        {"ctx": " ", "ctx_a": " ", "ctx_b": " "},
+        {"ctx": "A \0 b"},
+        {"ctx": "flour " * 3000},
+        {"ctx": "A baker. "},
+        {"ctx": "[header] A"},
+        {"endings": ["long " * 3000, *ENDINGS[1:]]},
+        {"endings": [".", "..", "A", "a"]},
+        {"endings": ["👍", "👎", "½", "[a] b"]},
+        {"endings": ["a]", "[b", "]c[", "title"]},
     ],
-)  # fmt: skip
+)
 def test_an_item_that_is_read_can_be_scored(change):
     [item] = read_items(Path("a.jsonl"), [{**GOOD, **change}])
     for metrics in scores(item):
@@ -342,7 +384,10 @@ def test_a_check_of_visible_text_that_only_strips_would_be_noticed(monkeypatch):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with what the items stage reads; returns a function that runs it with other parameters."""
+    """A folder with what the items stage reads.
+
+    Returns a function that runs the stage with other parameters.
+    """
     monkeypatch.chdir(tmp_path)
     with checksummed_directory(tmp_path / "data/raw/hellaswag") as output:
         rows = [
@@ -369,7 +414,7 @@ def project(tmp_path, monkeypatch):
 def test_a_sample_of_one_source_stops_the_items_stage(project):
     """Which the file's own two sources do not tell: a sample may take all its items from one."""
     with pytest.raises(
-        PipelineError, match=r"items\.hellaswag_count: .*2 items .*of one source .*s0.*two.*[^\n]$"
+        PipelineError, match=r"items: hellaswag: .*2 items .*of one source .*s0.*two.*[^\n]$"
     ):
         project(hellaswag_count=2, continuation_count=5)
     assert not Path("data/items").exists()

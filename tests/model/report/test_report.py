@@ -14,15 +14,14 @@ import yaml
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
 from repository import REPOSITORY
 
-from model.curves.points import CHARTS
-from model.report.figures import MADE_BY, thinned
+from model.curves.charts import CHARTS, CURVES
+from model.report.figures import thinned
 from model.report.lineage import blob_id, read_stages, reduced
 from model.report.page import STALE_BEGIN, STALE_END
 from model.report.runs import checks, read_exports, sources
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from tools.generated.plot_templates import FOLDER, templates, text
 from tools.stale_report import filled, stale_html
 
 
@@ -107,7 +106,7 @@ def test_every_chart_is_named_and_has_its_data_and_its_stage(page):
     elements = Elements(page)
     figures = [attributes for attributes in elements.named("div") if "data-chart" in attributes]
     assert {each["id"] for each in figures} == {
-        *(chart.name for chart in CHARTS), "differences_accuracy", "differences_bits_per_byte", "fact_usage"}  # fmt: skip
+        *(chart.name for chart in CURVES), "differences_accuracy", "differences_bits_per_byte", "fact_usage"}  # fmt: skip
     for each in figures:
         assert each["role"] == "img"
         assert each["aria-label"].startswith("Chart: ")
@@ -118,8 +117,7 @@ def test_every_chart_is_named_and_has_its_data_and_its_stage(page):
 
 def test_every_chart_names_a_stage_that_there_is():
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    assert set(MADE_BY) >= {chart.name for chart in CHARTS}
-    assert set(MADE_BY.values()) <= stages.keys()
+    assert {chart.stage for chart in CHARTS.values()} <= stages.keys()
 
 
 def test_headings_are_in_order_and_tables_have_headers(page):
@@ -259,11 +257,6 @@ def test_one_condition_has_a_report_too(tmp_path):
     ):
         write_rows(tmp_path / f"plots/{name}.csv", columns, [])
     assert b"nothing to compare" in run(tmp_path)
-
-
-def test_the_templates_of_dvc_plots_are_those_that_the_tool_writes():
-    made = {f"{name}.json": text(spec) for name, spec in templates().items()}
-    assert made == {path.name: path.read_bytes() for path in (REPOSITORY / FOLDER).iterdir()}
 
 
 def test_the_report_sees_an_edit_of_dvc_yaml_that_reruns_nothing_else(tmp_path):

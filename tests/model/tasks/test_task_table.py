@@ -22,6 +22,7 @@ from model.tasks import labels
 from model.tasks.problem_sets import PROBLEM_SETS
 from model.tasks.table import TASKS
 from model.tasks.wordings import WORDINGS
+from pipeline.check import declaration_findings
 from pipeline.declared.code_imports import Code
 from pipeline.declared.file_trees import WorkingTree
 
@@ -99,11 +100,12 @@ def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
     The stages from `items` to `curves` have run in it on two small runs.
     """
     root = tmp_path_factory.mktemp("task")
+    for name in ("dvc.yaml", "libraries.yaml", "requirements.txt"):
+        shutil.copy(REPOSITORY / name, root / name)
     for name in ("common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    # Not quite the whole page: what generates declarations is tested with the whole graph.
     [edit] = blocks("A task", "diff")
     subprocess.run(["git", "apply"], cwd=root, input=edit, text=True, check=True)
     write_inputs(root, tokenizer)
@@ -119,7 +121,7 @@ def write_inputs(root: Path, tokenizer) -> None:
         "conditions": list(CONDITIONS),
         "seeds": [1],
         "items": {**counts, "context_words": 4, "ending_words": 9, "seed": 0},
-        "pretrain": {"checkpoint_steps": [STEP]},
+        "pretrain": {"checkpoint_steps": [STEP], "max_steps": STEP},
         "export": {"parity_tolerance": 1e-4},
         "evaluate": {**evaluation, "threads": 1},
     }
@@ -208,6 +210,11 @@ def write_metrics(folder: Path, condition: str, number: int) -> None:
         write_json(run / f"probes/{models}.json", {"plain": groups, "injected": groups})
     answers = dict.fromkeys(labels.RULES, rate) | {"stopped": 2, "cut": 0, "too_long": 0}
     write_json(run / "gsm8k.json", {key: {**answers, "facts": 0} for key in PROBLEM_SETS})
+
+
+def test_a_new_entry_needs_no_line_in_dvc_yaml(copy):
+    root, _ = copy
+    assert declaration_findings(WorkingTree(root)) == []
 
 
 def test_a_new_entry_has_items_and_scores(copy):
