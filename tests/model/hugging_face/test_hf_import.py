@@ -295,6 +295,7 @@ def check(directory) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
 
 
+@pytest.mark.slow("each run of the tool imports torch and transformers")
 def test_the_tool_compares_with_transformers_and_stops_on_altered_bytes(gpt2):
     change_tensors(gpt2, LAYOUTS["masks of bytes and the number that hides"])
     write_checksums(gpt2)

@@ -239,6 +239,7 @@ def by_argmax(model, prompt: list[int], new_tokens: int, end_of_text: int) -> Co
     return Continuation(tokens, False)
 
 
+@pytest.mark.slow("a loop without a cache is the reference")
 def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     """Whatever the batch, so the padding of shorter prompts is not seen."""
     model = load_hugging_face_model(gpt2)

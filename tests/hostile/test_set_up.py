@@ -12,6 +12,8 @@ import pytest
 from fault_table import seen
 from repository import REPOSITORY
 
+pytestmark = pytest.mark.slow("pip makes an environment and waits for an index", minutes=0.3)
+
 
 def make(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}

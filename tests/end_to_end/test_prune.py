@@ -21,6 +21,8 @@ from pipeline.leftovers import refusal, templates
 from pipeline.prune import leftovers, remove, remove_empty, running
 from pipeline.seal.sealed_stage import all_instances, with_timings
 
+pytestmark = pytest.mark.slow("dvc runs a small graph before and after", minutes=0.7)
+
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
