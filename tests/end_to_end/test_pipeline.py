@@ -222,15 +222,10 @@ def difference_of_logits(clone: Path, condition: str) -> float:
     ]
 
 
-def test_the_walk_through_of_the_readme(clone):
-    """Every command of README's walk-through, in order, on the micro profile: the fault is stopped, named, let past, undone."""
-    section = (
-        (REPOSITORY / "README.md")
-        .read_text()
-        .split("## Break the exporter, and watch")[1]
-        .split("\n## ")[0]
-    )
-    commands = re.findall(r"^\$ (.*)$", section, flags=re.MULTILINE)
+def test_the_walk_through(clone):
+    """Every command of docs/walk_through.md, in order, on the micro profile: the fault is stopped, named, let past, undone."""
+    text = (REPOSITORY / "docs/walk_through.md").read_text()
+    commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
     assert len(commands) == 10
     before, conditions = outputs(clone), ("baseline", "mul_tokens")
     assert all(difference_of_logits(clone, condition) <= 1e-4 for condition in conditions)

@@ -2,10 +2,10 @@
 
 from repository import REPOSITORY
 
-COMMANDS = [
-    f"{folder}.{path.stem}"
+COMMANDS = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("pipeline", "tools")
-    for path in sorted((REPOSITORY / folder).glob("*.py"))
+    for path in (REPOSITORY / folder).rglob("*.py")
     if '__name__ == "__main__"' in path.read_text()
     and path.stem != "start"  # which runs stages, and is for nobody by hand
-]
+)

@@ -8,12 +8,12 @@ from committed import check_out, committed_tree
 from repository import REPOSITORY
 
 from pipeline.check import result_findings
-from pipeline.declared.dvc_yaml import STAGES
+from pipeline.declared.dvc_yaml import LINK
 from pipeline.declared.file_trees import WorkingTree, copy_repository
 from pipeline.declared.lockfile import CONTENTS
 
 RESULTS = ("params.yaml", "dvc.lock", CONTENTS, "metrics", "plots")
-TEXT = (*RESULTS, "dvc.yaml", STAGES, "libraries.yaml", ".dvcignore", "common", "model", "stages")
+TEXT = (*RESULTS, "dvc.yaml", LINK, "libraries.yaml", ".dvcignore", "common", "model", "stages")
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from repository import REPOSITORY
 
 FILES = [
-    "dvc.yaml", "stages.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "common", "model", "stages",
+    "dvc.yaml", "stages.yaml", "libraries.yaml", "pyproject.toml", "requirements.txt", "requirements-data.txt", "profiles", "common", "model", "stages",
     "pipeline", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
 ]  # fmt: skip
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

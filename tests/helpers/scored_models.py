@@ -31,14 +31,14 @@ def trained_gpt2(tmp_path_factory, tokenizer):
     )
 
 
-def require_equal(directory, items, convention):
-    found, expected = scored(directory, items, convention), plain_nats(directory, items, convention)
+def require_equal(directory, items, wording):
+    found, expected = scored(directory, items, wording), plain_nats(directory, items, wording)
     for one, plain in zip(found, expected, strict=True):
         assert one.nats == pytest.approx(plain, abs=1e-3)
     for by in ("acc", "acc_norm"):
         plainly = [one._replace(nats=plain) for one, plain in zip(found, expected, strict=True)]
-        assert summarize(found, convention)[by] == summarize(plainly, convention)[by]
-    assert predictions(found, convention) == predictions(plainly, convention)
+        assert summarize(found, wording)[by] == summarize(plainly, wording)[by]
+    assert predictions(found, wording) == predictions(plainly, wording)
 
 
 @pytest.fixture

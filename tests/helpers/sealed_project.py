@@ -61,6 +61,7 @@ def project(tmp_path) -> Path:
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "pipeline", root / "pipeline")
     for name in (
+        "pyproject.toml",
         "model/__init__.py",
         "common/errors.py",
         "common/sections.py",

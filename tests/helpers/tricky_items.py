@@ -1,9 +1,9 @@
 """HellaSwag items that are hard to score: no context, long endings, ties, Unicode."""
 
 from model.data.items import Item
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.wordings import WORDINGS
 
-REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
+REFERENCE, LM_EVAL = WORDINGS["reference"], WORDINGS["lm_eval"]
 
 
 def item(

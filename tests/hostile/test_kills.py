@@ -29,7 +29,7 @@ def project(tmp_path_factory, ranks_file) -> Path:
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
+    for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, root / name)
     profile = (REPOSITORY / "profiles/micro.yaml").read_text()
     assert "characters_per_shard: 100000\n" in profile

@@ -55,7 +55,7 @@ def score(
         *arguments,
         "--threads",
         "1",
-        "--conventions",
+        "--wordings",
         "reference",
         "--output",
         str(output),

@@ -42,7 +42,7 @@ class Project:
             shutil.copytree(
                 REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
+        for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "pyproject.toml"):
             shutil.copy(REPOSITORY / name, root / name)
         self.params(**STEPS)
         generator = np.random.default_rng(0)

@@ -42,6 +42,7 @@ def test_the_readmes_dvc_commands_work(clone):
     shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
     assert "up to date" in shell(["dvc", "status"], clone)
     assert check(WorkingTree(clone)) == []
+    shell(["make", "--old-file=.venv/.ready", "check"], clone)
     assert "up to date" in shell(["dvc", "repro", "export"], clone)
     assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
     assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""

@@ -278,16 +278,15 @@ def test_the_index_is_checked_and_not_the_disk(copy):
     assert stages_of(result_findings(GitTree(copy))) == {"export"}
 
 
-def test_the_hook_refuses_a_commit_that_the_check_would(copy):
-    for name in ("requirements.txt", ".githooks", "graph"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-    (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/python").symlink_to(Path(sys.executable))
+def test_the_hook_refuses_a_commit_that_the_check_would(copy, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path_factory.mktemp("pre_commit")))
+    shutil.copy(REPOSITORY / ".pre-commit-config.yaml", copy)
+    shutil.copytree(REPOSITORY / "pipeline", copy / "pipeline")
+    (copy / ".venv").symlink_to(sys.prefix)
     (copy / ".gitignore").write_text("/.venv\n__pycache__\n")
-    git(copy, "config", "core.hooksPath", ".githooks")
     git(copy, "add", "-A")
     git(copy, "commit", "-qm", "tools")
+    subprocess.run([".venv/bin/pre-commit", "install"], cwd=copy, check=True, capture_output=True)
     append(copy / "model/export/weight_map.py", "# A remark.\n")
     with pytest.raises(subprocess.CalledProcessError) as refused:
         git(copy, "commit", "-qam", "edit")
@@ -326,7 +325,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
         f"until then these {figures} figures and 16 plots committed at HEAD are invalid:" in lines
     )
     for line in lines[:6]:
-        assert line in committed_text("README.md"), "its walk-through shows this"
+        assert line in committed_text("docs/walk_through.md")
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
     assert not any("pretrain.json" in line for line in lines), (
         "training does not depend on the exporter"

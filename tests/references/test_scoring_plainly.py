@@ -5,7 +5,7 @@ from gpt2_directories import real_items, save_gpt2, scored
 from scored_models import require_equal, trained_gpt2  # noqa: F401
 from tricky_items import REFERENCE
 
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.wordings import WORDINGS
 from model.tokens.bpe import Tokenizer, read_ranks
 
 pytestmark = pytest.mark.slow(
@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow(
 )
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
-def test_a_trained_model_scores_real_items_as_the_plain_way_does(trained_gpt2, convention):
-    require_equal(trained_gpt2, real_items(60), convention)
+@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
+def test_a_trained_model_scores_real_items_as_the_plain_way_does(trained_gpt2, wording):
+    require_equal(trained_gpt2, real_items(60), wording)
 
 
 def test_gpt2s_own_shapes_give_the_same_bits_for_any_budget(tmp_path, ranks_file):

@@ -39,7 +39,9 @@ def call(*arguments: object, folder: Path = REPOSITORY) -> subprocess.CompletedP
 
 
 def docstring(module: str) -> str:
-    return ast.get_docstring(ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text()))
+    place = REPOSITORY / module.replace(".", "/")
+    file = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+    return ast.get_docstring(ast.parse(file.read_text()))
 
 
 def examples(text: str) -> list[list[str]]:
@@ -137,7 +139,8 @@ def test_a_commands_examples_are_what_it_takes(module, monkeypatch):
         assert example[place - 1] == "-m"
         monkeypatch.setattr(sys, "argv", example[place:])
         with pytest.raises(Taken):
-            import_module(module).main()
+            runnable = (REPOSITORY / module.replace(".", "/")).is_dir()
+            import_module(f"{module}.__main__" if runnable else module).main()
 
 
 @pytest.mark.parametrize("module", COMMANDS)
@@ -157,7 +160,7 @@ def test_a_range_with_one_end_and_an_empty_revision_are_wrong_arguments():
         assert done.stderr.splitlines()[-1].startswith("error: a")
 
 
-@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "pipeline.stale_report", "pipeline.dvc_support.record lock",
+@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "tools.stale_report", "pipeline.dvc_support.record lock",
                                      "pipeline.prune", "tools.generated.doc_tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
 def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
     done = call("-m", *command.split(), folder=tmp_path)

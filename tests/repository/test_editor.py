@@ -65,7 +65,8 @@ def test_the_settings_lead_to_the_environment():
         assert folder == ".venv/bin"
         assert Path(sys.prefix, "bin", name).exists()
     wanted = json.loads((REPOSITORY / ".vscode/extensions.json").read_text())["recommendations"]
-    assert "iterative.dvc" in wanted
+    assert "lakeFS.lakefs-dvc" in wanted
+    assert "iterative.dvc" not in wanted, "the name until January 2026, which gets no update"
 
 
 def test_the_experiments_table_has_parameters_and_metrics(tree):

@@ -129,13 +129,10 @@ def test_the_costs_are_of_gpt2s_own_size():
 def test_the_sums_of_dollars_are_right():
     hours, prices = 5.0, {"Lambda": 22.32, "AWS": 27.45}
     assert prices["Lambda"] == pytest.approx(8 * 2.79)
+    section = TEXT.split("\n## Dollars\n")[1].split("\n## ")[0]
+    numbers = set(re.findall(r"\d+(?:\.\d+)?", section))
     for price in prices.values():
-        assert f"{price:.2f}" in TEXT
-    assert (
-        f"**{hours * prices['Lambda']:.0f} dollars** at Lambda's price, {hours * prices['AWS']:.0f} at AWS's"
-        in TEXT
-    )
-    assert f"{3 * prices['Lambda']:.0f} and {3 * prices['AWS']:.0f}" in TEXT
+        assert {f"{price:.2f}", f"{hours * price:.0f}", f"{3 * price:.0f}"} <= numbers
 
 
 def test_make_repro_with_jobs_is_the_scheduler_and_without_is_dvc():

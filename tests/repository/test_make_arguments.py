@@ -124,7 +124,7 @@ TEXTS = (
     "dvc.yaml",
     "params.yaml",
     "Makefile",
-    ".githooks/pre-commit",
+    ".pre-commit-config.yaml",
     ".dvcignore",
     "stages/params.py",
     "requirements.txt",

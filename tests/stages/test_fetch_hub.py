@@ -419,7 +419,15 @@ def sealed(tmp_path) -> Path:
     """A repository whose graph is this one's fetch stage, with a dataset of ten files beside it."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("common", "model", "stages", "pipeline", "dvc.yaml", "libraries.yaml"):
+    for name in (
+        "common",
+        "model",
+        "stages",
+        "pipeline",
+        "dvc.yaml",
+        "libraries.yaml",
+        "pyproject.toml",
+    ):
         subprocess.run(["cp", "-r", REPOSITORY / name, root / name], check=True)
     (root / "data").mkdir()
     (root / "data/params.ok").write_text("ok\n")

@@ -12,7 +12,8 @@ from model.hugging_face.loading import load_hugging_face_model
 from model.params.sft import SftParams
 from model.post_training import trainer
 from model.post_training.chat_format import Row
-from model.post_training.trainer import collate, newest_state
+from model.post_training.trainer import collate, trainer_states
+from model.runtime import resumable
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def kill(
     project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS
 ) -> None:
     """Train until the state of step `at` is written, and stop before or after it is sealed with its checksums."""
-    write = trainer.write_checksums
+    write = resumable.write_checksums
 
     def write_checksums(directory: Path) -> None:
         if directory.name == f"checkpoint-{at}":
@@ -164,7 +165,7 @@ def kill(
             raise Killed
         write(directory)
 
-    monkeypatch.setattr(trainer, "write_checksums", write_checksums)
+    monkeypatch.setattr(resumable, "write_checksums", write_checksums)
     with pytest.raises(Killed):
         project.train(states, params)
     monkeypatch.undo()
@@ -179,11 +180,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 ):
     states = tmp_path / "work"
     kill(project, states, monkeypatch, at, sealed)
-    found = newest_state(states, "cpu", "sft x")
-    assert (found and found.name) == (goes_on_from and f"checkpoint-{goes_on_from}")
+    found = trainer_states(states, "cpu", "sft x").newest(lambda step, _: step)
+    assert found == goes_on_from
     said = capsys.readouterr().err
     assert (f"warning: sft x: checkpoint-{at} is not used" in said) == (not sealed)
     assert same(project.train(states), undisturbed)
+
+
+def test_the_newest_two_states_are_kept(project, tmp_path, monkeypatch):
+    kill(project, tmp_path / "work", monkeypatch, 60, True)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+        "checkpoint-40",
+        "checkpoint-60",
+    ]
 
 
 def test_a_damaged_state_is_named_and_the_one_before_is_used(

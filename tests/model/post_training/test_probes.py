@@ -239,6 +239,14 @@ def by_argmax(model, prompt: list[int], new_tokens: int, end_of_text: int) -> Co
     return Continuation(tokens, False)
 
 
+@pytest.mark.parametrize("end", [None, [512, 0]])
+def test_a_model_without_one_end_of_text_is_refused(gpt2, end):
+    model = load_hugging_face_model(gpt2)
+    model.config.eos_token_id = end
+    with pytest.raises(PipelineError, match=r"config\.json: eos_token_id: must be one id"):
+        continue_greedily(model, [[512]], 8, 1, "test")
+
+
 @pytest.mark.slow("a loop without a cache is the reference")
 def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     """Whatever the batch, so the padding of shorter prompts is not seen."""

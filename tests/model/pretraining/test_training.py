@@ -166,6 +166,13 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
 
 
+def test_a_validation_sample_of_drills_alone_is_refused(tmp_path):
+    documents = [[99, *range(n, n + 12)] for n in range(40)]
+    _, val = write_token_split(tmp_path / "tokens", documents, ["drills"] * 40)
+    with pytest.raises(PipelineError, match="validation documents are drills; raise"):
+        Validation(val, 20, NETWORK.context, "drills")
+
+
 def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
     network = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
     canary = torch.randint(

@@ -25,18 +25,18 @@ from model.scoring.prefix_trees import Tree
 from model.scoring.scorer import Scorer
 from model.statistics.rates import rate
 from model.tasks.item_scores import ItemScore, summarize
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.wordings import WORDINGS
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
+@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
 @pytest.mark.parametrize(
     ("layers", "heads", "width", "context"), [(1, 1, 16, 64), (2, 2, 32, 32), (3, 4, 64, 17)]
 )
 def test_random_models_score_as_the_plain_way_does(
-    tmp_path, tokenizer, convention, layers, heads, width, context
+    tmp_path, tokenizer, wording, layers, heads, width, context
 ):
     directory = save_gpt2(tmp_path, tokenizer, layers, heads, width, context)
-    require_equal(directory, ITEMS, convention)
+    require_equal(directory, ITEMS, wording)
 
 
 def test_onednns_products_score_as_the_plain_way_does(trained_gpt2, monkeypatch):
@@ -308,8 +308,8 @@ def test_openais_gpt2_scores_what_is_published():
         ONE_PROCESS,
     )
     items = real_items(10042)
-    for convention, acc, acc_norm in ((REFERENCE, 0.2859, 0.2955), (LM_EVAL, 0.2892, 0.3114)):
-        metrics = summarize(scorer.score(items, convention, "gpt2"), convention)
+    for wording, acc, acc_norm in ((REFERENCE, 0.2859, 0.2955), (LM_EVAL, 0.2892, 0.3114)):
+        metrics = summarize(scorer.score(items, wording, "gpt2"), wording)
         assert metrics["acc"]["rate"] == pytest.approx(acc, abs=0.0003)
         assert metrics["acc_norm"]["rate"] == pytest.approx(acc_norm, abs=0.0003)
 
@@ -358,11 +358,11 @@ def test_random_scores_are_near_chance():
     assert result["interval_95"][0] < 0.25 < result["interval_95"][1]
 
 
-@pytest.mark.parametrize(("convention", "normed"), [(REFERENCE, 3), (LM_EVAL, 0)])
-def test_each_convention_normalizes_by_its_own_length(convention, normed):
+@pytest.mark.parametrize(("wording", "normed"), [(REFERENCE, 3), (LM_EVAL, 0)])
+def test_each_convention_normalizes_by_its_own_length(wording, normed):
     # Totals prefer ending 0, means per token (1, 2, 3, 4 tokens) ending 3, means per character (4 each) ending 0.
     for label in range(4):
-        result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), convention)
+        result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), wording)
         assert (result["acc"]["correct"], result["acc_norm"]["correct"]) == (
             label == 0,
             label == normed,

@@ -17,8 +17,8 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
 FETCH_DEPS = "deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
-DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/files.py, model/runtime/resumable.py,
-      common/sections.py, common/yaml_file.py, stages/__init__.py, stages/fetch.py]
+DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
+      model/runtime, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """
@@ -31,7 +31,7 @@ BODY = """
             def make(directory):
                 print("made", name)
                 (directory / "a").write_text(name)
-            publish(piece(scratch / name, make) / "a", output / name)
+            publish(piece(scratch, name, make) / "a", output / name)
             if os.path.exists({stop!r}):
                 raise PipelineError("stopped")
 """
@@ -92,6 +92,15 @@ def replace(path: str, old: str, new: str):
     return edit
 
 
+def edit_unseen(path: Path, old: str, new: str) -> None:
+    """Change a file and keep its size and times."""
+    before, text = path.stat(), path.read_text()
+    assert old in text
+    assert len(old) == len(new)
+    path.write_text(text.replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
@@ -99,6 +108,9 @@ def append(path: Path, text: str) -> None:
 OTHER_WORK = {
     "a parameter": replace("params.yaml", "wanted: 3", "wanted: 4"),
     "code": lambda root: append(root / "common/sections.py", "# An edit.\n"),
+    "code, with the same size and time": lambda root: edit_unseen(
+        root / "common/sections.py", "Typed, strict", "Typed. Strict"
+    ),
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
     "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
@@ -165,7 +177,7 @@ EDITED = """
             while not os.path.exists({edited!r}):
                 time.sleep(0.01)
             (directory / "a").write_text("of the edit")
-        piece(scratch / "one", make)
+        piece(scratch, "one", make)
         os.kill(os.getpid(), 9)
 """
 
@@ -186,6 +198,7 @@ def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:
 EDITED_INPUTS = {
     "a parameter": "wanted of params.yaml",
     "code": "common/sections.py",
+    "code, with the same size and time": "common/sections.py",
     "the stage itself": "stages/fetch.py",
     "an input": "data/declared.txt",
     "a file in an input": "data/folder",

@@ -1,0 +1,68 @@
+"""Merge dvc.lock stage by stage: what git calls where two branches have changed the file (`make hook`).
+
+    python -m pipeline.dvc_support.merge_lock ANCESTOR OURS THEIRS
+
+A stage's entry that one branch changed is taken from that branch. An entry that both changed differently is dropped, so that
+`dvc repro` restores the stage from the run cache or runs it. No wrong result can come of it: DVC trusts an entry only where its
+hashes are those of the tree. DVC's own merge driver (`dvc git-hook merge-driver`) reads .dvc files only.
+Reads the three files, which git makes of three revisions' dvc.lock. Writes OURS.
+"""
+
+import sys
+from pathlib import Path
+
+from pipeline.declared.command_lines import command_line
+
+_HEAD = "schema: '2.0'\nstages:\n"
+_EMPTY = "schema: '2.0'\nstages: {}\n"
+
+
+def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
+    """Return the merged text and the names of the stages whose entries both sides changed differently.
+
+    Raises ValueError if a text is laid out otherwise than DVC writes dvc.lock.
+    """
+    before, left, right = map(_entries, (ancestor, ours, theirs))
+    merged, dropped = "", []
+    for name in dict.fromkeys([*left, *right]):
+        base, our, their = (side.get(name, "") for side in (before, left, right))
+        if their in (base, our):
+            merged += our
+        elif our == base:
+            merged += their
+        else:
+            dropped.append(name)
+    return (_HEAD + merged if merged else _EMPTY), dropped
+
+
+def _entries(text: str) -> dict[str, str]:
+    """Return each stage's entry in a dvc.lock; none if the branch has no such file."""
+    from pipeline.dvc_support.plan import ENTRY, entries_are_apart  # imports dvc, a second
+
+    if text in ("", _EMPTY):
+        return {}
+    if not entries_are_apart(text):
+        raise ValueError("not laid out as DVC writes it")
+    return {match[1]: match[0] for match in ENTRY.finditer(text)}
+
+
+def main() -> None:
+    parser = command_line("pipeline.dvc_support.merge_lock", __doc__, changes=True)
+    for name in ("ancestor", "ours", "theirs"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    files = vars(parser.parse_args())
+    try:
+        texts = [path.read_text(encoding="utf-8") for path in files.values()]
+        merged, dropped = merge(*texts)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: dvc.lock: cannot be merged ({error}); take one side, then run make repro")
+    files["ours"].write_text(merged, encoding="utf-8")
+    for name in dropped:
+        print(
+            f"dvc.lock: both branches changed {name}; its entry is dropped, and make repro restores or reruns it",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()
