@@ -26,7 +26,7 @@ REPOSITORY_ID, FILES, COMMIT = "someone/texts", 3, "0123456789abcdef0123456789ab
 FIRST = "sample/10BT/000_00000.parquet"
 FETCH = """
 import sys
-from model.sources.local_files import hub
+from model.sources import hub
 from common.errors import run_stage
 from stages import fetch
 hub.SECONDS_BEFORE_RETRIES = (0,) * len(hub.SECONDS_BEFORE_RETRIES)
