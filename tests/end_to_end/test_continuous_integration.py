@@ -15,11 +15,12 @@ from repository import REPOSITORY
 
 from model.comparison.outcomes_file import Key, outcome_lines
 
+pytestmark = pytest.mark.slow("dvc compares two revisions and draws their plots", minutes=0.2)
+
 FOUND = {Key("baseline", 1, "step 5", "one"): outcomes([n % 2 for n in range(200)])}
 BETTER = {Key("baseline", 1, "step 5", "one"): outcomes([n % 2 or n % 5 == 0 for n in range(200)])}
 
 
-@pytest.mark.slow("dvc compares two revisions and draws their plots")
 def test_the_figures_of_a_pull_request_are_against_its_base(tmp_path):
     tree = committed_clone(tmp_path / "tree")
 
