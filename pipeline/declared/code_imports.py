@@ -38,6 +38,7 @@ class Code:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._sources: dict[str, _Source] = {}
+        self._run: dict[str, list[str]] = {}  # by module, what importing it runs
         self._closures: dict[str, set[str]] = {}
 
     @cached_property
@@ -178,6 +179,11 @@ class Code:
 
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
+        if module not in self._run:
+            self._run[module] = self._find(module)
+        return self._run[module]
+
+    def _find(self, module: str) -> list[str]:
         parts = module.split(".")
         if parts[0] == WATCHER:
             return []

@@ -45,6 +45,33 @@ def clone(finished_graph, tmp_path_factory) -> Path:
     return directory
 
 
+def test_the_readmes_dvc_commands_work(clone):
+    assert "up to date" in shell(["dvc", "status"], clone)
+    assert check(WorkingTree(clone)) == []
+    shell(["make", "--old-file=.venv/.ready", "check"], clone)
+    assert "up to date" in shell(["dvc", "repro", "export"], clone)
+    assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
+    assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
+    said = shell(["make", "--old-file=.venv/.ready", "diff", "REV=HEAD"], clone)
+    assert (
+        said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
+    )
+    shell([sys.executable, "-m", "tools.generated.plots_page"], clone)
+    for command in (["show"], ["diff", "HEAD"]):
+        shell(["dvc", "plots", *command], clone)
+        page = (clone / "dvc_plots/index.html").read_text()
+        assert "https://cdn" not in page
+        for title in (
+            "Loss, on its own tokens",
+            "Gradient norm",
+            "Fine-tuning loss",
+            "HellaSwag acc_norm",
+            "Continuation acc_norm",
+        ):
+            assert title in page
+        shutil.rmtree(clone / "dvc_plots")
+
+
 AGAIN = [
     "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
     "tokenize mul_tokens", "distinct", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from repository import REPOSITORY
@@ -59,6 +60,23 @@ def test_a_marker_without_a_reason_is_found(marker, fault):
             return eval(f"pytest.mark.{marker}").mark
 
     assert fault_of(Item()) == (fault and f"a.py::b: {fault}")
+
+
+def test_every_test_has_a_limit_and_slow_ones_a_longer_one(request):
+    limit = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"][
+        "ini_options"
+    ]["timeout"]
+    assert 60 <= limit <= 300
+    for item in request.session.items:
+        marker = item.get_closest_marker("timeout")
+        assert (marker is not None) == (item.get_closest_marker("slow") is not None), item.nodeid
+        assert marker is None or limit < marker.args[0] <= 1800
+
+
+def test_the_suites_own_tests_have_this_limit(request):
+    plugin = request.config.pluginmanager.get_plugin("time_limit")
+    hooks = request.config.hook.pytest_timeout_set_timer.get_hookimpls()
+    assert plugin in [hook.plugin for hook in hooks]
 
 
 TESTS = """

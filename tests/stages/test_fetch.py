@@ -289,7 +289,7 @@ def test_a_benchmark_record_without_its_passage_is_named(source, record, message
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
 def test_a_document_that_is_too_long_is_named_with_its_record(project, tmp_path, monkeypatch, name):
-    for module in ("passages", "readers", "documents"):
+    for module in ("sources.benchmark_passages", "sources.record_readers", "data.documents"):
         monkeypatch.setattr(f"model.{module}.LONGEST_DOCUMENT", 100)
     path = tmp_path / name
     path.write_text('{"text": "' + "a" * 101 + '"}\n')

@@ -437,6 +437,7 @@ def other_rounding(found: dict[Key, Outcomes]) -> dict[Key, Outcomes]:
     }
 
 
+@pytest.mark.slow("runs the command eleven times")
 def test_where_code_parameters_and_data_are_equal_only_rounding_differs(repository):
     """The same differences are findings where code, parameters or data differ, or dvc.lock is of other outcomes."""
     Path("dvc.lock").write_text(lock())

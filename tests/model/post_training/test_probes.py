@@ -247,6 +247,7 @@ def test_a_model_without_one_end_of_text_is_refused(gpt2, end):
         continue_greedily(model, [[512]], 8, 1, "test")
 
 
+@pytest.mark.slow("a loop without a cache is the reference")
 def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     """Whatever the batch, so the padding of shorter prompts is not seen."""
     model = load_hugging_face_model(gpt2)

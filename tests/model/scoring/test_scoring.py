@@ -1,26 +1,22 @@
 import math
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gpt2_directories import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
+from gpt2_directories import ONE_PROCESS, real_items, save_gpt2, scored
 from huggingface_hub import snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.tasks.hellaswag.utils import preprocess
-from repository import REPOSITORY
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
+from scored_models import own_gpt2, random_gpt2, require_equal, trained_gpt2  # noqa: F401
 from tricky_items import ITEMS, LM_EVAL, REFERENCE
 
 import model.scoring.network as scoring_network
 from common.errors import PipelineError
-from common.files import write_checksums
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
 from model.runtime.distributed import joined_processes
 from model.runtime.torch_setup import require_dtype
@@ -30,38 +26,6 @@ from model.scoring.scorer import Scorer
 from model.statistics.rates import rate
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.wordings import WORDINGS
-from model.tokens.bpe import Tokenizer, read_ranks
-
-
-@pytest.fixture(scope="session")
-def random_gpt2(tmp_path_factory, tokenizer):
-    return save_gpt2(
-        tmp_path_factory.mktemp("random"), tokenizer, layers=2, heads=2, width=32, context=32
-    )
-
-
-@pytest.fixture(scope="session")
-def trained_gpt2(tmp_path_factory, tokenizer):
-    texts = [f"{item.ctx} {item.endings[item.label]}" for item in real_items(300)]
-    return save_gpt2(
-        tmp_path_factory.mktemp("trained"),
-        tokenizer,
-        3,
-        heads=4,
-        width=64,
-        context=256,
-        train_on=texts,
-    )
-
-
-def require_equal(directory, items, wording):
-    found, expected = scored(directory, items, wording), plain_nats(directory, items, wording)
-    for one, plain in zip(found, expected, strict=True):
-        assert one.nats == pytest.approx(plain, abs=1e-3)
-    for by in ("acc", "acc_norm"):
-        plainly = [one._replace(nats=plain) for one, plain in zip(found, expected, strict=True)]
-        assert summarize(found, wording)[by] == summarize(plainly, wording)[by]
-    assert predictions(found, wording) == predictions(plainly, wording)
 
 
 @pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
@@ -73,11 +37,6 @@ def test_random_models_score_as_the_plain_way_does(
 ):
     directory = save_gpt2(tmp_path, tokenizer, layers, heads, width, context)
     require_equal(directory, ITEMS, wording)
-
-
-@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
-def test_a_trained_model_scores_real_items_as_the_plain_way_does(trained_gpt2, wording):
-    require_equal(trained_gpt2, real_items(60), wording)
 
 
 def test_onednns_products_score_as_the_plain_way_does(trained_gpt2, monkeypatch):
@@ -106,15 +65,6 @@ def test_results_are_the_same_to_the_bit_for_any_budget_threads_and_company(
         assert scored(trained_gpt2, items, LM_EVAL, batch_tokens, threads) == expected
     assert scored(trained_gpt2, items[::7], LM_EVAL) == expected[::7]
     assert scored(trained_gpt2, items[::-1], LM_EVAL) == expected[::-1]
-
-
-def test_gpt2s_own_shapes_give_the_same_bits_for_any_budget(tmp_path, ranks_file):
-    whole = Tokenizer(read_ranks(ranks_file), mul_facts=False)
-    directory = save_gpt2(tmp_path, whole, layers=2, heads=12, width=768, context=256)
-    items = real_items(3)
-    assert scored(directory, items, REFERENCE, batch_tokens=1) == scored(
-        directory, items, REFERENCE, batch_tokens=10**6, threads=1
-    )
 
 
 def test_bfloat16_scores_are_near_those_of_float32(trained_gpt2):
@@ -252,11 +202,6 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def own_gpt2(tmp_path, tokenizer):
-    return save_gpt2(tmp_path / "own", tokenizer, layers=2, heads=2, width=32, context=32)
-
-
 @pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)
 def test_weights_that_do_not_fit_are_refused(own_gpt2, change, message):
     change_tensors(own_gpt2, change)
@@ -323,88 +268,6 @@ def test_weights_that_are_no_numbers_give_no_score(own_gpt2):
     change_tensors(own_gpt2, lambda tensors: tensors["transformer.ln_f.bias"].fill_(math.nan))
     with pytest.raises(PipelineError, match="item 0: a log-likelihood is not a finite number"):
         scored(own_gpt2, ITEMS, REFERENCE)
-
-
-def score_command(*arguments: str, processes: int = 1) -> str:
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        if processes > 1
-        else []
-    )
-    command = [sys.executable, *launcher, "-m", "tools.score", *map(str, arguments)]
-    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
-    return done.stdout if done.returncode == 0 else done.stderr
-
-
-def test_two_processes_write_the_bytes_of_one(trained_gpt2, tmp_path):
-    items = tmp_path / "items.jsonl"
-    items.write_text("".join(item.model_dump_json() + "\n" for item in real_items(25)))
-    arguments = (trained_gpt2, "--items", items, "--threads", "1", "--output")
-    one = score_command(*arguments, tmp_path / "one")
-    two = score_command(*arguments, tmp_path / "two", processes=2)
-    assert one == two
-    assert "lm_eval acc_norm 0." in one
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["evaluation.json", "lm_eval.jsonl", "reference.jsonl"]
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
-    items = tmp_path / "items.jsonl"
-    items.write_text(ITEMS[0].model_dump_json())
-    assert score_command("no/such-model", "--items", items).startswith(
-        "error: no/such-model: no directory, and the Hugging Face hub"
-    )
-    assert score_command(tmp_path, "--items", tmp_path / "none").startswith(
-        f"error: {tmp_path}/none: no items to be read"
-    )
-    assert score_command(tmp_path, "--items", items, "--count", "2").startswith(
-        "error: --count: 2, where"
-    )
-    assert score_command(tmp_path, "--items", items).startswith(
-        f"error: {tmp_path}: no config.json"
-    )
-    assert (
-        score_command(tmp_path / "none", "--items", items)
-        == f"error: {tmp_path}/none: no such directory\n"
-    )
-    assert "argument --threads: '0' is no whole number of at least 1" in score_command(
-        tmp_path, "--threads", "0"
-    )
-    assert score_command(tmp_path, "--items", items, "--output", items).startswith(
-        f"error: --output: {items} cannot be made"
-    )
-    for content, problem in (("", "no items to be read"), ("3\n", "record 0: is no JSON object")):
-        items.write_text(content)
-        assert score_command(tmp_path, "--items", items).startswith(f"error: {items}: {problem}")
-
-
-def test_a_reader_that_stops_early_gives_no_traceback(trained_gpt2, tmp_path):
-    items = tmp_path / "items.jsonl"
-    items.write_text("".join(item.model_dump_json() + "\n" for item in ITEMS))
-    command = f"{sys.executable} -u -m tools.score {trained_gpt2} --items {items} | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
-    assert re.fullmatch(r"reference acc .*\n(0|141)\n", done.stdout)
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
-    command = f"{sys.executable} -m tools.score {trained_gpt2} --items {items} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
-    assert done.stdout in ("0\n", "141\n"), "it may have written all before its reader was gone"
-    assert "BrokenPipe" not in done.stderr
-
-
-def test_an_export_altered_since_it_was_written_is_not_scored(own_gpt2, tmp_path):
-    items = tmp_path / "items.jsonl"
-    items.write_text(ITEMS[0].model_dump_json())
-    write_checksums(own_gpt2)
-    assert "reference acc " in score_command(own_gpt2, "--items", items)
-    weights = bytearray((own_gpt2 / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (own_gpt2 / "model.safetensors").write_bytes(weights)
-    assert "model.safetensors: missing or altered since it was written" in score_command(
-        own_gpt2, "--items", items
-    )
 
 
 def test_a_tokenizer_that_transformers_would_use_otherwise_is_refused(own_gpt2):

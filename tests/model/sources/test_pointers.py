@@ -126,7 +126,7 @@ def test_without_the_guard_a_pointer_becomes_a_document(project, tmp_path, monke
     path = tmp_path / "a.txt"
     path.write_bytes(LFS)
     fails(project, "passages", "is a Git LFS pointer", source=pinned(path), count=1)
-    for module in ("pointers", "text_streams"):
+    for module in ("sources.pointers", "sources.text_streams"):
         monkeypatch.setattr(f"model.{module}.fault_of", lambda head: None)
     project("passages", source=pinned(path), count=1)
 

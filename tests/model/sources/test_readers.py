@@ -487,7 +487,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from model.data.documents import Document, DocumentWriter
-from model.sources.local_files.record_readers import read_records
+from model.sources.record_readers import read_records
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])

@@ -1,172 +1,22 @@
 import base64
 import hashlib
 import pickle
-import random
 import re
 from collections import Counter
-from importlib import import_module
-from pathlib import Path
 
 import pytest
-import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from repository import REPOSITORY
-from transformers import AutoTokenizer, GPT2Config
+from tokenizer_faces import AWKWARD, CHOSEN, CONDITIONS, NAMES, SPECIAL_NAMES, faces, loaded  # noqa: F401
 
 from common.errors import PipelineError
 from common.files import write_checksums
-from model.export.hf_tokenizer import merges, to_hugging_face
+from model.export.hf_tokenizer import merges
 from model.export.specification import _merges as merges_by_the_gate
 from model.sources.raw_inputs import ranks_from_vocabulary
 from model.tokens.bpe import END_OF_TEXT, Tokenizer, read_ranks
 from model.tokens.byte_level import byte_characters
 from model.tokens.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
-
-# Every module of model/conditions/, whether params.yaml names it or not.
-NAMES = sorted(
-    path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__"
-)
-CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
-AWKWARD = [
-    "", " ", "  a\n\n b \t", "naïve 你好 🎉 don't", "\x00\x1f\x7f", "a\u00a0b\u3000c", "x" * 1000, "<|endoftext|> hi",
-    "<MUL_6_9_54>", "<|reserved_520|>", "\ud7ff\ue000", "I'LL we'll", "1234567890", "\r\n\r\n",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def loaded(tokenizer, tmp_path_factory):
-    """The tokenizer as AutoTokenizer loads it from an export."""
-    directory = tmp_path_factory.mktemp("export")
-    GPT2Config().save_pretrained(directory)
-    to_hugging_face(tokenizer, context=64).save_pretrained(directory)
-    return AutoTokenizer.from_pretrained(directory)
-
-
-@pytest.fixture(scope="session")
-def faces(ranks_file, tmp_path_factory):
-    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an export of it."""
-    result = {}
-    for count in (512, 50256):
-        ranks = read_ranks(ranks_file, count)
-        for name in NAMES:
-            chosen = CHOSEN[name]
-            ours = Tokenizer(ranks, chosen.mul_facts, chosen.pattern)
-            directory = tmp_path_factory.mktemp("face")
-            GPT2Config().save_pretrained(directory)
-            to_hugging_face(ours, context=64).save_pretrained(directory)
-            result[count, name] = (
-                ours,
-                AutoTokenizer.from_pretrained(directory),
-                tokenizers_face(directory),
-            )
-    return result
-
-
-def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
-    face = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
-    face.encode_special_tokens = (
-        True  # transformers sets it, from split_special_tokens; the file has no place for it
-    )
-    return face
-
-
-CONDITIONS = [(count, name) for count in (512, 50256) for name in NAMES]
-SPECIAL_NAMES = [
-    END_OF_TEXT, "<MUL_6_9_54>", "<MUL_1_1_1>", "<|reserved_513|>", "<|reserved_575|>", "<|reserved_50303|>", "<|endoftext",
-]  # fmt: skip
-WHITE_SPACE = " \t\n\r\v\f\x85\u00a0\u1680\u2000\u2009\u2028\u2029\u202f\u205f\u3000"
-EMOJI = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "6️⃣", "❤️"]
-
-
-def fuzzed_documents(seed: int, count: int) -> list[str]:
-    """Return `count` short documents of pieces of every kind in random order; some are empty."""
-    generator = random.Random(seed)
-    return [
-        "".join(_piece(generator) for _ in range(generator.choice((0, 1, 2, 5, 12))))
-        for _ in range(count)
-    ]
-
-
-def _piece(generator: random.Random) -> str:
-    length = generator.randint(1, 8)
-    ranges = [
-        (0, 0x20), (0x20, 0x7F), (0x7F, 0x100), (0x100, 0x300), (0x300, 0x370), (0x590, 0x700), (0x900, 0xE00),
-        (0x200B, 0x2070), (0x2070, 0x2C00), (0x4E00, 0x9FFF), (0xAC00, 0xD7A4), (0xE000, 0xF900), (0xFE00, 0x10000),
-        (0x10000, 0x20000), (0x1F300, 0x1FB00), (0x20000, 0x30000), (0x30000, 0xE0000), (0xE0000, 0xF0000), (0xF0000, 0x110000),
-    ]  # fmt: skip
-    kinds = [
-        lambda: "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(length)),
-        lambda: "".join(
-            chr(generator.randrange(*ranges[number]))
-            for number in [generator.randrange(len(ranges))] * length
-        ),
-        lambda: "".join(generator.choice(WHITE_SPACE) for _ in range(length)),
-        lambda: generator.choice(WHITE_SPACE) * generator.randint(1, 40),
-        lambda: generator.choice(
-            [
-                "'s",
-                "'LL",
-                "don't",
-                "we'll",
-                "'ve",
-                "’re",
-                "''d",
-                " the",
-                "The",
-                " of",
-                "information",
-            ]
-        ),
-        lambda: str(generator.randrange(10**length)),
-        lambda: generator.choice(["²", "٣", "Ⅻ", "६", "½"]) * length,
-        lambda: generator.choice(SPECIAL_NAMES),
-        lambda: generator.choice(EMOJI),
-        lambda: "e" + "\u0301\u0323" * length,
-        lambda: "\ufeff\u200d\u202e\u2028"[: length % 4 + 1],
-        lambda: generator.randbytes(length).decode(errors="replace"),
-    ]
-    return generator.choice(kinds)()
-
-
-def megabyte_documents() -> dict[str, str]:
-    generator = random.Random(0)
-    words = [
-        "".join(generator.choices("etaoinshrdlu", k=generator.randint(1, 9))) for _ in range(5000)
-    ]
-    return {
-        "words": " ".join(generator.choices(words, k=170_000)),
-        "one letter": "a" * 1_000_000,
-        "white space": "".join(generator.choices(WHITE_SPACE, k=400_000)),
-        "white space, then a word": " " * 1_000_000 + "word",
-        "digits": "".join(generator.choices("0123456789", k=1_000_000)),
-        "emoji": "🎉" * 250_000,
-        "bytes": generator.randbytes(400_000).decode(errors="replace"),
-    }
-
-
-@pytest.mark.parametrize("condition", CONDITIONS)
-def test_all_faces_encode_thousands_of_fuzzed_documents_alike(faces, condition):
-    ours, loaded, raw = faces[condition]
-    texts = [*AWKWARD, *fuzzed_documents(seed=CONDITIONS.index(condition), count=2500)]
-    expected = [ours.encode_text(text) for text in texts]
-    assert [encoding.ids for encoding in raw.encode_batch(texts)] == expected
-    assert loaded(texts, verbose=False)["input_ids"] == expected
-    assert [loaded.encode(text) for text in texts[:500]] == expected[:500]
-    assert all(token < ours.end_of_text for tokens in expected for token in tokens)
-    assert [ours.decode(tokens) for tokens in expected] == texts
-
-
-@pytest.mark.parametrize("name", megabyte_documents())
-def test_all_faces_encode_a_megabyte_of_one_kind_alike(faces, name):
-    text = megabyte_documents()[name]
-    for condition, face in (
-        ((512, "mul_tokens"), 2),
-        ((50256, "baseline"), 1),
-        ((512, "digits"), 2),
-    ):
-        encoding = faces[condition][face].encode(text)
-        assert (encoding if face == 1 else encoding.ids) == faces[condition][0].encode_text(text)
 
 
 # The whole encoding beside ours, so that a cut in the wrong place shows: runs that tiktoken can still do in one.

@@ -15,6 +15,8 @@ from repository import REPOSITORY
 
 from model.comparison.outcomes_file import Key, outcome_lines
 
+pytestmark = pytest.mark.slow("dvc compares two revisions and draws their plots", minutes=0.2)
+
 FOUND = {Key("baseline", 1, "step 5", "one"): outcomes([n % 2 for n in range(200)])}
 BETTER = {Key("baseline", 1, "step 5", "one"): outcomes([n % 2 or n % 5 == 0 for n in range(200)])}
 

@@ -7,6 +7,10 @@ import sys
 import pytest
 from repository import REPOSITORY
 
+pytestmark = pytest.mark.slow(
+    "each processor is a process that imports torch and may die of it", minutes=0.2
+)
+
 TRY = """
 import os, signal, torch
 from model.runtime.torch_setup import avoid_broken_amx

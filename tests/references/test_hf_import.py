@@ -24,6 +24,10 @@ from model.network.checkpoints import load_model, read_checkpoint
 from tools import check_import
 from tools.hf_import import import_table, read_gpt2
 
+pytestmark = pytest.mark.slow(
+    "transformers computes the logits, and each run of the tool imports it", minutes=0.2
+)
+
 TOKENS = torch.randint(0, 576, (2, 32), generator=torch.Generator().manual_seed(5))
 CAUSAL = torch.ones(1, 1, 32, 32).tril()
 

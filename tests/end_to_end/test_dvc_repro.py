@@ -20,6 +20,8 @@ from repository import REPOSITORY
 
 from pipeline.dvc_support.repro import modify_lock, with_entries
 
+pytestmark = pytest.mark.slow("dvc writes dvc.lock after every stage, as the reference", minutes=1)
+
 COMMITTED = (REPOSITORY / "dvc.lock").read_text()
 Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 ENTRIES = yaml.safe_load(COMMITTED)["stages"]

@@ -9,6 +9,8 @@ import pytest
 from repository import REPOSITORY
 from sealed_project import project, run  # noqa: F401
 
+pytestmark = pytest.mark.slow("each command runs with readers that are gone", minutes=0.2)
+
 UNREAD = 141  # 128 + SIGPIPE
 BODY = """
 for number in range({lines}):

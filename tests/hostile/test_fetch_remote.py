@@ -22,11 +22,13 @@ from common.files import read_jsonl
 from model.data.documents import read_split
 from tools.dry_run.fake_hub import HubServer, Repository
 
+pytestmark = pytest.mark.slow("a server fails and the stage tries again", minutes=0.3)
+
 REPOSITORY_ID, FILES, COMMIT = "someone/texts", 3, "0123456789abcdef0123456789abcdef01234567"
 FIRST = "sample/10BT/000_00000.parquet"
 FETCH = """
 import sys
-from model.sources.local_files import hub
+from model.sources import hub
 from common.errors import run_stage
 from stages import fetch
 hub.SECONDS_BEFORE_RETRIES = (0,) * len(hub.SECONDS_BEFORE_RETRIES)

@@ -12,6 +12,8 @@ import pytest
 from fault_table import seen
 from repository import REPOSITORY
 
+pytestmark = pytest.mark.slow("pip makes an environment and waits for an index", minutes=0.3)
+
 LOCKS = ("requirements.txt", "requirements-data.txt", "requirements-dev.txt")
 
 

@@ -13,6 +13,8 @@ from repository import REPOSITORY
 from pipeline.dvc_support.objects import file_md5, object_path
 from pipeline.dvc_support.share import Failure, unkept
 
+pytestmark = pytest.mark.slow("dvc gc runs in clones of clones, a process each", minutes=0.6)
+
 COLLECT = [sys.executable, "-m", "pipeline.dvc_support.share", "gc"]
 EXPERIMENT = "refs/exps/ab/" + "c" * 38 + "/tried"
 

@@ -14,9 +14,10 @@ from repository import REPOSITORY
 from model.data.items import Item
 from pipeline.seal.fault_messages import fault_line
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux limits the address space"
-)
+pytestmark = [
+    pytest.mark.slow("scores in processes whose memory is limited", minutes=0.4),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space"),
+]
 HALVED, TOO_LARGE = "no memory for a batch of `evaluate`", "no memory for one item of `evaluate`"
 # Beyond what the process has taken when its first batch begins: libraries, threads and weights differ with machine and day.
 SPARE_MEGABYTES, SPARE_FOR_AN_ITEM = 200, 12

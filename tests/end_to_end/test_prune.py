@@ -22,6 +22,8 @@ from pipeline.leftover.prune import leftovers, remove, remove_empty, running
 from pipeline.leftover.withdrawn import refusal, templates
 from pipeline.seal.sealed_stage import all_instances
 
+pytestmark = pytest.mark.slow("dvc runs a small graph before and after", minutes=0.7)
+
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,0 +1,65 @@
+"""One vocabulary as ours, tiktoken, tokenizers and AutoTokenizer read it; and documents that are hard to encode."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import tokenizers
+from repository import REPOSITORY
+from transformers import AutoTokenizer, GPT2Config
+
+from model.export.hf_tokenizer import to_hugging_face
+from model.tokens.bpe import END_OF_TEXT, Tokenizer, read_ranks
+
+# Every module of model/conditions/, whether params.yaml names it or not.
+NAMES = sorted(
+    path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__"
+)
+CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
+AWKWARD = [
+    "", " ", "  a\n\n b \t", "naïve 你好 🎉 don't", "\x00\x1f\x7f", "a\u00a0b\u3000c", "x" * 1000, "<|endoftext|> hi",
+    "<MUL_6_9_54>", "<|reserved_520|>", "\ud7ff\ue000", "I'LL we'll", "1234567890", "\r\n\r\n",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def loaded(tokenizer, tmp_path_factory):
+    """The tokenizer as AutoTokenizer loads it from an export."""
+    directory = tmp_path_factory.mktemp("export")
+    GPT2Config().save_pretrained(directory)
+    to_hugging_face(tokenizer, context=64).save_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def faces(ranks_file, tmp_path_factory):
+    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an export of it."""
+    result = {}
+    for count in (512, 50256):
+        ranks = read_ranks(ranks_file, count)
+        for name in NAMES:
+            chosen = CHOSEN[name]
+            ours = Tokenizer(ranks, chosen.mul_facts, chosen.pattern)
+            directory = tmp_path_factory.mktemp("face")
+            GPT2Config().save_pretrained(directory)
+            to_hugging_face(ours, context=64).save_pretrained(directory)
+            result[count, name] = (
+                ours,
+                AutoTokenizer.from_pretrained(directory),
+                tokenizers_face(directory),
+            )
+    return result
+
+
+def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
+    face = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    face.encode_special_tokens = (
+        True  # transformers sets it, from split_special_tokens; the file has no place for it
+    )
+    return face
+
+
+CONDITIONS = [(count, name) for count in (512, 50256) for name in NAMES]
+SPECIAL_NAMES = [
+    END_OF_TEXT, "<MUL_6_9_54>", "<MUL_1_1_1>", "<|reserved_513|>", "<|reserved_575|>", "<|reserved_50303|>", "<|endoftext",
+]  # fmt: skip
