@@ -16,8 +16,13 @@ export PYTHONUTF8 := 1
 # The page that `dvc plots` fills, with its scripts in it.
 PLOTS_PAGE := .dvc/plots_page.html
 
+# Each file of tests is one process's; the slowest files start first (tests/helpers/slow_tests.py).
+PYTEST := python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository micro_graph)
+SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test lint check report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -75,19 +80,27 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
-# The test suite (LONG=1: a quarter of an hour more, of whole graphs: faults, remotes, parallel runs, CONTRIBUTING, the dry run).
+# Test the code, and one whole micro graph: at most five minutes on two cores.
 test: $(DEV) $(PLOTS_PAGE)
-	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(QUICK_TESTS)
+
+# Run every test but the longest, which `.ci/long` runs (tests/long).
+test-all: $(DEV) $(PLOTS_PAGE)
+	$(PYTEST) $(QUICK_TESTS) $(SLOW_TESTS)
 
 # Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
 check: $(READY)
 	@python -m pipeline.check
 
+# Write into dvc.yaml the lines that make check asks for.
+fix: $(READY)
+	@python -m pipeline.check --fix
+
 ##@ Results
 
 # Write report.html, the report with what is stale now.
 report: $(READY)
-	@python -m pipeline.stale_report
+	@python -m tools.stale_report
 
 # What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
 impact: $(READY)

@@ -69,6 +69,7 @@ def make_project(root: Path, megabytes: float) -> None:
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
     for name in (
+        "pyproject.toml",
         "dvc.yaml",
         "libraries.yaml",
         "data/params.ok",

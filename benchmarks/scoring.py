@@ -42,21 +42,21 @@ class Ours:
         self.gpt2 = read_hugging_face_directory(directory)
         self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 8192, Processes(0, 0, 1))
 
-    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
-        from model.tasks.wordings import CONVENTIONS
+    def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
+        from model.tasks.wordings import WORDINGS
 
-        return [score.nats for score in self.scorer.score(items, CONVENTIONS[convention], "ours")]
+        return [score.nats for score in self.scorer.score(items, WORDINGS[wording], "ours")]
 
-    def products(self, items: list, convention: str) -> tuple[float, float]:
+    def products(self, items: list, wording: str) -> tuple[float, float]:
         """Return the floating-point operations of matrix products that `items` take, and those
         without anything shared.
         """
         from model.scoring.packing import batches, by_size, pack
         from model.scoring.prefix_trees import encode
-        from model.tasks.wordings import CONVENTIONS
+        from model.tasks.wordings import WORDINGS
 
         config, width = self.gpt2.config, self.gpt2.config.n_embd
-        questions = [CONVENTIONS[convention].question(item) for item in items]
+        questions = [WORDINGS[wording].question(item) for item in items]
         trees = encode(questions, self.gpt2.tokenizer, config.n_positions, config.bos_token_id)
         packed = [pack(batch) for batch in batches(by_size(trees), 8192, 1)]
         rows, predicting = (
@@ -88,7 +88,7 @@ class Reference:
             directory, local_files_only=True, trust_remote_code=False
         )
 
-    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
+    def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
         import torch
 
         results = []
@@ -122,13 +122,13 @@ class LmEval:
         torch.set_num_threads(threads)
         self.model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=1)
 
-    def nats(self, items: list, convention: str, batch: int) -> list[list[float]]:
+    def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
         from lm_eval.api.instance import Instance
 
-        from model.tasks.wordings import CONVENTIONS
+        from model.tasks.wordings import WORDINGS
 
         self.model.batch_size_per_gpu = batch
-        questions = [CONVENTIONS["lm_eval"].question(item) for item in items]
+        questions = [WORDINGS["lm_eval"].question(item) for item in items]
         pairs = [
             (question.context, f" {ending}")
             for question in questions
@@ -158,12 +158,12 @@ def work(method: str, directory: Path, threads: int) -> None:
         items = [Item(**records[number]) for number in request["items"]]
         if request["batch"] is None:
             answer = {
-                "products": solver.products(items, request["convention"]),
+                "products": solver.products(items, request["wording"]),
                 **matmul_peaks(threads),
             }
         else:
             started = time.perf_counter()
-            nats = solver.nats(items, request["convention"], request["batch"])
+            nats = solver.nats(items, request["wording"], request["batch"])
             seconds = time.perf_counter() - started
             answer = {"seconds": seconds, "nats": nats, "memory": peak_memory()}
         print(json.dumps(answer), file=answers, flush=True)
@@ -233,9 +233,9 @@ class Worker:
         self._answer()
         self.start_seconds = time.perf_counter() - started
 
-    def ask(self, items: list[int], convention: str, batch: int | None = 0) -> dict:
+    def ask(self, items: list[int], wording: str, batch: int | None = 0) -> dict:
         self.process.stdin.write(
-            json.dumps({"items": items, "convention": convention, "batch": batch}) + "\n"
+            json.dumps({"items": items, "wording": wording, "batch": batch}) + "\n"
         )
         self.process.stdin.flush()
         return self._answer()
@@ -265,8 +265,8 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         ("ours", "lm_eval"),
         ("lm-eval", "lm_eval"),
     ]
-    for method, convention in contests:  # once without counting
-        workers[method].ask(trial, convention, best)
+    for method, wording in contests:  # once without counting
+        workers[method].ask(trial, wording, best)
     seconds: dict[tuple[str, str], list[float]] = {contest: [] for contest in contests}
     peaks = []
     for number in range(rounds):
@@ -282,13 +282,13 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         f"{name}: {len(items)} items, {threads} threads, {rounds} rounds; lm-eval's best batch size"
         f" is {best} {rates}"
     )
-    for method, convention in contests:
+    for method, wording in contests:
         answer, rate = (
-            answers[method, convention],
-            len(items) / statistics.median(seconds[method, convention]),
+            answers[method, wording],
+            len(items) / statistics.median(seconds[method, wording]),
         )
         print(
-            f"  {method:9} on {convention}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f}"
+            f"  {method:9} on {wording}'s text: {rate:8.2f} examples/s, {answer['memory']:6.0f}"
             f" MiB, started in {workers[method].start_seconds:.1f} s"
         )
     needed, unshared = extent["products"]
@@ -299,15 +299,13 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         f" GFLOP/s by F.linear, {onednn / 1e9:.0f} by oneDNN"
     )
     ratios = []
-    for other, convention in (("reference", "reference"), ("lm-eval", "lm_eval")):
+    for other, wording in (("reference", "reference"), ("lm-eval", "lm_eval")):
         of_rounds = [
             theirs / ours
-            for ours, theirs in zip(
-                seconds["ours", convention], seconds[other, convention], strict=True
-            )
+            for ours, theirs in zip(seconds["ours", wording], seconds[other, wording], strict=True)
         ]
         found, expected = (
-            [row.index(min(row)) for row in answers[method, convention]["nats"]]
+            [row.index(min(row)) for row in answers[method, wording]["nats"]]
             for method in ("ours", other)
         )
         same = sum(left == right for left, right in zip(found, expected, strict=True))

@@ -162,7 +162,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json_bytes(value))
 
 
-def write_jsonl(path: Path, rows: list[dict]) -> None:
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object per line, keys in the order given."""
     with atomic_file(path) as file:
         for row in rows:
@@ -174,7 +174,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def read_jsonl(path: Path) -> list[dict]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a file of a checksummed directory, in order."""
     try:
         with open(verified(path), encoding="utf-8") as file:

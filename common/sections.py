@@ -51,9 +51,8 @@ def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise PipelineError(
-            "\n".join(_line(fault, path, key) for fault in error.errors())
-        ) from None
+        faults: list[Any] = error.errors()
+        raise PipelineError("\n".join(_line(fault, path, key) for fault in faults)) from None
 
 
 # pydantic's words for what YAML calls otherwise.
@@ -66,7 +65,7 @@ _KINDS = {
 _NOT_TEXT = {"bool_type", "float_type", "int_type", "dict_type", "list_type"}
 
 
-def _line(fault: dict, path: Path, key: str) -> str:
+def _line(fault: dict[str, Any], path: Path, key: str) -> str:
     location = ".".join(printable(str(part)) for part in (key, *fault["loc"]) if part != "")
     kind, value, is_yaml = fault["type"], fault["input"], path.suffix == ".yaml"
     message = _KINDS.get(kind, fault["msg"].removeprefix("Value error, "))

@@ -8,16 +8,14 @@ duplicate keys, tags, directives and merge keys. Plain words such as `off` and `
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from common.errors import PipelineError, printable
 
-try:
-    from yaml import CSafeLoader as _Parser
-except ImportError:  # a PyYAML without libyaml: the same events, ten times slower
-    from yaml import SafeLoader as _Parser
+# A PyYAML without libyaml has no CSafeLoader; SafeLoader gives the same events, ten times slower.
+_Parser: type[yaml.CSafeLoader | yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _DEEPEST = 100  # nested collections; the deepest of this project's files has 8
 _MOST_NODES = 1_000_000  # after aliases are replaced by what they stand for
@@ -173,6 +171,7 @@ class _Composer:
         start = next(self._events)
         if isinstance(start, yaml.StreamEndEvent):
             return None
+        assert isinstance(start, yaml.DocumentStartEvent)  # nothing else begins a document
         if start.version or start.tags:
             self._refuse("directives (%YAML, %TAG) change how a file is read; remove them", start)
         value = self._node(next(self._events))
@@ -185,6 +184,8 @@ class _Composer:
     def _node(self, event: yaml.Event) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
+        # Nothing else begins a value.
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None:
             self._refuse(
                 f"has the tag {event.tag.replace('tag:yaml.org,2002:', '!!')}; remove it", event
@@ -201,11 +202,11 @@ class _Composer:
         else:
             if len(self._place) >= _DEEPEST:
                 self._refuse(f"nested more than {_DEEPEST} deep", event)
-            self._flows += event.flow_style
+            self._flows += bool(event.flow_style)
             value = (
                 self._mapping() if isinstance(event, yaml.MappingStartEvent) else self._sequence()
             )
-            self._flows -= event.flow_style
+            self._flows -= bool(event.flow_style)
         if anchor is not None:
             self._open.discard(anchor)
             self._anchors[anchor] = value, self._nodes - before
@@ -227,6 +228,7 @@ class _Composer:
             self._refuse(str(error), event)
 
     def _alias(self, event: yaml.AliasEvent) -> Any:
+        assert event.anchor is not None  # an alias is the name of an anchor
         if event.anchor in self._open:
             self._refuse(f"*{event.anchor} stands for what it is in; write the value out", event)
         if event.anchor not in self._anchors:
@@ -243,8 +245,8 @@ class _Composer:
         if self._nodes > _MOST_NODES:
             self._refuse(f"more than {_MOST_NODES:,} values; write out fewer aliases", event)
 
-    def _sequence(self) -> list:
-        values = []
+    def _sequence(self) -> list[Any]:
+        values: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             self._place.append(str(len(values)))
             values.append(self._node(event))
@@ -257,7 +259,7 @@ class _Composer:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
             self._place.append(key)
-            line = event.start_mark.line + 1
+            line = _line_of(event)
             if key in lines:
                 where = f"lines {lines[key]} and {line}" if line != lines[key] else f"line {line}"
                 self._refuse(f"given twice, on {where}; keep one", event)
@@ -274,11 +276,16 @@ class _Composer:
             self._refuse(f"the key {shown(key)} is no text; put it in quotes", event)
         return key
 
-    def _refuse(self, reason: str, event: yaml.Event) -> None:
+    def _refuse(self, reason: str, event: yaml.Event) -> NoReturn:
         where = ".".join(map(printable, self._place))
         if not 0 < len(where) <= _LONGEST_PLACE:
-            where = f"line {event.start_mark.line + 1}"
+            where = f"line {_line_of(event)}"
         raise YamlFault(f"{self._name}: {where}: {printable(reason)}")
+
+
+def _line_of(event: yaml.Event) -> int:
+    assert event.start_mark is not None  # the parser gives each event its place
+    return event.start_mark.line + 1
 
 
 def _decoded(content: bytes, name: str) -> str:

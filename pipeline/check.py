@@ -2,74 +2,109 @@
 
     python -m pipeline.check            the working tree
     python -m pipeline.check --staged   git's index, for a pre-commit hook
+    python -m pipeline.check --fix      write the lines that it would print into dvc.yaml (make fix)
 
 Reads dvc.yaml, dvc.lock, dvc.contents.json, params.yaml, libraries.yaml, all code, metrics/ and plots/, and the tables of
-README.md and docs/. Writes nothing; prints a line for each finding, and exits with 1 if there is one. A line that begins
-with `note:` is no finding.
+README.md and docs/. Without --fix it writes nothing. It prints a line for each finding, and exits with 1 if there is one. A
+line that begins with `note:` is not a finding.
 """
 
-import contextlib
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared import library_versions
-from pipeline.declared.code_imports import CODE, WATCHER, Code, stage_of
+from pipeline.declared.code_imports import CODE, STAGES, WATCHER, Code, is_code, stage_of
 from pipeline.declared.command_lines import command_line
-from pipeline.declared.dvc_yaml import GRAPH, PARAMS, STAGES, below, read_instances, read_stages
+from pipeline.declared.dvc_yaml import GRAPH, LINK, PARAMS, below, read_instances, read_stages
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
-from pipeline.declared.lockfile import CONTENTS, LOCK, REPRO, Graph, directory_hash, md5_of
+from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.surroundings import questions
-from pipeline.leftovers import PRUNE, withdrawn_values
-
-RESULTS = ("metrics", "plots")
-_PARITY = 1e-2  # far above any rounding, far below any fault
+from pipeline.fix import Line, edited
+from pipeline.leftovers import withdrawn_values
+from pipeline.settings import PRUNE, REPRO, SETTINGS, command, hooks
 
 
 def declaration_findings(tree: Tree) -> list[str]:
     """Compare dvc.yaml and libraries.yaml with the code, both ways."""
-    code, findings = Code(tree), []
-    stages, instances = read_stages(tree), read_instances(tree).values()
-    needed: set[str] = set()
-    for stage, text in stages.items():
-        findings += _unsafe_settings(stage, text)
-        if stage_of(text["cmd"]) != stage:
-            findings.append(
-                f"dvc.yaml: {stage}: cmd must be python -m stages.{stage} and its arguments, not {text['cmd']!r}"
-            )
-            continue
-        mine = [instance for instance in instances if instance.stage == stage]
-        deps = set(text.get("deps", []))
-        # A folder of code or a whole file is a dependency on all that is in it.
-        folders = deps & set(CODE)
-        imported = code.closure(stage) | code.choices(stage).keys()
-        reached = {path for path in imported if not any(below(path, folder) for folder in folders)}
-        findings += _compare(stage, "deps", {dep for dep in deps if dep.endswith(".py")}, reached)
-        keys = {key for instance in mine for key in instance.params.get(PARAMS, ())}
-        sections = code.sections(stage)
-        if None in sections:
-            findings.append(
-                f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal"
-            )
-        findings += _compare(
-            stage, "params", keys, set() if PARAMS in deps else {key for key in sections if key}
-        )
-        used = library_versions.inputs(code.libraries(stage))
-        named = {key for i in mine for key in i.params.get(library_versions.FILE, ())}
-        findings += _compare(
-            stage,
-            f"params: {library_versions.FILE}",
-            named,
-            set() if library_versions.FILE in deps else used,
-        )
-        needed |= used
+    code, stages = Code(tree), read_stages(tree)
+    findings = [
+        line for stage, text in stages.items() for line in _stage_findings(code, stage, text)
+    ]
+    findings += map(str, declaration_lines(tree))
     findings += [line for path in code.files for line in questions(path, tree.read(path))]
-    return findings + _library_findings(tree, needed) + _code_findings(code, stages)
+    return findings + _library_findings(tree, code, stages) + _code_findings(code, stages)
 
 
-def _unsafe_settings(stage: str, text: dict) -> list[str]:
+def declaration_lines(tree: Tree) -> list[Line]:
+    """Return the lines that dvc.yaml lacks, or has and must not have, by what the code reaches."""
+    code, instances = Code(tree), read_instances(tree).values()
+    lines: list[Line] = []
+    for stage, text in read_stages(tree).items():
+        if stage_of(text["cmd"]) != stage:
+            continue
+        deps = set(text.get("deps", []))
+        lines += _code_lines(code, stage, deps)
+        used = {
+            PARAMS: {key for key in code.sections(stage) if key},
+            library_versions.FILE: library_versions.inputs(code.libraries(stage)),
+        }
+        for file, needed in used.items():
+            mine = [each.params.get(file, ()) for each in instances if each.stage == stage]
+            named = {key for keys in mine for key in keys}
+            nested = None if file == PARAMS else file
+            # A whole file is a dependency on all its keys.
+            lines += _differences(stage, "params", nested, named, set() if file in deps else needed)
+    return lines
+
+
+def _code_lines(code: Code, stage: str, deps: set[str]) -> list[Line]:
+    """Compare a stage's dependencies on code with the modules it reaches."""
+    # A stage that reads all code as text, as the report does, names whole folders.
+    whole = deps & set(CODE)
+    declared = {dep for dep in deps - whole if is_code(dep) and not code.has_data(dep)}
+    needed = {
+        path
+        for path in code.dependencies(stage)
+        if not any(below(path, folder) for folder in whole)
+    }
+    lines = _differences(stage, "deps", None, declared, needed)
+    return [line if line.missing else line._replace(why=_why(code, line)) for line in lines]
+
+
+def _why(code: Code, line: Line) -> str:
+    others = code.unreached(line.stage, line.entry)
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"the stage does not import {others[0]}{more}" if others else ""
+
+
+def _differences(
+    stage: str, key: str, file: str | None, declared: set[str], needed: set[str]
+) -> list[Line]:
+    missing = [Line(stage, key, file, name, True) for name in sorted(needed - declared)]
+    return missing + [Line(stage, key, file, name, False) for name in sorted(declared - needed)]
+
+
+def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
+    """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing lines."""
+    findings = _unsafe_settings(stage, text)
+    if stage_of(text["cmd"]) != stage:
+        return [
+            *findings,
+            f"dvc.yaml: {stage}: cmd must be python -m {STAGES}.{stage} and its arguments, "
+            f"not {text['cmd']!r}",
+        ]
+    if None in code.sections(stage):
+        findings.append(
+            f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal"
+        )
+    return findings
+
+
+def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
     """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
     keys = set(text) - {
         "cmd",
@@ -100,18 +135,9 @@ def _unsafe_settings(stage: str, text: dict) -> list[str]:
     ]
 
 
-def _compare(stage: str, place: str, declared: set[str], needed: set[str]) -> list[str]:
-    missing = [
-        f"dvc.yaml: {stage}: {place}: add the line      - {name}"
-        for name in sorted(needed - declared)
-    ]
-    return missing + [
-        f"dvc.yaml: {stage}: {place}: remove the line      - {name}"
-        for name in sorted(declared - needed)
-    ]
-
-
-def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
+def _library_findings(tree: Tree, code: Code, stages: dict) -> list[str]:
+    used = (code.libraries(stage) for stage in stages if stage_of(stages[stage]["cmd"]) == stage)
+    needed = set().union(*map(library_versions.inputs, used))
     unknown = library_versions.unpinned(tree, needed)
     if unknown:
         return [
@@ -122,12 +148,12 @@ def _library_findings(tree: Tree, needed: set[str]) -> list[str]:
         library_versions.FILE
     ).decode() != library_versions.render(tree, needed):
         return [
-            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run make libraries"
+            f"{library_versions.FILE}: not the versions of {library_versions.LOCK}; run {command('libraries')}"
         ]
     return []
 
 
-def _code_findings(code: Code, stages: dict) -> list[str]:
+def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some stage's."""
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)
@@ -137,16 +163,16 @@ def _code_findings(code: Code, stages: dict) -> list[str]:
         for path in code.files
         if path not in reached
     ]
-    watching = code.importers(WATCHER) - {"stages/__init__.py"}
+    watching = code.importers(WATCHER) - {f"{STAGES}/__init__.py"}
     findings += [
-        f"{path}: imports {WATCHER}/, which is no stage's dependency; only stages/__init__.py may"
+        f"{path}: imports {WATCHER}/, which is no stage's dependency; only {STAGES}/__init__.py may"
         for path in watching
     ]
     for stage in stages:
-        others = [path for path in code.closure(stage) if below(path, "stages")]
-        wrong = set(others) - {"stages/__init__.py", f"stages/{stage}.py"}
+        others = [path for path in code.closure(stage) if below(path, STAGES)]
+        wrong = set(others) - {f"{STAGES}/__init__.py", f"{STAGES}/{stage}.py"}
         findings += [
-            f"stages/{stage}.py: reaches {path}; stages import model/ only"
+            f"{STAGES}/{stage}.py: reaches {path}; stages do not import each other"
             for path in sorted(wrong)
         ]
     return findings
@@ -156,16 +182,16 @@ def result_findings(tree: Tree) -> list[str]:
     """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
     graph = Graph(tree)
     findings = []
-    linked = tree.has(STAGES) and tree.read(STAGES) in (tree.read(GRAPH), GRAPH.encode())
-    if not linked and any(STAGES in instance.deps for instance in graph.instances.values()):
-        findings.append(f"{STAGES}: is not the link to {GRAPH}; git restore {STAGES}")
+    linked = tree.has(LINK) and tree.read(LINK) in (tree.read(GRAPH), GRAPH.encode())
+    if not linked and any(LINK in instance.deps for instance in graph.instances.values()):
+        findings.append(f"{LINK}: is not the link to {GRAPH}; git restore {LINK}")
     findings += [
         f"{LOCK}: {name}: {line}; {REPRO}"
         for name, lines in graph.stale().items()
         for line in lines
     ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    present = without_ignored(tree, tree.files(*RESULTS))
+    present = without_ignored(tree, tree.files(*SETTINGS.results))
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     alone = [
         out for instance in graph.instances.values() for out in instance.tracked if tree.has(out)
@@ -181,7 +207,7 @@ def result_findings(tree: Tree) -> list[str]:
                 findings.append(f"{out}: missing; {REPRO}")
             elif out in made and actual != made[out]:
                 findings.append(f"{out}: is not what {instance.name} wrote; {REPRO}")
-    findings += _past_the_gate(graph, tree)
+    findings += [line for found in hooks("findings") for line in found(tree)]
     left = withdrawn_values(tree)
     for path in present:
         if not any(below(path, out) for out in outputs):
@@ -203,59 +229,54 @@ def notes(tree: Tree) -> list[str]:
     if gone:
         named = ", ".join(gone[:3]) + ("" if len(gone) <= 3 else f" and {len(gone) - 3} more")
         found.append(f"{LOCK} still has stages that {GRAPH} no longer gives ({named}); {PRUNE}")
-    if isinstance(tree, WorkingTree) and tree.has("README.md"):
-        found += _tables_of_another_run(tree.root)
-    return found
-
-
-def _tables_of_another_run(root: Path) -> list[str]:
-    """Say whether README's and docs' tables are of another run than plots/, as after a run on another machine.
-
-    `make lint` fails where they are of no run at all.
-    """
-    command = [sys.executable, "-m", "tools.generated.doc_tables", "--check"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    said = (done.stdout + done.stderr).strip().removeprefix("error: ")
-    return [] if "\n" in said or not said else [said]
-
-
-def _past_the_gate(graph: Graph, tree: Tree) -> list[str]:
-    """Exports that were kept with the gate given up: recorded like any other, and worthless."""
-    paths = [
-        out
-        for instance in graph.instances.values()
-        for out in instance.tracked
-        if out.endswith("/parity.json")
-    ]
-    findings = []
-    for path in filter(tree.has, paths):
-        with contextlib.suppress(
-            KeyError, TypeError, ValueError
-        ):  # not what export wrote, which is a finding of its own
-            difference = json.loads(tree.read(path))["max_abs_logit_difference"]
-            if not difference <= _PARITY:
-                findings.append(
-                    f"{path}: logits differ by {difference:.3g}, so it is not its checkpoint; lower export.parity_tolerance"
-                )
-    return findings
+    return found + [line for note in hooks("notes") for line in note(tree)]
 
 
 def check(tree: Tree) -> list[str]:
     try:
         # A wrong declaration makes its stage look stale as well: one thing at a time.
         return declaration_findings(tree) or result_findings(tree)
-    except YamlFault as error:
-        return [str(error)]
-    except json.JSONDecodeError as error:
-        return [f"{CONTENTS}: not valid JSON: {error}; {REPRO}"]
-    except (AttributeError, TypeError, ValueError) as error:
-        return [f"dvc.yaml or {LOCK}: not as DVC writes it ({error})"]
-    except KeyError as error:
-        return [f"dvc.yaml or {LOCK}: not as DVC writes it (no {error})"]
-    except FileNotFoundError as error:
-        return [f"{error.filename or error}: missing"]
-    except SyntaxError as error:
-        return [f"{error.filename}:{error.lineno}: {error.msg}"]
+    except _FAULTS as error:
+        return [_fault(error)]
+
+
+_FAULTS = (
+    AttributeError, FileNotFoundError, KeyError, SyntaxError, TypeError, ValueError, YamlFault,
+)  # fmt: skip
+
+
+def _fault(error: Exception) -> str:
+    """Return one line on a file that cannot be understood."""
+    if isinstance(error, YamlFault):
+        return str(error)
+    if isinstance(error, json.JSONDecodeError):
+        return f"{CONTENTS}: not valid JSON: {error}; {REPRO}"
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename or error}: missing"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    what = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return f"dvc.yaml or {LOCK}: not as DVC writes it ({what})"
+
+
+def fix(root: Path) -> None:
+    """Write into dvc.yaml the lines that the check would print; say which, and what is left to do by hand."""
+    tree = WorkingTree(root)
+    try:
+        lines = declaration_lines(tree)
+        text, by_hand = edited(tree.read(GRAPH).decode(), lines)
+    except _FAULTS as error:
+        sys.exit(f"error: check: {_fault(error)}")
+    written = [line for line in lines if line not in by_hand]
+    if written:
+        write_bytes(root / GRAPH, text.encode())
+    for line in written:
+        print(line)
+    print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
+    left = declaration_findings(tree)
+    if left:
+        print("\n".join(left))
+        sys.exit(f"check: {len(left)} finding{'s' * (len(left) > 1)} left in {tree.name}")
 
 
 def main() -> None:
@@ -264,11 +285,21 @@ def main() -> None:
     parser.add_argument(
         "--staged", action="store_true", help="what git's index has, in place of the working tree"
     )
-    staged = parser.parse_args().staged
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="write the missing lines into dvc.yaml; remove the others",
+    )
+    asked = parser.parse_args()
+    if asked.fix and asked.staged:
+        parser.error("--fix changes the working tree, and --staged reads git's index")
     try:
-        tree = GitTree(root) if staged else WorkingTree(root)
+        tree = GitTree(root) if asked.staged else WorkingTree(root)
     except ValueError as error:
         sys.exit(f"error: check: {error}")
+    if asked.fix:
+        fix(root)
+        return
     findings = check(tree)
     if findings:
         print("\n".join(findings))

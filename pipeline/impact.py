@@ -107,8 +107,9 @@ def _time(graph: Graph, direct: set[str], following: set[str], durations: dict[s
     text = f"time: {_clock(first)}" + (
         f", or {_clock(first + rest)} with what follows" if following else ""
     )
-    if None not in seconds.values():
-        text += f", {(first + rest) / sum(seconds.values()):.0%} of the whole graph's"
+    recorded = [value for value in seconds.values() if value is not None]
+    if len(recorded) == len(seconds):
+        text += f", {(first + rest) / sum(recorded):.0%} of the whole graph's"
     return text + (
         f"; without {_by_stage(graph, unknown)}, not recorded here yet" if unknown else ""
     )

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, expand, load_yaml, read_stages
 from pipeline.declared.file_trees import IGNORED, Tree, WorkingTree
+from pipeline.settings import PRUNE
 
-PRUNE = "run make prune"
-MADE = "PIPELINE_MADE"  # common/files.py reads it
 _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 
@@ -28,15 +27,15 @@ class OutputPattern(NamedTuple):
 
     stage: str
     root: str
-    pattern: re.Pattern
+    pattern: re.Pattern[str]
     known: dict[str, list[str]]
 
-    def name(self, match: re.Match) -> str:
+    def name(self, match: re.Match[str]) -> str:
         """Return the name that DVC gives the instance of which `match`, of the pattern, is an output."""
         values = match.groupdict()
         return f"{self.stage}@{'-'.join(values[key] for key in self.known if key in values)}"
 
-    def unknown(self, match: re.Match) -> dict[str, str]:
+    def unknown(self, match: re.Match[str]) -> dict[str, str]:
         """Return those of the values in `match` that params.yaml does not give, by key."""
         return {
             key: value for key, value in match.groupdict().items() if value not in self.known[key]
@@ -77,14 +76,14 @@ def templates(
     return found
 
 
-def _values(values: str | list, params: Any) -> list[str]:
+def _values(values: str | list[Any], params: Any) -> list[str]:
     if isinstance(values, str):
-        [instance] = [expand("any", {"cmd": "", "deps": values}, params)]
-        values = instance[0].deps
+        [instance] = expand("any", {"cmd": "", "deps": values}, params)
+        return [str(value) for value in instance.deps]
     return [str(value) for value in values]
 
 
-def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern:
+def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern[str]:
     seen: set[str] = set()
     parts = []
     for number, part in enumerate(output.split(_PLACE)):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,13 +26,14 @@ from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.dvc_yaml import GRAPH, PARAMS, below, load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
-from pipeline.declared.lockfile import LOCK, Graph, cached_entries
-from pipeline.dvc_support.objects import file_md5, object_path
+from pipeline.declared.lockfile import LOCK, Graph, cached_entries, object_path
+from pipeline.dvc_support.objects import file_md5
 from pipeline.dvc_support.record import cut_lock
 from pipeline.leftovers import OutputPattern, foreign_files, templates
 from pipeline.seal.sealed_stage import DURATIONS, with_timings
+from pipeline.settings import SETTINGS
 
-ARTIFACTS = ("checkpoints", "exports", "generations", "scores", "sft")
+ARTIFACTS = tuple(SETTINGS.artifacts)
 _HIDDEN = (
     ".scratch",
     ".partial",
@@ -71,7 +72,7 @@ class Evidence:
             for entry in load_yaml(lock)["stages"].values():
                 self._take_entry(entry)
 
-    def _take_entry(self, entry: dict) -> None:
+    def _take_entry(self, entry: dict[str, Any]) -> None:
         for out in entry.get("outs", []):
             self._recorded.setdefault(out["path"], set()).add(out["md5"])
 
@@ -94,7 +95,7 @@ class Evidence:
                 else md5
             )
         found = file_md5(path)
-        if found in wanted:
+        if found is not None and found in wanted:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
         if self._checksummed(file, output):
             return True, NOWHERE
@@ -203,14 +204,21 @@ def _matching(
                 ((match, one) for one in known if (match := one.pattern.fullmatch(bare))),
                 (None, None),
             )
-            if match and bare not in current and not any(below(out, bare) for out in current):
+            if (
+                match
+                and template
+                and bare not in current
+                and not any(below(out, bare) for out in current)
+            ):
                 yield path, None if hidden else template.name(match)
             elif entry.is_dir(follow_symlinks=False):
                 todo.append(path)
 
 
 def _leftover(root: Path, path: str, instance: str | None, evidence: Evidence) -> Leftover:
-    goes, stays, size = {}, {}, 0
+    goes: dict[str, str] = {}
+    stays: dict[str, str] = {}
+    size = 0
     for file in _files(root, path):
         is_a_stages, why = (
             (True, NOWHERE) if instance is None else evidence.judge(file, path, instance)
@@ -232,7 +240,8 @@ def _files(root: Path, path: str) -> list[str]:
 
 def artifacts(root: Path) -> list[Leftover]:
     """Return what today's runs have in ARTIFACTS, with what killed ones would go on from."""
-    evidence, found = Evidence(root), {}
+    evidence = Evidence(root)
+    found: dict[str, str | None] = {}
     for name, instance in read_instances(WorkingTree(root)).items():
         for out in instance.outs:
             if out.split("/")[0] in ARTIFACTS:
@@ -285,7 +294,7 @@ def listing(found: list[Leftover], entries: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -8,6 +8,7 @@ that a killed run has finished.
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,9 +43,6 @@ class Task(NamedTuple):
     benchmark: Benchmark
     scratch: Path
 
-    def scattered(self, number: int) -> Path:
-        return self.scratch / f"scattered_{number:05d}"
-
 
 def main() -> None:
     params = read_section("corpus", CorpusParams)
@@ -68,29 +66,35 @@ def main() -> None:
     )
 
 
+def _scattered(number: int) -> str:
+    return f"scattered_{number:05d}"
+
+
 def scatter_shard(task: Task, number: int) -> Path:
     def make(directory: Path) -> None:
         scatter(task.passages[number], task.shards, task.params, directory / SPILL)
 
-    return piece(task.scattered(number), make)
+    return piece(task.scratch, _scattered(number), make)
 
 
 def gather_shard(task: Task, index: int) -> Path:
     def make(directory: Path) -> None:
-        spills = [task.scattered(number) / SPILL for number in range(len(task.passages))]
+        spills = [task.scratch / _scattered(n) / SPILL for n in range(len(task.passages))]
         gathered = gather(spills, task.shards, index, task.params, task.benchmark)
         (directory / TOTALS).write_bytes(json_bytes(gathered.write(directory)))
 
-    return piece(task.scratch / f"gathered_{index:05d}", make)
+    return piece(task.scratch, f"gathered_{index:05d}", make)
 
 
 def put_together(
     pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int
 ) -> CorpusIndex:
     """Put the finished shards into `output`, numbered without those that got no document; return what they hold."""
-    totals = {key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")}
-    passages: Counter = Counter()
-    written: Counter = Counter()
+    totals: dict[str, dict[str, Counter[str]]] = {
+        key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")
+    }
+    passages: Counter[str] = Counter()
+    written: Counter[str] = Counter()
     for directory, shard in zip(pieces, shards, strict=True):
         found = json.loads((directory / TOTALS).read_bytes())
         passages.update(found["passages"])
@@ -123,7 +127,9 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
             )
 
 
-def _progress(work, task: Task, count: int, name: str) -> tqdm:
+def _progress(
+    work: Callable[[Task, int], Path], task: Task, count: int, name: str
+) -> Iterable[Path]:
     return tqdm(
         in_order(work, task, range(count)),
         total=count,

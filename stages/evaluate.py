@@ -1,12 +1,14 @@
-"""Score one export on HellaSwag, asked in both conventions, and on continuations of held-out text.
+"""Score one export on every task of model/tasks/table.py.
 
-Reads exports/CONDITION/seed_S/step_N and data/items. Writes metrics/CONDITION/seed_S/step_N/evaluation.json and
-scores/CONDITION/seed_S/step_N: one line of log-likelihoods for each item.
+Reads exports/CONDITION/seed_S/step_N and data/items. Writes
+metrics/CONDITION/seed_S/step_N/evaluation.json and scores/CONDITION/seed_S/step_N: a file for each
+task, with a line of log-likelihoods for each item.
 Costs about eighteen seconds in the demo, three of them to start.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.errors import run_stage
 from common.files import (
@@ -29,14 +31,8 @@ from model.runtime.torch_setup import (
 )
 from model.scoring.scorer import Scorer
 from model.tasks.item_scores import read_scores, summarize
-from model.tasks.wordings import CONVENTIONS
-
-# The name of a metric, the file of items, how it is asked.
-TASKS = (
-    ("hellaswag", "hellaswag", "reference"),
-    ("hellaswag_lm_eval", "hellaswag", "lm_eval"),
-    ("continuation", "continuation", "reference"),
-)
+from model.tasks.table import TASKS
+from model.tasks.wordings import WORDINGS
 
 
 def main() -> None:
@@ -52,35 +48,35 @@ def main() -> None:
             _write(run, scores)
 
 
-def _score(run: Path, params: EvaluateParams, processes: Processes) -> dict[str, list[dict]]:
+def _score(
+    run: Path, params: EvaluateParams, processes: Processes
+) -> dict[str, list[dict[str, Any]]]:
     gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
     scorer = Scorer(
         gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes
     )
     scores = {}
-    for task, file, convention in TASKS:
-        path = Path("data/items") / f"{file}.jsonl"
+    for task in TASKS:
+        path = Path("data/items") / f"{task.items}.jsonl"
         items = read_items(path, read_jsonl(path))
-        scores[task] = [
-            score._asdict()
-            for score in scorer.score(items, CONVENTIONS[convention], f"{task} {run}")
-        ]
+        found = scorer.score(items, WORDINGS[task.wording], f"{task.name} {run}")
+        scores[task.name] = [score._asdict() for score in found]
     return scores
 
 
-def _write(run: Path, scores: dict[str, list[dict]]) -> None:
+def _write(run: Path, scores: dict[str, list[dict[str, Any]]]) -> None:
     directory = Path("scores") / run
     with checksummed_directory(directory) as output:
-        for task, rows in scores.items():
-            write_jsonl(output / f"{task}.jsonl", rows)
+        for name, rows in scores.items():
+            write_jsonl(output / f"{name}.jsonl", rows)
     # From the files that are kept, so that whoever reads them finds the same figures.
     metrics = {
-        task: summarize(read_scores(directory / f"{task}.jsonl"), CONVENTIONS[how])
-        for task, _, how in TASKS
+        task.name: summarize(read_scores(directory / f"{task.name}.jsonl"), WORDINGS[task.wording])
+        for task in TASKS
     }
     write_json(Path("metrics") / run / "evaluation.json", metrics)
     figures = ", ".join(
-        f"{task} acc_norm {metrics[task]['acc_norm']['rate']:.4f}" for task in metrics
+        f"{name} acc_norm {found['acc_norm']['rate']:.4f}" for name, found in metrics.items()
     )
     print(f"evaluate {run}: {figures}")
 

@@ -85,7 +85,7 @@ def conversations(output: Path, scratch: Path) -> str:
 
 
 def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:
-    return tqdm(documents, desc=label, unit="passage", disable=None)
+    return iter(tqdm(documents, desc=label, unit="passage", disable=None))
 
 
 INPUTS = {

@@ -15,12 +15,13 @@ from common.files import checksummed_directory, verified_directory
 from common.sections import read_section
 from model.data.conversations import AskedQuestion, read_kept
 from model.hugging_face.directory import read_tokenizer
-from model.hugging_face.loading import load_hugging_face_model
+from model.hugging_face.loading import end_of_text, load_hugging_face_model
 from model.params.generate import GenerateParams
-from model.post_training.answer_files import SETS, Generation, write_generations
+from model.post_training.answer_files import Ended, Generation, write_generations
 from model.post_training.chat_format import prompt_ids
 from model.post_training.decoding import continue_greedily
 from model.runtime.torch_setup import keep_freed_memory, require_device, set_deterministic
+from model.tasks.problem_sets import PROBLEM_SETS
 from model.tokens.export_tokenizer import FactTokenizer
 
 PROBLEMS = Path("data/problems")
@@ -34,13 +35,13 @@ def main() -> None:
     set_deterministic(params.threads)
     keep_freed_memory()
     directory = verified_directory(Path("sft") / run / f"step_{step}")
-    model = load_hugging_face_model(directory).to(params.device)
+    model = load_hugging_face_model(directory, params.device)
     tokenizer = FactTokenizer(
-        read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id
+        read_tokenizer(directory, model.config.vocab_size), end_of_text(model)
     )
     summary = []
     with checksummed_directory(Path("generations") / run) as output:
-        for name in SETS:
+        for name in PROBLEM_SETS:
             problems = read_kept(PROBLEMS / f"{name}.jsonl", AskedQuestion)
             generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
             write_generations(output / f"{name}.jsonl", generations)
@@ -69,7 +70,7 @@ def answer(
     generations = []
     for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
         ids, stopped = answers.get(place, ([], False))
-        ended = "too_long" if place not in answers else "stopped" if stopped else "cut"
+        ended: Ended = "too_long" if place not in answers else "stopped" if stopped else "cut"
         segments = tokenizer.segments(ids)
         lengths = len(prompt), len(ids), params.new_tokens
         generations.append(

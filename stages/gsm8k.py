@@ -10,15 +10,16 @@ from pathlib import Path
 
 from common.errors import PipelineError, printable, run_stage
 from common.files import checksummed_directory, write_json, write_jsonl
-from model.post_training.answer_files import SETS, Generation, read_generations
+from model.post_training.answer_files import Generation, read_generations
 from model.post_training.answer_reading import Reading, read, summarize
+from model.tasks.problem_sets import PROBLEM_SETS
 
 
 def main() -> None:
     run = f"{sys.argv[1]}/seed_{sys.argv[2]}"
     metrics = {}
     with checksummed_directory(Path("scores") / run / "gsm8k") as output:
-        for name in SETS:
+        for name in PROBLEM_SETS:
             path = Path("generations") / run / f"{name}.jsonl"
             generations = read_generations(path)
             readings = read_all(path, generations)

@@ -1,7 +1,7 @@
 """Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
 
 Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun for their own keys only.
-Before it the seal asks whether this machine has what params.yaml names (pipeline/machine.py). Costs half a second.
+Before it the seal asks whether this machine has what params.yaml names (tools/machine_limits.py). Costs half a second.
 """
 
 from pathlib import Path

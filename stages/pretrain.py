@@ -9,6 +9,7 @@ Costs about two minutes of two cores in the demo; at full size hours of eight A1
 import csv
 import io
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +27,11 @@ from model.network.checkpoints import CheckpointConfig, weights_sha256, write_ch
 from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
-from model.pretraining.loop import History, Training
-from model.pretraining.state import RunStore
+from model.pretraining.loop import History, Training, TrainingPoint, ValidationPoint
+from model.pretraining.state import CHECKPOINT, RunStore
 from model.pretraining.validation import Validation
 from model.runtime.distributed import joined_processes
-from model.runtime.resumable import publish, scratch_directory
+from model.runtime.resumable import publish_piece, scratch_directory
 from model.runtime.torch_setup import (
     keep_freed_memory,
     own_device,
@@ -78,12 +79,14 @@ def main() -> None:
             store = RunStore(scratch, params.checkpoint_steps, saver, processes, f"pretrain {run}")
             history = training.run(store)
             if scratch:
-                publish_checkpoints(store.checkpoints, checkpoints, params.checkpoint_steps)
+                publish_checkpoints(scratch, checkpoints, params.checkpoint_steps)
                 write_figures(run, history)
                 write_json(Path("timings") / run / "pretrain.json", training.speed.summary())
 
 
-def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: Tensor):
+def checkpoint_saver(
+    condition: str, seed: int, params: PretrainParams, canary: Tensor
+) -> Callable[[Path, int, GPT], None]:
     """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved already."""
 
     def save(directory: Path, step: int, model: GPT) -> None:
@@ -110,12 +113,10 @@ def checkpoint_saver(condition: str, seed: int, params: PretrainParams, canary: 
     return save
 
 
-def publish_checkpoints(finished: Path, output: Path, steps: list[int]) -> None:
+def publish_checkpoints(scratch: Path, output: Path, steps: list[int]) -> None:
     with atomic_directory(output) as partial:
         for step in steps:
-            (partial / f"step_{step}").mkdir()
-            for file in sorted((finished / f"step_{step}").iterdir()):
-                publish(file, partial / f"step_{step}" / file.name)
+            publish_piece(scratch / f"{CHECKPOINT}{step}", partial / f"step_{step}")
 
 
 def write_figures(run: str, history: History) -> None:
@@ -135,7 +136,7 @@ def write_figures(run: str, history: History) -> None:
     )
 
 
-def csv_bytes(points: list) -> bytes:
+def csv_bytes(points: list[TrainingPoint] | list[ValidationPoint]) -> bytes:
     """Return named tuples as CSV with a header; floats are written so that reading gives the same bits back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

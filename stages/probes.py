@@ -12,7 +12,7 @@ from common.errors import run_stage
 from common.files import checksummed_directory, verified_directory, write_json, write_jsonl
 from common.sections import read_section
 from model.hugging_face.directory import read_tokenizer
-from model.hugging_face.loading import load_hugging_face_model
+from model.hugging_face.loading import end_of_text, load_hugging_face_model
 from model.params.probes import ProbesParams
 from model.post_training.arithmetic_probes import (
     ProbeTokenizer,
@@ -34,9 +34,9 @@ def main() -> None:
     require_device("probes.device", params.device)
     set_deterministic(params.threads)
     directory = verified_directory(Path(models) / run / f"step_{step}")
-    model = load_hugging_face_model(directory).to(params.device)
+    model = load_hugging_face_model(directory, params.device)
     tokenizer = ProbeTokenizer(
-        FactTokenizer(read_tokenizer(directory, model.config.vocab_size), model.config.eos_token_id)
+        FactTokenizer(read_tokenizer(directory, model.config.vocab_size), end_of_text(model))
     )
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:

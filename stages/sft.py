@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import torch
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from common.errors import PipelineError, run_stage
 from common.files import checksummed_directory, verified_directory, write_json
 from common.sections import read_section
 from model.data.conversations import Conversation, read_kept
 from model.hugging_face.directory import read_tokenizer
-from model.hugging_face.loading import load_hugging_face_model
+from model.hugging_face.loading import end_of_text, load_hugging_face_model
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row, conversation_row
 from model.post_training.trainer import LossPoint, fine_tune
@@ -62,15 +63,14 @@ def main() -> None:
     run = f"{condition}/seed_{seed}"
     export = verified_directory(Path("exports") / run / f"step_{step}")
     model = load_hugging_face_model(export)
-    tokenizer = FactTokenizer(
-        read_tokenizer(export, model.config.vocab_size), model.config.eos_token_id
-    )
+    tokenizer = FactTokenizer(read_tokenizer(export, model.config.vocab_size), end_of_text(model))
     conversations = read_kept(Path("data/conversations/train.jsonl"), Conversation)
     whole = [
         conversation_row(tokenizer, conversation.messages, params.inject_facts)
         for conversation in conversations
     ]
-    rows = [Row(*(part[: model.config.n_positions] for part in row)) for row in whole]
+    context = model.config.n_positions
+    rows = [Row(row.ids[:context], row.is_learned[:context]) for row in whole]
     counts = {
         "conversations": len(rows),
         "cut_at_context": sum(len(row.ids) > model.config.n_positions for row in whole),
@@ -85,7 +85,7 @@ def main() -> None:
         write_figures(run, curve, counts)
 
 
-def save(model: torch.nn.Module, export: Path, output: Path) -> None:
+def save(model: GPT2LMHeadModel, export: Path, output: Path) -> None:
     """Write the model with the export's tokenizer, and read it back: what is kept are the weights that were trained."""
     with checksummed_directory(output) as partial:
         model.save_pretrained(partial)

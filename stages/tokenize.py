@@ -9,6 +9,7 @@ has finished.
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from common.errors import run_stage
 from common.files import checksummed_directory, json_bytes, verified, write_json
@@ -28,7 +29,8 @@ RANKS = Path("data/raw/ranks/gpt2.tiktoken")
 def main() -> None:
     [condition] = sys.argv[1:]
     params = read_section("tokenize", TokenizeParams)
-    target_tokens = {"train": read_section("corpus.target_tokens", int | None), "val": None}
+    limit: Any = int | None  # type[T] does not stand for a union
+    target_tokens = {"train": read_section("corpus.target_tokens", limit), "val": None}
     chosen = import_module(f"model.conditions.{condition}").CONDITION
     tokenizer = Tokenizer(
         read_ranks(verified(RANKS), params.base_ranks), chosen.mul_facts, chosen.pattern

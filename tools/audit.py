@@ -52,7 +52,8 @@ def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
     """Return what pip-audit says of each package of a lock; ValueError where it says nothing."""
     done = subprocess.run([*command, "--requirement", str(lock)], capture_output=True, text=True)
     try:
-        return json.loads(done.stdout)["dependencies"]
+        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        return found
     except (KeyError, TypeError, ValueError):
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise ValueError(

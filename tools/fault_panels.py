@@ -29,8 +29,9 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHANCE, CHARTS, TRAIN, VAL, Curves, Point, Progress
+from model.curves.points import CHARTS, TRAIN, VAL, Curves, Point
 from model.curves.style import GREY
+from model.tasks.labels import CHANCE
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import GitTree
 
@@ -102,10 +103,15 @@ def read_points(text: str, name: str) -> list[Point]:
     try:
         points = [
             Point(
-                *(row["condition"], int(row["seed"]), row["split"]),
-                *(int(row[field]) for field in Progress._fields),
-                float(row["value"]),
-                *(float(row[bound]) if row[bound] else None for bound in ("low", "high")),
+                condition=row["condition"],
+                seed=int(row["seed"]),
+                split=row["split"],
+                step=int(row["step"]),
+                tokens=int(row["tokens"]),
+                original_bytes=int(row["original_bytes"]),
+                value=float(row["value"]),
+                low=float(row["low"]) if row["low"] else None,
+                high=float(row["high"]) if row["high"] else None,
             )
             for row in csv.DictReader(io.StringIO(text))
         ]
@@ -151,12 +157,12 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
     above, below = axes
     draw_chart(above, _CHART[SCORES], "tokens", curves[SCORES], conditions, conditions)
     above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
-    first = min(point.tokens for point in curves[EXPORTED])
+    first = min(point.tokens or 0 for point in curves[EXPORTED])
     # Validation, but as thin as training: it is not of exports.
     measured = [
         point._replace(split=TRAIN)
         for point in curves[MEASURED]
-        if point.split == VAL and point.tokens >= first
+        if point.split == VAL and (point.tokens or 0) >= first
     ]
     draw_chart(
         below, _CHART[EXPORTED], "tokens", [*curves[EXPORTED], *measured], conditions, conditions

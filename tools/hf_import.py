@@ -22,7 +22,7 @@ from common.errors import PipelineError
 from common.sections import read_json, validate
 from model.export.weight_map import Entry, export_table, map_tensors
 from model.hugging_face.directory import HuggingFaceGPT2Config, read_stored
-from model.network.gpt import GPT, GPTConfig
+from model.network.gpt import GPT, Block, GPTConfig
 
 _PREFIX = "transformer."
 _HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
@@ -74,11 +74,13 @@ def read_gpt2(directory: Path) -> GPT:
 
 def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT) -> None:
     """The settings that HuggingFaceGPT2Config leaves open and our network does not."""
+    first = model.transformer.h[0]
+    assert isinstance(first, Block)
     fixed = {
         "layer_norm_epsilon": (config.layer_norm_epsilon, model.transformer.ln_f.eps),
         "n_inner": (
             config.n_inner or 4 * config.n_embd,
-            model.transformer.h[0].mlp.c_fc.out_features,
+            first.mlp.c_fc.out_features,
         ),
     }
     for key, (theirs, ours) in fixed.items():

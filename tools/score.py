@@ -4,7 +4,7 @@
     python -m tools.score gpt2 --output /tmp/gpt2
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
-Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both conventions. OpenAI's gpt2 has acc 0.2859
+Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings. OpenAI's gpt2 has acc 0.2859
 and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in lm-evaluation-harness's. Reads the model and the items. Writes
 nothing without --output.
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 
 from common.errors import PipelineError, run_stage
 from common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
-from model.data.item_selection import sample_items
 from model.data.items import Item, read_items
 from model.tasks.item_scores import ItemScore, summarize
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.item_selection.hellaswag import sample_items
+from model.tasks.wordings import WORDINGS
 from pipeline.declared.command_lines import command_line
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
@@ -68,9 +68,7 @@ def score(options: argparse.Namespace) -> None:
         scorer = Scorer(
             gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes
         )
-        scores = {
-            name: scorer.score(items, CONVENTIONS[name], name) for name in options.conventions
-        }
+        scores = {name: scorer.score(items, WORDINGS[name], name) for name in options.wordings}
         if processes.rank == 0:
             _report(scores, options.output)
 
@@ -89,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--count", type=_positive, help="how many items, sampled by --seed; all of them without"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--conventions", nargs="+", choices=CONVENTIONS, default=list(CONVENTIONS))
+    parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
@@ -154,7 +152,7 @@ def _read_items(path: Path) -> list[Item]:
 
 
 def _report(scores: dict[str, list[ItemScore]], output: Path | None) -> None:
-    metrics = {name: summarize(rows, CONVENTIONS[name]) for name, rows in scores.items()}
+    metrics = {name: summarize(rows, WORDINGS[name]) for name, rows in scores.items()}
     if output:
         for name, rows in scores.items():
             write_jsonl(output / f"{name}.jsonl", [row._asdict() for row in rows])

@@ -8,7 +8,7 @@ left out, and so is `crossed` where items are clustered in one way only.
 """
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def outcome_lines(found: dict[Key, Outcomes]) -> str:
 
 def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
     """Return what `outcome_lines` wrote; PipelineError naming `where` for anything else."""
-    sets, found = {}, {}
+    sets: dict[int, dict[str, Any]] = {}
+    found: dict[Key, Outcomes] = {}
     try:
         for line in text.splitlines():
             row = json.loads(line)
@@ -56,35 +57,36 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
     return found
 
 
-def _set(outcomes: Outcomes) -> tuple:
+def _set(outcomes: Outcomes) -> tuple[object, ...]:
     return outcomes.items, outcomes.weights.tobytes(), outcomes.crossed and tuple(outcomes.crossed)
 
 
-def _items_row(outcomes: Outcomes) -> dict:
-    row = {"items": outcomes.items, "clusters": _numbered(outcomes.clusters)}
+def _items_row(outcomes: Outcomes) -> dict[str, Any]:
+    row: dict[str, Any] = {"items": outcomes.items, "clusters": _numbered(outcomes.clusters)}
     if outcomes.crossed is not None:
         row["crossed"] = _numbered(outcomes.crossed)
     return row if outcomes.is_answers else {**row, "weights": outcomes.weights.astype(int).tolist()}
 
 
 def _numbered(clusters: list[str]) -> list[int]:
-    return np.unique(clusters, return_inverse=True)[1].tolist()
+    numbers: list[int] = np.unique(clusters, return_inverse=True)[1].tolist()
+    return numbers
 
 
-def _values(outcomes: Outcomes) -> dict:
+def _values(outcomes: Outcomes) -> dict[str, Any]:
     if not outcomes.is_answers:
         return {"values": outcomes.values.round(_DECIMALS).tolist()}
     return {"answers": np.packbits(outcomes.values.astype(bool)).tobytes().hex()}
 
 
-def _key(row: dict) -> Key:
+def _key(row: dict[str, Any]) -> Key:
     key = Key(*(row[field] for field in Key._fields))
     if [type(part) for part in key] != [str, int, str, str]:
         raise TypeError(f"{key} names no figure of a run")
     return key
 
 
-def _parse(row: dict, items: dict) -> Outcomes:
+def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
     clusters = [str(number) for number in items["clusters"]]
     crossed = [str(number) for number in items["crossed"]] if "crossed" in items else None
     count = len(clusters)

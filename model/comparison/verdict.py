@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ def judge(rows: list[Row]) -> list[Judged]:
         (row.model, row.second, row.outcomes) if row.outcomes else number
         for number, row in enumerate(rows)
     ]
-    one_each: dict = {}
+    one_each: dict[Hashable, Row] = {}
     for group, row in zip(groups, rows, strict=True):
         one_each.setdefault(group, row)
     adjusted = dict(
@@ -131,7 +132,7 @@ def judge(rows: list[Row]) -> list[Judged]:
     ]
 
 
-def comparison_json(judged: Judged) -> dict:
+def comparison_json(judged: Judged) -> dict[str, Any]:
     """Return all that is said of one comparison; without p where there is none to say."""
     row = judged.row
     named = {"model": row.model, "figure": row.figure, "unit": row.unit, "condition": row.second}
@@ -178,13 +179,13 @@ def differences_csv(family: list[Judged]) -> bytes:
     return csv_bytes(FIELDS, rows)
 
 
-def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict:
+def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict[str, Any]:
     """Return what a metrics file shows of some models' comparisons: values and differences.
 
     With several seeds also the difference's p: one seed says nothing about conditions. `models`
     maps those models to what they are called there.
     """
-    shown: dict = {name: {} for name in models.values()}
+    shown: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in models.values()}
     for judged in family:
         row, said = judged.row, judged.row.comparison
         if row.model in models:

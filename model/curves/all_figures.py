@@ -18,8 +18,9 @@ from model.curves.panels import (
     picture,
     seed_handles,
 )
-from model.curves.points import CHANCE, CHARTS, X_LABELS, Chart, Curves, Point
+from model.curves.points import CHARTS, X_LABELS, Chart, Curves, Point
 from model.curves.style import GREY
+from model.tasks.labels import CHANCE
 
 _FITTED = ("loss", "bits_per_byte")
 _BEGINNING = (

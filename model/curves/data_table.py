@@ -1,6 +1,7 @@
 """The results table of what the conditions' tokenizers make of the documents that all of them have."""
 
 from pathlib import Path
+from typing import Any
 
 from common.errors import PipelineError
 from common.sections import read_json
@@ -44,7 +45,7 @@ def data_table(paths: dict[str, Path]) -> Table:
     )
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     summary = read_json(path, dict)
     try:
         wanted = {

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.legend_handler import HandlerTuple
+from matplotlib.legend_handler import HandlerBase, HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
@@ -41,7 +42,7 @@ def draw_evidence(
         _draw_parity(left, parity, tolerance, conditions)
         _draw_usage(right, usages, wheres, conditions)
         bars = [Patch(**_bar(number)) for number in range(len(conditions))]
-        handles = [*zip(condition_handles(conditions, conditions), bars, strict=True)]
+        handles: list[Any] = [*zip(condition_handles(conditions, conditions), bars, strict=True)]
         labels = [*conditions]
         if tolerance is not None:
             handles.append(Line2D([], [], **TOLERANCE_STYLE))
@@ -56,7 +57,7 @@ def draw_evidence(
                 f"faint: each of {seeds} seeds; {kind}: lowest to highest",
                 "the same of the shares",
             ]
-        pairs = {tuple: HandlerTuple(ndivide=None)}
+        pairs: dict[type, HandlerBase] = {tuple: HandlerTuple(ndivide=None)}
         columns = legend_columns(labels)
         figure.legend(
             handles,
@@ -118,7 +119,7 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     axis.set_title("Multiplication facts as tokens", loc="left")
 
 
-def _bar(number: int) -> dict:
+def _bar(number: int) -> dict[str, Any]:
     return {
         "facecolor": look(number).colour,
         "hatch": look(number).hatch,

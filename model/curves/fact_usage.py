@@ -1,8 +1,9 @@
 """How much the tokens of multiplication facts are used: in documents, in fine-tuning, in answers, and for products."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common.errors import PipelineError
 from common.sections import read_json
@@ -40,13 +41,11 @@ def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
     usages += _read(folder / "gsm8k.json", "gsm8k", condition, seed, _answers)
     for models, words in _MODELS.items():
         path = folder / "probes" / f"{models}.json"
-        usages += _read(
-            path, "probes", condition, seed, lambda metrics, words=words: _products(metrics, words)
-        )
+        usages += _read(path, "probes", condition, seed, partial(_products, model=words))
     return usages
 
 
-def _documents(metrics: dict) -> Counts:
+def _documents(metrics: dict[str, Any]) -> Counts:
     forms = metrics["expressions"].values()
     return {
         "expressions in documents that became tokens": (
@@ -60,7 +59,7 @@ def _documents(metrics: dict) -> Counts:
     }
 
 
-def _learned(metrics: dict) -> Counts:
+def _learned(metrics: dict[str, Any]) -> Counts:
     return {
         "tokens learned in fine-tuning that are facts": (
             metrics["facts"],
@@ -69,7 +68,7 @@ def _learned(metrics: dict) -> Counts:
     }
 
 
-def _answers(metrics: dict) -> Counts:
+def _answers(metrics: dict[str, Any]) -> Counts:
     """A problem that was too long to be asked has an answer without facts."""
     problems = {"generated": "generated problems", "gsm8k": "GSM8K"}
     return {
@@ -81,7 +80,7 @@ def _answers(metrics: dict) -> Counts:
     }
 
 
-def _products(metrics: dict, model: str) -> Counts:
+def _products(metrics: dict[str, Any], model: str) -> Counts:
     counts = {}
     for prompt in _PROMPTS:
         rates = [group["fact_token"] for group in metrics[prompt].values()]
@@ -91,7 +90,11 @@ def _products(metrics: dict, model: str) -> Counts:
 
 
 def _read(
-    path: Path, stage: str, condition: str, seed: int | None, count: Callable[[dict], Counts]
+    path: Path,
+    stage: str,
+    condition: str,
+    seed: int | None,
+    count: Callable[[dict[str, Any]], Counts],
 ) -> list[Usage]:
     metrics = read_json(path, dict)
     try:

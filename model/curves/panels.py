@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -17,14 +17,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.points import CHANCE, TRAIN, X_LABELS, Chart, Point
+from model.curves.points import TRAIN, X_LABELS, Chart, Point
 from model.curves.style import COLOURS, GREY
+from model.tasks.labels import CHANCE
+
+# Keyword arguments of a Line2D.
+Style = dict[str, Any]
+# Matplotlib's name of a pattern, or its offset and the lengths of its dashes and gaps.
+Dashes = str | tuple[float, Sequence[float]]
 
 # In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars in hatches.
 _MARKERS = ("o", "s", "^", "D", "P", "v", ">", "<", "*")
-_DASHES = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+_DASHES: tuple[Dashes, ...] = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "||||")
-_SETTINGS = {
+# Any: matplotlib annotates the keys of rcParams one by one.
+_SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
@@ -35,16 +42,16 @@ _SETTINGS = {
     "hatch.color": "white",
     "legend.frameon": False,
 }
-TRAIN_STYLE = {"linewidth": 0.9, "zorder": 1.9}  # behind what is held out
-STYLE = {
+TRAIN_STYLE: Style = {"linewidth": 0.9, "zorder": 1.9}  # behind what is held out
+STYLE: Style = {
     "linewidth": 1.6,
     "markersize": 5.5,
     "markerfacecolor": "none",
 }  # hollow: conditions come close to each other
-SEED_STYLE = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
-CHANCE_STYLE = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
-GPT2_STYLE = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
-TOLERANCE_STYLE = {"color": GREY, "linestyle": "-.", "linewidth": 1.2}
+SEED_STYLE: Style = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
+CHANCE_STYLE: Style = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
+GPT2_STYLE: Style = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
+TOLERANCE_STYLE: Style = {"color": GREY, "linestyle": "-.", "linewidth": 1.2}
 _MOST_MARKERS = 20
 _LEGEND = 165  # characters in a row of the legend, of which an entry's line and the gap to the next take 8
 _SYMBOL = 8
@@ -59,14 +66,17 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
-    dashes: str | tuple
+    dashes: Dashes
     hatch: str
 
 
 def look(number: int) -> Look:
     """Return the look of condition `number`, which is counted from 0."""
     return Look(
-        *(choices[number % len(choices)] for choices in (COLOURS, _MARKERS, _DASHES, _HATCHES))
+        COLOURS[number % len(COLOURS)],
+        _MARKERS[number % len(_MARKERS)],
+        _DASHES[number % len(_DASHES)],
+        _HATCHES[number % len(_HATCHES)],
     )
 
 
@@ -167,8 +177,10 @@ def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: floa
         look(number).colour,
         points[0].split == TRAIN,
     )
-    parts = [([mean.value], {**STYLE, "marker": "." if is_training else look(number).marker})]
-    if mean.low is not None:
+    parts: list[tuple[list[float], Style]] = [
+        ([mean.value], {**STYLE, "marker": "." if is_training else look(number).marker})
+    ]
+    if mean.low is not None and mean.high is not None:
         parts.append(
             (
                 [mean.low, mean.high],
@@ -199,11 +211,13 @@ def _draw_curve(axis: Axes, points: list[Point], x: str, number: int, conditions
             own = over_seeds([point for point in points if point.seed == seed], x)
             axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
     if places[0].low is not None:
-        bounds = [[getattr(place, field) for place in places] for field in ("x", "low", "high")]
-        axis.fill_between(*bounds, color=colour, alpha=0.15, linewidth=0)
+        x_values, low, high = (
+            [getattr(place, field) for place in places] for field in ("x", "low", "high")
+        )
+        axis.fill_between(x_values, low, high, color=colour, alpha=0.15, linewidth=0)
     if is_training:
         few, clear = len(places) <= _MOST_MARKERS, len(places) <= _NOISY
-        style = {
+        style: Style = {
             **TRAIN_STYLE,
             "marker": "." if few else None,
             "markersize": 5,
@@ -291,6 +305,7 @@ def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]
     if seeds > 1:
         words = "lowest to highest" + (", of their 95 % intervals too" if accuracies else "")
     label = f"{' or '.join(sorted(kinds, key=('band', 'bar').index))}: {words}"
+    bounds: Artist
     if "band" in kinds:
         bounds = Patch(color=GREY, alpha=0.15, linewidth=0, label=label)
     else:

@@ -16,10 +16,8 @@ from model.results.markdown_table import (
     seed_cell,
     seed_heading,
 )
+from model.tasks.labels import CHANCE, TASK_FIGURES
 
-CHANCE = 0.25
-# OpenAI's gpt2 under the reference script: karpathy/build-nanogpt, hellaswag.py.
-GPT2_HELLASWAG_ACC_NORM = 0.2955
 PARITY = "parity"
 
 
@@ -60,29 +58,18 @@ CHARTS = (
     Chart("gradient_norm", "Gradient norm, before clipping", "norm"),
     Chart("learning_rate", "Learning rate, of every condition", "learning rate", is_shared=True),
     Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token"),
-    Chart(
-        "hellaswag_acc_norm",
-        "HellaSwag acc_norm",
-        "accuracy",
-        True,
-        GPT2_HELLASWAG_ACC_NORM,
-        "HellaSwag acc_norm",
-        log_x=True,
-    ),
-    Chart(
-        "hellaswag_gold_bits_per_byte",
-        "HellaSwag, true endings, bits per byte",
-        "bits per byte",
-        table_title="HellaSwag, true endings",
-        log_x=True,
-    ),
-    Chart(
-        "continuation_acc_norm",
-        "Continuation acc_norm",
-        "accuracy",
-        True,
-        table_title="Continuation acc_norm",
-        log_x=True,
+    *(
+        Chart(
+            figure.name,
+            figure.title,
+            figure.unit,
+            figure.is_accuracy,
+            figure.reference,
+            figure.table_title,
+            log_x=True,
+        )
+        for figure in TASK_FIGURES
+        if figure.has_curve
     ),
     Chart(
         PARITY,
@@ -178,21 +165,20 @@ def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point
 
 
 def evaluation_points(path: Path, condition: str, seed: int, place: Progress) -> dict[str, Point]:
-    """Read one evaluation.json into a point for each chart it feeds."""
+    """Read one evaluation.json into a point for each chart of a task."""
     metrics = read_json(path, dict)
     points = {}
     try:
-        for task in ("hellaswag", "continuation"):
-            rate = metrics[task]["acc_norm"]
-            points[f"{task}_acc_norm"] = Point(
-                condition, seed, "", *place, rate["rate"], *rate["interval_95"]
-            )
-        gold = metrics["hellaswag"]["gold_bits_per_byte"]
+        for figure in TASK_FIGURES:
+            if figure.has_curve:
+                value = metrics[figure.task][figure.metric]
+                values = (value["rate"], *value["interval_95"]) if figure.is_accuracy else (value,)
+                points[figure.name] = Point(condition, seed, "", *place, *values)
     except (KeyError, TypeError) as error:
         raise PipelineError(
             f"{path}: not the evaluate stage's ({error!r}); run dvc repro evaluate"
         ) from None
-    return {**points, "hellaswag_gold_bits_per_byte": Point(condition, seed, "", *place, gold)}
+    return points
 
 
 def results_table(

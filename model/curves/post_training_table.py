@@ -1,4 +1,4 @@
-"""The results table from pretraining over fine-tuning to GSM8K: a row for each figure, a column for each condition."""
+"""The results table from pretraining to GSM8K: a row for each figure, a column for each condition."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,12 @@ from model.results.markdown_table import (
     seed_heading,
     words,
 )
+from model.tasks.labels import RULES, TASK_FIGURES, problem_set_words
+from model.tasks.problem_sets import PROBLEM_SETS
 
 
 class Figure(NamedTuple):
-    """A row: whose figure it is, what it is called, the file below a run's metrics, and the keys that lead to it there."""
+    """One row: model, label, metrics file below the run's folder, key path in it."""
 
     model: str
     name: str
@@ -25,49 +27,45 @@ class Figure(NamedTuple):
     keys: tuple[str, ...]
 
 
-def _answers(problems: str, called: str) -> list[Figure]:
-    rules = (
-        ("strict", "strict"),
-        ("flexible", "flexible"),
-        ("strict_stated", "strict, facts stated"),
-        ("flexible_stated", "flexible, facts stated"),
-    )
-    ends = (
-        ("stopped", "ended by the model"),
-        ("cut", "cut at the greatest length"),
-        ("too_long", "too long to be asked"),
-    )
-    rows = [*rules, *ends]
+# How a generation ended: the key in gsm8k.json, and its words.
+_ENDS = {
+    "stopped": "ended by the model",
+    "cut": "cut at the greatest length",
+    "too_long": "too long to be asked",
+}
+
+
+def _task_figures() -> list[Figure]:
     return [
-        Figure("fine-tuned", f"{called}, {words}", "gsm8k.json", (problems, key))
-        for key, words in rows
+        Figure(
+            "pretrained",
+            figure.label,
+            "step_{step}/evaluation.json",
+            (figure.task, figure.metric),
+        )
+        for figure in TASK_FIGURES
+        if figure.has_curve and figure.is_accuracy
     ]
 
 
-_FIGURES = (
-    Figure(
-        "pretrained", "HellaSwag acc_norm", "step_{step}/evaluation.json", ("hellaswag", "acc_norm")
-    ),
-    Figure(
-        "pretrained",
-        "continuation acc_norm",
-        "step_{step}/evaluation.json",
-        ("continuation", "acc_norm"),
-    ),
-    *_answers("generated", "generated problems"),
-    *_answers("gsm8k", "GSM8K"),
-)
+def _answer_figures() -> list[Figure]:
+    return [
+        Figure("fine-tuned", f"{problem_set_words(name)}, {words}", "gsm8k.json", (name, key))
+        for name in PROBLEM_SETS
+        for key, words in (RULES | _ENDS).items()
+    ]
 
 
 def post_training_table(
     folders: dict[tuple[str, int], Path], step: int, conditions: list[str], seeds: list[int]
 ) -> Table:
-    """Return a table, a row for each figure and seed; `folders` are the runs' metrics by condition and seed.
+    """Return a table with a row for each figure and seed.
 
-    `step` is that of the export that was fine-tuned.
+    `folders` has the runs' metrics by condition and seed, `step` is that of the export that was
+    fine-tuned. Raises PipelineError if the conditions' figures are of different numbers of items.
     """
     rows = []
-    for figure in _FIGURES:
+    for figure in [*_task_figures(), *_answer_figures()]:
         for seed in seeds:
             cells = [
                 _cell(folders[condition, seed] / figure.file.format(step=step), figure.keys)
@@ -95,7 +93,7 @@ def post_training_table(
 
 
 def _cell(path: Path, keys: tuple[str, ...]) -> tuple[int | None, Cell]:
-    """Return how many items a rate is of, None for a count, and the figure."""
+    """Return the number of items of a rate, or None for a count, and the figure."""
     value: Any = read_json(path, dict)
     try:
         for key in keys:

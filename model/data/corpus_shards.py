@@ -27,11 +27,11 @@ _CHARACTERS_IN_MEMORY = 16_000_000
 
 
 class Shard(NamedTuple):
-    """One shard of the corpus: shard `number` of a split, of `count` it has."""
+    """One shard of the corpus: shard `number` of a split, of `total`."""
 
     split: str
     number: int
-    count: int
+    total: int
 
 
 def plan_shards(characters: int, params: CorpusParams) -> list[Shard]:
@@ -69,14 +69,14 @@ def scatter(passages: Path, shards: list[Shard], params: CorpusParams, spill: Pa
     Raises PipelineError where a source of passages has the drills' name.
     """
     first = {shard.split: index for index, shard in reversed(list(enumerate(shards)))}
-    counts = {shard.split: shard.count for shard in shards}
+    counts = {shard.split: shard.total for shard in shards}
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with (
         open(spill, "wb") as file,
         pa.ipc.new_file(file, DOCUMENT_SCHEMA, options=options) as writer,
     ):
         for documents in _by_characters(read_documents(passages), _CHARACTERS_IN_MEMORY):
-            dealt: list[list[dict]] = [[] for _ in shards]
+            dealt: list[list[dict[str, str]]] = [[] for _ in shards]
             for document in documents:
                 if document.source == DRILL_SOURCE:
                     raise PipelineError(
@@ -122,7 +122,7 @@ def gather(
     shard = shards[index]
     for text in _drills(shard, params, characters):
         # Among this shard's keys, so that drills lie between the passages.
-        key = (shard.number * _KEYS + place_of(text, params).key) // shard.count
+        key = (shard.number * _KEYS + place_of(text, params).key) // shard.total
         keyed.append((key, Document(text, DRILL_SOURCE)))
     return Gathered([document for _, document in sorted(keyed)], counts)
 

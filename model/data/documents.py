@@ -71,7 +71,7 @@ class DocumentWriter:
     def __enter__(self) -> "DocumentWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
         self._close_shard()

@@ -36,7 +36,7 @@ class Form(NamedTuple):
     @property
     def asks(self) -> bool:
         """Whether both factors stand before the answer, so that what precedes the answer asks for it."""
-        prompt = self.template[: _ANSWER.search(self.template).start()]
+        prompt = self.template[: _answer(self).start()]
         return "{a" in prompt and "{b" in prompt
 
 
@@ -184,9 +184,9 @@ def _number(form: Form) -> int:
 
 def state(form: Form, a: int, b: int, generator: random.Random) -> Statement:
     """Return a × b stated in `form`, with names and things drawn from `generator`."""
-    values = {slot: generator.choice(words) for slot, words in _WORDS.items()}
+    values: dict[str, str | int] = {slot: generator.choice(words) for slot, words in _WORDS.items()}
     values |= {"a": _Number(a), "b": _Number(b), "p": _Number(a * b), "one": _Number(1)}
-    place = _ANSWER.search(form.template)
+    place = _answer(form)
     parts = (
         form.template[: place.start()],
         place["enclosed"] or place[0],
@@ -195,6 +195,12 @@ def state(form: Form, a: int, b: int, generator: random.Random) -> Statement:
     prompt, answer, rest = (part.format_map(values) for part in parts)
     stripped = prompt.rstrip()
     return Statement(stripped, prompt[len(stripped) :] + answer, rest)
+
+
+def _answer(form: Form) -> re.Match[str]:
+    found = _ANSWER.search(form.template)
+    assert found is not None  # each template has one answer
+    return found
 
 
 def generate_drills(split: str, seed: int, stream: int) -> Iterator[str]:

@@ -68,7 +68,7 @@ def read_items(path: Path, records: Iterable[dict[str, Any]]) -> list[Item]:
     items = [
         _item(record, Path(f"{path}: record {number}")) for number, record in enumerate(records)
     ]
-    first: dict[tuple, int] = {}
+    first: dict[tuple[str, ...], int] = {}
     for number, item in enumerate(items):
         earlier = first.setdefault((item.source_id, *_text(item)), number)
         if earlier != number:

@@ -14,7 +14,7 @@ have to be equal to the bit unless the gate is given up with a tolerance of 1 or
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import tokenizers
 import torch
@@ -185,7 +185,7 @@ def _verify_names(directory: Path, expected: set[str]) -> None:
             raise _fault(f"{name} is no file of an export")
 
 
-def _verify_json(directory: Path, expected: dict[str, dict]) -> None:
+def _verify_json(directory: Path, expected: dict[str, dict[str, Any]]) -> None:
     """Every key of every JSON file says what the specification says, and there is no other key.
 
     Read from the files: a loaded config already has what its loader made of it.
@@ -234,7 +234,7 @@ def _verify_stored(directory: Path, model: GPT) -> None:
 
 
 def _verify_tokenizers(
-    directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict
+    directory: Path, read: tokenizers.Tokenizer, source: Source, expected: dict[str, Any]
 ) -> None:
     """Every reader of tokenizer.json has the specified tokenizer, and encodes as the condition's does.
 
@@ -249,7 +249,7 @@ def _verify_tokenizers(
     loaded = AutoTokenizer.from_pretrained(
         directory, local_files_only=True, trust_remote_code=False
     )
-    encoders = {
+    encoders: dict[str, tuple[tokenizers.Tokenizer, Callable[[str], list[int]]]] = {
         "tokenizers": (plain, lambda text: plain.encode(text).ids),
         "model/hugging_face/directory.py": (
             read,
@@ -297,7 +297,10 @@ def _require_same_ids(reader: str, text: str, found: list[int], expected: list[i
 
 
 def _verify_readers(
-    directory: Path, read: HuggingFaceGPT2, exported: GPT2LMHeadModel, expected: dict[str, dict]
+    directory: Path,
+    read: HuggingFaceGPT2,
+    exported: GPT2LMHeadModel,
+    expected: dict[str, dict[str, Any]],
 ) -> None:
     """Plain transformers and model/hugging_face/directory.py, which has made `read`, have the network `exported` of model/hugging_face/loading.py.
 
@@ -416,7 +419,7 @@ def _verify_modules(exported: GPT2LMHeadModel, model: GPT, tolerance: float) -> 
 def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
     """Return whether the parameters are the same bits, where those of a Linear are compared with a transposed Conv1D's."""
     transposed = isinstance(ours, nn.Linear) and not isinstance(theirs, nn.Linear)
-    pairs = [(ours.weight, theirs.weight.T if transposed else theirs.weight)]
+    pairs: list[tuple[Any, Any]] = [(ours.weight, theirs.weight.T if transposed else theirs.weight)]
     if getattr(ours, "bias", None) is not None:
         pairs.append((ours.bias, theirs.bias))
     return all(_same(our, their) for our, their in pairs)
@@ -426,14 +429,21 @@ def _probe(module: nn.Module, like: nn.Module) -> Tensor:
     """Return `module`'s output on inputs that suit the checkpoint's module `like`."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(like, nn.Embedding):
-        return module(torch.arange(like.num_embeddings))
+        rows: Tensor = module(torch.arange(like.num_embeddings))
+        return rows
     if isinstance(like, nn.LayerNorm):
         x = torch.randn(16, *like.normalized_shape, generator=generator)
         return torch.cat([module(x), module(1e-3 * x)])  # the small one is where epsilon matters
-    width = like.in_features if isinstance(like, nn.Linear) else like.c_proj.out_features
+    if isinstance(like, nn.Linear):
+        width = like.in_features
+    else:
+        projection = like.get_submodule("c_proj")
+        assert isinstance(projection, nn.Linear)  # of attention or MLP in model/network/gpt.py
+        width = projection.out_features
     # Large enough for the activation's bends: exact and tanh GELU part most at about 2.
-    output = module(4 * torch.randn(1, 16, width, generator=generator))
-    return output[0] if isinstance(output, tuple) else output
+    output: Any = module(4 * torch.randn(1, 16, width, generator=generator))
+    first: Tensor = output[0] if isinstance(output, tuple) else output
+    return first
 
 
 def _explain(
@@ -445,8 +455,8 @@ def _explain(
         rows = (theirs != ours).any(dim=1).nonzero().flatten().tolist()
         return f": {len(rows)} of {len(ours)} rows, the first {rows[0]}, the last {rows[-1]}"
     if isinstance(modules[name], nn.Linear):
-        weight = exported.get_submodule(name).weight
-        if name != _HEAD and torch.equal(weight, modules[name].weight):
+        weight = exported.get_submodule(name).get_parameter("weight")
+        if name != _HEAD and torch.equal(weight, modules[name].get_parameter("weight")):
             return ": its weight is stored untransposed"
     for other, module in modules.items():
         same_kind = type(module) is type(modules[name]) and other != name

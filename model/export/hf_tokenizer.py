@@ -6,6 +6,7 @@ a text from becoming the token.
 """
 
 import itertools
+from typing import Any
 
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
@@ -35,7 +36,7 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
         raise PipelineError(
             "tokenizer: a reserved name is also a base token; the export would lose one of the two"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "unk_token": END_OF_TEXT,
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
@@ -43,7 +44,8 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
     }
-    pairs = [(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)]
+    # GPT2Tokenizer takes pairs; its annotation says list[str].
+    pairs: list[Any] = [(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)]
     gpt2 = GPT2Tokenizer(vocab=vocabulary, merges=pairs, **settings)
     if tokenizer.pattern == PATTERN:
         return gpt2

@@ -119,7 +119,8 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
         {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True
     )
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _some(names: list[str]) -> str:

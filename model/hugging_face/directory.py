@@ -7,7 +7,7 @@ the shards that model.safetensors.index.json lists.
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -72,7 +72,7 @@ class HuggingFaceGPT2Config(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _fits(self):
+    def _fits(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
         if self.bos_token_id >= self.vocab_size:
@@ -323,7 +323,10 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
 
 
 def _require_as_transformers(
-    directory: Path, content: dict, settings: _TokenizerConfig, added: dict[str, _AddedToken]
+    directory: Path,
+    content: dict[str, Any],
+    settings: _TokenizerConfig,
+    added: dict[str, _AddedToken],
 ) -> None:
     """Raise PipelineError where AutoTokenizer would not encode as tokenizer.json alone says.
 
@@ -359,7 +362,7 @@ def _require_as_transformers(
     _require_same_tokens(directory, added, settings, rebuilt)
 
 
-def _part(content: dict, key: str) -> Any:
+def _part(content: dict[str, Any], key: str) -> Any:
     """Return the value at a dotted key; None where it is missing."""
     value: Any = content
     for name in key.split("."):
@@ -422,7 +425,7 @@ def _names_tokens(key: str) -> bool:
     return key.endswith("_token") or key in ("additional_special_tokens", "extra_special_tokens")
 
 
-def _as_list(value: Any) -> list:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 

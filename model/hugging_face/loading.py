@@ -1,6 +1,7 @@
 """Load a GPT-2 directory with transformers, refusing what transformers only warns of."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,8 +11,8 @@ from transformers.utils import logging
 from common.errors import PipelineError
 
 
-def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
-    """Return the model in float32, in evaluation mode.
+def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadModel:
+    """Return the model in float32, in evaluation mode, on `device`.
 
     from_pretrained fills a missing tensor with random values and ignores an unexpected one; here both are errors.
     """
@@ -19,7 +20,7 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
     if not (directory / "config.json").is_file():
         raise PipelineError(f"{directory}: no exported model; run dvc repro export")
     try:
-        model, loading = GPT2LMHeadModel.from_pretrained(
+        loaded: Any = GPT2LMHeadModel.from_pretrained(
             directory,
             dtype=torch.float32,
             local_files_only=True,
@@ -31,9 +32,22 @@ def load_hugging_face_model(directory: Path) -> GPT2LMHeadModel:
         raise PipelineError(
             f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
         ) from None
+    # output_loading_info makes it a pair, which the annotation of from_pretrained does not know.
+    network, loading = loaded
     faults = sorted(str(name) for kind in loading.values() for name in kind)
     if faults:
         raise PipelineError(
             f"{directory}: loads with missing or unexpected tensors: {', '.join(faults[:4])}"
         )
-    return model.eval()
+    model: GPT2LMHeadModel = network.to(device).eval()
+    return model
+
+
+def end_of_text(model: GPT2LMHeadModel) -> int:
+    """Return the id that ends a text; raises PipelineError if config.json does not name one."""
+    found = model.config.eos_token_id
+    if not isinstance(found, int):
+        raise PipelineError(
+            f"{model.config.name_or_path}/config.json: eos_token_id: must be one id, not {found}"
+        )
+    return found

@@ -5,6 +5,8 @@ about a hundredth of a step.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +20,19 @@ _BLOCK = 2**18  # numbers that stay in a CPU's cache
 
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return `F.linear(F.gelu(x, approximate="tanh"), weight, bias)` in `x`'s dtype; `x` (…, in), `weight` (out, in)."""
-    return _GeluLinear.apply(x, weight, bias)
+    apply: Callable[..., Tensor] = _GeluLinear.apply
+    return apply(x, weight, bias)
 
 
 class _GeluLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return F.linear(_gelu(x), weight.to(x.dtype), bias.to(x.dtype))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         flat, gradient = x.flatten(0, -2), gradient.flatten(0, -2)
         of_x = gradient @ weight.to(x.dtype)
@@ -65,7 +68,7 @@ def _gelu_and_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     return result
 
 
-def _blocks(*tensors: Tensor):
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Return the tensors' parts side by side, as rows of one that is contiguous."""
     flat = [tensor.view(-1) for tensor in tensors]
     return zip(*(tensor.split(_BLOCK) for tensor in flat), strict=True)

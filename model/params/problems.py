@@ -1,6 +1,6 @@
 """The `problems` section: what is fine-tuned on, and what is asked afterwards."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -28,7 +28,7 @@ class ProblemsParams(Section):
     seed: int
 
     @model_validator(mode="after")
-    def _each_source_has_a_share(self):
+    def _each_source_has_a_share(self) -> Self:
         for name, count in shares(self.mixture, self.conversations).items():
             if not count:
                 raise ValueError(

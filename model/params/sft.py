@@ -1,6 +1,6 @@
 """The `sft` section: supervised fine-tuning of the last export on conversations."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,7 +31,7 @@ class SftParams(Section):
     threads: int = Field(gt=0)
 
     @model_validator(mode="after")
-    def _values_agree(self):
+    def _values_agree(self) -> Self:
         # A logged loss is the mean since the last one, and a resumed run has none of before.
         if self.state_every % self.log_every:
             raise ValueError(

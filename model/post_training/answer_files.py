@@ -5,14 +5,13 @@ any other token without text; so no name of a token is in it.
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from common.errors import PipelineError
 from common.files import read_jsonl, write_jsonl
 from model.tokens.facts import MUL_FACTS, MulFact
 
 Ended = Literal["stopped", "cut", "too_long"]
-SETS = ("generated", "gsm8k")  # of problems, a file each
 _FACTS = {(fact.a, fact.b): fact for fact in MUL_FACTS}
 
 
@@ -53,7 +52,7 @@ def _written(segments: list[str | MulFact | None]) -> list[str | list[int] | Non
     ]
 
 
-def _read(row: dict, where: str) -> Generation:
+def _read(row: dict[str, Any], where: str) -> Generation:
     try:
         segments = [
             _FACTS[tuple(segment)] if isinstance(segment, list) else segment

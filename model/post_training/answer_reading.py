@@ -27,7 +27,7 @@ names; a reserved token is a break between two texts, and
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,8 @@ class Reading(NamedTuple):
     flexible_stated: Fraction | None
 
     def is_right(self, rule: str) -> bool:
-        return getattr(self, rule) == self.gold
+        found: Fraction | None = getattr(self, rule)
+        return found == self.gold
 
 
 def strict_answer(text: str) -> Fraction | None:
@@ -98,7 +99,7 @@ def read(generation: Generation) -> Reading:
     )
 
 
-def summarize(generations: list[Generation], readings: list[Reading]) -> dict:
+def summarize(generations: list[Generation], readings: list[Reading]) -> dict[str, Any]:
     """Return each rule's rate of right answers over all problems, and counts of generations.
 
     Intervals take problems of one cluster together: who can work one out can do the others. `most_new_tokens` is the
@@ -107,7 +108,7 @@ def summarize(generations: list[Generation], readings: list[Reading]) -> dict:
     cut off.
     """
     clusters = [generation.cluster for generation in generations]
-    metrics: dict = {
+    metrics: dict[str, Any] = {
         rule: rate(np.array([reading.is_right(rule) for reading in readings]), clusters)._asdict()
         for rule in RULES
     }
@@ -136,7 +137,7 @@ def _numbers(text: str, start: int = 0) -> Iterator[Fraction | None]:
                 yield None
 
 
-def _values(match: re.Match) -> list[Fraction]:
+def _values(match: re.Match[str]) -> list[Fraction]:
     sign = -1 if match["sign"] else 1
     number = _decimal(match["number"])
     if match["under"] is None:

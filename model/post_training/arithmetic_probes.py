@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -139,12 +139,12 @@ def read_answers(path: Path) -> list[Answer]:
         ) from None
 
 
-def summarize(answers: list[Answer]) -> dict:
+def summarize(answers: list[Answer]) -> dict[str, Any]:
     """Return the rates of right answers by way of asking, group of drills.py, and way of answering.
 
     a × b and b × a in all forms are one cluster: who knows a product in one form is likely to know it in another.
     """
-    metrics: dict = {}
+    metrics: dict[str, Any] = {}
     for asked in ("plain", "injected"):
         metrics[asked] = {}
         for group in GROUPS:

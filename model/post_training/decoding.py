@@ -1,13 +1,15 @@
 """Greedy continuations of prompts, by transformers' own `generate`."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from common.errors import PipelineError
+from model.hugging_face.loading import end_of_text
 
 
 class Continuation(NamedTuple):
@@ -32,14 +34,14 @@ def continue_greedily(
             f"{label}: a prompt of {len(longest)} tokens and {new_tokens} new ones exceed the model's context of "
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
-    end_of_text = model.config.eos_token_id
+    last = end_of_text(model)
     # Instead of the export's own: what a call sets would be mixed with it, a repetition penalty, say.
     model.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=new_tokens,
-        eos_token_id=end_of_text,
-        pad_token_id=end_of_text,
+        eos_token_id=last,
+        pad_token_id=last,
     )
     by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     continuations: list[Continuation] = [Continuation([], False)] * len(prompts)
@@ -48,12 +50,12 @@ def continue_greedily(
             places = by_length[start : start + batch_rows]
             for place, ids in zip(
                 places,
-                _continue(model, [prompts[place] for place in places], end_of_text),
+                _continue(model, [prompts[place] for place in places], last),
                 strict=True,
             ):
-                stopped = end_of_text in ids
+                stopped = last in ids
                 continuations[place] = Continuation(
-                    ids[: ids.index(end_of_text)] if stopped else ids, stopped
+                    ids[: ids.index(last)] if stopped else ids, stopped
                 )
             progress.update(len(places))
     return continuations
@@ -68,4 +70,7 @@ def _continue(model: GPT2LMHeadModel, prompts: list[list[int]], padding: int) ->
     mask = torch.tensor(
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
     )
-    return model.generate(rows, attention_mask=mask)[:, width:].tolist()
+    generator: Any = model  # transformers annotates `generate` for other classes than its GPT-2
+    found: Tensor = generator.generate(rows, attention_mask=mask)
+    continuations: list[list[int]] = found[:, width:].tolist()
+    return continuations

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class ValidationPoint(NamedTuple):
 class History:
     """What has been done and measured by the end of `step`: with weights and optimizer, all that later steps depend on."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.step = 0
         self.training: list[TrainingPoint] = []
         self.validated: list[ValidationPoint] = []
@@ -170,7 +170,7 @@ class Training:
             return batch.pin_memory()
         return batch
 
-    def _log(self, history: History, learning_rate: float, bar: tqdm) -> None:
+    def _log(self, history: History, learning_rate: float, bar: "tqdm[NoReturn]") -> None:
         figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
         figures = self._processes.total(figures) / self._processes.count
         self._since_log = []
@@ -237,7 +237,7 @@ def optimizer_step(
     return torch.stack([torch.stack(losses).mean(), norm])
 
 
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Compile with kernels that are chosen by rule and not by trial: a run that goes on has to have the same ones."""
     import torch._inductor.config as inductor  # half a second
 
@@ -245,7 +245,7 @@ def _compiled(function: Callable) -> Callable:
     return torch.compile(function)
 
 
-def _not_exchanging(network: nn.Module) -> AbstractContextManager:
+def _not_exchanging(network: nn.Module) -> AbstractContextManager[None]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 

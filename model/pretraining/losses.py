@@ -4,6 +4,9 @@ At GPT-2's size the logits of a micro batch of 4 × 1,024 tokens are 0.8 GB, and
 each block of logits becomes its part of both gradients while it is at hand: the same three products, and nothing to keep.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,7 +29,8 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of `token_losses` with gradients for `hidden` and `weight`; products are of `hidden`'s dtype."""
-    return _MeanLoss.apply(hidden, weight, targets)
+    apply: Callable[..., Tensor] = _MeanLoss.apply
+    return apply(hidden, weight, targets)
 
 
 class _MeanLoss(torch.autograd.Function):
@@ -37,7 +41,7 @@ class _MeanLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         lower = weight.to(hidden.dtype)
         of_hidden = torch.empty_like(hidden)
         of_weight = torch.zeros_like(weight)
@@ -60,7 +64,7 @@ class _MeanLoss(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         of_hidden, of_weight = ctx.gradients
         ctx.gradients = None  # they are scaled in place
         scale = scale / len(of_hidden)

@@ -1,15 +1,14 @@
-"""What of a training run outlives a kill: its checkpoints so far, and the state from which it goes on to the same bits.
+"""Pretraining's part of resuming: which files a state and a checkpoint have.
 
-In the run's scratch folder (model/runtime/resumable.py), which is named by a fingerprint of all that the stage depends on:
-    checkpoints/step_N      as the checkpoint will be published
-    states/step_N           state.safetensors: weights, both moments of AdamW, random generators; history.json: the rest
-                            that later steps depend on. Where in the data the run is follows from the step.
-All are checksummed directories: whole or not there. The newest two states are kept, so that one that is damaged costs the
-steps between them.
+Both are pieces (model/runtime/resumable.py) in the run's scratch folder:
+    checkpoints/step_N      a checkpoint, as it will be published
+    states/step_N           state.safetensors: weights, both moments of AdamW, random generators;
+                            history.json: curves and recent losses. The place in the data follows
+                            from the step.
+A run goes on from its newest state to the same bits.
 """
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,56 +19,58 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import PipelineError
-from common.files import json_bytes, verified_directory
+from common.files import json_bytes
 from common.sections import Section, read_json
 from model.network.gpt import GPT
 from model.pretraining.loop import History, TrainingPoint, ValidationPoint
 from model.pretraining.loss_spikes import SpikeDetector
 from model.runtime.distributed import Processes
 from model.runtime.hardware import machine
-from model.runtime.resumable import piece
+from model.runtime.resumable import piece, verified_piece
+from model.runtime.step_states import States, steps_of
 
-_KEPT = 2
+CHECKPOINT = "checkpoints/step_"
+_STATE = "states/step_"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class SavedHistory(Section):
-    """history.json. `work` is the name of the scratch folder it was written in: states of other work are refused."""
+    """history.json: the History of the state's step."""
 
-    machine: str
     recent_losses: list[float]
     spikes: int
-    step: int
-    training: list[list[int | float]]
-    validated: list[list[int | float | None]]
-    work: str
+    training: list[TrainingPoint]
+    validated: list[ValidationPoint]
 
 
 class RunStore:
-    """A run's scratch folder `directory`; None in all processes but the first, which alone reads and writes it."""
+    """Checkpoints and states in the scratch folder of one run.
+
+    `scratch` is None in all processes but the first, which alone reads and writes it.
+    """
 
     def __init__(
         self,
-        directory: Path | None,
+        scratch: Path | None,
         checkpoint_steps: list[int],
         save_checkpoint: Callable[[Path, int, GPT], None],
         processes: Processes,
         label: str,
     ):
-        self._directory, self._checkpoint_steps, self._save_checkpoint = (
-            directory,
-            checkpoint_steps,
-            save_checkpoint,
-        )
-        self._processes, self._label = processes, label
-
-    @property
-    def checkpoints(self) -> Path:
-        return self._directory / "checkpoints"
+        self._scratch = scratch
+        self._checkpoint_steps = checkpoint_steps
+        self._save_checkpoint = save_checkpoint
+        self._processes = processes
+        self._label = label
 
     def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History:
-        """Bring model and optimizer to the newest whole state and return its history; an empty one where there is none."""
-        history = self._newest(model, optimizer) if self._directory else History()
+        """Restore model and optimizer in every process; return the state's history.
+
+        The history is empty if there is no usable state.
+        """
+        history = History()
+        if self._scratch is not None:
+            history = self._newest(self._scratch, model, optimizer)
         if self._processes.count > 1:
             received = [history]
             dist.broadcast_object_list(received, src=0, device=torch.device("cpu"))
@@ -80,111 +81,82 @@ class RunStore:
         return history
 
     def keep_checkpoint(self, step: int, model: GPT) -> None:
-        if self._directory:
+        """Write the checkpoint of `step`."""
+        if self._scratch is not None:
             piece(
-                self.checkpoints / f"step_{step}",
+                self._scratch,
+                f"{CHECKPOINT}{step}",
                 lambda partial: self._save_checkpoint(partial, step, model),
             )
 
     def keep_state(self, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
-        if self._directory:
-            piece(
-                self._states / f"step_{history.step}",
-                lambda partial: self._write(partial, model, optimizer, history),
+        """Write the state of `history.step`, and remove states older than the newest two."""
+        if self._scratch is not None:
+            self._states(self._scratch, model).keep(
+                history.step, lambda partial: _write(partial, model, optimizer, history)
             )
-            for old in _by_step(self._states)[_KEPT:]:
-                shutil.rmtree(old)
 
-    @property
-    def _states(self) -> Path:
-        return self._directory / "states"
+    def _states(self, scratch: Path, model: GPT) -> States:
+        return States(scratch, _STATE, machine(model.lm_head.weight.device), self._label)
 
-    def _write(
-        self, partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History
-    ) -> None:
-        tensors = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in _tensors(model, optimizer).items()
-        }
-        save_file(tensors | _generators(model), partial / "state.safetensors")
-        saved = SavedHistory(
-            machine=machine(model.lm_head.weight.device),
-            recent_losses=list(history.spikes.recent),
-            spikes=history.spikes.count,
-            step=history.step,
-            training=[list(point) for point in history.training],
-            validated=[list(point) for point in history.validated],
-            work=self._directory.name,
-        )
-        (partial / "history.json").write_bytes(json_bytes(saved.model_dump()))
+    def _newest(self, scratch: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
+        def read(step: int, directory: Path) -> History:
+            for checkpoint in self._checkpoint_steps:
+                if checkpoint <= step:
+                    verified_piece(scratch, f"{CHECKPOINT}{checkpoint}")
+            return _read(step, directory, model, optimizer)
 
-    def _newest(self, model: GPT, optimizer: torch.optim.Optimizer) -> History:
-        history = History()
-        for directory in _by_step(self._states):
-            try:
-                history = self._read(directory, model, optimizer)
-                break
-            except (
-                PipelineError,
-                OSError,
-                TypeError,
-            ) as error:  # the last: a row of another length
-                _say(f"warning: {self._label}: {directory.name}'s state is not used: {error}")
-                shutil.rmtree(directory, ignore_errors=True)
-        # What comes after the state is made again.
-        for later in _by_step(self.checkpoints):
-            if _step(later) > history.step:
-                shutil.rmtree(later)
-        if history.step:
-            _say(f"{self._label}: goes on from step {history.step}")
-        return history
-
-    def _read(self, directory: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
-        verified_directory(directory)
-        saved = read_json(directory / "history.json", SavedHistory)
-        if (saved.work, f"step_{saved.step}") != (self._directory.name, directory.name):
-            raise PipelineError(f"{directory}: it is of other work")
-        for step in self._checkpoint_steps:
-            if step <= saved.step:
-                verified_directory(self.checkpoints / f"step_{step}")
-        try:
-            found = load_file(directory / "state.safetensors")
-        except SafetensorError as error:
-            raise PipelineError(f"{directory}: not readable as safetensors ({error})") from None
-        history = History()
-        history.step = saved.step
-        history.training = [TrainingPoint(*row) for row in saved.training]
-        history.validated = [ValidationPoint(*row) for row in saved.validated]
-        history.spikes = SpikeDetector(saved.recent_losses, saved.spikes)
-        _restore(found, model, optimizer)  # last: a state that is refused changes nothing
-        here = machine(model.lm_head.weight.device)
-        if saved.machine != here:
-            _say(
-                f"warning: {self._label}: begun on {saved.machine}, goes on on {here}: the last bits may differ"
-            )
+        history = self._states(scratch, model).newest(read) or History()
+        # Checkpoints after the state are of steps that are taken again.
+        for later in steps_of(scratch, CHECKPOINT):
+            if later > history.step:
+                shutil.rmtree(scratch / f"{CHECKPOINT}{later}")
         return history
 
 
-def _by_step(folder: Path) -> list[Path]:
-    """Return the finished directories of `folder`, those of the last steps first."""
-    return sorted(folder.glob("step_[0-9]*"), key=_step, reverse=True)
+def _write(partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in _tensors(model, optimizer).items()
+    }
+    save_file(tensors | _generators(model), partial / "state.safetensors")
+    saved = SavedHistory(
+        recent_losses=list(history.spikes.recent),
+        spikes=history.spikes.count,
+        training=history.training,
+        validated=history.validated,
+    )
+    (partial / "history.json").write_bytes(json_bytes(saved.model_dump()))
 
 
-def _step(directory: Path) -> int:
-    return int(directory.name.removeprefix("step_"))
+def _read(step: int, directory: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
+    """Restore model and optimizer from a state, or raise PipelineError and leave them as they are."""
+    saved = read_json(directory / "history.json", SavedHistory)
+    try:
+        found = load_file(directory / "state.safetensors")
+    except SafetensorError as error:
+        raise PipelineError(f"{directory}: not readable as safetensors ({error})") from None
+    history = History()
+    history.step = step
+    history.training, history.validated = saved.training, saved.validated
+    history.spikes = SpikeDetector(saved.recent_losses, saved.spikes)
+    _restore(found, model, optimizer)
+    return history
 
 
 def _tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return all that training changes by name: the tensors themselves, moments that are not there yet as zeros."""
+    """Return the weights and AdamW's moments by name: the tensors themselves, not copies.
+
+    Before the first step the optimizer has no moments; they are created here, as zeros.
+    """
     tensors = {}
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
-        if not state:  # as torch's own for fused=True
+        if not state:
+            # What torch creates at the first step with fused=True.
             state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = (
-                torch.zeros_like(parameter),
-                torch.zeros_like(parameter),
-            )
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
         tensors[f"weights.{name}"] = parameter.data
         tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
     return tensors
@@ -196,7 +168,8 @@ def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimi
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in (expected | generators).items()}
     if {name: (tensor.shape, tensor.dtype) for name, tensor in found.items()} != kinds:
         raise PipelineError("state.safetensors: its tensors are not those of this network")
-    # Nothing draws from them after the first weights. Whoever adds dropout finds it resumed, in one process.
+    # Only the first weights are drawn from the generators today. Dropout would draw from them at
+    # each step, and is resumed correctly in a run of one process.
     try:
         torch.set_rng_state(found["generator.cpu"])
         if "generator.cuda" in generators:
@@ -214,7 +187,3 @@ def _generators(model: GPT) -> dict[str, Tensor]:
     if model.lm_head.weight.is_cuda:
         generators["generator.cuda"] = torch.cuda.get_rng_state()
     return generators
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

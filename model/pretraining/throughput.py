@@ -1,9 +1,9 @@
 """How fast a training is: tokens a second, and how much of the machine's rate of matrix products it uses."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -46,7 +46,7 @@ class Speed:
         self._flops_per_token, self._tokens_per_step = flops_per_token(config), tokens_per_step
         self._device = device
         self._peak = product_rate(device, dtype) * processes
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
         self._steps = 0
         self._last = time.perf_counter()
 
@@ -58,7 +58,7 @@ class Speed:
         """Count what has passed since the last call as `steps` of training; return their rate in words."""
         now = time.perf_counter()
         rate = steps * self._tokens_per_step / (now - self._last)
-        self._seconds["training"] += now - self._last
+        self._add("training", now - self._last)
         self._steps += steps
         self._last = now
         return f"{rate:,.0f} tokens/s, MFU {self._utilization(rate):.0%}"
@@ -70,12 +70,15 @@ class Speed:
             torch.cuda.synchronize()  # what is still being computed is training's
         started = time.perf_counter()
         yield
-        self._seconds[what] += time.perf_counter() - started
+        self._add(what, time.perf_counter() - started)
         self._last += time.perf_counter() - started
 
-    def summary(self) -> dict:
+    def _add(self, what: str, seconds: float) -> None:
+        self._seconds[what] = self._seconds.get(what, 0.0) + seconds
+
+    def summary(self) -> dict[str, Any]:
         """Return the timings of this process: they differ from run to run, and nothing may depend on them."""
-        rate = self._steps * self._tokens_per_step / max(self._seconds["training"], 1e-9)
+        rate = self._steps * self._tokens_per_step / max(self._seconds.get("training", 0.0), 1e-9)
         return {
             "model_flops_utilization": self._utilization(rate),
             "product_flops_per_second": self._peak,

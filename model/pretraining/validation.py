@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from common.errors import PipelineError
 from model.network.batches import spread_documents, validation_rows
 from model.network.gpt import GPT
 from model.pretraining.losses import token_losses
@@ -14,6 +15,7 @@ from model.tokens.shards import TokenSplit
 
 class Validation:
     def __init__(self, split: TokenSplit, documents: int, context: int, drill_source: str):
+        """Choose the documents; raises PipelineError if all of them are drills."""
         chosen = spread_documents(len(split.lengths), documents)
         self._rows, self._owners = validation_rows(split, chosen, context)
         self._original_bytes = split.original_bytes[chosen]
@@ -21,6 +23,11 @@ class Validation:
             split.index.sources.index(drill_source) if drill_source in split.index.sources else -1
         )
         self._is_drill = split.sources[chosen] == drill
+        if self._is_drill.all():
+            raise PipelineError(
+                f"pretrain: all of the {len(chosen)} validation documents are drills; "
+                "raise pretrain.validation_documents"
+            )
 
     @torch.no_grad()
     def score(
@@ -48,11 +55,10 @@ class Validation:
             np.add.at(nats, owners[owners >= 0], losses[owners >= 0])
         nats = processes.total(nats)
         targets = int((self._owners >= 0).sum())
-        text, drills = (
-            self._bits_per_byte(nats, chosen) for chosen in (~self._is_drill, self._is_drill)
-        )
+        text = self._bits_per_byte(nats, ~self._is_drill)
+        drills = self._bits_per_byte(nats, self._is_drill) if self._is_drill.any() else None
         return float(nats.sum() / targets), text, drills
 
-    def _bits_per_byte(self, nats: np.ndarray, chosen: np.ndarray) -> float | None:
+    def _bits_per_byte(self, nats: np.ndarray, chosen: np.ndarray) -> float:
         total_bytes = int(self._original_bytes[chosen].sum())
-        return float(nats[chosen].sum() / math.log(2) / total_bytes) if total_bytes else None
+        return float(nats[chosen].sum() / math.log(2) / total_bytes)

@@ -15,8 +15,9 @@ def bundle() -> str:
     text = vl_convert.javascript_bundle("window.embedChart = vegaEmbed;", vl_version=VEGA_LITE)
     for mark in ("</script", "<!--", "<script"):
         if mark in text.lower():
+            version = vl_convert.__version__  # type: ignore[attr-defined]  # its stub lacks it
             raise PipelineError(
-                f"the bundle of vl-convert-python {vl_convert.__version__} has {mark} in it and would end its element"
+                f"the bundle of vl-convert-python {version} has {mark} in it and would end its element"
             )
     look = [*zip(COLOURS, DARK_COLOURS, strict=True), (GREY, DARK_GREY)]
     return f"{text}\nwindow.look = {json.dumps(look)};"

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from common.errors import PipelineError
 from model.curves.points import CHARTS, TRAIN, X_LABELS, Chart
-from model.report.vega import LINES, Spec, curves, page
+from model.report.vega import LINES, curves, page
 from model.report.vega_rows import differences, others, usage
+from model.report.vega_words import Spec
+from model.tasks.labels import TASK_FIGURES
 
 # Who measured what a chart shows.
 MADE_BY = {
@@ -16,9 +18,7 @@ MADE_BY = {
     "gradient_norm": "pretrain",
     "learning_rate": "pretrain",
     "sft_loss": "sft",
-    "hellaswag_acc_norm": "evaluate",
-    "hellaswag_gold_bits_per_byte": "evaluate",
-    "continuation_acc_norm": "evaluate",
+    **{figure.name: "evaluate" for figure in TASK_FIGURES if figure.has_curve},
     "parity": "export",
     "fact_usage": "curves",
     "differences": "compare",

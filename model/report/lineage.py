@@ -10,6 +10,7 @@ from common.errors import PipelineError
 from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
+_CODE = ("common", "model", "stages")  # the folders of code
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -39,7 +40,7 @@ def read_stages(root: Path) -> list[Stage]:
     ]
 
 
-def _declared(path: Path) -> dict[str, dict]:
+def _declared(path: Path) -> dict[str, dict[str, Any]]:
     """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to dvc.yaml."""
     whole = read_yaml(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
@@ -55,20 +56,15 @@ def _declared(path: Path) -> dict[str, dict]:
 def _stage(
     root: Path,
     name: str,
-    text: dict,
-    items: list[dict],
+    text: dict[str, Any],
+    items: list[dict[str, Any]],
     made: dict[str, set[str]],
-    params: dict,
-    versions: dict,
+    params: dict[str, Any],
+    versions: dict[str, Any],
 ) -> Stage:
     deps = text.get("deps", [])
-    code = [
-        dep
-        for dep in deps
-        if dep.endswith(".py") or ((root / dep).is_dir() and dep in ("common", "model", "stages"))
-    ]
+    code = [dep for dep in deps if dep.endswith(".py") or dep.partition("/")[0] in _CODE]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
-    files = _expanded(code, items, params)
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
     named = {
@@ -85,15 +81,23 @@ def _stage(
         instances=len(items),
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
-        code={}
-        if {"common", "model", "stages"} & set(code)
-        else {path: blob_id(root / path) for path in sorted(files)},
+        code=_blobs(root, set() if set(_CODE) & set(code) else _expanded(code, items, params)),
         params={key: _value(params, key) for key in keys},
         libraries=dict(sorted(versions.items()))
         if _LIBRARIES in deps
         else {key: versions[key] for key in sorted(named)},
         needs=needs,
     )
+
+
+def _blobs(root: Path, deps: set[str]) -> dict[str, str]:
+    """Return the git blob id of every module in `deps`, which are modules and folders of modules."""
+    modules = (
+        module
+        for dep in deps
+        for module in ((root / dep).rglob("*.py") if (root / dep).is_dir() else [root / dep])
+    )
+    return {module.relative_to(root).as_posix(): blob_id(module) for module in sorted(modules)}
 
 
 def blob_id(path: Path) -> str:
@@ -117,7 +121,7 @@ def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
     ]
 
 
-def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
+def _items(matrix: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:
     whole = {
         key: _value(params, values[2:-1]) if isinstance(values, str) else values
         for key, values in matrix.items()
@@ -125,19 +129,18 @@ def _items(matrix: dict, params: dict) -> list[dict[str, Any]]:
     return [dict(zip(whole, values, strict=True)) for values in itertools.product(*whole.values())]
 
 
-def _expanded(texts: list[str], items: list[dict], params: dict) -> set[str]:
+def _expanded(texts: list[str], items: list[dict[str, Any]], params: dict[str, Any]) -> set[str]:
     """Return `texts` with every reference replaced, once for each instance."""
 
-    def value(name: str, item: dict) -> str:
+    def value(name: str, item: dict[str, Any]) -> str:
         return str(
             item[name.removeprefix("item.")] if name.startswith("item.") else _value(params, name)
         )
 
-    return {
-        _REFERENCE.sub(lambda found, item=item: value(found[1], item), text)
-        for text in texts
-        for item in items
-    }
+    def replaced(text: str, item: dict[str, Any]) -> str:
+        return _REFERENCE.sub(lambda found: value(found[1], item), text)
+
+    return {replaced(text, item) for text in texts for item in items}
 
 
 def _meet(dep: str, out: str) -> bool:
@@ -149,7 +152,7 @@ def _plain(text: str) -> str:
     return _REFERENCE.sub(lambda found: found[1].split(".")[-1].upper(), text)
 
 
-def _value(params: dict, key: str) -> Any:
+def _value(params: dict[str, Any], key: str) -> Any:
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

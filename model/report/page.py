@@ -14,7 +14,7 @@ from model.report.lineage import Stage
 from model.report.runs import Check, Export
 
 _FOLDER = Path(__file__).parent
-# pipeline/stale_report.py puts what is stale now between these.
+# tools/stale_report.py puts what is stale now between these.
 STALE_BEGIN, STALE_END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
@@ -80,7 +80,7 @@ def render(report: Report) -> bytes:
     return text.encode()
 
 
-def _chain(export: Export) -> tuple:
+def _chain(export: Export) -> tuple[str | int, ...]:
     items = ", ".join(f"{task} {count:,}" for task, count in export.items.items())
     return (
         export.condition,

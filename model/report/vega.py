@@ -48,14 +48,14 @@ _MOST_HOVERED = 200  # of one curve; what is between them is as good as on them
 _REFERENCES = {"chance": ("chance", [2, 3]), "gpt2": ("OpenAI gpt2, 124M", [8, 4])}
 _OF_PARITY = {"tolerance": ("the gate's tolerance", [10, 3, 2, 3])}
 LINES = (*_REFERENCES, *_OF_PARITY)
-_LEGEND = {
+_LEGEND: Spec = {
     "orient": "top",
     "direction": "horizontal",
     "title": None,
     "symbolOpacity": 1,
     "symbolStrokeWidth": 2,
 }
-REVISION = {"field": "rev", "type": "nominal", "sort": None, "scale": {"range": _DASHES}}
+REVISION: Spec = {"field": "rev", "type": "nominal", "sort": None, "scale": {"range": _DASHES}}
 REVISION["legend"] = {**_LEGEND, "symbolStrokeColor": GREY}
 
 
@@ -166,7 +166,7 @@ def curves(
 
 
 # Pixels to the right, where the whole chart is of one step.
-_BESIDE = [
+_BESIDE: list[Spec] = [
     {"calculate": "datum.condition + (isValid(datum.rev) ? ', ' + datum.rev : '')", "as": "who"},
     {"window": [{"op": "dense_rank", "as": "place"}], "sort": [{"field": "who"}]},
     {"joinaggregate": [{"op": "max", "field": "place", "as": "places"}]},

@@ -3,8 +3,8 @@
 from typing import Any
 
 from model.curves.style import COLOURS
-from model.report.vega import CONFIG, REVISION, SCHEMA, SHAPES, Spec, condition, numbers
-from model.report.vega_words import of_revision
+from model.report.vega import CONFIG, REVISION, SCHEMA, SHAPES, condition, numbers
+from model.report.vega_words import Spec, of_revision
 
 _NAME = 18  # pixels at the top of a row, for its name: beside the chart it would leave no room on a phone
 _LINE = 16  # pixels for each of the conditions, and of the revisions, in a row
@@ -37,7 +37,7 @@ def differences(lines: int, revisions: bool = False) -> Spec:
         {"calculate": "-datum.detectable", "as": "least"},
     ]
     place = _place("row", lines)
-    x = {
+    x: Spec = {
         "field": "difference",
         "type": "quantitative",
         "title": "difference from the first condition",

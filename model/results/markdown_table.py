@@ -33,7 +33,7 @@ class Table(NamedTuple):
             "\n".join([*lines, *(_line([cell.text for cell in row]) for row in self.rows)]) + "\n"
         )
 
-    def json(self) -> dict:
+    def json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "title": self.title,

@@ -1,10 +1,10 @@
-"""The processes that torchrun starts for one job, each with its rank; without torchrun there is one."""
+"""The processes of one job, as torchrun has started them; without torchrun there is one."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +12,23 @@ import torch.distributed as dist
 
 from common.errors import PipelineError
 
-# Each scores its part, and they meet at the end.
+# Each process scores its part; they exchange the results at the end.
 _PATIENCE = timedelta(days=1)
 
 
-class Processes(NamedTuple):
-    """`rank` of `count` processes; `local_rank` counts on one machine, and is the number of the process's device."""
+@dataclass(frozen=True)
+class Processes:
+    """This process is `rank` of `count`; `local_rank` counts on one machine and numbers its GPU."""
 
     rank: int
     local_rank: int
     count: int
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum of `values` over the processes. Where all but one add zero, it is that one's to the bit."""
+        """Return the sum of `values` over the processes, in the shape and type of `values`.
+
+        Where all but one add zero, the sum is that one's to the bit.
+        """
         if self.count == 1:
             return values
         tensor = torch.from_numpy(values.copy())
@@ -34,22 +38,23 @@ class Processes(NamedTuple):
 
 @contextmanager
 def joined_processes(device: str = "cpu", patience: timedelta = _PATIENCE) -> Iterator[Processes]:
-    """Join the processes that torchrun has told of in the environment (RANK, LOCAL_RANK, WORLD_SIZE).
+    """Join the processes that torchrun names in the environment: RANK, LOCAL_RANK, WORLD_SIZE.
 
-    They talk through gloo, and about what is on a `device` that is cuda through NCCL. One that hangs fails the others after
-    `patience`; torchrun ends them at once where one dies.
+    They exchange CPU tensors through gloo, and with `device` cuda GPU tensors through NCCL. If a
+    process hangs, the others fail after `patience`; if one dies, torchrun ends the others at once.
     """
     environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:
         raise PipelineError(
-            f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start with torchrun"
+            f"the environment's RANK is {rank} of a WORLD_SIZE of {count}; unset both, or start "
+            "with torchrun"
         )
     if count > 1:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience
         )
     yield Processes(rank, local_rank, count)
-    # Not where one fails: it would wait for the others before it says why.
+    # Not in a finally: a process that fails would wait for the others before it reports its error.
     if count > 1:
         dist.destroy_process_group()

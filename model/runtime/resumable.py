@@ -1,4 +1,12 @@
-"""Finished pieces of a long stage's work, which outlive a kill: the next run of the same inputs goes on from them."""
+"""Pieces: what a killed run has finished, and the next run of the same work need not make again.
+
+A piece is a directory in the scratch folder of one run:
+    …       its files, as the stage makes them
+    work.json       what the piece belongs to: the run, its name there, the machine
+    SHA256SUMS      of all of these; written last, so a directory without it is incomplete
+The seal (pipeline/seal/scratch_folder.py) names the scratch folder by a fingerprint of all that the stage depends on,
+so that other work has another folder. This is the only module that knows the format.
+"""
 
 import os
 import shutil
@@ -8,18 +16,38 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.errors import PipelineError
-from common.files import checksummed_directory, verified_directory
+from common.files import (
+    CHECKSUMS,
+    atomic_directory,
+    json_bytes,
+    verified_directory,
+    write_checksums,
+)
+from common.sections import Section, read_json
 
-# The seal's name for the folder (pipeline/seal/scratch_folder.py), which it knows by all that the stage depends on.
+# The variable in which the seal names the scratch folder.
 SCRATCH = "PIPELINE_SCRATCH"
+_WORK = "work.json"
+
+
+class Work(Section):
+    """What a piece belongs to.
+
+    `run` is the name of the scratch folder, `piece` the path in it, and `machine` the hardware that
+    chose the last bits, None where no bit depends on it.
+    """
+
+    machine: str | None
+    piece: str
+    run: str
 
 
 @contextmanager
 def scratch_directory(output: Path) -> Iterator[Path]:
-    """Yield the folder where finished pieces of work on `output` outlive a kill; removed when the block ends without an error.
+    """Yield the folder for pieces of `output`, and remove it unless the block raises.
 
-    The seal names it in the environment (SCRATCH), by a fingerprint of all that the stage depends on; without a seal nothing
-    tells whose pieces they are, so it is a fresh temporary sibling of `output` (`.NAME.scratch`).
+    Without a seal nothing tells which work left pieces belong to: the folder is then a new, empty
+    sibling of `output`, `.NAME.scratch`.
     """
     sealed = os.environ.get(SCRATCH)
     siblings = output.with_name(f".{output.name}.scratch")
@@ -35,33 +63,66 @@ def scratch_directory(output: Path) -> Iterator[Path]:
         if finished or not sealed:
             shutil.rmtree(directory)
             if directory.parent.name == siblings.name:
-                with suppress(OSError):  # another's piece is in it
+                with suppress(OSError):  # the folder of other work is in it
                     directory.parent.rmdir()
 
 
-def piece(directory: Path, make: Callable[[Path], None]) -> Path:
-    """Return `directory` as `make` has filled it, now or in a run that was killed.
+def piece(
+    scratch: Path, name: str, make: Callable[[Path], None], machine: str | None = None
+) -> Path:
+    """Return the piece `name` of `scratch`, made by `make` unless a killed run has finished it.
 
-    Pieces are checksummed directories, verified when reused and made anew when altered: `make` gets an empty temporary
-    sibling, which takes the name of `directory` when it is whole and on disk.
+    `make` fills an empty temporary sibling, which is renamed when it is complete and on disk. A
+    piece that is damaged or of other work is made again.
     """
+    directory = scratch / name
     try:
-        return verified_directory(directory)
+        verified_piece(scratch, name)
     except PipelineError:
-        with checksummed_directory(directory) as partial:
+        with atomic_directory(directory) as partial:
             make(partial)
-            sys.audit(
-                "pipeline.piece_done"
-            )  # the seal refuses what was made of an input that has changed meanwhile
+            _complete(partial, Work(machine=machine, piece=name, run=scratch.name))
     return directory
 
 
-def publish(file: Path, target: Path) -> None:
-    """Put a piece's file into an output and leave it in the piece: a kill while an output is put together costs no piece.
+def complete_piece(scratch: Path, name: str, machine: str | None = None) -> None:
+    """Make a piece of the directory `name`, which a library has filled in place."""
+    _complete(scratch / name, Work(machine=machine, piece=name, run=scratch.name))
 
-    Being siblings they are on one file system, so nothing is copied where that has hard links.
+
+def _complete(directory: Path, work: Work) -> None:
+    (directory / _WORK).write_bytes(json_bytes(work.model_dump()))
+    # The seal stops the stage here if an input has changed since it started.
+    sys.audit("pipeline.piece_done")
+    write_checksums(directory)
+
+
+def verified_piece(scratch: Path, name: str) -> Work:
+    """Return what the piece belongs to; PipelineError if it is damaged or not `name` of `scratch`."""
+    directory = verified_directory(scratch / name)
+    work = read_json(directory / _WORK, Work)
+    if (work.run, work.piece) != (scratch.name, name):
+        raise PipelineError(f"{directory}: it is of other work")
+    return work
+
+
+def publish(file: Path, target: Path) -> None:
+    """Put a piece's file into an output and leave it in the piece, which a kill may need again.
+
+    A hard link where the file system has them, else a copy.
     """
     try:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
+
+
+def publish_piece(directory: Path, target: Path) -> None:
+    """Publish all files of a piece but work.json as the checksummed directory `target`."""
+    target.mkdir()
+    for file in sorted(directory.iterdir()):
+        if file.name not in (_WORK, CHECKSUMS):
+            publish(file, target / file.name)
+    lines = (directory / CHECKSUMS).read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.endswith(f"  {_WORK}\n")]
+    (target / CHECKSUMS).write_text("".join(kept), encoding="utf-8")

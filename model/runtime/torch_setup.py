@@ -20,7 +20,8 @@ def set_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # With them torch fills every new tensor with NaN, to show reads of what nobody has written: a pass over memory each.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # mypy does not know it: it is a property of the module's class.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def require_device(key: str, device: str) -> None:

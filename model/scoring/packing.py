@@ -83,7 +83,7 @@ def by_size(trees: list[Tree]) -> list[Tree]:
 class _Rows:
     """The rows of a batch as they are added."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.predicting: list[int] = []

@@ -73,6 +73,6 @@ def _ids(
         )
     encoded = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
     for question in questions:
-        context = next(encoded).ids
-        start = len(context) if question.joint else 0
-        yield context, [next(encoded).ids[start:] for _ in question.endings]
+        prefix = next(encoded).ids
+        start = len(prefix) if question.joint else 0
+        yield prefix, [next(encoded).ids[start:] for _ in question.endings]

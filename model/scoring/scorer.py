@@ -20,7 +20,7 @@ from model.scoring.network import ScoringNetwork
 from model.scoring.packing import batches, by_size, pack, padded_tokens
 from model.scoring.prefix_trees import Tree, encode
 from model.tasks.item_scores import ItemScore
-from model.tasks.wordings import Convention, Question
+from model.tasks.wordings import Question, Wording
 
 
 class Scorer:
@@ -47,9 +47,9 @@ class Scorer:
         self._batch_tokens, self._processes = batch_tokens, processes
         self._fitting = batch_tokens  # lowered where there is no memory for a batch
 
-    def score(self, items: list[Item], convention: Convention, label: str) -> list[ItemScore]:
+    def score(self, items: list[Item], wording: Wording, label: str) -> list[ItemScore]:
         """Return the items' scores, on every process; raises PipelineError where a log-likelihood is not a number."""
-        questions = [convention.question(item) for item in items]
+        questions = [wording.question(item) for item in items]
         trees = encode(
             questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
         )

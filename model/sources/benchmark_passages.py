@@ -15,7 +15,8 @@ _SHOWN = 10  # fields of a record
 
 
 def _squad_background(record: dict[str, Any]) -> str:
-    _, _, rest = record["doc"]["query"].partition("\nBackground: ")
+    query: str = record["doc"]["query"]
+    _, _, rest = query.partition("\nBackground: ")
     background, marker, _ = rest.rpartition("\nQuestion: ")
     if not marker:
         raise ValueError("no Background … Question in query")
@@ -83,6 +84,12 @@ def _decoded(text: bytes, where: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    kinds = {type(None): "null", list: "a list", dict: "an object", bool: "a truth value"}
-    numbers = {int: "a number", float: "a number"}
-    return {**kinds, **numbers}.get(type(value), f"of type {type(value).__name__}")
+    kinds: dict[type, str] = {
+        type(None): "null",
+        list: "a list",
+        dict: "an object",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
+    return kinds.get(type(value), f"of type {type(value).__name__}")

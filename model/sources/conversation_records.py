@@ -131,12 +131,13 @@ def _message(message: Any) -> dict[str, str]:
 
 
 def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return part["text"]
-    raise ValueError("its content has a part that is no text; only text is taught")
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+    if not isinstance(text, str):
+        raise ValueError("its content has a part that is no text; only text is taught")
+    return text
 
 
-def _first(message: dict, *keys: str) -> Any:
+def _first(message: dict[str, Any], *keys: str) -> Any:
     """Return the first value that is there: a table with all keys has nulls for the others."""
     return next((message[key] for key in keys if message.get(key) is not None), None)
 

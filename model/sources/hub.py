@@ -79,7 +79,8 @@ class HubDataset:
 
             system = HfFileSystem()
             info = system.info(location)
-            name, size, lfs = system.resolve_path(location).path_in_repo, info["size"], info["lfs"]
+            path: Any = system.resolve_path(location)  # in a repository: no dataset is in a bucket
+            name, size, lfs = path.path_in_repo, info["size"], info["lfs"]
             if lfs is not None:
                 return HubFile(name, location, size, sha256=lfs.sha256)
             return HubFile(name, location, size, git_id=info["blob_id"])

@@ -130,7 +130,7 @@ def _half_pair(value: Any, key: str = "") -> str | None:
         except UnicodeEncodeError:
             return key
         return None
-    children: Iterable = ()
+    children: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         children = value.items()
     elif isinstance(value, list):

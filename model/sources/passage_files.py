@@ -134,7 +134,7 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
         identity = hashlib.sha256(
             "".join(f"{file.identity} {file.name}\n" for file in files).encode()
         ).hexdigest()
-        pieces.append(piece(scratch / f"{number:05d}_{identity[:16]}", make))
+        pieces.append(piece(scratch, f"{number:05d}_{identity[:16]}", make))
     return pieces
 
 

@@ -146,7 +146,8 @@ def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
 def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
     """Return the rows of a batch, of which the first is the file's record `first`."""
     try:
-        return batch.to_pylist()
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows
     except UnicodeDecodeError:
         for row in range(batch.num_rows):
             try:

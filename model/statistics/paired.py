@@ -185,8 +185,11 @@ def compare(
         items_p = max(items_p, sign_flip_p(differences.sum(axis=0)))
     items_p = max(items_p, student.p(difference))
     items_interval = _interval(difference, np.maximum(widths, student.half()), items_p, is_answers)
-    over_seeds = Student(_seeds_error(differences, weights), seeds - 1) if seeds > 1 else None
-    seeds_p = None if over_seeds is None else over_seeds.p(difference)
+    over_seeds = seeds_p = seeds_interval = None
+    if seeds > 1:
+        over_seeds = Student(_seeds_error(differences, weights), seeds - 1)
+        seeds_p = over_seeds.p(difference)
+        seeds_interval = _interval(difference, [over_seeds.half()] * 2, seeds_p, is_answers)
     return Comparison(
         first=float(paired.first.mean(axis=0).sum() / weight),
         second=float(paired.second.mean(axis=0).sum() / weight),
@@ -201,8 +204,7 @@ def compare(
         mcnemar_p=mcnemar_p(paired.first[0], paired.second[0])
         if is_answers and seeds == 1
         else None,
-        seeds_interval_95=over_seeds
-        and _interval(difference, [over_seeds.half()] * 2, seeds_p, is_answers),
+        seeds_interval_95=seeds_interval,
         seeds_p=seeds_p,
         is_answers=is_answers,
         student=over_seeds or student,
@@ -219,7 +221,8 @@ def _summed(rows: Floats, weights: Floats, clusters: Ints) -> tuple[Floats, Floa
     _, members = np.unique(clusters, return_inverse=True)
     count = int(members.max(initial=-1)) + 1
     sums = [np.bincount(members, weights=row, minlength=count) for row in rows]
-    return np.array(sums), np.bincount(members, weights=weights, minlength=count)
+    total = np.bincount(members, weights=weights, minlength=count)
+    return np.array(sums), total.astype(np.float64, copy=False)
 
 
 def bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[tuple[float, float], float]:
@@ -260,7 +263,7 @@ def _bootstrap(differences: Floats, weights: Floats, seed: int) -> tuple[Floats,
 
 
 def _interval(
-    estimate: float, widths: Sequence[float], p: float, is_answers: bool
+    estimate: float, widths: Sequence[float] | Floats, p: float, is_answers: bool
 ) -> tuple[float, float]:
     """Return the interval around `estimate`: with 0 unless p < 0.05, of answers within ±1."""
     low, high = float(estimate - widths[0]), float(estimate + widths[1])

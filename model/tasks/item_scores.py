@@ -1,21 +1,22 @@
-"""What scoring leaves of each item, and the metrics made from it."""
+"""What scoring leaves of each item, and the figures made of it. The only place of acc_norm."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import PipelineError, printable
 from common.files import read_jsonl
 from model.statistics.rates import rate
-from model.tasks.wordings import Convention
+from model.tasks.wordings import Wording
 
 
 class ItemScore(NamedTuple):
-    """One item's result; lists run over its endings: negative log-likelihood in nats, tokens, characters, bytes.
+    """One item's result; lists run over its endings: nats of negative log-likelihood, and counts.
 
-    Characters are the ending's own, as lm-evaluation-harness counts them; tokens and bytes include the space before it, and
-    count only what was scored of an ending longer than the model's context.
+    Characters are the ending's own, as lm-evaluation-harness counts them. Tokens and bytes include
+    the space before it, and count only what was scored of an ending longer than the model's context.
     """
 
     ind: int
@@ -37,24 +38,45 @@ def read_scores(path: Path) -> list[ItemScore]:
         ) from None
 
 
-def summarize(scores: list[ItemScore], convention: Convention) -> dict:
-    """Return the metrics of items scored by `convention`.
+def is_acc_right(scores: list[ItemScore]) -> NDArray[np.bool_]:
+    """Return for each item whether its true ending has the lowest total of all endings."""
+    return _totals(scores).argmin(axis=1) == _labels(scores)
 
-    acc: the lowest total is the true ending's; acc_norm: the lowest total per token or per character, as the convention has
-    it. gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.
+
+def is_acc_norm_right(scores: list[ItemScore], wording: Wording) -> NDArray[np.bool_]:
+    """Return for each item whether its true ending has the lowest total per unit of length.
+
+    The unit is a token or a character, as the wording's source has it.
     """
-    nats = np.array([score.nats for score in scores])
-    lengths = np.array([getattr(score, convention.acc_norm_by) for score in scores])
-    labels = np.array([score.label for score in scores])
+    lengths = np.array([getattr(score, wording.acc_norm_by) for score in scores])
+    return (_totals(scores) / lengths).argmin(axis=1) == _labels(scores)
+
+
+def gold_nats_and_bytes(
+    scores: list[ItemScore],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return each item's total and number of bytes of its true ending."""
+    gold = np.arange(len(scores)), _labels(scores)
+    return _totals(scores)[gold], np.array([score.bytes for score in scores])[gold]
+
+
+def summarize(scores: list[ItemScore], wording: Wording) -> dict[str, Any]:
+    """Return the metrics of items that were asked in `wording`.
+
+    gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.
+    """
     clusters = [score.source_id for score in scores]
-
-    def accuracy(values: np.ndarray) -> dict:
-        return rate(values.argmin(axis=1) == labels, clusters)._asdict()
-
-    gold = np.arange(len(scores)), labels
-    gold_bytes = np.array([score.bytes for score in scores])[gold].sum()
+    nats, lengths = gold_nats_and_bytes(scores)
     return {
-        "acc": accuracy(nats),
-        "acc_norm": accuracy(nats / lengths),
-        "gold_bits_per_byte": float(nats[gold].sum() / np.log(2) / gold_bytes),
+        "acc": rate(is_acc_right(scores), clusters)._asdict(),
+        "acc_norm": rate(is_acc_norm_right(scores, wording), clusters)._asdict(),
+        "gold_bits_per_byte": float(nats.sum() / np.log(2) / lengths.sum()),
     }
+
+
+def _totals(scores: list[ItemScore]) -> NDArray[np.float64]:
+    return np.array([score.nats for score in scores])  # (items, endings)
+
+
+def _labels(scores: list[ItemScore]) -> NDArray[np.int64]:
+    return np.array([score.label for score in scores])  # (items,)

@@ -1,21 +1,25 @@
-"""The two ways in which HellaSwag is asked: what text an item becomes, and how an ending is measured.
+"""The two published ways to ask HellaSwag: what text an item becomes, and acc_norm's unit of length.
 
-`reference` is the script's that GPT-2's 0.2955 was measured with (karpathy/build-nanogpt, hellaswag.py): `ctx`, a space,
-the ending; its acc_norm divides by tokens. `lm_eval` is lm-evaluation-harness's task (EleutherAI/lm-evaluation-harness
-0.4, lm_eval/tasks/hellaswag): activity, capitalized ctx_b, WikiHow's brackets taken out; its acc_norm divides by characters.
+`reference` is that of the script that measured GPT-2's 0.2955 (karpathy/build-nanogpt,
+hellaswag.py): `ctx`, a space, the ending; its acc_norm divides by tokens.
+
+`lm_eval` is that of lm-evaluation-harness (EleutherAI/lm-evaluation-harness 0.4,
+lm_eval/tasks/hellaswag): the activity, capitalized ctx_b, no WikiHow brackets; its acc_norm divides
+by characters.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from model.data.items import Item, without_brackets
 
 
 class Question(NamedTuple):
-    """An item as text: what the model reads, and the continuations whose log-likelihoods are compared.
+    """An item as text: what the model reads, and the endings whose log-likelihoods are compared.
 
-    `joint` says how lm-evaluation-harness encodes it: context and continuation as one text, cut after as many tokens as
-    the context alone has. Otherwise they are encoded apart. `endings` are the choices without the space before them.
+    `endings` lack the space before them. With `joint` (lm-evaluation-harness) context and ending
+    are encoded as one text, which is then cut after as many tokens as the context alone has;
+    otherwise they are encoded apart.
     """
 
     context: str
@@ -23,7 +27,10 @@ class Question(NamedTuple):
     joint: bool
 
     def split(self) -> tuple[str, list[str]]:
-        """Return the context and its continuations; where encoded as one text, white space between belongs to the latter."""
+        """Return the context and its continuations, each with the white space before it.
+
+        With `joint`, white space at the end of the context belongs to the continuations.
+        """
         context = self.context.rstrip() if self.joint else self.context
         between = self.context[len(context) :] + " "
         return context, [between + ending for ending in self.endings]
@@ -40,14 +47,14 @@ def lm_eval(item: Item) -> Question:
     )
 
 
-class Convention(NamedTuple):
-    """`acc_norm_by` names the field of model/tasks/item_scores.py's ItemScore that an ending's log-likelihood is divided by."""
+class Wording(NamedTuple):
+    """How an item becomes text, and the field of ItemScore that acc_norm divides by."""
 
     question: Callable[[Item], Question]
-    acc_norm_by: str
+    acc_norm_by: Literal["tokens", "characters"]
 
 
-CONVENTIONS = {
-    "reference": Convention(reference, "tokens"),
-    "lm_eval": Convention(lm_eval, "characters"),
+WORDINGS = {
+    "reference": Wording(reference, "tokens"),
+    "lm_eval": Wording(lm_eval, "characters"),
 }

@@ -56,7 +56,7 @@ class EncodedDocument(NamedTuple):
     tokens: np.ndarray
     plain_tokens: int
     facts: int
-    expressions: Counter
+    expressions: Counter[tuple[str, str]]
 
 
 class Tokenizer:
@@ -91,12 +91,9 @@ class Tokenizer:
         )  # before hours of work come to what the pattern does not match
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
-    def __reduce__(self):
-        return Tokenizer, (
-            self.ranks,
-            self.mul_facts,
-            self.pattern,
-        )  # tiktoken's own object does not travel between processes
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[bytes, int], bool, str]]:
+        # tiktoken's own object does not travel between processes.
+        return Tokenizer, (self.ranks, self.mul_facts, self.pattern)
 
     @cached_property
     def names(self) -> list[str]:
@@ -112,7 +109,8 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Encode `text` as it stands; the spelling of a special token is text like any other."""
-        return self.encode_plain(text).tolist()
+        ids: list[int] = self.encode_plain(text).tolist()
+        return ids
 
     def encode_plain(self, text: str) -> np.ndarray:
         """Encode `text` as `encode_text` does, to uint16 (tokens,)."""
@@ -145,7 +143,7 @@ class Tokenizer:
 
     def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but a condition with facts has each fact as its one token."""
-        expressions: Counter = Counter()
+        expressions: Counter[tuple[str, str]] = Counter()
         facts = find_facts(text, expressions)
         if not facts or not self.mul_facts:
             plain = self.encode_plain(text)

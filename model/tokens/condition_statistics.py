@@ -2,17 +2,18 @@
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 from model.tokens.shards import Index
 
 
-def summarize(index: Index) -> dict:
+def summarize(index: Index) -> dict[str, Any]:
     """Return the metrics of one condition's shards.
 
     For each split: documents and their SHA-256 in order, the same in every condition; original bytes; tokens, and how many to
     an original byte; facts, and how many to a token. Expressions are those of both splits, by form: found, and changed to facts.
     """
-    expressions: dict[str, Counter] = {}
+    expressions: dict[str, Counter[str]] = {}
     for entries in index.splits.values():
         for entry in entries:
             for form, counts in entry.expressions.items():
@@ -20,7 +21,7 @@ def summarize(index: Index) -> dict:
     return {"expressions": expressions, **{split: _split(index, split) for split in index.splits}}
 
 
-def _split(index: Index, split: str) -> dict:
+def _split(index: Index, split: str) -> dict[str, Any]:
     digests = "".join(entry.documents_sha256 for entry in index.splits[split])
     totals = {
         figure: index.total(split, figure)

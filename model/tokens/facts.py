@@ -163,7 +163,7 @@ class FoundFact(NamedTuple):
     fact: MulFact
 
 
-def inject(text: str, counts: Counter | None = None) -> list[str | MulFact]:
+def inject(text: str, counts: Counter[tuple[str, str]] | None = None) -> list[str | MulFact]:
     """Split `text` at its multiplication facts: strings and facts alternate in reading order, no string is empty.
 
     Joining the strings with the original expressions gives `text` back; `str(fact)` is the canonical form. `counts` is
@@ -177,7 +177,7 @@ def inject(text: str, counts: Counter | None = None) -> list[str | MulFact]:
     return [segment for segment in [*segments, text[place:]] if segment]
 
 
-def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
+def find_facts(text: str, counts: Counter[tuple[str, str]] | None = None) -> list[FoundFact]:
     """Return the facts that `text` states, in order.
 
     `counts` is added to under (form, "found") and (form, "changed"), for the forms of `EXPRESSION_FORMS`.
@@ -195,7 +195,7 @@ def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
             line_end = lines.find("\n", match.end()) % (len(lines) + 1)  # -1 is the end of the text
             line = lines[line_start:line_end]
             is_code = _CODE_LINE_START.match(line) or _CODE_MARK.search(line)
-        fact = None if is_code else _FACTS.get(match.group("a", "b", "product"))
+        fact = None if is_code else _FACTS.get((match["a"], match["b"], match["product"]))
         changed = fact is not None and _stands_in_prose(text, previous, match, fact)
         previous = match.start()
         if counts is not None:
@@ -204,12 +204,12 @@ def find_facts(text: str, counts: Counter | None = None) -> list[FoundFact]:
             )
             counts[form, "found"] += 1
             counts[form, "changed"] += changed
-        if changed:
+        if fact is not None and changed:
             facts.append(FoundFact(match.start(), match.end(), fact))
     return facts
 
 
-def _expressions(text: str) -> list[re.Match]:
+def _expressions(text: str) -> list[re.Match[str]]:
     if not any(mark in text for mark in _MARKS):
         return []
     found = []
@@ -222,7 +222,7 @@ def _expressions(text: str) -> list[re.Match]:
     return found
 
 
-def _stands_in_prose(text: str, previous: int, match: re.Match, fact: MulFact) -> bool:
+def _stands_in_prose(text: str, previous: int, match: re.Match[str], fact: MulFact) -> bool:
     """Judge by what is beside `match`; `previous` is where the line begins, or the expression before it on the line."""
     preceding = text[previous : match.start()]
     bullet = _BULLET.fullmatch(preceding) if match["product"] else None
@@ -233,7 +233,8 @@ def _stands_in_prose(text: str, previous: int, match: re.Match, fact: MulFact) -
             text[text.rfind("\n", 0, line_break) + 1 : line_break].rstrip(_OPENING_AND_BLANKS)[-20:]
             + "\n"
         )
-    after = _CLOSING_AND_BLANKS.match(text, match.end()).end()
+    closing = _CLOSING_AND_BLANKS.match(text, match.end())
+    after = closing.end() if closing else match.end()
     below = _OPERATION_BELOW.match(text, after)
     goes_on_below = below is not None and not (
         bullet and below[1] == bullet[1]
@@ -246,9 +247,9 @@ def _stands_in_prose(text: str, previous: int, match: re.Match, fact: MulFact) -
         return False
     if match["product"]:
         return True
-    closing = text[match.end() : after]
+    closed_by = text[match.end() : after]
     if not _AFTER_BARE.match(text, after) or not all(
-        _OPENED[quote].search(preceding) for quote in _OPENED if quote in closing
+        _OPENED[quote].search(preceding) for quote in _OPENED if quote in closed_by
     ):
         return False
     return (

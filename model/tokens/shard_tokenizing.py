@@ -7,7 +7,7 @@ are taken in order. A finished shard outlives a kill.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,7 @@ def tokenize_split(
             left = None if left is None else left - entry.plain_tokens
             if left == 0:
                 break
-    if left:
+    if target_tokens is not None and left:
         raise PipelineError(
             f"tokenize: the training split has {target_tokens - left} tokens of the plain vocabulary, corpus.target_tokens asks "
             f"for {target_tokens}; fetch more text or lower it"
@@ -100,7 +100,7 @@ def tokenize_shard(task: Task, job: Job) -> tuple[ShardEntry, Path]:
     """Return the shard's entry and the directory where it waits as shard 0."""
     limit = "" if job.plain_tokens is None else f"_{job.plain_tokens}"
     directory = piece(
-        task.scratch / f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
+        task.scratch, f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
     )
     return read_json(directory / ENTRY, ShardEntry), directory
 
@@ -108,9 +108,10 @@ def tokenize_shard(task: Task, job: Job) -> tuple[ShardEntry, Path]:
 def _make(task: Task, job: Job, directory: Path) -> None:
     tokenizer, left = task.tokenizer, job.plain_tokens
     number_of = {source: number for number, source in enumerate(task.sources)}
-    counts: Counter = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     digest = hashlib.sha256()
-    documents, rows, totals = [], [], Counter()
+    documents, rows = [], []
+    totals: Counter[str] = Counter()
     for text, source in read_documents(document_shards(task.directory, job.split)[job.number]):
         if left == 0:
             break
@@ -147,7 +148,9 @@ def _make(task: Task, job: Job, directory: Path) -> None:
     (directory / ENTRY).write_bytes(json_bytes(entry.model_dump()))
 
 
-def _with_progress(results: Iterator, count: int, name: str) -> Iterator:
+def _with_progress(
+    results: Iterator[tuple[ShardEntry, Path]], count: int, name: str
+) -> Generator[tuple[ShardEntry, Path], None, None]:
     """Yield `results`, each an entry with its directory, under a bar that shows tokens a second and the time left."""
     started, tokens = time.perf_counter(), 0
     with tqdm(total=count, desc=name, unit="shard", disable=None) as bar:

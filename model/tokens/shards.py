@@ -83,7 +83,8 @@ class TokenSplit:
             raise PipelineError(
                 f"{directory}: no {split} shards in index.json; run dvc repro tokenize"
             )
-        self._shards, tables = [], []
+        self._shards: list[np.ndarray] = []
+        tables: list[np.ndarray] = []
         for number in range(len(self.index.splits[split])):
             tokens_path, table_path = shard_paths(directory, split, number)
             tables.append(_read_table(verified(table_path), self.index, split, number))
@@ -101,7 +102,9 @@ class TokenSplit:
 
     def document(self, number: int) -> np.ndarray:
         start = self._starts[number]
-        return self._shards[self._shard_of[number]][start : start + self.lengths[number]]
+        shard = self._shards[self._shard_of[number]]
+        tokens: np.ndarray = shard[start : start + self.lengths[number]]
+        return tokens
 
 
 def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray:

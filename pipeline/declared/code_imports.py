@@ -7,17 +7,26 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipeline.declared.file_trees import Tree
+from pipeline.declared.dvc_yaml import below
+from pipeline.declared.file_trees import Tree, without_ignored
+from pipeline.settings import SETTINGS
 
 # The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
 WATCHER = "pipeline"
 # The folders of what stages run.
-CODE = ("common", "model", "stages")
+CODE = tuple(SETTINGS.code)
+STAGES = SETTINGS.stages  # the package with a module a stage
+
+
+def is_code(dep: str) -> bool:
+    """Return whether dvc.yaml's dependency `dep` is a module, or lies in a folder of code."""
+    return dep.endswith(".py") or any(below(dep, folder) for folder in CODE)
 
 
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
     choices: frozenset[tuple[str, str]]  # of import_module(f"package.{key}"): package and key
+    packages: frozenset[str]  # of import_module(f"package.{entry.name}"): any module of the package
     sections: frozenset[
         str | None
     ]  # first arguments of read_section; None for one that is no literal
@@ -29,17 +38,67 @@ class Code:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._sources: dict[str, _Source] = {}
+        self._closures: dict[str, set[str]] = {}
 
     @cached_property
     def files(self) -> list[str]:
-        return [path for path in self._tree.files(*CODE) if path.endswith(".py")]
+        """The paths of all modules, sorted."""
+        return [path for path in self._visible if path.endswith(".py")]
+
+    @cached_property
+    def _visible(self) -> list[str]:
+        """The files of code folders that DVC hashes with their folder, sorted."""
+        return without_ignored(self._tree, self._tree.files(*CODE))
+
+    @cached_property
+    def _folders(self) -> dict[str, set[str]]:
+        """All files below each folder of code, at any depth."""
+        found: dict[str, set[str]] = {}
+        for path in self._visible:
+            for folder in PurePosixPath(path).parents[:-1]:
+                found.setdefault(str(folder), set()).add(path)
+        return found
+
+    def dependencies(self, stage: str) -> set[str]:
+        """Return the code that the stage has to depend on, as dvc.yaml must name it.
+
+        A folder is one dependency if and only if the stage reaches every file in it: hashing the
+        folder then covers what listing its modules covers. The outermost such folder is named.
+        """
+        reached = self.closure(stage)
+        named = {self._outermost(path, reached) for path in reached}
+        return named | {
+            choice
+            for choice in self.choices(stage)
+            if not any(below(choice, folder) for folder in named)
+        }
+
+    def _outermost(self, path: str, reached: set[str]) -> str:
+        """Return the outermost folder of `path` that has only files in `reached`, else `path`."""
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if self._folders[str(folder)] <= reached:
+                return str(folder)
+        return path
+
+    def has_data(self, dep: str) -> bool:
+        """Return whether `dep` is a file in a folder of code that is not a module."""
+        return dep in self._visible and not dep.endswith(".py")
+
+    def unreached(self, stage: str, folder: str) -> list[str]:
+        """Return the files below `folder` that the stage does not reach."""
+        return sorted(self._folders.get(folder, set()) - self.closure(stage))
 
     def closure(self, stage: str) -> set[str]:
         """Return the paths of all first-party modules that running `stages.{stage}` imports, itself among them.
 
         What any module of a choice imports is among them. The modules themselves are what `choices` returns.
         """
-        todo = self._paths(f"stages.{stage}")
+        if stage not in self._closures:
+            self._closures[stage] = self._find_closure(stage)
+        return self._closures[stage]
+
+    def _find_closure(self, stage: str) -> set[str]:
+        todo = self._paths(f"{STAGES}.{stage}")
         seen = set(todo)
         while todo:
             source = self._source(todo.pop())
@@ -51,9 +110,7 @@ class Code:
                     for path in self._members(package)
                 ),
             ]
-            modules = {module for one in sources for module in one.modules} | {
-                package for package, _ in source.choices
-            }
+            modules = {module for one in sources for module in self._imported(one)}
             new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
             todo += new
@@ -109,6 +166,16 @@ class Code:
             if path.rpartition("/")[0] == folder and not path.endswith("/__init__.py")
         ]
 
+    def _imported(self, source: _Source) -> set[str]:
+        """Return the dotted names of what `source` imports, but for the modules of a choice."""
+        members = {
+            path.removesuffix(".py").replace("/", ".")
+            for package in source.packages
+            for path in self._members(package)
+        }
+        packages = source.packages | {package for package, _ in source.choices}
+        return source.modules | packages | members
+
     def _paths(self, module: str) -> list[str]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
         parts = module.split(".")
@@ -129,7 +196,7 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
-    modules, choices, sections = set(), set(), set()
+    modules, choices, packages, sections = set(), set(), set(), set()
     for node in ast.walk(ast.parse(content, path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
@@ -151,6 +218,12 @@ def _parse(path: str, content: bytes) -> _Source:
             and (choice := _choice(node))
         ):
             choices.add(choice)
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node.func) == "import_module"
+            and (package := _package(node))
+        ):
+            packages.add(package)
         elif isinstance(node, ast.Call) and _called(node.func) in (
             "import_module",
             "__import__",
@@ -159,7 +232,7 @@ def _parse(path: str, content: bytes) -> _Source:
         ):
             hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
             raise SyntaxError(hides, (path, node.lineno, None, None))
-    return _Source(frozenset(modules), frozenset(choices), frozenset(sections))
+    return _Source(frozenset(modules), frozenset(choices), frozenset(packages), frozenset(sections))
 
 
 def _choice(call: ast.Call) -> tuple[str, str] | None:
@@ -180,11 +253,34 @@ def _choice(call: ast.Call) -> tuple[str, str] | None:
     return None
 
 
+def _package(call: ast.Call) -> str | None:
+    """Return "package" of import_module(f"package.{entry.name}"), where a table names the module.
+
+    None for any other call. No matrix of dvc.yaml has such a key, so all modules are dependencies.
+    """
+    match call:
+        case ast.Call(
+            args=[
+                ast.JoinedStr(
+                    values=[
+                        ast.Constant(value=str(start)),
+                        ast.FormattedValue(
+                            value=ast.Attribute(value=ast.Name()), conversion=-1, format_spec=None
+                        ),
+                    ]
+                )
+            ],
+            keywords=[],
+        ) if re.fullmatch(r"(\w+\.)+", start):
+            return start[:-1]
+    return None
+
+
 def _called(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def stage_of(command: str) -> str | None:
     """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m stages.NAME …`."""
-    match = re.fullmatch(r"python -m stages\.(\w+)((?: [\w.${}-]+)*)", command)
+    match = re.fullmatch(rf"python -m {STAGES}\.(\w+)((?: [\w.${{}}-]+)*)", command)
     return match[1] if match else None

@@ -10,8 +10,10 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from common.yaml_file import YamlFault
+from pipeline.declared.code_imports import STAGES
 from pipeline.declared.dvc_yaml import PARAMS, Instance, expand, read_mapping, read_stages
 from pipeline.declared.file_trees import Tree, WorkingTree
 from pipeline.seal.streams import end_unread, go_on_unread
@@ -22,7 +24,7 @@ _PLACE = re.compile(r"\$\{item\.(\w+)\}")
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Word it as every other error here is worded."""
         self.print_usage(sys.stderr)
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
@@ -51,7 +53,7 @@ def instance_of(root: Path, command: list[str]) -> Instance:
     tree = WorkingTree(root)
     if not tree.has("dvc.yaml"):
         sys.exit(f"error: no dvc.yaml in {root}: run stages from the repository's root")
-    stage = module.removeprefix("stages").removeprefix(".")
+    stage = module.removeprefix(STAGES).removeprefix(".")
     try:
         stages = read_stages(tree)
         if _HELP & set(arguments) and (stage in stages or not stage):
@@ -76,7 +78,7 @@ def instance_of(root: Path, command: list[str]) -> Instance:
     return found[0]
 
 
-def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance]:
+def _instances(tree: Tree, stages: dict[str, dict[str, Any]], stage: str) -> list[Instance]:
     if stage not in stages:
         return []
     return expand(
@@ -84,13 +86,13 @@ def _instances(tree: Tree, stages: dict[str, dict], stage: str) -> list[Instance
     )
 
 
-def _usage(stages: dict[str, dict], stage: str) -> str:
+def _usage(stages: dict[str, dict[str, Any]], stage: str) -> str:
     if stage not in stages:
-        return f"usage: python -m stages.NAME …; NAME is one of {', '.join(stages)}"
+        return f"usage: python -m {STAGES}.NAME …; NAME is one of {', '.join(stages)}"
     return "usage: " + _PLACE.sub(lambda place: place[1].upper(), stages[stage]["cmd"])
 
 
-def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
+def _help(tree: Tree, stages: dict[str, dict[str, Any]], stage: str) -> str:
     if not stage:
         width = max(map(len, stages))
         lines = [f"  {name:{width}}  {_docstring(tree, name).splitlines()[0]}" for name in stages]
@@ -100,7 +102,7 @@ def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
                 "",
                 *lines,
                 "",
-                "python -m stages.NAME --help says what one of them does.",
+                f"python -m {STAGES}.NAME --help says what one of them does.",
             ]
         )
     parts = [_usage(stages, stage), _docstring(tree, stage)]
@@ -128,7 +130,7 @@ def _help(tree: Tree, stages: dict[str, dict], stage: str) -> str:
 
 
 def _docstring(tree: Tree, stage: str) -> str:
-    return ast.get_docstring(ast.parse(tree.read(f"stages/{stage}.py"))) or ""
+    return ast.get_docstring(ast.parse(tree.read(f"{STAGES}/{stage}.py"))) or ""
 
 
 def _arguments(command: str, instances: list[Instance]) -> dict[str, list[str]]:

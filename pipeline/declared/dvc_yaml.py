@@ -14,7 +14,7 @@ from pipeline.declared.file_trees import Tree
 PARAMS = "params.yaml"
 GRAPH = "dvc.yaml"
 # A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
-STAGES = "stages.yaml"
+LINK = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -65,7 +65,7 @@ def value_or_none(document: Any, key: str) -> Any:
         return None
 
 
-def read_stages(tree: Tree) -> dict[str, dict]:
+def read_stages(tree: Tree) -> dict[str, dict[str, Any]]:
     """Return dvc.yaml's stages, each a mapping with a command; raises YamlFault."""
     stages = read_mapping(tree, GRAPH).get("stages")
     if not isinstance(stages, dict):
@@ -87,7 +87,7 @@ def read_instances(tree: Tree) -> dict[str, Instance]:
     return {instance.name: instance for instance in expanded}
 
 
-def expand(stage: str, text: dict, params: Any) -> list[Instance]:
+def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
     """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml lacks a key it names."""
     matrix = {key: _choices(values, params) for key, values in text.get("matrix", {}).items()}
     instances = []
@@ -133,7 +133,7 @@ def _names(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _resolve(value: Any, params: Any, item: dict) -> Any:
+def _resolve(value: Any, params: Any, item: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         return {
             _resolve(key, params, item): _resolve(child, params, item)
@@ -152,7 +152,7 @@ def _resolve(value: Any, params: Any, item: dict) -> Any:
         except KeyError:
             raise YamlFault(f"{PARAMS}: {name}: missing; dvc.yaml uses it") from None
 
-    def inserted(match: re.Match) -> str:
+    def inserted(match: re.Match[str]) -> str:
         found = lookup(match[1])
         if not _names(found):
             raise YamlFault(
@@ -164,14 +164,14 @@ def _resolve(value: Any, params: Any, item: dict) -> Any:
     return lookup(whole[1]) if whole else _PLACE.sub(inserted, value)
 
 
-def _output(entry: str | dict) -> tuple[str, bool]:
+def _output(entry: str | dict[str, Any]) -> tuple[str, bool]:
     if isinstance(entry, str):
         return entry, True
     [(path, settings)] = entry.items()
     return path, settings.get("cache", True)
 
 
-def _params(entries: list[str | dict]) -> dict[str, tuple[str, ...]]:
+def _params(entries: list[str | dict[str, Any]]) -> dict[str, tuple[str, ...]]:
     keys: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         pairs = entry.items() if isinstance(entry, dict) else [(PARAMS, [entry])]
@@ -182,7 +182,7 @@ def _params(entries: list[str | dict]) -> dict[str, tuple[str, ...]]:
 
 def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
     """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is not there."""
-    values = {}
+    values: dict[str, Any] = {}
     for file, keys in instance.params.items():
         document = load(tree.read(file), file)
         values |= {f"{key} of {file}": value_or_none(document, key) for key in keys}

@@ -50,7 +50,7 @@ class GitTree:
         return done.stdout
 
     @cached_property
-    def _objects(self) -> subprocess.Popen:
+    def _objects(self) -> subprocess.Popen[bytes]:
         command = ["git", "cat-file", "--batch"]
         return subprocess.Popen(
             command, cwd=self.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -62,10 +62,13 @@ class GitTree:
     def read(self, path: str) -> bytes:
         if path not in self._paths:
             raise FileNotFoundError(f"{path} at {self.name}")
-        self._objects.stdin.write(self._prefix + path.encode() + b"\n")
-        self._objects.stdin.flush()
-        size = int(self._objects.stdout.readline().split()[-1])
-        return self._objects.stdout.read(size + 1)[:-1]
+        asked, found = self._objects.stdin, self._objects.stdout
+        assert asked is not None  # a pipe, as the other
+        assert found is not None
+        asked.write(self._prefix + path.encode() + b"\n")
+        asked.flush()
+        size = int(found.readline().split()[-1])
+        return found.read(size + 1)[:-1]
 
     def files(self, *folders: str) -> list[str]:
         return sorted(

@@ -6,31 +6,19 @@ from importlib import metadata
 
 from pipeline.declared.dvc_yaml import Instance, read_mapping
 from pipeline.declared.file_trees import Tree
+from pipeline.settings import SETTINGS, command
 
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
-# Imported as the key, installed as the value, where the two differ.
-_DISTRIBUTIONS = {"PIL": "pillow", "vl_convert": "vl-convert-python", "yaml": "pyyaml"}
-# No input of any stage, and why.
-NOT_INPUTS = {
-    "pydantic": "checks values and, being strict, converts none",
-    "pyyaml": "reads params.yaml, whose values DVC compares itself",
-    "tqdm": "draws progress bars",
-}
-# Libraries that write bytes on behalf of the one that is imported.
-_BEHIND = {
-    "transformers": {"safetensors", "tokenizers"},
-    "matplotlib": {"pillow"},
-    "jinja2": {"markupsafe"},
-}
+NOT_INPUTS = SETTINGS.not_inputs
 
 
 def inputs(imported: set[str]) -> set[str]:
     """Return the keys of libraries.yaml that a stage importing the packages `imported` has to declare."""
     names = {
-        _DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported
+        SETTINGS.distributions.get(name, name.replace("_", "-")) for name in imported
     } - NOT_INPUTS.keys()
-    return names.union({"python"}, *(_BEHIND.get(name, set()) for name in names))
+    return names.union({"python"}, *(SETTINGS.behind.get(name, []) for name in names))
 
 
 def declared_versions(tree: Tree) -> dict[str, str]:
@@ -64,8 +52,8 @@ def mismatches(instance: Instance, versions: dict[str, str]) -> list[str]:
         found, wanted = installed_version(library), versions.get(library)
         if found != wanted:
             lines.append(
-                f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares {wanted}; run make setup, "
-                "or move to another version with make lock"
+                f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares {wanted}; "
+                f"run {command('setup')}, or move to another version with {command('lock')}"
             )
     return lines
 
@@ -82,7 +70,7 @@ def render(tree: Tree, libraries: set[str]) -> str:
     locked = {**locked_versions(tree), "python": installed_version("python")}
     lines = [f'{library}: "{locked[_normalized(library)]}"\n' for library in sorted(libraries)]
     return (
-        "# Inputs of the stages that declare them; written by make lock from requirements.txt.\n"
+        f"# Inputs of the stages that declare them; written by {command('libraries')} from {LOCK}.\n"
         + "".join(lines)
     )
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from common.yaml_file import load
 from pipeline.declared.dvc_yaml import (
     GRAPH,
-    STAGES,
+    LINK,
     Instance,
     below,
     read_instances,
@@ -24,7 +24,6 @@ from pipeline.declared.file_trees import Tree, without_ignored
 
 LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
-REPRO = "run make repro"
 # Outputs that are a verdict and always the same bytes: what waits for them never reruns because of them.
 VERDICTS = {"data/params.ok", "data/distinct.ok"}
 
@@ -161,7 +160,7 @@ class Graph:
                 entries |= {prefix + name: md5 for name, md5 in listed.items()}
         if entries:
             return directory_hash(entries)
-        if path == STAGES:  # in git a link is the text of its target
+        if path == LINK:  # in git a link is the text of its target
             path = GRAPH
         files = without_ignored(self.tree, self.tree.files(path))
         if files:

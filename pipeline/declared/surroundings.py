@@ -11,6 +11,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from pipeline.settings import FILE, SETTINGS
+
 # By module: functions whose answer DVC does not track as an input. "*" is all of a module.
 _ASKING = {
     "datetime": {"now", "today", "utcnow"},
@@ -32,30 +34,8 @@ _ASKING = {
     "uuid": {"*"},
 }  # fmt: skip
 _METHODS = {"lstat", "stat"}  # of a path
-# Who may, and what for. None of it reaches an output that DVC hashes, or the stage stops where it is not what it should be.
-ALLOWED = {
-    "common/files.py": {
-        "os.environ"
-    },  # which outputs stages make: for the advice of an error message
-    "model/sources/hub.py": {"stat"},  # is a download as long as the hub states?
-    "model/sources/passage_files.py": {
-        "stat"
-    },  # how files are shared out among workers; pieces are of files, whoever makes them
-    "model/runtime/resumable.py": {"os.environ"},  # where the seal keeps pieces
-    "model/runtime/distributed.py": {
-        "os.environ"
-    },  # what torchrun tells a process about the others
-    "model/tokens/shards.py": {"stat"},  # is a shard as long as its index states?
-    "model/pretraining/throughput.py": {
-        "time.perf_counter"
-    },  # the file of timings, on which nothing depends
-    "model/tokens/shard_tokenizing.py": {"time.perf_counter"},  # the progress bar
-    "model/runtime/torch_setup.py": {"os.environ"},  # set before a library reads it
-    "model/runtime/worker_pool.py": {
-        "os.cpu_count",
-        "os.sched_getaffinity",
-    },  # results come in the order of the jobs
-}
+# Who may ask what: no answer reaches an output, or the stage stops where it is not what it should be.
+ALLOWED = {path: set(names) for path, names in SETTINGS.surroundings.items()}
 _WORTH_PARSING = re.compile(rf"\b(?:{'|'.join([*_ASKING, *_METHODS])})\b".replace(".", r"\."))
 
 
@@ -66,7 +46,10 @@ def questions(path: str, content: bytes) -> list[str]:
     tree = ast.parse(content, path)
     allowed = ALLOWED.get(path, set())
     found = sorted({(line, name) for line, name in _asked(tree) if name not in allowed})
-    advice = "which is no input that DVC knows; make it a parameter, or say in pipeline/declared/surroundings.py why it changes no output"
+    advice = (
+        "which is no input that DVC knows; make it a parameter, or allow it in "
+        f"tool.pipeline.surroundings of {FILE} if it changes no output"
+    )
     return [f"{path}:{line}: asks for {name}, {advice}" for line, name in found]
 
 

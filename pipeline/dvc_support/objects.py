@@ -72,7 +72,9 @@ def seed(graph: Graph, cache: Path) -> int:
     count = 0
     for instance in graph.instances.values():
         recorded = graph.lock.get(instance.name)
-        for out in instance.tracked if recorded else ():
+        if recorded is None:
+            continue
+        for out in instance.tracked:
             md5, path = recorded.outs.get(out, ".dir"), graph.tree.root / out
             # A stage that has a directory among these has no run cache.
             if md5.endswith(".dir") or object_path(cache, md5).exists() or file_md5(path) != md5:

@@ -36,7 +36,7 @@ LOGS = Path(".dvc/tmp/parallel")  # what each stage says, while it runs
 
 
 class Job(NamedTuple):
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     devices: list[str]
     started: float
 
@@ -66,7 +66,7 @@ class Scheduler:
                 self._start_what_can()
             for name, job in list(self._running.items()):
                 if self.stopping:
-                    self._stop(job)
+                    self._stop(job, self.stopping)
                 if job.process.poll() is not None:
                     self._finish(name, self._running.pop(name))
             time.sleep(0.05)
@@ -120,13 +120,13 @@ class Scheduler:
             )
         self._running[name] = Job(process, devices, time.monotonic())
 
-    def _stop(self, job: Job) -> None:
+    def _stop(self, job: Job, number: int) -> None:
         """Signal what dvc has started, each process once. DVC itself may be writing dvc.lock, and ends when its stage has."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(job.process.pid).children(recursive=True):
                 if process.pid not in self._told:
                     self._told.add(process.pid)
-                    process.send_signal(self.stopping)
+                    process.send_signal(number)
 
     def _finish(self, name: str, job: Job) -> None:
         self._free = sorted([*self._free, *job.devices])

@@ -84,6 +84,7 @@ def main() -> None:
     _take_back_streams()
     command_line("pipeline.dvc_support.repro", __doc__, changes=True).parse_args()
     for handler in logging.getLogger("dvc").handlers:
+        assert isinstance(handler, logging.StreamHandler)  # each of dvc's writes to a stream
         handler.setStream(sys.stderr if handler.level == logging.WARNING else sys.stdout)
     of_lock = modify_lock()
     dvc.dvcfile.modify_yaml = lambda path, fs=None: (

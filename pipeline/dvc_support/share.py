@@ -13,6 +13,7 @@ Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from common.yaml_file import YamlFault
@@ -120,7 +121,8 @@ def unkept(root: Path, cloud: bool = False) -> list[str]:
         if asked.returncode:
             raise Failure(f"{_UNKNOWN} (git ls-remote {remote}: exit code {asked.returncode})")
         names |= {f"{remote} {ref}": commit for ref, commit in tips(asked.stdout).items()}
-    kept, lost = kept_by_dvc(root), {}
+    kept = kept_by_dvc(root)
+    lost: dict[str, str] = {}
     for name in sorted(
         names, key=lambda name: (" " in name, name.endswith("/HEAD"), name)
     ):  # origin/HEAD is a second name
@@ -196,7 +198,7 @@ def cache_folder(root: Path) -> Path:
     )  # shorter in messages
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., object]] = {
     "push": push,
     "pull": pull,
     "verify": verify,

@@ -12,13 +12,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, NoReturn
 
-from pipeline.declared.code_imports import CODE, WATCHER
+from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.declared.lockfile import VERDICTS
 from pipeline.seal.fault_messages import fault_line
-from pipeline.seal.input_witness import Witness, fingerprints_of
+from pipeline.seal.input_witness import Witness, changed_input, fingerprints_of
 from pipeline.seal.scratch_folder import scratch_of
 
 NETWORK_STAGES = {"fetch"}
@@ -59,9 +61,7 @@ class Guard:
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
-        self._untouched = (
-            {dep for dep in instance.deps if not dep.endswith(".py")} - VERDICTS - {PARAMS}
-        )
+        self._untouched = {dep for dep in instance.deps if not is_code(dep)} - VERDICTS - {PARAMS}
         self._unread = set(instance.params.get(PARAMS, ()))
         self._broken: list[str] = []
         self._done = self._failed = False
@@ -78,12 +78,15 @@ class Guard:
         self._reading_section = False
         # Importing lists the folders that modules are in.
         self._listable = {".", WATCHER} | {
-            os.path.dirname(dep) for dep in instance.deps if dep.endswith(".py")
+            str(folder)
+            for dep in instance.deps
+            if is_code(dep)
+            for folder in PurePosixPath(dep).parents
         }
 
-    def hook(self) -> Callable[[str, tuple], None]:
+    def hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         """Return the audit hook. Importing transformers raises 65,000 events, so one that is not asked for costs a look-up."""
-        handlers: dict[str, Callable[[str, tuple], None]] = {
+        handlers: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
             "open": self._opened,
             "socket.gethostname": self._asked_for_host,
             "os.listdir": self._listed,
@@ -97,14 +100,14 @@ class Guard:
         }
         handler_of = handlers.get
 
-        def hear(event: str, arguments: tuple) -> None:
+        def hear(event: str, arguments: tuple[Any, ...]) -> None:
             handler = handler_of(event)
             if handler is not None:
                 handler(event, arguments)
 
         return hear
 
-    def _opened(self, event: str, arguments: tuple) -> None:
+    def _opened(self, event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         name = self._inside(path)
         if name is None:
@@ -122,7 +125,7 @@ class Guard:
             if _is_there(full) and not _is_directory(full):
                 self._break(f"read {name}, which dvc.yaml does not list under this stage's deps")
 
-    def _listed(self, event: str, arguments: tuple) -> None:
+    def _listed(self, event: str, arguments: tuple[Any, ...]) -> None:
         [path] = arguments
         name = self._inside("." if path is None else path)
         if name is None or name in self._listable or self._covers(self._readable, name):
@@ -132,7 +135,7 @@ class Guard:
         if _is_there(os.path.join(self._root, name)):
             self._break(f"listed {name}, which dvc.yaml does not list under this stage's deps")
 
-    def _changed(self, event: str, arguments: tuple) -> None:
+    def _changed(self, event: str, arguments: tuple[Any, ...]) -> None:
         for place, folder in _CHANGES[event]:
             if isinstance(arguments[place], int):
                 continue  # a descriptor was judged when it was opened
@@ -146,11 +149,11 @@ class Guard:
             if event not in ("os.remove", "os.rmdir") or _is_there(os.path.join(self._root, name)):
                 self._break(f"changed {name}, which dvc.yaml does not list under this stage's outs")
 
-    def _asked_for_host(self, event: str, arguments: tuple) -> None:
+    def _asked_for_host(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._network and not self._several:
             self._break("asked for the host's name, which is no input that DVC knows")
 
-    def _connected(self, event: str, arguments: tuple) -> None:
+    def _connected(self, event: str, arguments: tuple[Any, ...]) -> None:
         first, *rest = arguments
         if self._network or getattr(first, "family", None) == socket.AF_UNIX:
             return
@@ -167,7 +170,7 @@ class Guard:
 
         def watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
             @functools.wraps(ask)
-            def answer(path, *, dir_fd=None, **options):
+            def answer(path: Any, *, dir_fd: int | None = None, **options: bool) -> os.stat_result:
                 found = ask(path, dir_fd=dir_fd, **options)
                 if stat.S_ISREG(found.st_mode) and not isinstance(path, int):
                     self._asked_for_size(path, -1 if dir_fd is None else dir_fd)
@@ -193,7 +196,7 @@ class Guard:
                 f"asked for the size of {name}, which dvc.yaml does not list under this stage's deps"
             )
 
-    def _read_section(self, event: str, arguments: tuple) -> None:
+    def _read_section(self, event: str, arguments: tuple[Any, ...]) -> None:
         path, key = arguments
         if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
             self._break(
@@ -202,10 +205,10 @@ class Guard:
         self._unread.discard(key)
         self._reading_section = True
 
-    def _begins(self, event: str, arguments: tuple) -> None:
+    def _begins(self, event: str, arguments: tuple[Any, ...]) -> None:
         self._begun = time.monotonic()  # all before it was starting up
 
-    def _ends(self, event: str, arguments: tuple) -> None:
+    def _ends(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._unread and PARAMS not in self._instance.deps:
             self._break(
                 f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
@@ -220,27 +223,27 @@ class Guard:
         self._witness.dismiss()
         if not after:
             self._break("ran while an input became unreadable; put it back and run the stage again")
-        for name, fingerprint in self._before.items():
-            if after[name] != fingerprint:
-                self._break(
-                    f"ran while {name} changed, and DVC would record the new one as what it read; run it again, or undo the "
-                    f"change and say dvc commit {self._instance.name}"
-                )
+        changed = changed_input(self._before, after)
+        if changed is not None:
+            self._break(
+                f"ran while {changed} changed, and DVC would record the new one as what it read; "
+                f"run it again, or undo the change and say dvc commit {self._instance.name}"
+            )
         self._done = True
         now = time.monotonic()
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
 
-    def _piece_done(self, event: str, arguments: tuple) -> None:
-        """Refuse a piece where an input is no longer what it was: after a kill nobody would ask, and the edit may be undone."""
-        now = self._witness.fingerprints()
-        for name, fingerprint in self._before.items():
-            if now.get(name) != fingerprint:
-                self._break(
-                    f"ran while {name} changed, so what it made is of neither; run it again"
-                )
+    def _piece_done(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Refuse a piece if an input has changed since the stage started.
 
-    def _inside(self, path: object, folder: int = -1) -> str | None:
+        Checked for each piece: a resumed run could not see an edit that was reverted meanwhile.
+        """
+        changed = changed_input(self._before, self._witness.fingerprints())
+        if changed is not None:
+            self._break(f"ran while {changed} changed, so what it made is of neither; run it again")
+
+    def _inside(self, path: Any, folder: int = -1) -> str | None:
         """Return `path` relative to the repository, None where it is outside or in the environment.
 
         `path` may be a descriptor, or relative to the directory open as `folder`.
@@ -276,7 +279,9 @@ class Guard:
         self._broken.append(message)
         raise SealBroken(message)
 
-    def explain(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+    def explain(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         """As sys.excepthook: a line for a broken seal or a fault of the machine, one more where the kernel has refused for us."""
         self._failed = True
         line = (
@@ -316,7 +321,7 @@ class Guard:
         """
         leave = sys.exit
 
-        def exit_(status: object = None) -> None:
+        def exit_(status: Any = None) -> NoReturn:
             self._failed |= status not in (None, 0)
             leave(status)
 

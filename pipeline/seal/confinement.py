@@ -2,18 +2,21 @@
 
 import atexit
 import contextlib
+import importlib.abc
 import importlib.machinery
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import CodeType
 
 from pipeline.declared.code_imports import CODE, WATCHER
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below
 from pipeline.seal import landlock, seccomp
 from pipeline.seal.audit_guard import partial_of
 from pipeline.seal.start import OwnPackages
+from pipeline.settings import SETTINGS
 
 # What is not data: the system's own folders. A person's are /home, /mnt, /data, /tmp and any other.
 _SYSTEM = {
@@ -70,7 +73,7 @@ def confine(
     """
     readable = [*_readable(root, inputs), *_libraries(root)]
     if network:
-        _hub_cache(root)
+        _make_caches(root)
         if root.is_relative_to(
             tempfile.gettempdir()
         ):  # no rule on it could allow new files beside the repository
@@ -151,13 +154,10 @@ def _private_directory() -> Path:
     return Path(directory)
 
 
-def _hub_cache(root: Path) -> None:
+def _make_caches(root: Path) -> None:
     """What is not there yet could not be made beside the repository: see `_outside`."""
-    folders = [
-        os.environ[name]
-        for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")
-        if os.environ.get(name)
-    ]
+    names = ("XDG_CACHE_HOME", *SETTINGS.environment.get("folders", ()))
+    folders = [os.environ[name] for name in names if os.environ.get(name)]
     if root.is_relative_to(os.path.expanduser("~")):
         folders.append("~/.cache")
     for folder in folders:
@@ -166,7 +166,7 @@ def _hub_cache(root: Path) -> None:
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname: str):
+    def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
 
@@ -177,7 +177,7 @@ class _Nothing:
 
 
 def import_from_source(root: Path) -> None:
-    """Find `model` and `stages` below `root`, and no other module of it, compiled from their text, whatever bytecode there is.
+    """Find the packages of CODE below `root`, and no other module of it, compiled from their text, whatever bytecode there is.
 
     Modules that pipeline/ has imported of them are imported anew.
     """
@@ -185,7 +185,7 @@ def import_from_source(root: Path) -> None:
         (_FromSource, importlib.machinery.SOURCE_SUFFIXES)
     )
 
-    def hook(path: str):
+    def hook(path: str) -> importlib.abc.PathEntryFinder | _Nothing:
         if not below(path, str(root)) or any(
             below(path, str(venv)) for venv in (root / ".venv", sys.prefix)
         ):
@@ -195,7 +195,7 @@ def import_from_source(root: Path) -> None:
     sys.meta_path.insert(0, OwnPackages(str(root), CODE, _FromSource))
     sys.path_hooks.insert(0, hook)
     sys.path_importer_cache.clear()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
         del sys.modules[name]
     sys.path.append(
         str(root)

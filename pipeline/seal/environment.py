@@ -2,10 +2,13 @@
 
 A variable may choose kernels, libraries' behaviour, other modules or a time zone, and DVC knows
 nothing of it. What a library reads next year cannot be listed, what a stage needs can. Imports
-nothing but `os`: pipeline/seal/start.py uses it before anything else runs.
+little: pipeline/seal/start.py uses it before anything else runs.
 """
 
 import os
+from fnmatch import fnmatchcase
+
+from pipeline.settings import SETTINGS
 
 # Programs, temporary files, what a terminal shows, and which GPUs are this stage's.
 _EVERY_STAGE = {
@@ -13,14 +16,12 @@ _EVERY_STAGE = {
     "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PYTHONUNBUFFERED",
     "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
 }  # fmt: skip
-# The hub, its cache and the way to it: data are held to commits and hashes, whatever these say.
+# The way to data; pyproject.toml adds a project's own.
 _NETWORK = {
-    "ALL_PROXY", "CURL_CA_BUNDLE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
-    "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET",
-    "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH",
-    "HTTPS_PROXY", "HTTP_PROXY", "HUGGING_FACE_HUB_TOKEN", "NETRC", "NO_PROXY",
+    "ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NETRC", "NO_PROXY",
     "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME", "all_proxy",
     "http_proxy", "https_proxy", "no_proxy",
+    *SETTINGS.environment.get("network", ()),
 }  # fmt: skip
 # What torchrun and Slurm tell a process about the others, and the network between them.
 _SEVERAL_PROCESSES = {
@@ -28,16 +29,8 @@ _SEVERAL_PROCESSES = {
     "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
 }  # fmt: skip
 _OF_SEVERAL_PROCESSES = (
-    "FI_",
-    "GLOO_",
-    "PIPELINE_",
-    "NCCL_",
-    "OFI_",
-    "SLURMD_",
-    "SLURM_",
-    "TORCHELASTIC_",
-    "UCX_",
-)
+    "FI_", "GLOO_", "NCCL_", "OFI_", "PIPELINE_", "SLURMD_", "SLURM_", "TORCHELASTIC_", "UCX_",
+)  # fmt: skip
 
 # The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins at the same moment.
 _FIXED = {
@@ -67,20 +60,20 @@ def of_any_stage() -> dict[str, str]:
 
 
 def clean_environment(network: bool, several: bool) -> None:
-    """Leave this process what its stage may have; without `network` keep the Hugging Face libraries from trying it."""
+    """Leave this process what its stage may have; without `network` keep libraries from trying it."""
     for name in [
         name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
     ]:
         del os.environ[name]
     os.environ.update(_FOR_CHILDREN)
     if not network:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ.update(SETTINGS.offline)
 
 
 def _reaches(name: str, network: bool, several: bool) -> bool:
     return (
         name in _EVERY_STAGE
-        or (network and (name in _NETWORK or name.startswith("HF_XET_")))
+        or (network and any(fnmatchcase(name, each) for each in _NETWORK))
         or (several and (name in _SEVERAL_PROCESSES or name.startswith(_OF_SEVERAL_PROCESSES)))
     )
 

@@ -54,4 +54,4 @@ def set_up_line(error: OSError, name: str) -> str:
     """Return the line for an error that comes before the seal is closed, when everything may be opened."""
     where = f": {os.path.relpath(error.filename)}" if error.filename else ""
     what = os.strerror(error.errno) if error.errno else str(error)  # libraries word it themselves
-    return f"error: {name}: {what}{where}; {_WAYS_ON.get(error.errno, 'mend it and run dvc repro')}"
+    return f"error: {name}: {what}{where}; {_WAYS_ON.get(error.errno or 0, 'mend it and run dvc repro')}"

@@ -1,4 +1,4 @@
-"""What a stage's inputs are when it starts and when it ends: DVC hashes them only after it has ended."""
+"""What a stage's inputs are when it starts and when it ends: DVC hashes them only afterwards."""
 
 import fcntl
 import os
@@ -7,92 +7,100 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.seal.input_contents import known_by
 
 _QUESTION_BYTES = 8
 
 
 class Witness:
-    """A process, forked when this is made, that takes the fingerprints whenever it is asked.
+    """A process that reads the inputs on request, forked before the stage is confined.
 
-    It has to be outside the confinement to come: a file that an editor or git has replaced meanwhile is a new file, which
-    the kernel would not let the stage open. Processes that the stage forks may ask too, one at a time: who asks locks a
-    file, which a process that is killed meanwhile lets go of.
+    It stays outside the confinement because an editor and git replace a file by a new one, which
+    the kernel would not let the stage open.
+
+    Processes that the stage forks may ask too. Protocol: who asks locks a file, which the kernel
+    unlocks if that process is killed; sends a random question; and reads the pipe until the
+    question comes back, which skips the rest of an answer to a process that was killed. The answer
+    follows, as a pickle.
     """
 
     def __init__(self, root: Path, instance: Instance):
-        asked, self._ask = os.pipe()
-        self._heard, tell = os.pipe()
-        self._turn = tempfile.TemporaryFile()  # noqa: SIM115  as long as this process
+        questions, self._ask = os.pipe()
+        self._answers, answer = os.pipe()
+        self._turn = tempfile.TemporaryFile()  # noqa: SIM115  open as long as this process lives
         sys.stdout.flush()
         self._process = os.fork()
         if self._process == 0:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # the stage's to answer
-            for descriptor in (self._ask, self._heard):
-                os.close(descriptor)
-            try:
-                with open(tell, "wb") as pipe:
-                    while question := os.read(
-                        asked, _QUESTION_BYTES
-                    ):  # nothing comes of a stage that has ended
-                        pipe.write(question)
-                        pickle.dump(_fingerprints_or_none(root, instance), pipe)
-                        pipe.flush()
-            finally:
-                os._exit(0)  # never back into the stage's own code
-        os.close(asked)
-        os.close(tell)
+            os.close(self._ask)
+            os.close(self._answers)
+            _serve(root, instance, questions, answer)
+        os.close(questions)
+        os.close(answer)
 
     def fingerprints(self) -> dict[str, object]:
-        """Return what `fingerprints_of` says now; nothing where an input can no longer be read."""
+        """Return `fingerprints_of` of now; empty if an input cannot be read any more."""
         fcntl.lockf(self._turn, fcntl.LOCK_EX)
         try:
             question = os.urandom(_QUESTION_BYTES)
             os.write(self._ask, question)
-            with open(self._heard, "rb", closefd=False) as pipe:
-                before = pipe.read(_QUESTION_BYTES)
-                while before != question:  # what is left of an answer to somebody who was killed
-                    before = before[1:] + pipe.read(1)
-                    if len(before) < _QUESTION_BYTES:
-                        return {}
-                return pickle.load(pipe)  # noqa: S301
+            return self._answer_to(question)
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             return {}
         finally:
             fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
+    def _answer_to(self, question: bytes) -> dict[str, object]:
+        with open(self._answers, "rb", closefd=False) as pipe:
+            found = pipe.read(_QUESTION_BYTES)
+            while found != question:
+                found = found[1:] + pipe.read(1)
+                if len(found) < _QUESTION_BYTES:
+                    raise EOFError
+            fingerprints: dict[str, object] = pickle.load(pipe)  # noqa: S301
+            return fingerprints
+
     def dismiss(self) -> None:
-        """End it before the stage ends: it shares the lock of the stage's instance."""
+        """End the process, which holds the lock of the stage's instance, before the stage ends."""
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
 
 
-def _fingerprints_or_none(root: Path, instance: Instance) -> dict[str, object]:
+def _serve(root: Path, instance: Instance, questions: int, answer: int) -> NoReturn:
+    """Answer questions until every process that could ask has ended."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # They are for the stage.
+            signal.signal(number, signal.SIG_IGN)
+        with open(answer, "wb") as pipe:
+            while question := os.read(questions, _QUESTION_BYTES):
+                pipe.write(question)
+                pickle.dump(_fingerprints_or_nothing(root, instance), pipe)
+                pipe.flush()
+    finally:
+        # Never back into the code of the stage that was forked.
+        os._exit(0)
+
+
+def _fingerprints_or_nothing(root: Path, instance: Instance) -> dict[str, object]:
     try:
         return fingerprints_of(root, instance)
-    except (OSError, YamlFault):  # an input that can no longer be read is not what it was
+    except (OSError, YamlFault):
         return {}
 
 
 def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:
-    """Return what must be the same before and after: bytes of code, sizes and times of data, values of parameters."""
+    """Return what must not change during a run: of each input, and the values of parameters."""
     found: dict[str, object] = {}
     for dep in instance.deps:
-        path = root / dep
-        if path.is_dir():
-            # Python may write a module's bytecode while a stage that depends on all code runs; DVC ignores it too.
-            entries = [
-                entry
-                for entry in sorted(path.rglob("*"))
-                if "__pycache__" not in entry.parts and entry.is_file()
-            ]
-            found[dep] = [
-                (str(entry), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries
-            ]
-        else:
-            found[dep] = path.read_bytes() if path.exists() else None
+        found |= known_by(root, dep)
     return found | parameter_values(WorkingTree(root), instance)
+
+
+def changed_input(before: dict[str, object], after: dict[str, object]) -> str | None:
+    """Return the first input that is another one, is new or is gone; None if there is none."""
+    return next((name for name in {**before, **after} if before.get(name) != after.get(name)), None)

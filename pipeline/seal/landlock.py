@@ -83,8 +83,8 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         os.close(descriptor)
 
 
-def _call(libc: ctypes.CDLL, number: int, *arguments) -> int:
-    result = libc.syscall(number, *arguments)
+def _call(libc: ctypes.CDLL, number: int, *arguments: int | bytes | None) -> int:
+    result: int = libc.syscall(number, *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), f"landlock system call {number}")
     return result

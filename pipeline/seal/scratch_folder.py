@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.declared.dvc_yaml import Instance, parameter_values
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.seal.input_contents import Known, file_sha256, known_by
 from pipeline.seal.parent_death import end_with_parent
 
 RESUMABLE_STAGES = {"fetch", "corpus", "tokenize", "pretrain", "sft"}
@@ -51,18 +52,18 @@ def make_scratch(root: Path, instance: Instance) -> list[Path]:
 
 
 def fingerprint(root: Path, instance: Instance) -> str:
-    """Return a SHA-256 over all that the instance's work depends on: command, contents of its deps, values of its params.
+    """Return a SHA-256 over all that the instance's work depends on: command, inputs, parameters.
 
-    A directory is known by its SHA256SUMS, which readers hold it to, and by sizes and times where it has none. What a
-    finished input is only judged by is left out: a count or a checksum that is corrected costs no second download.
+    A folder with SHA256SUMS is known by that file, which its readers verify. Parameters that only
+    check a finished input are left out: correcting a count or a checksum costs no second download.
     """
     params = {
         key: _without_verdicts(value)
         for key, value in parameter_values(WorkingTree(root), instance).items()
     }
-    values = {"command": instance.command, "params": params}
-    deps = {dep: _content(root / dep) for dep in instance.deps}
-    return hashlib.sha256(json.dumps({**values, "deps": deps}, sort_keys=True).encode()).hexdigest()
+    deps = [_known_by(root, dep) for dep in instance.deps]
+    work = {"command": instance.command, "deps": deps, "params": params}
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def _without_verdicts(value: Any) -> Any:
@@ -72,19 +73,9 @@ def _without_verdicts(value: Any) -> Any:
     return {key: _without_verdicts(child) for key, child in value.items() if key not in judged}
 
 
-def _content(path: Path) -> str | list | None:
-    if path.is_dir() and not (path / _CHECKSUMS).is_file():
-        entries = [(entry, entry.stat()) for entry in sorted(path.rglob("*")) if entry.is_file()]
-        return [
-            (entry.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns)
-            for entry, stat in entries
-        ]
-    if path.is_dir():
-        path = path / _CHECKSUMS
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _known_by(root: Path, dep: str) -> dict[str, Known]:
+    sums = root / dep / _CHECKSUMS
+    return {dep: file_sha256(sums)} if sums.is_file() else known_by(root, dep)
 
 
 def _remove_empty_at_exit(paths: list[Path]) -> None:

@@ -21,19 +21,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from common.files import MADE
 from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import instance_of
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.leftovers import MADE, outputs_read, refusal
+from pipeline.leftovers import outputs_read, refusal
 from pipeline.seal.audit_guard import NETWORK_STAGES, Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
+from pipeline.settings import command, hooks
 
 DURATIONS = Path(".dvc/tmp/durations")
 _CHECKS_PARAMS = "params"
@@ -45,10 +48,10 @@ TIMED_STAGES = {
 }  # they say how fast they were, in a file of timings/ that nothing depends on
 
 
-def seal(command: list[str]) -> None:
-    """Hold this process to the declaration of the stage whose `command` is `-m stages.NAME …`, or exit with the reason."""
+def seal(started_as: list[str]) -> None:
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
     root = Path.cwd()
-    instance = instance_of(root, command)
+    instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
     writes = (
         not distributed or os.environ["RANK"] == "0"
@@ -59,7 +62,9 @@ def seal(command: list[str]) -> None:
         problems = mismatches(instance, declared_versions(WorkingTree(root)))
     except (OSError, YamlFault) as error:
         problems = [
-            f"libraries.yaml cannot be read ({error}); run make libraries".replace("\n", " ")
+            f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(
+                "\n", " "
+            )
         ]
     instances = all_instances(root, instance)
     left = _leftovers(root, instances) if writes and not problems else None
@@ -92,9 +97,7 @@ def seal(command: list[str]) -> None:
 
 
 def _require_machine(root: Path) -> None:
-    from pipeline.machine import lacks  # what other stages need not wait for
-
-    lines = lacks(root)
+    lines = [line for lacks in hooks("machine") for line in lacks(root)]
     if lines:
         sys.exit("\n".join(f"error: {line}" for line in lines))
 
@@ -102,7 +105,7 @@ def _require_machine(root: Path) -> None:
 def _refuse_at_the_end(line: str) -> None:
     """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
 
-    def hear(event: str, arguments: tuple) -> None:
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pipeline.stage_done":
             sys.exit(f"error: {line}")
 

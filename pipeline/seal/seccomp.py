@@ -61,4 +61,5 @@ def refuse_sockets() -> bool:
         return False
     # Without _SPEC_ALLOW kernels before 5.16 slow every such process down.
     filtered = _Program(len(program), code)
-    return libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(filtered)) == 0
+    status: int = libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(filtered))
+    return status == 0

@@ -6,7 +6,7 @@ maps what LD_PRELOAD names. So stages/__init__.py replaces its process by one
 - that has the variables of pipeline/seal/environment.py and no others;
 - that runs none of these files (-S), and knows no folder of the user's (-s);
 - that finds modules in Python's library, in its environment's site-packages and, of the repository,
-  in `pipeline`, `model` and `stages`.
+  in `pipeline`, `common` and what pyproject.toml names as code.
 This file is the script of that process. It takes ten milliseconds.
 """
 
@@ -21,15 +21,21 @@ class OwnPackages:
     def __init__(
         self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader
     ):
-        self._names = names
+        self.names = names
         self._finder = FileFinder(root, (loader, SOURCE_SUFFIXES))
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return self._finder.find_spec(name) if path is None and name in self._names else None
+        return self._finder.find_spec(name) if path is None and name in self.names else None
 
 
 def start() -> None:
     """Replace this process, which is `python -m stages.NAME …`, by a clean one with the same process id."""
+    # Python's own modules only: the working directory or PYTHONPATH may have others of their names.
+    library = os.path.dirname(os.__file__)
+    compiled = os.path.join(
+        sys.base_exec_prefix, sys.platlibdir, f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    )
+    sys.path[:] = [library, os.path.join(compiled, "lib-dynload")]
     from pipeline.seal.environment import of_any_stage  # as a script this file does not find it yet
 
     arguments = sys.argv[1:]
@@ -65,7 +71,12 @@ def _main() -> None:
     site.execsitecustomize = lambda: None
     site.main()
     root = os.getcwd()
-    sys.meta_path.insert(0, OwnPackages(root, ("pipeline", "common")))
+    own = OwnPackages(root, ("pipeline",))
+    sys.meta_path.insert(0, own)
+    from pipeline.settings import SETTINGS
+
+    called = [name.partition(".")[0] for name in SETTINGS.machine]
+    own.names = ("pipeline", "common", *SETTINGS.code, *called)
     from pipeline.seal.sealed_stage import seal
     from pipeline.seal.streams import go_on_unread
 

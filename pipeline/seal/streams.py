@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 UNREAD = 128 + signal.SIGPIPE
 
@@ -22,7 +23,7 @@ class _Stream(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._closed = closed
 
-    def write(self, content) -> int:
+    def write(self, content: Any) -> int:
         try:
             return super().write(content)
         except BrokenPipeError:

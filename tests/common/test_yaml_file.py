@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz
+from repository import REPOSITORY
 
 from common import yaml_file
 from common.errors import PipelineError
@@ -322,7 +322,16 @@ def copy(tmp_path_factory) -> Path:
         ".dvcignore",
     ):
         shutil.copy(REPOSITORY / name, root / name)
-    for name in ("common", "model", "stages", "pipeline", "tools", "metrics", "plots"):
+    for name in (
+        "common",
+        "model",
+        "stages",
+        "pipeline",
+        "tools",
+        "metrics",
+        "plots",
+        "pyproject.toml",
+    ):
         (root / name).symlink_to(REPOSITORY / name)
     subprocess.run(["git", "init", "-q", root], check=True)
     (root / "params.yaml").write_text(MICRO)

@@ -15,6 +15,8 @@ from model.curves.points import CHARTS
 from tools.generated.plot_templates import FOLDER, templates, text
 from tools.generated.plots_page import plots_page
 
+pytestmark = pytest.mark.slow("a browser starts, opens each page and draws its charts", minutes=0.5)
+
 CHART = "document.getElementById('{}')"
 
 

@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from dvc.utils.hydra import apply_overrides
-from test_pipeline import changed, edit, micro_clone, outputs, repro, shell
+from micro_graph import changed, edit, micro_clone, outputs, repro, shell
+from repository import REPOSITORY
 
 from pipeline.check import check
 from pipeline.declared.dvc_yaml import load_yaml, read_instances, value_or_none
 from pipeline.declared.file_trees import WorkingTree
+
+pytestmark = pytest.mark.slow("dvc runs experiments: each is a whole micro graph", minutes=4)
 
 TEXT = (REPOSITORY / "docs/experiments.md").read_text()
 

@@ -1,7 +1,6 @@
-"""The whole micro graph through `dvc repro` in a temporary clone: what reruns after which edit."""
+"""What reruns in the micro graph after which edit, through `dvc repro` in a temporary clone."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -11,7 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from micro_graph import (  # noqa: F401
+    AUTHOR,
+    ENVIRONMENT,
+    changed,
+    copy_of,
+    edit,
+    finished_graph,
+    outputs,
+    repro,
+    shell,
+)
+from repository import REPOSITORY
 from strace import trace, undeclared
 
 from pipeline.check import check, notes
@@ -19,138 +29,20 @@ from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 
-FILES = [
-    "dvc.yaml", "stages.yaml", "libraries.yaml", "requirements.txt", "requirements-data.txt", "profiles", "common", "model", "stages",
-    "pipeline", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
-]  # fmt: skip
-AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+pytestmark = pytest.mark.slow(
+    "dvc starts, reads the graph and runs stages, a process each, after each of thirty edits",
+    minutes=10,
+)
 STRACE = shutil.which("strace") is not None
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-
-def shell(command: list[str], clone: Path, check: bool = True) -> str:
-    done = subprocess.run(
-        command,
-        cwd=clone,
-        env=ENVIRONMENT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def changed(clone: Path) -> set[str]:
-    """Return the stages that `dvc status` says have changed, without `report`."""
-    return set(
-        re.findall(r"^([a-z]+(?:@[\w-]+)?):$", shell(["dvc", "status"], clone), flags=re.MULTILINE)
-    ) - {"report"}
-
-
-def repro(clone: Path) -> set[str]:
-    """Run `dvc repro`; return the stages that were executed, and not restored or skipped.
-
-    Without `report`, which names all code and parameters and so is made again after every edit of them.
-    """
-    return set(re.findall(r"Running stage '([^']+)'", shell(["dvc", "repro"], clone))) - {"report"}
-
-
-def outputs(clone: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(clone)): path.read_bytes()
-        for root in (
-            "data",
-            "checkpoints",
-            "losses",
-            "exports",
-            "scores",
-            "sft",
-            "sft_losses",
-            "generations",
-            "metrics",
-            "plots",
-        )
-        for path in sorted((clone / root).rglob("*"))
-        if path.is_file() and path.name != "report.html"  # other code, another report
-    }
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) == 1, f"{path} has {text.count(old)} times: {old}"
-    path.write_text(text.replace(old, new))
-
-
-def micro_clone(directory: Path) -> None:
-    """Copy the working tree with the micro profile into `directory`, and commit it."""
-    for name in FILES:
-        source, target = REPOSITORY / name, directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(
-                source, target, follow_symlinks=False
-            )  # with its time, so that make sees nothing to set up
-    shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
-    (directory / ".venv").symlink_to(sys.prefix)
-    shell(["git", "init", "-q", "-b", "main"], directory)
-    shell(["git", "add", "-A"], directory)
-    shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """A clone of the working tree with the micro profile, regenerated once."""
-    directory = tmp_path_factory.mktemp("pipeline") / "clone"
-    micro_clone(directory)
-    executed = repro(directory)
-    assert "curves" in executed
-    assert len(executed) == 31
+def clone(finished_graph, tmp_path_factory) -> Path:
+    """The finished micro graph, committed."""
+    directory = copy_of(finished_graph, tmp_path_factory.mktemp("pipeline") / "clone")
+    shell(["git", "add", "-A"], directory)
+    shell(["git", *AUTHOR, "commit", "-qm", "results"], directory)
     return directory
-
-
-def test_a_second_repro_runs_nothing(clone):
-    before = outputs(clone)
-    assert repro(clone) == set()
-    assert outputs(clone) == before
-
-
-def test_git_would_commit_metrics_and_plots_and_no_data(clone):
-    new = shell(["git", "status", "--short", "--untracked-files=all"], clone).split()[1::2]
-    roots = {name.split("/")[0] for name in new}
-    assert roots == {"dvc.lock", "dvc.contents.json", "metrics", "plots"}
-    assert "plots/report.html" not in new
-
-
-def test_the_readmes_dvc_commands_work(clone):
-    shell(["git", "add", "-A"], clone)
-    shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
-    assert "up to date" in shell(["dvc", "status"], clone)
-    assert check(WorkingTree(clone)) == []
-    shell(["make", "--old-file=.venv/.ready", "check"], clone)
-    assert "up to date" in shell(["dvc", "repro", "export"], clone)
-    assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
-    assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
-    said = shell(["make", "--old-file=.venv/.ready", "diff", "REV=HEAD"], clone)
-    assert (
-        said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
-    )
-    shell([sys.executable, "-m", "tools.generated.plots_page"], clone)
-    for command in (["show"], ["diff", "HEAD"]):
-        shell(["dvc", "plots", *command], clone)
-        page = (clone / "dvc_plots/index.html").read_text()
-        assert "https://cdn" not in page
-        for title in (
-            "Loss, on its own tokens",
-            "Gradient norm",
-            "Fine-tuning loss",
-            "HellaSwag acc_norm",
-            "Continuation acc_norm",
-        ):
-            assert title in page
-        shutil.rmtree(clone / "dvc_plots")
 
 
 AGAIN = [

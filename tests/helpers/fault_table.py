@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 
 class Row(NamedTuple):

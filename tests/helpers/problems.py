@@ -7,9 +7,9 @@ from importlib import metadata
 from pathlib import Path
 
 import yaml
-from conftest import REPOSITORY
 from lm_eval.api.metrics import exact_match_hf_evaluate
 from lm_eval.filters.extraction import RegexFilter
+from repository import REPOSITORY
 
 TASKS = REPOSITORY / "benchmarks" / "lm_eval_tasks"
 # Our names of lm-evaluation-harness's filters.

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 from committed import committed_text
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
-from model.curves.points import CHANCE, CHARTS
+from model.curves.points import CHARTS
+from model.tasks.labels import CHANCE
 
 CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)
@@ -22,6 +23,7 @@ FILES = (
     "model",
     "stages",
     "pipeline",
+    "pyproject.toml",
     ".dvcignore",
 )
 

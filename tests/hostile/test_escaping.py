@@ -13,15 +13,15 @@ import jinja2
 import pytest
 import yaml
 from browser import chromium, require_chromium
-from conftest import REPOSITORY
 from report_sample import CONDITIONS, write_rows, write_sample
+from repository import REPOSITORY
 
 from common.errors import printable
 from model.report.page import STALE_BEGIN, STALE_END
 from model.results.markdown_table import Table, words
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.stale_report import stale_html
+from tools.stale_report import stale_html
 
 HOSTILE = (
     "</script><img src=x onerror=\"window.pwned='image'\">'`{{7*7}}${7*7}\u2028|<!-- stale: end -->"

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import checkpoint_config, random_gpt, save_checkpoint, write_token_split
+from gpt2_directories import save_gpt2
 from hypothesis import given
 from hypothesis import strategies as st
-from models import save_gpt2
 from mutations import (
     ODD_TEXTS,
     VALUES,
@@ -23,14 +22,9 @@ from mutations import (
     reads_or_says_why,
     within,
 )
+from small_objects import checkpoint_config, random_gpt, save_checkpoint, write_token_split
 
-from common.files import (
-    CHECKSUMS,
-    read_jsonl,
-    verified_directory,
-    write_checksums,
-    write_jsonl,
-)
+from common.files import CHECKSUMS, read_jsonl, verified_directory, write_checksums, write_jsonl
 from common.sections import read_json
 from model.comparison.outcomes import Outcomes
 from model.comparison.outcomes_file import Key, outcome_lines, parse_outcomes

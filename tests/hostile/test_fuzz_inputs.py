@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import (
@@ -23,6 +22,7 @@ from mutations import (
     reads_or_says_why,
     within,
 )
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.sections import read_json, read_section, validate

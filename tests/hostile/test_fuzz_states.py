@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import checkpoint_config
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import changed_bytes, changed_value, fuzz, within
 from safetensors.torch import load_file, save_file
-from test_training import NETWORK, ONE_PROCESS, params
+from small_objects import checkpoint_config
+from tiny_training import NETWORK, ONE_PROCESS, params
 
 from common.files import write_checksums
 from model.network.checkpoints import write_checkpoint
@@ -87,7 +87,10 @@ def test_a_changed_state_is_used_whole_or_not_at_all(kept, tmp_path, data):
     directory = copied(kept, tmp_path)
     path = directory / data.draw(
         st.sampled_from(
-            [f"{STATE}/state.safetensors", f"{STATE}/history.json", f"{STATE}/SHA256SUMS"]
+            [
+                f"{STATE}/{name}"
+                for name in ("state.safetensors", "history.json", "work.json", "SHA256SUMS")
+            ]
         )
     )
     content = path.read_bytes()
@@ -102,13 +105,14 @@ def test_a_changed_state_is_used_whole_or_not_at_all(kept, tmp_path, data):
 
 
 @pytest.mark.parametrize(
-    "fault", ["generator", "rows", "type", "shape", "missing", "more", "step", "checkpoint"]
+    "fault",
+    ["generator", "rows", "type", "shape", "missing", "more", "piece", "run", "checkpoint"],
 )
 def test_a_state_that_is_refused_leaves_nothing_behind(kept, tmp_path, capsys, fault):
     directory = copied(kept, tmp_path)
-    tensors, history = (
-        load_file(directory / STATE / "state.safetensors"),
-        json.loads((directory / STATE / "history.json").read_text()),
+    tensors = load_file(directory / STATE / "state.safetensors")
+    history, work = (
+        json.loads((directory / STATE / name).read_text()) for name in ("history.json", "work.json")
     )
     name = next(name for name in tensors if name.startswith("weights."))
     if fault == "generator":
@@ -123,12 +127,13 @@ def test_a_state_that_is_refused_leaves_nothing_behind(kept, tmp_path, capsys, f
         del tensors[name]
     elif fault == "more":
         tensors["more"] = torch.zeros(1)
-    elif fault == "step":
-        history["step"] = 5
+    elif fault in work:
+        work[fault] = {"piece": "states/step_5", "run": "others"}[fault]
     else:
         shutil.rmtree(directory / "checkpoints/step_3")
     save_file(tensors, directory / STATE / "state.safetensors")
     (directory / STATE / "history.json").write_text(json.dumps(history))
+    (directory / STATE / "work.json").write_text(json.dumps(work))
     write_checksums(directory / STATE)
     found, untouched = resumed(directory)
     assert (found.step, untouched) == (0, True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_token_split
+from small_objects import write_token_split
 
 from common.errors import PipelineError
 from common.files import (

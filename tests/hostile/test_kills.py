@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_corpus import ITEM, passages, write_shards
+from corpus_sample import ITEM, passages, write_shards
+from repository import REPOSITORY
 
 from common.files import write_checksums, write_jsonl
 from model.data.documents import Document
+
+pytestmark = pytest.mark.slow("stages are killed at random moments and run again", minutes=1)
 
 KILLS = 10  # for each stage
 
@@ -27,7 +29,7 @@ def project(tmp_path_factory, ranks_file) -> Path:
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
+    for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, root / name)
     profile = (REPOSITORY / "profiles/micro.yaml").read_text()
     assert "characters_per_shard: 100000\n" in profile

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import checkpoint_config, random_gpt, save_checkpoint, write_token_split
-from models import save_gpt2
+from gpt2_directories import save_gpt2
 from report_sample import write_sample
-from test_fine_tuning import PARAMS, Project
+from small_objects import checkpoint_config, random_gpt, save_checkpoint, write_token_split
+from tiny_fine_tuning import PARAMS, Project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.errors import PipelineError

@@ -1,20 +1,26 @@
 """dvc.yaml says what the code does: code, params, libraries, both ways; and the check that holds it to that."""
 
+import difflib
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from committed import committed_text, committed_tree
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
+from common.yaml_file import YamlFault
 from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
-from pipeline.check import check, declaration_findings
+from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.fix import Line, edited
 from stages import contents
 
 TEXT = (
@@ -69,22 +75,21 @@ MUTATIONS = {
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "an import inside a function": (
-        "model/statistics/rates.py", "    total = len(correct)\n", "    from model import facts\n    total = len(correct)\n",
+        "model/statistics/rates.py", "    total = len(correct)\n", "    from model.tokens import facts\n    total = len(correct)\n",
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "a relative import": (
-        "model/statistics/rates.py", "import math\n", "import math\nfrom . import facts\n",
+        "model/statistics/rates.py", "import math\n", "import math\nfrom ..tokens import facts\n",
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "an import of a package within the package": (
-        "model/statistics/rates.py", "import math\n", "import math\nfrom .params import tokenize\n",
+        "model/statistics/rates.py", "import math\n", "import math\nfrom ..params import tokenize\n",
         [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}add the line      - model/params/__init__.py",
+         f"{GSM8K}{DEPS}add the line      - common",
          f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}add the line      - common/sections.py",
-         f"{GSM8K}{DEPS}add the line      - common/yaml_file.py",
+         f"{GSM8K}{DEPS}remove the line      - common/errors.py",
+         f"{GSM8K}{DEPS}remove the line      - common/files.py",
          f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
-         f"{COMPARE}{DEPS}add the line      - model/params/__init__.py",
          f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
     ),
     "an import that another module still has": (
@@ -109,9 +114,8 @@ MUTATIONS = {
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
-        "from model.runtime.torch_setup import keep_freed_memory, require_device, require_dtype, set_deterministic\n",
-        "",
-        [f"{STAGE}{DEPS}remove the line      - model/runtime/torch_setup.py"],
+        "from model.params.evaluate import EvaluateParams\n", "",
+        [f"{STAGE}{DEPS}remove the line      - model/params/evaluate.py"],
     ),
     "a section that is not declared": (
         "stages/evaluate.py", "    params = read", "    other = read_section('items', dict)\n    params = read",
@@ -164,9 +168,9 @@ MUTATIONS = {
     "a stage that imports another": (
         "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
         [*(f"{STAGE}{DEPS}add the line      - {name}.py" for name in (
-            "model/data/documents", "model/data/item_selection", "model/params/items", "model/data/source_names", "stages/items")),
+            "model/data/documents", "model/data/item_selection", "model/data/source_names", "model/params/items", "stages/items")),
          f"{STAGE}{PARAMS}add the line      - items", f"{STAGE}{PARAMS}libraries.yaml: add the line      - pyarrow",
-         "stages/evaluate.py: reaches stages/items.py; stages import model/ only"],
+         "stages/evaluate.py: reaches stages/items.py; stages do not import each other"],
     ),
     "a hidden import": (
         "model/statistics/rates.py", "    total = len(correct)\n", "    total = importlib.import_module('model.tokens.facts')\n",
@@ -204,6 +208,30 @@ MUTATIONS = {
         "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
         ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],
     ),
+    "a folder of which a module is not imported": (
+        "dvc.yaml", "      - model/hugging_face/directory.py\n", "      - model/hugging_face\n",
+        [f"{STAGE}{DEPS}add the line      - model/hugging_face/directory.py",
+         f"{STAGE}{DEPS}remove the line      - model/hugging_face  (the stage does not import model/hugging_face/loading.py)"],
+    ),
+    "a module of a folder that is all imported": (
+        "dvc.yaml", "      - model/comparison\n", "      - model/comparison/outcomes.py\n",
+        [f"{COMPARE}{DEPS}add the line      - model/comparison",
+         f"{COMPARE}{DEPS}remove the line      - model/comparison/outcomes.py"],
+    ),
+    "a folder and a module of it": (
+        "dvc.yaml", "      - model/comparison\n", "      - model/comparison\n      - model/comparison/verdict.py\n",
+        [f"{COMPARE}{DEPS}remove the line      - model/comparison/verdict.py"],
+    ),
+    "a folder that is not there": (
+        "dvc.yaml", "      - model/comparison\n", "      - model/comparison\n      - model/gone\n",
+        [f"{COMPARE}{DEPS}remove the line      - model/gone"],
+    ),
+    "a module of a folder that is no longer imported": (
+        "stages/compare.py", "from model.comparison.outcomes_file import Key, outcome_lines\n", "",
+        [*(f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py" for name in ("outcomes", "verdict")),
+         f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import model/comparison/outcomes_file.py)",
+         "model/comparison/outcomes_file.py: no stage imports it; import it, or move it elsewhere"],
+    ),
     "a list that params.yaml lacks": (
         "params.yaml", "conditions: [", "condition: [", ["params.yaml: conditions: missing; dvc.yaml uses it"],
     ),
@@ -226,22 +254,85 @@ def test_a_module_without_a_stage_is_named(copy):
     ]
 
 
-def test_following_the_printed_lines_makes_the_check_pass(copy):
-    replace(
-        copy / "model/statistics/rates.py",
-        "import math\n",
-        "import math\nfrom model import facts\n",
-    )
-    for line in declaration_findings(WorkingTree(copy)):
-        stage, place, added = re.fullmatch(
-            r"dvc\.yaml: (\w+): (\w+): add the line {6}(- .*)", line
-        ).groups()
-        text = (copy / "dvc.yaml").read_text()
-        start = text.index(f"    {place}:\n", text.index(f"\n  {stage}:\n")) + len(
-            f"    {place}:\n"
-        )
-        (copy / "dvc.yaml").write_text(f"{text[:start]}      {added}\n{text[start:]}")
+@pytest.mark.parametrize("name", ["model/comparison/seen.py", "model/comparison/notes.txt"])
+def test_a_new_file_in_a_folder_that_is_a_dependency_unfolds_it(copy, name):
+    """A stage would rerun for a file that it does not read."""
+    (copy / name).write_text("")
+    others = ("outcomes", "outcomes_file", "verdict")
+    assert declaration_findings(WorkingTree(copy))[:4] == [
+        *(f"{COMPARE}{DEPS}add the line      - model/comparison/{each}.py" for each in others),
+        f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import {name})",
+    ]
+
+
+@pytest.mark.parametrize("name", ["__pycache__/verdict.cpython-311.pyc", ".DS_Store"])
+def test_a_file_that_dvc_leaves_out_of_a_folder_unfolds_nothing(copy, name):
+    shutil.copy(REPOSITORY / ".dvcignore", copy)
+    path = copy / "model/comparison" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
     assert declaration_findings(WorkingTree(copy)) == []
+
+
+def fixed(copy: Path) -> str:
+    """Return what `make fix` prints and leaves to do in `copy`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.check", "--fix"],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_fix_writes_the_printed_lines_and_undoing_the_edit_undoes_them(copy):
+    before = (copy / "dvc.yaml").read_text()
+    source = (copy / "model/statistics/rates.py").read_text()
+    added = "from model.params import tokenize\nfrom model.comparison import outcomes\n"
+    (copy / "model/statistics/rates.py").write_text(added + source)
+    printed = declaration_findings(WorkingTree(copy))
+    assert len(printed) > 5
+    assert fixed(copy).splitlines() == [*printed, f"fix: {len(printed)} lines of dvc.yaml written"]
+    assert declaration_findings(WorkingTree(copy)) == []
+    changes = difflib.ndiff(before.splitlines(), (copy / "dvc.yaml").read_text().splitlines())
+    changed = [line for line in changes if line[0] in "+-"]
+    assert len(changed) == len(printed)
+    (copy / "model/statistics/rates.py").write_text(source)
+    fixed(copy)
+    assert (copy / "dvc.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_fix_leaves_no_line_to_write(copy, name):
+    path, old, new, _ = MUTATIONS[name]
+    replace(copy / path, old, new)
+    try:
+        lines = declaration_lines(WorkingTree(copy))
+    except (SyntaxError, YamlFault):
+        return  # for a person
+    text, left = edited((copy / "dvc.yaml").read_text(), lines)
+    (copy / "dvc.yaml").write_text(text)
+    assert not left
+    assert declaration_lines(WorkingTree(copy)) == []
+
+
+def test_fix_makes_lists_that_are_not_there_and_removes_empty_ones():
+    text = "stages:\n  a:\n    cmd: x\n    # why\n    params:\n      - libraries.yaml:\n          - numpy\n"
+    line = Line("a", "deps", None, "model/x.py", True)
+    without = Line("a", "params", "libraries.yaml", "numpy", False)
+    whole, left = edited(text, [line, without])
+    assert left == []
+    assert whole == "stages:\n  a:\n    cmd: x\n    deps:\n      - model/x.py\n    # why\n"
+    again, left = edited(whole, [without._replace(missing=True), line._replace(missing=False)])
+    assert left == []
+    assert yaml.safe_load(again) == yaml.safe_load(text)
+
+
+def test_fix_leaves_a_list_in_brackets_to_a_person():
+    text = "stages:\n  a:\n    cmd: x\n    deps: [model/x.py]\n"
+    line = Line("a", "deps", None, "model/y.py", True)
+    assert edited(text, [line]) == (text, [line])
 
 
 def test_instances_are_those_that_dvc_resolves(tmp_path):

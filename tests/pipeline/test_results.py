@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from committed import check_out, committed_text
-from conftest import REPOSITORY
+from committed import committed_text
+from committed_clone import copy, git  # noqa: F401
+from repository import REPOSITORY
 
 from common.files import json_bytes
 from pipeline.check import notes, result_findings
-from pipeline.declared.dvc_yaml import STAGES, below
+from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import GitTree, WorkingTree
 from pipeline.declared.lockfile import CONTENTS, Graph, directory_hash, md5_of
 from pipeline.dvc_support.record import lock
@@ -21,38 +22,6 @@ from pipeline.impact import absent, describe, read_durations
 
 LAST = yaml.safe_load(committed_text("params.yaml"))["pretrain"]["checkpoint_steps"][-1]
 RUN = f"baseline/seed_1337/step_{LAST}"
-NAMES = (
-    "dvc.yaml",
-    "dvc.lock",
-    STAGES,
-    CONTENTS,
-    "params.yaml",
-    "libraries.yaml",
-    ".dvcignore",
-    "common",
-    "model",
-    "stages",
-    "metrics",
-    "plots",
-)
-
-
-def git(root: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(
-        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
-
-
-@pytest.fixture
-def copy(tmp_path) -> Path:
-    """The committed text, and none of the data, in a repository of its own."""
-    check_out(tmp_path, *NAMES)
-    git(tmp_path, "init", "-q", "-b", "main")
-    git(tmp_path, "add", "-A")
-    git(tmp_path, "commit", "-qm", "results")
-    assert result_findings(WorkingTree(tmp_path)) == []
-    return tmp_path
 
 
 def change_lock(copy: Path, change) -> None:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, checkpoint_config, save_checkpoint
+from repository import REPOSITORY
+from small_objects import checkpoint_config, save_checkpoint
 from transformers import GPT2LMHeadModel
 
 from model.export.weight_map import (

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import plain_nats, save_gpt2, scored
+from export_changes import PLANTED, changed_json
+from gpt2_directories import plain_nats, save_gpt2, scored
 from mutations import reads_or_says_why
 from safetensors.torch import load_file, save_file
-from test_export_faults import PLANTED, changed_json
-from test_scoring import ITEMS, REFERENCE
 from transformers import AutoTokenizer
+from tricky_items import ITEMS, REFERENCE
 
 from common.errors import PipelineError
 from model.hugging_face.directory import (

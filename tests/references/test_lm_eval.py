@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, checkpoint_config, save_checkpoint
-from models import real_items, save_gpt2, scored
+from gpt2_directories import real_items, save_gpt2, scored
+from repository import REPOSITORY
+from small_objects import checkpoint_config, save_checkpoint
 
 from model.export.hf_tokenizer import to_hugging_face
 from model.export.weight_map import (
@@ -20,8 +21,10 @@ from model.export.weight_map import (
 )
 from model.network.checkpoints import read_checkpoint
 from model.tasks.item_scores import summarize
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.wordings import WORDINGS
 from tools.hf_import import read_gpt2
+
+pytestmark = pytest.mark.slow("lm-evaluation-harness scores real items", minutes=0.5)
 
 TASKS = REPOSITORY / "benchmarks" / "lm_eval_tasks"
 
@@ -55,7 +58,7 @@ def export(tmp_path_factory, tokenizer) -> Path:
 def test_lm_eval_finds_the_same_accuracies_and_predictions(export, tmp_path):
     """As README says it, in a directory with the items; some items exceed the model's context of 256."""
     items = real_items(100)
-    convention = CONVENTIONS["lm_eval"]
+    wording = WORDINGS["lm_eval"]
     (tmp_path / "data/items").mkdir(parents=True)
     (tmp_path / "data/items/hellaswag.jsonl").write_text(
         "".join(item.model_dump_json() + "\n" for item in items)
@@ -81,8 +84,8 @@ def test_lm_eval_finds_the_same_accuracies_and_predictions(export, tmp_path):
         path.read_text().splitlines() for path in tmp_path.glob("found/**/samples_*.jsonl")
     ]
 
-    ours = scored(export, items, convention)
-    metrics = summarize(ours, convention)
+    ours = scored(export, items, wording)
+    metrics = summarize(ours, wording)
     theirs = results["results"]["hellaswag_offline"]
     assert (metrics["acc"]["rate"], metrics["acc_norm"]["rate"]) == (
         theirs["acc,none"],

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from models import save_gpt2
+from gpt2_directories import save_gpt2
 from problems import FILTERS, TASKS, lm_eval_task
 
 from model.data.conversations import AskedQuestion
@@ -21,6 +21,8 @@ from model.post_training.answer_files import Generation
 from model.post_training.answer_reading import read
 from model.tokens.export_tokenizer import FactTokenizer
 from stages.generate import answer
+
+pytestmark = pytest.mark.slow("lm-evaluation-harness generates answers", minutes=0.5)
 
 PRICES = {"cup": 1, "fan": 1200, "hat": 3, "jug": 14, "map": 5, "pen": 1, "saw": 1250, "tie": 7}
 NAMES = ("Ann", "Ben", "Cy", "Dee")

@@ -13,22 +13,16 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from command_names import COMMANDS
+from repository import REPOSITORY
+from sealed_project import project, run  # noqa: F401
 from signals import as_in_a_terminal, as_in_the_background, as_nobody_should
-from test_seal import project, run  # noqa: F401
 
 from pipeline.declared.dvc_yaml import read_instances, read_stages
 from pipeline.declared.file_trees import WorkingTree
 
 INSTANCES = read_instances(WorkingTree(REPOSITORY))
 STAGES = list(read_stages(WorkingTree(REPOSITORY)))
-COMMANDS = sorted(
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
-    for folder in ("pipeline", "tools")
-    for path in (REPOSITORY / folder).rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text()
-    and path.stem != "start"  # which runs stages, and is for nobody by hand
-)
 SECONDS = {
     "torch",
     "transformers",
@@ -86,7 +80,7 @@ def test_the_package_lists_its_stages():
         assert docstring(f"stages.{stage}").splitlines()[0] in done.stdout
 
 
-def test_to_explain_itself_a_stage_changes_nothing_and_needs_no_parameters(project):  # noqa: F811
+def test_to_explain_itself_a_stage_changes_nothing_and_needs_no_parameters(project):
     (project / "stages/probe.py").write_text('"""Probe."""\nraise RuntimeError("imported")\n')
 
     def help_and_files() -> tuple[str, list[Path]]:
@@ -105,7 +99,7 @@ def test_to_explain_itself_a_stage_changes_nothing_and_needs_no_parameters(proje
 
 
 @pytest.mark.parametrize("command", ["probe c", "probe", "nothing"])
-def test_a_stage_with_wrong_arguments_says_what_it_takes(project, command):  # noqa: F811
+def test_a_stage_with_wrong_arguments_says_what_it_takes(project, command):
     done = run(project, stage=command)
     taken = "probe WHICH" if command.startswith("probe") else "NAME …; NAME is one of probe, fetch"
     assert done.returncode == 2
@@ -166,7 +160,7 @@ def test_a_range_with_one_end_and_an_empty_revision_are_wrong_arguments():
         assert done.stderr.splitlines()[-1].startswith("error: a")
 
 
-@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "pipeline.stale_report", "pipeline.dvc_support.record lock",
+@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "tools.stale_report", "pipeline.dvc_support.record lock",
                                      "pipeline.prune", "tools.generated.doc_tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
 def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
     done = call("-m", *command.split(), folder=tmp_path)
@@ -192,7 +186,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_stage_exits_with_0_if_and_only_if_it_is_done(project, name):  # noqa: F811
+def test_a_stage_exits_with_0_if_and_only_if_it_is_done(project, name):
     body, status, said = FAILURES[name]
     done = run(project, body)
     assert done.returncode == status
@@ -200,7 +194,7 @@ def test_a_stage_exits_with_0_if_and_only_if_it_is_done(project, name):  # noqa:
 
 
 @pytest.fixture
-def waiting(project):  # noqa: F811
+def waiting(project):
     """Starts a stage that waits, in a process that `prepare` prepares; the function returns it once the stage waits."""
     started = []
 
@@ -227,7 +221,7 @@ def waiting(project):  # noqa: F811
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, waiting, number, status):  # noqa: F811
+def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, waiting, number, status):
     process = waiting(as_in_a_terminal)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
@@ -247,7 +241,7 @@ POOL = "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolEx
 @pytest.mark.parametrize("prepare", [as_in_the_background, as_nobody_should])
 @pytest.mark.parametrize("body", ["pass", POOL], ids=["alone", "with a worker"])
 def test_a_stage_in_the_background_ignores_ctrl_c_and_hangups_and_ends_by_sigterm(
-    project,  # noqa: F811
+    project,
     waiting,
     prepare,
     body,

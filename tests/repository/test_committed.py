@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from committed import committed_text, committed_tree
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 

@@ -2,7 +2,7 @@ import importlib.util
 import json
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 spec = importlib.util.spec_from_file_location(
     "compare_metrics", REPOSITORY / ".ci/compare_metrics.py"

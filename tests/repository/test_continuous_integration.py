@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_editor import committed_tree
-from test_pipeline import AUTHOR, ENVIRONMENT, edit, shell
-from test_verdict import outcomes
+from committed_clone import committed_clone
+from micro_graph import AUTHOR, ENVIRONMENT, edit, shell
+from outcome_sample import outcomes
+from repository import REPOSITORY
 
 from model.comparison.outcomes_file import Key, outcome_lines
 
@@ -20,7 +20,7 @@ BETTER = {Key("baseline", 1, "step 5", "one"): outcomes([n % 2 or n % 5 == 0 for
 
 
 def test_the_figures_of_a_pull_request_are_against_its_base(tmp_path):
-    tree = committed_tree(tmp_path / "tree")
+    tree = committed_clone(tmp_path / "tree")
 
     def commit(found: dict, rate: float) -> None:
         (tree / "metrics/outcomes.jsonl").write_text(outcome_lines(found))

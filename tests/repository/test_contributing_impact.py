@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from test_contributing import SECTIONS, commands
-from test_pipeline import shell
-from test_results import copy  # noqa: F401
+from committed_clone import copy  # noqa: F401
+from contributing import SECTIONS, commands
+from micro_graph import shell
 
 from pipeline.declared.file_trees import GitTree, WorkingTree
 from pipeline.declared.lockfile import Graph
@@ -14,7 +14,7 @@ AFTER = {"params", "compare", "curves", "report"}
 OF_CONDITIONS = AFTER | {"distinct"}
 
 
-def edited(copy: Path, title: str) -> tuple[Graph, set[str]]:  # noqa: F811
+def edited(copy: Path, title: str) -> tuple[Graph, set[str]]:
     """Return the graph after a section's commands, and the stages that the edit adds."""
     before = set(Graph(WorkingTree(copy)).instances)
     for command in commands(title):
@@ -24,7 +24,7 @@ def edited(copy: Path, title: str) -> tuple[Graph, set[str]]:  # noqa: F811
     return graph, set(graph.instances) - before
 
 
-def test_a_condition_reruns_its_own_stages_and_what_compares_all(copy):  # noqa: F811
+def test_a_condition_reruns_its_own_stages_and_what_compares_all(copy):
     graph, new = edited(copy, "A condition")
     assert {name.split("@")[0] for name in new} >= {
         "tokenize",
@@ -43,7 +43,7 @@ def test_a_condition_reruns_its_own_stages_and_what_compares_all(copy):  # noqa:
         assert f"`{name}`" in SECTIONS["A condition"], "the page names it"
 
 
-def test_a_checkpoint_step_leaves_exports_and_evaluations_of_the_old_ones(copy):  # noqa: F811
+def test_a_checkpoint_step_leaves_exports_and_evaluations_of_the_old_ones(copy):
     graph, new = edited(copy, "A checkpoint step")
     assert {name.split("@")[0] for name in new} == {"export", "evaluate"}
     assert all(name.endswith("-100") for name in new)

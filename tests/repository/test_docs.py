@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
-from test_commands import COMMANDS
-from test_make_help import PHONY
+from command_names import COMMANDS
+from makefile import PHONY
+from repository import REPOSITORY
 
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import read_stages

@@ -8,31 +8,18 @@ from typing import Any
 
 import pytest
 import yaml
-from committed import check_out, committed_text
-from committed import committed_tree as committed
-from conftest import REPOSITORY
-from test_pipeline import AUTHOR, ENVIRONMENT, edit, shell
-
-from pipeline.declared.file_trees import copy_repository
+from committed import committed_text
+from committed_clone import committed_clone
+from micro_graph import ENVIRONMENT, edit, shell
+from repository import REPOSITORY
 
 PARAMS = yaml.safe_load(committed_text("params.yaml"))
-RESULTS = ("params.yaml", "dvc.lock", "dvc.contents.json", "metrics", "plots")
-
-
-def committed_tree(directory: Path) -> Path:
-    """Copy the working tree with the committed parameters and results into `directory`, and commit it there."""
-    committed()  # skips where git does not know
-    copy_repository(REPOSITORY, directory, leave_out=RESULTS)
-    check_out(directory, *RESULTS)
-    shell(["git", "add", "-A"], directory)
-    shell(["git", *AUTHOR, "commit", "-qm", "tree"], directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
     """The tree, with an edit that is not committed."""
-    directory = committed_tree(tmp_path_factory.mktemp("editor") / "tree")
+    directory = committed_clone(tmp_path_factory.mktemp("editor") / "tree")
     edit(directory / "params.yaml", "  learning_rate: 2.0e-3", "  learning_rate: 4.0e-3")
     return directory
 

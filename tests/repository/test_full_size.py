@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from model.params.all_sections import Params
 from pipeline.declared.dvc_yaml import read_stages

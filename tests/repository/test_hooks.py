@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
 READY = (".venv/.ready", ".venv/.ready-dev")

@@ -6,14 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from makefile import MAKEFILE, PHONY
+from repository import REPOSITORY
 
-MAKEFILE = (REPOSITORY / "Makefile").read_text()
-PHONY = [
-    target
-    for line in re.findall(r"^\.PHONY:(.*)$", MAKEFILE, flags=re.MULTILINE)
-    for target in line.split()
-]
 VERDICT = "# Which differences from another revision's figures are more than noise (REV=main).\n"
 
 

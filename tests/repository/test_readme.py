@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from committed import committed_text, committed_tree
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from model.curves.points import Point
 from tools.fault_panels import read_points

@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from packaging.requirements import Requirement
+from repository import REPOSITORY
 
 PIPELINE = ("common", "model", "stages", "pipeline", "tools")
 TESTS = ("tests", "benchmarks", ".ci")

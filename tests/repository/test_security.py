@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from source_rules import PICKLES_OF_OUR_OWN_PROCESSES, RULES
+from code_rules import PICKLES_OF_OUR_OWN_PROCESSES, RULES
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.yaml_file import YamlFault, read_yaml

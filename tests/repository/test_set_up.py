@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from fault_table import seen
+from repository import REPOSITORY
 
 LOCKS = ("requirements.txt", "requirements-data.txt", "requirements-dev.txt")
 

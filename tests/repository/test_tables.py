@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from committed import committed_tree
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from model.results.markdown_table import Cell, Table, count, together, words
 from tools.generated.doc_tables import documents, read_texts, stale_documents

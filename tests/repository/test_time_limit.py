@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import LONG, REPOSITORY, SLOW
+from repository import REPOSITORY
 
 HOOKS = ("pytest_runtest_protocol", "pytest_timeout_cancel_timer", "pytest_timeout_set_timer")
 CONFTEST = f"from time_limit import {', '.join(HOOKS)}\n"
@@ -123,20 +123,17 @@ def test_the_other_tests_run(hung):
     assert "4 failed, 1 passed, 1 error" in hung[1]
 
 
-def test_every_test_has_a_limit_and_those_of_minutes_a_longer_one(request):
+def test_every_test_has_a_limit_and_slow_ones_a_longer_one(request):
     limit = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"][
         "ini_options"
     ]["timeout"]
     assert 60 <= limit <= 300
     for item in request.session.items:
         marker = item.get_closest_marker("timeout")
-        assert (marker is not None) == (item.path.name in {*SLOW, *LONG}), item.nodeid
+        assert (marker is not None) == (item.get_closest_marker("slow") is not None), item.nodeid
         assert marker is None or limit < marker.args[0] <= 1800
 
 
-@pytest.mark.parametrize("name", HOOKS)
-def test_the_suites_own_tests_have_this_limit(name):
-    import conftest
-    import time_limit
-
-    assert getattr(conftest, name) is getattr(time_limit, name)
+def test_the_suites_own_tests_have_this_limit(request):
+    plugin = request.config.pluginmanager.get_plugin("time_limit")
+    assert all(hasattr(plugin, name) for name in HOOKS)

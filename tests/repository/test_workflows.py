@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from pipeline.declared.dvc_yaml import load_yaml
 

@@ -7,52 +7,12 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import pytest
-import yaml
+from fetch_project import ITEM, OTHER, fails, pinned, project  # noqa: F401
 
 from common.errors import PipelineError
 from common.files import read_jsonl
 from model.data.documents import read_split
 from model.sources.benchmark_passages import benchmark_passages
-from stages import fetch
-
-PROFILE = Path(__file__).parents[2] / "profiles" / "micro.yaml"
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """An empty directory with the micro profile's `fetch` section; returns a function that changes it and fetches."""
-    monkeypatch.chdir(tmp_path)
-    section = yaml.safe_load(PROFILE.read_text())["fetch"]
-
-    def run(name: str, **changes) -> Path:
-        section[name].update(changes)
-        Path("params.yaml").write_text(yaml.safe_dump({"fetch": section}))
-        monkeypatch.setattr("sys.argv", ["fetch", name])
-        fetch.main()
-        return tmp_path / "data/raw" / name
-
-    return run
-
-
-def fails(project, name: str, match: str, **changes) -> None:
-    with pytest.raises(PipelineError, match=match) as caught:
-        project(name, **changes)
-    assert "\n" not in str(caught.value)
-    assert not list(Path("data").rglob("*.*")), "nothing may be written"
-
-
-def pinned(path: Path) -> dict:
-    return {
-        "kind": "files",
-        "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}],
-    }
-
-
-ITEM = {
-    "ind": 1, "activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "", "ctx": "A cook", "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1", "label": 2,
-}  # fmt: skip
-OTHER = {**ITEM, "ind": 2, "ctx": "A cook peels", "source_id": "wikihow~2"}
 
 
 def test_all_of_hellaswag_comes_from_the_wheel(project):

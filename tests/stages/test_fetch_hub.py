@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import REPOSITORY
+from fetch_project import fails, project  # noqa: F401
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from json_line_cases import BAD_LINES, LINES_THAT_ARE_READ
 from raw_files import arrow_bytes, compress, parquet_bytes
-from test_fetch import fails, project  # noqa: F401
-from test_readers import BAD_LINES, LINES_THAT_ARE_READ
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.files import verified_directory
@@ -42,7 +42,7 @@ def hub(tmp_path) -> Path:
     return tmp_path / "hub"
 
 
-def fetch(project, folder: Path, count: int = COUNT, characters: int = 3000, **source) -> Path:  # noqa: F811
+def fetch(project, folder: Path, count: int = COUNT, characters: int = 3000, **source) -> Path:
     return project(
         "passages",
         source=hub_source(folder, **source),
@@ -55,7 +55,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):  # noqa: F811
+def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):
     output = verified_directory(fetch(project, hub))
     texts = [text for file in range(FILES) for text in texts_of(file)]
     assert [tuple(document) for document in read_split(output, "passages")] == [
@@ -85,7 +85,7 @@ def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):  # noq
         ),
     ],
 )
-def test_what_cannot_pass_is_one_line_at_once(project, hub, monkeypatch, source, message):  # noqa: F811
+def test_what_cannot_pass_is_one_line_at_once(project, hub, monkeypatch, source, message):
     monkeypatch.setattr(time, "sleep", pytest.fail)
     fails(
         project,
@@ -97,7 +97,7 @@ def test_what_cannot_pass_is_one_line_at_once(project, hub, monkeypatch, source,
     )
 
 
-def test_another_count_is_one_line(project, hub):  # noqa: F811
+def test_another_count_is_one_line(project, hub):
     message = f"{COUNT} records found, fetch.passages.count is {COUNT + 1}"
     fails(
         project,
@@ -109,7 +109,7 @@ def test_another_count_is_one_line(project, hub):  # noqa: F811
     )
 
 
-def test_a_truncated_parquet_file_is_one_line(project, hub):  # noqa: F811
+def test_a_truncated_parquet_file_is_one_line(project, hub):
     path = hub / "sample/10BT/002_00000.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     fails(
@@ -121,7 +121,7 @@ def test_a_truncated_parquet_file_is_one_line(project, hub):  # noqa: F811
     )
 
 
-def test_a_data_file_outside_the_repository_is_refused(project, hub):  # noqa: F811
+def test_a_data_file_outside_the_repository_is_refused(project, hub):
     (hub / "README.md").write_text(
         (hub / "README.md").read_text().replace("path: sample/10BT/*", "path: ../stray.parquet")
     )
@@ -135,7 +135,7 @@ def test_a_data_file_outside_the_repository_is_refused(project, hub):  # noqa: F
     )
 
 
-def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):  # noqa: F811
+def test_other_formats_are_read_as_datasets_reads_them(project, tmp_path):
     folder = tmp_path / "lines"
     folder.mkdir()
     lines = [json.dumps({"text": f"Line {number}."}) for number in range(5)]
@@ -234,7 +234,7 @@ def test_shards_whose_other_columns_differ_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
-def test_a_shard_without_text_is_named(project, tmp_path, kind):  # noqa: F811
+def test_a_shard_without_text_is_named(project, tmp_path, kind):
     def content(table: pa.Table) -> bytes:
         if kind == "jsonl":
             return "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
@@ -379,7 +379,7 @@ def test_a_file_that_is_not_what_the_hub_states_is_refused_at_once(hub, tmp_path
         dataset.download(stated, tmp_path / "copy")
 
 
-def test_resuming_anywhere_gives_the_same_bytes(project, hub, tmp_path, monkeypatch):  # noqa: F811
+def test_resuming_anywhere_gives_the_same_bytes(project, hub, tmp_path, monkeypatch):
     whole = contents(fetch(project, hub))
     for finished in range(FILES):
         monkeypatch.setenv(SCRATCH, str(tmp_path / f"data/raw/.passages.scratch/{finished}"))
@@ -395,7 +395,7 @@ def test_resuming_anywhere_gives_the_same_bytes(project, hub, tmp_path, monkeypa
 
 
 def test_a_piece_of_a_file_that_is_another_by_now_is_not_gone_on_with(
-    project,  # noqa: F811
+    project,
     hub,
     tmp_path,
     monkeypatch,
@@ -419,7 +419,15 @@ def sealed(tmp_path) -> Path:
     """A repository whose graph is this one's fetch stage, with a dataset of ten files beside it."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("common", "model", "stages", "pipeline", "dvc.yaml", "libraries.yaml"):
+    for name in (
+        "common",
+        "model",
+        "stages",
+        "pipeline",
+        "dvc.yaml",
+        "libraries.yaml",
+        "pyproject.toml",
+    ):
         subprocess.run(["cp", "-r", REPOSITORY / name, root / name], check=True)
     (root / "data").mkdir()
     (root / "data/params.ok").write_text("ok\n")

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from test_fetch import ITEM, OTHER, fails, pinned, project  # noqa: F401
+from fetch_project import ITEM, OTHER, fails, pinned, project  # noqa: F401
 
 from common.files import read_jsonl
 
@@ -13,7 +13,7 @@ def put(path: Path, *records: dict) -> dict:
     return pinned(path)
 
 
-def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp_path):  # noqa: F811
+def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp_path):
     """An interval resamples sources; `compare` would stop on one of them after all training."""
     items = [{**ITEM, "ctx": f"Cook {number}"} for number in range(20)]
     source = put(tmp_path / "one_source.jsonl", *items)
@@ -35,7 +35,7 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
     )
 
 
-def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):  # noqa: F811
+def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):
     source = put(tmp_path / "items.jsonl", ITEM, {**ITEM, "source_id": "wikihow~2"}, OTHER)
     project("hellaswag", source=source, count=3)
     assert (
@@ -44,7 +44,7 @@ def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):
     )
 
 
-def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):  # noqa: F811
+def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):
     one = {"question": "How many?", "answer": "3 + 4 = 7\n#### 7"}
     bad = {"question": "How much?", "answer": "3 + 4 = 7\n#### $7"}
     fails(
@@ -64,7 +64,7 @@ def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_
     )
 
 
-def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path, capsys):  # noqa: F811
+def test_chats_without_text_are_left_out_counted_and_recorded(project, tmp_path, capsys):
     def chat(answer: str) -> dict:
         return {
             "messages": [

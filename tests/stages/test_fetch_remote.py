@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import REPOSITORY
 from fault_table import seen
+from fetch_project import ITEM
 from hub_folder import DOCUMENTS_PER_FILE, hub_source, listing_of, make_hub_folder, texts_of
-from test_fetch import ITEM
+from repository import REPOSITORY
 
 from common.files import read_jsonl
 from model.data.documents import read_split

@@ -2,20 +2,17 @@
 
 import gzip
 import os
-import subprocess
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fetch_project import fails, pinned, project  # noqa: F401
 from raw_files import lines, zstd
-from test_fetch import fails, pinned, project  # noqa: F401
+from source_tree import shell_sha256, source_of
 
 from common.sections import read_json
 from model.data.documents import PassagesIndex, document_shards, read_split
-
-# As README and model/params/fetch.py have it.
-LISTING = "find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
 
 
 @pytest.fixture
@@ -40,17 +37,8 @@ EXPECTED = [
 ]  # fmt: skip
 
 
-def shell_sha256(tree: Path) -> str:
-    command = ["bash", "-c", f"set -o pipefail; {LISTING}"]
-    return subprocess.check_output(command, cwd=tree, text=True).split()[0]
-
-
-def source_of(tree: Path, sha256: str | None = None) -> dict:
-    return {"kind": "tree", "path": str(tree), "sha256": sha256 or shell_sha256(tree)}
-
-
 @pytest.mark.parametrize("characters", [1, 1000])
-def test_a_tree_is_read_in_order_with_its_folders_as_sources(project, tree, characters):  # noqa: F811
+def test_a_tree_is_read_in_order_with_its_folders_as_sources(project, tree, characters):
     output = project("passages", source=source_of(tree), count=7, characters_per_shard=characters)
     assert [tuple(document) for document in read_split(output, "passages")] == EXPECTED
     assert len(document_shards(output, "passages")) == (7 if characters == 1 else 1)
@@ -59,7 +47,7 @@ def test_a_tree_is_read_in_order_with_its_folders_as_sources(project, tree, char
     assert index.characters == {"Books": 13, "notes": 5, "Web": 15}
 
 
-def test_many_small_files_make_few_shards(project, tmp_path):  # noqa: F811
+def test_many_small_files_make_few_shards(project, tmp_path):
     (tmp_path / "small").mkdir()
     for number in range(100):
         (tmp_path / f"small/{number:03d}.txt").write_text(f"text {number:03d}")
@@ -69,7 +57,7 @@ def test_many_small_files_make_few_shards(project, tmp_path):  # noqa: F811
     assert len(document_shards(output, "passages")) == 2
 
 
-def test_a_wrong_sha256_is_told_with_the_right_one(project, tree):  # noqa: F811
+def test_a_wrong_sha256_is_told_with_the_right_one(project, tree):
     actual = shell_sha256(tree)
     wrong = source_of(tree, "1" * 64)
     message = f"tree: SHA-256 of the listing of its 6 files is {actual}, pinned {'1' * 64}"
@@ -118,13 +106,13 @@ def test_a_wrong_sha256_is_told_with_the_right_one(project, tree):  # noqa: F811
         ),
     ],
 )
-def test_another_tree_is_one_line(project, tree, change, message):  # noqa: F811
+def test_another_tree_is_one_line(project, tree, change, message):
     source = source_of(tree)
     change(tree)
     fails(project, "passages", message, source=source, count=7, characters_per_shard=100)
 
 
-def test_no_tree_is_one_line(project, tmp_path):  # noqa: F811
+def test_no_tree_is_one_line(project, tmp_path):
     source = {"kind": "tree", "path": str(tmp_path / "none"), "sha256": "1" * 64}
     fails(
         project,
@@ -137,7 +125,7 @@ def test_no_tree_is_one_line(project, tmp_path):  # noqa: F811
     fails(project, "passages", "none: has no files", source=source, count=7)
 
 
-def test_a_file_that_changes_after_it_was_listed_is_refused(project, tree, monkeypatch):  # noqa: F811
+def test_a_file_that_changes_after_it_was_listed_is_refused(project, tree, monkeypatch):
     """The tree is listed at the start and read for hours."""
     from model.sources import passage_files
 
@@ -180,14 +168,14 @@ def test_a_file_that_changes_after_it_was_listed_is_refused(project, tree, monke
         ("a.parquet", b"PAR1rubbish", "a.parquet: cannot be read to its end"),
     ],
 )
-def test_what_is_no_text_is_one_line(project, tmp_path, name, content, message):  # noqa: F811
+def test_what_is_no_text_is_one_line(project, tmp_path, name, content, message):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / name).write_bytes(content)
     fails(project, "passages", message, source=source_of(tmp_path / "tree"), count=1)
     fails(project, "passages", message, source=pinned(tmp_path / "tree" / name), count=1)
 
 
-def test_parquet_whose_text_is_no_utf8_is_one_line(project, tmp_path):  # noqa: F811
+def test_parquet_whose_text_is_no_utf8_is_one_line(project, tmp_path):
     column = pa.Array.from_buffers(
         pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"na\xefv")]
     )

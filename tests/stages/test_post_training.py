@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
-from models import save_gpt2
+from gpt2_directories import save_gpt2
+from repository import REPOSITORY
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from common.errors import PipelineError

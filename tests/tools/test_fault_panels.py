@@ -3,7 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_curves import CHART, points
+from chart_points import CHART, points
 
 from common.errors import PipelineError
 from model.curves.points import Curves, chart_csv

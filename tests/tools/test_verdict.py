@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from committed import committed_tree
-from conftest import REPOSITORY
+from outcome_sample import outcomes
+from repository import REPOSITORY
 
 from model.comparison.outcomes import Outcomes
 from model.comparison.outcomes_file import Key, outcome_lines
@@ -299,16 +300,6 @@ def test_the_headline_has_a_few_figures_of_the_models_named():
         "baseline", family(0.5, 0.6, models=("step 9",), seeds=2), {"step 9": "pretrained"}
     )
     assert shown["pretrained"]["figure_0"] == {**figure, "mul_tokens_holm_p": 1.0}
-
-
-def outcomes(values: list[float], items: str = "ab", clusters: list[str] | None = None) -> Outcomes:
-    return Outcomes(
-        np.array(values),
-        np.ones(len(values)),
-        clusters or list(map(str, range(len(values)))),
-        items,
-        True,
-    )
 
 
 def test_outcomes_of_other_items_are_not_compared():

@@ -67,7 +67,7 @@ class Run:
             "TMPDIR": str(clone.parent / "tmp"),  # with the kernels that torch.compile keeps
         }
 
-    def start(self, *command: str) -> subprocess.Popen:
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
         with open(self._log, "ab") as log:
             return subprocess.Popen(
                 command,

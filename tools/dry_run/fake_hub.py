@@ -5,7 +5,7 @@ import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
     def do_HEAD(self) -> None:
@@ -151,7 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._plain(404, b"", {"X-Error-Code": code})
 
     def _plain(
-        self, status: int, content: bytes, headers: dict | None = None, sent: int | None = None
+        self,
+        status: int,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+        sent: int | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
@@ -162,13 +166,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = sent is not None
 
 
-def _entry(repository: Repository, path: Path) -> dict:
+def _entry(repository: Repository, path: Path) -> dict[str, Any]:
     name = path.relative_to(repository.folder).as_posix()
     if path.is_dir():
         return {"type": "directory", "path": name, "oid": "0" * 40, "size": 0}
     content = path.read_bytes()
     git_id = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    entry = {"type": "file", "path": name, "oid": git_id, "size": len(content)}
+    entry: dict[str, Any] = {"type": "file", "path": name, "oid": git_id, "size": len(content)}
     if path.suffix == ".parquet":
         entry["lfs"] = {"oid": _sha256(path), "size": path.stat().st_size, "pointerSize": 130}
     return entry

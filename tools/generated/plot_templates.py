@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 from common.files import write_bytes
-from model.report.vega import Spec, curves, page
+from model.report.vega import curves, page
 from model.report.vega_rows import by_unit, differences, usage
+from model.report.vega_words import Spec
 from pipeline.declared.command_lines import command_line
 
 FOLDER = Path(".dvc/plots")

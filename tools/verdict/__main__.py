@@ -11,6 +11,7 @@ nothing. Exits with 0 whatever it finds, with 1 where a revision has no outcomes
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.errors import PipelineError
 from common.yaml_file import YamlFault
@@ -66,7 +67,7 @@ def is_only_rounding(then: Tree, now: Tree) -> bool:
     return made[0] == made[1] and made[0] is not None
 
 
-def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple] | None:
+def inputs(lock: dict[str, Recorded], outcomes: str) -> dict[str, tuple[Any, ...]] | None:
     """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
 
     What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding

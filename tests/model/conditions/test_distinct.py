@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, write_token_split
+from repository import REPOSITORY
+from small_objects import write_token_split
 
 from common.errors import PipelineError
 from common.files import write_checksums

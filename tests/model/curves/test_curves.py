@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from chart_points import CHART, CONDITIONS, points, training_picture
 from PIL import Image
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.files import json_bytes, write_checksums
-from model.curves.all_figures import draw_curves, draw_training
+from model.curves.all_figures import draw_curves
 from model.curves.arithmetic_table import arithmetic_table
 from model.curves.data_table import data_table
 from model.curves.parity import refuse_same_weights
 from model.curves.points import (
-    CHARTS,
     Point,
     Progress,
     chart_csv,
@@ -27,43 +27,11 @@ from model.curves.points import (
 from stages.curves import main
 from stages.pretrain import csv_bytes
 
-CONDITIONS = ["baseline", "mul_tokens"]
-CHART = {chart.name: chart for chart in CHARTS}
 TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
 VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
 WITHOUT_RATES = json.dumps(
     {problems: {"facts": 0, "strict": {"total": 1319}} for problems in ("generated", "gsm8k")}
 )
-
-
-def points(seeds=(1, 2)) -> dict[str, list[Point]]:
-    """Two conditions at steps 5 and 10; training reads a tenth lower than what is held out."""
-    both, training = ("train", "val"), ("train",)
-    splits = {
-        "loss": both,
-        "bits_per_byte": both,
-        "gradient_norm": training,
-        "learning_rate": training,
-    }
-    return {
-        chart.name: [
-            Point(
-                *(condition, seed, split, step, 20 * step, 60 * step),
-                round(0.3 + seed / 100 - 0.1 * (split == "train") - step / 1000, 4),
-                *((0.2, 0.4) if chart.is_accuracy else ()),
-            )
-            for condition in CONDITIONS
-            for seed in seeds
-            for split in splits.get(chart.name, ("",))
-            for step in (5, 10)
-        ]
-        for chart in CHARTS
-    }
-
-
-def training_picture(path: Path, curves: dict[str, list[Point]]) -> bytes:
-    draw_training(path, curves, CONDITIONS, "Title")
-    return path.read_bytes()
 
 
 def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):

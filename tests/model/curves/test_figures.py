@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from chart_points import CHART, CONDITIONS, points, training_picture
 from PIL import Image
-from test_curves import CHART, CONDITIONS, points, training_picture
 
 from common.errors import PipelineError
 from model.curves.all_figures import draw_curves

@@ -10,8 +10,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import vl_convert
+from chart_points import CHART, points
 from matplotlib.figure import Figure
-from test_curves import CHART, points
 
 from model.curves.panels import condition_handles, draw_chart, look, seed_handles
 from model.curves.points import Chart, Point, chart_csv

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.files import sha256_file

@@ -3,20 +3,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from gpt2_directories import real_items
 from hypothesis import given
 from hypothesis import strategies as st
-from models import real_items
 from mutations import reads_or_says_why
 
 from common.errors import PipelineError
 from common.files import checksummed_directory, write_jsonl
 from model.data import items as items_module
 from model.data.documents import Document, DocumentWriter
-from model.data.item_selection import continuation_items, sample_items
 from model.data.items import Item, count_repeated, read_items
 from model.params.items import ItemsParams
 from model.tasks.item_scores import ItemScore, summarize
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.item_selection.continuation import continuation_items
+from model.tasks.item_selection.hellaswag import sample_items
+from model.tasks.wordings import WORDINGS
 from stages import items as stage
 
 PARAMS = ItemsParams(
@@ -137,8 +138,8 @@ def refused(*records: dict) -> str:
 def scores(item: Item) -> list[dict]:
     """Score an item with uniform logits in both wordings, and make the metrics."""
     found = []
-    for convention in CONVENTIONS.values():
-        _, endings = (question := convention.question(item)).split()
+    for wording in WORDINGS.values():
+        _, endings = (question := wording.question(item)).split()
         counts = {
             "tokens": [1 + len(text.split()) for text in endings],
             "bytes": [len(text.encode()) for text in endings],
@@ -147,7 +148,7 @@ def scores(item: Item) -> list[dict]:
             item.ind, item.source_id, item.label, [float(n) for n in counts["tokens"]],
             characters=list(map(len, question.endings)), **counts,
         )  # fmt: skip
-        found.append(summarize([score, score._replace(source_id="other")], convention))
+        found.append(summarize([score, score._replace(source_id="other")], wording))
     return found
 
 
@@ -204,8 +205,8 @@ def test_whatever_item_is_read_has_four_different_endings_to_score(endings):
     ):
         return
     [item] = read_items(Path("a.jsonl"), [record])
-    for convention in CONVENTIONS.values():
-        assert len({ending.strip() for ending in convention.question(item).endings} - {""}) == 4
+    for wording in WORDINGS.values():
+        assert len({ending.strip() for ending in wording.question(item).endings} - {""}) == 4
     scores(item)
 
 
@@ -327,7 +328,7 @@ def test_a_check_without_the_clean_up_would_be_noticed(monkeypatch, name, mutati
     monkeypatch.setattr(items_module, "without_brackets", mutation)
     [item] = read_items(Path("a.jsonl"), [{**GOOD, "endings": endings}])
     monkeypatch.undo()
-    asked = CONVENTIONS["lm_eval"].question(item).endings
+    asked = WORDINGS["lm_eval"].question(item).endings
     assert len({text.strip() for text in asked} - {""}) < 4
     if "" in asked:
         with pytest.warns(RuntimeWarning, match="divide by zero"):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file, save_file
+from small_objects import checkpoint_config, random_gpt, save_checkpoint
 from transformers import AutoModelForCausalLM
 
 from common.errors import PipelineError

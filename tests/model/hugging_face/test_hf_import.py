@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from conftest import REPOSITORY
-from models import save_gpt2
+from gpt2_directories import save_gpt2
+from repository import REPOSITORY
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 

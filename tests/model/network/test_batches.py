@@ -3,7 +3,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import write_token_split
+from small_objects import write_token_split
 
 from common.errors import PipelineError
 from model.network.batches import TrainingRows, prefetched, spread_documents, validation_rows

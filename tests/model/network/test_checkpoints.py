@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import checkpoint_config, random_gpt, save_checkpoint
 from safetensors.torch import load_file
+from small_objects import checkpoint_config, random_gpt, save_checkpoint
 
 from common.errors import PipelineError
 from common.files import write_checksums

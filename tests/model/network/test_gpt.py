@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_gpt
+from small_objects import random_gpt
 
 from model.network.gelu_linear import gelu_linear
 from model.network.gpt import GPT, GPTConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from committed import committed_text
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.sections import read_section, validate

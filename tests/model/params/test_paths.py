@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from fetch_project import ITEM, OTHER, fails, project  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 from report_sample import write_sample
-from test_fetch import ITEM, OTHER, fails, project  # noqa: F401
+from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.files import atomic_directory, atomic_file, write_jsonl
@@ -191,7 +191,7 @@ def test_a_repository_of_the_hub_is_a_name(name):
 
 
 @pytest.mark.parametrize("place", ["../stray.jsonl", "link.jsonl"])
-def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):  # noqa: F811
+def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):
     folder = tmp_path / "hub"
     folder.mkdir()
     write_jsonl(tmp_path / "stray.jsonl", [ITEM, OTHER])

@@ -4,59 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import save_gpt2
+from tiny_fine_tuning import ANSWERS, PARAMS, Project
 from transformers import TrainingArguments
 
 from common.errors import PipelineError
-from model.data.conversations import two_turns
-from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model
 from model.params.sft import SftParams
 from model.post_training import trainer
-from model.post_training.chat_format import Row, conversation_row, prompt_ids
-from model.post_training.decoding import continue_greedily
-from model.post_training.trainer import collate, fine_tune, newest_state
-from model.runtime.torch_setup import set_deterministic
-from model.tokens.export_tokenizer import FactTokenizer
-
-ANSWERS = {"one": "1", "two": "22", "three": "333", "four": "4444 and so on"}
-PARAMS = SftParams(
-    max_steps=60, batch_rows=4, learning_rate=5e-3, warmup_steps=5, weight_decay=0.0, beta1=0.9, beta2=0.99, gradient_clip=1.0,
-    inject_facts=False, log_every=10, state_every=20, device="cpu", dtype="float32", threads=1,
-)  # fmt: skip
-
-
-class Project:
-    """A random GPT-2 with its tokenizer, and rows to fine-tune it on."""
-
-    def __init__(self, directory: Path, tokenizer):
-        self.directory = save_gpt2(directory, tokenizer, layers=2, heads=2, width=32, context=48)
-        self.tokenizer = FactTokenizer(
-            read_tokenizer(directory, tokenizer.size), tokenizer.end_of_text
-        )
-        conversations = [two_turns("x", question, answer) for question, answer in ANSWERS.items()]
-        self.rows = [
-            conversation_row(self.tokenizer, each.messages, False)
-            for _ in range(8)
-            for each in conversations
-        ]
-
-    def train(
-        self, states: Path, params: SftParams = PARAMS, seed: int = 0, rows: list[Row] | None = None
-    ):
-        """Return the trained model and its curve, from the newest state in `states` if there is one."""
-        set_deterministic(1)
-        model = load_hugging_face_model(self.directory)
-        states.mkdir(parents=True, exist_ok=True)
-        curve = fine_tune(model, rows or self.rows, params, seed, states, "sft x")
-        return model.eval(), curve
-
-    def answers(self, model) -> list[tuple[str, bool]]:
-        prompts = [prompt_ids(self.tokenizer, question) for question in ANSWERS]
-        return [
-            (self.tokenizer.decode(ids), stopped)
-            for ids, stopped in continue_greedily(model, prompts, 16, 4, "test")
-        ]
+from model.post_training.chat_format import Row
+from model.post_training.trainer import collate, trainer_states
+from model.runtime import resumable
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +156,7 @@ def kill(
     project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS
 ) -> None:
     """Train until the state of step `at` is written, and stop before or after it is sealed with its checksums."""
-    write = trainer.write_checksums
+    write = resumable.write_checksums
 
     def write_checksums(directory: Path) -> None:
         if directory.name == f"checkpoint-{at}":
@@ -208,7 +165,7 @@ def kill(
             raise Killed
         write(directory)
 
-    monkeypatch.setattr(trainer, "write_checksums", write_checksums)
+    monkeypatch.setattr(resumable, "write_checksums", write_checksums)
     with pytest.raises(Killed):
         project.train(states, params)
     monkeypatch.undo()
@@ -223,11 +180,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 ):
     states = tmp_path / "work"
     kill(project, states, monkeypatch, at, sealed)
-    found = newest_state(states, "cpu", "sft x")
-    assert (found and found.name) == (goes_on_from and f"checkpoint-{goes_on_from}")
+    found = trainer_states(states, "cpu", "sft x").newest(lambda step, _: step)
+    assert found == goes_on_from
     said = capsys.readouterr().err
     assert (f"warning: sft x: checkpoint-{at} is not used" in said) == (not sealed)
     assert same(project.train(states), undisturbed)
+
+
+def test_the_newest_two_states_are_kept(project, tmp_path, monkeypatch):
+    kill(project, tmp_path / "work", monkeypatch, 60, True)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+        "checkpoint-40",
+        "checkpoint-60",
+    ]
 
 
 def test_a_damaged_state_is_named_and_the_one_before_is_used(

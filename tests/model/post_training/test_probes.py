@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from gpt2_directories import save_gpt2
 from hypothesis import given
 from hypothesis import strategies as st
-from models import save_gpt2
+from repository import REPOSITORY
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from common.errors import PipelineError
@@ -237,6 +237,14 @@ def by_argmax(model, prompt: list[int], new_tokens: int, end_of_text: int) -> Co
             return Continuation(tokens, True)
         tokens.append(token)
     return Continuation(tokens, False)
+
+
+@pytest.mark.parametrize("end", [None, [512, 0]])
+def test_a_model_without_one_end_of_text_is_refused(gpt2, end):
+    model = load_hugging_face_model(gpt2)
+    model.config.eos_token_id = end
+    with pytest.raises(PipelineError, match=r"config\.json: eos_token_id: must be one id"):
+        continue_greedily(model, [[512]], 8, 1, "test")
 
 
 def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):

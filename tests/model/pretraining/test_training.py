@@ -2,32 +2,19 @@ import math
 
 import pytest
 import torch
-import yaml
-from conftest import REPOSITORY, write_token_split
+from small_objects import write_token_split
+from tiny_training import NETWORK, ONE_PROCESS, params
 
 from common.errors import PipelineError
 from model.network.batches import TrainingRows
 from model.network.checkpoints import read_checkpoint
-from model.network.gpt import GPT, GPTConfig
-from model.params.pretrain import PretrainParams
+from model.network.gpt import GPT
 from model.pretraining.loop import History, Training
 from model.pretraining.optimizer import learning_rate_at, make_optimizer
 from model.pretraining.state import RunStore
 from model.pretraining.validation import Validation
-from model.runtime.distributed import Processes
 from model.runtime.torch_setup import require_device
 from stages.pretrain import checkpoint_saver
-
-ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
-NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
-MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
-    "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1,
-    "log_every": 2, "validate_every": 2, "state_every": 4,
-}  # fmt: skip
-
-
-def params(**changes) -> PretrainParams:
-    return PretrainParams(**{**MICRO, **changes})
 
 
 @pytest.fixture
@@ -177,6 +164,13 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
     loss, text, drills = validation.score(model, 5, ONE_PROCESS)
     bits = (text + drills) * 10 * 24
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
+
+
+def test_a_validation_sample_of_drills_alone_is_refused(tmp_path):
+    documents = [[99, *range(n, n + 12)] for n in range(40)]
+    _, val = write_token_split(tmp_path / "tokens", documents, ["drills"] * 40)
+    with pytest.raises(PipelineError, match="validation documents are drills; raise"):
+        Validation(val, 20, NETWORK.context, "drills")
 
 
 def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):

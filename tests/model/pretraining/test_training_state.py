@@ -4,11 +4,10 @@ import shutil
 
 import pytest
 import torch
-from conftest import checkpoint_config, write_token_split
 from safetensors.torch import load_file, save_file
-from test_training import NETWORK, ONE_PROCESS, params
+from small_objects import checkpoint_config, write_token_split
+from tiny_training import NETWORK, ONE_PROCESS, params
 
-import model.pretraining.state as training_state
 from common.errors import PipelineError
 from common.files import write_checksums
 from model.network.batches import TrainingRows
@@ -18,6 +17,7 @@ from model.pretraining.loop import History, Training
 from model.pretraining.optimizer import make_optimizer
 from model.pretraining.state import RunStore
 from model.pretraining.validation import Validation
+from model.runtime import resumable
 
 STEPS = {
     "max_steps": 24,
@@ -86,8 +86,9 @@ def run(tmp_path) -> Run:
 
 @pytest.fixture
 def undisturbed(tmp_path) -> tuple:
-    (tmp_path / "undisturbed").mkdir()
-    return outcome(Run(tmp_path / "other", tmp_path / "undisturbed"))
+    scratch = tmp_path / "undisturbed/scratch"
+    scratch.mkdir(parents=True)
+    return outcome(Run(tmp_path / "other", scratch))
 
 
 def outcome(run: Run) -> tuple:
@@ -134,7 +135,7 @@ def flip(path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["state.safetensors", "history.json", "SHA256SUMS"])
+@pytest.mark.parametrize("file", ["state.safetensors", "history.json", "work.json", "SHA256SUMS"])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(run, undisturbed, capsys, file):
     with pytest.raises(Stopped):
         run(19)
@@ -142,7 +143,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(run, undisturbed, c
     assert outcome(run) == undisturbed
     assert run.first_steps == [1, 13]
     said = capsys.readouterr().err
-    assert "warning: r: step_16's state is not used: " in said
+    assert "warning: r: step_16 is not used: " in said
     assert "r: goes on from step 12" in said
 
 
@@ -163,7 +164,7 @@ def test_a_state_of_other_work_is_refused(run, undisturbed, tmp_path, capsys):
     shutil.copytree(tmp_path / "foreign", run.directory, dirs_exist_ok=True)
     assert outcome(run) == undisturbed
     assert run.first_steps == [1]
-    assert "step_4's state is not used: " in (said := capsys.readouterr().err)
+    assert "step_4 is not used: " in (said := capsys.readouterr().err)
     assert "it is of other work" in said
 
 
@@ -172,7 +173,20 @@ def test_a_state_under_another_steps_name_is_refused(run, undisturbed, capsys):
         run(7)
     (run.directory / "states/step_4").rename(run.directory / "states/step_5")
     assert outcome(run) == undisturbed
-    assert "step_5's state is not used: " in capsys.readouterr().err
+    assert "step_5 is not used: " in capsys.readouterr().err
+
+
+def test_a_state_with_the_checkpoint_of_other_work_is_refused(run, undisturbed, tmp_path, capsys):
+    (tmp_path / "foreign").mkdir()
+    for each in (run, Run(tmp_path / "another", tmp_path / "foreign")):
+        with pytest.raises(Stopped):
+            each(9)
+    shutil.rmtree(run.directory / "checkpoints/step_6")
+    shutil.copytree(tmp_path / "foreign/checkpoints/step_6", run.directory / "checkpoints/step_6")
+    assert outcome(run) == undisturbed
+    assert run.first_steps == [1, 5]
+    assert "step_8 is not used: " in (said := capsys.readouterr().err)
+    assert "checkpoints/step_6: it is of other work" in said
 
 
 @pytest.mark.parametrize(
@@ -232,16 +246,16 @@ def test_a_state_that_cannot_be_read_is_no_more_than_a_damaged_one(
     """What a failing disk says is no PipelineError."""
     with pytest.raises(Stopped):
         run(19)
-    whole = training_state.verified_directory
+    whole = resumable.verified_directory
 
     def failing(directory):
         if directory.name == "step_16":
             raise OSError(5, "Input/output error")
         return whole(directory)
 
-    monkeypatch.setattr(training_state, "verified_directory", failing)
+    monkeypatch.setattr(resumable, "verified_directory", failing)
     assert outcome(run) == undisturbed
-    assert "step_16's state is not used: [Errno 5] Input/output error" in capsys.readouterr().err
+    assert "step_16 is not used: [Errno 5] Input/output error" in capsys.readouterr().err
 
 
 def test_a_run_on_a_cpu_goes_on_where_a_gpu_has_come_or_gone(run, undisturbed, monkeypatch):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
+from repository import REPOSITORY
 
 from model.curves.points import CHARTS
 from model.report.figures import MADE_BY, thinned
@@ -22,8 +22,8 @@ from model.report.runs import checks, read_exports, sources
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
-from pipeline.stale_report import filled, stale_html
 from tools.generated.plot_templates import FOLDER, templates, text
+from tools.stale_report import filled, stale_html
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_make_report_says_what_is_stale_now(sample, page):
     edited.write_text(content + "\n# <edited>\n")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.stale_report"],
+            [sys.executable, "-m", "tools.stale_report"],
             cwd=sample,
             capture_output=True,
             text=True,

@@ -4,8 +4,18 @@ from pathlib import Path
 import pytest
 
 from common.errors import PipelineError
-from common.files import checksummed_directory
-from model.runtime.resumable import SCRATCH, piece, publish, scratch_directory
+from common.files import checksummed_directory, verified_directory, write_checksums
+from model.runtime import resumable
+from model.runtime.resumable import (
+    SCRATCH,
+    Work,
+    complete_piece,
+    piece,
+    publish,
+    publish_piece,
+    scratch_directory,
+    verified_piece,
+)
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ class Maker:
 def test_a_piece_is_made_once(tmp_path):
     make = Maker()
     for _ in range(2):
-        assert (piece(tmp_path / "one", make) / "a").read_text() == "made"
+        assert (piece(tmp_path, "one", make) / "a").read_text() == "made"
     assert make.calls == 1
 
 
@@ -39,14 +49,70 @@ def test_a_piece_is_made_once(tmp_path):
         lambda directory: (directory / "a").unlink(),
         lambda directory: (directory / "b").write_text("more"),
         lambda directory: (directory / "SHA256SUMS").unlink(),
+        lambda directory: (directory / "work.json").unlink(),
     ],
 )
 def test_an_altered_piece_is_made_anew(tmp_path, alter):
     make = Maker()
-    alter(piece(tmp_path / "one", make))
-    assert (piece(tmp_path / "one", make) / "a").read_text() == "made"
+    alter(piece(tmp_path, "one", make))
+    assert (piece(tmp_path, "one", make) / "a").read_text() == "made"
     assert make.calls == 2
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["SHA256SUMS", "a"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "SHA256SUMS",
+        "a",
+        "work.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scratch", "name"), [("run", "two"), ("other", "one")], ids=["another name", "another run"]
+)
+def test_a_piece_of_other_work_is_made_anew(tmp_path, scratch, name):
+    foreign = piece(tmp_path / scratch, name, Maker("foreign"))
+    (tmp_path / "run").mkdir(exist_ok=True)
+    foreign.rename(tmp_path / "run/one")
+    with pytest.raises(PipelineError, match=r"run/one: it is of other work"):
+        verified_piece(tmp_path / "run", "one")
+    assert (piece(tmp_path / "run", "one", Maker()) / "a").read_text() == "made"
+
+
+def test_a_directory_that_a_library_has_filled_becomes_the_piece_that_piece_would_make(tmp_path):
+    made = piece(tmp_path / "a/run", "one", Maker(), machine="an abacus")
+    filled = tmp_path / "b/run/one"
+    filled.mkdir(parents=True)
+    Maker()(filled)
+    complete_piece(tmp_path / "b/run", "one", machine="an abacus")
+    assert contents(filled) == contents(made)
+    work = verified_piece(tmp_path / "b/run", "one")
+    assert work == Work(machine="an abacus", piece="one", run="run")
+
+
+def test_the_checksums_are_written_last(tmp_path, monkeypatch):
+    """A kill before them leaves a directory that is no piece."""
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    Maker()(tmp_path)
+    monkeypatch.setattr(resumable, "write_checksums", killed)
+    with pytest.raises(KeyboardInterrupt):
+        complete_piece(tmp_path.parent, tmp_path.name)
+    assert sorted(contents(tmp_path)) == ["a", "work.json"]
+    with pytest.raises(PipelineError, match="SHA256SUMS: missing"):
+        verified_piece(tmp_path.parent, tmp_path.name)
+
+
+def test_a_published_piece_is_a_checksummed_directory_without_its_work(tmp_path):
+    target = tmp_path / "out"
+    publish_piece(piece(tmp_path / "run", "one", Maker()), target)
+    published = contents(verified_directory(target))
+    assert sorted(published) == ["SHA256SUMS", "a"]
+    write_checksums(target)
+    assert contents(target) == published
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def test_half_a_piece_is_none(tmp_path):
@@ -55,7 +121,7 @@ def test_half_a_piece_is_none(tmp_path):
         raise PipelineError("half")
 
     with pytest.raises(PipelineError, match="half"):
-        piece(tmp_path / "one", fail)
+        piece(tmp_path, "one", fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,11 +130,11 @@ def test_pieces_outlive_an_error_and_go_when_all_is_done(tmp_path, sealed, error
     first, second = Maker(), Maker()
     with pytest.raises(error), scratch_directory(tmp_path / "out") as scratch:
         assert scratch == sealed
-        piece(scratch / "one", first)
+        piece(scratch, "one", first)
         raise error
     with scratch_directory(tmp_path / "out") as scratch:
-        piece(scratch / "one", first)
-        piece(scratch / "two", second)
+        piece(scratch, "one", first)
+        piece(scratch, "two", second)
     assert (first.calls, second.calls) == (1, 1)
     assert list(tmp_path.iterdir()) == []
 
@@ -76,10 +142,10 @@ def test_pieces_outlive_an_error_and_go_when_all_is_done(tmp_path, sealed, error
 def test_without_a_seal_no_piece_is_believed(tmp_path, monkeypatch):
     monkeypatch.delenv(SCRATCH, raising=False)
     make = Maker()
-    piece(tmp_path / ".out.scratch/one", make)
+    piece(tmp_path / ".out.scratch", "one", make)
     with pytest.raises(PipelineError), scratch_directory(tmp_path / "out") as scratch:
         assert scratch == tmp_path / ".out.scratch"
-        piece(scratch / "one", make)
+        piece(scratch, "one", make)
         raise PipelineError("no")
     assert make.calls == 2
     assert list(tmp_path.iterdir()) == []
@@ -92,10 +158,10 @@ def test_what_is_published_is_still_in_its_piece(tmp_path, sealed, monkeypatch, 
     make = Maker()
     for _ in range(2):
         with scratch_directory(tmp_path / "out") as scratch:
-            one = piece(scratch / "one", make)
+            one = piece(scratch, "one", make)
             with checksummed_directory(tmp_path / "out") as output:
                 publish(one / "a", output / "b")
-            piece(scratch / "one", make)
+            piece(scratch, "one", make)
         assert (tmp_path / "out/b").read_text() == "made"
     assert make.calls == 2
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

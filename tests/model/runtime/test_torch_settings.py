@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 TRY = """
 import os, signal, torch

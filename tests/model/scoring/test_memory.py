@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from fault_table import pattern, seen
-from models import real_items, save_gpt2
+from gpt2_directories import real_items, save_gpt2
+from repository import REPOSITORY
 
 from model.data.items import Item
 from pipeline.seal.fault_messages import fault_line
@@ -54,7 +54,7 @@ def score(
         *arguments,
         "--threads",
         "1",
-        "--conventions",
+        "--wordings",
         "reference",
         "--output",
         str(output),

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from gpt2_directories import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
 from huggingface_hub import snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.tasks.hellaswag.utils import preprocess
-from models import ONE_PROCESS, plain_nats, predictions, real_items, save_gpt2, scored
+from repository import REPOSITORY
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
+from tricky_items import ITEMS, LM_EVAL, REFERENCE
 
 import model.scoring.network as scoring_network
 from common.errors import PipelineError
 from common.files import write_checksums
-from model.data.items import Item
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
 from model.runtime.distributed import joined_processes
 from model.runtime.torch_setup import require_dtype
@@ -29,40 +29,8 @@ from model.scoring.prefix_trees import Tree
 from model.scoring.scorer import Scorer
 from model.statistics.rates import rate
 from model.tasks.item_scores import ItemScore, summarize
-from model.tasks.wordings import CONVENTIONS
+from model.tasks.wordings import WORDINGS
 from model.tokens.bpe import Tokenizer, read_ranks
-
-REFERENCE, LM_EVAL = CONVENTIONS["reference"], CONVENTIONS["lm_eval"]
-
-
-def item(
-    ctx: str,
-    endings: list[str],
-    number: int = 0,
-    label: int = 0,
-    ctx_b: str = "",
-    activity: str = "Walking",
-) -> Item:
-    whole, source = f"{ctx} {ctx_b}" if ctx_b else ctx, f"s{number}"
-    return Item(
-        ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=source
-    )  # fmt: skip
-
-
-ITEMS = [
-    item("A man", ["runs fast", "runs slowly", "runs", "jumps over the fence"], 0, ctx_b="he"),
-    item("The water is", ["cold.", "hot!", "naïve 🎉", "x"], 1, label=3),
-    item("", ["Starts here", "and there", "b", "c c c"], 2, label=2),
-    item("word " * 40, ["one two", "three", "four five six", "seven"], 3, label=1),
-    item("short", ["long " * 40, "b", "c", "d"], 4),
-    item(
-        "[header] How to [title] walk [step] Ends in spaces.  ",
-        ["[substeps] it", "is", "so  so", "ok [title] then"],
-        5,
-    ),
-    item("6 × 9 is <|endoftext|> and", ["<MUL_6_9_54>", "<|endoftext|>", "54", "a"], 6),
-    item("a", ["b", "c", "d", "e"], 7),
-]
 
 
 @pytest.fixture(scope="session")
@@ -86,30 +54,30 @@ def trained_gpt2(tmp_path_factory, tokenizer):
     )
 
 
-def require_equal(directory, items, convention):
-    found, expected = scored(directory, items, convention), plain_nats(directory, items, convention)
+def require_equal(directory, items, wording):
+    found, expected = scored(directory, items, wording), plain_nats(directory, items, wording)
     for one, plain in zip(found, expected, strict=True):
         assert one.nats == pytest.approx(plain, abs=1e-3)
     for by in ("acc", "acc_norm"):
         plainly = [one._replace(nats=plain) for one, plain in zip(found, expected, strict=True)]
-        assert summarize(found, convention)[by] == summarize(plainly, convention)[by]
-    assert predictions(found, convention) == predictions(plainly, convention)
+        assert summarize(found, wording)[by] == summarize(plainly, wording)[by]
+    assert predictions(found, wording) == predictions(plainly, wording)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
+@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
 @pytest.mark.parametrize(
     ("layers", "heads", "width", "context"), [(1, 1, 16, 64), (2, 2, 32, 32), (3, 4, 64, 17)]
 )
 def test_random_models_score_as_the_plain_way_does(
-    tmp_path, tokenizer, convention, layers, heads, width, context
+    tmp_path, tokenizer, wording, layers, heads, width, context
 ):
     directory = save_gpt2(tmp_path, tokenizer, layers, heads, width, context)
-    require_equal(directory, ITEMS, convention)
+    require_equal(directory, ITEMS, wording)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
-def test_a_trained_model_scores_real_items_as_the_plain_way_does(trained_gpt2, convention):
-    require_equal(trained_gpt2, real_items(60), convention)
+@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
+def test_a_trained_model_scores_real_items_as_the_plain_way_does(trained_gpt2, wording):
+    require_equal(trained_gpt2, real_items(60), wording)
 
 
 def test_onednns_products_score_as_the_plain_way_does(trained_gpt2, monkeypatch):
@@ -477,8 +445,8 @@ def test_openais_gpt2_scores_what_is_published():
         ONE_PROCESS,
     )
     items = real_items(10042)
-    for convention, acc, acc_norm in ((REFERENCE, 0.2859, 0.2955), (LM_EVAL, 0.2892, 0.3114)):
-        metrics = summarize(scorer.score(items, convention, "gpt2"), convention)
+    for wording, acc, acc_norm in ((REFERENCE, 0.2859, 0.2955), (LM_EVAL, 0.2892, 0.3114)):
+        metrics = summarize(scorer.score(items, wording, "gpt2"), wording)
         assert metrics["acc"]["rate"] == pytest.approx(acc, abs=0.0003)
         assert metrics["acc_norm"]["rate"] == pytest.approx(acc_norm, abs=0.0003)
 
@@ -527,11 +495,11 @@ def test_random_scores_are_near_chance():
     assert result["interval_95"][0] < 0.25 < result["interval_95"][1]
 
 
-@pytest.mark.parametrize(("convention", "normed"), [(REFERENCE, 3), (LM_EVAL, 0)])
-def test_each_convention_normalizes_by_its_own_length(convention, normed):
+@pytest.mark.parametrize(("wording", "normed"), [(REFERENCE, 3), (LM_EVAL, 0)])
+def test_each_convention_normalizes_by_its_own_length(wording, normed):
     # Totals prefer ending 0, means per token (1, 2, 3, 4 tokens) ending 3, means per character (4 each) ending 0.
     for label in range(4):
-        result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), convention)
+        result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), wording)
         assert (result["acc"]["correct"], result["acc_norm"]["correct"]) == (
             label == 0,
             label == normed,

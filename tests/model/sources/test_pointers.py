@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from fetch_project import fails, pinned, project  # noqa: F401
 from hub_folder import hub_source
 from raw_files import LFS, NAMES, STAND_INS, WEB_PAGE, compress, file_of
-from test_fetch import fails, pinned, project  # noqa: F401
-from test_fetch_tree import source_of
+from source_tree import source_of
 
 from common.errors import PipelineError
 from model.sources import pointers
@@ -40,7 +40,7 @@ def test_a_stand_in_that_was_compressed_is_named(tmp_path, name, content, messag
 
 
 @pytest.mark.parametrize(("content", "message"), CASES)
-def test_fetch_names_it_before_it_compares_a_sha256(project, tmp_path, content, message):  # noqa: F811
+def test_fetch_names_it_before_it_compares_a_sha256(project, tmp_path, content, message):
     (tmp_path / "tree").mkdir()
     path = tmp_path / "tree/a.jsonl"
     path.write_bytes(content)
@@ -54,7 +54,7 @@ def test_fetch_names_it_before_it_compares_a_sha256(project, tmp_path, content, 
 @pytest.mark.parametrize(
     "name", ["a.parquet", "a.arrow", "a.jsonl", "a.json", "a.txt", "a.csv", "a.jsonl.gz"]
 )
-def test_a_hub_folder_that_git_left_with_pointers_is_named(project, tmp_path, name):  # noqa: F811
+def test_a_hub_folder_that_git_left_with_pointers_is_named(project, tmp_path, name):
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / f"train-{name}").write_bytes(LFS)
@@ -122,7 +122,7 @@ def test_a_disk_that_fails_is_one_line():
         require_data(Path("/proc/self/mem"))
 
 
-def test_without_the_guard_a_pointer_becomes_a_document(project, tmp_path, monkeypatch):  # noqa: F811
+def test_without_the_guard_a_pointer_becomes_a_document(project, tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_bytes(LFS)
     fails(project, "passages", "is a Git LFS pointer", source=pinned(path), count=1)
@@ -131,7 +131,7 @@ def test_without_the_guard_a_pointer_becomes_a_document(project, tmp_path, monke
     project("passages", source=pinned(path), count=1)
 
 
-def test_a_page_that_is_meant_goes_into_a_record(project, tmp_path):  # noqa: F811
+def test_a_page_that_is_meant_goes_into_a_record(project, tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(
         gzip.compress(b'{"text": "' + WEB_PAGE.strip().replace(b"\n", b"\\n") + b'"}\n')

@@ -2,9 +2,9 @@ import re
 from collections import Counter
 
 import pytest
-from conftest import REPOSITORY
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from repository import REPOSITORY
 
 from model.tokens.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
 

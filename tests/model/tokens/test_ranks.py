@@ -5,7 +5,7 @@ import hashlib
 import json
 
 import pytest
-from test_fetch import fails, pinned, project  # noqa: F401
+from fetch_project import fails, pinned, project  # noqa: F401
 
 from common.errors import PipelineError
 from model.sources import raw_inputs, vocabulary_ranks
@@ -87,7 +87,7 @@ def source_of(path) -> dict:
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_a_last_line_without_its_end_is_a_rank(project, tmp_path, content, end):  # noqa: F811
+def test_a_last_line_without_its_end_is_a_rank(project, tmp_path, content, end):
     path = tmp_path / "a.tiktoken"
     path.write_bytes(content.rstrip(b"\n") + end.encode())
     output = project("ranks", **source_of(path), count=300)
@@ -95,7 +95,7 @@ def test_a_last_line_without_its_end_is_a_rank(project, tmp_path, content, end):
 
 
 @pytest.mark.parametrize("fault", ["twice", "negative", "exchanged", "shuffled", "no merge"])
-def test_fetch_refuses_ranks_that_are_no_vocabulary(project, tmp_path, content, monkeypatch, fault):  # noqa: F811
+def test_fetch_refuses_ranks_that_are_no_vocabulary(project, tmp_path, content, monkeypatch, fault):
     change, message = FAULTS[fault]
     path = tmp_path / "a.tiktoken"
     path.write_bytes(b"\n".join(change(content.splitlines())) + b"\n")

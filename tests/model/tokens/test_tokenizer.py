@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repository import REPOSITORY
 from transformers import AutoTokenizer, GPT2Config
 
 from common.errors import PipelineError

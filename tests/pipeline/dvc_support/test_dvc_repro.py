@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from dvc.utils.serialize import dumps_yaml, loads_yaml, modify_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_pipeline import ENVIRONMENT, shell
+from micro_graph import ENVIRONMENT, shell
+from repository import REPOSITORY
 
 from pipeline.dvc_support.repro import modify_lock, with_entries
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 from committed import committed_text
-from conftest import REPOSITORY
 from dvc.utils.serialize import dumps_yaml, loads_yaml
+from repository import REPOSITORY
 
 from pipeline.dvc_support.merge_lock import merge
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from common.files import CHECKSUMS, sha256_file
 from pipeline.declared.dvc_yaml import read_instances

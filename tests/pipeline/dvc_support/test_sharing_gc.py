@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_pipeline import ENVIRONMENT, shell
+from micro_graph import ENVIRONMENT, shell
+from repository import REPOSITORY
 
 from pipeline.dvc_support.objects import file_md5, object_path
 from pipeline.dvc_support.share import Failure, unkept

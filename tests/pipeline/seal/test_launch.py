@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_seal import DVC_YAML, STAGE, project, signals  # noqa: F401
+from repository import REPOSITORY
+from sealed_project import DVC_YAML, STAGE, project, signals  # noqa: F401
 
 COMMAND = [sys.executable, "-m", "stages.probe", "a"]
 # The last node first, so that rank 0 does not come to node 0 by itself. As --kill-on-bad-exit has it, one failure ends all.
@@ -57,7 +57,7 @@ WAIT = """
 
 
 @pytest.fixture
-def several(project) -> Path:  # noqa: F811
+def several(project) -> Path:
     """A project whose stage reads the numbers of nodes and processes in its own section."""
     text = DVC_YAML.replace(
         "common/sections.py,", "common/sections.py, model/runtime/distributed.py,"
@@ -71,7 +71,7 @@ def several(project) -> Path:  # noqa: F811
     return project
 
 
-def write(project: Path, body: str, nodes: object = 1, processes: object = 1) -> None:  # noqa: F811
+def write(project: Path, body: str, nodes: object = 1, processes: object = 1) -> None:
     (project / "params.yaml").write_text(
         f"names: [a, b]\nprobe: {{nodes: {nodes}, processes: {processes}}}\n"
     )
@@ -79,7 +79,7 @@ def write(project: Path, body: str, nodes: object = 1, processes: object = 1) ->
     (project / "stages/probe.py").write_text(STAGE.format(wanted=wanted, body=body.strip()))
 
 
-def allocation(project: Path, before: str = "", **changes: str | None) -> dict[str, str]:  # noqa: F811
+def allocation(project: Path, before: str = "", **changes: str | None) -> dict[str, str]:
     """Return the environment of a batch script whose srun runs the shell's line `before` first; None takes a name away."""
     srun = project.parent / "slurm/srun"
     srun.parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def allocation(project: Path, before: str = "", **changes: str | None) -> dict[s
     return {name: value for name, value in environment.items() if value is not None}
 
 
-def run(project: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:  # noqa: F811
+def run(project: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(COMMAND, cwd=project, capture_output=True, text=True, env=environment)
 
 
@@ -234,7 +234,7 @@ def wait_until(holds, seconds: float = 300) -> None:
 )
 @pytest.mark.parametrize(("nodes", "processes"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("killed", ["caller", "torchrun"])
-def test_a_kill_leaves_no_process_behind(several, signals, nodes, processes, killed):  # noqa: F811
+def test_a_kill_leaves_no_process_behind(several, signals, nodes, processes, killed):
     write(several, WAIT.replace("SIGNALS", repr(str(signals))), nodes, processes)
     caller = [
         sys.executable,

@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_seal import DVC_YAML, STAGE, error, native, project  # noqa: F401
+from repository import REPOSITORY
+from sealed_project import DVC_YAML, STAGE, error, native, project  # noqa: F401
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
 FETCH_DEPS = "deps: [model/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
-DEPS = """deps: [data/declared.txt, data/folder, model/__init__.py, common/errors.py, common/files.py, model/runtime/resumable.py,
-      common/sections.py, common/yaml_file.py, stages/__init__.py, stages/fetch.py]
+DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
+      model/runtime, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [python, numpy]}]"""
 # Fails after its first piece, as long as `stop` is there.
 BODY = """
@@ -31,7 +31,7 @@ BODY = """
             def make(directory):
                 print("made", name)
                 (directory / "a").write_text(name)
-            publish(piece(scratch / name, make) / "a", output / name)
+            publish(piece(scratch, name, make) / "a", output / name)
             if os.path.exists({stop!r}):
                 raise PipelineError("stopped")
 """
@@ -39,7 +39,7 @@ COMMAND = [sys.executable, "-m", "stages.fetch"]
 
 
 @pytest.fixture
-def resumable(project) -> Path:  # noqa: F811
+def resumable(project) -> Path:
     assert FETCH_DEPS in DVC_YAML
     (project / "dvc.yaml").write_text(DVC_YAML.replace(FETCH_DEPS, DEPS))
     for name in ("common/files.py", "model/runtime/resumable.py"):
@@ -49,11 +49,11 @@ def resumable(project) -> Path:  # noqa: F811
     return project
 
 
-def write_stage(project: Path, body: str) -> None:  # noqa: F811
+def write_stage(project: Path, body: str) -> None:
     (project / "stages/fetch.py").write_text(STAGE.format(wanted="pass", body=body.strip()))
 
 
-def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:  # noqa: F811
+def fetch(project: Path, environment: dict | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
         COMMAND,
         cwd=project,
@@ -63,7 +63,7 @@ def fetch(project: Path, environment: dict | None = None) -> subprocess.Complete
     )
 
 
-def scratches(project: Path) -> list[str]:  # noqa: F811
+def scratches(project: Path) -> list[str]:
     return [path.name for path in (project / "data").glob(".fetched.scratch/*")]
 
 
@@ -84,12 +84,21 @@ def test_the_next_run_goes_on_from_what_a_failed_one_has_finished(resumable):
 
 
 def replace(path: str, old: str, new: str):
-    def edit(project: Path) -> None:  # noqa: F811
+    def edit(project: Path) -> None:
         text = (project / path).read_text()
         assert old in text
         (project / path).write_text(text.replace(old, new))
 
     return edit
+
+
+def edit_unseen(path: Path, old: str, new: str) -> None:
+    """Change a file and keep its size and times."""
+    before, text = path.stat(), path.read_text()
+    assert old in text
+    assert len(old) == len(new)
+    path.write_text(text.replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def append(path: Path, text: str) -> None:
@@ -99,6 +108,9 @@ def append(path: Path, text: str) -> None:
 OTHER_WORK = {
     "a parameter": replace("params.yaml", "wanted: 3", "wanted: 4"),
     "code": lambda root: append(root / "common/sections.py", "# An edit.\n"),
+    "code, with the same size and time": lambda root: edit_unseen(
+        root / "common/sections.py", "Typed, strict", "Typed. Strict"
+    ),
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
     "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
@@ -165,12 +177,12 @@ EDITED = """
             while not os.path.exists({edited!r}):
                 time.sleep(0.01)
             (directory / "a").write_text("of the edit")
-        piece(scratch / "one", make)
+        piece(scratch, "one", make)
         os.kill(os.getpid(), 9)
 """
 
 
-def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:  # noqa: F811
+def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:
     """Return the stage's status and what it says; it kills itself when the piece is kept."""
     edited = project.parent / "edited"
     write_stage(project, EDITED.format(edited=str(edited)))
@@ -186,6 +198,7 @@ def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:  # noqa:
 EDITED_INPUTS = {
     "a parameter": "wanted of params.yaml",
     "code": "common/sections.py",
+    "code, with the same size and time": "common/sections.py",
     "the stage itself": "stages/fetch.py",
     "an input": "data/declared.txt",
     "a file in an input": "data/folder",
@@ -208,7 +221,7 @@ def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name
 def by_rename(path: str, old: str = "", new: str = ""):
     """Replace a file as sed -i and git do, the new one with `new` in the place of `old`."""
 
-    def edit(project: Path) -> None:  # noqa: F811
+    def edit(project: Path) -> None:
         beside = project / f"{path}.new"
         beside.write_text((project / path).read_text().replace(old, new))
         assert beside.read_text().count(new) > 0
@@ -266,7 +279,7 @@ def test_native_code_may_write_a_piece_and_nothing_beside_it(resumable):
     assert error(fetch(resumable)).startswith("error: seal: fetch opened data/")
 
 
-def test_other_stages_get_no_scratch_folder(project):  # noqa: F811
+def test_other_stages_get_no_scratch_folder(project):
     body = "assert 'PIPELINE_SCRATCH' not in os.environ\n    sys.exit('none')"
     (project / "stages/probe.py").write_text(STAGE.format(wanted="pass", body=body))
     command = [sys.executable, "-m", "stages.probe", "a"]

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from test_seal import error, native, project, run  # noqa: F401
+from sealed_project import error, native, project, run  # noqa: F401
 
 CHANGES_RANDOM = "import random\nrandom.random = lambda: 0.5\nprint('imported by somebody else')\n"
 DRAW = "import random\nprint(random.Random(1).random(), random.random() == 0.5)"
@@ -19,12 +19,12 @@ FONT_INDEX = sorted(Path("/var/cache/fontconfig").glob("*.cache-?"))
 
 
 @pytest.fixture
-def elsewhere(project) -> Path:  # noqa: F811
+def elsewhere(project) -> Path:
     (project.parent / "elsewhere").mkdir()
     return project.parent / "elsewhere"
 
 
-def drawn(project: Path, **environment: str) -> str:  # noqa: F811
+def drawn(project: Path, **environment: str) -> str:
     done = run(project, DRAW, environment={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.removeprefix(
@@ -35,7 +35,7 @@ def drawn(project: Path, **environment: str) -> str:  # noqa: F811
 @pytest.mark.parametrize(
     "name", ["sitecustomize", "usercustomize", "random", "json", "yaml", "typing", "apex"]
 )
-def test_a_module_on_pythonpath_reaches_no_stage(project, elsewhere, name):  # noqa: F811
+def test_a_module_on_pythonpath_reaches_no_stage(project, elsewhere, name):
     text = CHANGES_RANDOM if name.endswith("customize") else "raise SystemExit('shadowed')"
     (elsewhere / f"{name}.py").write_text(text)
     assert drawn(project, PYTHONPATH=str(elsewhere)) == DRAWN
@@ -45,7 +45,7 @@ def test_a_module_on_pythonpath_reaches_no_stage(project, elsewhere, name):  # n
     "name", ["sitecustomize", "usercustomize", "random", "apex", "encodings_of_mine"]
 )
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_module_in_the_repositorys_root_is_none_of_a_stage(project, elsewhere, name, linked):  # noqa: F811
+def test_a_module_in_the_repositorys_root_is_none_of_a_stage(project, elsewhere, name, linked):
     text = CHANGES_RANDOM if name.endswith("customize") else "raise SystemExit('shadowed')"
     path = (elsewhere if linked else project) / f"{name}.py"
     path.write_text(text)
@@ -57,7 +57,7 @@ def test_a_module_in_the_repositorys_root_is_none_of_a_stage(project, elsewhere,
 
 
 @pytest.mark.parametrize("name", ["sitecustomize.py", "lines.pth", "folder.pth"])
-def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewhere, name):  # noqa: F811
+def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewhere, name):
     """In an environment of its own, with copies of what the seal and the stage import."""
     environment = elsewhere / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
@@ -95,7 +95,7 @@ def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewh
     assert (done.stdout, done.returncode) == (DRAWN, 0), done.stderr
 
 
-def test_the_users_own_site_packages_reach_no_stage(project, elsewhere):  # noqa: F811
+def test_the_users_own_site_packages_reach_no_stage(project, elsewhere):
     packages = elsewhere / f"lib/python3.{sys.version_info[1]}/site-packages"
     packages.mkdir(parents=True)
     (packages / "usercustomize.py").write_text(CHANGES_RANDOM)
@@ -128,7 +128,7 @@ with open("data/declared.txt") as file:
         (["-B", "-u", "-v"], {}),
     ],
 )
-def test_python_runs_a_stage_in_one_way(project, flags, environment):  # noqa: F811
+def test_python_runs_a_stage_in_one_way(project, flags, environment):
     expected = run(project, STATE)
     assert expected.returncode == 0, expected.stderr
     command = [sys.executable, *flags, "-m", "stages.probe", "a"]
@@ -138,7 +138,7 @@ def test_python_runs_a_stage_in_one_way(project, flags, environment):  # noqa: F
     assert (done.stdout, done.returncode) == (expected.stdout, 0), done.stderr
 
 
-def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa: F811
+def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
     names = ["MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE",
              "TIKTOKEN_CACHE_DIR", "RAYON_NUM_THREADS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD",
              "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG", "NCCL_ALGO",
@@ -157,7 +157,7 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):  # noqa
     assert second == "3 True"
 
 
-def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere):  # noqa: F811
+def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere):
     (elsewhere / ".config/matplotlib").mkdir(parents=True)
     (elsewhere / ".config/matplotlib/matplotlibrc").write_text("lines.linewidth: 9\n")
     body = "print(os.listdir(Path.home()), Path.home())\n(Path.home() / 'x').write_text('x')\n(Path.home() / 'y').mkdir()"
@@ -168,7 +168,7 @@ def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere): 
 
 
 @pytest.mark.skipif(not FONT_INDEX, reason="fontconfig has no index of fonts here")
-def test_children_may_read_the_index_of_fonts(project):  # noqa: F811
+def test_children_may_read_the_index_of_fonts(project):
     """Otherwise fc-list, which matplotlib calls, reads every font anew and leaves empty files beside the index."""
     done = run(
         project,
@@ -177,7 +177,7 @@ def test_children_may_read_the_index_of_fonts(project):  # noqa: F811
     assert done.returncode == 0, done.stderr
 
 
-def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere):  # noqa: F811
+def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere):
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
     (elsewhere / "mine.c").write_text("long random(void) { return 4; }\n")
     subprocess.run(
@@ -188,7 +188,7 @@ def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere): 
     assert done.stdout == "False False\n", done.stderr
 
 
-def test_processes_that_a_stage_starts_are_clean_too(project, elsewhere):  # noqa: F811
+def test_processes_that_a_stage_starts_are_clean_too(project, elsewhere):
     (elsewhere / "random.py").write_text("raise SystemExit('shadowed')")
     (elsewhere / "sitecustomize.py").write_text("import math\nmath.log = None\n")
     (project / "random.py").write_text("raise SystemExit('shadowed')")
@@ -209,7 +209,7 @@ for method in ("fork", "spawn"):
 
 @native
 @pytest.mark.parametrize("way", ["open", "native code", "a child"])
-def test_a_hard_link_outside_the_repository_opens_no_file_of_it(project, elsewhere, way):  # noqa: F811
+def test_a_hard_link_outside_the_repository_opens_no_file_of_it(project, elsewhere, way):
     link = elsewhere / "linked.txt"
     os.link(project / "data/secret.txt", link)
     body = {
@@ -224,7 +224,7 @@ def test_a_hard_link_outside_the_repository_opens_no_file_of_it(project, elsewhe
 
 
 @native
-def test_a_stage_writes_nothing_outside_the_repository_and_its_temporary_folder(project, elsewhere):  # noqa: F811
+def test_a_stage_writes_nothing_outside_the_repository_and_its_temporary_folder(project, elsewhere):
     assert "ermission denied" in error(
         run(project, f"open({str(elsewhere / 'x')!r}, 'w').write('x')")
     )
@@ -234,7 +234,7 @@ def test_a_stage_writes_nothing_outside_the_repository_and_its_temporary_folder(
 @native
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_STREAM", "SOCK_RAW"])
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
-def test_children_and_native_code_open_no_socket_that_leads_off_the_machine(project, family, kind):  # noqa: F811
+def test_children_and_native_code_open_no_socket_that_leads_off_the_machine(project, family, kind):
     code = f"import socket\nsocket.socket(socket.{family}, socket.{kind})"
     done = run(
         project, f"import subprocess\nsubprocess.run([sys.executable, '-c', {code!r}], check=True)"
@@ -244,7 +244,7 @@ def test_children_and_native_code_open_no_socket_that_leads_off_the_machine(proj
 
 
 @native
-def test_a_child_that_sends_a_datagram_is_refused(project):  # noqa: F811
+def test_a_child_that_sends_a_datagram_is_refused(project):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(0.2)
@@ -306,7 +306,7 @@ SEEN = {
 
 @native
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_without_a_guard_its_fault_is_seen(project, elsewhere, name):  # noqa: F811
+def test_without_a_guard_its_fault_is_seen(project, elsewhere, name):
     path, guard, nothing = MUTATIONS[name]
     (elsewhere / "secret.txt").write_text("x")
     (project / "apex.py").write_text("")

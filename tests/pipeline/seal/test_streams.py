@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_seal import project, run  # noqa: F401
+from repository import REPOSITORY
+from sealed_project import project, run  # noqa: F401
 
 UNREAD = 141  # 128 + SIGPIPE
 BODY = """
@@ -37,7 +37,7 @@ def unread(command: list[str], folder: Path, stderr_too: bool = False) -> tuple[
 @pytest.mark.parametrize("stderr_too", [False, True])
 @pytest.mark.parametrize("flags", [[], ["-u"]])
 @pytest.mark.parametrize("lines", [1, 10_000])
-def test_a_stage_goes_on_to_its_end(project, lines, flags, stderr_too):  # noqa: F811
+def test_a_stage_goes_on_to_its_end(project, lines, flags, stderr_too):
     run(project, BODY.format(lines=lines))
     (project / "data/out.txt").unlink()
     command = [sys.executable, *flags, "-m", "stages.probe", "a"]
@@ -46,7 +46,7 @@ def test_a_stage_goes_on_to_its_end(project, lines, flags, stderr_too):  # noqa:
     assert (project / "data/out.txt").read_text() == "whole"
 
 
-def test_a_stage_that_fails_fails_also_where_nobody_reads(project):  # noqa: F811
+def test_a_stage_that_fails_fails_also_where_nobody_reads(project):
     run(project, "print('x' * 100_000); sys.exit('refused')")
     assert unread([sys.executable, "-m", "stages.probe", "a"], project) == (1, "refused\n")
 

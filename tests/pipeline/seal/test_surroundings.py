@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from pipeline.check import declaration_findings
 from pipeline.declared.file_trees import WorkingTree

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from model.data.items import Item, read_items
@@ -14,7 +14,7 @@ from model.hugging_face.directory import read_hugging_face_directory
 from model.runtime.distributed import Processes
 from model.scoring.scorer import Scorer
 from model.tasks.item_scores import ItemScore
-from model.tasks.wordings import Convention
+from model.tasks.wordings import Wording
 
 ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 
@@ -75,7 +75,7 @@ def real_items(count: int) -> list[Item]:
 def scored(
     directory: Path,
     items: list[Item],
-    convention: Convention,
+    wording: Wording,
     batch_tokens=4096,
     threads=2,
     dtype="float32",
@@ -83,11 +83,11 @@ def scored(
     scorer = Scorer(
         read_hugging_face_directory(directory), "cpu", dtype, threads, batch_tokens, ONE_PROCESS
     )
-    return scorer.score(items, convention, "test")
+    return scorer.score(items, wording, "test")
 
 
-def predictions(scores: list[ItemScore], convention: Convention) -> list[int]:
-    lengths = [getattr(score, convention.acc_norm_by) for score in scores]
+def predictions(scores: list[ItemScore], wording: Wording) -> list[int]:
+    lengths = [getattr(score, wording.acc_norm_by) for score in scores]
     normed = [
         [nat / n for nat, n in zip(score.nats, row, strict=True)]
         for score, row in zip(scores, lengths, strict=True)
@@ -96,7 +96,7 @@ def predictions(scores: list[ItemScore], convention: Convention) -> list[int]:
 
 
 @torch.no_grad()
-def plain_nats(directory: Path, items: list[Item], convention: Convention) -> list[list[float]]:
+def plain_nats(directory: Path, items: list[Item], wording: Wording) -> list[list[float]]:
     """One item at a time: its endings as padded rows, the whole output layer, and lm-evaluation-harness's way to cut.
 
     With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's hellaswag.py.
@@ -108,7 +108,7 @@ def plain_nats(directory: Path, items: list[Item], convention: Convention) -> li
     results = []
     for item in items:
         rows, lengths = [], []
-        question = convention.question(item)
+        question = wording.question(item)
         for ending in question.endings:
             context = tokenizer.encode(question.context) or [tokenizer.eos_token_id]
             if question.joint:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from pipeline.declared.dvc_yaml import read_stages, value_at
 from pipeline.declared.file_trees import WorkingTree
 from tools.dry_run import __main__ as dry_run
 from tools.dry_run import profile_slice
 from tools.dry_run.fake_hub import HubServer
+
+pytestmark = pytest.mark.slow("the full-size profile on a slice, from fetch to report", minutes=3)
 
 DRY_RUN = [sys.executable, "-m", "tools.dry_run"]
 

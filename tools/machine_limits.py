@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -212,8 +212,9 @@ def _memory(params: Any) -> Iterator[Lack]:
 
 def memory() -> int | None:
     """Return the bytes of memory that this machine has, or a container's limit; None where that is unknown."""
+    limits: list[Callable[[], int]] = [partial(_limit, path) for path in _MEMORY_LIMITS]
     sizes = []
-    for ask in (_physical_memory, *(partial(_limit, path) for path in _MEMORY_LIMITS)):
+    for ask in (_physical_memory, *limits):
         with contextlib.suppress(OSError, ValueError):  # no such file or setting, or `max`
             sizes.append(ask())
     return min((size for size in sizes if size > 0), default=None)

@@ -6,29 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_pipeline import AUTHOR, edit, micro_clone, shell
+from contributing import blocks, commands
+from micro_graph import AUTHOR, edit, micro_clone, shell
 
 from common.sections import read_json
 from model.tokens.bpe import Tokenizer
 from pipeline.check import check, declaration_findings
 from pipeline.declared.file_trees import WorkingTree
 
-TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text()
-SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
-
-
-def blocks(title: str, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```$", SECTIONS[title], flags=re.MULTILINE | re.DOTALL
-    )
-
-
-def commands(title: str) -> list[str]:
-    """Return a section's commands but for `make repro`: the sections' edits are run together."""
-    found = "".join(blocks(title, "console")).split("$ ")[1:]
-    assert found
-    return [command for command in found if command != "make repro\n"]
+pytestmark = pytest.mark.slow("two conditions more and a task, of a whole micro graph", minutes=3)
 
 
 def follow(clone: Path, title: str) -> str:

@@ -1,6 +1,6 @@
 """`make report`: plots/report.html with what is stale in the working tree now, written to report.html.
 
-    python -m pipeline.stale_report
+    python -m tools.stale_report
 
 The report stage cannot say it: it is the last stage, and what it would say would be true only while it runs. Reads
 plots/report.html, which a run makes, and what `make check` reads. Writes report.html, which nothing depends on.
@@ -15,7 +15,8 @@ from common.files import write_bytes
 from common.yaml_file import YamlFault
 from pipeline.declared.command_lines import command_line
 from pipeline.declared.file_trees import WorkingTree
-from pipeline.declared.lockfile import REPRO, Graph
+from pipeline.declared.lockfile import Graph
+from pipeline.settings import REPRO
 
 PAGE, COPY = Path("plots/report.html"), Path("report.html")
 BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
@@ -68,7 +69,7 @@ def filled(page: str, section: str) -> str:
 
 
 def main() -> None:
-    command_line("pipeline.stale_report", __doc__, changes=True).parse_args()
+    command_line("tools.stale_report", __doc__, changes=True).parse_args()
     root = Path.cwd()
     if not (root / PAGE).is_file():
         sys.exit(f"error: report: no {PAGE}; {REPRO}")

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from micro_graph import ENVIRONMENT, edit, micro_clone, outputs, repro, shell
+from repository import REPOSITORY
 from s3_server import BUCKET, CREDENTIALS, require_s3, s3_server
-from test_pipeline import ENVIRONMENT, edit, micro_clone, outputs, repro, shell
 
 from common.errors import PipelineError
 from common.files import verified
@@ -21,6 +21,8 @@ from pipeline.declared.library_versions import locked_versions
 from pipeline.declared.lockfile import Graph, read_lock
 from pipeline.dvc_support.objects import object_path
 from pipeline.dvc_support.share import unkept
+
+pytestmark = pytest.mark.slow("whole micro graphs go through remotes", minutes=5)
 
 RUN = "mul_tokens/seed_1"
 WEIGHTS = f"checkpoints/{RUN}/step_200/model.safetensors"

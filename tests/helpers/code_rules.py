@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-from source_names import calls, imported_by_call, imports, named
+from code_names import calls, imported_by_call, imports, named
 
 # Who may: both unpickle only what another process of the same run has just sent through a pipe.
 PICKLES_OF_OUR_OWN_PROCESSES = {"pipeline/seal/input_witness.py", "model/runtime/worker_pool.py"}

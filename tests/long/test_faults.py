@@ -15,16 +15,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 from fault_table import rows, seen
+from micro_graph import ENVIRONMENT, edit, micro_clone, outputs
+from repository import REPOSITORY
 from signals import as_in_a_terminal
 from small_disk import Folder, SmallDisk
-from test_pipeline import ENVIRONMENT, edit, micro_clone, outputs
 
 from pipeline.declared.dvc_yaml import Instance, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.dvc_support.cache import CACHE
 from pipeline.dvc_support.rwlock import RWLOCK, remove_untrue
+
+pytestmark = pytest.mark.slow(
+    "stages are killed, their disk is filled, and the graph goes on", minutes=5
+)
 
 # Shorter than the micro profile's: what is learned is of no interest here.
 SHORTER = (

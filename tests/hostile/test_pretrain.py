@@ -15,7 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, write_token_split
+from repository import REPOSITORY
+from small_objects import write_token_split
+
+pytestmark = pytest.mark.slow(
+    "the pretrain stage is killed and started again, some twenty times", minutes=5
+)
 
 KILLS = 20
 STEPS = {
@@ -37,7 +42,7 @@ class Project:
             shutil.copytree(
                 REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in (".dvcignore", "dvc.yaml", "libraries.yaml"):
+        for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "pyproject.toml"):
             shutil.copy(REPOSITORY / name, root / name)
         self.params(**STEPS)
         generator = np.random.default_rng(0)

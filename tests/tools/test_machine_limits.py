@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from common.sections import validate
 from common.yaml_file import load
 from model.params.all_sections import Params
-from pipeline import machine
+from tools import machine_limits as machine
 
 MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
 
@@ -223,7 +223,7 @@ def test_params_that_are_not_valid_are_the_stages_to_refuse(root):
 def test_the_stage_params_refuses_before_it_runs(tmp_path):
     for name in ("dvc.yaml", "libraries.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
-    for name in ("common", "model", "stages", "pipeline"):
+    for name in ("common", "model", "stages", "pipeline", "tools", "pyproject.toml"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "params.yaml").write_text(MICRO.replace("gpt2.tiktoken", "gpt3.tiktoken"))
     done = subprocess.run(

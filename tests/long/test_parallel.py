@@ -14,8 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 from signals import as_in_a_terminal, as_in_the_background
+
+pytestmark = pytest.mark.slow(
+    "stages wait for each other, and for limits that have to pass", minutes=2
+)
 
 NAMES = ["a", "b", "c"]
 DVC_YAML = """

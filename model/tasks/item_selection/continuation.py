@@ -1,0 +1,112 @@
+"""Continuation: which of four endings comes next in a held-out document of the corpus."""
+
+import random
+from collections.abc import Iterable
+
+from common.errors import PipelineError
+from model.data.documents import Document
+from model.data.items import Item, without_brackets
+from model.data.record_text import visible
+from model.params.items import ItemsParams
+from model.tasks.item_selection import Sources
+
+
+def select(sources: Sources, params: ItemsParams) -> list[Item]:
+    return continuation_items(sources.held_out(), params)
+
+
+def continuation_items(documents: Iterable[Document], params: ItemsParams) -> list[Item]:
+    """Make `continuation_count` items, one a document: its ending against those of three others.
+
+    Context and endings have fixed numbers of words, so that an ending's length tells nothing about
+    its truth. Documents are left out if they are too short for both, or if their ending has no text
+    in either wording of model/tasks/wordings.py. The four endings of an item differ in both.
+    Raises PipelineError if too few documents or different endings are left.
+    """
+    context_words = params.context_words
+    passages = _long_enough(documents, context_words, context_words + params.ending_words)
+    needed = max(4, params.continuation_count)
+    if len(passages) < needed:
+        raise PipelineError(
+            f"continuation: {len(passages)} held-out documents have "
+            f"{context_words + params.ending_words} words, {needed} are needed; lower "
+            "items.continuation_count or items.context_words, or raise corpus.val_fraction"
+        )
+    generator = random.Random(params.seed)
+    generator.shuffle(passages)
+    endings = [words[context_words:] for words in passages]
+    wordings = [_wordings(words) for words in endings]
+    different, place_of = _different(wordings)
+    items = []
+    for index, words in enumerate(passages[: params.continuation_count]):
+        same = sorted({place_of[text] for text in wordings[index]})
+        others = _three_others(different, same, wordings[index][0], generator)
+        order = generator.sample(range(4), 4)
+        choices = [" ".join(endings[number]) for number in (index, *others)]
+        context = " ".join(words[:context_words])
+        items.append(
+            Item(
+                ind=index,
+                activity_label="continuation",
+                ctx_a=context,
+                ctx_b="",
+                ctx=context,
+                endings=[choices[place] for place in order],
+                label=order.index(0),
+                source_id=f"document-{index}",
+            )
+        )
+    return items
+
+
+def _long_enough(documents: Iterable[Document], context_words: int, length: int) -> list[list[str]]:
+    """Return the first `length` words of each document that has them and an ending with text."""
+    passages = []
+    for document in documents:
+        words = document.text.split()
+        if len(words) >= length and all(_wordings(words[context_words:length])):
+            passages.append(words[:length])
+    return passages
+
+
+def _three_others(
+    different: list[int], same: list[int], ending: str, generator: random.Random
+) -> list[int]:
+    """Draw three of the `different` endings, none at a place in `same` (sorted).
+
+    With 5 endings of which place 1 is the same, draws are from 0..3 and mean 0, 2, 3, 4.
+    """
+    count = len(different) - len(same)
+    if count < 3:
+        raise PipelineError(
+            f"continuation: the held-out documents have {count} other continuations than "
+            f"{ending[:40]!r}, 3 are needed; raise corpus.val_fraction or items.ending_words"
+        )
+    others = []
+    for place in generator.sample(range(count), 3):
+        for equal in same:
+            place += place >= equal
+        others.append(different[place])
+    return others
+
+
+def _wordings(words: list[str]) -> tuple[str, str]:
+    """Return an ending as a reader sees it, as it is and as lm-evaluation-harness cleans it up."""
+    ending = " ".join(words)
+    return visible(ending), visible(without_brackets(ending))
+
+
+def _different(wordings: list[tuple[str, str]]) -> tuple[list[int], dict[str, int]]:
+    """Return the numbers of endings that differ from each other, and each text's place among them.
+
+    An ending is the same as an earlier one if either of its two texts is one of that one's.
+    """
+    different: list[int] = []
+    place_of: dict[str, int] = {}
+    for number, texts in enumerate(wordings):
+        found = next((place_of[text] for text in texts if text in place_of), len(different))
+        if found == len(different):
+            different.append(number)
+        for text in texts:
+            place_of.setdefault(text, found)
+    return different, place_of

@@ -1,0 +1,88 @@
+"""What pipeline/ has to know of a project: the table [tool.pipeline] of its pyproject.toml.
+
+Read once, from the working directory: every command runs at the repository's root.
+"""
+
+import importlib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+FILE = "pyproject.toml"
+_NONE: Mapping = MappingProxyType({})
+
+
+class Settings(NamedTuple):
+    """The table's keys, with what holds where pyproject.toml does not name them."""
+
+    # Folders of the code that stages run. An edit in them reruns what imports it.
+    code: Sequence[str] = ("stages",)
+    # The folder among them with a module a stage: dvc.yaml runs `python -m stages.NAME`.
+    stages: str = "stages"
+    # Folders of outputs that git keeps.
+    results: Sequence[str] = ("metrics", "plots")
+    # Folders of outputs that `prune --artifacts` frees.
+    artifacts: Sequence[str] = ()
+    # Functions, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
+    # `machine` before the stage `params` with the root; each returns lines.
+    findings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    machine: Sequence[str] = ()
+    # What error messages tell a person to run, by purpose.
+    commands: Mapping[str, str] = _NONE
+    # Variables of the environment that stages get beyond pipeline/seal/environment.py's.
+    environment: Mapping[str, Sequence[str]] = _NONE
+    # Variables that keep libraries from the network, set for stages without it.
+    offline: Mapping[str, str] = _NONE
+    # Imported name → name in requirements.txt, where the two differ.
+    distributions: Mapping[str, str] = _NONE
+    # Libraries that are no input of any stage, and why.
+    not_inputs: Mapping[str, str] = _NONE
+    # Libraries that write bytes for the one that a stage imports.
+    behind: Mapping[str, Sequence[str]] = _NONE
+    # By module: questions about the machine that it may ask (pipeline/declared/surroundings.py).
+    surroundings: Mapping[str, Sequence[str]] = _NONE
+
+
+_COMMANDS = {
+    "libraries": "python -m pipeline.dvc_support.record libraries",
+    "lock": "pip freeze",
+    "prune": "python -m pipeline.prune",
+    "pull": "python -m pipeline.dvc_support.share pull",
+    "push": "python -m pipeline.dvc_support.share push",
+    "repro": "dvc repro",
+    "setup": "pip install -r requirements.txt",
+}
+
+
+def read(root: str = ".") -> Settings:
+    """Return the settings of the project at `root`; exit with one line if they cannot be read."""
+    try:
+        with open(os.path.join(root, FILE), "rb") as file:
+            settings = Settings(**tomllib.load(file).get("tool", {}).get("pipeline", {}))
+    except FileNotFoundError:
+        settings = Settings()
+    except (OSError, TypeError, ValueError) as error:
+        sys.exit(f"error: {FILE}: tool.pipeline: {error}".replace("Settings.__new__() ", ""))
+    return settings._replace(commands={**_COMMANDS, **settings.commands})
+
+
+SETTINGS = read()
+
+
+PRUNE = f"run {SETTINGS.commands['prune']}"
+REPRO = f"run {SETTINGS.commands['repro']}"
+
+
+def hooks(kind: str) -> list[Callable[..., list[str]]]:
+    """Return the project's own functions of a kind, imported: findings, notes or machine."""
+    named = [name.split(":") for name in getattr(SETTINGS, kind)]
+    return [getattr(importlib.import_module(module), function) for module, function in named]
+
+
+def command(purpose: str) -> str:
+    """Return what a person runs for `purpose`, as `make repro`."""
+    return SETTINGS.commands[purpose]

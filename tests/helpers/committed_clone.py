@@ -1,0 +1,47 @@
+"""Repositories made of the committed files: text alone, or the working tree with committed results."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from committed import check_out, committed_tree
+from repository import REPOSITORY
+
+from pipeline.check import result_findings
+from pipeline.declared.dvc_yaml import LINK
+from pipeline.declared.file_trees import WorkingTree, copy_repository
+from pipeline.declared.lockfile import CONTENTS
+
+RESULTS = ("params.yaml", "dvc.lock", CONTENTS, "metrics", "plots")
+TEXT = (*RESULTS, "dvc.yaml", LINK, "libraries.yaml", ".dvcignore", "common", "model", "stages")
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """Return a repository with the committed text and none of the data."""
+    check_out(tmp_path, *TEXT)
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "results")
+    assert result_findings(WorkingTree(tmp_path)) == []
+    return tmp_path
+
+
+def committed_clone(directory: Path) -> Path:
+    """Commit the working tree, with committed parameters and results, to a new repository.
+
+    Skips the test where git does not know what is committed.
+    """
+    committed_tree()
+    copy_repository(REPOSITORY, directory, leave_out=RESULTS)
+    check_out(directory, *RESULTS)
+    git(directory, "add", "-A")
+    git(directory, "commit", "-qm", "tree")
+    return directory

@@ -1,0 +1,53 @@
+"""Slow tests: each says why it is slow, has a longer limit, and starts before the others.
+
+    pytestmark = pytest.mark.slow("five whole micro graphs", minutes=6)
+
+`minutes` is what the file takes on two cores. Of several processes each takes the next file, so
+the files of most minutes come first.
+"""
+
+import pytest
+
+# Seconds for a slow test, with the fixtures that it is the first to use; pyproject.toml's
+# `timeout` for every other test.
+LIMIT = 1500
+# A test that takes more seconds than this has to say why. Only reported: machines differ.
+SLOW = 10
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow(why, minutes=0): takes longer than other tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: -_minutes(item))
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(LIMIT))
+
+
+def _minutes(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("slow")
+    return marker.kwargs.get("minutes", 0) if marker else 0
+
+
+def fault_of(item: pytest.Item) -> str | None:
+    """Return what is wrong with a test's `slow` marker."""
+    marker = item.get_closest_marker("slow")
+    if marker is None:
+        return None
+    if not (marker.args and str(marker.args[0]).strip()):
+        return f"{item.nodeid}: says no reason"
+    if not isinstance(marker.kwargs.get("minutes", 0), int | float):
+        return f"{item.nodeid}: minutes is no number"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """List the tests that were slow and do not say why."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            is_test = isinstance(report, pytest.TestReport)
+            if is_test and report.duration > SLOW and "slow" not in report.keywords:
+                line = f"SLOW {report.duration:.0f} s, no reason: {report.nodeid} ({report.when})"
+                terminalreporter.write_line(line)

@@ -1,0 +1,66 @@
+"""The whole micro graph through `dvc repro`: it runs, leaves nothing to do, and is what `make check` accepts."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from micro_graph import AUTHOR, copy_of, finished_graph, outputs, repro, shell  # noqa: F401
+
+from pipeline.check import check
+from pipeline.declared.file_trees import WorkingTree
+
+pytestmark = pytest.mark.slow("31 stages run, a process each", minutes=2)
+
+
+@pytest.fixture(scope="module")
+def clone(finished_graph, tmp_path_factory) -> Path:
+    return copy_of(finished_graph, tmp_path_factory.mktemp("micro") / "clone")
+
+
+def test_every_stage_of_the_graph_runs(finished_graph):
+    executed = (finished_graph.parent / "executed.txt").read_text().split()
+    assert "curves" in executed
+    assert len(executed) == 31
+
+
+def test_a_second_repro_runs_nothing(clone):
+    before = outputs(clone)
+    assert repro(clone) == set()
+    assert outputs(clone) == before
+
+
+def test_git_would_commit_metrics_and_plots_and_no_data(clone):
+    new = shell(["git", "status", "--short", "--untracked-files=all"], clone).split()[1::2]
+    roots = {name.split("/")[0] for name in new}
+    assert roots == {"dvc.lock", "dvc.contents.json", "metrics", "plots"}
+    assert "plots/report.html" not in new
+
+
+def test_the_readmes_dvc_commands_work(clone):
+    shell(["git", "add", "-A"], clone)
+    shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
+    assert "up to date" in shell(["dvc", "status"], clone)
+    assert check(WorkingTree(clone)) == []
+    shell(["make", "--old-file=.venv/.ready", "check"], clone)
+    assert "up to date" in shell(["dvc", "repro", "export"], clone)
+    assert "export" in shell(["dvc", "dag", "--collapse-foreach-matrix", "--md"], clone)
+    assert shell(["dvc", "metrics", "diff", "HEAD"], clone) == ""
+    said = shell(["make", "--old-file=.venv/.ready", "diff", "REV=HEAD"], clone)
+    assert (
+        said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
+    )
+    shell([sys.executable, "-m", "tools.generated.plots_page"], clone)
+    for command in (["show"], ["diff", "HEAD"]):
+        shell(["dvc", "plots", *command], clone)
+        page = (clone / "dvc_plots/index.html").read_text()
+        assert "https://cdn" not in page
+        for title in (
+            "Loss, on its own tokens",
+            "Gradient norm",
+            "Fine-tuning loss",
+            "HellaSwag acc_norm",
+            "Continuation acc_norm",
+        ):
+            assert title in page
+        shutil.rmtree(clone / "dvc_plots")

@@ -1,0 +1,246 @@
+"""One entry is a task: what stages do with the table, and which stages an edit of it reruns."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from contributing import blocks
+from gpt2_directories import save_gpt2
+from repository import REPOSITORY
+
+from common.files import checksummed_directory, write_checksums, write_json, write_jsonl
+from model.data.documents import Document, DocumentWriter
+from model.data.drills import GROUPS
+from model.post_training import answer_reading
+from model.post_training.arithmetic_probes import Answer
+from model.tasks import labels
+from model.tasks.problem_sets import PROBLEM_SETS
+from model.tasks.table import TASKS
+from model.tasks.wordings import WORDINGS
+from pipeline.declared.code_imports import Code
+from pipeline.declared.file_trees import WorkingTree
+
+CONDITIONS = ("baseline", "mul_tokens")
+STEP = 4
+
+
+def test_every_entry_names_a_wording_and_a_module_that_selects_items():
+    assert len({task.name for task in TASKS}) == len(TASKS)
+    for task in TASKS:
+        assert task.wording in WORDINGS
+        assert find_spec(f"model.tasks.item_selection.{task.items}")
+
+
+def test_every_label_is_of_something_that_there_is():
+    assert set(labels.LABELS) <= {task.name for task in TASKS}
+    assert tuple(labels.RULES) == answer_reading.RULES
+    assert set(labels.COMPARED_RULES) <= set(labels.RULES)
+    assert tuple(labels.PRODUCT_GROUPS) == GROUPS
+    assert [labels.problem_set_words(name) for name in PROBLEM_SETS] == [
+        "generated problems",
+        "GSM8K",
+    ]
+    shown = [figure.label for figure in labels.TASK_FIGURES]
+    assert len(set(shown)) == len(shown), "a comparison is known by its label"
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("model/tasks/table.py", {"items", "evaluate", "compare", "curves"}),
+        ("model/tasks/labels.py", {"compare", "curves"}),
+        ("model/tasks/wordings.py", {"evaluate", "compare"}),
+        ("model/tasks/item_selection/hellaswag.py", {"items"}),
+        ("model/tasks/problem_sets.py", {"generate", "gsm8k", "compare", "curves"}),
+    ],
+)
+def test_an_edit_reruns_no_stage_that_needs_nothing_of_it(module, stages):
+    code = Code(WorkingTree(REPOSITORY))
+    every = {path.stem for path in (REPOSITORY / "stages").glob("*.py")} - {"__init__", "report"}
+    assert {stage for stage in every if module in code.closure(stage)} == stages
+
+
+def test_acc_norm_is_computed_in_one_module():
+    using = {
+        path.name
+        for path in (REPOSITORY / "model").rglob("*.py")
+        if "acc_norm_by" in path.read_text()
+    }
+    assert using == {"wordings.py", "item_scores.py"}, "which defines it, and which divides by it"
+
+
+# What a stage does, in a process of its own: the copy's code, not this repository's.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from stages import compare, curves, evaluate, items
+from model.report.figures import curve_figures
+
+items.main()
+for condition in ("baseline", "mul_tokens"):
+    sys.argv = ["evaluate", condition, "1", "4"]
+    evaluate.main()
+compare.main()
+curves.main()
+figures = {figure.title: figure for figure in curve_figures(Path("plots"))}
+print(json.dumps({title: [figure.stage, figure.rows] for title, figure in figures.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
+    """A copy of the code with CONTRIBUTING.md's task and what its stages read; the report's charts.
+
+    The stages from `items` to `curves` have run in it on two small runs.
+    """
+    root = tmp_path_factory.mktemp("task")
+    for name in ("common", "model", "stages"):
+        shutil.copytree(
+            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    # Not quite the whole page: what generates declarations is tested with the whole graph.
+    [edit] = blocks("A task", "diff")
+    subprocess.run(["git", "apply"], cwd=root, input=edit, text=True, check=True)
+    write_inputs(root, tokenizer)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return root, json.loads(done.stdout.splitlines()[-1])
+
+
+def write_inputs(root: Path, tokenizer) -> None:
+    evaluation = {"batch_tokens": 512, "device": "cpu", "dtype": "float32", "processes": 1}
+    counts = {"hellaswag_count": None, "continuation_count": 6}
+    params = {
+        "conditions": list(CONDITIONS),
+        "seeds": [1],
+        "items": {**counts, "context_words": 4, "ending_words": 9, "seed": 0},
+        "pretrain": {"checkpoint_steps": [STEP]},
+        "export": {"parity_tolerance": 1e-4},
+        "evaluate": {**evaluation, "threads": 1},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    with checksummed_directory(root / "data/raw/hellaswag") as output:
+        write_jsonl(output / "items.jsonl", [hellaswag_item(number) for number in range(4)])
+    with (
+        checksummed_directory(root / "data/corpus") as output,
+        DocumentWriter(output, "val", 10**6) as writer,
+    ):
+        for number in range(8):
+            words = " ".join(f"w{number}_{place}" for place in range(13))
+            writer.append(Document(words, "text"))
+    for number, condition in enumerate(CONDITIONS):
+        write_run(root, condition, number)
+        export = root / f"exports/{condition}/seed_1/step_{STEP}"
+        save_gpt2(export, tokenizer, layers=1 + number, heads=2, width=16, context=64)
+        write_checksums(export)
+
+
+def hellaswag_item(number: int) -> dict:
+    context = f"The baker takes {number} eggs."
+    return {
+        "ind": number,
+        "label": number % 4,
+        "source_id": f"video {number}",
+        "activity_label": "Baking",
+        "ctx_a": context,
+        "ctx_b": "",
+        "ctx": context,
+        "endings": ["She bakes.", "He sings.", "It rains.", "They leave."],
+    }
+
+
+def write_run(root: Path, condition: str, number: int) -> None:
+    """Write what `compare` and `curves` read of one run beside its scores and evaluation."""
+    reading = {"question": "q", "cluster": "c", "gold": "1", **dict.fromkeys(labels.RULES, "1")}
+    rows = [{**reading, "question": f"q {n}", "cluster": f"c {n}"} for n in range(2)]
+    scores = root / "scores" / condition / "seed_1"
+    with checksummed_directory(scores / "gsm8k") as output:
+        for name in PROBLEM_SETS:
+            write_jsonl(output / f"{name}.jsonl", rows)
+    answers = [
+        Answer(a, 3, "form", group, False, f"{a} × 3 =", 3 * a, None, "")._asdict()
+        for group in GROUPS
+        for a in (2, 4)
+    ]
+    for models in ("exports", "sft"):
+        with checksummed_directory(scores / "probes" / models) as output:
+            write_jsonl(output / "answers.jsonl", answers)
+    with checksummed_directory(root / "losses" / condition / "seed_1") as output:
+        (output / "training.csv").write_text(
+            "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
+            "4,40,120,0.1,1.0,5.0,2.0\n"
+        )
+        (output / "validation.csv").write_text(
+            "step,tokens,original_bytes,val_loss,val_bits_per_byte\n4,40,120,5.0,2.0\n"
+        )
+    with checksummed_directory(root / "sft_losses" / condition / "seed_1") as output:
+        (output / "training.csv").write_text("step,train_loss\n10,2.5\n")
+    write_metrics(root / "metrics" / condition, condition, number)
+
+
+def write_metrics(folder: Path, condition: str, number: int) -> None:
+    split = {
+        "documents": 5,
+        "documents_sha256": "ab",
+        "original_bytes": 4000,
+        "mul_fact_rate": 0.0,
+        "mul_fact_tokens": 0,
+        "tokens": 1000,
+        "tokens_per_byte": 0.25,
+    }
+    expressions = {"dot": {"changed": 9, "found": 10}, "times": {"changed": 0, "found": 30}}
+    run = folder / "seed_1"
+    (run / f"step_{STEP}").mkdir(parents=True)
+    (run / "probes").mkdir()
+    write_json(folder / "tokenize.json", {"expressions": expressions, "train": split, "val": split})
+    parity = {"max_abs_logit_difference": 1e-6, "weights_sha256": condition}
+    write_json(run / f"step_{STEP}/parity.json", parity)
+    write_json(run / "pretrain.json", {"loss_spikes": 0})
+    write_json(run / "sft.json", {"facts": number, "learned_tokens": 50})
+    rate = {"correct": 1, "rate": 0.5, "interval_95": [0.1, 0.9], "total": 2}
+    groups = {group: {"text": rate, "fact_token": rate} for group in GROUPS}
+    for models in ("exports", "sft"):
+        write_json(run / f"probes/{models}.json", {"plain": groups, "injected": groups})
+    answers = dict.fromkeys(labels.RULES, rate) | {"stopped": 2, "cut": 0, "too_long": 0}
+    write_json(run / "gsm8k.json", {key: {**answers, "facts": 0} for key in PROBLEM_SETS})
+
+
+def test_a_new_entry_has_items_and_scores(copy):
+    root, _ = copy
+    items = [json.loads(line) for line in (root / "data/items/word_order.jsonl").open()]
+    assert len(items) == 6
+    for item in items:
+        assert len({tuple(sorted(ending.split())) for ending in item["endings"]}) == 1
+    run = f"baseline/seed_1/step_{STEP}"
+    assert len((root / f"scores/{run}/word_order.jsonl").read_text().splitlines()) == 6
+    metrics = json.loads((root / f"metrics/{run}/evaluation.json").read_text())
+    assert metrics["word_order"]["acc_norm"]["total"] == 6
+
+
+def test_a_new_entry_is_compared(copy):
+    root, _ = copy
+    compared = json.loads((root / "plots/comparisons.json").read_text())["comparisons"]
+    figures = [row for row in compared if row["figure"] == "word order acc_norm"]
+    assert [(row["model"], row["items"]) for row in figures] == [(f"step {STEP}", 6)]
+
+
+def test_a_new_entry_has_a_curve_and_rows_in_the_tables(copy):
+    root, _ = copy
+    [curve] = (root / "plots").rglob("word_order_acc_norm.csv")
+    assert len(curve.read_text().splitlines()) == 1 + len(CONDITIONS)
+    tables = json.loads((root / "plots/results.json").read_text())["tables"]
+    titles = {table["title"]: [row[:2] for row in table["rows"]] for table in tables}
+    assert "Word order acc_norm" in titles
+    assert ["pretrained", "word order acc_norm"] in titles["From pretraining to GSM8K"]
+
+
+def test_a_new_entry_is_a_chart_of_the_report(copy):
+    _, figures = copy
+    stage, rows = figures["Word order acc_norm"]
+    assert stage == "evaluate"
+    assert [row[0] for row in rows] == list(CONDITIONS)
