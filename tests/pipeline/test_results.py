@@ -281,17 +281,20 @@ def test_the_index_is_checked_and_not_the_disk(copy):
 
 def test_the_hook_refuses_a_commit_that_the_check_would(copy, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path_factory.mktemp("pre_commit")))
-    shutil.copy(REPOSITORY / ".pre-commit-config.yaml", copy)
+    for name in (".pre-commit-config.yaml", "pyproject.toml", "requirements.txt"):
+        shutil.copy(REPOSITORY / name, copy)
     shutil.copytree(REPOSITORY / "pipeline", copy / "pipeline")
     (copy / ".venv").symlink_to(sys.prefix)
     (copy / ".gitignore").write_text("/.venv\n__pycache__\n")
     git(copy, "add", "-A")
     git(copy, "commit", "-qm", "tools")
     subprocess.run([".venv/bin/pre-commit", "install"], cwd=copy, check=True, capture_output=True)
-    append(copy / "model/export/weight_map.py", "# A remark.\n")
+    append(copy / "model/export/weight_map.py", "\n\n# A remark.\n")
     with pytest.raises(subprocess.CalledProcessError) as refused:
         git(copy, "commit", "-qam", "edit")
-    assert "model/export/weight_map.py has changed" in refused.value.stdout + refused.value.stderr
+    said = refused.value.stdout + refused.value.stderr
+    assert said.count("- hook id: ") == said.count("- hook id: check\n") == 1
+    assert "model/export/weight_map.py has changed" in said
     assert git(copy, "log", "--format=%s").splitlines() == ["tools", "results"]
 
 

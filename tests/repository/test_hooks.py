@@ -10,6 +10,8 @@ import pytest
 import yaml
 from repository import REPOSITORY
 
+pytestmark = pytest.mark.slow("runs make, pre-commit, git and dvc in clones")
+
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
 READY = (".venv/.ready", ".venv/.ready-dev")
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")

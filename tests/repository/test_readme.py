@@ -99,7 +99,7 @@ RUN_BY = {
     "make test": (".ci/run", "make test"),
     "make help": ("tests/repository/test_make_help.py", '"help")'),
     "make impact": ("docs/walk_through.md", "$ make impact\n"),  # run by test_pipeline.py
-    "make check": ("tests/end_to_end/test_pipeline.py", '"--old-file=.venv/.ready", "check"]'),
+    "make check": ("tests/micro_graph/test_micro_graph.py", '"--old-file=.venv/.ready", "check"]'),
     "make verdict REV=main": ("docs/walk_through.md", "$ make verdict REV=main "),
     "make prune": ("tests/end_to_end/test_pipeline.py", '"prune", "YES=1"]'),
     "cp profiles/gpt2-124m-10b.yaml params.yaml": ("docs/full_size.md", "cp profiles/gpt2-124m"),

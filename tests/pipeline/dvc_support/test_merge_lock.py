@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from committed import committed_text
 from dvc.utils.serialize import dumps_yaml, loads_yaml
 from repository import REPOSITORY
 
@@ -50,7 +51,7 @@ def test_two_locks_without_an_ancestor_are_merged():
 
 
 def test_the_committed_lock_merged_with_itself_is_itself():
-    text = (REPOSITORY / "dvc.lock").read_text()
+    text = committed_text("dvc.lock")
     assert merge(text, text, text) == (text, [])
     assert merge("", text, text) == (text, [])
 
