@@ -42,6 +42,7 @@ def project(tmp_path) -> Path:
     return root
 
 
+@pytest.mark.slow("DVC itself runs and judges: three commands", minutes=0.3)
 @pytest.mark.parametrize(("before", "after"), [(FOLDER, FILES), (FILES, FOLDER)])
 def test_other_names_of_the_same_code_rerun_nothing(project, before, after):
     declare(project, before)
