@@ -154,7 +154,7 @@ def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
 
 
 def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
-    needed = library_versions.needed(code, _understood(stages))
+    needed = library_versions.needed(code, stages)
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         return [
@@ -306,7 +306,7 @@ def fix(root: Path) -> None:
 
 def _write_libraries(tree: WorkingTree) -> None:
     """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of it."""
-    needed = library_versions.needed(Code(tree), _understood(read_stages(tree)))
+    needed = library_versions.needed(Code(tree), read_stages(tree))
     if library_versions.unpinned(tree, set().union(*needed.values())):
         return
     content = library_versions.render(tree, needed).encode()
