@@ -32,6 +32,7 @@ from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ign
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command, hooks
 from pipeline.declared.surroundings import questions
+from pipeline.dvc_support.carry import carry
 from pipeline.fix import Line, edited
 from pipeline.leftover.withdrawn import withdrawn_values
 from pipeline.terminal.command_lines import command_line
@@ -154,7 +155,7 @@ def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
 
 
 def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
-    needed = library_versions.needed(code, _understood(stages))
+    needed = library_versions.needed(code, stages)
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         return [
@@ -299,6 +300,8 @@ def fix(root: Path) -> None:
         print(line)
     print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
     _write_libraries(tree)
+    for name in carry(root):
+        print(f"fix: {LOCK}: {name}: the same code by its new names; it is not run again")
     left = declaration_findings(tree)
     if left:
         print("\n".join(left))
@@ -307,7 +310,7 @@ def fix(root: Path) -> None:
 
 def _write_libraries(tree: WorkingTree) -> None:
     """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of it."""
-    needed = library_versions.needed(Code(tree), _understood(read_stages(tree)))
+    needed = library_versions.needed(Code(tree), read_stages(tree))
     if library_versions.unpinned(tree, set().union(*needed.values())):
         return
     content = library_versions.render(tree, needed).encode()

@@ -82,7 +82,7 @@ def _stage(
         instances=len(items),
         inputs=[_plain(dep) for dep in deps if dep not in code],
         outputs=[_plain(out) for out in text["outs"]],
-        code=_blobs(root, set() if set(_CODE) & set(code) else _expanded(code, items, params)),
+        code=_blobs(root, set() if set(_CODE) <= set(code) else _expanded(code, items, params)),
         params={key: _value(params, key) for key in keys},
         libraries=_merged(versions.values())
         if _LIBRARIES in deps

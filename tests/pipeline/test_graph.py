@@ -32,6 +32,7 @@ TEXT = (
     "model",
     "stages",
     "stages.yaml",
+    "pyproject.toml",
 )
 DVC = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES = DVC["stages"]
@@ -106,7 +107,7 @@ MUTATIONS = {
     ),
     "a conflict of a merge": (
         "dvc.yaml", "stages:\n", "<<<<<<< ours\nstages:\n",
-        ["dvc.yaml: not valid YAML at line 8: mapping values are not allowed in this context"],
+        ["dvc.yaml: not valid YAML at line 11: mapping values are not allowed in this context"],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
@@ -157,9 +158,7 @@ MUTATIONS = {
     ),
     "more than a stage in a command": (
         "dvc.yaml", "cmd: python -m stages.curves", "cmd: python -m stages.curves && touch x",
-        ["dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python -m stages.curves && touch x'",
-         *(f"libraries.yaml: curves: has {name}, which the stage does not import; run make libraries"
-           for name in ("matplotlib", "pillow", "python"))],
+        ["dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python -m stages.curves && touch x'"],
     ),
     "a stage that imports another": (
         "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
@@ -200,11 +199,11 @@ MUTATIONS = {
     ),
     "a choice that is formatted": (
         "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.conditions.{condition!s}"',
-        ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],
+        ["stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import statement"],
     ),
     "a choice of what is not said": (
         "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
-        ["stages/tokenize.py:32: import_module hides an import from dvc.yaml; write an import statement"],
+        ["stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import statement"],
     ),
     "a folder of which a module is not imported": (
         "dvc.yaml", "      - model/hugging_face/directory.py\n", "      - model/hugging_face\n",
@@ -308,9 +307,17 @@ def test_fix_writes_the_printed_lines_and_undoing_the_edit_undoes_them(copy):
     source = (copy / "model/statistics/rates.py").read_text()
     added = "from model.params import tokenize\nfrom model.comparison import outcomes\n"
     (copy / "model/statistics/rates.py").write_text(added + source)
-    printed = declaration_findings(WorkingTree(copy))
+    libraries = (
+        "libraries.yaml: gsm8k: lacks tokenizers, which the stage imports; run make libraries"
+    )
+    *printed, last = declaration_findings(WorkingTree(copy))
     assert len(printed) > 5
-    assert fixed(copy).splitlines() == [*printed, f"fix: {len(printed)} lines of dvc.yaml written"]
+    assert last == libraries
+    assert fixed(copy).splitlines() == [
+        *printed,
+        f"fix: {len(printed)} lines of dvc.yaml written",
+        "fix: libraries.yaml written",
+    ]
     assert declaration_findings(WorkingTree(copy)) == []
     changes = difflib.ndiff(before.splitlines(), (copy / "dvc.yaml").read_text().splitlines())
     changed = [line for line in changes if line[0] in "+-"]

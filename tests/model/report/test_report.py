@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from model.curves.charts import CHARTS, CURVES
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
 from repository import REPOSITORY
 
-from model.curves.charts import CHARTS, CURVES
 from model.report.figures import thinned
 from model.report.lineage import blob_id, read_stages, reduced
 from model.report.page import STALE_BEGIN, STALE_END
 from model.report.runs import checks, read_exports, sources
+from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
@@ -156,6 +157,12 @@ def test_lineage_has_what_dvc_yaml_gives_each_stage(sample):
         assert set(stage.params) == {
             key for instance in mine for key in instance.params.get("params.yaml", ())
         }
+        if stage.name != "report":
+            code = Code(WorkingTree(sample))
+            chosen = set().union(*code.choices(stage.name).values()) & stage.code.keys()
+            assert stage.code.keys() == code.closure(stage.name) | chosen, (
+                "folders are told by file"
+            )
         named = {key for instance in mine for key in instance.params.get("libraries.yaml", ())}
         assert named == ({stage.name} if stage.name != "report" else set())
         if stage.name != "report":

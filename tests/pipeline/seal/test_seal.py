@@ -299,6 +299,21 @@ def test_fetch_may_use_the_network(project):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("body", ["pass", "import model.lazy.a"])
+def test_a_folder_of_code_may_be_imported_and_need_not_be(project, body):
+    """Code is known by what is imported anywhere in it; a run may not come by there."""
+    (project / "model/lazy").mkdir()
+    (project / "model/lazy/a.py").write_text("A = 1\n")
+    text = (project / "dvc.yaml").read_text()
+    with_folder = text.replace("deps: [data/declared.txt,", "deps: [data/declared.txt, model/lazy,")
+    if body != "pass":
+        assert LISTED.format("model/lazy") in error(run(project, body))
+    (project / "dvc.yaml").write_text(with_folder)
+    assert with_folder != text
+    done = run(project, body)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_declared_section_that_is_never_read_stops_the_stage(project):
     assert (
         error(run(project, wanted="pass"))
