@@ -32,6 +32,7 @@ class GitTree:
     """A commit's files, or for the empty revision those of the index (the next commit)."""
 
     def __init__(self, root: Path, revision: str = ""):
+        self.revision = revision
         self.root, self.name = root, revision or "the index"
         listing = (
             ("ls-tree", "-rz", "--name-only", "--end-of-options", revision)
@@ -77,6 +78,29 @@ class GitTree:
 
 
 Tree = WorkingTree | GitTree
+
+
+_COMMITS = 50  # in which the recorded content of a folder is looked for
+
+
+def changing_commits(tree: Tree, folder: str) -> list[str]:
+    """Return the latest commits that changed `folder`, newest first; none outside a git repository."""
+    revision = (tree.revision or "HEAD") if isinstance(tree, GitTree) else "HEAD"
+    command = [
+        "git",
+        "log",
+        f"-{_COMMITS}",
+        "--format=%H",
+        "--end-of-options",
+        revision,
+        "--",
+        folder,
+    ]
+    try:
+        done = subprocess.run(command, cwd=tree.root, capture_output=True, text=True)
+    except FileNotFoundError:  # no git on this machine
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 IGNORED = ".dvcignore"

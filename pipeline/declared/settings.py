@@ -27,7 +27,8 @@ class Settings(NamedTuple):
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
     # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with
-    # a tree, `machine` before the stage `params` with the root; each returns lines.
+    # a tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns
+    # lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()
