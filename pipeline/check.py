@@ -94,7 +94,7 @@ def _differences(
     return missing + [Line(stage, key, file, name, False) for name in sorted(declared - needed)]
 
 
-def _stage_findings(code: Code, stage: str, text: dict) -> list[str]:
+def _stage_findings(code: Code, stage: str, text: dict[str, Any]) -> list[str]:
     """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing lines."""
     findings = _unsafe_settings(stage, text) + _meta_findings(stage, text.get("meta", {}))
     if stage_of(text["cmd"]) != stage:

@@ -9,10 +9,10 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FILE = "pyproject.toml"
-_NONE: Mapping = MappingProxyType({})
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Settings(NamedTuple):
