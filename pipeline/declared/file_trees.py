@@ -29,7 +29,7 @@ class WorkingTree:
 
 
 class GitTree:
-    """A commit's files, or for the empty revision those of the index: what the next commit will hold."""
+    """A commit's files, or for the empty revision those of the index (the next commit)."""
 
     def __init__(self, root: Path, revision: str = ""):
         self.revision = revision
@@ -107,7 +107,7 @@ IGNORED = ".dvcignore"
 
 
 def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
-    """Return those of `paths` that DVC sees: no part of them is one of the names and patterns of .dvcignore."""
+    """Return those of `paths` that DVC sees: no part of them matches a pattern of .dvcignore."""
     patterns = (
         [line for line in tree.read(IGNORED).decode().split("\n") if line]
         if tree.has(IGNORED)

@@ -26,8 +26,9 @@ class Settings(NamedTuple):
     results: Sequence[str] = ("metrics", "plots")
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
-    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with a
-    # tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns lines.
+    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with
+    # a tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns
+    # lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()
@@ -39,8 +40,8 @@ class Settings(NamedTuple):
     offline: Mapping[str, str] = _NONE
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
-    # Keys of params that only judge a finished input, each with the values beside it that make it so.
-    # A correction of one makes no kept piece of a resumable stage invalid.
+    # Keys of params that only judge a finished input, each with the values beside it that make it
+    # so. A correction of one makes no kept piece of a resumable stage invalid.
     judged: Mapping[str, Mapping[str, str]] = _NONE
     # Libraries that are no input of any stage, and why.
     not_inputs: Mapping[str, str] = _NONE

@@ -4,6 +4,7 @@ A CSV is made, a line is fitted to it with numpy, and the fit is drawn (docs/pip
 Slow because DVC runs the stages several times, each in a process of its own: about half a minute.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -120,6 +121,7 @@ if __name__ == "__main__":
 ''',
     "steps/draw.py": '''"""Draw the points, and say how steep the fitted line is."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -274,3 +276,21 @@ def test_a_key_that_pipeline_does_not_know_is_refused(project):
     assert done.stderr == (
         "error: pyproject.toml: tool.pipeline: got an unexpected keyword argument 'stage'\n"
     )
+
+
+def project_names(source: str) -> set[str]:
+    """Return the names of this project's stages and folders of code among a module's strings."""
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    words = {*stages, "model"} - {"params", "fetch"}  # also DVC's and git's words
+    strings = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    return {text for text in strings if text in words}
+
+
+def test_pipeline_names_no_stage_of_this_project():
+    assert project_names('TIMED = {"pretrain"}\nCODE = ("model", "stages")') == {
+        "pretrain",
+        "model",
+    }
+    modules = sorted((REPOSITORY / "pipeline").rglob("*.py"))
+    found = {str(path): names for path in modules if (names := project_names(path.read_text()))}
+    assert found == {}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from model.curves.charts import CHARTS, CURVES
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
 from repository import REPOSITORY
 
+from model.curves.charts import CHARTS, CURVES
 from model.report.figures import thinned
 from model.report.lineage import blob_id, read_stages, reduced
 from model.report.page import STALE_BEGIN, STALE_END

@@ -65,7 +65,6 @@ def several(project) -> Path:
     (project / "dvc.yaml").write_text(
         text.replace("[wanted, {libraries.yaml: [probe]}]", "[probe]")
     )
-    (project / "model/runtime").mkdir()
     shutil.copy(REPOSITORY / "model/runtime/distributed.py", project / "model/runtime")
     return project
 
