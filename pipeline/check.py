@@ -30,7 +30,7 @@ from pipeline.declared.dvc_yaml import (
 from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ignored
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
-from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command_for, hooks
+from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command, hooks
 from pipeline.declared.surroundings import questions
 from pipeline.fix import Line, edited
 from pipeline.leftover.withdrawn import withdrawn_values
@@ -166,7 +166,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]])
     if not lines and tree.read(library_versions.FILE).decode() != library_versions.render(
         tree, needed
     ):
-        lines = [f"{library_versions.FILE}: not as written; run {command_for('libraries')}"]
+        lines = [f"{library_versions.FILE}: not as written; run {command('libraries')}"]
     return lines
 
 

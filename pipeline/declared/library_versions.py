@@ -12,7 +12,7 @@ from common.yaml_file import YamlFault
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import Instance, read_mapping
 from pipeline.declared.file_trees import Tree
-from pipeline.declared.settings import SETTINGS, command_for
+from pipeline.declared.settings import SETTINGS, command
 
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
@@ -81,8 +81,8 @@ def mismatches(instance: Instance, versions: Versions) -> list[str]:
         if found != version:
             lines.append(
                 f"{instance.name}: {library} {found or 'is not'} installed, {FILE} declares "
-                f"{version}; run {command_for('setup')}, or move to another version with "
-                f"{command_for('lock')}"
+                f"{version}; run {command('setup')}, or move to another version with "
+                f"{command('lock')}"
             )
     return lines
 
@@ -103,7 +103,7 @@ def differences(tree: Tree, libraries: dict[str, set[str]]) -> list[str]:
                 lines.append(
                     f"{stage}: {library} is {has[library]}, and {LOCK} has {needs[library]}"
                 )
-    return [f"{FILE}: {line}; run {command_for('libraries')}" for line in lines]
+    return [f"{FILE}: {line}; run {command('libraries')}" for line in lines]
 
 
 def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
@@ -120,7 +120,7 @@ def render(tree: Tree, libraries: dict[str, set[str]]) -> str:
         for stage, versions in _versions(tree, libraries).items()
     ]
     return (
-        f"# The libraries of each stage; written by {command_for('libraries')} from {LOCK}.\n"
+        f"# The libraries of each stage; written by {command('libraries')} from {LOCK}.\n"
         + "".join(rows)
     )
 

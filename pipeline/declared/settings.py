@@ -99,6 +99,6 @@ def hooks(kind: str) -> list[Callable[..., list[str]]]:
     return [getattr(importlib.import_module(module), function) for module, function in named]
 
 
-def command_for(purpose: str) -> str:
+def command(purpose: str) -> str:
     """Return what a person runs for `purpose`, as `make repro`."""
     return SETTINGS.commands[purpose]

@@ -29,7 +29,7 @@ from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
 from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
-from pipeline.declared.settings import hooks
+from pipeline.declared.settings import command, hooks
 from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.leftover.withdrawn import outputs_read, refusal
 from pipeline.seal.audit_guard import Guard
