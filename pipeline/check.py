@@ -32,6 +32,7 @@ from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ign
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command, hooks
 from pipeline.declared.surroundings import questions
+from pipeline.dvc_support.carry import carry
 from pipeline.fix import Line, edited
 from pipeline.leftover.withdrawn import withdrawn_values
 from pipeline.terminal.command_lines import command_line
@@ -294,6 +295,8 @@ def fix(root: Path) -> None:
         print(line)
     print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
     _write_libraries(tree)
+    for name in carry(root):
+        print(f"fix: {LOCK}: {name}: the same code by its new names; it is not run again")
     left = declaration_findings(tree)
     if left:
         print("\n".join(left))

@@ -1,11 +1,12 @@
-"""`make impact`: what an edit will rerun, which committed figures it makes worthless, and how long mending takes.
+"""List what an edit reruns, which committed figures it makes invalid, and the time (`make impact`).
 
-    python -m pipeline.impact             uncommitted edits and anything else that dvc.lock does not match
-    python -m pipeline.impact main        the working tree against the results recorded at a revision, main
-    python -m pipeline.impact v1..v2      the code of revision v2 against the results recorded at revision v1
+    python -m pipeline.impact          uncommitted edits and all that dvc.lock does not match
+    python -m pipeline.impact main     the working tree against results recorded at main
+    python -m pipeline.impact v1..v2   the code of v2 against the results recorded at v1
 
-Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees in question, and how long the last run of each stage took on
-this machine (.dvc/tmp/durations, from the seal). Writes nothing, runs nothing.
+Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees in question, and how long the
+last run of each stage took on this machine (.dvc/tmp/durations, from the seal). Writes nothing,
+runs nothing.
 """
 
 import json
@@ -28,7 +29,8 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
         return [
-            "impact: no stage would rerun; whether the figures are as they were recorded, make check says"
+            "impact: no stage would rerun; whether the figures are as they were recorded, make "
+            "check says"
         ]
     direct, following = set(reasons), graph.downstream(set(reasons))
     lines = [f"these stages are gone: {', '.join(gone)}"] if gone else []
@@ -46,13 +48,14 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
 
 
 def absent(graph: Graph, root: Path) -> list[str]:
-    """Return a line on outputs that are not in the working tree: dvc.lock knows what they are, so no edit is behind it."""
+    """Return a line on outputs that are not in the working tree; no edit is behind it."""
     outs = sorted(out for instance in graph.instances.values() for out in instance.outs)
     gone = [out for out in outs if not (root / out).exists()]
     if not gone:
         return []
     return [
-        f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro fetches or makes them"
+        f"{len(gone)} of {len(outs)} outputs are not here ({gone[0]}): make pull or dvc repro "
+        "fetches or makes them"
     ]
 
 
@@ -63,7 +66,8 @@ def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
         groups.setdefault((graph.instances[name].stage, why), []).append(name)
     counts = Counter(instance.stage for instance in graph.instances.values())
     return [
-        f"  {_by_stage(graph, set(names)) if len(names) == counts[stage] else ', '.join(names)}: {why}"
+        f"  {_by_stage(graph, set(names)) if len(names) == counts[stage] else ', '.join(names)}: "
+        f"{why}"
         for (stage, why), names in groups.items()
     ]
 
@@ -89,7 +93,8 @@ def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> l
         return ["no committed figures are of these stages"]
     total = sum(figures.values())
     lines = [
-        f"until then these {total} figures and {len(plots)} plots committed at {results.name} are invalid:"
+        f"until then these {total} figures and {len(plots)} plots committed at {results.name} are "
+        "invalid:"
     ]
     lines += [f"  {out}: {count}" for out, count in figures.items()]
     return lines + [f"  {out}" for out in plots]
@@ -115,7 +120,7 @@ def _time(graph: Graph, direct: set[str], following: set[str], durations: dict[s
 
 
 def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> float | None:
-    """Return the seconds recorded for the instance, else the median of its stage's others, else None."""
+    """Return the instance's recorded seconds, else the median of its stage's others."""
     if instance.name in durations:
         return durations[instance.name]
     others = [

@@ -1,8 +1,9 @@
 """What params.yaml asks of this machine and it does not have: found in the first second, not when the stage runs.
 
-GPUs, arithmetic, memory, nodes, packages and files are no inputs of the `params` stage: with the same params.yaml they differ
-from machine to machine. So the seal checks them before that stage, whoever starts it. What no stage that may run needs is not
-asked for: results that were computed elsewhere can be looked at, and reported on, without a GPU.
+GPUs, arithmetic, memory, nodes, packages and files are no inputs of the `params` stage: with the
+same params.yaml they differ from machine to machine. So the seal checks them before that stage,
+whoever starts it. What no stage that may run needs is not asked for: results that were computed
+elsewhere can be looked at, and reported on, without a GPU.
 """
 
 import contextlib

@@ -2,8 +2,9 @@
 
     python -m tools.stale_report
 
-The report stage cannot say it: it is the last stage, and what it would say would be true only while it runs. Reads
-plots/report.html, which a run makes, and what `make check` reads. Writes report.html, which nothing depends on.
+The report stage cannot say it: it is the last stage, and what it would say would be true only while
+it runs. Reads plots/report.html, which a run makes, and what `make check` reads. Writes
+report.html, which nothing depends on.
 """
 
 import html

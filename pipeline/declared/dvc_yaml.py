@@ -211,7 +211,7 @@ def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
 
 
 def pinned_files(values: dict[str, Any]) -> list[str]:
-    """Return the paths that parameters pin by SHA-256, `path` beside `sha256` as `fetch` has them: declared by content."""
+    """Return the paths that parameters pin by SHA-256, `path` beside `sha256`: declared by content."""
     found, todo = [], list(values.values())
     while todo:
         value = todo.pop()

@@ -29,9 +29,10 @@ class WorkingTree:
 
 
 class GitTree:
-    """A commit's files, or for the empty revision those of the index: what the next commit will hold."""
+    """A commit's files, or for the empty revision those of the index (the next commit)."""
 
     def __init__(self, root: Path, revision: str = ""):
+        self.revision = revision
         self.root, self.name = root, revision or "the index"
         listing = (
             ("ls-tree", "-rz", "--name-only", "--end-of-options", revision)
@@ -79,11 +80,34 @@ class GitTree:
 Tree = WorkingTree | GitTree
 
 
+_COMMITS = 50  # in which the recorded content of a folder is looked for
+
+
+def changing_commits(tree: Tree, folder: str) -> list[str]:
+    """Return the latest commits that changed `folder`, newest first; none outside a git repository."""
+    revision = (tree.revision or "HEAD") if isinstance(tree, GitTree) else "HEAD"
+    command = [
+        "git",
+        "log",
+        f"-{_COMMITS}",
+        "--format=%H",
+        "--end-of-options",
+        revision,
+        "--",
+        folder,
+    ]
+    try:
+        done = subprocess.run(command, cwd=tree.root, capture_output=True, text=True)
+    except FileNotFoundError:  # no git on this machine
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
+
+
 IGNORED = ".dvcignore"
 
 
 def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
-    """Return those of `paths` that DVC sees: no part of them is one of the names and patterns of .dvcignore."""
+    """Return those of `paths` that DVC sees: no part of them matches a pattern of .dvcignore."""
     patterns = (
         [line for line in tree.read(IGNORED).decode().split("\n") if line]
         if tree.has(IGNORED)

@@ -1,16 +1,18 @@
 """Is what dvc.lock records still what the tree says? Answered from text alone: no output data is needed.
 
 DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories, so it passes a stage
-whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: the stage `contents` lists there
-the files of such directories, and a list counts only where it has the very hash that dvc.lock records.
+whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: a stage lists there the
+files of such directories, and a list counts only where it has the very hash that dvc.lock records.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.yaml_file import load
+from pipeline.declared.code_imports import is_code
 from pipeline.declared.dvc_yaml import (
     GRAPH,
     LINK,
@@ -21,7 +23,7 @@ from pipeline.declared.dvc_yaml import (
     value_or_none,
     verdicts,
 )
-from pipeline.declared.file_trees import Tree, without_ignored
+from pipeline.declared.file_trees import GitTree, Tree, changing_commits, without_ignored
 
 LOCK = "dvc.lock"
 CONTENTS = "dvc.contents.json"
@@ -54,6 +56,9 @@ class Graph:
         # DVC keeps the entries of stages that are no more; what they wrote is no input of any stage.
         mine = [recorded for name, recorded in self.lock.items() if name in self.instances]
         self._made = {path: md5 for recorded in mine for path, md5 in recorded.outs.items()}
+        self._records = records
+        self._commits: dict[str, GitTree] = {}
+        self._listings: dict[tuple[str, str], Entries | None] = {}
         self._hashes: dict[str, str | None] = {}
         self._params: dict[str, Any] = {}
 
@@ -111,8 +116,40 @@ class Graph:
                 if current is None:
                     lines.append(f"{path} is missing")
                 elif current != recorded.deps[path]:
-                    lines.append(f"{path} has changed")
+                    edits = self._edits(path, recorded.deps[path]) if is_code(path) else []
+                    lines += edits or [f"{path} has changed"]
         return lines
+
+    def _edits(self, folder: str, recorded: str) -> list[str]:
+        """Return a line for each file by which a folder of code differs from the recorded one.
+
+        dvc.lock has one hash for all of a folder, and DVC keeps no listing of a dependency. So the
+        listing is that of a commit whose files have this very hash; without one the answer is empty.
+        """
+        now = _listing(self.tree, folder)
+        was = self._recorded_listing(folder, recorded) if now else None
+        if was is None:
+            return []
+        return [
+            f"{folder}/{name} {_news(name, was, now)}"
+            for name in sorted({*now, *was})
+            if now.get(name) != was.get(name)
+        ]
+
+    def _recorded_listing(self, folder: str, recorded: str) -> Entries | None:
+        if (folder, recorded) not in self._listings:
+            earlier = (_listing(tree, folder) for tree in self._earlier(folder))
+            found = (listing for listing in earlier if directory_hash(listing) == recorded)
+            self._listings[folder, recorded] = next(found, None)
+        return self._listings[folder, recorded]
+
+    def _earlier(self, folder: str) -> Iterator[Tree]:
+        """Yield the tree of the records, and the commits that changed `folder`, newest first."""
+        yield self._records
+        for commit in changing_commits(self.tree, folder):
+            if commit not in self._commits:
+                self._commits[commit] = GitTree(self.tree.root, commit)
+            yield self._commits[commit]
 
     def _changed_params(self, instance: Instance, recorded: Recorded) -> list[str]:
         lines = []
@@ -162,11 +199,8 @@ class Graph:
             return directory_hash(entries)
         if path == LINK:  # in git a link is the text of its target
             path = GRAPH
-        files = without_ignored(self.tree, self.tree.files(path))
-        if files:
-            return directory_hash(
-                {name[len(path) + 1 :]: md5_of(self.tree.read(name)) for name in files}
-            )
+        if listing := _listing(self.tree, path):
+            return directory_hash(listing)
         return md5_of(self.tree.read(path)) if self.tree.has(path) else None
 
     def _entries(self, out: str, md5: str) -> Entries:
@@ -191,6 +225,18 @@ def read_lock(tree: Tree) -> dict[str, Recorded]:
         )
         for name, entry in stages.items()
     }
+
+
+def _news(name: str, was: Entries, now: Entries) -> str:
+    if name not in was:
+        return "is new"
+    return "has changed" if name in now else "is gone"
+
+
+def _listing(tree: Tree, folder: str) -> Entries:
+    """Return the MD5 of each file below `folder` that DVC sees, by its path in there."""
+    files = without_ignored(tree, tree.files(folder))
+    return {name[len(folder) + 1 :]: md5_of(tree.read(name)) for name in files}
 
 
 def md5_of(content: bytes) -> str:

@@ -26,8 +26,9 @@ class Settings(NamedTuple):
     results: Sequence[str] = ("metrics", "plots")
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
-    # Functions, as module:name. `findings` and `notes` are called by pipeline.check with a tree,
-    # `machine` before the stage `params` with the root; each returns lines.
+    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with
+    # a tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns
+    # lines.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()
@@ -39,8 +40,8 @@ class Settings(NamedTuple):
     offline: Mapping[str, str] = _NONE
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
-    # Keys of params that only judge a finished input, each with the values beside it that make it so.
-    # A correction of one makes no kept piece of a resumable stage invalid.
+    # Keys of params that only judge a finished input, each with the values beside it that make it
+    # so. A correction of one makes no kept piece of a resumable stage invalid.
     judged: Mapping[str, Mapping[str, str]] = _NONE
     # Libraries that are no input of any stage, and why.
     not_inputs: Mapping[str, str] = _NONE
@@ -94,9 +95,14 @@ REPRO = f"run {SETTINGS.commands['repro']}"
 
 
 def hooks(kind: str) -> list[Callable[..., list[str]]]:
-    """Return the project's own functions of a kind, imported: findings, notes or machine."""
+    """Return the project's own functions of a kind, imported: findings, notes or machine.
+
+    They are in the package tools/, so that no other name in pyproject.toml runs code.
+    """
     named = [name.split(":") for name in getattr(SETTINGS, kind)]
-    return [getattr(importlib.import_module(module), function) for module, function in named]
+    return [
+        getattr(importlib.import_module(f"tools.{module}"), function) for module, function in named
+    ]
 
 
 def command(purpose: str) -> str:

@@ -28,13 +28,16 @@ _ASKING = {
     "secrets": {"*"},
     "socket": {"getfqdn", "gethostbyname", "gethostname"},
     "time": {
-        "asctime", "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic", "monotonic_ns",
-        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "time", "time_ns",
+        "asctime", "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic",
+        "monotonic_ns",
+        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime",
+        "thread_time", "time", "time_ns",
     },
     "uuid": {"*"},
 }  # fmt: skip
 _METHODS = {"lstat", "stat"}  # of a path
-# Who may ask what: no answer reaches an output, or the stage stops where it is not what it should be.
+# Who may ask what: no answer reaches an output, or the stage stops where it is not what it should
+# be.
 ALLOWED = {path: set(names) for path, names in SETTINGS.surroundings.items()}
 _WORTH_PARSING = re.compile(rf"\b(?:{'|'.join([*_ASKING, *_METHODS])})\b".replace(".", r"\."))
 
@@ -69,7 +72,7 @@ def _asked(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _imported(tree: ast.Module) -> dict[str, set[str]]:
-    """Return what each name is imported as, anywhere in the module: `t` after `import time as t` is time."""
+    """Return what each name stands for: `t` after `import time as t` is time."""
     found = defaultdict(set)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -83,7 +86,7 @@ def _imported(tree: ast.Module) -> dict[str, set[str]]:
 
 
 def _stands_for(node: ast.AST, names: dict[str, set[str]]) -> set[str]:
-    """Return the dotted names that an expression `a.b.c` may stand for; none for an attribute of a value."""
+    """Return the dotted names that `a.b.c` may stand for; none for an attribute of a value."""
     if isinstance(node, ast.Name):
         return names.get(node.id, set())
     if isinstance(node, ast.Attribute):
@@ -92,7 +95,7 @@ def _stands_for(node: ast.AST, names: dict[str, set[str]]) -> set[str]:
 
 
 def _is_asking(name: str) -> bool:
-    """Return whether `name` is one of _ASKING or inside it: datetime.datetime.now is datetime's `now`."""
+    """Return whether `name` is in _ASKING: datetime.datetime.now is datetime's `now`."""
     module, _, last = name.rpartition(".")
     if not module:
         return False

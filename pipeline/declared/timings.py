@@ -1,4 +1,4 @@
-"""How long stages took: what the seal records of each run, and the file that a stage may write of its speed."""
+"""The time that stages took: the seal's records, and the file that a stage may write itself."""
 
 from pathlib import Path
 

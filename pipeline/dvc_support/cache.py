@@ -1,8 +1,8 @@
 """Read every object of DVC's cache, and remove those whose content is not what their name says.
 
-DVC believes what it has once put there. A rotten object is what it restores, again and again, and the stage that reads it stops;
-without the object DVC runs the stage that makes it. Reads all of DVC's cache. Writes nothing but removes
-what is rotten.
+DVC believes what it has once put there. A rotten object is what it restores, again and again, and
+the stage that reads it stops; without the object DVC runs the stage that makes it. Reads all of
+DVC's cache. Writes nothing but removes what is rotten.
 
     python -m pipeline.dvc_support.cache
 """

@@ -1,11 +1,12 @@
-"""Merge dvc.lock stage by stage: what git calls where two branches have changed the file (`make hook`).
+"""Merge dvc.lock stage by stage, as git's merge driver (`make hook`).
 
     python -m pipeline.dvc_support.merge_lock ANCESTOR OURS THEIRS
 
-A stage's entry that one branch changed is taken from that branch. An entry that both changed differently is dropped, so that
-`dvc repro` restores the stage from the run cache or runs it. No wrong result can come of it: DVC trusts an entry only where its
-hashes are those of the tree. DVC's own merge driver (`dvc git-hook merge-driver`) reads .dvc files only.
-Reads the three files, which git makes of three revisions' dvc.lock. Writes OURS.
+A stage's entry that one branch changed is taken from that branch. An entry that both changed
+differently is dropped, so that `dvc repro` restores the stage from the run cache or runs it. No
+wrong result can come of it: DVC trusts an entry only where its hashes are those of the tree. DVC's
+own merge driver (`dvc git-hook merge-driver`) reads .dvc files only. Reads the three files, which
+git makes of three revisions' dvc.lock. Writes OURS.
 """
 
 import sys
@@ -18,7 +19,7 @@ _EMPTY = "schema: '2.0'\nstages: {}\n"
 
 
 def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
-    """Return the merged text and the names of the stages whose entries both sides changed differently.
+    """Return the merged text, and the stages whose entries both sides changed differently.
 
     Raises ValueError if a text is laid out otherwise than DVC writes dvc.lock.
     """
@@ -59,7 +60,8 @@ def main() -> None:
     files["ours"].write_text(merged, encoding="utf-8")
     for name in dropped:
         print(
-            f"dvc.lock: both branches changed {name}; its entry is dropped, and make repro restores or reruns it",
+            f"dvc.lock: both branches changed {name}; its entry is dropped, and make repro "
+            "restores or reruns it",
             file=sys.stderr,
         )
 

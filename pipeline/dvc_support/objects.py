@@ -1,7 +1,8 @@
-"""DVC's cache and the outputs made of it, held to the MD5s of dvc.lock; DVC itself believes both without reading them.
+"""Compare DVC's cache and outputs with the MD5s of dvc.lock; DVC trusts both without reading them.
 
-A file of the cache that is write-protected counts as whole for DVC, and an output whose time and size are those of its
-checkout as well. So a damaged one is pushed, pulled and checked out with exit code 0, and `dvc status` is clean.
+A file of the cache that is write-protected counts as whole for DVC, and an output whose time and
+size are those of its checkout as well. So a damaged one is pushed, pulled and checked out with exit
+code 0, and `dvc status` is clean.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from pipeline.declared.lockfile import (
 
 
 def cache_findings(graph: Graph, cache: Path) -> list[str]:
-    """Return a line for each object of DVC's cache that dvc.lock needs and that is missing or damaged."""
+    """Return a line for each object that dvc.lock needs and that is missing or damaged."""
     findings = {}
     for out, md5 in recorded(graph):
         for path, wanted in _objects(cache, out, md5).items():
@@ -33,13 +34,14 @@ def cache_findings(graph: Graph, cache: Path) -> list[str]:
                 )
             elif found != wanted.removesuffix(".dir"):
                 findings[wanted] = (
-                    f"{path}: {stored} is damaged; delete it, then dvc commit {out} if {out} is whole"
+                    f"{path}: {stored} is damaged; delete it, then dvc commit {out} if {out} is "
+                    "whole"
                 )
     return list(findings.values())
 
 
 def output_findings(graph: Graph, cache: Path) -> list[str]:
-    """Return a line for each file of an output that is not as dvc.lock records it; what git keeps is `make check`'s."""
+    """Return a line for each file of a cached output that is not as dvc.lock records it."""
     findings = []
     for out, md5 in recorded(graph):
         found = _found(graph.tree.root / out)
@@ -60,14 +62,18 @@ def output_findings(graph: Graph, cache: Path) -> list[str]:
 def _output_finding(cache: Path, path: str, md5: str | None) -> str:
     if md5 is None:
         return f"{path}: {LOCK} does not record it; move it elsewhere"
-    return f"{path}: not the bytes that {LOCK} records; delete it and {object_path(cache, md5)}, then make pull"
+    return (
+        f"{path}: not the bytes that {LOCK} records; "
+        f"delete it and {object_path(cache, md5)}, then make pull"
+    )
 
 
 def seed(graph: Graph, cache: Path) -> int:
-    """Put the metrics that git keeps, as dvc.lock records them, into DVC's cache; return how many were not there.
+    """Put the metrics that git keeps into DVC's cache; return how many were not there.
 
-    DVC restores a stage only if all of its outputs are in the cache. A remote never has those with `cache: false`, and dvc gc
-    removes them, so without this a colleague's `dvc repro` would train again where it could check out.
+    DVC restores a stage only if all of its outputs are in the cache. A remote never has those with
+    `cache: false`, and dvc gc removes them, so without this a colleague's `dvc repro` would train
+    again where it could check out.
     """
     count = 0
     for instance in graph.instances.values():
@@ -95,7 +101,7 @@ def recorded(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _objects(cache: Path, out: str, md5: str) -> Entries:
-    """Return the MD5s behind an output by path: of a directory its listing, and the files that are listed."""
+    """Return the MD5s behind an output by path: a directory's listing and the files in it."""
     if not md5.endswith(".dir"):
         return {out: md5}
     return {out: md5} | {f"{out}/{name}": entry for name, entry in _listing(cache, md5).items()}
@@ -112,7 +118,7 @@ def _listing(cache: Path, md5: str) -> Entries:
 
 
 def _found(path: Path) -> Entries | None:
-    """Return the MD5s of an output's files by their path below it, "" for an output that is a file."""
+    """Return the MD5s of an output's files by path below it; "" if it is one file."""
     if not path.is_dir():
         md5 = file_md5(path)
         return {"": md5} if md5 else None

@@ -1,11 +1,12 @@
 """`make repro JOBS=N`: what `dvc repro` does, with up to N stages at a time.
 
-A stage that is out of date starts, as `dvc --wait-for-lock repro --single-item STAGE`, when all that it depends on in DVC's own
-graph is done. DVC holds its lock while it hashes and while it reads and writes dvc.lock, and lets go of it while a stage runs,
-so no entry is lost. After a failure or a signal nothing new starts. At the end a plain `dvc repro` must find nothing to do.
-A stage whose section of params.yaml says `device: cuda` has `processes` GPUs to itself (CUDA_VISIBLE_DEVICES), of DEVICES=0,1,…
-or else of all that there are. On a CPU each stage has its own `threads`.
-Reads dvc.yaml, params.yaml and dvc.lock. Writes what the stages write, and dvc.lock.
+A stage that is out of date starts, as `dvc --wait-for-lock repro --single-item STAGE`, when all
+that it depends on in DVC's own graph is done. DVC holds its lock while it hashes and while it reads
+and writes dvc.lock, and lets go of it while a stage runs, so no entry is lost. After a failure or a
+signal nothing new starts. At the end a plain `dvc repro` must find nothing to do. A stage whose
+section of params.yaml says `device: cuda` has `processes` GPUs to itself (CUDA_VISIBLE_DEVICES), of
+DEVICES=0,1,… or else of all that there are. On a CPU each stage has its own `threads`. Reads
+dvc.yaml, params.yaml and dvc.lock. Writes what the stages write, and dvc.lock.
 
     python -m pipeline.dvc_support.parallel 4
 """
@@ -94,7 +95,10 @@ class Scheduler:
             self._start(name, [self._free.pop(0) for _ in range(needed)])
 
     def _is_stale(self, name: str) -> bool:
-        """Return whether dvc.lock says so; while DVC rewrites it, in place, it may say nothing: then dvc finds out for itself."""
+        """Return whether the stage is stale by dvc.lock.
+
+        True while DVC rewrites the file, in place: dvc then finds out for itself.
+        """
         try:
             return name in Graph(WorkingTree(self._root)).stale()
         except FAULTS:
@@ -121,7 +125,10 @@ class Scheduler:
         self._running[name] = Job(process, devices, time.monotonic())
 
     def _stop(self, job: Job, number: int) -> None:
-        """Signal what dvc has started, each process once. DVC itself may be writing dvc.lock, and ends when its stage has."""
+        """Signal what dvc has started, each process once.
+
+        DVC itself may be writing dvc.lock, and ends when its stage has.
+        """
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(job.process.pid).children(recursive=True):
                 if process.pid not in self._told:
@@ -163,14 +170,15 @@ def _devices() -> list[str]:
 
 
 def _only_one(root: Path) -> int:
-    """Return a lock that dvc's processes inherit: it is held until those of a killed run have ended."""
+    """Return a lock that dvc's processes inherit, so a killed run holds it until they end."""
     (root / LOGS).mkdir(parents=True, exist_ok=True)
     lock = os.open(root / LOGS / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(
-            "error: parallel: another one runs here, or stages that a killed one has started; wait for them, or end them"
+            "error: parallel: another one runs here, or stages that a killed one has started; "
+            "wait for them, or end them"
         )
     return lock
 
@@ -209,7 +217,8 @@ def main() -> None:
             else f"{', '.join(scheduler.failed)} failed"
         )
         sys.exit(
-            f"error: parallel: {why}; what was done is recorded, and the next run goes on from there"
+            f"error: parallel: {why}; what was done is recorded, and the next run goes on from "
+            "there"
         )
     again = subprocess.run(
         ["dvc", "repro"], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

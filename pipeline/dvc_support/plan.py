@@ -20,14 +20,17 @@ _REFERENCE = re.compile(
 
 
 class Plan(NamedTuple):
-    """What each stage depends on, in the order of `dvc repro`, and the stages that DVC says have changed."""
+    """What each stage depends on, in the order of `dvc repro`, and which stages have changed."""
 
     upstream: dict[str, set[str]]
     changed: set[str]
 
 
 def entries_are_apart(text: str) -> bool:
-    """Return whether a dvc.lock is laid out as DVC does, one entry after another and nothing else, none referring to another."""
+    """Return whether a dvc.lock is laid out as DVC does it.
+
+    Then it has one entry after another and nothing else, and no entry refers to another.
+    """
     return bool(_LAYOUT.fullmatch(text)) and not _REFERENCE.search(text)
 
 
@@ -42,7 +45,10 @@ def read_plan(root: Path) -> Plan:
 
 
 def rewrite_lock(root: Path, rewritten: Callable[[str], str]) -> None:
-    """Make `rewritten` of dvc.lock's text, with DVC's own lock held: what another dvc writes meanwhile would be lost."""
+    """Replace dvc.lock's text by `rewritten` of it.
+
+    DVC's own lock is held meanwhile: what another dvc writes would be lost.
+    """
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
         text = (root / LOCK).read_text(encoding="utf-8")
         if (new := rewritten(text)) != text:

@@ -1,9 +1,10 @@
 """Write libraries.yaml, which stages depend on, and free dvc.lock of stages that are no more.
 
-    python -m pipeline.dvc_support.record libraries   libraries.yaml, from requirements.txt
-    python -m pipeline.dvc_support.record lock        dvc.lock without the stages that dvc.yaml no longer gives; make prune does so too
+    python -m pipeline.dvc_support.record libraries    libraries.yaml, from requirements.txt
+    python -m pipeline.dvc_support.record lock         dvc.lock without stages that are gone
 
-Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes the file that is named first, where it would differ.
+Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes the file that is named first, where
+it would differ.
 """
 
 import re
@@ -34,12 +35,13 @@ def lock(tree: WorkingTree) -> bytes:
 
 
 def libraries(tree: WorkingTree) -> bytes:
-    """Return libraries.yaml: the libraries that each stage's code imports, at their locked versions."""
+    """Return libraries.yaml: what each stage's code imports, at the locked versions."""
     needed = library_versions.needed(Code(tree), read_stages(tree))
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
         sys.exit(
-            f"error: {library_versions.LOCK} does not pin {', '.join(unknown)}, which stages import; add it to requirements.in"
+            f"error: {library_versions.LOCK} does not pin {', '.join(unknown)}, which stages "
+            "import; add it to requirements.in"
         )
     return library_versions.render(tree, needed).encode()
 

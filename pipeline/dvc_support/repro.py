@@ -1,10 +1,11 @@
 """What `make repro` runs: `dvc repro`, but dvc.lock gets a stage's entry alone, and by a rename.
 
-After every stage DVC parses all of dvc.lock and writes it anew, in Python and in place: about a second at 4,300 lines, an eighth
-of the demonstration's time, and where it is killed meanwhile the lock is cut short. Here the entry is put, as DVC would write
-it, in the place of the one before. A lock whose entries cannot be told apart so simply is written anew.
-Reads what `dvc repro` reads and writes what it writes: to the byte in a lock that DVC has written, where floats of 16 digits
-stay as they are, which DVC may round when it writes them again.
+After every stage DVC parses all of dvc.lock and writes it anew, in Python and in place: about a
+second at 4,300 lines, an eighth of the demonstration's time, and where it is killed meanwhile the
+lock is cut short. Here the entry is put, as DVC would write it, in the place of the one before. A
+lock whose entries cannot be told apart so simply is written anew. Reads what `dvc repro` reads and
+writes what it writes: to the byte in a lock that DVC has written, where floats of 16 digits stay as
+they are, which DVC may round when it writes them again.
 
     python -m pipeline.dvc_support.repro
 """
@@ -63,7 +64,7 @@ def modify_lock() -> Callable[..., AbstractContextManager[dict[str, Any]]]:
 
 
 def with_entries(text: str, new: dict[str, Any]) -> str | None:
-    """Return the text of a lock with `new` entries in the place of those of their names, or behind all.
+    """Return a lock's text with `new` entries in place of those of their names, or at the end.
 
     None where they could not be told apart then.
     """

@@ -1,8 +1,9 @@
-"""DVC's note of who reads and writes what, .dvc/tmp/rwlock, removed where it would stop every dvc and says nothing true.
+"""Delete DVC's stale .dvc/tmp/rwlock when no process that it lists is running.
 
-DVC writes it in place, so on a full disk it ends empty. And though DVC forgets who has ended, it takes whoever has the same
-number by now, as after a restart of the machine, for the dvc that had it. Reads the note. Removes it, and
-writes nothing. A dvc on another machine of a shared disk counts as none.
+DVC writes it in place, so on a full disk it ends empty. And though DVC forgets who has ended, it
+takes whoever has the same number by now, as after a restart of the machine, for the dvc that had
+it. Reads the note. Removes it, and writes nothing. A dvc on another machine of a shared disk counts
+as none.
 
     python -m pipeline.dvc_support.rwlock
 """
@@ -21,7 +22,7 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 
 
 def remove_untrue(root: Path) -> str | None:
-    """Return why the note was removed, None where it is true, or not there, or a dvc is writing it."""
+    """Return why the note was removed; None if it is true, absent, or being written."""
     path = root / RWLOCK
     if not path.exists():
         return None

@@ -1,11 +1,11 @@
-"""`make push`, `make pull`, `make verify` and `make gc`: results through a DVC remote (docs/sharing.md).
+"""Share results through a DVC remote: make push, pull, verify and gc (docs/sharing.md).
 
-    python -m pipeline.dvc_support.share push          this tree's results and the run cache, once seen to be whole, to the default remote
-    python -m pipeline.dvc_support.share pull          from it; then every file is compared with dvc.lock
-    python -m pipeline.dvc_support.share verify        the cache and the outputs against dvc.lock
-    python -m pipeline.dvc_support.share seed          metrics that git keeps into the cache, where dvc repro needs them
-    python -m pipeline.dvc_support.share gc            removes from the cache what no branch, tag or experiment needs
-    python -m pipeline.dvc_support.share gc --cloud    and from the remote
+    python -m pipeline.dvc_support.share push     send whole results and the run cache
+    python -m pipeline.dvc_support.share pull     fetch them, and compare files with dvc.lock
+    python -m pipeline.dvc_support.share verify   compare cache and outputs with dvc.lock
+    python -m pipeline.dvc_support.share seed     put metrics that git keeps into the cache
+    python -m pipeline.dvc_support.share gc       remove what no branch, tag or experiment needs
+    python -m pipeline.dvc_support.share gc --cloud   and from the remote
 
 Reads dvc.lock, the cache, outputs and the remote. Writes cache and remote, pull also the outputs.
 """
@@ -38,7 +38,8 @@ class Failure(Exception):
 def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
-    # To a remote that does not answer DVC would try each file of the run cache in turn, for minutes.
+    # To a remote that does not answer DVC would try each file of the run cache in turn, for
+    # minutes.
     files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
     probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
     run(root, probe, f"remote {remote} does not answer", quiet=True)
@@ -63,19 +64,22 @@ def verify(root: Path, graph: Graph, cache: Path) -> None:
     findings = cache_findings(graph, cache) + output_findings(graph, cache)
     refuse(
         findings,
-        "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What can go wrong",
+        "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What "
+        "can go wrong",
     )
     print("verify: cache and outputs are as dvc.lock records them")
 
 
 def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) -> None:
-    """Remove what no tip of a local branch or tag, no experiment and not the working tree needs. DVC asks before it does."""
-    # Not --force: it would also say yes to losing a directory whose listing is neither here nor on the remote.
+    """Remove what no branch, tag, experiment or the working tree needs; DVC asks first."""
+    # Not --force: it would also say yes to losing a directory whose listing is neither here nor on
+    # the remote.
     command = ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments"]
     folder = (root / cache).resolve()
     if not folder.is_relative_to(root.resolve()):
         raise Failure(
-            f"the cache {folder} is outside this repository, and others who use it would lose their data; "
+            f"the cache {folder} is outside this repository, and others who use it would lose "
+            "their data; "
             f"{' '.join(command)} --projects DIRECTORY… names them: docs/sharing.md, Freeing space"
         )
     if cloud:
@@ -94,7 +98,8 @@ def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) 
 def unkept(root: Path, cloud: bool = False) -> list[str]:
     """Return the branches and tags at whose commits DVC keeps nothing.
 
-    Those that git has here are named as in `origin/main`, those that only a git remote has as in `origin refs/heads/main`.
+    Those that git has here are named as in `origin/main`, those that only a git remote has as in
+    `origin refs/heads/main`.
     """
     here = tips(subprocess.check_output(["git", "show-ref", "--dereference"], cwd=root, text=True))
     names = {
@@ -102,7 +107,8 @@ def unkept(root: Path, cloud: bool = False) -> list[str]:
         for ref, commit in here.items()
         if ref.startswith(_NEEDED)
     }
-    # A clone of a single branch or of a depth fetches no other branch, and no clone a tag that is on no branch.
+    # A clone of a single branch or of a depth fetches no other branch, and no clone a tag that is
+    # on no branch.
     for remote in (
         subprocess.check_output(["git", "remote"], cwd=root, text=True).split() if cloud else ()
     ):
@@ -126,24 +132,23 @@ def unkept(root: Path, cloud: bool = False) -> list[str]:
 
 
 def tips(listing: str) -> dict[str, str]:
-    """Return the commits by ref of a listing in which what a tag is of follows the tag, as `TAG^{}`."""
+    """Return the commits by ref; a tag's commit follows the tag in `listing`, as `TAG^{}`."""
     return {ref.removesuffix("^{}"): commit for commit, ref in map(str.split, listing.splitlines())}
 
 
 def kept_by_dvc(root: Path) -> set[str]:
-    """Return the commits that `dvc gc` keeps; a branch of the same name as a tag is the tag to DVC, so it has to be asked."""
-    from dvc.exceptions import (
-        DvcException,
-    )  # here, because they take a third of a second, and make repro says seed
+    """Return the commits that `dvc gc` keeps.
+
+    DVC is asked, because it takes a branch of the same name as a tag for the tag.
+    """
+    # Imported here: it takes a third of a second, which `seed` need not wait for.
+    from dvc.exceptions import DvcException
     from dvc.scm import SCM, iter_revs
 
+    every = {"all_branches": True, "all_tags": True, "all_experiments": True}
     try:
-        return set(
-            iter_revs(SCM(str(root)), all_branches=True, all_tags=True, all_experiments=True)
-        )
-    except (
-        DvcException
-    ) as error:  # a tag of something that is no commit, which dvc gc refuses as well
+        return set(iter_revs(SCM(str(root)), **every))
+    except DvcException as error:  # a tag of something that is no commit: dvc gc refuses it too
         way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
         raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
@@ -157,21 +162,19 @@ def tagging(name: str) -> str:
 
 
 def default_remote(root: Path) -> str:
-    asked = subprocess.run(
-        ["dvc", "config", "core.remote"], cwd=root, text=True, capture_output=True
-    )
-    name = asked.stdout.strip()
+    command = ["dvc", "config", "core.remote"]
+    name = subprocess.run(command, cwd=root, text=True, capture_output=True).stdout.strip()
     if not name:
         raise Failure(
-            "no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH"
+            "no remote is configured; dvc remote add -d storage URL, where URL is a folder or "
+            "s3://BUCKET/PATH"
         )
     return name
 
 
 def run(root: Path, command: list[str], problem: str, quiet: bool = False) -> None:
-    code = subprocess.run(
-        command, cwd=root, stdout=subprocess.DEVNULL if quiet else None
-    ).returncode
+    out = subprocess.DEVNULL if quiet else None
+    code = subprocess.run(command, cwd=root, stdout=out).returncode
     if code:
         raise Failure(f"{problem} ({' '.join(command)}: exit code {code})")
 

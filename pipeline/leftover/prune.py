@@ -1,19 +1,21 @@
-"""`make prune`: remove what runs that params.yaml and dvc.yaml no longer name have left, and their entries in dvc.lock.
+"""Remove results and dvc.lock entries of runs that dvc.yaml no longer gives (`make prune`).
 
-    python -m pipeline.leftover.prune            lists what would be removed, with sizes, and asks
-    YES=1 python -m pipeline.leftover.prune      lists it, and removes it without asking (for scripts)
-    python -m pipeline.leftover.prune --artifacts    make clean-artifacts: today's models, generations and scores, unasked
+    python -m pipeline.leftover.prune              lists what would be removed, and asks
+    YES=1 python -m pipeline.leftover.prune        lists it, and removes it without asking
+    python -m pipeline.leftover.prune --artifacts  removes today's artifacts, without asking
 
-What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's lists (a dropped seed,
-condition or checkpoint step, another profile), and what dvc.lock records of stages that are no more. A file goes only if a
-stage wrote it as it is: git has it as committed, a record of DVC's (dvc.lock of any branch, the run cache) or the
-directory's SHA256SUMS has its hash, or its stage has run here and was killed before DVC recorded it. Everything else is
-named and kept. Reads those. Removes outputs, scratch folders of killed runs and empty directories; writes dvc.lock.
+What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's
+lists (a dropped seed, condition or checkpoint step, another profile), and what dvc.lock records of
+stages that are no more. A file goes only if a stage wrote it as it is: git has it as committed, a
+record of DVC's (dvc.lock of any branch, the run cache) or the directory's SHA256SUMS has its hash,
+or its stage has run here and was killed before DVC recorded it. Everything else is named and kept.
+Reads those. Removes outputs, scratch folders of killed runs and empty directories; writes dvc.lock.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,15 +37,13 @@ from pipeline.leftover.withdrawn import OutputPattern, foreign_files, templates
 from pipeline.terminal.command_lines import command_line
 
 ARTIFACTS = tuple(SETTINGS.artifacts)
-_HIDDEN = (
-    ".scratch",
-    ".partial",
-)  # pipeline/seal/scratch_folder.py and common/files.py make them beside an output
+# Made beside an output by pipeline/seal/scratch_folder.py and common/files.py.
+_HIDDEN = (".scratch", ".partial")
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
 
 class Leftover(NamedTuple):
-    """What is left of one output: the files that go, by how each comes back, and those that stay, with the reason."""
+    """One output's files: those that go and how each comes back, those that stay and why."""
 
     path: str
     goes: dict[str, str]
@@ -78,7 +78,7 @@ class Evidence:
             self._recorded.setdefault(out["path"], set()).add(out["md5"])
 
     def judge(self, file: str, output: str, instance: str | None) -> tuple[bool, str]:
-        """Return whether `file`, of `output`, is a stage's as it is, and how it comes back or why it stays."""
+        """Return whether a stage wrote `file` as it is, and how it comes back or why it stays."""
         if file in self._tracked:
             return (
                 (False, "git has no commit of these edits") if file in self._edited else (True, GIT)
@@ -88,32 +88,32 @@ class Evidence:
             return self._judge_link(path)
         inside = file[len(output) + 1 :]
         md5s = self._recorded.get(output, set())
-        wanted = set()
-        for md5 in md5s:
-            wanted.add(
-                (cached_entries(self._cache, md5) or {}).get(inside)
-                if md5.endswith(".dir")
-                else md5
-            )
         found = file_md5(path)
-        if found is not None and found in wanted:
+        if found is not None and found in {self._md5_inside(md5, inside) for md5 in md5s}:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
         if self._checksummed(file, output):
             return True, NOWHERE
-        # Its stage was killed between writing and DVC's record: no other version of it can be known.
+        # Its stage was killed between writing and DVC's record: no other version of it can be
+        # known.
         if not md5s and instance and (self.root / DURATIONS / instance).is_file():
             return True, NOWHERE
         return False, "no record says that a stage wrote it as it is"
 
+    def _md5_inside(self, md5: str, inside: str) -> str | None:
+        """Return the recorded MD5 of the file `inside` an output of the MD5 `md5`."""
+        if not md5.endswith(".dir"):
+            return md5
+        return (cached_entries(self._cache, md5) or {}).get(inside)
+
     def _judge_link(self, path: Path) -> tuple[bool, str]:
-        """Let links into DVC's cache go, which DVC makes with `cache.type symlink`: the bytes stay in the cache."""
+        """Let links into DVC's cache go (`cache.type symlink`): the bytes stay in the cache."""
         target = path.resolve()
         if not target.is_relative_to(self._cache.resolve()):
             return False, "it is a link, which no stage makes"
         return True, CACHE if target.is_file() else NOWHERE
 
     def _checksummed(self, file: str, output: str) -> bool:
-        """Return whether the nearest SHA256SUMS at or above `file`, within the output, is of the file's bytes."""
+        """Return whether the nearest SHA256SUMS within the output lists the file's bytes."""
         folder = os.path.dirname(file)
         while below(folder, output):
             sums = self.root / folder / CHECKSUMS
@@ -137,15 +137,10 @@ def _locks(root: Path) -> Iterator[bytes]:
     """Yield the dvc.lock of the working tree and those of all branches."""
     if (root / LOCK).is_file():
         yield (root / LOCK).read_bytes()
-    for revision in (
-        "HEAD",
-        *_said(
-            root, "git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes"
-        ).split(),
-    ):
-        done = subprocess.run(
-            ["git", "cat-file", "blob", f"{revision}:./{LOCK}"], cwd=root, capture_output=True
-        )
+    branches = ("git", "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes")
+    for revision in ("HEAD", *_said(root, *branches).split()):
+        command = ["git", "cat-file", "blob", f"{revision}:./{LOCK}"]
+        done = subprocess.run(command, cwd=root, capture_output=True)
         if done.returncode == 0:
             yield done.stdout
 
@@ -170,7 +165,7 @@ def leftovers(root: Path) -> list[Leftover]:
 
 
 def _inside(root: Path, out: str) -> bool:
-    """Return whether `out` is there, in the repository: what lies behind a link to a folder may be an archive."""
+    """Return whether `out` exists, not behind a link to a folder, which may be an archive."""
     path = Path(out)
     if (
         path.is_absolute()
@@ -184,7 +179,7 @@ def _inside(root: Path, out: str) -> bool:
 def _matching(
     root: Path, known: list[OutputPattern], current: set[str]
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield outputs that any values of the matrix but today's would give, and which instance's each is.
+    """Yield outputs that other values of the matrix would give, each with its instance.
 
     A hidden sibling that only a killed stage leaves has no instance.
     """
@@ -196,22 +191,12 @@ def _matching(
             path = f"{folder}/{entry.name}"
             if path in current:
                 continue
-            hidden = next(
-                (end for end in _HIDDEN if entry.name.startswith(".") and entry.name.endswith(end)),
-                "",
-            )
-            bare = f"{folder}/{entry.name[1 : -len(hidden)]}" if hidden else path
-            match, template = next(
-                ((match, one) for one in known if (match := one.pattern.fullmatch(bare))),
-                (None, None),
-            )
-            if (
-                match
-                and template
-                and bare not in current
-                and not any(below(out, bare) for out in current)
-            ):
-                yield path, None if hidden else template.name(match)
+            hidden = re.fullmatch(rf"\.(.+)({'|'.join(map(re.escape, _HIDDEN))})", entry.name)
+            bare = f"{folder}/{hidden[1]}" if hidden else path
+            matches = [(one, one.pattern.fullmatch(bare)) for one in known]
+            names = [one.name(match) for one, match in matches if match]
+            if names and not any(below(out, bare) for out in current):
+                yield path, None if hidden else names[0]
             elif entry.is_dir(follow_symlinks=False):
                 todo.append(path)
 
@@ -266,7 +251,7 @@ def running(root: Path) -> list[str]:
 
 
 def prune_copy(root: Path) -> None:
-    """Remove, unasked, what other runs have left in the copy in which DVC runs a queued experiment: git has all of it."""
+    """Remove leftovers in the copy in which DVC runs a queued experiment; git has all of them."""
     remove(root, leftovers(root))
     remove_empty(root)
 
@@ -304,7 +289,7 @@ def _bytes(size: float) -> str:
 
 
 def remove(root: Path, found: list[Leftover]) -> None:
-    """Remove the files that go, and what directories they leave empty. What was made since they were listed stays."""
+    """Remove the files that go and directories left empty; files made since then stay."""
     for leftover in found:
         for file in leftover.goes:
             (root / file).unlink(missing_ok=True)
@@ -354,7 +339,8 @@ def main() -> None:
             if entries:
                 cut_lock(root)
             print(
-                "prune: removed; what git or DVC's cache has comes back by git restore, or by dvc repro once params.yaml names it"
+                "prune: removed; what git or DVC's cache has comes back by git restore, or by dvc "
+                "repro once params.yaml names it"
             )
         elif not found:
             print("prune: nothing is left of other runs")
@@ -364,7 +350,8 @@ def main() -> None:
         foreign = list(foreign_files(root, list(read_instances(WorkingTree(root)).values())))
     if foreign:
         sys.exit(
-            f"error: prune: stages would still read as results what no stage writes ({foreign[0]}); move it elsewhere"
+            "error: prune: stages would still read as results what no stage writes "
+            f"({foreign[0]}); move it elsewhere"
         )
 
 
@@ -374,7 +361,8 @@ def _free(root: Path) -> None:
     remove_empty(root)
     size = _bytes(sum(one.size for one in found))
     print(
-        f"{size} of {', '.join(ARTIFACTS)} freed; dvc repro brings them back, from .dvc/cache or by work"
+        f"{size} of {', '.join(ARTIFACTS)} freed; dvc repro brings them back, from .dvc/cache or "
+        "by work"
     )
     for file, why in sorted((file, why) for one in found for file, why in one.stays.items()):
         print(f"kept, for it may be your own: {file}: {why}")
@@ -386,7 +374,8 @@ def _agreed(yes: str) -> None:
         return
     if not sys.stdin.isatty():
         sys.exit(
-            "error: prune: nothing is removed: no terminal to ask on; YES=1 make prune removes it without asking"
+            "error: prune: nothing is removed: no terminal to ask on; YES=1 make prune removes it "
+            "without asking"
         )
     try:
         answer = input("Remove them? [y/N] ")

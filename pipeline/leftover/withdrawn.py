@@ -1,8 +1,9 @@
-"""Results of runs that params.yaml no longer names, where they do harm: below a directory that some stage reads as a whole.
+"""Find results of runs that params.yaml no longer names, below a folder that a stage reads whole.
 
-DVC hashes such a directory with all that is in it, so a withdrawn seed's scores would count among what `compare` was made
-from, and no other clone would have the same hash. Every stage that starts looks first (pipeline/seal/sealed_stage.py): the first of a run
-stops within a second, and `make prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
+DVC hashes such a directory with all that is in it, so a withdrawn seed's scores would count among
+what `compare` was made from, and no other clone would have the same hash. Every stage that starts
+looks first (pipeline/seal/sealed_stage.py): the first of a run stops within a second, and `make
+prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
 """
 
 import fnmatch
@@ -20,9 +21,10 @@ _PLACE = "\0"  # stands around a key of the matrix, in no path
 
 
 class OutputPattern(NamedTuple):
-    """One output of a stage for any values of its matrix: `pattern` has a group for each key, `known` the values there are.
+    """One output of a stage for any values of its matrix.
 
-    `root` is the folder at the top of the repository that the output lies in.
+    `pattern` has a group for each key, `known` the values that params.yaml gives. `root` is the
+    folder at the top of the repository that the output lies in.
     """
 
     stage: str
@@ -31,7 +33,7 @@ class OutputPattern(NamedTuple):
     known: dict[str, list[str]]
 
     def name(self, match: re.Match[str]) -> str:
-        """Return the name that DVC gives the instance of which `match`, of the pattern, is an output."""
+        """Return DVC's name of the instance whose output `match` is."""
         values = match.groupdict()
         return f"{self.stage}@{'-'.join(values[key] for key in self.known if key in values)}"
 
@@ -47,8 +49,8 @@ def templates(
 ) -> list[OutputPattern]:
     """Return the outputs of stages that are run once for each value of a list in params.yaml.
 
-    Lists that stand in dvc.yaml itself are taken as they are: below data/raw a folder of any name may be the user's.
-    `more` may give an instance further outputs.
+    Lists that stand in dvc.yaml itself are taken as they are: below data/raw a folder of any name
+    may be the user's. `more` may give an instance further outputs.
     """
     params, found = load_yaml(tree.read(PARAMS)), []
     for stage, text in read_stages(tree).items():
@@ -98,7 +100,7 @@ def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern[str]:
 
 
 def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
-    """Return a function that says for a path below the output of a withdrawn run what is withdrawn, as in "seed 2"."""
+    """Return a function that maps a path below a withdrawn run's output to values, as "seed 2"."""
     known = templates(tree)
 
     def of(path: str) -> list[str]:
@@ -114,7 +116,7 @@ def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
 
 
 def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
-    """Return the outputs of any stage that `instance` reads, in whole or in part: a stage makes them again."""
+    """Return the outputs of any stage that `instance` reads, in whole or in part."""
     outputs = [out for one in instances for out in one.outputs]
     return [
         out for out in outputs if any(below(dep, out) or below(out, dep) for dep in instance.deps)
@@ -122,7 +124,7 @@ def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
 
 
 def refusal(root: Path, instances: list[Instance]) -> str | None:
-    """Return the line with which a stage refuses to run where DVC could not keep its outputs, or would hash others with them."""
+    """Return why a stage must not run: DVC could not keep its outputs, or would hash others too."""
     folders = {
         str(folder)
         for one in instances
@@ -131,7 +133,8 @@ def refusal(root: Path, instances: list[Instance]) -> str | None:
     }
     if links := sorted(folder for folder in folders if (root / folder).is_symlink()):
         return (
-            f"{links[0]} is a symbolic link, and DVC keeps no output behind one; make it a directory again, and put the cache "
+            f"{links[0]} is a symbolic link, and DVC keeps no output behind one; make it a "
+            "directory again, and put the cache "
             "on the other disk instead: dvc cache dir --local DIRECTORY, or .dvc/cache as the link"
         )
     found = list(foreign_files(root, instances))
@@ -144,15 +147,21 @@ def refusal(root: Path, instances: list[Instance]) -> str | None:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         [first, *others] = [path for path in found if values[path]]
         where = first + (f" and {len(others)} more files" if others else "")
-        return f"{PARAMS} no longer names {', '.join(names[:3])}{more}, whose results are still here ({where}); {PRUNE}"
+        return (
+            f"{PARAMS} no longer names {', '.join(names[:3])}{more}, "
+            f"whose results are still here ({where}); {PRUNE}"
+        )
     [first, *others] = found
     more = f" ({len(others)} more files like it)" if others else ""
     folder = first.split("/")[0]
-    return f"{first}: no stage writes it, and what is in {folder}/ is read as results; move it out of {folder}/{more}"
+    return (
+        f"{first}: no stage writes it, and what is in {folder}/ is read as results; "
+        f"move it out of {folder}/{more}"
+    )
 
 
 def foreign_files(root: Path, instances: list[Instance]) -> Iterator[str]:
-    """Yield the files that are no stage's output, below the directories that a stage reads with the outputs of others."""
+    """Yield files that no stage writes, below folders that a stage reads with others' outputs."""
     outputs = {out for instance in instances for out in instance.outputs}
     deps = {dep for instance in instances for dep in instance.deps if not dep.endswith(".py")}
     gathered = sorted(dep for dep in deps if any(out != dep and below(out, dep) for out in outputs))

@@ -32,7 +32,8 @@ _OF_SEVERAL_PROCESSES = (
     "FI_", "GLOO_", "NCCL_", "OFI_", "PIPELINE_", "SLURMD_", "SLURM_", "TORCHELASTIC_", "UCX_",
 )  # fmt: skip
 
-# The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins at the same moment.
+# The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins
+# at the same moment.
 _FIXED = {
     "LC_ALL": "C.UTF-8",
     "LOGNAME": "stage",
@@ -41,14 +42,15 @@ _FIXED = {
     "TZ": "UTC",
     "USER": "stage",
 }
-# For the Python processes that a stage starts. Not before: torchrun starts stages that are in the working directory.
+# For the Python processes that a stage starts. Not before: torchrun starts stages that are in the
+# working directory.
 _FOR_CHILDREN = {"PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
 
 LIBRARY_PATH = "PIPELINE_LIBRARY_PATH"
 
 
 def of_any_stage() -> dict[str, str]:
-    """Return what an interpreter is started with, when it is not known yet which stage it will run."""
+    """Return the variables to start an interpreter with, before its stage is known."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -60,7 +62,7 @@ def of_any_stage() -> dict[str, str]:
 
 
 def clean_environment(network: bool, several: bool) -> None:
-    """Leave this process what its stage may have; without `network` keep libraries from trying it."""
+    """Keep the variables that the stage may have; without `network`, tell libraries so."""
     for name in [
         name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
     ]:
@@ -79,7 +81,7 @@ def _reaches(name: str, network: bool, several: bool) -> bool:
 
 
 def _folder_of_python() -> str | None:
-    """Return where Python's own library is, for a Python that may be found by LD_LIBRARY_PATH alone."""
+    """Return the folder of Python's library, for a Python found by LD_LIBRARY_PATH alone."""
     if "LD_LIBRARY_PATH" not in os.environ:
         return None
     import sysconfig

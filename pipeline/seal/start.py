@@ -16,7 +16,7 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 
 
 class OwnPackages:
-    """A finder for sys.meta_path: the packages `names` are those below `root`, whatever else has such a name."""
+    """A finder for sys.meta_path: the packages `names` are those below `root`, and no others."""
 
     def __init__(
         self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader
@@ -29,7 +29,7 @@ class OwnPackages:
 
 
 def start() -> None:
-    """Replace this process, which is `python -m stages.NAME …`, by a clean one with the same process id."""
+    """Replace this process, `python -m stages.NAME …`, by a clean one with the same id."""
     # Python's own modules only: the working directory or PYTHONPATH may have others of their names.
     library = os.path.dirname(os.__file__)
     compiled = os.path.join(
@@ -47,7 +47,7 @@ def start() -> None:
 
 
 def _kept(options: list[str]) -> list[str]:
-    """Return those of Python's options that change nothing but what a terminal or the disk sees of the stage."""
+    """Return those of Python's options that change only output on terminal and disk."""
     kept = [option for option in options if option in ("-B", "-u", "-v")]
     if sys.flags.dont_write_bytecode and "-B" not in kept:
         kept.append("-B")
@@ -75,8 +75,7 @@ def _main() -> None:
     sys.meta_path.insert(0, own)
     from pipeline.declared.settings import SETTINGS
 
-    called = [name.partition(".")[0] for name in SETTINGS.machine]
-    own.names = ("pipeline", "common", *SETTINGS.code, *called)
+    own.names = ("pipeline", "common", "tools", *SETTINGS.code)
     from pipeline.seal.sealed_stage import seal
     from pipeline.terminal.streams import go_on_unread
 

@@ -1,7 +1,8 @@
-"""`--help` of a stage and of what people call as `python -m`: the module's docstring, its arguments, examples.
+"""Print `--help` of a stage or command: the module's docstring, its arguments, examples.
 
-A stage's arguments are what dvc.yaml has behind its name, and their values those of params.yaml. It is told before the stage
-imports anything, so it takes no seconds and no data. Wrong arguments exit with 2, as they do for argparse.
+A stage's arguments are what dvc.yaml has behind its name, and their values those of params.yaml. It
+is told before the stage imports anything, so it takes no seconds and no data. Wrong arguments exit
+with 2, as they do for argparse.
 """
 
 import argparse
@@ -34,9 +35,10 @@ class _Parser(argparse.ArgumentParser):
 def command_line(
     module: str, text: str | None, *, changes: bool = False
 ) -> argparse.ArgumentParser:
-    """Return the parser of a command for people: its help is the docstring `text`, which has the examples.
+    """Return the parser of a command for people; its help is the docstring `text`.
 
-    Where nobody reads what the command prints (`… | head`), one that `changes` something goes on, any other ends.
+    Where nobody reads what the command prints (`… | head`), one that `changes` something goes on,
+    any other ends.
     """
     (go_on_unread if changes else end_unread)()
     layout = argparse.RawDescriptionHelpFormatter
@@ -135,7 +137,7 @@ def _docstring(tree: Tree, stage: str) -> str:
 
 
 def _arguments(command: str, instances: list[Instance]) -> dict[str, list[str]]:
-    """Return the values of each argument of `command`, a stage's in dvc.yaml, in the order of its instances."""
+    """Return the values of each argument of a stage's `command`, in the order of instances."""
     words = [shlex.split(instance.command) for instance in instances]
     places = enumerate(shlex.split(command))
     return {

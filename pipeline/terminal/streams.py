@@ -17,7 +17,7 @@ UNREAD = 128 + signal.SIGPIPE
 
 
 class _Stream(io.FileIO):
-    """A standard stream that turns into one to nowhere when its reader has closed it, and then calls `closed`."""
+    """A standard stream; when its reader has closed it, it goes nowhere and calls `closed`."""
 
     def __init__(self, descriptor: int, closed: Callable[[], None]):
         super().__init__(descriptor, "w", closefd=False)
@@ -56,7 +56,7 @@ def end_unread() -> None:
 
 
 def _replace(closed: Callable[[], None]) -> bool:
-    """Return whether they are this process's own, and not those of a test that calls a command as a function."""
+    """Return whether they are this process's own, and not a test's that calls `main`."""
     if sys.stdout is not sys.__stdout__ or sys.stdout is None or sys.stderr is None:
         return False
     for name in ("stdout", "stderr"):

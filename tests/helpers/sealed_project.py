@@ -58,7 +58,7 @@ WANTED = 'read_section("wanted", int)'
 @pytest.fixture
 def project(tmp_path) -> Path:
     root = tmp_path / "project"
-    for name in ("common", "model", "stages", "data/folder", "data/other", "out"):
+    for name in ("common", "model/runtime", "stages", "data/folder", "data/other", "out"):
         (root / name).mkdir(parents=True)
     shutil.copytree(REPOSITORY / "pipeline", root / "pipeline")
     for name in (

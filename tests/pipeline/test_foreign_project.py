@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 from pipeline.seal import landlock
 

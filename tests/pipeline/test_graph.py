@@ -1,5 +1,6 @@
 """dvc.yaml says what the code does: code, params, libraries, both ways; and the check that holds it to that."""
 
+import ast
 import difflib
 import os
 import re
@@ -18,7 +19,7 @@ from model.curves.points import CHARTS, X_LABELS, Chart, chart_csv
 from pipeline.check import check, declaration_findings, declaration_lines
 from pipeline.declared import library_versions
 from pipeline.declared.code_imports import Code
-from pipeline.declared.dvc_yaml import load_yaml, read_instances
+from pipeline.declared.dvc_yaml import FACTS, load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.fix import Line, edited
 from stages import contents
@@ -409,6 +410,31 @@ def test_scalars_are_read_as_dvc_reads_them(text, value):
     read = load_yaml(f"a: {text}\n".encode())["a"]
     assert read == value
     assert type(read) is type(value)
+
+
+def named_stages(source: str) -> list[str]:
+    """Return the stages that Python source names: as a whole text, as a module or an instance, or in backticks."""
+    names = "|".join(STAGES)
+    naming = re.compile(rf"`({names})`|stages[./]({names})\b(?!\()|\b({names})@")
+    found = [name for groups in naming.findall(source) for name in groups if name]
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    # dvc.yaml has a key `params`, git a command `fetch`.
+    return [name for name in found + texts if name in STAGES and name not in ("params", "fetch")]
+
+
+def test_pipeline_names_no_stage_and_dvc_yaml_says_what_is_special_about_one():
+    for path in sorted((REPOSITORY / "pipeline").rglob("*.py")):
+        assert named_stages(path.read_text()) == [], path
+    assert named_stages('TIMED = {"pretrain"}') == ["pretrain"]
+    assert named_stages('"""Only `sft` may, or export@baseline."""') == ["sft", "export"]
+    special = {stage: set(text["meta"]) for stage, text in STAGES.items() if "meta" in text}
+    assert set().union(*special.values()) == FACTS.keys(), "every fact is some stage's"
+    assert [stage for stage, facts in special.items() if "network" in facts] == ["fetch"]
+
+
+def test_every_stage_says_what_it_does_in_a_line():
+    for stage, text in STAGES.items():
+        assert re.fullmatch(r"[A-Z].{20,90}\.", text["desc"]), stage
 
 
 def test_libraries_go_by_the_name_they_are_installed_under():

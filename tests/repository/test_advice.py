@@ -30,7 +30,7 @@ WORDS = re.compile(
 # A piece of the message, and why nothing is lost by following it. `way_back` is where data is concerned.
 REVIEWED = {
     "can hide a stale result; remove it": "a setting in dvc.yaml, which git has",
-    ": remove the line ": "a line of dvc.yaml, which git has",
+    "lines into dvc.yaml; remove the others": "lines of dvc.yaml, which git has",
     "is not the link to ; git restore ": "the link to dvc.yaml, which has no content of its own",
     "not the link to dvc.yaml; git restore ": "the link to dvc.yaml, which has no content of its own",
     " records; delete it and ": "an output that dvc.lock records and its object, both damaged: make pull or the stage",

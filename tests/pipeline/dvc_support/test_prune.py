@@ -86,6 +86,7 @@ def made(tmp_path_factory) -> Path:
     (root / ".dvcignore").write_text("# Not hashed.\n.*.partial\n.*.scratch\n.gitignore\n")
     (root / ".gitignore").write_text("/.dvc/cache\n/.dvc/tmp\n/checkpoints\n/data\n/scores\n")
     (root / "dvc.yaml").write_text(GRAPH)
+    shutil.copy(REPOSITORY / "pyproject.toml", root / "pyproject.toml")
     (root / "params.yaml").write_text(PARAMS)
     shell(["dvc", "repro", "--quiet"], root)
     shell(["git", "add", "-A"], root)

@@ -1,0 +1,78 @@
+"""Keep what dvc.lock records of a stage whose code is named in another way and is the same.
+
+A new module in a folder that was one dependency makes `make fix` list the folder's modules in its
+place, and DVC reruns a stage whose list of dependencies has changed. Here its entry in dvc.lock
+gets the new names, if the hashes prove that the recorded run read these very files.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from common.yaml_file import load
+from pipeline.declared.code_imports import is_code
+from pipeline.declared.dvc_yaml import Instance, below, read_instances
+from pipeline.declared.file_trees import Tree, WorkingTree, without_ignored
+from pipeline.declared.lockfile import LOCK, directory_hash, md5_of
+
+
+def carry(root: Path) -> list[str]:
+    """Rename the code of entries in dvc.lock as dvc.yaml names it; return the stages of which."""
+    tree = WorkingTree(root)
+    if not tree.has(LOCK):
+        return []
+    new = renamed_entries(tree)
+    if new:
+        # DVC takes a second to import, which a lock that stays need not wait for.
+        from pipeline.dvc_support.plan import rewrite_lock
+        from pipeline.dvc_support.repro import with_entries
+
+        rewrite_lock(root, lambda text: with_entries(text, new) or text)
+    return sorted(new)
+
+
+def renamed_entries(tree: Tree) -> dict[str, dict[str, Any]]:
+    """Return the entries of dvc.lock that only name their code in another way, with the new names."""
+    instances = read_instances(tree)
+    entries = load(tree.read(LOCK), LOCK)["stages"]
+    new = {}
+    for name in entries.keys() & instances.keys():
+        deps = _renamed(entries[name].get("deps", []), instances[name], tree)
+        if deps is not None:
+            new[name] = {**entries[name], "deps": deps}
+    return new
+
+
+def _renamed(
+    recorded: list[dict[str, Any]], instance: Instance, tree: Tree
+) -> list[dict[str, Any]] | None:
+    """Return the recorded dependencies with code by its new names; None if it is not the same code."""
+    code = [dep for dep in recorded if is_code(dep["path"])]
+    named = [dep for dep in instance.deps if is_code(dep)]
+    if {dep["path"] for dep in code} == set(named):
+        return None
+    files = {path: tree.read(path) for dep in named for path in _files(tree, dep)}
+    covered: set[str] = set()
+    for dep in code:
+        inside = {path: files[path] for path in files if below(path, dep["path"])}
+        covered |= inside.keys()
+        if dep["md5"] != _entry(dep["path"], inside)["md5"]:
+            return None
+    if covered != files.keys():
+        return None
+    new = [_entry(dep, {path: files[path] for path in files if below(path, dep)}) for dep in named]
+    data = [dep for dep in recorded if not is_code(dep["path"])]
+    return sorted(data + new, key=lambda dep: str(dep["path"]))
+
+
+def _files(tree: Tree, dep: str) -> list[str]:
+    return without_ignored(tree, tree.files(dep)) or ([dep] if tree.has(dep) else [])
+
+
+def _entry(dep: str, files: dict[str, bytes]) -> dict[str, Any]:
+    """Return what DVC records of the dependency `dep`, a file or a folder, by its files' content."""
+    size = sum(map(len, files.values()))
+    if dep in files:
+        return {"path": dep, "hash": "md5", "md5": md5_of(files[dep]), "size": size}
+    listing = {path[len(dep) + 1 :]: md5_of(content) for path, content in files.items()}
+    md5 = directory_hash(listing)
+    return {"path": dep, "hash": "md5", "md5": md5, "size": size, "nfiles": len(files)}
