@@ -5,7 +5,6 @@ import pytest
 
 from common.errors import PipelineError
 from common.files import checksummed_directory, verified_directory, write_checksums
-from model.runtime import resumable
 from model.runtime.resumable import (
     SCRATCH,
     Work,
@@ -87,16 +86,21 @@ def test_a_directory_that_a_library_has_filled_becomes_the_piece_that_piece_woul
     assert work == Work(machine="an abacus", piece="one", run="run")
 
 
-def test_the_checksums_are_written_last(tmp_path, monkeypatch):
-    """A kill before them leaves a directory that is no piece."""
+@pytest.mark.parametrize(
+    "place", ["sys.audit", "write_checksums"], ids=["refused by the seal", "killed"]
+)
+def test_the_checksums_are_written_last(tmp_path, monkeypatch, place):
+    """A kill, or the seal, which hears that an input has changed: the directory is no piece."""
 
-    def killed(_: Path) -> None:
-        raise KeyboardInterrupt
+    def stop(what: object, *_: object) -> None:
+        if what in ("pipeline.piece_done", tmp_path):  # pathlib raises events of its own
+            raise KeyboardInterrupt
 
     Maker()(tmp_path)
-    monkeypatch.setattr(resumable, "write_checksums", killed)
-    with pytest.raises(KeyboardInterrupt):
-        complete_piece(tmp_path.parent, tmp_path.name)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"model.runtime.resumable.{place}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            complete_piece(tmp_path.parent, tmp_path.name)
     assert sorted(contents(tmp_path)) == ["a", "work.json"]
     with pytest.raises(PipelineError, match="SHA256SUMS: missing"):
         verified_piece(tmp_path.parent, tmp_path.name)

@@ -17,7 +17,7 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
 FETCH_DEPS = "deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
-DEPS = """deps: [data/declared.txt, data/folder, common,
+DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
       model/runtime, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [probe]}]"""
 # Fails after its first piece, as long as `stop` is there.
@@ -70,7 +70,7 @@ def scratches(project: Path) -> list[str]:
 
 def test_the_next_run_goes_on_from_what_a_failed_one_has_finished(resumable):
     failed = fetch(resumable)
-    assert (failed.stdout, error(failed)) == ("made one\n", "error: stopped")
+    assert (failed.stdout, error(failed)) == ("made one\n", "error: stopped"), failed.stderr
     [name] = scratches(resumable)
     assert re.fullmatch("[0-9a-f]{64}", name)
     (resumable.parent / "stop").unlink()
