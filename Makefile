@@ -43,7 +43,7 @@ export HELP
 setup: $(READY) $(PLOTS_PAGE)
 
 DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
-	$(addprefix model/report/,vega.py curve.yaml rows.yaml bundle.py charts.js)
+	$(addprefix model/report/,vega.py charts.yaml bundle.py charts.js)
 $(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
 	@python -m tools.generated.dvc_plots
 

@@ -1,7 +1,8 @@
-"""A picture of what the comparison rests on: exports that agree with their checkpoints, and facts that are used."""
+"""The PNG of what the comparison rests on: exports that agree with checkpoints, facts used."""
 
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.legend_handler import HandlerTuple
@@ -32,41 +33,42 @@ def draw_evidence(
     usages: list[Usage],
     conditions: list[str],
 ) -> None:
-    """Draw parity by checkpoint with the gate's tolerance, if it is to be shown, and beside it how much facts are used."""
-    seeds = len({point.seed for point in parity})
+    """Draw parity by checkpoint, and beside it how much facts are used.
+
+    `tolerance`, of the export gate, is None where it is not to be shown.
+    """
     wheres = list(dict.fromkeys(usage.where for usage in usages))
     with picture(path, 12, max(4.0, 1.3 + len(wheres) * (0.12 + 0.16 * len(conditions)))) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(4, 5))
         _draw_parity(left, parity, tolerance, conditions)
         _draw_usage(right, usages, wheres, conditions)
-        bars = [Patch(**_bar(number)) for number in range(len(conditions))]
-        handles = [*zip(condition_handles(conditions, conditions), bars, strict=True)]
-        labels = [*conditions]
-        if tolerance is not None:
-            handles.append(Line2D([], [], **TOLERANCE_STYLE))
-            labels.append(f"the gate's tolerance ({tolerance:g})")
-        if seeds > 1:
-            handles += [
-                Line2D([], [], color=GREY, **SEED_STYLE),
-                Line2D([], [], color=GREY, linewidth=1),
-            ]
-            kind = "bar" if len({point.step for point in parity}) == 1 else "band"
-            labels += [
-                f"faint: each of {seeds} seeds; {kind}: lowest to highest",
-                "the same of the shares",
-            ]
-        pairs = {tuple: HandlerTuple(ndivide=None)}
-        columns = legend_columns(labels)
+        legend = _legend(parity, tolerance, conditions)
         figure.legend(
-            handles,
-            labels,
+            list(legend.values()),
+            list(legend),
             loc="outside lower center",
-            ncols=columns,
-            handler_map=pairs,
+            ncols=legend_columns(list(legend)),
+            handler_map={tuple: HandlerTuple(ndivide=None)},
             handlelength=3,
         )
         title = "Exports against their checkpoints, and how much the facts' tokens are used"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+
+
+def _legend(parity: list[Point], tolerance: float | None, conditions: list[str]) -> dict[str, Any]:
+    """Return the legend's handles by their labels; a condition has a line and a bar."""
+    bars = [Patch(**_bar(number)) for number in range(len(conditions))]
+    lines = condition_handles(conditions, conditions)
+    legend: dict[str, Any] = dict(zip(conditions, zip(lines, bars, strict=True), strict=True))
+    if tolerance is not None:
+        legend[f"the gate's tolerance ({tolerance:g})"] = Line2D([], [], **TOLERANCE_STYLE)
+    seeds = len({point.seed for point in parity})
+    if seeds > 1:
+        kind = "bar" if len({point.step for point in parity}) == 1 else "band"
+        faint = f"faint: each of {seeds} seeds; {kind}: lowest to highest"
+        legend[faint] = Line2D([], [], color=GREY, **SEED_STYLE)
+        legend["the same of the shares"] = Line2D([], [], color=GREY, linewidth=1)
+    return legend
 
 
 def _draw_parity(
@@ -80,13 +82,8 @@ def _draw_parity(
         values.append(tolerance)
     axis.set_ylim(min(values) / 3, max(values) * 3)
     if any(point.value <= PARITY_FLOOR for point in points):
-        axis.text(
-            0.02,
-            0.02,
-            f"no difference is drawn at {PARITY_FLOOR:g}",
-            transform=axis.transAxes,
-            color=GREY,
-        )
+        words = f"no difference is drawn at {PARITY_FLOOR:g}"
+        axis.text(0.02, 0.02, words, transform=axis.transAxes, color=GREY)
 
 
 def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: list[str]) -> None:
@@ -97,9 +94,7 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     height = 0.8 / len(conditions)
     for number, condition in enumerate(conditions):
         for row, where in enumerate(wheres):
-            mine = [
-                usage for usage in usages if (usage.condition, usage.where) == (condition, where)
-            ]
+            mine = [each for each in usages if (each.condition, each.where) == (condition, where)]
             if mine:
                 place, shares = row + (number + 0.5) * height - 0.4, [usage.share for usage in mine]
                 axis.barh(place, fmean(shares), height * 0.9, **_bar(number))
@@ -117,27 +112,18 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     axis.set_title(USAGE.title, loc="left")
 
 
-def _bar(number: int) -> dict:
-    return {
-        "facecolor": look(number).colour,
-        "hatch": look(number).hatch,
-        "edgecolor": "white",
-        "linewidth": 0,
-    }
+def _bar(number: int) -> dict[str, Any]:
+    colours = {"facecolor": look(number).colour, "edgecolor": "white"}
+    return {**colours, "hatch": look(number).hatch, "linewidth": 0}
 
 
 def _numbers(usages: list[Usage]) -> str:
     """Return what is written at a bar: the counts of one seed, or the shares of several."""
     shares = [100 * usage.share for usage in usages]
-    if len(usages) > 1:
-        return (
-            f"{fmean(shares):.3g} % ({min(shares):.3g} to {max(shares):.3g})"
-            if any(shares)
-            else "0"
-        )
-    [usage] = usages
-    return (
-        f"{shares[0]:.3g} %: {usage.facts:,} of {usage.total:,}"
-        if usage.facts
-        else f"0 of {usage.total:,}"
-    )
+    if len(usages) == 1:
+        [usage] = usages
+        rate = f"{shares[0]:.3g} %: {usage.facts:,}" if usage.facts else "0"
+        return f"{rate} of {usage.total:,}"
+    if not any(shares):
+        return "0"
+    return f"{fmean(shares):.3g} % ({min(shares):.3g} to {max(shares):.3g})"

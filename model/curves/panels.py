@@ -1,4 +1,4 @@
-"""One chart on matplotlib axes: lines of conditions and seeds, bands, reference lines; and what the legends say of them."""
+"""One chart on matplotlib axes, and the legends of its lines, bands and reference lines."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.charts import X_LABELS, Chart
+from model.curves.charts import Chart
 from model.curves.points import TRAIN, Point
 from model.curves.style import COLOURS, GREY, MARKERS
 from model.tasks.labels import CHANCE
@@ -30,34 +30,33 @@ _SETTINGS = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
+    "grid.alpha": 0.25,
     "axes.titleweight": "bold",
     "axes.titlesize": 10.5,
-    "grid.alpha": 0.25,
     "font.size": 9.5,
     "hatch.color": "white",
     "legend.frameon": False,
 }
-TRAIN_STYLE = {"linewidth": 0.9, "zorder": 1.9}  # behind what is held out
-STYLE = {
-    "linewidth": 1.6,
-    "markersize": 5.5,
-    "markerfacecolor": "none",
-}  # hollow: conditions come close to each other
+# Behind what is held out.
+TRAIN_STYLE = {"linewidth": 0.9, "zorder": 1.9}
+# Hollow markers: conditions come close to each other.
+STYLE = {"linewidth": 1.6, "markersize": 5.5, "markerfacecolor": "none"}
 SEED_STYLE = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
+_BOUNDS_STYLE = {"marker": "_", "markersize": 7, "linewidth": 1.2}
 CHANCE_STYLE = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 GPT2_STYLE = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
 TOLERANCE_STYLE = {"color": GREY, "linestyle": "-.", "linewidth": 1.2}
 _MOST_MARKERS = 20
-_LEGEND = 165  # characters in a row of the legend, of which an entry's line and the gap to the next take 8
-_SYMBOL = 8
+_LEGEND = 165  # characters in a row of the legend
+_SYMBOL = 8  # characters that an entry's line and the gap to the next take
 _NOISY = 200  # points; more of them are a band, and the conditions must show through each other
 _FEW_MARKERS = 8  # on a training curve, where conditions are more than colours
-_BESIDE = 8  # points, from the bar of one condition to the next's at the only step; less where there are many
-_ALL_BARS = 90  # points
+_BESIDE = 8  # points, from one condition's bar to the next at the only step
+_ALL_BARS = 90  # points, of all conditions' bars
 
 
 class Look(NamedTuple):
-    """What a condition is drawn with; any two of up to 63 differ in colour or marker, and in colour or hatch."""
+    """How a condition is drawn: any two of 63 differ in colour or marker, and colour or hatch."""
 
     colour: str
     marker: str
@@ -67,13 +66,12 @@ class Look(NamedTuple):
 
 def look(number: int) -> Look:
     """Return the look of condition `number`, which is counted from 0."""
-    return Look(
-        *(choices[number % len(choices)] for choices in (COLOURS, MARKERS, _DASHES, _HATCHES))
-    )
+    choices = (COLOURS, MARKERS, _DASHES, _HATCHES)
+    return Look(*(each[number % len(each)] for each in choices))
 
 
 class Place(NamedTuple):
-    """A place of a curve over all seeds; `low` and `high` are None where there is neither an interval nor another seed."""
+    """A place of a curve over all seeds; `low` and `high` are None without interval or other seed."""
 
     x: float
     value: float
@@ -83,7 +81,7 @@ class Place(NamedTuple):
 
 @contextmanager
 def picture(file: Path | BinaryIO, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure of so many inches, which is written to `file` as PNG, the same bytes for the same drawing."""
+    """Yield an empty figure, sizes in inches; write it as PNG, the same bytes for the same drawing."""
     with mpl.rc_context():
         mpl.rcdefaults()  # a reader's own matplotlibrc is no input
         mpl.rcParams.update(_SETTINGS)
@@ -95,7 +93,7 @@ def picture(file: Path | BinaryIO, width: float, height: float) -> Iterator[Figu
 
 
 def over_seeds(points: Sequence[Point], x: str) -> list[Place]:
-    """Return a curve's means over its seeds by step, with the lowest low and the highest high; of one seed, its own.
+    """Return a curve's means over its seeds by step, with the lowest low and the highest high.
 
     `points` are of one condition and split, `x` is a key of X_LABELS.
     """
@@ -122,31 +120,25 @@ def draw_chart(
     conditions: list[str],
     shown: list[str],
 ) -> None:
-    """Draw a chart's `points` of the conditions `shown` against `x`; colours are those of all `conditions`.
+    """Draw a chart's `points` of the conditions `shown` against `x`.
 
-    Of one step there is no curve: each condition has a marker, a bar in place of the band, and a dot for each of several seeds.
-    Where the whole chart is of one step, the conditions stand beside each other.
+    Colours are those of all `conditions`. Of one step there is no curve: each condition has a
+    marker, a bar in place of the band, and a dot for each of several seeds. Where the whole chart
+    is of one step, the conditions stand beside each other.
     """
-    beside = (
-        min(_BESIDE, _ALL_BARS / len(shown)) if len({point.step for point in points}) == 1 else 0
-    )
+    beside = min(_BESIDE, _ALL_BARS / len(shown)) if _is_one_step(points) else 0
     for number, condition in enumerate(conditions):
         mine = [point for point in points if point.condition == condition and condition in shown]
         for split in sorted({point.split for point in mine}):
             curve = [point for point in mine if point.split == split]
-            if len({point.step for point in curve}) == 1:
-                _draw_step(
-                    axis, curve, x, number, beside * (shown.index(condition) - (len(shown) - 1) / 2)
-                )
+            place = shown.index(condition)
+            if _is_one_step(curve):
+                _draw_step(axis, curve, x, number, beside * (place - (len(shown) - 1) / 2))
             elif chart.is_shared and len(shown) > 1:
-                # Each curve's dashes are in the gaps of the others, or the last one drawn would hide them all.
-                dashes = (5 * shown.index(condition), (5, 5 * (len(shown) - 1)))
-                style = {
-                    "color": look(number).colour,
-                    "linewidth": STYLE["linewidth"],
-                    "linestyle": dashes,
-                }
-                axis.plot(*_coordinates(over_seeds(curve, x)), **style)
+                # A curve's dashes are in the others' gaps, or the last one drawn would hide them.
+                dashes = (5 * place, (5, 5 * (len(shown) - 1)))
+                style = {"linewidth": STYLE["linewidth"], "linestyle": dashes}
+                axis.plot(*_coordinates(over_seeds(curve, x)), color=look(number).colour, **style)
             else:
                 _draw_curve(axis, curve, x, number, len(conditions))
     if chart.is_accuracy:
@@ -154,7 +146,7 @@ def draw_chart(
     if chart.reference is not None:
         axis.axhline(chart.reference, **GPT2_STYLE)
     logarithmic = [getattr(point, x) for point in points] if chart.log_x and x == "tokens" else []
-    axis.set_xlabel(X_LABELS[x] + (", logarithmic" if logarithmic else ""))
+    axis.set_xlabel(chart.x_label(x) + (", logarithmic" if logarithmic else ""))
     axis.set_ylabel(chart.y_label)
     axis.margins(x=0.02, y=0.08)
     _set_ticks(axis, logarithmic)
@@ -162,78 +154,57 @@ def draw_chart(
         axis.set_yscale("log")
 
 
+def _is_one_step(points: Sequence[Point]) -> bool:
+    return len({point.step for point in points}) == 1
+
+
 def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: float) -> None:
-    """Draw one condition's points of one step and split, moved to the right by so many points (1/72 inch)."""
-    [mean], colour, is_training = (
-        over_seeds(points, x),
-        look(number).colour,
-        points[0].split == TRAIN,
-    )
-    parts = [([mean.value], {**STYLE, "marker": "." if is_training else look(number).marker})]
+    """Draw one condition's points of one step and split, moved right by so many 1/72 inches."""
+    [mean] = over_seeds(points, x)
+    marker = "." if points[0].split == TRAIN else look(number).marker
+    parts = [([mean.value], {**STYLE, "marker": marker})]
     if mean.low is not None:
-        parts.append(
-            (
-                [mean.low, mean.high],
-                {"marker": "_", "markersize": 7, "linewidth": 1.2, "alpha": 0.8},
-            )
-        )
+        parts.append(([mean.low, mean.high], {**_BOUNDS_STYLE, "alpha": 0.8}))
     seeds = [point.value for point in points]
     if len(seeds) > 1:
         parts.append((seeds, {"marker": ".", "markersize": 5, "linestyle": "none", "alpha": 0.6}))
+    move = ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
     for values, style in parts:
-        [line] = axis.plot([mean.x] * len(values), values, color=colour, **style)
+        [line] = axis.plot([mean.x] * len(values), values, color=look(number).colour, **style)
         # Set after `plot`, which has measured the axis without it.
-        line.set_transform(
-            axis.transData + ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
-        )
+        line.set_transform(axis.transData + move)
 
 
 def _draw_curve(axis: Axes, points: list[Point], x: str, number: int, conditions: int) -> None:
-    """Draw one condition's curve of one split: a band, a faint line for each of several seeds, and their mean."""
-    places, colour, is_training = (
-        over_seeds(points, x),
-        look(number).colour,
-        points[0].split == TRAIN,
-    )
+    """Draw one condition's curve of one split.
+
+    It has a band, a faint line for each of several seeds, and their mean.
+    """
+    places, colour = over_seeds(points, x), look(number).colour
     seeds = sorted({point.seed for point in points})
-    if len(seeds) > 1:
-        for seed in seeds:
-            own = over_seeds([point for point in points if point.seed == seed], x)
-            axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
+    for seed in seeds if len(seeds) > 1 else []:
+        own = over_seeds([point for point in points if point.seed == seed], x)
+        axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
     if places[0].low is not None:
         bounds = [[getattr(place, field) for place in places] for field in ("x", "low", "high")]
         axis.fill_between(*bounds, color=colour, alpha=0.15, linewidth=0)
-    if is_training:
-        few, clear = len(places) <= _MOST_MARKERS, len(places) <= _NOISY
-        style = {
-            **TRAIN_STYLE,
-            "marker": "." if few else None,
-            "markersize": 5,
-            "alpha": 0.8 if clear else 0.35,
-        }
-        if conditions > len(COLOURS):
-            every = -(-len(places) // _FEW_MARKERS)
-            style |= {
-                "marker": look(number).marker,
-                "markersize": 4,
-                "markerfacecolor": "none",
-                "markevery": every,
-            }
-        axis.plot(
-            *_coordinates(places),
-            color=colour,
-            linestyle=look(number).dashes if clear else "-",
-            **style,
-        )
+    if points[0].split == TRAIN:
+        style = _training_style(len(places), number, conditions)
     else:
         every = -(-len(places) // _MOST_MARKERS)
-        axis.plot(
-            *_coordinates(places),
-            color=colour,
-            marker=look(number).marker,
-            markevery=every,
-            **STYLE,
-        )
+        style = {**STYLE, "marker": look(number).marker, "markevery": every}
+    axis.plot(*_coordinates(places), color=colour, **style)
+
+
+def _training_style(places: int, number: int, conditions: int) -> dict:
+    """Return the style of a training curve of so many `places`: thin, pale where it is noisy."""
+    is_clear = places <= _NOISY
+    style = {**TRAIN_STYLE, "markersize": 5, "marker": "." if places <= _MOST_MARKERS else None}
+    style |= {"alpha": 0.8, "linestyle": look(number).dashes} if is_clear else {"alpha": 0.35}
+    if conditions > len(COLOURS):
+        style |= {"marker": look(number).marker, "markersize": 4, "markerfacecolor": "none"}
+        style["markevery"] = -(-places // _FEW_MARKERS)
+    return style
 
 
 def _coordinates(places: list[Place]) -> tuple[list[float], list[float]]:
@@ -258,52 +229,48 @@ def _set_ticks(axis: Axes, logarithmic: list[int]) -> None:
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Return round numbers from `low` to `high` (both positive) for a logarithmic axis, the fewer the longer the axis is."""
+    """Return round numbers from `low` to `high` for a logarithmic axis, few where it is long.
+
+    Both are positive.
+    """
     decades = math.log10(high / low)
     heads = (1, 2, 3, 5) if decades < 1.5 else (1, 3) if decades < 3 else (1,)
     exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    return [
-        number
-        for number in (head * 10.0**exponent for exponent in exponents for head in heads)
-        if low <= number <= high
-    ]
+    numbers = [head * 10.0**exponent for exponent in exponents for head in heads]
+    return [number for number in numbers if low <= number <= high]
 
 
 def condition_handles(conditions: list[str], shown: list[str]) -> list[Artist]:
+    looks = {condition: look(number) for number, condition in enumerate(conditions)}
     return [
-        Line2D(
-            [], [], color=look(number).colour, marker=look(number).marker, label=condition, **STYLE
-        )
-        for number, condition in enumerate(conditions)
+        Line2D([], [], color=each.colour, marker=each.marker, label=condition, **STYLE)
+        for condition, each in looks.items()
         if condition in shown
     ]
 
 
 def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]:
-    """Return what a legend says of faint lines and dots, bands and bars in these charts of these points."""
+    """Return the legend's entries for faint lines, dots, bands and bars of these charts."""
     seeds = len({point.seed for _, points in drawn for point in points})
     accuracies = [points for chart, points in drawn if chart.is_accuracy]
     with_bounds = [points for _, points in drawn if points] if seeds > 1 else accuracies
-    kinds = {
-        "bar" if len({point.step for point in points}) == 1 else "band" for points in with_bounds
-    }
+    kinds = {"bar" if _is_one_step(points) else "band" for points in with_bounds}
     if not kinds:
         return []
     words = "95 % interval"
     if seeds > 1:
         words = "lowest to highest" + (", of their 95 % intervals too" if accuracies else "")
-    label = f"{' or '.join(sorted(kinds, key=('band', 'bar').index))}: {words}"
+    label = f"{' or '.join(sorted(kinds))}: {words}"
     if "band" in kinds:
         bounds = Patch(color=GREY, alpha=0.15, linewidth=0, label=label)
     else:
-        bounds = Line2D([], [], color=GREY, marker="_", markersize=7, linewidth=1.2, label=label)
-    faint = Line2D(
-        [], [], color=GREY, label=f"faint: each of {seeds} seeds, around their mean", **SEED_STYLE
-    )
+        bounds = Line2D([], [], color=GREY, label=label, **_BOUNDS_STYLE)
+    said = f"faint: each of {seeds} seeds, around their mean"
+    faint = Line2D([], [], color=GREY, label=said, **SEED_STYLE)
     return [faint, bounds] if seeds > 1 else [bounds]
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many columns of these entries fit below a picture of 12 inches, in rows of like numbers of them."""
+    """Return how many columns of these entries fit below 12 inches, in rows of like numbers."""
     rows = math.ceil(sum(len(label) + _SYMBOL for label in labels) / _LEGEND)
     return math.ceil(len(labels) / rows)

@@ -1,6 +1,6 @@
 """The table's charts as Vega-Lite: for the report, and as templates of `dvc plots`.
 
-The specifications are in curve.yaml and rows.yaml; here they are filled in and put together.
+charts.yaml has the specifications; this module fills them in and puts them together.
 """
 
 import json
@@ -63,23 +63,22 @@ def report_chart(chart: Chart, x: str, conditions: int) -> Spec:
 
 def _read(chart: Chart, anchors: dict[str, str], lines: int) -> Spec:
     """Return the parts of the chart's shape; `anchors` are replaced as DVC does."""
-    file = "curve.yaml" if chart.shape == "curve" else "rows.yaml"
-    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    text = Path(__file__).with_name("charts.yaml").read_text(encoding="utf-8")
     step = _NAME + _LINE * max(lines, 1)
     filled = {"<STEP>": step, "<END>": 0.9 * step, "<COLOURS>": len(COLOURS), "<GREY>": f"'{GREY}'"}
     row = {"<ROW>": "row" if chart.shape == "differences" else chart.y}
     for anchor, value in {**filled, **row, **anchors}.items():
         text = text.replace(anchor, str(value))
     # Through JSON, so that no two places of the specification are one object.
-    parts = json.loads(json.dumps(yaml.safe_load(text)))
+    parts = json.loads(json.dumps(yaml.safe_load(text)[chart.shape]))
     if chart.shape == "curve":
         return _curve(chart, parts)
-    return {**parts[chart.shape], "height": {"step": step, "for": "position"}}
+    return {**parts, "height": {"step": step, "for": "position"}}
 
 
 def _curve(chart: Chart, parts: Spec) -> Spec:
     """Return the parts that the chart needs, with its scales."""
-    filters = [parts[key] for key in ("log_x", "log_y", "is_fitted") if getattr(chart, key)]
+    filters = [each for key, each in parts["filters"].items() if getattr(chart, key)]
     x, y = parts["encoding"]["x"], parts["encoding"]["y"]
     x["scale"] = {"type": "log", "padding": 16} if chart.log_x else {"zero": False, "padding": 4}
     x["scale"]["nice"] = False
