@@ -71,7 +71,6 @@ def project(tmp_path) -> Path:
         "stages/__init__.py",
     ):
         shutil.copy(REPOSITORY / name, root / name)
-    (root / "model/__init__.py").write_text("")
     numpy = __import__("numpy").__version__
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("names: [a, b]\nwanted: 3\nother: 4\n")
@@ -81,7 +80,7 @@ def project(tmp_path) -> Path:
         "data/folder/inside.txt",
         "data/secret.txt",
         "data/other/secret.txt",
-        "model/secret.py",
+        "common/secret.py",
     ):
         (root / name).write_text(f"SECRET = '{name}'\n")
     return root

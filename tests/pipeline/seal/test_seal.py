@@ -102,7 +102,7 @@ BROKEN = {
     ),
     "a detour": ('open("data/folder/../secret.txt")', READ.format("data/secret.txt")),
     "numpy": ('__import__("numpy").fromfile("data/secret.txt")', READ.format("data/secret.txt")),
-    "an undeclared import": ("import model.secret", READ.format("model/secret.py")),
+    "an undeclared import": ("import common.secret", READ.format("common/secret.py")),
     "dvc.lock": ('open("dvc.lock")', READ.format("dvc.lock")),
     "listing": ('os.listdir("data")', LISTED.format("data")),
     "scanning": ('list(Path("data/other").glob("*"))', LISTED.format("data/other")),
