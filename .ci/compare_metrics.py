@@ -1,7 +1,8 @@
-"""Compare what a run just made with what is committed: identical bytes, or close figures on another processor.
+"""Compare what a run just made with what is committed: identical bytes, or close figures on another
+processor.
 
-Prints which of the two holds, for the metrics and for all outputs (their hashes stand in dvc.lock); exits 1 when a figure
-is off, missing or new.
+Prints which of the two holds, for the metrics and for all outputs (their hashes stand in dvc.lock);
+exits 1 when a figure is off, missing or new.
 """
 
 import json
@@ -12,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Another processor sums in another order, and training amplifies that. Chosen, not measured: 0.05 is above one and a half
-# times the half-width of an accuracy's interval, 2 % about what bits per byte fall over the last third of training.
+# Another processor sums in another order, and training amplifies that. Chosen, not measured: 0.05
+# is above one and a half times the half-width of an accuracy's interval, 2 % about what bits per
+# byte fall over the last third of training.
 RELATIVE = 0.02
 ACCURACY = 0.05
-# Fine-tuning moves figures more: between two seeds 0.12 of the generated problems, 0.07 in a bound of the probes' intervals, and
-# 12 % of the loss.
+# Fine-tuning moves figures more: between two seeds 0.12 of the generated problems, 0.07 in a bound
+# of the probes' intervals, and 12 % of the loss.
 FINE_TUNED_ACCURACY = 0.15
 FINE_TUNING_LOSS = 0.25
 COMPARISON = "metrics/comparison.json"
@@ -42,7 +44,9 @@ def within_share(share: float) -> Rule:
 
 
 def equal_or_within_share(share: float) -> Rule:
-    """Return the rule for a value of any type: a float may differ by a share of itself, everything else may not differ."""
+    """Return the rule for a value of any type: a float may differ by a share of itself, everything
+    else may not differ.
+    """
 
     def rule(ours: Any, committed: Any) -> bool:
         if isinstance(committed, float):
@@ -52,8 +56,8 @@ def equal_or_within_share(share: float) -> Rule:
     return rule
 
 
-# How each figure is compared; the first row that fits counts. File: COMPARISON, a name below a run's metrics, or None for any.
-# Figure: a regular expression for the whole dotted path.
+# How each figure is compared; the first row that fits counts. File: COMPARISON, a name below a
+# run's metrics, or None for any. Figure: a regular expression for the whole dotted path.
 RULES: tuple[tuple[str | None, str, Rule], ...] = (
     (None, r".*max_abs_logit_difference", between(float("-inf"), 1e-4)),
     (COMPARISON, r".*_holm_p", between(0, 1)),
@@ -95,7 +99,9 @@ def close(file: str, path: str, ours: Any, committed: Any) -> bool:
 
 
 def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
-    """Return a line for each figure of a file that another processor's rounding does not explain."""
+    """Return a line for each figure of a file that another processor's rounding does not
+    explain.
+    """
     left, right = dict(figures(json.loads(ours))), dict(figures(json.loads(committed)))
     if left.keys() != right.keys():
         return [f"{name}: other keys than committed"]
@@ -128,16 +134,20 @@ def main() -> None:
         sys.exit(f"metrics: {len(problems)} problems in {len(names)} committed files")
     same = Path("dvc.lock").read_bytes() == git("show", "HEAD:dvc.lock")
     print(
-        f"dvc.lock: {'unchanged, so every output of every stage has the committed bytes' if same else 'changed'}"
+        "dvc.lock: unchanged, so every output of every stage has the committed bytes"
+        if same
+        else "dvc.lock: changed"
     )
     if identical == len(names):
         print(f"metrics: all {identical} files identical to the committed bytes")
     else:
         print(
-            f"metrics: {identical} of {len(names)} files identical to the committed bytes, the others within tolerance"
+            f"metrics: {identical} of {len(names)} files identical to the committed bytes, the"
+            " others within tolerance"
         )
         print(
-            f"metrics: tolerance is {ACCURACY} for accuracies, {RELATIVE:.0%} for other figures; after fine-tuning more"
+            f"metrics: tolerance is {ACCURACY} for accuracies, {RELATIVE:.0%} for other figures;"
+            " after fine-tuning more"
         )
 
 

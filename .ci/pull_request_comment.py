@@ -1,11 +1,13 @@
-"""Post what CI found of a pull request's figures as a comment, or bring the one that is there up to date.
+"""Post what CI found of a pull request's figures as a comment, or bring the one that is there up to
+date.
 
     GH_TOKEN=… REPOSITORY=owner/name HEAD_OWNER=… HEAD_BRANCH=… HEAD_SHA=… CONCLUSION=… RUN_URL=… \
         python3 .ci/pull_request_comment.py figures/figures.txt
 
-Runs with a token that may write, so everything that comes from the pull request is text to it: which pull request it is, GitHub
-says and no file; the figures stand in a code block that they cannot end, where nothing is a link, a mention or HTML. Reads the
-file. Writes one comment, through `gh`, which needs GH_TOKEN. Has nothing but Python's standard library.
+Runs with a token that may write, so everything that comes from the pull request is text to it:
+which pull request it is, GitHub says and no file; the figures stand in a code block that they
+cannot end, where nothing is a link, a mention or HTML. Reads the file. Writes one comment, through
+`gh`, which needs GH_TOKEN. Has nothing but Python's standard library.
 """
 
 import json
@@ -34,7 +36,9 @@ def api(path: str, method: str = "GET", body: dict | None = None) -> Any:
 
 
 def pull_request(repository: str, owner: str, branch: str, sha: str) -> int | None:
-    """Return the number of the open pull request whose last commit is `sha`, None where it is closed or has gone on."""
+    """Return the number of the open pull request whose last commit is `sha`, None where it is
+    closed or has gone on.
+    """
     head = urllib.parse.quote(f"{owner}:{branch}", safe="")
     found = [
         pull["number"]
@@ -60,7 +64,10 @@ def comment_text(figures: str | None, sha: str, conclusion: str, run_url: str) -
     """Return the comment in Markdown; `figures` is not trusted."""
     lines = [
         MARKER,
-        f"CI of {sha[:12]}: **{conclusion}**. [Its run]({run_url}) has report and plots as artifacts.",
+        (
+            f"CI of {sha[:12]}: **{conclusion}**. [Its run]({run_url}) has report and plots as"
+            " artifacts."
+        ),
         "",
     ]
     if figures is None:
@@ -91,7 +98,8 @@ def main() -> None:
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
         sys.exit(
-            f"error: {', '.join(missing)}: not in the environment; .github/workflows/comment.yml sets them"
+            f"error: {', '.join(missing)}: not in the environment; .github/workflows/comment.yml"
+            " sets them"
         )
     repository, owner, branch, sha, conclusion, run_url = (os.environ[name] for name in names)
     number = pull_request(repository, owner, branch, sha)
@@ -111,7 +119,8 @@ def main() -> None:
     else:
         api(f"repos/{repository}/issues/comments/{earlier}", "PATCH", body)
     print(
-        f"comment: {'posted' if earlier is None else 'brought up to date'} under pull request {number}"
+        f"comment: {'posted' if earlier is None else 'brought up to date'} under pull request"
+        f" {number}"
     )
 
 

@@ -1,12 +1,13 @@
-"""`make check`: dvc.yaml says what the code does, and dvc.lock, metrics/ and plots/ are of this tree. Needs no data.
+"""`make check`: dvc.yaml says what the code does, and dvc.lock, metrics/ and plots/ are of this
+tree. Needs no data.
 
     python -m pipeline.check            the working tree
     python -m pipeline.check --staged   git's index, for a pre-commit hook
     python -m pipeline.check --fix      write the lines that it would print into dvc.yaml (make fix)
 
-Reads dvc.yaml, dvc.lock, dvc.contents.json, params.yaml, libraries.yaml, all code, metrics/ and plots/, and the tables of
-README.md and docs/. Without --fix it writes nothing. It prints a line for each finding, and exits with 1 if there is one. A
-line that begins with `note:` is not a finding.
+Reads dvc.yaml, dvc.lock, dvc.contents.json, params.yaml, libraries.yaml, all code, metrics/ and
+plots/, and the tables of README.md and docs/. Without --fix it writes nothing. It prints a line for
+each finding, and exits with 1 if there is one. A line that begins with `note:` is not a finding.
 """
 
 import json
@@ -95,13 +96,17 @@ def _differences(
 
 
 def _stage_findings(code: Code, stage: str, text: dict[str, Any]) -> list[str]:
-    """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing lines."""
+    """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing
+    lines.
+    """
     findings = _unsafe_settings(stage, text) + _meta_findings(stage, text.get("meta", {}))
     if stage_of(text["cmd"]) != stage:
         return [
             *findings,
-            f"dvc.yaml: {stage}: cmd must be python -m {STAGES}.{stage} and its arguments, "
-            f"not {text['cmd']!r}",
+            (
+                f"dvc.yaml: {stage}: cmd must be python -m {STAGES}.{stage} and its arguments, "
+                f"not {text['cmd']!r}"
+            ),
         ]
     if None in code.sections(stage):
         findings.append(
@@ -177,7 +182,9 @@ def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
-    """Stages do not import each other, the library imports no stage, and every module is some stage's."""
+    """Stages do not import each other, the library imports no stage, and every module is some
+    stage's.
+    """
     reached = set().union(
         *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)
     )
@@ -202,7 +209,9 @@ def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def result_findings(tree: Tree) -> list[str]:
-    """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what is left over."""
+    """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what
+    is left over.
+    """
     graph = Graph(tree)
     findings = []
     linked = tree.has(LINK) and tree.read(LINK) in (tree.read(GRAPH), GRAPH.encode())
@@ -286,7 +295,9 @@ def _fault(error: Exception) -> str:
 
 
 def fix(root: Path) -> None:
-    """Write into dvc.yaml the lines that the check would print; say which, and what is left to do by hand."""
+    """Write into dvc.yaml the lines that the check would print; say which, and what is left to do
+    by hand.
+    """
     tree = WorkingTree(root)
     try:
         lines = declaration_lines(tree)
@@ -309,7 +320,9 @@ def fix(root: Path) -> None:
 
 
 def _write_libraries(tree: WorkingTree) -> None:
-    """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of it."""
+    """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of
+    it.
+    """
     needed = library_versions.needed(Code(tree), read_stages(tree))
     if library_versions.unpinned(tree, set().union(*needed.values())):
         return
@@ -347,7 +360,8 @@ def main() -> None:
     for line in notes(tree):
         print(f"note: {line}")
     print(
-        f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has them"
+        f"check: {len(read_instances(tree))} stages are declared and recorded as {tree.name} has"
+        " them"
     )
 
 

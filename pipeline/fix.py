@@ -1,4 +1,6 @@
-"""Write into dvc.yaml the lines that `make check` asks for; comments and layout stay as they are."""
+"""Write into dvc.yaml the lines that `make check` asks for; comments and layout stay as they
+are.
+"""
 
 from collections import defaultdict
 from typing import NamedTuple, TypeVar

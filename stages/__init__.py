@@ -1,4 +1,6 @@
-"""One module a stage, run as `python -m stages.NAME`, and always sealed: see pipeline/seal/start.py and pipeline/seal/sealed_stage.py."""
+"""One module a stage, run as `python -m stages.NAME`, and always sealed: see pipeline/seal/start.py
+and pipeline/seal/sealed_stage.py.
+"""
 
 import sys
 

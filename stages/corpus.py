@@ -1,9 +1,10 @@
-"""Make the corpus: de-duplicated, decontaminated, shuffled English passages with arithmetic drills, split by content.
+"""Make the corpus: de-duplicated, decontaminated, shuffled English passages with arithmetic drills,
+split by content.
 
-Reads data/raw/passages, data/raw/hellaswag and data/raw/gsm8k. Writes data/corpus: train_*.parquet, val_*.parquet, index.json.
-Costs seconds in the demo; at full size 45 GB of text go through all cores, at about 3.5 MB/s each
-(benchmarks/memory.py; most of it is the contamination check), with 25 GB of disk for the while. Goes on with the shards
-that a killed run has finished.
+Reads data/raw/passages, data/raw/hellaswag and data/raw/gsm8k. Writes data/corpus: train_*.parquet,
+val_*.parquet, index.json. Costs seconds in the demo; at full size 45 GB of text go through all
+cores, at about 3.5 MB/s each (benchmarks/memory.py; most of it is the contamination check), with 25
+GB of disk for the while. Goes on with the shards that a killed run has finished.
 """
 
 import json
@@ -35,7 +36,9 @@ TOTALS = "totals.json"
 
 
 class Task(NamedTuple):
-    """What every worker has: the passages' shards, the corpus's, and where pieces of work are kept."""
+    """What every worker has: the passages' shards, the corpus's, and where pieces of work are
+    kept.
+    """
 
     passages: list[Path]
     shards: list[Shard]
@@ -61,8 +64,9 @@ def main() -> None:
         write_json(output / "index.json", index.model_dump())
     kept = {split: sum(index.documents[split].values()) for split in SPLITS}
     print(
-        f"corpus: {index.passages['read']} passages read, {index.passages['duplicate']} duplicate and "
-        f"{index.passages['contaminated']} contaminated dropped; {kept['train']} training and {kept['val']} validation documents"
+        f"corpus: {index.passages['read']} passages read, {index.passages['duplicate']} duplicate"
+        f" and {index.passages['contaminated']} contaminated dropped; {kept['train']} training and"
+        f" {kept['val']} validation documents"
     )
 
 
@@ -89,7 +93,9 @@ def gather_shard(task: Task, index: int) -> Path:
 def put_together(
     pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int
 ) -> CorpusIndex:
-    """Put the finished shards into `output`, numbered without those that got no document; return what they hold."""
+    """Put the finished shards into `output`, numbered without those that got no document; return
+    what they hold.
+    """
     totals: dict[str, dict[str, Counter[str]]] = {
         key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")
     }
@@ -118,7 +124,8 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
     """Raise PipelineError unless every passage is accounted for and both splits have documents."""
     if index.passages["read"] != passages:
         raise PipelineError(
-            f"corpus: {index.passages['read']} of {passages} passages arrived; this is a fault of model/data/corpus_shards.py"
+            f"corpus: {index.passages['read']} of {passages} passages arrived; this is a fault of"
+            " model/data/corpus_shards.py"
         )
     for split in SPLITS:
         if not index.documents[split]:

@@ -1,8 +1,9 @@
-"""Check that no two conditions train on the same tokens, before a step is trained: their networks would be the same.
+"""Check that no two conditions train on the same tokens, before a step is trained: their networks
+would be the same.
 
-Reads data/tokens: each condition's index.json and the SHA-256 of its shards. Writes data/distinct.ok, always the same bytes:
-`pretrain` waits for it and reruns for its own condition only.
-Costs half a second at any size.
+Reads data/tokens: each condition's index.json and the SHA-256 of its shards. Writes
+data/distinct.ok, always the same bytes: `pretrain` waits for it and reruns for its own condition
+only. Costs half a second at any size.
 """
 
 from pathlib import Path
@@ -27,19 +28,23 @@ def main() -> None:
 
 
 def refuse_same_tokens(indices: dict[str, Index]) -> None:
-    """Raise PipelineError naming every group of conditions whose training shards have the same bytes."""
+    """Raise PipelineError naming every group of conditions whose training shards have the same
+    bytes.
+    """
     groups: dict[tuple[str, ...], list[str]] = {}
     for condition in indices:
         groups.setdefault(training_shards(TOKENS / condition), []).append(condition)
     same = [group for group in groups.values() if len(group) > 1]
     if same:
         names = "; ".join(
-            f"{', '.join(group[:-1])} and {group[-1]} train on the same {indices[group[0]].total('train', 'tokens'):,} tokens"
+            f"{', '.join(group[:-1])} and {group[-1]} train on the same"
+            f" {indices[group[0]].total('train', 'tokens'):,} tokens"
             for group in same
         )
         raise PipelineError(
-            f"distinct: {names}: they encode no training text differently; params.yaml: raise corpus.drill_fraction (mul_tokens "
-            "needs stated products), or take a condition out of conditions; or edit its module in model/conditions/"
+            f"distinct: {names}: they encode no training text differently; params.yaml: raise"
+            " corpus.drill_fraction (mul_tokens needs stated products), or take a condition out of"
+            " conditions; or edit its module in model/conditions/"
         )
 
 

@@ -1,9 +1,9 @@
 """Export one checkpoint to a Hub-ready directory that provably computes the same.
 
-Reads checkpoints/CONDITION/seed_S/step_N and data/tokens/CONDITION (tokenizer and validation tokens).
-Writes exports/CONDITION/seed_S/step_N, through the gate of model/export/gate.py, and
-metrics/CONDITION/seed_S/step_N/parity.json.
-Costs the import of transformers plus a second in the demo; half a minute at 124M.
+Reads checkpoints/CONDITION/seed_S/step_N and data/tokens/CONDITION (tokenizer and validation
+tokens). Writes exports/CONDITION/seed_S/step_N, through the gate of model/export/gate.py, and
+metrics/CONDITION/seed_S/step_N/parity.json. Costs the import of transformers plus a second in the
+demo; half a minute at 124M.
 """
 
 import sys
@@ -55,12 +55,15 @@ def main() -> None:
         Path("metrics") / run / "parity.json", {**parity._asdict(), "weights_sha256": weights}
     )
     print(
-        f"export {run}: logits differ by at most {parity.max_abs_logit_difference:.2e} on {parity.tokens} tokens"
+        f"export {run}: logits differ by at most {parity.max_abs_logit_difference:.2e} on"
+        f" {parity.tokens} tokens"
     )
 
 
 def write(checkpoint: Path, tokens: Path, output: Path) -> None:
-    """Write model and tokenizer; the gate, which has read both for itself, decides whether they are kept."""
+    """Write model and tokenizer; the gate, which has read both for itself, decides whether they are
+    kept.
+    """
     config, tensors = read_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(tokens)
     hugging_face = hugging_face_config(config.network, tokenizer.end_of_text)

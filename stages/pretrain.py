@@ -1,9 +1,10 @@
-"""Pretrain one condition with one seed; a killed run goes on from its newest state, to the same bits.
+"""Pretrain one condition with one seed; a killed run goes on from its newest state, to the same
+bits.
 
 Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
-pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
-timings/CONDITION/seed_S/pretrain.json, which nothing depends on.
-Costs about two minutes of two cores in the demo; at full size hours of eight A100 (docs/full_size.md).
+pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and
+how fast it was to timings/CONDITION/seed_S/pretrain.json, which nothing depends on. Costs about two
+minutes of two cores in the demo; at full size hours of eight A100 (docs/full_size.md).
 """
 
 import csv
@@ -87,7 +88,9 @@ def main() -> None:
 def checkpoint_saver(
     condition: str, seed: int, params: PretrainParams, canary: Tensor
 ) -> Callable[[Path, int, GPT], None]:
-    """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved already."""
+    """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved
+    already.
+    """
 
     def save(directory: Path, step: int, model: GPT) -> None:
         with torch.no_grad():  # a few rows at a time: a document may be long
@@ -137,7 +140,9 @@ def write_figures(run: str, history: History) -> None:
 
 
 def csv_bytes(points: list[TrainingPoint] | list[ValidationPoint]) -> bytes:
-    """Return named tuples as CSV with a header; floats are written so that reading gives the same bits back."""
+    """Return named tuples as CSV with a header; floats are written so that reading gives the same
+    bits back.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(points[0]._fields)

@@ -1,8 +1,10 @@
-"""Draw what is fine-tuned on and what is asked afterwards: a mixture of conversations, held-out problems, GSM8K's test set.
+"""Draw what is fine-tuned on and what is asked afterwards: a mixture of conversations, held-out
+problems, GSM8K's test set.
 
-Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, to train on, and data/problems, which the fine-tuned
-models answer. Conversations that share text with GSM8K's test set are left out and counted; its own training set has seven.
-Costs a second in the demo, minutes for a million conversations.
+Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, to train on, and
+data/problems, which the fine-tuned models answer. Conversations that share text with GSM8K's test
+set are left out and counted; its own training set has seven. Costs a second in the demo, minutes
+for a million conversations.
 """
 
 import itertools
@@ -89,7 +91,9 @@ def generated(count: int, seed: int) -> list[Conversation]:
 
 
 def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], int]:
-    """Return the conversations of a fetched source that share no text with the test set, and how many others there are."""
+    """Return the conversations of a fetched source that share no text with the test set, and how
+    many others there are.
+    """
     found = read_kept(path, Conversation)
     clean = [
         each
@@ -98,7 +102,8 @@ def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], i
     ]
     if not clean:
         raise PipelineError(
-            f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another source"
+            f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another"
+            " source"
         )
     return clean, len(found) - len(clean)
 

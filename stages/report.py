@@ -1,7 +1,8 @@
-"""Write the report: one page with the verdict, tables, charts, integrity, and which code, data and parameters made what.
+"""Write the report: one page with the verdict, tables, charts, integrity, and which code, data and
+parameters made what.
 
-Reads plots/ and metrics/ of the run, params.yaml, libraries.yaml, stages.yaml (a link to dvc.yaml) and all code, whose
-content it names. Writes plots/report.html. Costs a few seconds at any size.
+Reads plots/ and metrics/ of the run, params.yaml, libraries.yaml, stages.yaml (a link to dvc.yaml)
+and all code, whose content it names. Writes plots/report.html. Costs a few seconds at any size.
 """
 
 from pathlib import Path

@@ -1,8 +1,10 @@
-"""Fine-tune one final export on conversations, to answer as the assistant; a killed run goes on to the same bits.
+"""Fine-tune one final export on conversations, to answer as the assistant; a killed run goes on to
+the same bits.
 
-Reads exports/CONDITION/seed_S/step_MAX and data/conversations. Writes sft/CONDITION/seed_S/step_MAX, a Hugging Face
-directory as exports are, sft_losses/CONDITION/seed_S and metrics/CONDITION/seed_S/sft.json.
-Costs about forty seconds of two cores in the demo; at full size minutes of one GPU, by an estimate of 5 × 10¹⁵ operations.
+Reads exports/CONDITION/seed_S/step_MAX and data/conversations. Writes
+sft/CONDITION/seed_S/step_MAX, a Hugging Face directory as exports are, sft_losses/CONDITION/seed_S
+and metrics/CONDITION/seed_S/sft.json. Costs about forty seconds of two cores in the demo; at full
+size minutes of one GPU, by an estimate of 5 × 10¹⁵ operations.
 """
 
 import csv
@@ -49,7 +51,7 @@ pipeline_tag: text-generation
 The export of the same name, fine-tuned on conversations. A prompt is the id of end of text, then `User: …`, a line break and
 `Assistant:`; the answer ends with end of text. The tokenizer reads the spelling of end of text as text, so the id has to be put
 in front: `[tokenizer.eos_token_id, *tokenizer.encode("User: …\\nAssistant:")]`.
-"""
+"""  # noqa: E501
 
 
 def main() -> None:
@@ -86,7 +88,9 @@ def main() -> None:
 
 
 def save(model: GPT2LMHeadModel, export: Path, output: Path) -> None:
-    """Write the model with the export's tokenizer, and read it back: what is kept are the weights that were trained."""
+    """Write the model with the export's tokenizer, and read it back: what is kept are the weights
+    that were trained.
+    """
     with checksummed_directory(output) as partial:
         model.save_pretrained(partial)
         for name in _OF_THE_EXPORT:
@@ -106,7 +110,8 @@ def save(model: GPT2LMHeadModel, export: Path, output: Path) -> None:
         ]
         if different or trained.keys() != kept.keys():
             raise PipelineError(
-                f"{output}: {', '.join(different[:4])} read back otherwise than trained; run it again"
+                f"{output}: {', '.join(different[:4])} read back otherwise than trained; run it"
+                " again"
             )
 
 
@@ -120,8 +125,8 @@ def write_figures(run: str, curve: list[LossPoint], counts: dict[str, int]) -> N
     last = curve[-1]
     write_json(Path("metrics") / run / "sft.json", {**counts, "train_loss": last.train_loss})
     print(
-        f"sft {run}: {last.step} steps on {counts['conversations']} conversations, {counts['cut_at_context']} of them cut, "
-        f"loss {last.train_loss:.4f}"
+        f"sft {run}: {last.step} steps on {counts['conversations']} conversations,"
+        f" {counts['cut_at_context']} of them cut, loss {last.train_loss:.4f}"
     )
 
 

@@ -1,9 +1,9 @@
 """Turn the corpus into one condition's token shards.
 
-Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION: uint16 shards, index.json and the tokenizer, and
-metrics/CONDITION/tokenize.json: what the condition makes of the documents that all of them have.
-Costs seconds in the demo; at full size 45 GB of text go through all cores. Goes on with the shards that a killed run
-has finished.
+Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION: uint16 shards, index.json and
+the tokenizer, and metrics/CONDITION/tokenize.json: what the condition makes of the documents that
+all of them have. Costs seconds in the demo; at full size 45 GB of text go through all cores. Goes
+on with the shards that a killed run has finished.
 """
 
 import sys
@@ -51,8 +51,9 @@ def main() -> None:
     summary = summarize(index)
     write_json(Path("metrics") / condition / "tokenize.json", summary)
     print(
-        f"tokenize {condition}: {summary['train']['tokens']} training and {summary['val']['tokens']} validation tokens, "
-        f"{summary['train']['mul_fact_tokens']} of the training tokens multiplication facts"
+        f"tokenize {condition}: {summary['train']['tokens']} training and"
+        f" {summary['val']['tokens']} validation tokens, {summary['train']['mul_fact_tokens']} of"
+        " the training tokens multiplication facts"
     )
 
 

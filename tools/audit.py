@@ -2,9 +2,10 @@
 
     python -m tools.audit    audits every requirements*.txt of this folder
 
-pip-audit exits 0 where the index answers that it knows no package, and so do servers that stand in for it: what it reports is
-held to the lock here, and a package that was not judged is a failure. Needs the standard library, and pip_audit beside it. Reads
-the locks, and asks the index. Writes nothing.
+pip-audit exits 0 where the index answers that it knows no package, and so do servers that stand in
+for it: what it reports is held to the lock here, and a package that was not judged is a failure.
+Needs the standard library, and pip_audit beside it. Reads the locks, and asks the index. Writes
+nothing.
 """
 
 import argparse
@@ -62,7 +63,9 @@ def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
 
 
 def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each vulnerability of a lock, or one that names what was not judged; none where all is well."""
+    """Return a line for each vulnerability of a lock, or one that names what was not judged; none
+    where all is well.
+    """
     said = {_canonical(entry["name"]): entry for entry in report}
     known = {
         name
@@ -78,7 +81,8 @@ def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
     if unknown:
         reason = said.get(unknown[0], {}).get("skip_reason", f"{unknown[0]}: no answer")
         lines.append(
-            f"{lock.name}: {len(unknown)} of {len(pins(lock))} packages were not audited, the first: {reason}"
+            f"{lock.name}: {len(unknown)} of {len(pins(lock))} packages were not audited, the"
+            f" first: {reason}"
         )
     for name in sorted(said):
         for fault in said[name].get("vulns", []):

@@ -1,11 +1,12 @@
-"""Load a Hugging Face GPT-2 into our network and compare its logits with those of transformers on the same file.
+"""Load a Hugging Face GPT-2 into our network and compare its logits with those of transformers on
+the same file.
 
     python -m tools.check_import exports/baseline/seed_1337/step_3200
 
-Stops where the logits are not the same. Reads config.json and model.safetensors, or its shards. Writes nothing: a checkpoint
-of ours states condition, seed and step of the training that its weights come from and the loss measured there
-(model/network/checkpoints.py), and weights from elsewhere have none of these. In Python the network is
-`tools.hf_import.read_gpt2(Path(directory))`.
+Stops where the logits are not the same. Reads config.json and model.safetensors, or its shards.
+Writes nothing: a checkpoint of ours states condition, seed and step of the training that its
+weights come from and the loss measured there (model/network/checkpoints.py), and weights from
+elsewhere have none of these. In Python the network is `tools.hf_import.read_gpt2(Path(directory))`.
 """
 
 from pathlib import Path
@@ -15,7 +16,8 @@ from common.files import CHECKSUMS, verified_directory
 from pipeline.terminal.command_lines import command_line
 
 _ROWS = 2
-# Of the largest logit. 124M random weights come to 7e-7, and with the square projections not transposed to 1.
+# Of the largest logit. 124M random weights come to 7e-7, and with the square projections not
+# transposed to 1.
 _TOLERANCE = 1e-4
 
 
@@ -30,7 +32,9 @@ def main() -> None:
 
 
 def compared(directory: Path) -> str:
-    """Return what the two networks' logits differ by, in words; PipelineError where that is more than rounding."""
+    """Return what the two networks' logits differ by, in words; PipelineError where that is more
+    than rounding.
+    """
     import torch  # seconds, for which --help need not wait
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
     from transformers.utils import logging
@@ -41,7 +45,8 @@ def compared(directory: Path) -> str:
         verified_directory(directory)
     model = read_gpt2(directory)
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it would report masks that are stored, which read_gpt2 has looked at
+    # it would report masks that are stored, which read_gpt2 has looked at
+    logging.set_verbosity_error()
     reference = GPT2LMHeadModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
     ).eval()
@@ -55,10 +60,14 @@ def compared(directory: Path) -> str:
             (model(tokens) - expected).abs().max().item(),
             expected.abs().max().item(),
         )
-    found = f"{directory}: logits differ by at most {difference:.2e}, the largest is {largest:.4g}, on {tokens.numel()} tokens"
+    found = (
+        f"{directory}: logits differ by at most {difference:.2e}, the largest is {largest:.4g}, on"
+        f" {tokens.numel()} tokens"
+    )
     if not difference <= _TOLERANCE * largest:
         raise PipelineError(
-            f"{found}; what was loaded is another network: look at the table of model/export/weight_map.py"
+            f"{found}; what was loaded is another network: look at the table of"
+            " model/export/weight_map.py"
         )
     return found
 

@@ -1,10 +1,11 @@
-"""What the full-size profile needs: disk by stage and the arithmetic of training, computed from its values.
+"""What the full-size profile needs: disk by stage and the arithmetic of training, computed from its
+values.
 
     python -m tools.costs
     python -m tools.costs params.yaml
 
-Sizes are those of the formats (float32 weights, uint16 tokens); of text only an upper bound is known, the hub's own files.
-Reads the profile. Writes nothing.
+Sizes are those of the formats (float32 weights, uint16 tokens); of text only an upper bound is
+known, the hub's own files. Reads the profile. Writes nothing.
 """
 
 from pathlib import Path
@@ -33,7 +34,9 @@ class Cost(NamedTuple):
 
 
 def disk(params: Params) -> list[Cost]:
-    """Return what is on disk after each stage, in DVC's workspace; DVC's cache has all but `scratch` once more."""
+    """Return what is on disk after each stage, in DVC's workspace; DVC's cache has all but
+    `scratch` once more.
+    """
     weights = 4 * parameters_and_operations(params)[0] / 1e9
     conditions, runs = len(params.conditions), len(params.conditions) * len(params.seeds)
     steps = len(params.pretrain.checkpoint_steps)
@@ -61,7 +64,9 @@ def disk(params: Params) -> list[Cost]:
 
 
 def parameters_and_operations(params: Params) -> tuple[int, float]:
-    """Return the network's parameters, and its operations a token; its vocabulary as model/tokens/bpe.py rounds it up."""
+    """Return the network's parameters, and its operations a token; its vocabulary as
+    model/tokens/bpe.py rounds it up.
+    """
     import torch  # takes seconds, which a question for help should not
 
     from model.network.gpt import GPT, GPTConfig
@@ -87,15 +92,19 @@ def report(params: Params) -> str:
     lines = ["| stage | GB | made of |", "|---|---:|---|"]
     lines += [f"| {cost.stage} | {cost.gigabytes:.1f} | {cost.made_of} |" for cost in costs]
     lines += [
-        f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk has reflinks |"
+        f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk"
+        " has reflinks |"
     ]
     lines += [f"| all at once | {2 * kept + scratch:.0f} | the most that is there at a time |", ""]
     tokens = tokens_trained_on(params)
     parameters, per_token = parameters_and_operations(params)
     operations = per_token * tokens
     lines += [
-        f"{parameters:,} parameters, {tokens:,} tokens a run, {operations:.3g} floating-point operations; "
-        f"{operations / (0.4 * 8 * 312e12) / 3600:.1f} hours at 40 % of eight A100's 312 TFLOP/s",
+        (
+            f"{parameters:,} parameters, {tokens:,} tokens a run, {operations:.3g} floating-point"
+            f" operations; {operations / (0.4 * 8 * 312e12) / 3600:.1f} hours at 40 % of eight"
+            " A100's 312 TFLOP/s"
+        ),
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,5 @@
-"""What `make check` finds of exports that were kept with the gate given up (pyproject.toml names it).
+"""What `make check` finds of exports that were kept with the gate given up (pyproject.toml names
+it).
 
 DVC records such an export like any other, and its figures are not of its checkpoint.
 """

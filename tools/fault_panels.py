@@ -1,11 +1,13 @@
-"""Draw what a faulty exporter does to the curves beside what they are with the right one, as one PNG.
+"""Draw what a faulty exporter does to the curves beside what they are with the right one, as one
+PNG.
 
     python -m tools.fault_panels main
     python -m tools.fault_panels main --out docs/images/fault.png
 
-To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The curves with the
-fault are those of the working tree's plots/, the right ones those of REVISION. Only exports may differ between the two. Reads
-plots/curves of both. Writes fault.png, or what --out names.
+To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The
+curves with the fault are those of the working tree's plots/, the right ones those of REVISION. Only
+exports may differ between the two. Reads plots/curves of both. Writes fault.png, or what --out
+names.
 """
 
 import argparse
@@ -99,7 +101,9 @@ def _of_revision(revision: str, name: str) -> str:
 
 
 def read_points(text: str, name: str) -> list[Point]:
-    """Return the points of one of the curves stage's CSVs; PipelineError calls it `name` if it is damaged."""
+    """Return the points of one of the curves stage's CSVs; PipelineError calls it `name` if it is
+    damaged.
+    """
     try:
         points = [
             Point(
@@ -125,20 +129,24 @@ def read_points(text: str, name: str) -> list[Point]:
 
 
 def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) -> None:
-    """Raise PipelineError if the curves are the same, or if training differs too, which no exporter can have done."""
+    """Raise PipelineError if the curves are the same, or if training differs too, which no exporter
+    can have done.
+    """
     if with_fault == right:
         raise PipelineError(
             f"the curves of {revision} and of the working tree are the same; nothing to compare"
         )
     if with_fault[MEASURED] != right[MEASURED]:
         raise PipelineError(
-            f"plots/{CHARTS[MEASURED].file}: what training measured differs from {revision}'s, so more than the exporter was changed; "
-            "name the revision that the fault was put into"
+            f"plots/{CHARTS[MEASURED].file}: what training measured differs from {revision}'s, so"
+            " more than the exporter was changed; name the revision that the fault was put into"
         )
 
 
 def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str) -> None:
-    """Write the PNG to `file`: scores above, bits per byte below, the fault on the left, the same axes on both sides."""
+    """Write the PNG to `file`: scores above, bits per byte below, the fault on the left, the same
+    axes on both sides.
+    """
     conditions = list(dict.fromkeys(point.condition for point in right[SCORES]))
     with picture(file, 10, 6.6) as figure:
         grid = figure.subplots(2, 2, sharex=True, sharey="row")

@@ -1,15 +1,19 @@
-"""Hugging Face's GPT-2 weights to our GPT: the table of model/export/weight_map.py read from right to left, as strict as the other way.
+"""Hugging Face's GPT-2 weights to our GPT: the table of model/export/weight_map.py read from right
+to left, as strict as the other way.
 
-A file may hold more than the table names, and name it otherwise; these are the only liberties it has:
-- Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has them, lack it. A file names
-  all of its tensors in one of the two ways.
-- `lm_head.weight`. The output layer is tied; where it is stored beside the token embedding, the two have to be equal, and
-  where it is stored in its place, it is the token embedding.
-- `attn.bias` and `attn.masked_bias` of a block. Old versions of transformers stored their causal mask and the number that
-  they put where it hides something. They have to be that mask and a number that hides, and are left out.
+A file may hold more than the table names, and name it otherwise; these are the only liberties it
+has:
+- Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has
+  them, lack it. A file names all of its tensors in one of the two ways.
+- `lm_head.weight`. The output layer is tied; where it is stored beside the token embedding, the two
+  have to be equal, and where it is stored in its place, it is the token embedding.
+- `attn.bias` and `attn.masked_bias` of a block. Old versions of transformers stored their causal
+  mask and the number that they put where it hides something. They have to be that mask and a number
+  that hides, and are left out.
 - Shards. The tensors may lie in several files that model.safetensors.index.json lists.
 - float16 and bfloat16. Every such number is also a float32, and becomes it.
-Rates of dropout in config.json are read by nobody: they are a matter of training, and our network has no dropout.
+Rates of dropout in config.json are read by nobody: they are a matter of training, and our network
+has no dropout.
 """
 
 from collections.abc import Set
@@ -27,7 +31,8 @@ from model.network.gpt import GPT, Block, GPTConfig
 _PREFIX = "transformer."
 _HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-# What transformers added to, or put in the place of, a hidden score: -1e4, which bfloat16 rounds to -9984. Of both exp is 0.
+# What transformers added to, or put in the place of, a hidden score: -1e4, which bfloat16 rounds to
+# -9984. Of both exp is 0.
 _HIDES = -9984.0
 
 
@@ -38,10 +43,11 @@ def import_table(layers: int) -> list[Entry]:
 
 @torch.no_grad()
 def read_gpt2(directory: Path) -> GPT:
-    """Return our network with the weights of `directory` (config.json, model.safetensors), in evaluation mode.
+    """Return our network with the weights of `directory` (config.json, model.safetensors), in
+    evaluation mode.
 
-    Raises PipelineError for a file that is missing, for a setting that our network does not have, and for a tensor that is
-    missing, unknown, misshapen or of another type.
+    Raises PipelineError for a file that is missing, for a setting that our network does not have,
+    and for a tensor that is missing, unknown, misshapen or of another type.
     """
     settings = directory / "config.json"
     config = read_json(settings, HuggingFaceGPT2Config)
@@ -60,7 +66,8 @@ def read_gpt2(directory: Path) -> GPT:
     table = import_table(config.n_layer)
     if sorted(entry.target for entry in table) != sorted(parameters):
         raise PipelineError(
-            "import: the table of model/export/weight_map.py does not write each tensor of our network exactly once"
+            "import: the table of model/export/weight_map.py does not write each tensor of our"
+            " network exactly once"
         )
     shapes = {}
     for entry in table:
@@ -86,14 +93,17 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
     for key, (theirs, ours) in fixed.items():
         if theirs != ours:
             raise PipelineError(
-                f"{path}: {key}: {theirs}, where our network (model/network/gpt.py) has {ours}; it cannot hold this one"
+                f"{path}: {key}: {theirs}, where our network (model/network/gpt.py) has {ours}; it"
+                " cannot hold this one"
             )
 
 
 def _of_the_size(
     path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config
 ) -> dict[str, Tensor]:
-    """Return `stored`, which is of the size that config.json says: nothing is built before that is known."""
+    """Return `stored`, which is of the size that config.json says: nothing is built before that is
+    known.
+    """
     if config.n_layer > len(stored):
         raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
     for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
@@ -107,7 +117,8 @@ def _of_the_size(
         if tuple(stored[name].shape) != (rows, config.n_embd):
             raise _fault(
                 path,
-                f"{name} has shape {tuple(stored[name].shape)}, by config.json {(rows, config.n_embd)}",
+                f"{name} has shape {tuple(stored[name].shape)}, by config.json"
+                f" {(rows, config.n_embd)}",
             )
     return stored
 
@@ -139,7 +150,9 @@ def _read_tensors(
 
 
 def _with_prefix(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it is, and is then refused."""
+    """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it
+    is, and is then refused.
+    """
     named = dict(stored)
     if not any(name.startswith(_PREFIX) for name in stored):
         named = {
@@ -162,7 +175,8 @@ def _without_masks(
         if mask.shape != causal.shape or not torch.equal(mask, causal.to(mask.dtype)):
             raise _fault(
                 path,
-                f"{name} is not the causal mask of {context} positions, with which our network computes",
+                f"{name} is not the causal mask of {context} positions, with which our network"
+                " computes",
             )
         name = f"{_PREFIX}h.{layer}.attn.masked_bias"
         hidden = kept.pop(name, torch.tensor(_HIDES))

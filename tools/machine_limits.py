@@ -1,4 +1,5 @@
-"""What params.yaml asks of this machine and it does not have: found in the first second, not when the stage runs.
+"""What params.yaml asks of this machine and it does not have: found in the first second, not when
+the stage runs.
 
 GPUs, arithmetic, memory, nodes, packages and files are no inputs of the `params` stage: with the
 same params.yaml they differ from machine to machine. So the seal checks them before that stage,
@@ -45,14 +46,17 @@ _MEMORY_LIMITS = (
 
 
 class Lack(NamedTuple):
-    """A line for a person, and which stage it stops: an instance's name, or the stage of all such instances."""
+    """A line for a person, and which stage it stops: an instance's name, or the stage of all such
+    instances.
+    """
 
     stage: str
     line: str
 
 
 def lacks(root: Path) -> list[str]:
-    """Return a line for each thing that stages which may run need and that this machine does not have.
+    """Return a line for each thing that stages which may run need and that this machine does not
+    have.
 
     Nothing where params.yaml is not valid: the stage says what is wrong with it.
     """
@@ -75,7 +79,9 @@ def lacks(root: Path) -> list[str]:
 
 
 def _may_run(root: Path) -> set[str] | None:
-    """Return the stages and instances that are out of date, follow such, or whose outputs are nowhere; None if unknown."""
+    """Return the stages and instances that are out of date, follow such, or whose outputs are
+    nowhere; None if unknown.
+    """
     try:
         graph = Graph(WorkingTree(root))
         recorded = {
@@ -109,7 +115,9 @@ def _may_run(root: Path) -> set[str] | None:
 
 
 def _is_gone(root: Path, cache: Path, outs: dict[str, str]) -> bool:
-    """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make it again."""
+    """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make
+    it again.
+    """
     return any(
         not (root / out).exists() and not object_path(cache, md5).exists()
         for out, md5 in outs.items()
@@ -123,19 +131,27 @@ def _devices(params: Any) -> Iterator[Lack]:
         if section.device == "cuda":
             problem = cuda_problem(processes, dtype)
         else:
-            problem = None if dtype == "float32" or cpu_has_bfloat16() else ("dtype", "bfloat16: this processor has no bfloat16 "
-                                                                            "arithmetic; set float32")  # fmt: skip
+            problem = (
+                None
+                if dtype == "float32" or cpu_has_bfloat16()
+                else ("dtype", "bfloat16: this processor has no bfloat16 arithmetic; set float32")
+            )
         if problem:
             yield Lack(stage, f"{PARAMS}: {stage}.{problem[0]}: {problem[1]}")
 
 
 def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
-    """Return the key and what is wrong if `processes` cannot have a GPU each that computes in `dtype`; costs milliseconds."""
+    """Return the key and what is wrong if `processes` cannot have a GPU each that computes in
+    `dtype`; costs milliseconds.
+    """
     version, is_for_cpu, is_for_amd = torch_build()
     if is_for_cpu:
         return (
             "device",
-            f"cuda: the installed torch {version} is built for processors only; set cpu, or install a build for CUDA",
+            (
+                f"cuda: the installed torch {version} is built for processors only; set cpu, or"
+                " install a build for CUDA"
+            ),
         )
     if is_for_amd:
         return None  # its driver is another one
@@ -171,7 +187,9 @@ def load_driver() -> ctypes.CDLL:
 
 
 def torch_build() -> tuple[str, bool, bool]:
-    """Return torch's version, whether it is built for processors only, and whether for AMD's GPUs; nothing is imported."""
+    """Return torch's version, whether it is built for processors only, and whether for AMD's GPUs;
+    nothing is imported.
+    """
     found = importlib.util.find_spec("torch")
     text = (
         Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
@@ -186,7 +204,9 @@ def torch_build() -> tuple[str, bool, bool]:
 
 
 def cpu_has_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether torch would find bfloat16 arithmetic; True where the processor cannot be asked."""
+    """Return whether torch would find bfloat16 arithmetic; True where the processor cannot be
+    asked.
+    """
     try:
         flags = re.search(r"^flags\s*:(.*)$", processors.read_text(), flags=re.MULTILINE)
     except OSError:
@@ -205,14 +225,17 @@ def _memory(params: Any) -> Iterator[Lack]:
     if needed > total:
         yield Lack(
             "pretrain",
-            f"{PARAMS}: model.context: one micro batch of {pretrain.micro_batch_rows} rows × {network.context} tokens needs "
-            f"more than {needed / 1e9:.1f} GB in {network.layers} layers, and this machine has {total / 1e9:.1f} GB; "
-            "lower model.context or pretrain.micro_batch_rows",
+            f"{PARAMS}: model.context: one micro batch of {pretrain.micro_batch_rows} rows ×"
+            f" {network.context} tokens needs more than {needed / 1e9:.1f} GB in {network.layers}"
+            f" layers, and this machine has {total / 1e9:.1f} GB; lower model.context or"
+            " pretrain.micro_batch_rows",
         )
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that this machine has, or a container's limit; None where that is unknown."""
+    """Return the bytes of memory that this machine has, or a container's limit; None where that is
+    unknown.
+    """
     limits: list[Callable[[], int]] = [partial(_limit, path) for path in _MEMORY_LIMITS]
     sizes = []
     for ask in (_physical_memory, *limits):
@@ -235,7 +258,8 @@ def _nodes(params: Any) -> Iterator[Lack]:
     if problem:
         yield Lack(
             "pretrain",
-            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md shows, or set 1",
+            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md"
+            " shows, or set 1",
         )
 
 
@@ -266,7 +290,8 @@ def _source(root: Path, instance: str, key: str, source: Any) -> Iterator[Lack]:
     except metadata.PackageNotFoundError:
         yield Lack(
             instance,
-            f"{PARAMS}: {key}.package: {source.package} is not installed; run make setup, or correct the name",
+            f"{PARAMS}: {key}.package: {source.package} is not installed; run make setup, or"
+            " correct the name",
         )
         return
     if distribution.version != source.version:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def copy_repository(root: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
-    """Copy the files that git has or would take, but for those whose path begins with one of `leave_out`, and begin a repository.
+    """Copy the files that git has or would take, but for those whose path begins with one of
+    `leave_out`, and begin a repository.
 
     With their times, and with `root`'s environment as its own, so that make sees nothing to set up.
     """

@@ -1,12 +1,13 @@
-"""Score any GPT-2 on HellaSwag as the evaluate stage does: a Hugging Face directory, or a name on the hub.
+"""Score any GPT-2 on HellaSwag as the evaluate stage does: a Hugging Face directory, or a name on
+the hub.
 
     python -m tools.score exports/baseline/seed_1337/step_3200
     python -m tools.score gpt2 --output /tmp/gpt2
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
-Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings. OpenAI's gpt2 has acc 0.2859
-and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in lm-evaluation-harness's. Reads the model and the items. Writes
-nothing without --output.
+Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings.
+OpenAI's gpt2 has acc 0.2859 and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in
+lm-evaluation-harness's. Reads the model and the items. Writes nothing without --output.
 """
 
 import argparse
@@ -77,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_line("tools.score", __doc__)
     parser.add_argument(
         "model",
-        help="a directory with config.json, model.safetensors (or its shards) and tokenizer.json, or a name on the hub",
+        help=(
+            "a directory with config.json, model.safetensors (or its shards) and tokenizer.json, or"
+            " a name on the hub"
+        ),
     )
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
     parser.add_argument(
@@ -117,7 +121,9 @@ def _cores() -> int:
 
 
 def _directory(model: str, revision: str | None) -> Path:
-    """Return where `model` is; a directory that has checksums, as an export, is read only as it was written."""
+    """Return where `model` is; a directory that has checksums, as an export, is read only as it was
+    written.
+    """
     directory = Path(model)
     if directory.is_dir():
         return verified_directory(directory) if (directory / CHECKSUMS).is_file() else directory
@@ -132,7 +138,8 @@ def _directory(model: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise PipelineError(
-            f"{model}: no directory, and the Hugging Face hub and its cache do not give it: {reason}"
+            f"{model}: no directory, and the Hugging Face hub and its cache do not give it:"
+            f" {reason}"
         ) from None
 
 
@@ -162,7 +169,8 @@ def _report(scores: dict[str, list[ItemScore]], output: Path | None) -> None:
             rate = metric[accuracy]
             low, high = rate["interval_95"]
             print(
-                f"{name} {accuracy} {rate['rate']:.4f} [{low:.4f}, {high:.4f}] ({rate['correct']} of {rate['total']})"
+                f"{name} {accuracy} {rate['rate']:.4f} [{low:.4f}, {high:.4f}] ({rate['correct']}"
+                f" of {rate['total']})"
             )
 
 

@@ -1,4 +1,5 @@
-"""`make report`: plots/report.html with what is stale in the working tree now, written to report.html.
+"""`make report`: plots/report.html with what is stale in the working tree now, written to
+report.html.
 
     python -m tools.stale_report
 
@@ -23,14 +24,22 @@ BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 def stale_html(graph: Graph) -> str:
-    """Return what is stale as HTML: stages and why, what follows them, and which committed figures are not to be believed."""
+    """Return what is stale as HTML: stages and why, what follows them, and which committed figures
+    are not to be believed.
+    """
     reasons = graph.stale()
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
-        return "<p>Nothing: code, parameters, data and libraries are those that every figure was made from.</p>"
+        return (
+            "<p>Nothing: code, parameters, data and libraries are those that every figure was made"
+            " from.</p>"
+        )
     following = graph.downstream(set(reasons))
     lines = [
-        "<p>These stages would run again, so what they wrote is not of the code, parameters and data as they are now:</p>",
+        (
+            "<p>These stages would run again, so what they wrote is not of the code, parameters and"
+            " data as they are now:</p>"
+        ),
         "<ul>",
     ]
     lines += [
@@ -60,7 +69,9 @@ def _link(graph: Graph, name: str) -> str:
 
 
 def filled(page: str, section: str) -> str:
-    """Return `page` with `section` for what it says of staleness; ValueError where it has no place for it."""
+    """Return `page` with `section` for what it says of staleness; ValueError where it has no place
+    for it.
+    """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

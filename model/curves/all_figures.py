@@ -98,7 +98,9 @@ def _fit(axis: Axes, points: list[Point]) -> None:
 def _legend(
     drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]
 ) -> list[Artist]:
-    """Return an entry for each condition, for the two splits, for seeds and bands, and for each reference line."""
+    """Return an entry for each condition, for the two splits, for seeds and bands, and for each
+    reference line.
+    """
     charts = [chart for chart, _ in drawn]
     handles = condition_handles(conditions, shown)
     handles.append(Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE))

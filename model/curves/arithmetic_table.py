@@ -1,4 +1,6 @@
-"""The results tables of the arithmetic probes: how often each condition's final model gave the product."""
+"""The results tables of the arithmetic probes: how often each condition's final model gave the
+product.
+"""
 
 from pathlib import Path
 
@@ -20,7 +22,8 @@ _COLUMNS = ("Prompt", "Asked", "Answer", "n")
 def arithmetic_table(
     model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]
 ) -> Table:
-    """Return a table, a row for each way of asking, group, way of answering and seed, a column for each condition.
+    """Return a table, a row for each way of asking, group, way of answering and seed, a column for
+    each condition.
 
     `paths` are the probes stage's files about `model` by condition and seed.
     """
@@ -33,7 +36,8 @@ def arithmetic_table(
             for condition in conditions:
                 if list(figures[condition, seed]) != asked:
                     raise PipelineError(
-                        f"{paths[condition, seed]}: asks otherwise than the first run; run dvc repro probes"
+                        f"{paths[condition, seed]}: asks otherwise than the first run; run dvc"
+                        " repro probes"
                     )
                 total, cell = figures[condition, seed][row]
                 cells.append(cell)
@@ -45,7 +49,8 @@ def arithmetic_table(
 
 
 def _read(path: Path) -> dict[tuple[str, str, str], tuple[int, Cell]]:
-    """Return the number of questions and the rate, by prompt, group and answer, in the order of the table.
+    """Return the number of questions and the rate, by prompt, group and answer, in the order of the
+    table.
 
     JSON's keys are sorted; the other way round the trained and the plain come first.
     """

@@ -48,7 +48,9 @@ class Chart(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Return the path of its data below plots/; curves share a folder, one output of `curves`."""
+        """Return the path of its data below plots/; curves share a folder, one output of
+        `curves`.
+        """
         return f"curves/{self.name}.csv" if self.shape == "curve" else f"{self.name}.csv"
 
     def x_label(self, x: str) -> str:

@@ -1,4 +1,6 @@
-"""The results table of what the conditions' tokenizers make of the documents that all of them have."""
+"""The results table of what the conditions' tokenizers make of the documents that all of them
+have.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ _ROWS = {
 
 
 def data_table(paths: dict[str, Path]) -> Table:
-    """Return a table of the training split, a column for each condition; `paths` are their tokenize.json.
+    """Return a table of the training split, a column for each condition; `paths` are their
+    tokenize.json.
 
     Raises PipelineError unless the conditions have the same documents in the same order.
     """
@@ -31,8 +34,8 @@ def data_table(paths: dict[str, Path]) -> Table:
                 != summaries[first][split]["documents_sha256"]
             ):
                 raise PipelineError(
-                    f"{paths[first]} and {paths[other]}: not of the same {split} documents, so nothing of theirs can be "
-                    "compared; run dvc repro tokenize"
+                    f"{paths[first]} and {paths[other]}: not of the same {split} documents, so"
+                    " nothing of theirs can be compared; run dvc repro tokenize"
                 )
     rows = []
     for row, form in _ROWS.items():

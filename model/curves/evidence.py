@@ -87,9 +87,11 @@ def _draw_parity(
 
 
 def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: list[str]) -> None:
-    """Draw a bar for each condition at each place, the mean of its seeds, and beside it the numbers.
+    """Draw a bar for each condition at each place, the mean of its seeds, and beside it the
+    numbers.
 
-    The axis is linear: the baseline's zeros have a place on it, and what is too short to be seen is written.
+    The axis is linear: the baseline's zeros have a place on it, and what is too short to be seen is
+    written.
     """
     height = 0.8 / len(conditions)
     for number, condition in enumerate(conditions):

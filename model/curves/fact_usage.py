@@ -1,4 +1,6 @@
-"""How much the tokens of multiplication facts are used: in documents, in fine-tuning, in answers, and for products."""
+"""How much the tokens of multiplication facts are used: in documents, in fine-tuning, in answers,
+and for products.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +18,9 @@ Counts = dict[str, tuple[int, int]]  # facts and total by where
 
 
 class Usage(NamedTuple):
-    """`facts` of `total` things are, have, or are rightly answered by a fact's token; `seed` is None for what has none."""
+    """`facts` of `total` things are, have, or are rightly answered by a fact's token; `seed` is
+    None for what has none.
+    """
 
     condition: str
     seed: int | None
@@ -36,7 +40,9 @@ def document_usage(path: Path, condition: str) -> list[Usage]:
 
 
 def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
-    """Read one run's sft.json, gsm8k.json and probes/ below `folder`; PipelineError names the file that is damaged."""
+    """Read one run's sft.json, gsm8k.json and probes/ below `folder`; PipelineError names the file
+    that is damaged.
+    """
     usages = _read(folder / "sft.json", "sft", condition, seed, _learned)
     usages += _read(folder / "gsm8k.json", "gsm8k", condition, seed, _answers)
     for models, words in _MODELS.items():

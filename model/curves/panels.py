@@ -81,7 +81,9 @@ def look(number: int) -> Look:
 
 
 class Place(NamedTuple):
-    """A place of a curve over all seeds; `low` and `high` are None without interval or other seed."""
+    """A place of a curve over all seeds; `low` and `high` are None without interval or other
+    seed.
+    """
 
     x: float
     value: float
@@ -91,7 +93,9 @@ class Place(NamedTuple):
 
 @contextmanager
 def picture(file: Path | BinaryIO, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure, sizes in inches; write it as PNG, the same bytes for the same drawing."""
+    """Yield an empty figure, sizes in inches; write it as PNG, the same bytes for the same
+    drawing.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()  # a reader's own matplotlibrc is no input
         mpl.rcParams.update(_SETTINGS)

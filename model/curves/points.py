@@ -1,4 +1,6 @@
-"""The learning curves of all runs in long tables, one for each chart: a row for each figure of each run at each step."""
+"""The learning curves of all runs in long tables, one for each chart: a row for each figure of each
+run at each step.
+"""
 
 import csv
 from pathlib import Path
@@ -20,7 +22,8 @@ from model.results.markdown_table import (
 from model.tasks.labels import CHANCE, TASK_FIGURES
 
 TRAIN, VAL = "train", "val"
-# What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was measured on.
+# What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was
+# measured on.
 _COLUMNS = {
     "training.csv": {
         "train_loss": ("loss", TRAIN),
@@ -33,7 +36,9 @@ _COLUMNS = {
 
 
 class Progress(NamedTuple):
-    """How far training is: steps, tokens, and bytes that the text of those tokens has before tokenizing and injection."""
+    """How far training is: steps, tokens, and bytes that the text of those tokens has before
+    tokenizing and injection.
+    """
 
     step: int
     tokens: int
@@ -41,10 +46,11 @@ class Progress(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty elsewhere.
+    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty
+    elsewhere.
 
-    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are scored on. Fine-tuning has
-    steps of its own, and neither tokens nor bytes.
+    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are
+    scored on. Fine-tuning has steps of its own, and neither tokens nor bytes.
     """
 
     condition: str
@@ -62,7 +68,8 @@ Curves = dict[str, list[Point]]
 
 
 def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dict[int, Progress]]:
-    """Read one run's training.csv and validation.csv: its points by chart, and how far training was at each validated step.
+    """Read one run's training.csv and validation.csv: its points by chart, and how far training was
+    at each validated step.
 
     Raises PipelineError naming the file that is damaged, or lacks a column.
     """
@@ -89,7 +96,9 @@ def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dic
 
 
 def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point]:
-    """Read one run's losses of the sft stage; PipelineError names the file that is damaged, or lacks a column."""
+    """Read one run's losses of the sft stage; PipelineError names the file that is damaged, or
+    lacks a column.
+    """
     path = verified(directory / "training.csv")
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -123,7 +132,8 @@ def evaluation_points(path: Path, condition: str, seed: int, place: Progress) ->
 def results_table(
     chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]
 ) -> Table:
-    """Return a chart's values at the checkpoints, a row for each step and seed, as the original report has them.
+    """Return a chart's values at the checkpoints, a row for each step and seed, as the original
+    report has them.
 
     `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
     """
@@ -156,7 +166,8 @@ def _cell(point: Point) -> Cell:
 
 
 def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None) -> bytes:
-    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite template.
+    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite
+    template.
 
     `tolerance`, of the export gate, is a line of the parity chart only.
     """

@@ -1,4 +1,6 @@
-"""Vega, Vega-Lite and vega-embed as one script, from vl-convert-python: what a page needs to draw without a network."""
+"""Vega, Vega-Lite and vega-embed as one script, from vl-convert-python: what a page needs to draw
+without a network.
+"""
 
 import json
 
@@ -11,13 +13,16 @@ VEGA_LITE = "6.4"
 
 
 def bundle() -> str:
-    """Return the script, which defines `embedChart` and `look`; PipelineError where it could not stand in a page."""
+    """Return the script, which defines `embedChart` and `look`; PipelineError where it could not
+    stand in a page.
+    """
     text = vl_convert.javascript_bundle("window.embedChart = vegaEmbed;", vl_version=VEGA_LITE)
     for mark in ("</script", "<!--", "<script"):
         if mark in text.lower():
             version = vl_convert.__version__  # type: ignore[attr-defined]  # its stub lacks it
             raise PipelineError(
-                f"the bundle of vl-convert-python {version} has {mark} in it and would end its element"
+                f"the bundle of vl-convert-python {version} has {mark} in it and would end its"
+                " element"
             )
     look = [*zip(COLOURS, DARK_COLOURS, strict=True), (GREY, DARK_GREY)]
     return f"{text}\nwindow.look = {json.dumps(look)};"

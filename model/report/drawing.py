@@ -55,7 +55,9 @@ def _depth(name: str, needs: dict[str, list[str]], depth: dict[str, int]) -> int
 
 
 def _line(above: Box, below: Box, levels: int) -> str:
-    """Return the path from a box to one below it; one that passes other levels bends to the right of what is between."""
+    """Return the path from a box to one below it; one that passes other levels bends to the right
+    of what is between.
+    """
     start, end = (above.x + _WIDTH / 2, above.y + _HEIGHT), (below.x + _WIDTH / 2, below.y)
     bend = 0 if levels == 1 else 40 + 24 * levels
     middle = (end[1] - start[1]) / 2

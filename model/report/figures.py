@@ -1,4 +1,6 @@
-"""The report's charts: for each chart of the table its specification, its data, and a table of them."""
+"""The report's charts: for each chart of the table its specification, its data, and a table of
+them.
+"""
 
 import csv
 from pathlib import Path
@@ -89,7 +91,9 @@ def usage_figure(plots: Path) -> Figure:
 def _figure(
     chart: Chart, rows: Rows, drawn: Rows, only_data: list[str], caption: str, ends: str = ""
 ) -> Figure:
-    """Return the figure of `rows`: `drawn` are those of its chart, which has columns `only_data` too."""
+    """Return the figure of `rows`: `drawn` are those of its chart, which has columns `only_data`
+    too.
+    """
     columns = [name for name in _COLUMNS[chart.shape] if any(row[name] for row in rows)]
     shown, note = _table_rows(rows) if chart.shape == "curve" else (rows, "")
     conditions = len({row["condition"] for row in rows})
@@ -170,7 +174,9 @@ def as_data(columns: list[str], rows: Rows) -> list[list[str]]:
 
 
 def _short(text: str, digits: int = 5) -> str:
-    """Return a number with a decimal point or an exponent in `digits` digits, other text as it is."""
+    """Return a number with a decimal point or an exponent in `digits` digits, other text as it
+    is.
+    """
     if not text or text.lstrip("-").isdigit():
         return text
     try:

@@ -1,4 +1,6 @@
-"""The stages of dvc.yaml as the report tells them: commands, code, data, parameters, libraries, and who needs whom."""
+"""The stages of dvc.yaml as the report tells them: commands, code, data, parameters, libraries, and
+who needs whom.
+"""
 
 import hashlib
 import itertools
@@ -16,7 +18,9 @@ _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
 class Stage(NamedTuple):
-    """One stage; `params` are its values by key, `code` the git blob ids of its files by path, `needs` stages it reads from."""
+    """One stage; `params` are its values by key, `code` the git blob ids of its files by path,
+    `needs` stages it reads from.
+    """
 
     name: str
     command: str
@@ -30,7 +34,9 @@ class Stage(NamedTuple):
 
 
 def read_stages(root: Path) -> list[Stage]:
-    """Return the stages of `root` in dvc.yaml's order; PipelineError where they name a parameter that there is not."""
+    """Return the stages of `root` in dvc.yaml's order; PipelineError where they name a parameter
+    that there is not.
+    """
     texts = _declared(root / _STAGES)
     params, versions = (read_yaml(root / name) for name in (_PARAMS, _LIBRARIES))
     items = {name: _items(text.get("matrix", {}), params) for name, text in texts.items()}
@@ -42,7 +48,9 @@ def read_stages(root: Path) -> list[Stage]:
 
 
 def _declared(path: Path) -> dict[str, dict[str, Any]]:
-    """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to dvc.yaml."""
+    """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to
+    dvc.yaml.
+    """
     whole = read_yaml(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
         raise PipelineError(f"{path}: not the link to dvc.yaml; git restore {path}")
@@ -84,9 +92,11 @@ def _stage(
         outputs=[_plain(out) for out in text["outs"]],
         code=_blobs(root, set() if set(_CODE) <= set(code) else _expanded(code, items, params)),
         params={key: _value(params, key) for key in keys},
-        libraries=_merged(versions.values())
-        if _LIBRARIES in deps
-        else _merged(versions[key] for key in sorted(named)),
+        libraries=(
+            _merged(versions.values())
+            if _LIBRARIES in deps
+            else _merged(versions[key] for key in sorted(named))
+        ),
         needs=needs,
     )
 
@@ -97,7 +107,9 @@ def _merged(libraries: Iterable[dict[str, str]]) -> dict[str, str]:
 
 
 def _blobs(root: Path, deps: set[str]) -> dict[str, str]:
-    """Return the git blob id of every module in `deps`, which are modules and folders of modules."""
+    """Return the git blob id of every module in `deps`, which are modules and folders of
+    modules.
+    """
     modules = (
         module
         for dep in deps
@@ -163,7 +175,8 @@ def _value(params: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             raise PipelineError(
-                f"{_PARAMS}: {key}: missing, and dvc.yaml names it; profiles/ holds complete examples"
+                f"{_PARAMS}: {key}: missing, and dvc.yaml names it; profiles/ holds complete"
+                " examples"
             )
         value = value[part]
     return value

@@ -19,7 +19,8 @@ STALE_BEGIN, STALE_END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 class Report(NamedTuple):
-    """All that the page shows. `verdict` has sentences, the first of them the headline, `limits` what it could not have seen.
+    """All that the page shows. `verdict` has sentences, the first of them the headline, `limits`
+    what it could not have seen.
        `compared` is the table of all comparisons,
     `tables` are those of plots/results.json.
     """
@@ -42,7 +43,9 @@ class Report(NamedTuple):
 
 
 def render(report: Report) -> bytes:
-    """Return the page; raises jinja2.UndefinedError where the template asks for what there is not."""
+    """Return the page; raises jinja2.UndefinedError where the template asks for what there is
+    not.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,

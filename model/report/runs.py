@@ -1,4 +1,6 @@
-"""What the committed metrics say of every run: identities from data to items, and whether they are as they must be."""
+"""What the committed metrics say of every run: identities from data to items, and whether they are
+as they must be.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +33,9 @@ class Check(NamedTuple):
 def read_exports(
     metrics: Path, conditions: list[str], seeds: list[int], steps: list[int]
 ) -> list[Export]:
-    """Return every export of the runs; PipelineError names a file that is missing or not its stage's."""
+    """Return every export of the runs; PipelineError names a file that is missing or not its
+    stage's.
+    """
     return [
         _export(metrics, condition, seed, step)
         for condition in conditions
@@ -82,7 +86,8 @@ def checks(exports: list[Export], tolerance: float) -> list[Check]:
         Check(
             worst <= tolerance < 1,  # 1 and more give the gate up
             "Every export gives its checkpoint's logits",
-            f"{len(exports)} exports, largest difference {worst:.2g} on at least {fewest:,} tokens, tolerance {tolerance:.2g}",
+            f"{len(exports)} exports, largest difference {worst:.2g} on at least {fewest:,} tokens,"
+            f" tolerance {tolerance:.2g}",
         ),
         Check(
             len(weights) == len(exports),
@@ -103,7 +108,9 @@ def checks(exports: list[Export], tolerance: float) -> list[Check]:
 
 
 def sources(fetch: dict[str, Any], name: str = "") -> list[tuple[str, str, str]]:
-    """Return (input, where it comes from, what pins it) for every file and revision of params.yaml's section fetch."""
+    """Return (input, where it comes from, what pins it) for every file and revision of
+    params.yaml's section fetch.
+    """
     rows = []
     for key, section in fetch.items():
         if not isinstance(section, dict):

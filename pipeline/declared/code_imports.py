@@ -1,4 +1,6 @@
-"""What a stage's code reaches, read from its source: first-party modules, libraries, and the sections of params.yaml."""
+"""What a stage's code reaches, read from its source: first-party modules, libraries, and the
+sections of params.yaml.
+"""
 
 import ast
 import re
@@ -90,9 +92,11 @@ class Code:
         return sorted(self._folders.get(folder, set()) - self.closure(stage))
 
     def closure(self, stage: str) -> set[str]:
-        """Return the paths of all first-party modules that running `stages.{stage}` imports, itself among them.
+        """Return the paths of all first-party modules that running `stages.{stage}` imports, itself
+        among them.
 
-        What any module of a choice imports is among them. The modules themselves are what `choices` returns.
+        What any module of a choice imports is among them. The modules themselves are what `choices`
+        returns.
         """
         if stage not in self._closures:
             self._closures[stage] = self._find_closure(stage)
@@ -118,7 +122,9 @@ class Code:
         return seen
 
     def choices(self, stage: str) -> dict[str, list[str]]:
-        """Return the modules of which an instance of the stage imports one: by dvc.yaml's path for it, the paths they have."""
+        """Return the modules of which an instance of the stage imports one: by dvc.yaml's path for
+        it, the paths they have.
+        """
         chosen = {choice for path in self.closure(stage) for choice in self._source(path).choices}
         return {
             f"{package.replace('.', '/')}/${{item.{key}}}.py": self._members(package)
@@ -242,7 +248,9 @@ def _parse(path: str, content: bytes) -> _Source:
 
 
 def _choice(call: ast.Call) -> tuple[str, str] | None:
-    """Return "package" and "key" of import_module(f"package.{key}"), which dvc.yaml can declare; None for any other call."""
+    """Return "package" and "key" of import_module(f"package.{key}"), which dvc.yaml can declare;
+    None for any other call.
+    """
     match call:
         case ast.Call(
             args=[
@@ -287,6 +295,8 @@ def _called(function: ast.expr) -> str:
 
 
 def stage_of(command: str) -> str | None:
-    """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m stages.NAME …`."""
+    """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m
+    stages.NAME …`.
+    """
     match = re.fullmatch(rf"python -m {STAGES}\.(\w+)((?: [\w.${{}}-]+)*)", command)
     return match[1] if match else None

@@ -1,7 +1,8 @@
 """dvc.yaml with its matrices expanded: the stages DVC runs, by the names it gives them.
 
-Resolves what this project uses of DVC's templating (`${item.key}` and `${key.of.params.yaml}`) in a few milliseconds, so
-that every stage can be held to its declaration; tests/pipeline/test_graph.py compares the result with DVC's own.
+Resolves what this project uses of DVC's templating (`${item.key}` and `${key.of.params.yaml}`) in a
+few milliseconds, so that every stage can be held to its declaration; tests/pipeline/test_graph.py
+compares the result with DVC's own.
 """
 
 import itertools
@@ -15,12 +16,15 @@ from pipeline.declared.file_trees import Tree
 
 PARAMS = "params.yaml"
 GRAPH = "dvc.yaml"
-# A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml by its own name.
+# A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml
+# by its own name.
 LINK = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
 # What a stage's `meta` may say of it. DVC keeps `meta` and ignores it, so a change reruns nothing.
 FACTS = {
-    "checks_params": "runs first: pipeline/ checks the machine and what earlier runs left before it",
+    "checks_params": (
+        "runs first: pipeline/ checks the machine and what earlier runs left before it"
+    ),
     "network": "may use the network, and read files outside the repository",
     "reads_code": "reads all code as text, so it depends on whole folders of code",
     "resumable": "keeps finished pieces of its work when it is killed",
@@ -30,7 +34,8 @@ FACTS = {
 
 
 class Instance(NamedTuple):
-    """A stage as DVC runs it. `params` maps a file to the keys declared of it; `tracked` are outputs that git keeps.
+    """A stage as DVC runs it. `params` maps a file to the keys declared of it; `tracked` are
+    outputs that git keeps.
 
     `meta` holds facts about the stage, by the names in FACTS.
     """
@@ -50,7 +55,9 @@ class Instance(NamedTuple):
 
 
 def load_yaml(content: bytes, name: str = "YAML text") -> Any:
-    """Return what DVC reads in `content`; raises YamlFault with one line that names the file as `name`."""
+    """Return what DVC reads in `content`; raises YamlFault with one line that names the file as
+    `name`.
+    """
     return load(content, name)
 
 
@@ -108,7 +115,9 @@ def verdicts(instances: Iterable[Instance]) -> set[str]:
 
 
 def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
-    """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml lacks a key it names."""
+    """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml
+    lacks a key it names.
+    """
     matrix = {key: _choices(values, params) for key, values in text.get("matrix", {}).items()}
     instances = []
     for values in itertools.product(*matrix.values()):
@@ -135,7 +144,9 @@ def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
 
 
 def _choices(values: Any, params: Any) -> list[str | int]:
-    """Return the values of one axis of a matrix; raises YamlFault unless they are a list of text and whole numbers."""
+    """Return the values of one axis of a matrix; raises YamlFault unless they are a list of text
+    and whole numbers.
+    """
     key = _PLACE.fullmatch(values) if isinstance(values, str) else None
     place = f"{PARAMS}: {key[1]}" if key else "dvc.yaml: matrix"
     found = _resolve(values, params, {})
@@ -202,7 +213,9 @@ def _params(entries: list[str | dict[str, Any]]) -> dict[str, tuple[str, ...]]:
 
 
 def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
-    """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is not there."""
+    """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is
+    not there.
+    """
     values: dict[str, Any] = {}
     for file, keys in instance.params.items():
         document = load(tree.read(file), file)
@@ -211,7 +224,9 @@ def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
 
 
 def pinned_files(values: dict[str, Any]) -> list[str]:
-    """Return the paths that parameters pin by SHA-256, `path` beside `sha256`: declared by content."""
+    """Return the paths that parameters pin by SHA-256, `path` beside `sha256`: declared by
+    content.
+    """
     found, todo = [], list(values.values())
     while todo:
         value = todo.pop()

@@ -84,7 +84,9 @@ _COMMITS = 50  # in which the recorded content of a folder is looked for
 
 
 def changing_commits(tree: Tree, folder: str) -> list[str]:
-    """Return the latest commits that changed `folder`, newest first; none outside a git repository."""
+    """Return the latest commits that changed `folder`, newest first; none outside a git
+    repository.
+    """
     revision = (tree.revision or "HEAD") if isinstance(tree, GitTree) else "HEAD"
     command = [
         "git",

@@ -1,4 +1,5 @@
-"""The libraries whose upgrade can change a stage's bytes: libraries.yaml has their versions by stage.
+"""The libraries whose upgrade can change a stage's bytes: libraries.yaml has their versions by
+stage.
 
 A stage of dvc.yaml has its own name there among its params.
 """
@@ -55,7 +56,9 @@ def locked_versions(tree: Tree) -> dict[str, str]:
 
 
 def installed_version(library: str) -> str | None:
-    """Return the installed version without its build tag (+cpu, +cu130: one release); Python's without its patch number."""
+    """Return the installed version without its build tag (+cpu, +cu130: one release); Python's
+    without its patch number.
+    """
     if library == "python":
         return f"{sys.version_info[0]}.{sys.version_info[1]}"
     try:
@@ -114,7 +117,9 @@ def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
 
 
 def render(tree: Tree, libraries: dict[str, set[str]]) -> str:
-    """Return libraries.yaml's text: for each stage its `libraries`, as requirements.txt pins them."""
+    """Return libraries.yaml's text: for each stage its `libraries`, as requirements.txt pins
+    them.
+    """
     rows = [
         f"{stage}: {{{', '.join(map(_pair, versions.items()))}}}\n"
         for stage, versions in _versions(tree, libraries).items()

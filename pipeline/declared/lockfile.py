@@ -1,8 +1,10 @@
-"""Is what dvc.lock records still what the tree says? Answered from text alone: no output data is needed.
+"""Is what dvc.lock records still what the tree says? Answered from text alone: no output data is
+needed.
 
-DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories, so it passes a stage
-whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json closes that: a stage lists there the
-files of such directories, and a list counts only where it has the very hash that dvc.lock records.
+DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories,
+so it passes a stage whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json
+closes that: a stage lists there the files of such directories, and a list counts only where it has
+the very hash that dvc.lock records.
 """
 
 import hashlib
@@ -45,7 +47,9 @@ class Recorded(NamedTuple):
 
 
 class Graph:
-    """The stages that a tree declares, and what is recorded of their last run (by default in the same tree)."""
+    """The stages that a tree declares, and what is recorded of their last run (by default in the
+    same tree).
+    """
 
     def __init__(self, tree: Tree, recorded_in: Tree | None = None):
         records = recorded_in or tree
@@ -53,7 +57,8 @@ class Graph:
         self.instances = read_instances(tree)
         self.lock = read_lock(records)
         self.contents: Entries = json.loads(records.read(CONTENTS)) if records.has(CONTENTS) else {}
-        # DVC keeps the entries of stages that are no more; what they wrote is no input of any stage.
+        # DVC keeps the entries of stages that are no more; what they wrote is no input of any
+        # stage.
         mine = [recorded for name, recorded in self.lock.items() if name in self.instances]
         self._made = {path: md5 for recorded in mine for path, md5 in recorded.outs.items()}
         self._records = records
@@ -63,12 +68,16 @@ class Graph:
         self._params: dict[str, Any] = {}
 
     def stale(self) -> dict[str, list[str]]:
-        """Return why each stage that would rerun would: code, parameters, command or inputs other than those of its last run."""
+        """Return why each stage that would rerun would: code, parameters, command or inputs other
+        than those of its last run.
+        """
         reasons = {name: self._reasons(instance) for name, instance in self.instances.items()}
         return {name: lines for name, lines in reasons.items() if lines}
 
     def downstream(self, names: set[str]) -> set[str]:
-        """Return the stages that depend on outputs of `names`, directly or not, in addition to `names`."""
+        """Return the stages that depend on outputs of `names`, directly or not, in addition to
+        `names`.
+        """
         reached = set(names)
         while True:
             outputs = {path for name in reached for path in self.instances[name].outputs}
@@ -124,7 +133,8 @@ class Graph:
         """Return a line for each file by which a folder of code differs from the recorded one.
 
         dvc.lock has one hash for all of a folder, and DVC keeps no listing of a dependency. So the
-        listing is that of a commit whose files have this very hash; without one the answer is empty.
+        listing is that of a commit whose files have this very hash; without one the answer is
+        empty.
         """
         now = _listing(self.tree, folder)
         was = self._recorded_listing(folder, recorded) if now else None
@@ -167,7 +177,9 @@ class Graph:
         return value_or_none(self._params[file], key)
 
     def _hash(self, path: str) -> str | None:
-        """Return the MD5 that a dependency has now: of an output from the lock, of any other file from the tree."""
+        """Return the MD5 that a dependency has now: of an output from the lock, of any other file
+        from the tree.
+        """
         if path not in self._hashes:
             self._hashes[path] = self._find_hash(path)
         return self._hashes[path]
@@ -244,7 +256,9 @@ def md5_of(content: bytes) -> str:
 
 
 def directory_hash(entries: Entries) -> str:
-    """Return DVC's hash of a directory: the MD5 of its listing (dvc_data.hashfile.tree.Tree.as_bytes)."""
+    """Return DVC's hash of a directory: the MD5 of its listing
+    (dvc_data.hashfile.tree.Tree.as_bytes).
+    """
     listing = [{"md5": entries[name], "relpath": name} for name in sorted(entries)]
     return md5_of(json.dumps(listing, sort_keys=True).encode()) + ".dir"
 

@@ -31,7 +31,9 @@ def carry(root: Path) -> list[str]:
 
 
 def renamed_entries(tree: Tree) -> dict[str, dict[str, Any]]:
-    """Return the entries of dvc.lock that only name their code in another way, with the new names."""
+    """Return the entries of dvc.lock that only name their code in another way, with the new
+    names.
+    """
     instances = read_instances(tree)
     entries = load(tree.read(LOCK), LOCK)["stages"]
     new = {}
@@ -45,7 +47,9 @@ def renamed_entries(tree: Tree) -> dict[str, dict[str, Any]]:
 def _renamed(
     recorded: list[dict[str, Any]], instance: Instance, tree: Tree
 ) -> list[dict[str, Any]] | None:
-    """Return the recorded dependencies with code by its new names; None if it is not the same code."""
+    """Return the recorded dependencies with code by its new names; None if it is not the same
+    code.
+    """
     code = [dep for dep in recorded if is_code(dep["path"])]
     named = [dep for dep in instance.deps if is_code(dep)]
     if {dep["path"] for dep in code} == set(named):
@@ -69,7 +73,9 @@ def _files(tree: Tree, dep: str) -> list[str]:
 
 
 def _entry(dep: str, files: dict[str, bytes]) -> dict[str, Any]:
-    """Return what DVC records of the dependency `dep`, a file or a folder, by its files' content."""
+    """Return what DVC records of the dependency `dep`, a file or a folder, by its files'
+    content.
+    """
     size = sum(map(len, files.values()))
     if dep in files:
         return {"path": dep, "hash": "md5", "md5": md5_of(files[dep]), "size": size}

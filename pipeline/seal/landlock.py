@@ -1,7 +1,8 @@
-"""Linux's Landlock through ctypes: this process, its threads and children may open only the files it names from now on.
+"""Linux's Landlock through ctypes: this process, its threads and children may open only the files
+it names from now on.
 
-Source of the numbers: <linux/landlock.h> and Documentation/userspace-api/landlock.rst. No privilege is needed. Where the
-kernel lacks Landlock (before 5.13, other systems) `restrict` returns False.
+Source of the numbers: <linux/landlock.h> and Documentation/userspace-api/landlock.rst. No privilege
+is needed. Where the kernel lacks Landlock (before 5.13, other systems) `restrict` returns False.
 """
 
 import ctypes
@@ -37,10 +38,11 @@ def available() -> int:
 
 
 def restrict(readable: Iterable[Path], writable: Iterable[Path], network: bool) -> bool:
-    """Allow reading below `readable`, reading and writing below `writable`, and TCP where `network`; nothing else.
+    """Allow reading below `readable`, reading and writing below `writable`, and TCP where
+    `network`; nothing else.
 
-    Directories may still be listed and files created, renamed and removed: only contents are guarded. Returns whether the
-    kernel enforces this; TCP needs Linux 6.7.
+    Directories may still be listed and files created, renamed and removed: only contents are
+    guarded. Returns whether the kernel enforces this; TCP needs Linux 6.7.
     """
     version = available()
     if version < 1:

@@ -1,19 +1,26 @@
-"""The seal around every stage: it reads what dvc.yaml declares, writes what it declares, and has the declared libraries.
+"""The seal around every stage: it reads what dvc.yaml declares, writes what it declares, and has
+the declared libraries.
 
 stages/__init__.py calls `seal` before a stage imports anything. From then on
-- a Python audit hook (PEP 578) sees every open, listing, rename, removal and connection that passes through Python, and
-  stops the stage with the file's name; it also hears which sections of params.yaml are read;
-- where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and by child processes are
-  guarded too: an undeclared one cannot be opened, and an output only through the temporary sibling of common/files.py;
-- first-party modules are compiled from their source: a .pyc that looks fresh (same second, same size) is not believed;
-- the environment has the variables of pipeline/seal/environment.py and no others; only modules of Python, of the libraries and of
-  the repository are found (pipeline/seal/start.py); home and temporary folder are an empty one of this process;
+- a Python audit hook (PEP 578) sees every open, listing, rename, removal and connection that passes
+  through Python, and stops the stage with the file's name; it also hears which sections of
+  params.yaml are read;
+- where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and
+  by child processes are guarded too: an undeclared one cannot be opened, and an output only through
+  the temporary sibling of common/files.py;
+- first-party modules are compiled from their source: a .pyc that looks fresh (same second, same
+  size) is not believed;
+- the environment has the variables of pipeline/seal/environment.py and no others; only modules of
+  Python, of the libraries and of the repository are found (pipeline/seal/start.py); home and
+  temporary folder are an empty one of this process;
 - no other process may run the same instance;
-- at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has run, so an edit made
-  meanwhile would be recorded as what the result was made from.
-Only a stage with `network` in its meta may use the network, and read a person's files outside the repository. Native code of a stage of several processes
-may use the network too: they talk through TCP, which the kernel cannot limit to this machine. The system's folders and .venv are
-no inputs in this sense: libraries are declared by version. The seal is a guard against mistakes, not against an attacker.
+- at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has
+  run, so an edit made meanwhile would be recorded as what the result was made from.
+Only a stage with `network` in its meta may use the network, and read a person's files outside the
+repository. Native code of a stage of several processes may use the network too: they talk through
+TCP, which the kernel cannot limit to this machine. The system's folders and .venv are no inputs in
+this sense: libraries are declared by version. The seal is a guard against mistakes, not against an
+attacker.
 """
 
 import os
@@ -46,7 +53,9 @@ _EXPERIMENTS = (
 
 
 def seal(started_as: list[str]) -> None:
-    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the reason."""
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the
+    reason.
+    """
     root = Path.cwd()
     instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
@@ -100,7 +109,9 @@ def _require_machine(root: Path) -> None:
 
 
 def _refuse_at_the_end(line: str) -> None:
-    """Have the stage that checks params.yaml name its faults first: a wrong name makes results look like leftovers."""
+    """Have the stage that checks params.yaml name its faults first: a wrong name makes results look
+    like leftovers.
+    """
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pipeline.stage_done":
@@ -110,7 +121,9 @@ def _refuse_at_the_end(line: str) -> None:
 
 
 def all_instances(root: Path, instance: Instance) -> list[Instance]:
-    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of: the stage that checks params.yaml says so."""
+    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of:
+    the stage that checks params.yaml says so.
+    """
     try:
         return list(read_instances(WorkingTree(root)).values())
     except FAULTS:
@@ -118,7 +131,9 @@ def all_instances(root: Path, instance: Instance) -> list[Instance]:
 
 
 def _leftovers(root: Path, instances: list[Instance]) -> str | None:
-    """Return why no stage runs beside results of other runs; in the copy of a queued experiment, remove them."""
+    """Return why no stage runs beside results of other runs; in the copy of a queued experiment,
+    remove them.
+    """
     line = refusal(root, instances)
     if line and _EXPERIMENTS in root.as_posix():
         from pipeline.leftover.prune import prune_copy  # it needs this module

@@ -12,7 +12,8 @@ import platform
 import struct
 import sys
 
-# By machine: the value of struct seccomp_data's `arch`, and the numbers of the calls `seccomp` and `socket`.
+# By machine: the value of struct seccomp_data's `arch`, and the numbers of the calls `seccomp` and
+# `socket`.
 _MACHINES = {"x86_64": (0xC000003E, 317, 41), "aarch64": (0xC00000B7, 277, 198)}
 _ALLOWED_FAMILIES = (
     1,
@@ -34,7 +35,9 @@ class _Program(ctypes.Structure):
 
 
 def refuse_sockets() -> bool:
-    """Refuse them from now on; return whether the kernel does, which needs Linux on one of `_MACHINES`."""
+    """Refuse them from now on; return whether the kernel does, which needs Linux on one of
+    `_MACHINES`.
+    """
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return False
     architecture, seccomp, socket = _MACHINES[platform.machine()]

@@ -1,7 +1,8 @@
-"""Every reader reads the same value of a YAML file, of the same type, or the file is refused in one line.
+"""Every reader reads the same value of a YAML file, of the same type, or the file is refused in one
+line.
 
-The readers are common/yaml_file.py, which stages and pipeline/ use, DVC's own, what DVC records in dvc.lock, and what
-`dvc exp run -S` makes of params.yaml. How many texts were tried:
+The readers are common/yaml_file.py, which stages and pipeline/ use, DVC's own, what DVC records in
+dvc.lock, and what `dvc exp run -S` makes of params.yaml. How many texts were tried:
 
     python -m pytest -s -q tests/common/test_yaml_file.py -k alike
 """
@@ -44,9 +45,17 @@ def test_the_repositorys_own_files_are_read_as_dvc_reads_them(name):
 
 
 READINGS = {
-    "010": (10, 8), "0200": (200, 128), "-010": (-10, -8), "08": (8, "'08'"), "1_6": (16, 16),
-    "0x10": (16, 16), "0b1010": (10, 10), "0o10": (8, "'0o10'"), "1_.5": (1.5, 1.5), "00": (0, 0),
-}  # fmt: skip
+    "010": (10, 8),
+    "0200": (200, 128),
+    "-010": (-10, -8),
+    "08": (8, "'08'"),
+    "1_6": (16, 16),
+    "0x10": (16, 16),
+    "0b1010": (10, 10),
+    "0o10": (8, "'0o10'"),
+    "1_.5": (1.5, 1.5),
+    "00": (0, 0),
+}
 
 
 @pytest.mark.parametrize("text", READINGS)
@@ -57,7 +66,10 @@ def test_a_number_of_two_readings_is_refused_with_both(text):
     with pytest.raises(YamlFault) as caught:
         load(f"items:\n  hellaswag_count: {text}\n".encode(), "params.yaml")
     words = "the text " if isinstance(old, str) else ""
-    line = f"params.yaml: items.hellaswag_count: {text} is {new} in YAML 1.2 (DVC) and {words}{old} in YAML 1.1; write {new}"
+    line = (
+        f"params.yaml: items.hellaswag_count: {text} is {new} in YAML 1.2 (DVC) and {words}{old} in"
+        f" YAML 1.1; write {new}"
+    )
     assert str(caught.value).startswith(line)
 
 
@@ -67,26 +79,68 @@ MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
 @pytest.mark.parametrize(
     ("key", "text", "line"),
     [
-        ("compile", "off", "Input should be a valid boolean, not the text 'off': off is text in YAML 1.2 (DVC) "
-         "and false in YAML 1.1; write false"),
-        ("compile", "'true'", "Input should be a valid boolean, not the text 'true'; in quotes it is text: remove the quotes"),
-        ("weight_decay", "0:0.005", "Input should be a valid number, not the text '0:0.005': 0:0.005 is text "
-         "in YAML 1.2 (DVC) and 0.005 in YAML 1.1; write 0.005"),
+        (
+            "compile",
+            "off",
+            (
+                "Input should be a valid boolean, not the text 'off': off is text in YAML 1.2 (DVC)"
+                " and false in YAML 1.1; write false"
+            ),
+        ),
+        (
+            "compile",
+            "'true'",
+            (
+                "Input should be a valid boolean, not the text 'true'; in quotes it is text: remove"
+                " the quotes"
+            ),
+        ),
+        (
+            "weight_decay",
+            "0:0.005",
+            (
+                "Input should be a valid number, not the text '0:0.005': 0:0.005 is text "
+                "in YAML 1.2 (DVC) and 0.005 in YAML 1.1; write 0.005"
+            ),
+        ),
         ("warmup_steps", "010", "010 is 10 in YAML 1.2 (DVC) and 8 in YAML 1.1; write 10 or 8"),
-        ("warmup_steps", "0o10", "0o10 is 8 in YAML 1.2 (DVC) and the text '0o10' in YAML 1.1; write 8"),
-        ("warmup_steps", "no", "Input should be a valid integer, not the text 'no': no is text in YAML 1.2 (DVC) "
-         "and false in YAML 1.1"),
-        ("warmup_steps", "'1'", "Input should be a valid integer, not the text '1'; in quotes it is text: remove the quotes"),
+        (
+            "warmup_steps",
+            "0o10",
+            "0o10 is 8 in YAML 1.2 (DVC) and the text '0o10' in YAML 1.1; write 8",
+        ),
+        (
+            "warmup_steps",
+            "no",
+            (
+                "Input should be a valid integer, not the text 'no': no is text in YAML 1.2 (DVC) "
+                "and false in YAML 1.1"
+            ),
+        ),
+        (
+            "warmup_steps",
+            "'1'",
+            (
+                "Input should be a valid integer, not the text '1'; in quotes it is text: remove"
+                " the quotes"
+            ),
+        ),
         ("warmup_steps", "NaN", "Input should be a valid integer, not the text 'NaN'"),
         ("warmup_steps", "", "Input should be a valid integer, got null (nothing)"),
-        ("warmup_steps", "2001-01-01", "2001-01-01 is a date in YAML 1.2 (DVC) and in YAML 1.1; "
-         "put it in quotes if text is meant"),
+        (
+            "warmup_steps",
+            "2001-01-01",
+            (
+                "2001-01-01 is a date in YAML 1.2 (DVC) and in YAML 1.1; "
+                "put it in quotes if text is meant"
+            ),
+        ),
         ("warmup_steps", "10\n  warmup_steps: 11", "given twice, on lines 83 and 84; keep one"),
         ("warmup_steps", "!!int 10", "has the tag !!int; remove it"),
         ("checkpoint_steps", "", "Input should be a list, got null (nothing)"),
         ("checkpoint_steps", "200", "Input should be a list, got 200"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_refuses_what_is_read_in_two_ways(tmp_path, key, text, line):
     """Also one that runs before `params` has: each reads its section with the same loader."""
     before, section, after = MICRO.partition("\npretrain:\n")
@@ -116,7 +170,9 @@ FILES_REFUSED = {
     b"a: 1\n\xef\xbb\xbfb: 2": "line 2: the character U+FEFF has no place in YAML text; remove it",
     b"a:\n\tb: 1": 'line 2: a tab, which not every reader takes; write spaces, and "\\t" in text',
     b"a: 1\n---\nb: 2": "line 2: a second document begins (---); keep one",
-    b"%YAML 1.1\n---\na: 1": "line 1: directives (%YAML, %TAG) change how a file is read; remove them",
+    b"%YAML 1.1\n---\na: 1": (
+        "line 1: directives (%YAML, %TAG) change how a file is read; remove them"
+    ),
     b"a: b: c": "not valid YAML at line 1: mapping values are not allowed in this context",
     b"a: [1\n": "not valid YAML at line 1: did not find expected ',' or ']'",
     b"a: {b: 1, b: 2}": "a.b: given twice, on line 1; keep one",
@@ -128,10 +184,16 @@ FILES_REFUSED = {
     b"a: =": "a: = has a meaning of its own in YAML; put it in quotes",
     b"[" * 3000: "line 1: nested more than 100 deep",
     b"a: " + b"9" * 5000: "a: a number of 5000 digits; the longest that can be read has 4300",
-    b"a: [x:y]": "a.0: readers disagree about the colon or question mark in 'x:y'; put it in quotes",
-    b"\n".join([b"a: &a [1, 1]", *(b"%c: &%c [%s]" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefgh")]):
-        "g.4: more than 1,000,000 values; write out fewer aliases",
-}  # fmt: skip
+    b"a: [x:y]": (
+        "a.0: readers disagree about the colon or question mark in 'x:y'; put it in quotes"
+    ),
+    b"\n".join(
+        [
+            b"a: &a [1, 1]",
+            *(b"%c: &%c [%s]" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefgh"),
+        ]
+    ): "g.4: more than 1,000,000 values; write out fewer aliases",
+}
 
 
 @pytest.mark.parametrize("content", FILES_REFUSED, ids=lambda content: ascii(content[:16]))
@@ -196,16 +258,29 @@ BROKEN = {
     "conditions: [baseline, mul_tokens]": {
         "conditions: []": "params.yaml: conditions: must be a list with at least one entry, not []",
         "conditions:": "params.yaml: conditions: must be a list with at least one entry, not null",
-        "conditions: {a: b}": "params.yaml: conditions: must be a list with at least one entry, not {'a': 'b'}",
-        "conditions: text": "params.yaml: conditions: must be a list with at least one entry, not 'text'",
-        "conditions: [a, {b: c}]": "params.yaml: conditions.1: must be text or a whole number, not {'b': 'c'}",
-        "conditions: [010]": "params.yaml: conditions.0: 010 is 10 in YAML 1.2 (DVC) and 8 in YAML 1.1; write 10 or 8",
-        "conditions: [a]\nconditions: [b]": "params.yaml: conditions: given twice, on lines 3 and 4; keep one",
+        "conditions: {a: b}": (
+            "params.yaml: conditions: must be a list with at least one entry, not {'a': 'b'}"
+        ),
+        "conditions: text": (
+            "params.yaml: conditions: must be a list with at least one entry, not 'text'"
+        ),
+        "conditions: [a, {b: c}]": (
+            "params.yaml: conditions.1: must be text or a whole number, not {'b': 'c'}"
+        ),
+        "conditions: [010]": (
+            "params.yaml: conditions.0: 010 is 10 in YAML 1.2 (DVC) and 8 in YAML 1.1; write 10"
+            " or 8"
+        ),
+        "conditions: [a]\nconditions: [b]": (
+            "params.yaml: conditions: given twice, on lines 3 and 4; keep one"
+        ),
         "others: [a]": "params.yaml: conditions: missing; dvc.yaml uses it",
         "a: \0": "params.yaml: line 3: the character U+0000 has no place in YAML text; remove it",
     },
     "  max_steps: 200": {
-        "  max_steps: [1]": "params.yaml: pretrain.max_steps: must be text or a whole number, not [1]"
+        "  max_steps: [1]": (
+            "params.yaml: pretrain.max_steps: must be text or a whole number, not [1]"
+        )
     },
 }
 
@@ -248,7 +323,9 @@ def test_commands_say_so_in_one_line(copy, command):
     "name", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"]
 )
 def test_what_dvc_exp_run_writes_is_read(tmp_path, name):
-    """`dvc exp run -S` rewrites the whole file: floats as 1e-05, and quotes only where its own reader needs them."""
+    """`dvc exp run -S` rewrites the whole file: floats as 1e-05, and quotes only where its own
+    reader needs them.
+    """
     from dvc.utils.hydra import apply_overrides
 
     path = tmp_path / "params.yaml"

@@ -1,4 +1,6 @@
-"""The report and the page of `dvc plots` in a real browser, without a network: see tests/helpers/browser.py."""
+"""The report and the page of `dvc plots` in a real browser, without a network: see
+tests/helpers/browser.py.
+"""
 
 import json
 import re
@@ -82,8 +84,9 @@ def test_requests_of_a_page_are_seen_and_those_of_chromiums_new_tab_are_not(brow
     assert errors_and_requests(browser, tmp_path / "page.html") == ([], [])
     page = tmp_path / "page.html"
     page.write_text(
-        "<img src='https://a.invalid/i.png'><iframe src='https://b.invalid/f.html'></iframe>"
-        "<script>fetch('https://c.invalid/x').catch(() => document.body.dataset.asked = '')</script>"
+        "<img src='https://a.invalid/i.png'><iframe"
+        " src='https://b.invalid/f.html'></iframe><script>fetch('https://c.invalid/x').catch(() =>"
+        " document.body.dataset.asked = '')</script>"
     )
     browser.open(page)
     browser.wait("document.body.dataset.asked !== undefined")
@@ -103,7 +106,8 @@ def test_the_report_draws_every_chart_without_error_or_request(browser, report, 
         "[...document.querySelectorAll('[data-chart]')].map(each => each.id)"
     ):
         marks = browser.script(
-            f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length"
+            f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark"
+            " line').length"
         )
         assert marks >= 2, name
     assert errors_and_requests(browser, report) == ([], [])
@@ -117,12 +121,14 @@ def test_dvc_plots_draws_every_chart_without_error_or_request(browser, plots, sc
     for name in charts:
         assert (
             browser.script(
-                f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark line').length"
+                f"{CHART.format(name)}.querySelectorAll('svg .role-mark path, svg .role-mark"
+                " line').length"
             )
             >= 2
         ), name
         labels = browser.script(
-            f"[...{CHART.format(name)}.querySelectorAll('.role-legend-label text')].map(e => e.textContent)"
+            f"[...{CHART.format(name)}.querySelectorAll('.role-legend-label text')].map(e =>"
+            " e.textContent)"
         )
         assert "mul_tokens" in labels
         assert ("HEAD" in labels) == (name != "fact_usage"), "its rows name the revision themselves"
@@ -165,7 +171,8 @@ def test_charts_follow_the_scheme_when_it_changes(browser, report):
     light = browser.script(background), browser.script(label)
     browser.scheme("dark")
     browser.wait(
-        "[...document.querySelectorAll('[data-chart]')].every(each => each.dataset.drawn === 'dark')"
+        "[...document.querySelectorAll('[data-chart]')].every(each => each.dataset.drawn ==="
+        " 'dark')"
     )
     dark = browser.script(background), browser.script(label)
     assert light[0] != dark[0]
@@ -183,7 +190,8 @@ def test_another_axis_is_chosen_with_the_keyboard(browser, report):
     browser.script("document.querySelector('input[name=x]').focus()")
     browser.press(Keys.ARROW_RIGHT)
     browser.wait(
-        "[...document.querySelectorAll('#loss .role-axis-title text')].some(e => e.textContent === 'training steps')"
+        "[...document.querySelectorAll('#loss .role-axis-title text')].some(e => e.textContent ==="
+        " 'training steps')"
     )
     assert browser.script(title)
 
@@ -216,7 +224,8 @@ def test_nothing_is_wider_than_the_window(browser, report, plots, width):
         browser.open(page, width)
         assert browser.script("document.documentElement.scrollWidth") <= width, page.name
         widths = browser.script(
-            "[...document.querySelectorAll('[data-chart] svg')].map(each => each.getBoundingClientRect().width)"
+            "[...document.querySelectorAll('[data-chart] svg')].map(each =>"
+            " each.getBoundingClientRect().width)"
         )
         assert max(widths) <= width
 

@@ -1,4 +1,6 @@
-"""The scripts that the workflows run for a pull request: on a small repository, and against a stand-in for `gh`."""
+"""The scripts that the workflows run for a pull request: on a small repository, and against a
+stand-in for `gh`.
+"""
 
 import json
 import os
@@ -84,13 +86,15 @@ else:
     sys.exit("HTTP 404: Not Found")
 state_file.write_text(json.dumps(state))
 print(json.dumps(answer))
-"""
+"""  # noqa: E501
 HEAD, SHA = "someone:fix/a&b", "a" * 40
 
 
 @pytest.fixture
 def gh(tmp_path) -> Path:
-    """A folder with a `gh` whose pull request 7 has 130 comments of others, one of them with our marker."""
+    """A folder with a `gh` whose pull request 7 has 130 comments of others, one of them with our
+    marker.
+    """
     folder = tmp_path / "gh"
     folder.mkdir()
     (folder / "gh").write_text(GH.format(python=sys.executable))
@@ -145,9 +149,10 @@ def test_text_of_a_pull_request_stays_text(gh):
     comment(gh, "````\n@everyone <img src=x> [a](b)\u202e\x1b[31m\n```\n")
     [body] = comments(gh)
     *_, opening, first, second, third, closing = body.split("\n")
-    assert (opening, closing) == ("`````text", "`````"), (
-        "longer than any in it, which so cannot end the block"
-    )
+    assert (opening, closing) == (
+        "`````text",
+        "`````",
+    ), "longer than any in it, which so cannot end the block"
     assert (first, second, third) == ("````", "@everyone <img src=x> [a](b)[31m", "```")
     comment(gh, "x" * 200_000)
     [body] = comments(gh)

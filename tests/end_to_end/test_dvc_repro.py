@@ -1,4 +1,6 @@
-"""`make repro`'s dvc.lock is `dvc repro`'s to the byte, whatever stage comes and whatever the lock looks like."""
+"""`make repro`'s dvc.lock is `dvc repro`'s to the byte, whatever stage comes and whatever the lock
+looks like.
+"""
 
 import math
 import os
@@ -25,7 +27,8 @@ pytestmark = pytest.mark.slow("dvc writes dvc.lock after every stage, as the ref
 COMMITTED = (REPOSITORY / "dvc.lock").read_text()
 Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 ENTRIES = yaml.safe_load(COMMITTED)["stages"]
-# A number, a date or a truth to YAML, of which a hash may look like some, and what is written in several lines.
+# A number, a date or a truth to YAML, of which a hash may look like some, and what is written in
+# several lines.
 STRINGS = st.text(max_size=200) | st.sampled_from(
     ["12e45678", "0x1f", "1_000", "2026-01-01", "yes", "~", "a\nb\n", "\n\n", "  x: 1\n"]
 )
@@ -115,7 +118,9 @@ def test_an_edit_of_the_lock_between_two_entries_stays(tmp_path):
     ids=["plain", "shared", "NaN"],
 )
 def test_names_in_quotes_and_references_leave_a_lock_that_dvc_reads(tmp_path, text, name, entry):
-    """YAML writes what occurs twice once, and refers to it by a name that has to be another in every entry."""
+    """YAML writes what occurs twice once, and refers to it by a name that has to be another in
+    every entry.
+    """
     other = {"x": entry.get("x", 0), "z": SHARED, "w": SHARED}
     whole, ours = both(
         tmp_path,
@@ -208,7 +213,9 @@ def test_a_lock_is_replaced_whole_and_never_written_in_place(tmp_path, text):
 
 
 def project(root: Path) -> Path:
-    """Two stages of which the second fails where there is a file `fails`, and what the two commands need."""
+    """Two stages of which the second fails where there is a file `fails`, and what the two commands
+    need.
+    """
     for name in ("pipeline", "common", "model"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
@@ -228,7 +235,9 @@ def project(root: Path) -> Path:
 
 
 def history(root: Path, command: list[str]) -> list[tuple[int, str, bytes]]:
-    """Return status, output and lock of a run, one after an edit that fails, of that mended, and with nothing to do."""
+    """Return status, output and lock of a run, one after an edit that fails, of that mended, and
+    with nothing to do.
+    """
     states = []
     for content, fails in (("1", False), ("2", True), ("2", False), ("2", False)):
         (root / "in").write_text(content)
@@ -279,8 +288,14 @@ def test_what_another_dvc_writes_while_the_lock_is_put_right_is_kept(tmp_path, w
     }
     (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": entries}))
     change = {
-        "order": "from pipeline.dvc_support.plan import *; put_in_order(Path(), Plan({'first': set(), 'second': set()}, set()))",
-        "record": "import sys, pipeline.dvc_support.record; sys.argv = ['', 'lock']; pipeline.dvc_support.record.main()",
+        "order": (
+            "from pipeline.dvc_support.plan import *; put_in_order(Path(), Plan({'first': set(),"
+            " 'second': set()}, set()))"
+        ),
+        "record": (
+            "import sys, pipeline.dvc_support.record; sys.argv = ['', 'lock'];"
+            " pipeline.dvc_support.record.main()"
+        ),
     }[what]
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], cwd=root, stdout=subprocess.PIPE, text=True

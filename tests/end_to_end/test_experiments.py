@@ -1,4 +1,6 @@
-"""docs/experiments.md: its commands in its order, on the micro profile, and what each of its recipes leaves behind."""
+"""docs/experiments.md: its commands in its order, on the micro profile, and what each of its
+recipes leaves behind.
+"""
 
 import contextlib
 import os
@@ -86,7 +88,9 @@ def wait_for_the_worker(clone: Path) -> None:
 
 
 def of_main(clone: Path, before: dict[str, bytes]) -> bool:
-    """Return whether the tree is main's again: bytes, declarations, nothing to run and nothing to commit."""
+    """Return whether the tree is main's again: bytes, declarations, nothing to run and nothing to
+    commit.
+    """
     assert shell(["git", "branch", "--show-current"], clone) == "main\n"
     assert shell(["git", "status", "--short"], clone) == ""
     assert changed(clone) == set()

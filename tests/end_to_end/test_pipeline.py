@@ -73,11 +73,29 @@ def test_the_readmes_dvc_commands_work(clone):
 
 
 AGAIN = [
-    "params", "fetch hellaswag", "fetch ranks", "fetch passages", "fetch gsm8k", "fetch conversations", "corpus", "items",
-    "tokenize mul_tokens", "distinct", "pretrain mul_tokens 1", "export baseline 1 200", "evaluate baseline 1 200", "problems",
-    "sft mul_tokens 1", "generate mul_tokens 1", "gsm8k mul_tokens 1", "probes exports mul_tokens 1", "probes sft baseline 1",
-    "compare", "curves", "contents",
-]  # fmt: skip
+    "params",
+    "fetch hellaswag",
+    "fetch ranks",
+    "fetch passages",
+    "fetch gsm8k",
+    "fetch conversations",
+    "corpus",
+    "items",
+    "tokenize mul_tokens",
+    "distinct",
+    "pretrain mul_tokens 1",
+    "export baseline 1 200",
+    "evaluate baseline 1 200",
+    "problems",
+    "sft mul_tokens 1",
+    "generate mul_tokens 1",
+    "gsm8k mul_tokens 1",
+    "probes exports mul_tokens 1",
+    "probes sft baseline 1",
+    "compare",
+    "curves",
+    "contents",
+]
 
 
 @pytest.mark.parametrize("stage", AGAIN)
@@ -103,17 +121,21 @@ def test_every_stage_gives_the_same_bytes_again_and_opens_what_it_declares(clone
 
 @pytest.mark.skipif(not STRACE, reason="strace is not installed")
 def test_strace_sees_what_the_seal_would_not_be_told_of(clone):
-    """The cross-check itself: an unsealed process that reads natively, reads from Python, and writes."""
+    """The cross-check itself: an unsealed process that reads natively, reads from Python, and
+    writes.
+    """
     script = (
-        "import pyarrow as pa; pa.memory_map('data/items/hellaswag.jsonl').read(1); open('profiles/micro.yaml').read(); "
-        "open('data/new', 'w')"
+        "import pyarrow as pa; pa.memory_map('data/items/hellaswag.jsonl').read(1);"
+        " open('profiles/micro.yaml').read(); open('data/new', 'w')"
     )
     instance = read_instances(WorkingTree(clone))["params"]
     opened = trace([sys.executable, "-c", script], clone)
     (clone / "data/new").unlink()
     assert undeclared(instance, opened) == [
-        ("data/items/hellaswag.jsonl", False), ("data/new", True), ("profiles/micro.yaml", False)
-    ]  # fmt: skip
+        ("data/items/hellaswag.jsonl", False),
+        ("data/new", True),
+        ("profiles/micro.yaml", False),
+    ]
 
 
 def test_a_comment_in_the_exporter_reruns_exports_and_nothing_downstream(clone):
@@ -137,7 +159,8 @@ def test_an_exporter_edit_that_changes_bytes_reruns_exports_and_what_is_downstre
     executed = repro(clone)
     assert {name.split("@")[0] for name in executed} == {"export", "evaluate", "probes", "sft"}
     assert len(executed) == 8, (
-        "the model card is no part of a fine-tuned model, and scores are the same bytes: all else stands"
+        "the model card is no part of a fine-tuned model, and scores are the same bytes: all else"
+        " stands"
     )
     edit(clone / "model/export/model_card.py", "# A GPT-2 ablation:", "# GPT-2 ablation:")
     assert repro(clone) == set(), "undoing an edit restores everything from the run cache"
@@ -163,9 +186,10 @@ def test_a_metric_edit_reruns_evaluations_and_curves(clone):
     }
     assert executed == expected
     edit(clone / "model/statistics/rates.py", "z = 1.96", "z = 1.959963984540054")
-    assert repro(clone) == {"compare", "curves"}, (
-        "their outputs are in git, for which DVC keeps no second copy"
-    )
+    assert repro(clone) == {
+        "compare",
+        "curves",
+    }, "their outputs are in git, for which DVC keeps no second copy"
 
 
 def test_an_edit_of_the_answer_reader_reruns_the_reading_and_no_generation(clone):
@@ -237,9 +261,10 @@ def test_what_make_clean_artifacts_frees_comes_back_from_the_cache_and_by_work(c
             if out.startswith(("exports/", "sft/")):
                 shutil.rmtree(clone / out)
                 (clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
-    assert {name.split("@")[0] for name in repro(clone)} == {"export", "sft"}, (
-        "computed where the cache has nothing"
-    )
+    assert {name.split("@")[0] for name in repro(clone)} == {
+        "export",
+        "sft",
+    }, "computed where the cache has nothing"
     assert outputs(clone) == before
 
 
@@ -250,7 +275,9 @@ def difference_of_logits(clone: Path, condition: str) -> float:
 
 
 def test_the_walk_through(clone):
-    """Every command of docs/walk_through.md, in order, on the micro profile: the fault is stopped, named, let past, undone."""
+    """Every command of docs/walk_through.md, in order, on the micro profile: the fault is stopped,
+    named, let past, undone.
+    """
     text = (REPOSITORY / "docs/walk_through.md").read_text()
     commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
     assert len(commands) == 10
@@ -286,7 +313,8 @@ def test_the_walk_through(clone):
     assert "  2 × export: model/export/weight_map.py has changed\n" in said[impact]
     assert "until then these 484 figures and 16 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
-        r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored untransposed;",
+        r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored"
+        r" untransposed;",
         said[stopped],
     )
     # All that was made of the right exports is made again, and is not what it was.
@@ -345,8 +373,8 @@ def test_a_library_moves_what_computes_with_it_and_is_refused_until_it_is_instal
     }
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
-        f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares 5.0.0; run make setup"
-        in output
+        f"error: export@baseline-1-200: transformers {locked} installed, libraries.yaml declares"
+        " 5.0.0; run make setup" in output
     )
     (clone / "libraries.yaml").write_text(libraries)
     assert repro(clone) == set()
@@ -366,7 +394,8 @@ def test_several_processes_score_to_the_same_bytes_and_only_the_first_may_write(
     output = shell(EVALUATE, clone, check=False)
     # Which of the two depends on how far the first process is.
     assert re.search(
-        r"error: seal: evaluate@baseline-1-200 (changed|listed) scores/baseline/seed_1/\.step_200\.partial",
+        r"error: seal: evaluate@baseline-1-200 (changed|listed)"
+        r" scores/baseline/seed_1/\.step_200\.partial",
         output,
     )
     edit(clone / "stages/evaluate.py", "if True:", "if processes.rank == 0:")
@@ -410,8 +439,8 @@ def test_an_undeclared_read_stops_the_graph(clone):
     )
     output = shell(["dvc", "repro"], clone, check=False)
     assert (
-        "error: seal: items read profiles/micro.yaml, which dvc.yaml does not list under this stage's deps"
-        in output
+        "error: seal: items read profiles/micro.yaml, which dvc.yaml does not list under this"
+        " stage's deps" in output
     )
     shell(["git", "checkout", "stages/items.py"], clone)
     assert repro(clone) == set()
@@ -430,7 +459,9 @@ def test_a_wrong_param_stops_the_graph_before_anything_is_deleted(clone):
 
 
 def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
-    """The first stage that starts says so, whoever starts it; afterwards no other stage finds anything of it."""
+    """The first stage that starts says so, whoever starts it; afterwards no other stage finds
+    anything of it.
+    """
     before = outputs(clone)
     edit(
         clone / "params.yaml",
@@ -460,9 +491,12 @@ def test_a_withdrawn_condition_is_named_at_once_and_pruned_in_one_pass(clone):
         "\nconditions: [baseline]\n",
         "\nconditions: [baseline, mul_tokens]\n",
     )
-    assert repro(clone) <= {"params", "compare", "curves", "contents"}, (
-        "models and scores come from the cache"
-    )
+    assert repro(clone) <= {
+        "params",
+        "compare",
+        "curves",
+        "contents",
+    }, "models and scores come from the cache"
     assert outputs(clone) == before
     assert check(WorkingTree(clone)) == []
 

@@ -1,4 +1,6 @@
-"""`make prune` and the refusal that names it, on a graph in small: what goes, what stays, and what is said in which words."""
+"""`make prune` and the refusal that names it, on a graph in small: what goes, what stays, and what
+is said in which words.
+"""
 
 import contextlib
 import fcntl
@@ -57,16 +59,21 @@ stages:
     cmd: mkdir -p plots && cat scores/*/*/*/items > plots/results.md
     deps: [scores, metrics]
     outs: [{{"plots/results.md": {{cache: false}}}}]
-"""
+"""  # noqa: E501
 PARAMS = "conditions: [one, two]\nseeds: [1, 2]\nsteps: [5, 9]\n"
 ROOTS = ("checkpoints", "data", "metrics", "plots", "scores")
 
 
 def shell(command: list[str], root: Path, check: bool = True, **environment: str) -> str:
     done = subprocess.run(
-        command, cwd=root, env={**ENVIRONMENT, **environment}, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        command,
+        cwd=root,
+        env={**ENVIRONMENT, **environment},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     assert not check or done.returncode == 0, done.stdout
     return done.stdout
 
@@ -203,8 +210,8 @@ def test_what_no_stage_wrote_as_it_is_stays(root):
     for name in {*mine, *others}:
         assert (root / name).read_text() == "mine", name
     assert (
-        "error: prune: stages would still read as results what no stage writes (metrics/one/seed_2/pretrain.json); "
-        in done
+        "error: prune: stages would still read as results what no stage writes"
+        " (metrics/one/seed_2/pretrain.json); " in done
     )
     assert not (root / "metrics/two/seed_2").exists()
     assert not (root / "checkpoints/one/seed_2/model").exists(), (
@@ -262,7 +269,9 @@ def test_what_is_made_since_the_listing_stays(root):
 
 
 def test_a_file_that_was_kept_is_kept_the_second_time(root):
-    """What dvc.lock has recorded of a stage is gone after the first time, unless a commit or the run cache has it too."""
+    """What dvc.lock has recorded of a stage is gone after the first time, unless a commit or the
+    run cache has it too.
+    """
     (root / "params.yaml").write_text(PARAMS.replace("[1, 2]", "[1, 2, 3]"))
     shell(["dvc", "repro"], root)
     (root / ".dvc/tmp/durations").mkdir(parents=True, exist_ok=True)
@@ -335,9 +344,14 @@ def asked(root: Path, answer: str) -> tuple[int, str]:
     """Run it at a terminal and type `answer`."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.leftover.prune"], cwd=root, env=ENVIRONMENT, stdin=theirs, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "pipeline.leftover.prune"],
+        cwd=root,
+        env=ENVIRONMENT,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         os.close(theirs)
         os.write(ours, answer.encode())
         said = process.stdout.read()
@@ -387,7 +401,8 @@ def test_a_file_of_ones_own_among_results_is_moved_and_not_deleted(root, name):
     folder = name.split("/")[0]
     assert (
         said
-        == f"{name}: no stage writes it, and what is in {folder}/ is read as results; move it out of {folder}/"
+        == f"{name}: no stage writes it, and what is in {folder}/ is read as results; move it out"
+        f" of {folder}/"
     )
     assert f"no stage writes ({name}); move it elsewhere" in prune(root, check=False)
     assert (root / name).exists()
@@ -472,8 +487,8 @@ def test_what_is_freed_comes_back_and_what_is_ones_own_stays(root):
         (root / name).write_text("mine")
     said = shell([sys.executable, "-m", "pipeline.leftover.prune", "--artifacts"], root)
     assert (
-        "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage wrote it"
-        in said
+        "kept, for it may be your own: scores/one/seed_1/step_5/notes: no record says that a stage"
+        " wrote it" in said
     )
     left = files(root)
     assert {name for name in left if name.startswith(("checkpoints", "scores"))} == set(mine)

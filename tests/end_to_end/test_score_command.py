@@ -62,12 +62,18 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path):
 def test_a_reader_that_stops_early_gives_no_traceback(trained_gpt2, tmp_path):
     items = tmp_path / "items.jsonl"
     items.write_text("".join(item.model_dump_json() + "\n" for item in ITEMS))
-    command = f"{sys.executable} -u -m tools.score {trained_gpt2} --items {items} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    command = (
+        f"{sys.executable} -u -m tools.score {trained_gpt2} --items {items} | head -n 1; echo"
+        " ${PIPESTATUS[0]}"
+    )
     done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
     assert re.fullmatch(r"reference acc .*\n(0|141)\n", done.stdout)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
-    command = f"{sys.executable} -m tools.score {trained_gpt2} --items {items} | true; echo ${{PIPESTATUS[0]}}"
+    command = (
+        f"{sys.executable} -m tools.score {trained_gpt2} --items {items} | true; echo"
+        " ${PIPESTATUS[0]}"
+    )
     done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, text=True, capture_output=True)
     assert done.stdout in ("0\n", "141\n"), "it may have written all before its reader was gone"
     assert "BrokenPipe" not in done.stderr

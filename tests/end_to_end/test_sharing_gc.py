@@ -1,4 +1,6 @@
-"""`make gc`: nobody's data goes, from whatever clone it is said. A file in DVC stands for the results, so nothing is run."""
+"""`make gc`: nobody's data goes, from whatever clone it is said. A file in DVC stands for the
+results, so nothing is run.
+"""
 
 import re
 import shutil
@@ -30,7 +32,9 @@ def with_data(clone: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A clone whose git remote `hub.git` and DVC remote `storage` have main, the branch kept, and the tag lone-1 of no branch."""
+    """A clone whose git remote `hub.git` and DVC remote `storage` have main, the branch kept, and
+    the tag lone-1 of no branch.
+    """
     folder = tmp_path_factory.mktemp("gc")
     clone = folder / "author"
     shell(["git", "init", "--quiet", "--bare", "--initial-branch", "main", "hub.git"], folder)
@@ -102,10 +106,11 @@ def test_a_clone_of_one_branch_frees_no_other_branchs_data(author, options):
     colleague = clone_of(author, *options)
     assert unkept(colleague) == [], "of what is here"
     said = collect(colleague, "--cloud")
-    assert said == (
-        "1 error: gc: DVC keeps what local branches and tags need, and none is at origin refs/heads/kept, "
-        "origin refs/tags/lone-1; git fetch origin refs/heads/kept && git tag keep-origin-heads-kept FETCH_HEAD, "
-        "or git fetch --prune once their owners have withdrawn them"
+    assert (
+        said == "1 error: gc: DVC keeps what local branches and tags need, and none is at origin"
+        " refs/heads/kept, origin refs/tags/lone-1; git fetch origin refs/heads/kept && git tag"
+        " keep-origin-heads-kept FETCH_HEAD, or git fetch --prune once their owners have"
+        " withdrawn them"
     )
     assert stored(author.parent / "storage") == {"main", "kept", "lone"}
     shell(["bash", "-c", said.split("; ")[1].split(", or ")[0]], colleague)
@@ -175,8 +180,10 @@ def test_a_git_remote_that_does_not_answer_stops_gc_of_the_cloud_alone(author):
     shell(["git", "config", "remote.gone.skipFetchAll", "true"], author)
     with pytest.raises(Failure, match=r"others need \(git ls-remote gone: exit code 128\)"):
         unkept(author, cloud=True)
-    assert collect(author, "--cloud") == (
-        "1 error: gc: without git's remotes it is not known what others need (git ls-remote gone: exit code 128)"
+    assert (
+        collect(author, "--cloud")
+        == "1 error: gc: without git's remotes it is not known what others need (git ls-remote"
+        " gone: exit code 128)"
     )
     assert collect(author).startswith("0 ")
 
@@ -184,8 +191,9 @@ def test_a_git_remote_that_does_not_answer_stops_gc_of_the_cloud_alone(author):
 def test_a_tag_of_no_commit_which_dvc_cannot_read_is_one_line(author):
     blob = shell(["git", "rev-parse", "HEAD:data.bin.dvc"], author).strip()
     shell(["git", "tag", "of-a-file", blob], author)
-    assert collect(author) == (
-        "1 error: gc: DVC cannot read a branch or tag: unknown Git revision 'of-a-file'; "
+    assert (
+        collect(author)
+        == "1 error: gc: DVC cannot read a branch or tag: unknown Git revision 'of-a-file'; "
         "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
     )
 
@@ -204,9 +212,11 @@ def test_a_cache_that_others_may_use_is_left_alone(author, link, options):
     there = object_path(cache, file_md5(theirs))
     there.parent.mkdir(exist_ok=True)
     theirs.rename(there)
-    assert collect(author, *options) == (
-        f"1 error: gc: the cache {cache} is outside this repository, and others who use it would lose their data; "
-        "dvc gc --all-branches --all-tags --all-experiments --projects DIRECTORY… names them: docs/sharing.md, Freeing space"
+    assert (
+        collect(author, *options)
+        == f"1 error: gc: the cache {cache} is outside this repository, and others who use it would"
+        " lose their data; dvc gc --all-branches --all-tags --all-experiments --projects"
+        " DIRECTORY… names them: docs/sharing.md, Freeing space"
     )
     assert "another project's" in stored(cache)
 
@@ -273,7 +283,9 @@ def test_cloud_of_the_environment_was_not_said(tmp_path, monkeypatch):
 
 
 def of_make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Say make gc in an empty folder, where set-up counts as done and there is nothing that a mistake could collect."""
+    """Say make gc in an empty folder, where set-up counts as done and there is nothing that a
+    mistake could collect.
+    """
     command = [
         "make",
         "--file",

@@ -61,7 +61,9 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, arguments)
 
     def open(self, page: Path, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
-        """Show the file `page` in a viewport of `width` CSS pixels, and wait until its charts are drawn."""
+        """Show the file `page` in a viewport of `width` CSS pixels, and wait until its charts are
+        drawn.
+        """
         self.size(width, height)
         self.scheme(scheme)
         self.logs()  # forgets what was before
@@ -94,7 +96,8 @@ class Browser:
     def logs(self) -> tuple[list[str], list[str]]:
         """Return the errors of the console and the addresses requested since the last call.
 
-        Those of Chromium's own documents are left out, not requests of ours for Chromium's addresses.
+        Those of Chromium's own documents are left out, not requests of ours for Chromium's
+        addresses.
         """
         severe = [
             entry["message"]

@@ -10,7 +10,9 @@ Keywords = dict[str, ast.expr]
 
 @cache
 def aliases(tree: ast.Module) -> dict[str, set[str]]:
-    """Return the dotted names of what each name is imported as, anywhere in the file: it may be one or another (try, except)."""
+    """Return the dotted names of what each name is imported as, anywhere in the file: it may be one
+    or another (try, except).
+    """
     found = defaultdict(set)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -40,7 +42,9 @@ def _dotted(tree: ast.Module, node: ast.AST) -> set[str]:
 
 @cache
 def imports(tree: ast.Module) -> list[tuple[ast.AST, str]]:
-    """Return every module or name that is imported, `import_module("torch")` among them, by its dotted name."""
+    """Return every module or name that is imported, `import_module("torch")` among them, by its
+    dotted name.
+    """
     found: list[tuple[ast.AST, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -70,7 +74,9 @@ def named(tree: ast.Module) -> list[tuple[ast.AST, str]]:
 
 @cache
 def calls(tree: ast.Module) -> list[tuple[ast.Call, str, Keywords]]:
-    """Return each call with the name of what is called, the empty text where it has none, and its keywords."""
+    """Return each call with the name of what is called, the empty text where it has none, and its
+    keywords.
+    """
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):

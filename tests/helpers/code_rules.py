@@ -1,4 +1,6 @@
-"""Rules that the text of our code keeps, each a function of a parsed file that yields the lines that break it."""
+"""Rules that the text of our code keeps, each a function of a parsed file that yields the lines
+that break it.
+"""
 
 import ast
 import re
@@ -22,17 +24,38 @@ _PICKLING = {
 }
 _ERRORS = {"UnpicklingError", "PickleError"}  # names of errors, which load nothing
 _LOADING = {
-    "torch.load", "torch.serialization.load", "torch.jit.load", "torch.hub.load", "torch.package.PackageImporter",
-    "pandas.read_pickle", "pd.read_pickle", "joblib.load",
-}  # fmt: skip
+    "torch.load",
+    "torch.serialization.load",
+    "torch.jit.load",
+    "torch.hub.load",
+    "torch.package.PackageImporter",
+    "pandas.read_pickle",
+    "pd.read_pickle",
+    "joblib.load",
+}
 _LOADING_WITH_A_WORD = {"numpy.load", "np.load"}
 _SHELLS = {
-    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell", "pty.spawn",
-}  # fmt: skip
+    "os.system",
+    "os.popen",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "asyncio.create_subprocess_shell",
+    "pty.spawn",
+}
 _UNSAFE_YAML = {
-    "load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all", "Loader", "CLoader", "FullLoader",
-    "UnsafeLoader", "CFullLoader", "CUnsafeLoader",
-}  # fmt: skip
+    "load",
+    "load_all",
+    "full_load",
+    "full_load_all",
+    "unsafe_load",
+    "unsafe_load_all",
+    "Loader",
+    "CLoader",
+    "FullLoader",
+    "UnsafeLoader",
+    "CFullLoader",
+    "CUnsafeLoader",
+}
 _UNPACKING = {"extractall", "unpack_archive"}
 _HUB = {"hf_hub_download", "snapshot_download", "load_dataset", "load_dataset_builder"}
 _CODE = {"eval", "exec", "compile", "__import__"}
@@ -62,7 +85,9 @@ def no_pickle(tree: ast.Module, path: str) -> Finding:
 
 
 def no_unpickling_reader(tree: ast.Module, path: str) -> Finding:
-    """torch.load and its like are not called or named; np.load is only called, and says allow_pickle=False itself."""
+    """torch.load and its like are not called or named; np.load is only called, and says
+    allow_pickle=False itself.
+    """
     called = {node.func for node, name, _ in calls(tree) if name in _LOADING_WITH_A_WORD}
     for node, name in named(tree):
         if name in _LOADING or (name in _LOADING_WITH_A_WORD and node not in called):
@@ -77,7 +102,9 @@ def no_unpickling_reader(tree: ast.Module, path: str) -> Finding:
 
 
 def no_remote_code(tree: ast.Module, path: str) -> Finding:
-    """trust_remote_code is never anything but False, and what chooses a class by its config says so."""
+    """trust_remote_code is never anything but False, and what chooses a class by its config says
+    so.
+    """
     for node, name, keywords in calls(tree):
         if "trust_remote_code" in keywords and not is_constant(
             keywords["trust_remote_code"], False
@@ -138,7 +165,9 @@ def no_shell(tree: ast.Module, path: str) -> Finding:
 
 
 def no_plain_http(tree: ast.Module, path: str) -> Finding:
-    """No address without TLS but this machine's own, and none whose certificate is not asked for."""
+    """No address without TLS but this machine's own, and none whose certificate is not asked
+    for.
+    """
     for node in ast.walk(tree):
         plain = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if plain and re.search(r"(http|ftp)://(?!127\.0\.0\.1[:/])", node.value):
@@ -152,7 +181,9 @@ def no_plain_http(tree: ast.Module, path: str) -> Finding:
 
 
 def texts(tree: ast.AST) -> list[str]:
-    """Return the literals in an expression, those of lists, dictionaries and f-strings among them."""
+    """Return the literals in an expression, those of lists, dictionaries and f-strings among
+    them.
+    """
     return [
         node.value
         for node in ast.walk(tree)
@@ -161,7 +192,9 @@ def texts(tree: ast.AST) -> list[str]:
 
 
 def pinned_downloads(tree: ast.Module, path: str) -> Finding:
-    """What asks the hub for something says at which revision; a format in the place of a name is of local files."""
+    """What asks the hub for something says at which revision; a format in the place of a name is of
+    local files.
+    """
     for node, name, keywords in calls(tree):
         files = keywords.get("data_files")
         if last(name) in _HUB and files and any("://" in text for text in texts(files)):
@@ -200,7 +233,16 @@ def escaping_templates(tree: ast.Module, path: str) -> Finding:
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        no_pickle, no_unpickling_reader, no_remote_code, only_local_safetensors, only_safe_yaml, no_eval, no_shell, no_plain_http,
-        pinned_downloads, no_unpacking, escaping_templates,
+        no_pickle,
+        no_unpickling_reader,
+        no_remote_code,
+        only_local_safetensors,
+        only_safe_yaml,
+        no_eval,
+        no_shell,
+        no_plain_http,
+        pinned_downloads,
+        no_unpacking,
+        escaping_templates,
     )
-}  # fmt: skip
+}

@@ -1,7 +1,7 @@
 """The repository as git's index has it, whatever a run or an edit has made of the working tree.
 
-`make repro` rewrites metrics/, plots/ and dvc.lock with this processor's figures. Tests of the committed figures read the index:
-what is committed is compared with what is committed.
+`make repro` rewrites metrics/, plots/ and dvc.lock with this processor's figures. Tests of the
+committed figures read the index: what is committed is compared with what is committed.
 """
 
 import subprocess
@@ -44,7 +44,9 @@ def committed_text(path: str) -> str:
 
 
 def check_out(target: Path, *names: str) -> None:
-    """Write the committed files below `names` to the folder `target`; skip the test where git does not know them."""
+    """Write the committed files below `names` to the folder `target`; skip the test where git does
+    not know them.
+    """
     tree = committed_tree()
     for path in [name for name in names if tree.has(name)] + tree.files(*names):
         (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Repositories made of the committed files: text alone, or the working tree with committed results."""
+"""Repositories made of the committed files: text alone, or the working tree with committed
+results.
+"""
 
 import subprocess
 from pathlib import Path

@@ -23,7 +23,9 @@ def changed_leaf(value: Any) -> list[Any]:
 
 
 def changed_json(value: dict, vocabulary_and_merges: bool) -> Iterator[tuple[str, dict]]:
-    """Yield each kind of change with a changed copy of `value`, in which one entry is deleted, changed or added."""
+    """Yield each kind of change with a changed copy of `value`, in which one entry is deleted,
+    changed or added.
+    """
     for path in places(value):
         if not path or (path[:2] in (("model", "vocab"), ("model", "merges")) and len(path) > 2):
             continue
@@ -66,30 +68,92 @@ def shallow_copy(value: dict) -> dict:
 # What has been seen in exports of others, or changes what a reader does without changing a weight.
 PLANTED = {
     "config.json": [
-        {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}}, {"pruned_heads": {"0": [0]}}, {"quantization_config": {}},
-        {"torch_dtype": "float16"}, {"attn_implementation": "eager"}, {"num_attention_heads": 4}, {"hidden_size": 16},
-        {"tokenizer_class": "BertTokenizer"}, {"_name_or_path": "gpt2"}, {"is_decoder": False}, {"task_specific_params": {}},
+        {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}},
+        {"pruned_heads": {"0": [0]}},
+        {"quantization_config": {}},
+        {"torch_dtype": "float16"},
+        {"attn_implementation": "eager"},
+        {"num_attention_heads": 4},
+        {"hidden_size": 16},
+        {"tokenizer_class": "BertTokenizer"},
+        {"_name_or_path": "gpt2"},
+        {"is_decoder": False},
+        {"task_specific_params": {}},
     ],
     "generation_config.json": [
-        {"repetition_penalty": 1.3}, {"do_sample": True}, {"temperature": 0.7}, {"top_k": 5}, {"suppress_tokens": [1, 2]},
-        {"begin_suppress_tokens": [1]}, {"bad_words_ids": [[1]]}, {"max_length": 5}, {"max_new_tokens": 1}, {"num_beams": 4},
-        {"forced_eos_token_id": 3}, {"no_repeat_ngram_size": 2}, {"min_length": 4}, {"length_penalty": 2.0},
+        {"repetition_penalty": 1.3},
+        {"do_sample": True},
+        {"temperature": 0.7},
+        {"top_k": 5},
+        {"suppress_tokens": [1, 2]},
+        {"begin_suppress_tokens": [1]},
+        {"bad_words_ids": [[1]]},
+        {"max_length": 5},
+        {"max_new_tokens": 1},
+        {"num_beams": 4},
+        {"forced_eos_token_id": 3},
+        {"no_repeat_ngram_size": 2},
+        {"min_length": 4},
+        {"length_penalty": 2.0},
     ],
     "tokenizer_config.json": [
-        {"add_bos_token": True}, {"add_eos_token": True}, {"add_prefix_space": True}, {"bos_token": "!"}, {"eos_token": "!"},
-        {"unk_token": "!"}, {"pad_token": "<|endoftext|>"}, {"additional_special_tokens": ["the"]}, {"chat_template": "x"},
-        {"extra_special_tokens": ["the"]}, {"split_special_tokens": False}, {"truncation_side": "left"}, {"do_lower_case": True},
-        {"added_tokens_decoder": {"5": {"content": "the"}}}, {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}},
+        {"add_bos_token": True},
+        {"add_eos_token": True},
+        {"add_prefix_space": True},
+        {"bos_token": "!"},
+        {"eos_token": "!"},
+        {"unk_token": "!"},
+        {"pad_token": "<|endoftext|>"},
+        {"additional_special_tokens": ["the"]},
+        {"chat_template": "x"},
+        {"extra_special_tokens": ["the"]},
+        {"split_special_tokens": False},
+        {"truncation_side": "left"},
+        {"do_lower_case": True},
+        {"added_tokens_decoder": {"5": {"content": "the"}}},
+        {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}},
     ],
     "tokenizer.json": [
-        {"normalizer": {"type": "Lowercase"}}, {"normalizer": {"type": "NFKC"}},
+        {"normalizer": {"type": "Lowercase"}},
+        {"normalizer": {"type": "NFKC"}},
         {"normalizer": {"type": "Prepend", "prepend": " "}},
-        {"pre_tokenizer": {"type": "Whitespace"}}, {"pre_tokenizer": None},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}},
-        {"post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}},
-        {"truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}},
-        {"padding": {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
-                     "pad_token": "!"}},
-        {"decoder": None}, {"decoder": {"type": "Fuse"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": None},
+        {
+            "pre_tokenizer": {
+                "type": "ByteLevel",
+                "add_prefix_space": True,
+                "trim_offsets": True,
+                "use_regex": True,
+            }
+        },
+        {
+            "post_processor": {
+                "type": "ByteLevel",
+                "add_prefix_space": True,
+                "trim_offsets": False,
+                "use_regex": True,
+            }
+        },
+        {
+            "truncation": {
+                "direction": "Right",
+                "max_length": 4,
+                "strategy": "LongestFirst",
+                "stride": 0,
+            }
+        },
+        {
+            "padding": {
+                "strategy": "BatchLongest",
+                "direction": "Left",
+                "pad_to_multiple_of": None,
+                "pad_id": 0,
+                "pad_type_id": 0,
+                "pad_token": "!",
+            }
+        },
+        {"decoder": None},
+        {"decoder": {"type": "Fuse"}},
     ],
-}  # fmt: skip
+}

@@ -15,7 +15,9 @@ PROFILE = REPOSITORY / "profiles/micro.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty directory with the micro profile's `fetch` section; returns a function that changes it and fetches."""
+    """An empty directory with the micro profile's `fetch` section; returns a function that changes
+    it and fetches.
+    """
     monkeypatch.chdir(tmp_path)
     section = yaml.safe_load(PROFILE.read_text())["fetch"]
 
@@ -44,7 +46,13 @@ def pinned(path: Path) -> dict:
 
 
 ITEM = {
-    "ind": 1, "activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "", "ctx": "A cook", "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1", "label": 2,
-}  # fmt: skip
+    "ind": 1,
+    "activity_label": "Baking",
+    "ctx_a": "A cook",
+    "ctx_b": "",
+    "ctx": "A cook",
+    "endings": ["a", "b", "c", "d"],
+    "source_id": "wikihow~1",
+    "label": 2,
+}
 OTHER = {**ITEM, "ind": 2, "ctx": "A cook peels", "source_id": "wikihow~2"}

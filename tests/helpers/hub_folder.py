@@ -1,4 +1,6 @@
-"""A local directory in the hub's layout, as FineWeb-Edu has it: parquet files, subsets in the README's header."""
+"""A local directory in the hub's layout, as FineWeb-Edu has it: parquet files, subsets in the
+README's header.
+"""
 
 import hashlib
 from pathlib import Path

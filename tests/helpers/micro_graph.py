@@ -12,9 +12,25 @@ import pytest
 from repository import REPOSITORY
 
 FILES = [
-    "dvc.yaml", "stages.yaml", "libraries.yaml", "pyproject.toml", "requirements.txt", "requirements-data.txt", "profiles", "common", "model", "stages",
-    "pipeline", "tools", "Makefile", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore",
-]  # fmt: skip
+    "dvc.yaml",
+    "stages.yaml",
+    "libraries.yaml",
+    "pyproject.toml",
+    "requirements.txt",
+    "requirements-data.txt",
+    "profiles",
+    "common",
+    "model",
+    "stages",
+    "pipeline",
+    "tools",
+    "Makefile",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvc/plots",
+    ".dvcignore",
+    ".gitignore",
+]
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
@@ -42,7 +58,8 @@ def changed(clone: Path) -> set[str]:
 def repro(clone: Path) -> set[str]:
     """Run `dvc repro`; return the stages that were executed, and not restored or skipped.
 
-    Without `report`, which names all code and parameters and so is made again after every edit of them.
+    Without `report`, which names all code and parameters and so is made again after every edit of
+    them.
     """
     return set(re.findall(r"Running stage '([^']+)'", shell(["dvc", "repro"], clone))) - {"report"}
 

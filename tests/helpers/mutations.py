@@ -1,4 +1,6 @@
-"""Damage for tests: hypothesis strategies that turn valid bytes and valid JSON into what a stranger might send instead."""
+"""Damage for tests: hypothesis strategies that turn valid bytes and valid JSON into what a stranger
+might send instead.
+"""
 
 import copy
 import os
@@ -13,10 +15,24 @@ from hypothesis import strategies as st
 
 from common.errors import PipelineError
 
-# What readers have stumbled over: text that is no Unicode, no number or no name, and numbers of any size.
+# What readers have stumbled over: text that is no Unicode, no number or no name, and numbers of any
+# size.
 ODD_TEXTS = (
-    "", "\0", "\n", "a\nb", "\x1b[31m", "\u2028", "\ud800", "²", "٣", "../../x", "/etc/passwd", "-rf", "<script>", "9" * 5000,
-)  # fmt: skip
+    "",
+    "\0",
+    "\n",
+    "a\nb",
+    "\x1b[31m",
+    "\u2028",
+    "\ud800",
+    "²",
+    "٣",
+    "../../x",
+    "/etc/passwd",
+    "-rf",
+    "<script>",
+    "9" * 5000,
+)
 ODD_NUMBERS = (-1, 0, 1, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan"))
 SCALARS = (
     st.none()
@@ -38,7 +54,9 @@ _FACTOR = int(os.environ.get("FUZZ", "1"))
 
 
 def fuzz(examples: int) -> settings:
-    """Settings of a test: the same `examples` every time, or with FUZZ=20 twenty times as many, other ones each time."""
+    """Settings of a test: the same `examples` every time, or with FUZZ=20 twenty times as many,
+    other ones each time.
+    """
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
     common = {"deadline": None, "database": None, "suppress_health_check": checks}
     return settings(max_examples=examples * _FACTOR, derandomize=_FACTOR == 1, **common)
@@ -84,7 +102,9 @@ def changed_value(draw, value: Any, most: int = 2) -> Any:
 
 @st.composite
 def changed_bytes(draw, content: bytes, most: int = 4) -> bytes:
-    """Bytes with up to `most` places flipped, overwritten, cut out, put in, or everything behind them cut off."""
+    """Bytes with up to `most` places flipped, overwritten, cut out, put in, or everything behind
+    them cut off.
+    """
     changed = bytearray(content)
     for _ in range(draw(st.integers(1, most))):
         start = draw(st.integers(0, len(changed)))
@@ -105,7 +125,9 @@ def changed_bytes(draw, content: bytes, most: int = 4) -> bytes:
 
 @contextmanager
 def within(seconds: int, gigabytes: int) -> Iterator[None]:
-    """Raise in the block where it takes longer than `seconds`, or `gigabytes` of memory more than the process has."""
+    """Raise in the block where it takes longer than `seconds`, or `gigabytes` of memory more than
+    the process has.
+    """
     import resource
 
     def stop(*_) -> None:
@@ -127,7 +149,9 @@ def within(seconds: int, gigabytes: int) -> Iterator[None]:
 
 
 def reads_or_says_why(read: Callable[[], Any], name: str, lines: int = 1) -> bool:
-    """Return whether `read` succeeds; where it does not, assert that it says so in at most `lines` lines, each with `name`."""
+    """Return whether `read` succeeds; where it does not, assert that it says so in at most `lines`
+    lines, each with `name`.
+    """
     said = None
     try:
         read()

@@ -41,7 +41,9 @@ def lm_eval_task_of_the_package() -> dict:
 
 
 def lm_eval_is_right(rule: str, text: str, answer: str) -> bool:
-    """Whether lm-evaluation-harness's filter and metric, as its task sets them, take `text` for right."""
+    """Whether lm-evaluation-harness's filter and metric, as its task sets them, take `text` for
+    right.
+    """
     [steps] = [
         entry["filter"] for entry in lm_eval_task()["filter_list"] if entry["name"] == FILTERS[rule]
     ]

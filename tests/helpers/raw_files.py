@@ -1,4 +1,6 @@
-"""Raw files for tests: what users have in place of data, and one file of each format that is read."""
+"""Raw files for tests: what users have in place of data, and one file of each format that is
+read.
+"""
 
 import gzip
 import json
@@ -14,13 +16,26 @@ WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n
 STAND_INS = {
     "LFS": (LFS, "is a Git LFS pointer, not the data; run git lfs pull"),
     "LFS with CRLF": (LFS.replace(b"\n", b"\r\n"), "is a Git LFS pointer"),
-    "LFS with extensions": (LFS.replace(b"oid", b"ext-0-foo sha256:00\noid"), "is a Git LFS pointer"),
-    "LFS of 2013": (LFS.replace(b"git-lfs.github.com", b"hawser.github.com"), "is a Git LFS pointer"),
+    "LFS with extensions": (
+        LFS.replace(b"oid", b"ext-0-foo sha256:00\noid"),
+        "is a Git LFS pointer",
+    ),
+    "LFS of 2013": (
+        LFS.replace(b"git-lfs.github.com", b"hawser.github.com"),
+        "is a Git LFS pointer",
+    ),
     "annex": (b"/annex/objects/SHA256E-s31--" + b"ab" * 32 + b".txt\n", "is a git-annex pointer"),
     "annex link": (b"../.git/annex/objects/x1/2y/SHA256E-s31--ab/SHA256E-s31--ab", "git annex get"),
-    "DVC": (b"outs:\n- md5: " + b"ab" * 16 + b"\n  size: 9\n  hash: md5\n  path: a.jsonl\n", "run dvc pull"),
+    "DVC": (
+        b"outs:\n- md5: " + b"ab" * 16 + b"\n  size: 9\n  hash: md5\n  path: a.jsonl\n",
+        "run dvc pull",
+    ),
     "DVC import": (
-        b"md5: " + b"ab" * 16 + b"\nfrozen: true\ndeps:\n- path: a\nouts:\n- md5: " + b"cd" * 16 + b".dir\n",
+        b"md5: "
+        + b"ab" * 16
+        + b"\nfrozen: true\ndeps:\n- path: a\nouts:\n- md5: "
+        + b"cd" * 16
+        + b".dir\n",
         "is a DVC pointer file",
     ),
     "Xet": (b"# xet version 0\nfilesize = 3\nhash = 'ab'\n", "is a Xet pointer"),
@@ -30,22 +45,37 @@ STAND_INS = {
     "XHTML": (b'<?xml version="1.0"?>\n<!-- x -->' + WEB_PAGE, r"is a web page \(HTML\)"),
     "long page": (WEB_PAGE + b"<p>x</p>" * 1000, r"is a web page \(HTML\)"),
     "S3": (
-        b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>x</Message></Error>',
+        (
+            b'<?xml version="1.0"'
+            b' encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>x</Message></Error>'
+        ),
         r"a storage server's error message \(AccessDenied\)",
     ),
     "hub answer": (b"Entry not found", r"is a server's answer \(Entry not found\)"),
     "raw answer": (b"404: Not Found", "is a server's answer"),
-    "gated": (b"Access to dataset a/b is restricted. You must be authenticated.\n", "is a server's answer"),
+    "gated": (
+        b"Access to dataset a/b is restricted. You must be authenticated.\n",
+        "is a server's answer",
+    ),
     "JSON answer": (b'{"error":"Repository not found"}', "is a server's answer"),
     "API answer": (
-        b'{\n  "message": "Not Found",\n  "documentation_url": "https://x",\n  "status": "404"\n}', "is a server's answer",
+        b'{\n  "message": "Not Found",\n  "documentation_url": "https://x",\n  "status": "404"\n}',
+        "is a server's answer",
     ),
     "empty": (b"", "is empty"),
     "zeros": (b"\0" * 9000, "zero bytes only"),
-}  # fmt: skip
+}
 NAMES = (
-    "a.parquet", "a.arrow", "file.arrow", "a.jsonl", "a.txt", "a.jsonl.gz", "a.txt.gz", "a.jsonl.zst", "a.txt.zst",
-)  # fmt: skip
+    "a.parquet",
+    "a.arrow",
+    "file.arrow",
+    "a.jsonl",
+    "a.txt",
+    "a.jsonl.gz",
+    "a.txt.gz",
+    "a.jsonl.zst",
+    "a.txt.zst",
+)
 
 
 def zstd(content: bytes) -> bytes:
@@ -85,7 +115,9 @@ def compress(content: bytes, name: str) -> bytes:
 
 
 def file_of(name: str, texts: list[str]) -> bytes:
-    """Return a file of the format that `name` says, one of NAMES, with `texts`; a text has them in lines."""
+    """Return a file of the format that `name` says, one of NAMES, with `texts`; a text has them in
+    lines.
+    """
     table = pa.table({"text": texts, "id": list(range(len(texts)))})
     if name.endswith(".parquet"):
         return parquet_bytes(table, row_group_size=16)

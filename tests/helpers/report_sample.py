@@ -1,4 +1,6 @@
-"""A repository in small with all that the report stage reads: two conditions, some seeds, two checkpoints."""
+"""A repository in small with all that the report stage reads: two conditions, some seeds, two
+checkpoints.
+"""
 
 import csv
 import json
@@ -58,8 +60,12 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
         header.append("tolerance")
         write_rows(root / f"plots/{chart.file}", header, curve(chart, seeds))
     write_differences(root)
-    use = [[c, s, where, 40 * (c != "baseline"), 9000, 40 / 9000 * (c != "baseline")] for c in CONDITIONS for s in seeds
-           for where in ("training text, of tokens", "answers, of tokens")]  # fmt: skip
+    use = [
+        [c, s, where, 40 * (c != "baseline"), 9000, 40 / 9000 * (c != "baseline")]
+        for c in CONDITIONS
+        for s in seeds
+        for where in ("training text, of tokens", "answers, of tokens")
+    ]
     write_rows(
         root / "plots/fact_usage.csv",
         ["condition", "seed", "where", "facts", "total", "share"],

@@ -1,4 +1,6 @@
-"""A server on this machine that speaks S3, with an empty bucket, and made-up credentials for those who ask it."""
+"""A server on this machine that speaks S3, with an empty bucket, and made-up credentials for those
+who ask it.
+"""
 
 import os
 import urllib.request

@@ -33,7 +33,7 @@ stages:
     cmd: python -m stages.fetch
     deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
     outs: [data/fetched]
-"""
+"""  # noqa: E501
 STAGE = """
 import os
 import sys
@@ -88,7 +88,9 @@ def project(tmp_path) -> Path:
 
 @pytest.fixture
 def signals(tmp_path) -> Iterator[Path]:
-    """A folder that a stage can write to and a test can see: of what is outside the repository the seal leaves it the devices."""
+    """A folder that a stage can write to and a test can see: of what is outside the repository the
+    seal leaves it the devices.
+    """
     with tempfile.TemporaryDirectory(dir="/dev/shm" if HAS_LANDLOCK else tmp_path) as folder:
         yield Path(folder)
 

@@ -1,4 +1,5 @@
-"""How a test starts what it sends signals to: a runner of tests may have been started with some of them ignored or blocked.
+"""How a test starts what it sends signals to: a runner of tests may have been started with some of
+them ignored or blocked.
 
 Given to subprocess as `preexec_fn`. Python keeps an ignored SIGINT ignored, and so do all its
 children: nohup, cron, and a shell that puts a command into the background have it so.
@@ -15,7 +16,9 @@ def as_in_a_terminal() -> None:
 
 
 def as_in_the_background() -> None:
-    """Ignore what ends a process of a terminal, but for SIGTERM, as after `nohup COMMAND &` in a script."""
+    """Ignore what ends a process of a terminal, but for SIGTERM, as after `nohup COMMAND &` in a
+    script.
+    """
     _set(signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

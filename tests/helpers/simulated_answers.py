@@ -8,7 +8,9 @@ from model.statistics.paired import (
 
 
 def answers(generator, seeds=1, clusters=200, effect=0.0, of_seeds=0.0, of_items=0.0) -> Paired:
-    """Two conditions that answer the same items, by a probit model; two items or so share a source."""
+    """Two conditions that answer the same items, by a probit model; two items or so share a
+    source.
+    """
     members = np.repeat(np.arange(clusters), generator.integers(1, 4, clusters))
     items = len(members)
     ease = 0.8 * generator.normal(size=clusters)[members] + 0.6 * generator.normal(size=items)

@@ -1,4 +1,6 @@
-"""A disk of a few megabytes that can be filled: a tmpfs in a mount namespace of its own, for which no privilege is needed."""
+"""A disk of a few megabytes that can be filled: a tmpfs in a mount namespace of its own, for which
+no privilege is needed.
+"""
 
 import os
 import shutil
@@ -24,7 +26,9 @@ class Folder:
 
 
 def no_small_disk(why: str) -> NoReturn:
-    """Skip where there can be none, and fail where REQUIRE_SMALL_DISK says that there is to be one."""
+    """Skip where there can be none, and fail where REQUIRE_SMALL_DISK says that there is to be
+    one.
+    """
     if os.environ.get("REQUIRE_SMALL_DISK") == "1":
         pytest.fail(why)
     pytest.skip(why)

@@ -44,7 +44,8 @@ def write_token_split(
     sources: list[str] | None = None,
     vocab_size: int = 100,
 ):
-    """Write `documents` (token ids with their leading end of text) as one train and one val shard; return both splits.
+    """Write `documents` (token ids with their leading end of text) as one train and one val shard;
+    return both splits.
 
     A token stands for two bytes.
     """

@@ -4,7 +4,10 @@ import subprocess
 from pathlib import Path
 
 # As README and model/params/fetch.py have it.
-LISTING = "find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
+LISTING = (
+    "find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum |"
+    " sha256sum"
+)
 
 
 def shell_sha256(tree: Path) -> str:

@@ -3,7 +3,8 @@
     python tests/helpers/strace.py             every stage of this checkout, one after another
     python tests/helpers/strace.py export …    instances by stage
 
-Needs strace (Debian's package of that name) and the stages' inputs; the outputs come out again with the same bytes.
+Needs strace (Debian's package of that name) and the stages' inputs; the outputs come out again with
+the same bytes.
 """
 
 import re
@@ -31,7 +32,8 @@ COMMAND = [
     "--trace=open,openat,openat2,creat",
     "--quiet=all",
 ]
-# What the seal reads of the repository to know the declaration, and Python's traces of importing it.
+# What the seal reads of the repository to know the declaration, and Python's traces of importing
+# it.
 OF_THE_SEAL = (
     ".dvcignore",
     "pipeline",
@@ -54,7 +56,9 @@ class Opened(NamedTuple):
 
 
 def trace(command: list[str], root: Path) -> list[Opened]:
-    """Run `command` in `root`; return the files below it that the command and its children opened, the environment apart."""
+    """Run `command` in `root`; return the files below it that the command and its children opened,
+    the environment apart.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         subprocess.run(
@@ -97,7 +101,8 @@ def main() -> None:
         opened = trace([sys.executable, *shlex.split(instance.command)[1:]], REPOSITORY)
         wrong = undeclared(instance, opened)
         print(
-            f"{instance.name}: {len(opened)} files of the repository opened, {len(wrong)} undeclared",
+            f"{instance.name}: {len(opened)} files of the repository opened, {len(wrong)}"
+            " undeclared",
             flush=True,
         )
         for entry in wrong:

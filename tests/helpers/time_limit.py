@@ -1,12 +1,13 @@
 """End a test that runs for longer than its limit, and every process that it started.
 
-The limit counts a test's fixtures too; pytest-timeout has its seconds (pyproject.toml, and markers of
-tests/conftest.py). Of pytest-timeout's own methods `signal` never ends a native call and leaves the
-children of a test's children running, and `thread` ends every test of the process. Here, at the limit:
+The limit counts a test's fixtures too; pytest-timeout has its seconds (pyproject.toml, and markers
+of tests/conftest.py). Of pytest-timeout's own methods `signal` never ends a native call and leaves
+the children of a test's children running, and `thread` ends every test of the process. Here, at the
+limit:
 
 1. An exception fails the test, and the processes that were started since the test began are killed.
-2. If the test still runs GRACE seconds later, this process writes its name, kills all its children and
-   exits. pytest-xdist reports the test and runs the others in a new process.
+2. If the test still runs GRACE seconds later, this process writes its name, kills all its children
+   and exits. pytest-xdist reports the test and runs the others in a new process.
 3. If a native call holds Python's lock, step 2 cannot run. Another GRACE seconds later C code of
    faulthandler writes the stack and exits.
 """
@@ -59,12 +60,16 @@ class _Limit:
         if is_debugging():
             faulthandler.cancel_dump_traceback_later()
             return
-        # Listed before the exception ends the test's own children, whose children then have another parent.
+        # Listed before the exception ends the test's own children, whose children then have another
+        # parent.
         started = _children(self._began - 2 * _TICK)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         _kill(started)
         if not self._ended.wait(GRACE):
-            text = f"\n{self._name} has run for more than {self._seconds:g} s and cannot be interrupted; this process exits\n"
+            text = (
+                f"\n{self._name} has run for more than {self._seconds:g} s and cannot be"
+                " interrupted; this process exits\n"
+            )
             os.write(self._errors, text.encode())
             faulthandler.dump_traceback(self._errors)
             _kill(_children())
@@ -76,11 +81,14 @@ def _since_boot() -> float:
 
 
 def _children(since: float = 0.0) -> list[int]:
-    """Return the ids of all processes below this one that were started at `since` or later, in seconds since boot."""
+    """Return the ids of all processes below this one that were started at `since` or later, in
+    seconds since boot.
+    """
     parents, began = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended
-            # The name before the last bracket may hold anything. Behind it: state, parent, and as the 20th the starting time.
+            # The name before the last bracket may hold anything. Behind it: state, parent, and as
+            # the 20th the starting time.
             fields = path.read_text().rpartition(")")[2].split()
             number = int(path.parent.name)
             parents[number], began[number] = int(fields[1]), int(fields[19]) * _TICK
@@ -108,7 +116,9 @@ def pytest_timeout_set_timer(item: pytest.Item, settings) -> bool:
 
 
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
-    """Keep the limit running: pytest-timeout calls this also when a test has failed, before its fixtures end."""
+    """Keep the limit running: pytest-timeout calls this also when a test has failed, before its
+    fixtures end.
+    """
     return True
 
 

@@ -16,9 +16,21 @@ from model.tokens.export_tokenizer import FactTokenizer
 
 ANSWERS = {"one": "1", "two": "22", "three": "333", "four": "4444 and so on"}
 PARAMS = SftParams(
-    max_steps=60, batch_rows=4, learning_rate=5e-3, warmup_steps=5, weight_decay=0.0, beta1=0.9, beta2=0.99, gradient_clip=1.0,
-    inject_facts=False, log_every=10, state_every=20, device="cpu", dtype="float32", threads=1,
-)  # fmt: skip
+    max_steps=60,
+    batch_rows=4,
+    learning_rate=5e-3,
+    warmup_steps=5,
+    weight_decay=0.0,
+    beta1=0.9,
+    beta2=0.99,
+    gradient_clip=1.0,
+    inject_facts=False,
+    log_every=10,
+    state_every=20,
+    device="cpu",
+    dtype="float32",
+    threads=1,
+)
 
 
 class Project:
@@ -39,7 +51,9 @@ class Project:
     def train(
         self, states: Path, params: SftParams = PARAMS, seed: int = 0, rows: list[Row] | None = None
     ):
-        """Return the trained model and its curve, from the newest state in `states` if there is one."""
+        """Return the trained model and its curve, from the newest state in `states` if there is
+        one.
+        """
         set_deterministic(1)
         model = load_hugging_face_model(self.directory)
         states.mkdir(parents=True, exist_ok=True)

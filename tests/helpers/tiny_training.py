@@ -10,9 +10,15 @@ from model.runtime.distributed import Processes
 ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
-    "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1,
-    "log_every": 2, "validate_every": 2, "state_every": 4,
-}  # fmt: skip
+    "max_steps": 4,
+    "checkpoint_steps": [4],
+    "learning_rate": 1.0e-3,
+    "min_learning_rate": 1.0e-4,
+    "warmup_steps": 1,
+    "log_every": 2,
+    "validate_every": 2,
+    "state_every": 4,
+}
 
 
 def params(**changes) -> PretrainParams:

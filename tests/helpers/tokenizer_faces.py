@@ -1,4 +1,6 @@
-"""One vocabulary as ours, tiktoken, tokenizers and AutoTokenizer read it; and documents that are hard to encode."""
+"""One vocabulary as ours, tiktoken, tokenizers and AutoTokenizer read it; and documents that are
+hard to encode.
+"""
 
 from importlib import import_module
 from pathlib import Path
@@ -17,9 +19,21 @@ NAMES = sorted(
 )
 CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
 AWKWARD = [
-    "", " ", "  a\n\n b \t", "naïve 你好 🎉 don't", "\x00\x1f\x7f", "a\u00a0b\u3000c", "x" * 1000, "<|endoftext|> hi",
-    "<MUL_6_9_54>", "<|reserved_520|>", "\ud7ff\ue000", "I'LL we'll", "1234567890", "\r\n\r\n",
-]  # fmt: skip
+    "",
+    " ",
+    "  a\n\n b \t",
+    "naïve 你好 🎉 don't",
+    "\x00\x1f\x7f",
+    "a\u00a0b\u3000c",
+    "x" * 1000,
+    "<|endoftext|> hi",
+    "<MUL_6_9_54>",
+    "<|reserved_520|>",
+    "\ud7ff\ue000",
+    "I'LL we'll",
+    "1234567890",
+    "\r\n\r\n",
+]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +47,9 @@ def loaded(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faces(ranks_file, tmp_path_factory):
-    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an export of it."""
+    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an
+    export of it.
+    """
     result = {}
     for count in (512, 50256):
         ranks = read_ranks(ranks_file, count)
@@ -61,5 +77,11 @@ def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
 
 CONDITIONS = [(count, name) for count in (512, 50256) for name in NAMES]
 SPECIAL_NAMES = [
-    END_OF_TEXT, "<MUL_6_9_54>", "<MUL_1_1_1>", "<|reserved_513|>", "<|reserved_575|>", "<|reserved_50303|>", "<|endoftext",
-]  # fmt: skip
+    END_OF_TEXT,
+    "<MUL_6_9_54>",
+    "<MUL_1_1_1>",
+    "<|reserved_513|>",
+    "<|reserved_575|>",
+    "<|reserved_50303|>",
+    "<|endoftext",
+]

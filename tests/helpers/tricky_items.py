@@ -16,8 +16,15 @@ def item(
 ) -> Item:
     whole, source = f"{ctx} {ctx_b}" if ctx_b else ctx, f"s{number}"
     return Item(
-        ind=number, activity_label=activity, ctx_a=ctx, ctx_b=ctx_b, ctx=whole, endings=endings, label=label, source_id=source
-    )  # fmt: skip
+        ind=number,
+        activity_label=activity,
+        ctx_a=ctx,
+        ctx_b=ctx_b,
+        ctx=whole,
+        endings=endings,
+        label=label,
+        source_id=source,
+    )
 
 
 ITEMS = [

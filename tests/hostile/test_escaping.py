@@ -1,4 +1,6 @@
-"""Nothing that comes from data or parameters becomes markup: in the report, in Markdown, on a terminal."""
+"""Nothing that comes from data or parameters becomes markup: in the report, in Markdown, on a
+terminal.
+"""
 
 import csv
 import json
@@ -42,7 +44,9 @@ def spoil(value):
 
 
 def spoil_repository(root: Path) -> None:
-    """Put the hostile text into all that the report stage reads and has not written itself: names, tables, sources, figures."""
+    """Put the hostile text into all that the report stage reads and has not written itself: names,
+    tables, sources, figures.
+    """
     hostile = CONDITIONS[1] + HOSTILE.replace("/", "∕")  # conditions are folders' names
     for path in sorted((root / "plots").rglob("*.csv")):
         with open(path, newline="") as file:
@@ -106,7 +110,9 @@ def clean(tmp_path_factory) -> str:
 
 
 class Elements(HTMLParser):
-    """How many elements of each kind there are, every attribute's name, and the text of the scripts."""
+    """How many elements of each kind there are, every attribute's name, and the text of the
+    scripts.
+    """
 
     def __init__(self, page: str):
         super().__init__()
@@ -191,7 +197,10 @@ def test_only_our_own_texts_are_declared_safe_in_the_template():
 def test_what_is_stale_is_escaped(tmp_path):
     write_sample(tmp_path)
     hostile = json.dumps(HOSTILE.replace("${", "{"))  # which would be a reference to params.yaml
-    stage = f"  {hostile}:\n    cmd: python -m stages.a\n    deps: [{hostile}]\n    metrics: [{hostile}: {{cache: false}}]\n"
+    stage = (
+        f"  {hostile}:\n    cmd: python -m stages.a\n    deps: [{hostile}]\n    metrics:"
+        f" [{hostile}: {{cache: false}}]\n"
+    )
     text = (tmp_path / "dvc.yaml").read_text()
     assert "\n  report:\n" in text
     (tmp_path / "dvc.yaml").write_text(text.replace("  report:\n", f"{stage}  report:\n"))
@@ -228,7 +237,10 @@ def test_nothing_moves_the_cursor(text):
 
 
 def test_an_error_of_a_stage_is_printable():
-    code = "from common.errors import *\ndef main(): raise PipelineError('a\\x1b[2Jb\\nc\\u2028d')\nrun_stage(main)"
+    code = (
+        "from common.errors import *\ndef main(): raise"
+        " PipelineError('a\\x1b[2Jb\\nc\\u2028d')\nrun_stage(main)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: a\\x1b[2Jb\nerror: c\nerror: d\n"

@@ -2,8 +2,9 @@
 
     python -m pytest tests/hostile/test_export_faults.py -rP -k counted
 
-prints how many were made of each kind and caught. Every key of every JSON file is deleted, changed and given a neighbour; ids and
-merges are exchanged; every file and tensor is taken away, added to and altered; every reader is made to read something else.
+prints how many were made of each kind and caught. Every key of every JSON file is deleted, changed
+and given a neighbour; ids and merges are exchanged; every file and tensor is taken away, added to
+and altered; every reader is made to read something else.
 """
 
 import copy
@@ -138,7 +139,9 @@ def planted(name: str, value: dict) -> Iterator[tuple[str, dict]]:
 
 
 def changed_vocabulary(value: dict) -> Iterator[tuple[str, dict]]:
-    """Yield exchanges of the ids of neighbours, and merges left out, exchanged, doubled and taken apart otherwise."""
+    """Yield exchanges of the ids of neighbours, and merges left out, exchanged, doubled and taken
+    apart otherwise.
+    """
     vocabulary, merges = value["model"]["vocab"], value["model"]["merges"]
     by_id = sorted(vocabulary, key=vocabulary.__getitem__)
     for number in range(0, len(by_id) - 1, 3):
@@ -153,9 +156,14 @@ def changed_vocabulary(value: dict) -> Iterator[tuple[str, dict]]:
             ("merge left out", merges[:number] + merges[number + 1 :]),
             ("merge doubled", [*merges[:number], merges[number], *merges[number:]]),
             ("merge turned round", [*merges[:number], [right, left], *merges[number + 1 :]]),
-            ("merges exchanged", [merges[follow] if at == number else merges[number] if at == follow else each
-                                  for at, each in enumerate(merges)]),
-        ):  # fmt: skip
+            (
+                "merges exchanged",
+                [
+                    merges[follow] if at == number else merges[number] if at == follow else each
+                    for at, each in enumerate(merges)
+                ],
+            ),
+        ):
             if new != merges:
                 changed = shallow_copy(value)
                 changed["model"]["merges"] = new
@@ -245,10 +253,23 @@ def test_every_file_taken_away_added_or_replaced_is_caught_and_counted(export):
             path.rmdir() if fault == "folder" else path.unlink(missing_ok=True)
             path.write_bytes(content)
     for name in (
-        "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "modeling_gpt2.py",
-        "pytorch_model.bin", "model.safetensors.index.json", "model-00001-of-00002.safetensors", "adapter_config.json",
-        "adapter_model.safetensors", "custom_generate", ".hidden", "README.md", "SHA256SUMS", "tokenizer.model",
-    ):  # fmt: skip
+        "vocab.json",
+        "merges.txt",
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "modeling_gpt2.py",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "custom_generate",
+        ".hidden",
+        "README.md",
+        "SHA256SUMS",
+        "tokenizer.model",
+    ):
         (export.directory / name).write_text("{}")
         assert stops(export, name)
         injected += 1
@@ -263,7 +284,9 @@ def test_every_file_taken_away_added_or_replaced_is_caught_and_counted(export):
 def tensor_faults(
     tensors: dict[str, torch.Tensor], name: str
 ) -> Iterator[tuple[str, dict[str, torch.Tensor | None]]]:
-    """Yield kinds of fault in the tensor called `name`, with what takes its place; None is nothing."""
+    """Yield kinds of fault in the tensor called `name`, with what takes its place; None is
+    nothing.
+    """
     tensor = tensors[name]
     yield "dropped", {name: None}
     yield "renamed", {name: None, f"_orig_mod.{name}": tensor}
@@ -507,7 +530,9 @@ def test_generation_is_greedy_by_the_right_file(export):
 
 @pytest.fixture
 def kept(export, tmp_path):
-    """Run `keep_export` with a fault that comes after the verification; return what is at the place of the export."""
+    """Run `keep_export` with a fault that comes after the verification; return what is at the place
+    of the export.
+    """
 
     def run(fault: Callable[[Path], None]) -> Path:
         place = tmp_path / "kept"
@@ -536,11 +561,11 @@ def flipped(path: Path) -> None:
 
 LATE = {
     **{
-        f"{name} altered": (lambda folder, name=name: flipped(folder / name))
+        f"{name} altered": lambda folder, name=name: flipped(folder / name)
         for name in (*JSON_FILES, "model.safetensors")
     },
     **{
-        f"{name} removed": (lambda folder, name=name: (folder / name).unlink())
+        f"{name} removed": lambda folder, name=name: (folder / name).unlink()
         for name in (*JSON_FILES, "model.safetensors")
     },
     "a file added": lambda folder: (folder / "vocab.json").write_text("{}"),
@@ -748,7 +773,9 @@ def test_a_vocabulary_of_another_condition_is_refused_wherever_it_was_exchanged(
 
 
 def test_training_refuses_the_tokens_of_another_condition(tmp_path, monkeypatch):
-    """Whole directories of two conditions exchanged: found before a step is trained, not at the export."""
+    """Whole directories of two conditions exchanged: found before a step is trained, not at the
+    export.
+    """
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(REPOSITORY / "profiles/micro.yaml", "params.yaml")
     write_token_split(Path("data/tokens/mul_tokens"), [[99, 1, 2, 3]])

@@ -1,4 +1,6 @@
-"""The hub's own protocol, hf:// paths and all, on a server on this machine that fails as networks do."""
+"""The hub's own protocol, hf:// paths and all, on a server on this machine that fails as networks
+do.
+"""
 
 import json
 import os
@@ -62,7 +64,9 @@ def server(folder):
 
 @pytest.fixture
 def fetch_input(tmp_path, server):
-    """Fetches from the server in a process of its own, for huggingface_hub reads its endpoint when it is imported."""
+    """Fetches from the server in a process of its own, for huggingface_hub reads its endpoint when
+    it is imported.
+    """
 
     def run(name: str, params: dict, offline: bool = False) -> subprocess.CompletedProcess:
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({"fetch": {name: params}}))
@@ -231,7 +235,8 @@ def test_no_dataset_is_made_of_bytes_that_are_not_those_the_hub_states(
     assert done.returncode == 1, "altered bytes were taken"
     [line] = done.stderr.strip().splitlines()
     assert line.startswith(
-        f"error: hub file {REPOSITORY_ID}/train-1.{kind} at 0123456789ab: cannot be read (its {stated} is"
+        f"error: hub file {REPOSITORY_ID}/train-1.{kind} at 0123456789ab: cannot be read (its"
+        f" {stated} is"
     )
     assert not list((tmp_path / "data/raw").iterdir())
 

@@ -1,4 +1,5 @@
-"""Artifacts that somebody has changed, checksums and all: a reader takes them or says in a line what is wrong.
+"""Artifacts that somebody has changed, checksums and all: a reader takes them or says in a line
+what is wrong.
 
 FUZZ=20 makes twenty times as many examples, other ones each time.
 """
@@ -169,7 +170,9 @@ def made(tmp_path_factory, tokenizer) -> Path:
 
 
 def damaged(data: st.DataObject, good: Path, directory: Path) -> None:
-    """Make `directory` a copy of `good` with one file changed, and checksums that say so or are changed themselves."""
+    """Make `directory` a copy of `good` with one file changed, and checksums that say so or are
+    changed themselves.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(good, directory)
     path = directory / data.draw(st.sampled_from(sorted(path.name for path in good.iterdir())))
@@ -211,10 +214,19 @@ def test_a_changed_artifact_is_read_or_named(made, tmp_path, kind):
 
 INTEGERS = "{'descr': '<i4', 'fortran_order': False, 'shape': "
 HEADERS = (
-    "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", INTEGERS + "(10000000000, 3)}", INTEGERS + "(-1, 3)}",
-    INTEGERS + "()}", INTEGERS + "(1, 3.5)}", "{'descr': '<i4', 'shape': (3,)}", "[" * 5000, "{'descr': (((", "'\'\'", "\\\n",
-    "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (3,)}", "{'descr': 'x9', 'fortran_order': False, 'shape': (3,)}",
-)  # fmt: skip
+    "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
+    INTEGERS + "(10000000000, 3)}",
+    INTEGERS + "(-1, 3)}",
+    INTEGERS + "()}",
+    INTEGERS + "(1, 3.5)}",
+    "{'descr': '<i4', 'shape': (3,)}",
+    "[" * 5000,
+    "{'descr': (((",
+    "'''",
+    "\\\n",
+    "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (3,)}",
+    "{'descr': 'x9', 'fortran_order': False, 'shape': (3,)}",
+)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Whatever stands in params.yaml or in a file from outside, a reader takes it or says in a line what is wrong with it.
+"""Whatever stands in params.yaml or in a file from outside, a reader takes it or says in a line
+what is wrong with it.
 
 FUZZ=20 makes twenty times as many examples, other ones each time.
 """
@@ -39,9 +40,15 @@ from model.tokens.bpe import Tokenizer, read_ranks
 
 COMMITTED = (REPOSITORY / "params.yaml").read_bytes()
 ITEM = {
-    "ind": 1, "activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "", "ctx": "A cook", "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1", "label": "2",
-}  # fmt: skip
+    "ind": 1,
+    "activity_label": "Baking",
+    "ctx_a": "A cook",
+    "ctx_b": "",
+    "ctx": "A cook",
+    "endings": ["a", "b", "c", "d"],
+    "source_id": "wikihow~1",
+    "label": "2",
+}
 PROBLEM = {"question": "How many?", "answer": "6 × 9 = <<6*9=54>>54\n#### 54"}
 CHAT = {
     "messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "54"}]
@@ -80,12 +87,40 @@ def test_params_with_other_values_are_read_or_each_fault_is_named(folder, docume
 
 
 YAML_LINES = (
-    "a: 0b_", "a: 0x_", "a: 2001-99-99", "a: 2001-01-01T99:00:00", "a: !!timestamp x", "a: !!int x", "a: !!float x",
-    "a: !!bool x", "a: !!binary é", "a: !!python/object/apply:os.system [id]", "a: !!set {b}", "a: !!omap [b]", "? [a]\n: b",
-    "? {a: b}\n: c", "a: &x [*x]", "<<: 1", "<<: [1]", "a: {<<: *none}", "%YAML 9.9\n---\na: b", "a: b\n---\nc: d",
-    '"a\\nb": 1', '"\\ud800": 1', "1: 2", "a: " + "[" * 3000, "a: " + "9" * 5000, "a: 0x" + "f" * 5000, "a: 1e999999", "\t- a",
-    "a: \0", "!!python/name:os.system", "- &a !!null", "=", "a: .nan",
-)  # fmt: skip
+    "a: 0b_",
+    "a: 0x_",
+    "a: 2001-99-99",
+    "a: 2001-01-01T99:00:00",
+    "a: !!timestamp x",
+    "a: !!int x",
+    "a: !!float x",
+    "a: !!bool x",
+    "a: !!binary é",
+    "a: !!python/object/apply:os.system [id]",
+    "a: !!set {b}",
+    "a: !!omap [b]",
+    "? [a]\n: b",
+    "? {a: b}\n: c",
+    "a: &x [*x]",
+    "<<: 1",
+    "<<: [1]",
+    "a: {<<: *none}",
+    "%YAML 9.9\n---\na: b",
+    "a: b\n---\nc: d",
+    '"a\\nb": 1',
+    '"\\ud800": 1',
+    "1: 2",
+    "a: " + "[" * 3000,
+    "a: " + "9" * 5000,
+    "a: 0x" + "f" * 5000,
+    "a: 1e999999",
+    "\t- a",
+    "a: \0",
+    "!!python/name:os.system",
+    "- &a !!null",
+    "=",
+    "a: .nan",
+)
 
 
 @pytest.mark.parametrize("text", YAML_LINES, ids=lambda text: ascii(text[:24]).strip("'"))
@@ -112,9 +147,16 @@ def test_any_document_is_no_params(folder, document):
 
 
 NO_OBJECTS = {
-    "deep list": b"[" * 200_000, "deep object": b'{"a":' * 200_000, "long number": b"9" * 5000, "no UTF-8": b"\xff", "empty": b"",
-    "two": b"[] []", "list": b"[1]", "null": b"null", "nan": b"NaN",
-}  # fmt: skip
+    "deep list": b"[" * 200_000,
+    "deep object": b'{"a":' * 200_000,
+    "long number": b"9" * 5000,
+    "no UTF-8": b"\xff",
+    "empty": b"",
+    "two": b"[] []",
+    "list": b"[1]",
+    "null": b"null",
+    "nan": b"NaN",
+}
 
 
 @pytest.mark.parametrize("content", NO_OBJECTS.values(), ids=NO_OBJECTS)
@@ -137,8 +179,11 @@ def test_an_item_is_read_or_its_record_named(record):
 
 
 @fuzz(60)
-@pytest.mark.parametrize(("kind", "good"), [("gsm8k", PROBLEM), ("gsm8k", {"doc": PROBLEM}), ("chat", CHAT)],
-                         ids=["gsm8k", "gsm8k below doc", "chat"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "good"),
+    [("gsm8k", PROBLEM), ("gsm8k", {"doc": PROBLEM}), ("chat", CHAT)],
+    ids=["gsm8k", "gsm8k below doc", "chat"],
+)
 @given(data=st.data())
 def test_a_conversation_is_read_or_its_record_named(kind, good, data):
     record = data.draw(changed_value(good))
@@ -257,7 +302,8 @@ def test_damaged_ranks_are_a_tokenizer_or_named(folder, ranks_file, data):
         Tokenizer(read_ranks(path), mul_facts=True).encode_text("any text \0 é × 54")
 
     reads_or_says_why(use, "ranks.tiktoken")
-    # What fetch takes, tokenize can read; any change but one of the last line's end is a change of the vocabulary.
+    # What fetch takes, tokenize can read; any change but one of the last line's end is a change of
+    # the vocabulary.
     if reads_or_says_why(lambda: check_ranks(path.read_bytes(), path.name), "ranks.tiktoken"):
         use()
 

@@ -1,4 +1,6 @@
-"""States of killed runs that somebody has changed, checksums and all: used whole, or named and not used at all."""
+"""States of killed runs that somebody has changed, checksums and all: used whole, or named and not
+used at all.
+"""
 
 import json
 import shutil
@@ -62,7 +64,9 @@ def kept(tmp_path_factory) -> Path:
 
 
 def resumed(directory: Path) -> tuple[History, bool]:
-    """Return the history that a run goes on from, and whether its weights are still those that it began with."""
+    """Return the history that a run goes on from, and whether its weights are still those that it
+    began with.
+    """
     model, optimizer = parts()
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history = store(directory).resume(model, optimizer)

@@ -74,7 +74,9 @@ def keys(value: Any) -> list[str]:
 
 
 def tried(text: str) -> str:
-    """Return "refused" or "equal", having asserted that every reader reads `text` alike if it is not refused."""
+    """Return "refused" or "equal", having asserted that every reader reads `text` alike if it is
+    not refused.
+    """
     content = text.encode("utf-8", "surrogatepass")
     fault, ours = None, None
     try:
@@ -128,7 +130,8 @@ def count(strategy: st.SearchStrategy, form: str, listed: tuple[str, ...] = ()) 
 def test_all_readers_read_alike_or_the_text_is_refused(name):
     found = count(SCALARS, "a: {}\n", LISTED) if name == "scalars" else count(DOCUMENTS, "{}")
     print(
-        f"\n{name}: {found.total()} generated, {found['refused']} refused, {found['equal']} read alike by all readers"
+        f"\n{name}: {found.total()} generated, {found['refused']} refused, {found['equal']} read"
+        " alike by all readers"
     )
     assert found["refused"] > 100
     assert found["equal"] > 100

@@ -1,4 +1,6 @@
-"""A flipped bit in an artifact is found before the artifact is used, by the function that its stage reads it with."""
+"""A flipped bit in an artifact is found before the artifact is used, by the function that its stage
+reads it with.
+"""
 
 import shutil
 from pathlib import Path
@@ -202,5 +204,6 @@ def test_a_file_is_not_read_without_its_checksum(tmp_path):
 def test_checksums_are_in_the_format_of_coreutils(tmp_path):
     with checksummed_directory(tmp_path / "out") as output:
         (output / "a").write_text("abc")
-    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc": FIPS 180-2, appendix B.1
+    # of "abc": FIPS 180-2, appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert (tmp_path / "out" / CHECKSUMS).read_text() == f"{digest}  a\n"

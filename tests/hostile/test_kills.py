@@ -1,4 +1,6 @@
-"""SIGKILL at random moments of the stages that all of the corpus goes through: the next run ends with the very same bytes."""
+"""SIGKILL at random moments of the stages that all of the corpus goes through: the next run ends
+with the very same bytes.
+"""
 
 import contextlib
 import os
@@ -82,7 +84,9 @@ def working_directories() -> set[str]:
 
 
 def wait_for_workers(project: Path) -> None:
-    """On a busy machine the workers of a killed stage take a moment to die, and hold its lock until then."""
+    """On a busy machine the workers of a killed stage take a moment to die, and hold its lock until
+    then.
+    """
     deadline = time.monotonic() + 30
     while str(project) in working_directories():
         assert time.monotonic() < deadline

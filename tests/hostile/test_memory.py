@@ -1,4 +1,6 @@
-"""The scorer in a process whose address space is really limited: it goes on with smaller batches, to the same bytes."""
+"""The scorer in a process whose address space is really limited: it goes on with smaller batches,
+to the same bytes.
+"""
 
 import os
 import re
@@ -19,7 +21,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space"),
 ]
 HALVED, TOO_LARGE = "no memory for a batch of `evaluate`", "no memory for one item of `evaluate`"
-# Beyond what the process has taken when its first batch begins: libraries, threads and weights differ with machine and day.
+# Beyond what the process has taken when its first batch begins: libraries, threads and weights
+# differ with machine and day.
 SPARE_MEGABYTES, SPARE_FOR_AN_ITEM = 200, 12
 LIMITED = """
 import resource, runpy, sys
@@ -43,7 +46,9 @@ NOTHING_IS_CAUGHT = "model.scoring.scorer._is_out_of_memory = lambda error: Fals
 def score(
     output: Path, *arguments: str, megabytes: int | None = None, change: str = ""
 ) -> subprocess.CompletedProcess:
-    """Score as `python -m tools.score` does, with no more memory than `megabytes` from its first batch on."""
+    """Score as `python -m tools.score` does, with no more memory than `megabytes` from its first
+    batch on.
+    """
     code = (
         ["-m", "tools.score"]
         if megabytes is None
@@ -60,7 +65,8 @@ def score(
         "--output",
         str(output),
     ]
-    # Every thread has stack and arena, which count: as many on a machine of many cores as on one of two.
+    # Every thread has stack and arena, which count: as many on a machine of many cores as on one of
+    # two.
     few = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **few}, text=True, capture_output=True
@@ -140,7 +146,8 @@ def test_an_item_that_memory_does_not_hold_is_one_line(gpt2, tmp_path):
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "no memory elsewhere"),
         (
             RuntimeError(
-                "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/2"
+                "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing"
+                " file data/2"
             ),
             "the disk is full, and the library does not say so (numpy, torch)",
         ),

@@ -1,4 +1,6 @@
-"""Files that hold a pickle in the place of what a reader expects: one line, and the payload is never run."""
+"""Files that hold a pickle in the place of what a reader expects: one line, and the payload is
+never run.
+"""
 
 import json
 import pickle
@@ -145,8 +147,14 @@ def test_code_beside_a_model_is_not_run(tmp_path, tokenizer, place):
 
 @pytest.mark.parametrize("name", ["arrow.py_extension_type", "pandas.interval", "evil"])
 def test_a_pickle_in_the_metadata_of_arrow_is_not_run(tmp_path, place, name):
-    field = pa.field("text", pa.string(), metadata={
-        b"ARROW:extension:name": name.encode(), b"ARROW:extension:metadata": pickle.dumps(Payload(place))})  # fmt: skip
+    field = pa.field(
+        "text",
+        pa.string(),
+        metadata={
+            b"ARROW:extension:name": name.encode(),
+            b"ARROW:extension:metadata": pickle.dumps(Payload(place)),
+        },
+    )
     schema = pa.schema([field], metadata={b"PYTHON:pickle": pickle.dumps(Payload(place))})
     table = pa.table({"text": ["a"]}).cast(pa.schema([pa.field("text", pa.string())]))
     with pa.ipc.new_stream(tmp_path / "a.arrow", schema) as writer:
@@ -162,7 +170,9 @@ def test_a_pickle_in_the_metadata_of_arrow_is_not_run(tmp_path, place, name):
 def test_a_state_of_fine_tuning_with_a_pickle_in_it_is_one_line_and_is_not_run(
     fine_tuned, tmp_path, place, name
 ):
-    """The one place where torch unpickles: its Trainer's state, as weights only. What does not fit that is refused."""
+    """The one place where torch unpickles: its Trainer's state, as weights only. What does not fit
+    that is refused.
+    """
     project, states = fine_tuned
     shutil.copytree(states, tmp_path / "work")
     state = tmp_path / "work/checkpoint-20"

@@ -1,4 +1,6 @@
-"""The pretrain stage as DVC starts it, sealed: killed at any moment, by several processes, of several seeds."""
+"""The pretrain stage as DVC starts it, sealed: killed at any moment, by several processes, of
+several seeds.
+"""
 
 import csv
 import os
@@ -116,7 +118,9 @@ def undisturbed(tmp_path_factory) -> tuple[dict[str, bytes], float]:
 
 
 def test_twenty_kills_at_random_moments_change_no_byte(project, undisturbed):
-    """Every second one comes while a state or a checkpoint is being written; killed runs follow one another until one ends."""
+    """Every second one comes while a state or a checkpoint is being written; killed runs follow one
+    another until one ends.
+    """
     expected, seconds = undisturbed
     moments = random.Random(0)
     kills = resumed = inside = 0
@@ -148,7 +152,9 @@ def test_twenty_kills_at_random_moments_change_no_byte(project, undisturbed):
 
 
 def wait_for_a_write(project: Project, process: subprocess.Popen, skipped: int) -> bool:
-    """Return as soon as a state or checkpoint is half-written for the time after `skipped`, or the process has ended."""
+    """Return as soon as a state or checkpoint is half-written for the time after `skipped`, or the
+    process has ended.
+    """
     last = None  # glob's own, for Path's does not bear that the run removes what it reads
     while process.poll() is None:
         for path in glob("*/*/.step_*.partial", root_dir=project.scratch):
@@ -255,7 +261,10 @@ def test_a_dying_process_ends_the_stage_with_its_own_error(project):
     source = project.root / "model/pretraining/loop.py"
     call = "        figures = torch.stack(self._since_log)"
     assert call in source.read_text()
-    raising = '        if self._processes.rank == 1:\n            raise PipelineError("the second one has no luck")\n'
+    raising = (
+        '        if self._processes.rank == 1:\n            raise PipelineError("the second one has'
+        ' no luck")\n'
+    )
     source.write_text(source.read_text().replace(call, raising + call))
     project.params(processes=2)
     assert "error: the second one has no luck" in project.run(status=1)

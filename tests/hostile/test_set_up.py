@@ -1,4 +1,6 @@
-"""make's set-up where the package index is out of reach: a line, nothing that passes for whole, and the next make goes on."""
+"""make's set-up where the package index is out of reach: a line, nothing that passes for whole, and
+the next make goes on.
+"""
 
 import os
 import re

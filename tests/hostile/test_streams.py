@@ -1,4 +1,6 @@
-"""A stdout or stderr that nobody reads: stages go on, commands that only print end, none has a traceback."""
+"""A stdout or stderr that nobody reads: stages go on, commands that only print end, none has a
+traceback.
+"""
 
 import os
 import subprocess
@@ -22,7 +24,9 @@ os.replace("data/.out.txt.partial", "data/out.txt")
 
 
 def unread(command: list[str], folder: Path, stderr_too: bool = False) -> tuple[int, str]:
-    """Run `command` with a stdout whose reader has gone; return its status and what it has said on stderr."""
+    """Run `command` with a stdout whose reader has gone; return its status and what it has said on
+    stderr.
+    """
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -73,7 +77,9 @@ def test_a_command_that_only_tells_something_ends_as_programs_in_a_pipeline_do(c
 
 
 def test_every_command_for_people_is_of_one_kind_or_the_other():
-    """Each takes its arguments by `command_line`, which sees to it; tools/audit.py, of another environment, does so itself."""
+    """Each takes its arguments by `command_line`, which sees to it; tools/audit.py, of another
+    environment, does so itself.
+    """
     commands = [
         path for name in ("graph", "tools") for path in sorted((REPOSITORY / name).glob("*.py"))
     ]

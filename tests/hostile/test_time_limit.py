@@ -1,4 +1,6 @@
-"""A test that hangs is ended by name, with the processes that it started, and the others run (tests/helpers/time_limit.py)."""
+"""A test that hangs is ended by name, with the processes that it started, and the others run
+(tests/helpers/time_limit.py).
+"""
 
 import os
 import re
@@ -47,7 +49,7 @@ def test_fails_before_its_fixture_hangs(broken):
 
 def test_the_next_one():
     pass
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""A processor that reports AMX and crashes in it: a product in bfloat16 has to come out all the same."""
+"""A processor that reports AMX and crashes in it: a product in bfloat16 has to come out all the
+same.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,6 @@
-"""CONTRIBUTING.md, followed to the letter on the micro profile: each section's example, then one run of all of them together."""
+"""CONTRIBUTING.md, followed to the letter on the micro profile: each section's example, then one
+run of all of them together.
+"""
 
 import json
 import re
@@ -103,7 +105,7 @@ def test_a_condition_without_a_module_is_refused_before_anything_runs(clone):
     said = shell(["dvc", "repro"], clone, check=False)
     (clone / "params.yaml").write_text(params)
     assert (
-        "error: params.yaml: conditions: roman needs a module model/conditions/roman.py, as the others have"
-        in said
+        "error: params.yaml: conditions: roman needs a module model/conditions/roman.py, as the"
+        " others have" in said
     )
     assert set(re.findall(r"Running stage '([^']+)'", said)) == {"params"}

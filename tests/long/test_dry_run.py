@@ -1,4 +1,6 @@
-"""The full-size profile on a slice, from fetch to report: one run, and what would make it show less than it says."""
+"""The full-size profile on a slice, from fetch to report: one run, and what would make it show less
+than it says.
+"""
 
 import os
 import re
@@ -42,7 +44,8 @@ def test_every_stage_of_the_profile_has_run_and_training_went_on_after_its_kill(
     rows = dict(re.findall(r"^\| (\w+) \| \d+ \| [\d.]+ \| (.*) \|$", said, flags=re.MULTILINE))
     assert rows.keys() == read_stages(WorkingTree(REPOSITORY)).keys()
     assert re.search(
-        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, goes on from step \d$",
+        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, goes on from"
+        r" step \d$",
         rows["pretrain"],
     )
     assert rows["evaluate"].startswith("2 processes")

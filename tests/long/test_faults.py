@@ -1,4 +1,6 @@
-"""docs/faults.md: runs are interrupted and killed; on a real disk of its own, which is filled and made read-only, they go on."""
+"""docs/faults.md: runs are interrupted and killed; on a real disk of its own, which is filled and
+made read-only, they go on.
+"""
 
 import hashlib
 import json
@@ -44,10 +46,25 @@ SHORTER = (
     ("new_tokens: 12", "new_tokens: 4"),
 )
 STAGES = (
-    "params", "fetch@ranks", "fetch@passages", "corpus", "items", "tokenize@mul_tokens", "pretrain@mul_tokens-1",
-    "export@mul_tokens-1-60", "evaluate@mul_tokens-1-60", "problems", "sft@mul_tokens-1", "generate@mul_tokens-1",
-    "gsm8k@mul_tokens-1", "probes@exports-mul_tokens-1", "compare", "curves", "contents", "report",
-)  # fmt: skip
+    "params",
+    "fetch@ranks",
+    "fetch@passages",
+    "corpus",
+    "items",
+    "tokenize@mul_tokens",
+    "pretrain@mul_tokens-1",
+    "export@mul_tokens-1-60",
+    "evaluate@mul_tokens-1-60",
+    "problems",
+    "sft@mul_tokens-1",
+    "generate@mul_tokens-1",
+    "gsm8k@mul_tokens-1",
+    "probes@exports-mul_tokens-1",
+    "compare",
+    "curves",
+    "contents",
+    "report",
+)
 # Seconds of work each, and they keep nothing that a second run could go on from.
 NOT_RUN_AGAIN = {"export", "evaluate", "generate", "probes"}
 
@@ -61,9 +78,14 @@ class Clone:
 
     def start(self, *command: str) -> subprocess.Popen:
         return subprocess.Popen(
-            self.disk.inside(list(command), self._inside), env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=as_in_a_terminal,
-        )  # fmt: skip
+            self.disk.inside(list(command), self._inside),
+            env=ENVIRONMENT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=as_in_a_terminal,
+        )
 
     def run(self, *command: str) -> tuple[int, str]:
         with self.start(*command) as process:
@@ -218,7 +240,9 @@ def test_a_disk_that_fills_anywhere_in_a_state_is_the_same_line(small, undisturb
 
 @pytest.fixture
 def dvc(clone):
-    """Starts a dvc that trains, in a way that no run in its cache has, and returns it once it has written a state."""
+    """Starts a dvc that trains, in a way that no run in its cache has, and returns it once it has
+    written a state.
+    """
     started = []
 
     def start() -> subprocess.Popen:
@@ -265,7 +289,9 @@ def test_a_second_dvc_is_refused_and_a_killed_one_takes_its_stage_along_and_goes
 
 
 def test_a_stage_that_dvc_does_not_run_outlives_who_has_started_it(clone, undisturbed):
-    """Whoever starts one in a terminal may close that; dvc, with which it would end, says who it is in the environment."""
+    """Whoever starts one in a terminal may close that; dvc, with which it would end, says who it is
+    in the environment.
+    """
     command = ["python", "-m", "stages.probes", "exports", "mul_tokens", "1"]
     script = f"import subprocess as s; s.Popen({command!r}, stdout=s.DEVNULL, stderr=s.DEVNULL)"
     clone.done("env", "-u", "DVC_STAGE", "python", "-c", script)
@@ -467,7 +493,7 @@ def test_files_of_the_past_and_of_the_future_make_no_stage_run(clone, undisturbe
 
 
 # Clocks that a person, or the network, may set.
-CLOCKS = r"\b(time\.time(_ns)?|datetime\.(now|utcnow|today)|date\.today|time\.(localtime|gmtime|ctime))\b"
+CLOCKS = r"\b(time\.time(_ns)?|datetime\.(now|utcnow|today)|date\.today|time\.(localtime|gmtime|ctime))\b"  # noqa: E501
 
 
 def test_no_code_of_a_stage_asks_a_clock_that_can_step():
@@ -489,7 +515,9 @@ def test_every_row_names_tests_that_look_for_it():
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.messages], ids=lambda row: row.fault)
 def test_what_the_table_quotes_is_said_by_the_code_or_seen_by_a_test(row):
-    """For what other tests look for: the longest part without anything that differs stands in them, or in what says it."""
+    """For what other tests look for: the longest part without anything that differs stands in them,
+    or in what says it.
+    """
     if {"test_faults.py", "test_memory.py", "test_set_up.py"} & {*row.tests}:
         return
     said = "".join(next((REPOSITORY / "tests").rglob(name)).read_text() for name in row.tests)

@@ -1,4 +1,6 @@
-"""`make repro JOBS=N` on a graph of its own, whose stages wait for each other: what serial running could not do."""
+"""`make repro JOBS=N` on a graph of its own, whose stages wait for each other: what serial running
+could not do.
+"""
 
 import contextlib
 import fcntl
@@ -74,7 +76,7 @@ if os.path.exists(f"fail_{name}"):
 event("ends")
 with open(f"{name}.txt", "w") as output:
     output.write(open("seed.txt").read().strip() if stage == "start" else name)
-"""
+"""  # noqa: E501
 
 
 class Graph:
@@ -214,8 +216,10 @@ def test_after_a_failure_nothing_starts_what_runs_is_recorded_and_the_error_is_l
     assert graph.events.count("ends half_a 0") == 1, "what ran beside it has ended by itself"
     assert not [event for event in graph.events if re.search("half_c|pair|join", event)]
     assert said.index("half@a took") < said.index("error: half_b was told to fail")
-    assert said.splitlines()[-1] == (
-        "error: parallel: half@b failed; what was done is recorded, and the next run goes on from there"
+    assert (
+        said.splitlines()[-1]
+        == "error: parallel: half@b failed; what was done is recorded, and the next run goes on"
+        " from there"
     )
     assert "  half@a:" in (graph.root / "dvc.lock").read_text()
     (graph.root / "fail_half_b").unlink()

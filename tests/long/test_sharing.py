@@ -1,4 +1,6 @@
-"""docs/sharing.md: results through a remote, without a stage run, and what stops where a remote or a cache is not whole."""
+"""docs/sharing.md: results through a remote, without a stage run, and what stops where a remote or
+a cache is not whole.
+"""
 
 import re
 import shutil
@@ -31,7 +33,9 @@ GSM8K = ["dvc", "repro", "--single-item", "gsm8k@mul_tokens-1"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """The micro graph of one condition, regenerated, committed and pushed to the folder `remote` beside it."""
+    """The micro graph of one condition, regenerated, committed and pushed to the folder `remote`
+    beside it.
+    """
     author = tmp_path_factory.mktemp("sharing") / "author"
     micro_clone(author)
     edit(
@@ -57,7 +61,9 @@ def author(made, tmp_path) -> Path:
 
 @pytest.fixture
 def cloud(monkeypatch, tmp_path):
-    """The address of an S3 server, for whose credentials, and nobody's own, the environment is set."""
+    """The address of an S3 server, for whose credentials, and nobody's own, the environment is
+    set.
+    """
     require_s3()
     (tmp_path / "none").touch()
     files = dict.fromkeys(
@@ -91,7 +97,9 @@ def colleague_of(author: Path, name: str = "colleague") -> Path:
 
 
 def is_whole(clone: Path, original: Path) -> None:
-    """Nothing is to be run, nothing is different, to DVC, to git, to `make check` and byte by byte."""
+    """Nothing is to be run, nothing is different, to DVC, to git, to `make check` and byte by
+    byte.
+    """
     said = shell(["dvc", "repro"], clone)
     assert "Running stage" not in said
     assert "cached - skipping run" not in said, "it was all there before"
@@ -142,7 +150,9 @@ def test_a_colleague_gets_every_number_from_s3_and_runs_nothing(author, cloud):
 
 
 def test_a_colleague_restores_what_was_freed_and_what_was_tried_without_a_run(author):
-    """Their cache has no metric from the remote, and without one DVC restores no stage: make pull puts them there."""
+    """Their cache has no metric from the remote, and without one DVC restores no stage: make pull
+    puts them there.
+    """
     colleague = colleague_of(author)
     shell(["make", "pull"], colleague)
     shell(["make", "clean-artifacts"], colleague)
@@ -174,7 +184,10 @@ def test_a_colleague_restores_what_was_freed_and_what_was_tried_without_a_run(au
 def test_without_a_remote_one_line_says_how_to_add_one(author, command):
     shell(["dvc", "remote", "remove", "storage"], author)
     said = shell(["make", *command.split()], author, check=False).splitlines()
-    wanted = "no remote is configured; dvc remote add -d storage URL, where URL is a folder or s3://BUCKET/PATH"
+    wanted = (
+        "no remote is configured; dvc remote add -d storage URL, where URL is a folder or"
+        " s3://BUCKET/PATH"
+    )
     assert said[0] == f"error: {command.split()[0]}: {wanted}"
     assert len(said) == 2
     assert "Error 1" in said[1]
@@ -283,7 +296,8 @@ def test_an_output_is_no_link_into_the_cache_and_where_it_is_made_one_damage_is_
     assert f"{there.relative_to(author)} is damaged" in shell(["make", "push"], author, check=False)
 
 
-# Edits that rerun little: what was answered is written otherwise, with all that follows; and the report alone.
+# Edits that rerun little: what was answered is written otherwise, with all that follows; and the
+# report alone.
 ANSWERS = ("stages/gsm8k.py", '"question": of.question,', '"question": of.question + " ",')
 REMARK = ("model/post_training/answer_reading.py", "_LONGEST_NUMBER = 30", "_LONGEST_NUMBER = 31")
 
@@ -291,7 +305,9 @@ REMARK = ("model/post_training/answer_reading.py", "_LONGEST_NUMBER = 30", "_LON
 def branch_with(
     clone: Path, name: str, path: str, old: str, new: str
 ) -> tuple[set[str], dict[str, bytes]]:
-    """Commit and push an edit of main with its results; return the hashes that dvc.lock records then, and the outputs."""
+    """Commit and push an edit of main with its results; return the hashes that dvc.lock records
+    then, and the outputs.
+    """
     shell(["git", "switch", "--quiet", "--create", name, "main"], clone)
     edit(clone / path, old, new)
     shell(["dvc", "repro"], clone)
@@ -358,8 +374,8 @@ def test_gc_stops_where_a_branch_of_others_would_lose_its_data(author):
     colleague = colleague_who_pulls(author)
     said = shell(["bash", "-c", "echo y | make gc CLOUD=1"], colleague, check=False)
     assert (
-        "error: gc: DVC keeps what local branches and tags need, and none is at origin/kept; git tag keep-origin-kept origin/kept"
-        in said
+        "error: gc: DVC keeps what local branches and tags need, and none is at origin/kept; git"
+        " tag keep-origin-kept origin/kept" in said
     )
     assert kept <= objects(remote)
     for reference in (

@@ -1,4 +1,6 @@
-"""The whole micro graph through `dvc repro`: it runs, leaves nothing to do, and is what `make check` accepts."""
+"""The whole micro graph through `dvc repro`: it runs, leaves nothing to do, and is what `make
+check` accepts.
+"""
 
 from pathlib import Path
 

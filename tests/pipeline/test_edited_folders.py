@@ -1,4 +1,6 @@
-"""A folder of code is one hash in dvc.lock: impact and check still name the file that was edited."""
+"""A folder of code is one hash in dvc.lock: impact and check still name the file that was
+edited.
+"""
 
 import json
 import subprocess

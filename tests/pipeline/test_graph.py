@@ -1,4 +1,6 @@
-"""dvc.yaml says what the code does: code, params, libraries, both ways; and the check that holds it to that."""
+"""dvc.yaml says what the code does: code, params, libraries, both ways; and the check that holds it
+to that.
+"""
 
 import ast
 import difflib
@@ -43,7 +45,9 @@ def test_everything_is_declared():
 
 
 def test_the_committed_results_are_of_the_committed_tree():
-    """`make check` of git's index: fails once an edit that reruns stages is added without what make repro makes of it."""
+    """`make check` of git's index: fails once an edit that reruns stages is added without what make
+    repro makes of it.
+    """
     assert check(committed_tree()) == []
 
 
@@ -72,186 +76,333 @@ STAGE, GSM8K, PROBES, COMPARE = (
 DEPS, PARAMS = "deps: ", "params: "
 MUTATIONS = {
     "an import that is not declared": (
-        "model/statistics/rates.py", "import math\n", "import math\nimport model.tokens.facts\n",
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nimport model.tokens.facts\n",
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "an import inside a function": (
-        "model/statistics/rates.py", "    total = len(correct)\n", "    from model.tokens import facts\n    total = len(correct)\n",
+        "model/statistics/rates.py",
+        "    total = len(correct)\n",
+        "    from model.tokens import facts\n    total = len(correct)\n",
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "a relative import": (
-        "model/statistics/rates.py", "import math\n", "import math\nfrom ..tokens import facts\n",
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nfrom ..tokens import facts\n",
         [f"{STAGE}{DEPS}add the line      - model/tokens/facts.py"],
     ),
     "an import of a package within the package": (
-        "model/statistics/rates.py", "import math\n", "import math\nfrom ..params import tokenize\n",
-        [f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}add the line      - common",
-         f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
-         f"{GSM8K}{DEPS}remove the line      - common/errors.py",
-         f"{GSM8K}{DEPS}remove the line      - common/files.py",
-         f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
-         f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py"],
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nfrom ..params import tokenize\n",
+        [
+            f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
+            f"{GSM8K}{DEPS}add the line      - common",
+            f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
+            f"{GSM8K}{DEPS}remove the line      - common/errors.py",
+            f"{GSM8K}{DEPS}remove the line      - common/files.py",
+            f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
+            f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py",
+        ],
     ),
     "an import that another module still has": (
-        "model/scoring/scorer.py", "from model.tasks.item_scores import ItemScore\n", "",
+        "model/scoring/scorer.py",
+        "from model.tasks.item_scores import ItemScore\n",
+        "",
         [],  # item_scores is still imported by the stage
     ),
     "a stage's code that imports what watches it": (
-        "model/statistics/rates.py", "import math\n", "import math\nfrom pipeline.declared.lockfile import md5_of\n",
-        ["model/statistics/rates.py: imports pipeline/, which is no stage's dependency; only stages/__init__.py may"],
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nfrom pipeline.declared.lockfile import md5_of\n",
+        [
+            "model/statistics/rates.py: imports pipeline/, which is no stage's dependency; only"
+            " stages/__init__.py may"
+        ],
     ),
     "a library that is not locked": (
-        "model/statistics/rates.py", "import math\n", "import math\nimport wandb\n",
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nimport wandb\n",
         ["requirements.txt: does not pin wandb, which a stage imports; add it to requirements.in"],
     ),
     "a conflict of a merge": (
-        "dvc.yaml", "stages:\n", "<<<<<<< ours\nstages:\n",
+        "dvc.yaml",
+        "stages:\n",
+        "<<<<<<< ours\nstages:\n",
         ["dvc.yaml: not valid YAML at line 11: mapping values are not allowed in this context"],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
-        "from model.params.evaluate import EvaluateParams\n", "",
+        "from model.params.evaluate import EvaluateParams\n",
+        "",
         [f"{STAGE}{DEPS}remove the line      - model/params/evaluate.py"],
     ),
     "a section that is not declared": (
-        "stages/evaluate.py", "    params = read", "    other = read_section('items', dict)\n    params = read",
+        "stages/evaluate.py",
+        "    params = read",
+        "    other = read_section('items', dict)\n    params = read",
         [f"{STAGE}{PARAMS}add the line      - items"],
     ),
     "a section that nothing reads": (
-        "stages/evaluate.py", 'read_section("evaluate", EvaluateParams)', "None",
+        "stages/evaluate.py",
+        'read_section("evaluate", EvaluateParams)',
+        "None",
         [f"{STAGE}{PARAMS}remove the line      - evaluate"],
     ),
     "a key that is computed": (
-        "stages/evaluate.py", "    params = read", "    other = read_section(str(1), dict)\n    params = read",
+        "stages/evaluate.py",
+        "    params = read",
+        "    other = read_section(str(1), dict)\n    params = read",
         [f"{STAGE}a key given to read_section is computed; write it as a literal"],
     ),
     "a library that is not declared": (
-        "model/statistics/rates.py", "import math\n", "import math\nimport tiktoken\n",
-        [f"libraries.yaml: {stage}: lacks tiktoken, which the stage imports; run make libraries"
-         for stage in ("compare", "evaluate", "gsm8k", "probes")],
+        "model/statistics/rates.py",
+        "import math\n",
+        "import math\nimport tiktoken\n",
+        [
+            f"libraries.yaml: {stage}: lacks tiktoken, which the stage imports; run make libraries"
+            for stage in ("compare", "evaluate", "gsm8k", "probes")
+        ],
     ),
     "a library that nothing imports any more": (
-        "model/statistics/paired.py", "statsmodels", "numpy",
+        "model/statistics/paired.py",
+        "statsmodels",
+        "numpy",
         [
-            "libraries.yaml: compare: has statsmodels, which the stage does not import; "
-            "run make libraries",
+            (
+                "libraries.yaml: compare: has statsmodels, which the stage does not import; "
+                "run make libraries"
+            ),
         ],
     ),
     "a version that is not the locked one": (
-        "requirements.txt", "transformers==5.23.0", "transformers==5.24.0",
-        [f"libraries.yaml: {stage}: transformers is 5.23.0, and requirements.txt has 5.24.0; "
-         "run make libraries" for stage in ("export", "generate", "probes", "sft")],
+        "requirements.txt",
+        "transformers==5.23.0",
+        "transformers==5.24.0",
+        [
+            f"libraries.yaml: {stage}: transformers is 5.23.0, and requirements.txt has 5.24.0; "
+            "run make libraries"
+            for stage in ("export", "generate", "probes", "sft")
+        ],
     ),
     "a frozen stage": (
-        "dvc.yaml", "    cmd: python -m stages.curves", "    frozen: true\n    cmd: python -m stages.curves",
+        "dvc.yaml",
+        "    cmd: python -m stages.curves",
+        "    frozen: true\n    cmd: python -m stages.curves",
         ["dvc.yaml: curves: frozen can hide a stale result; remove it"],
     ),
     "an output that outlives its stage": (
-        "dvc.yaml", "      - data/corpus\n\n", "      - data/corpus:\n          persist: true\n\n",
+        "dvc.yaml",
+        "      - data/corpus\n\n",
+        "      - data/corpus:\n          persist: true\n\n",
         ["dvc.yaml: corpus: data/corpus: persist can hide a stale result; remove it"],
     ),
     "another module than the stage's": (
-        "dvc.yaml", "python -m stages.evaluate", "python -m stages.curves",
-        [f"{STAGE}cmd must be python -m stages.evaluate and its arguments, not "
-         "'python -m stages.curves ${item.condition} ${item.seed} ${item.step}'"],
+        "dvc.yaml",
+        "python -m stages.evaluate",
+        "python -m stages.curves",
+        [
+            f"{STAGE}cmd must be python -m stages.evaluate and its arguments, not "
+            "'python -m stages.curves ${item.condition} ${item.seed} ${item.step}'"
+        ],
     ),
     "more than a stage in a command": (
-        "dvc.yaml", "cmd: python -m stages.curves", "cmd: python -m stages.curves && touch x",
-        ["dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python -m stages.curves && touch x'"],
+        "dvc.yaml",
+        "cmd: python -m stages.curves",
+        "cmd: python -m stages.curves && touch x",
+        [
+            "dvc.yaml: curves: cmd must be python -m stages.curves and its arguments, not 'python"
+            " -m stages.curves && touch x'"
+        ],
     ),
     "a stage that imports another": (
-        "stages/evaluate.py", "import sys\n", "import sys\nimport stages.items\n",
-        [*(f"{STAGE}{DEPS}add the line      - {name}" for name in (
-            "model/data/documents.py", "model/data/source_names.py", "model/params/items.py", "model/tasks/item_selection",
-            "stages/items.py")),
-         f"{STAGE}{PARAMS}add the line      - items",
-         "libraries.yaml: evaluate: lacks pyarrow, which the stage imports; run make libraries",
-         "stages/evaluate.py: reaches stages/items.py; stages do not import each other"],
+        "stages/evaluate.py",
+        "import sys\n",
+        "import sys\nimport stages.items\n",
+        [
+            *(
+                f"{STAGE}{DEPS}add the line      - {name}"
+                for name in (
+                    "model/data/documents.py",
+                    "model/data/source_names.py",
+                    "model/params/items.py",
+                    "model/tasks/item_selection",
+                    "stages/items.py",
+                )
+            ),
+            f"{STAGE}{PARAMS}add the line      - items",
+            "libraries.yaml: evaluate: lacks pyarrow, which the stage imports; run make libraries",
+            "stages/evaluate.py: reaches stages/items.py; stages do not import each other",
+        ],
     ),
     "a hidden import": (
-        "model/statistics/rates.py", "    total = len(correct)\n", "    total = importlib.import_module('model.tokens.facts')\n",
-        ["model/statistics/rates.py:23: import_module hides an import from dvc.yaml; write an import statement"],
+        "model/statistics/rates.py",
+        "    total = len(correct)\n",
+        "    total = importlib.import_module('model.tokens.facts')\n",
+        [
+            "model/statistics/rates.py:23: import_module hides an import from dvc.yaml; write an"
+            " import statement"
+        ],
     ),
     "a choice of modules that is not declared": (
-        "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "",
-        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
-         "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py"],
+        "dvc.yaml",
+        "      - model/conditions/${item.condition}.py\n",
+        "",
+        [
+            "dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
+            "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
+        ],
     ),
     "a module declared that is not the chosen one": (
-        "dvc.yaml", "      - model/conditions/${item.condition}.py\n", "      - model/conditions/baseline.py\n",
-        ["dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
-         "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py",
-         "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
-         "dvc.yaml: export: deps: remove the line      - model/conditions/baseline.py"],
+        "dvc.yaml",
+        "      - model/conditions/${item.condition}.py\n",
+        "      - model/conditions/baseline.py\n",
+        [
+            "dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
+            "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py",
+            "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
+            "dvc.yaml: export: deps: remove the line      - model/conditions/baseline.py",
+        ],
     ),
     "an import in a module that may be chosen": (
-        "model/conditions/digits.py", "from model.conditions", "import scipy\nimport model.statistics.rates\nfrom model.conditions",
-        ["dvc.yaml: tokenize: deps: add the line      - model/statistics/rates.py",
-         "dvc.yaml: export: deps: add the line      - model/statistics/rates.py",
-         "libraries.yaml: export: lacks scipy, which the stage imports; run make libraries",
-         "libraries.yaml: tokenize: lacks scipy, which the stage imports; run make libraries"],
+        "model/conditions/digits.py",
+        "from model.conditions",
+        "import scipy\nimport model.statistics.rates\nfrom model.conditions",
+        [
+            "dvc.yaml: tokenize: deps: add the line      - model/statistics/rates.py",
+            "dvc.yaml: export: deps: add the line      - model/statistics/rates.py",
+            "libraries.yaml: export: lacks scipy, which the stage imports; run make libraries",
+            "libraries.yaml: tokenize: lacks scipy, which the stage imports; run make libraries",
+        ],
     ),
     "a choice in a module that is chosen": (
-        "model/conditions/digits.py", "from model.conditions", 'from importlib import import_module\n'
-        'which = "hf"\nOTHER = import_module(f"model.{which}")\nfrom model.conditions',
-        ["model/conditions/digits.py:1: a module that is chosen chooses another, which hides an import from dvc.yaml"],
+        "model/conditions/digits.py",
+        "from model.conditions",
+        (
+            "from importlib import import_module\n"
+            'which = "hf"\nOTHER = import_module(f"model.{which}")\nfrom model.conditions'
+        ),
+        [
+            "model/conditions/digits.py:1: a module that is chosen chooses another, which hides an"
+            " import from dvc.yaml"
+        ],
     ),
     "a choice that is formatted": (
-        "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.conditions.{condition!s}"',
-        ["stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import statement"],
+        "stages/tokenize.py",
+        'f"model.conditions.{condition}"',
+        'f"model.conditions.{condition!s}"',
+        [
+            "stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import"
+            " statement"
+        ],
     ),
     "a choice of what is not said": (
-        "stages/tokenize.py", 'f"model.conditions.{condition}"', 'f"model.{condition}.baseline"',
-        ["stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import statement"],
+        "stages/tokenize.py",
+        'f"model.conditions.{condition}"',
+        'f"model.{condition}.baseline"',
+        [
+            "stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import"
+            " statement"
+        ],
     ),
     "a folder of which a module is not imported": (
-        "dvc.yaml", "      - model/hugging_face/directory.py\n", "      - model/hugging_face\n",
-        [f"{STAGE}{DEPS}add the line      - model/hugging_face/directory.py",
-         f"{STAGE}{DEPS}remove the line      - model/hugging_face  (the stage does not import model/hugging_face/loading.py)"],
+        "dvc.yaml",
+        "      - model/hugging_face/directory.py\n",
+        "      - model/hugging_face\n",
+        [
+            f"{STAGE}{DEPS}add the line      - model/hugging_face/directory.py",
+            (
+                f"{STAGE}{DEPS}remove the line      - model/hugging_face  (the stage does not"
+                " import model/hugging_face/loading.py)"
+            ),
+        ],
     ),
     "a module of a folder that is all imported": (
-        "dvc.yaml", "      - model/comparison\n", "      - model/comparison/outcomes.py\n",
-        [f"{COMPARE}{DEPS}add the line      - model/comparison",
-         f"{COMPARE}{DEPS}remove the line      - model/comparison/outcomes.py"],
+        "dvc.yaml",
+        "      - model/comparison\n",
+        "      - model/comparison/outcomes.py\n",
+        [
+            f"{COMPARE}{DEPS}add the line      - model/comparison",
+            f"{COMPARE}{DEPS}remove the line      - model/comparison/outcomes.py",
+        ],
     ),
     "a folder and a module of it": (
-        "dvc.yaml", "      - model/comparison\n", "      - model/comparison\n      - model/comparison/verdict.py\n",
+        "dvc.yaml",
+        "      - model/comparison\n",
+        "      - model/comparison\n      - model/comparison/verdict.py\n",
         [f"{COMPARE}{DEPS}remove the line      - model/comparison/verdict.py"],
     ),
     "a folder that is not there": (
-        "dvc.yaml", "      - model/comparison\n", "      - model/comparison\n      - model/gone\n",
+        "dvc.yaml",
+        "      - model/comparison\n",
+        "      - model/comparison\n      - model/gone\n",
         [f"{COMPARE}{DEPS}remove the line      - model/gone"],
     ),
     "a module of a folder that is no longer imported": (
-        "stages/compare.py", "from model.comparison.outcomes_file import Key, outcome_lines\n", "",
-        [*(f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py" for name in ("outcomes", "verdict")),
-         f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import model/comparison/outcomes_file.py)",
-         "model/comparison/outcomes_file.py: no stage imports it; import it, or move it elsewhere"],
+        "stages/compare.py",
+        "from model.comparison.outcomes_file import Key, outcome_lines\n",
+        "",
+        [
+            *(
+                f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py"
+                for name in ("outcomes", "verdict")
+            ),
+            (
+                f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not"
+                " import model/comparison/outcomes_file.py)"
+            ),
+            (
+                "model/comparison/outcomes_file.py: no stage imports it; import it, or move it"
+                " elsewhere"
+            ),
+        ],
     ),
     "a fact that is not known": (
-        "dvc.yaml", "meta: {verdict: true}", "meta: {verdikt: true}",
-        ["dvc.yaml: distinct: meta: verdikt: unknown; known are checks_params, network, reads_code, resumable, "
-         "timings, verdict"],
+        "dvc.yaml",
+        "meta: {verdict: true}",
+        "meta: {verdikt: true}",
+        [
+            "dvc.yaml: distinct: meta: verdikt: unknown; known are checks_params, network,"
+            " reads_code, resumable, timings, verdict"
+        ],
     ),
     "a fact that is denied": (
-        "dvc.yaml", "meta: {verdict: true}", "meta: {verdict: false}",
-        ["dvc.yaml: distinct: meta: verdict: must be true, not False; leave it out where it is not"],
+        "dvc.yaml",
+        "meta: {verdict: true}",
+        "meta: {verdict: false}",
+        [
+            "dvc.yaml: distinct: meta: verdict: must be true, not False; leave it out where it"
+            " is not"
+        ],
     ),
     "another stage's libraries": (
-        "dvc.yaml", "      - libraries.yaml: [gsm8k]\n", "      - libraries.yaml: [distinct]\n",
-        [f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
-         f"{GSM8K}{PARAMS}libraries.yaml: remove the line      - distinct"],
+        "dvc.yaml",
+        "      - libraries.yaml: [gsm8k]\n",
+        "      - libraries.yaml: [distinct]\n",
+        [
+            f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
+            f"{GSM8K}{PARAMS}libraries.yaml: remove the line      - distinct",
+        ],
     ),
     "no libraries": (
-        "dvc.yaml", "      - libraries.yaml: [gsm8k]\n", "      - evaluate\n",
-        [f"{GSM8K}{PARAMS}remove the line      - evaluate",
-         f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k"],
+        "dvc.yaml",
+        "      - libraries.yaml: [gsm8k]\n",
+        "      - evaluate\n",
+        [
+            f"{GSM8K}{PARAMS}remove the line      - evaluate",
+            f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
+        ],
     ),
     "a list that params.yaml lacks": (
-        "params.yaml", "conditions: [", "condition: [", ["params.yaml: conditions: missing; dvc.yaml uses it"],
+        "params.yaml",
+        "conditions: [",
+        "condition: [",
+        ["params.yaml: conditions: missing; dvc.yaml uses it"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
@@ -277,7 +428,10 @@ def test_a_new_file_in_a_folder_that_is_a_dependency_unfolds_it(copy, name):
     others = ("outcomes", "outcomes_file", "verdict")
     assert declaration_findings(WorkingTree(copy))[:4] == [
         *(f"{COMPARE}{DEPS}add the line      - model/comparison/{each}.py" for each in others),
-        f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import {name})",
+        (
+            f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import"
+            f" {name})"
+        ),
     ]
 
 
@@ -342,7 +496,10 @@ def test_fix_leaves_no_line_to_write(copy, name):
 
 
 def test_fix_makes_lists_that_are_not_there_and_removes_empty_ones():
-    text = "stages:\n  a:\n    cmd: x\n    # why\n    params:\n      - libraries.yaml:\n          - numpy\n"
+    text = (
+        "stages:\n  a:\n    cmd: x\n    # why\n    params:\n      - libraries.yaml:\n          -"
+        " numpy\n"
+    )
     line = Line("a", "deps", None, "model/x.py", True)
     without = Line("a", "params", "libraries.yaml", "numpy", False)
     whole, left = edited(text, [line, without])
@@ -399,7 +556,9 @@ def test_instances_are_those_that_dvc_resolves(tmp_path):
     "profile", ["params.yaml", "profiles/micro.yaml", "profiles/gpt2-124m-10b.yaml"]
 )
 def test_parameters_read_back_from_dvcs_lock_are_those_of_params_yaml(profile):
-    """DVC writes YAML 1.2, where 6e-05 is a number; PyYAML's own reading of it is text, and would never match."""
+    """DVC writes YAML 1.2, where 6e-05 is a number; PyYAML's own reading of it is text, and would
+    never match.
+    """
     from dvc.utils.serialize import dumps_yaml, parse_yaml
 
     text = (REPOSITORY / profile).read_text()
@@ -410,9 +569,18 @@ def test_parameters_read_back_from_dvcs_lock_are_those_of_params_yaml(profile):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("6e-05", 6e-05), ("1.0e-4", 1e-4), ("-3", -3), ("on", "on"), ("12:30", "12:30"), ("true", True), ("~", None),
-     ("'3'", "3"), (".inf", float("inf"))],
-)  # fmt: skip
+    [
+        ("6e-05", 6e-05),
+        ("1.0e-4", 1e-4),
+        ("-3", -3),
+        ("on", "on"),
+        ("12:30", "12:30"),
+        ("true", True),
+        ("~", None),
+        ("'3'", "3"),
+        (".inf", float("inf")),
+    ],
+)
 def test_scalars_are_read_as_dvc_reads_them(text, value):
     read = load_yaml(f"a: {text}\n".encode())["a"]
     assert read == value
@@ -420,7 +588,9 @@ def test_scalars_are_read_as_dvc_reads_them(text, value):
 
 
 def named_stages(source: str) -> list[str]:
-    """Return the stages that Python source names: as a whole text, as a module or an instance, or in backticks."""
+    """Return the stages that Python source names: as a whole text, as a module or an instance, or
+    in backticks.
+    """
     names = "|".join(STAGES)
     naming = re.compile(rf"`({names})`|stages[./]({names})\b(?!\()|\b({names})@")
     found = [name for groups in naming.findall(source) for name in groups if name]

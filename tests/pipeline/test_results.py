@@ -1,4 +1,6 @@
-"""dvc.lock, metrics/ and plots/ against the tree, without data: every way they can be stale is a line; and impact."""
+"""dvc.lock, metrics/ and plots/ against the tree, without data: every way they can be stale is a
+line; and impact.
+"""
 
 import json
 import re
@@ -36,7 +38,9 @@ def append(path: Path, text: str) -> None:
 
 
 def stages_of(lines: list[str]) -> set[str]:
-    """The stages that lines are about, without `report`: it names all code and parameters, so any edit of them makes it stale."""
+    """The stages that lines are about, without `report`: it names all code and parameters, so any
+    edit of them makes it stale.
+    """
     return {line.split(": ")[1].split("@")[0] for line in lines} - {"report"}
 
 
@@ -44,8 +48,8 @@ def test_code_edited_after_the_run(copy):
     append(copy / "model/export/weight_map.py", "# A remark.\n")
     lines = result_findings(WorkingTree(copy))
     assert (
-        f"dvc.lock: export@baseline-1337-{LAST}: model/export/weight_map.py has changed; run make repro"
-        in lines
+        f"dvc.lock: export@baseline-1337-{LAST}: model/export/weight_map.py has changed; run make"
+        " repro" in lines
     )
     assert stages_of(lines) == {"export"}
 
@@ -160,7 +164,10 @@ def test_what_a_stage_that_no_longer_exists_wrote_to_the_lock_is_cut_out(copy):
     """Left in, its outputs would count among those that the curves are checked against."""
     written = (copy / "dvc.lock").read_bytes()
     for entry in (
-        b"  old@baseline-7:\n    cmd: 'a: b'\n    outs:\n    - path: metrics/old.json\n      md5: 1\n",
+        (
+            b"  old@baseline-7:\n    cmd: 'a: b'\n    outs:\n    - path: metrics/old.json\n     "
+            b" md5: 1\n"
+        ),
         b"  old:\n    cmd: x\n",
     ):
         head, items, tail = written.partition(b"  items:\n")
@@ -190,7 +197,9 @@ def test_an_edited_command_or_dependency_list(copy):
 
 
 def test_an_export_of_an_older_checkpoint_below_an_output_directory(copy):
-    """What `dvc repro --dry --allow-missing` passes: the dependency is a part of another stage's output directory."""
+    """What `dvc repro --dry --allow-missing` passes: the dependency is a part of another stage's
+    output directory.
+    """
     name = f"export@baseline-1337-{LAST}"
 
     def older(stages):
@@ -226,7 +235,8 @@ def test_a_retrained_checkpoint_that_was_not_exported_again(copy):
     steps = yaml.safe_load((copy / "params.yaml").read_text())["pretrain"]["checkpoint_steps"]
     assert lines == [
         *(
-            f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has changed; run make repro"
+            f"dvc.lock: export@baseline-1337-{step}: checkpoints/baseline/seed_1337/step_{step} has"
+            " changed; run make repro"
             for step in steps
         ),
         "dvc.lock: contents: checkpoints has changed; run make repro",
@@ -247,8 +257,8 @@ def test_upstream_that_has_run_again_makes_its_readers_stale(copy):
         f"dvc.lock: evaluate@baseline-1337-{LAST}: data/items has changed; run make repro" in lines
     )
     assert (
-        f"dvc.lock: curves: {CONTENTS} does not list the files of losses/baseline/seed_1337; run make repro"
-        in lines
+        f"dvc.lock: curves: {CONTENTS} does not list the files of losses/baseline/seed_1337; run"
+        " make repro" in lines
     )
 
 
@@ -309,7 +319,8 @@ def impact(copy: Path, before: str = "", code: str = "") -> list[str]:
 
 def test_impact_of_nothing(copy):
     assert impact(copy) == [
-        "impact: no stage would rerun; whether the figures are as they were recorded, make check says"
+        "impact: no stage would rerun; whether the figures are as they were recorded, make check"
+        " says"
     ]
 
 
@@ -321,8 +332,8 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[1] == f"  {2 * steps} × export: model/export/weight_map.py has changed"
     assert lines[2] == "  report: model has changed", "it names all code"
     assert (
-        f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents"
-        in lines
+        f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves,"
+        " contents" in lines
     )
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 3
     assert (
@@ -359,7 +370,8 @@ def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
     )
     lines = impact(copy)
     assert lines[0].startswith(
-        f"these stages are gone: evaluate@baseline-1337-{steps[0]}, evaluate@mul_tokens-1337-{steps[0]}, "
+        f"these stages are gone: evaluate@baseline-1337-{steps[0]},"
+        f" evaluate@mul_tokens-1337-{steps[0]}, "
     )
     assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 33" in lines
 
@@ -446,7 +458,10 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     exports = sum(name.startswith("export@") for name in graph.instances)
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
-    rest = f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves, contents, report"
+    rest = (
+        f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves,"
+        " contents, report"
+    )
     assert (
         lines[-1]
         == f"time: {spent}, or {spent} with what follows; without {rest}, not recorded here yet"

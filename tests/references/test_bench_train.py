@@ -1,4 +1,6 @@
-"""Our training step beside two others: the plain loop of benchmarks/plain_loop.py and transformers' Trainer."""
+"""Our training step beside two others: the plain loop of benchmarks/plain_loop.py and transformers'
+Trainer.
+"""
 
 from collections.abc import Iterator
 
@@ -26,7 +28,8 @@ def losses_of(arm: str, task: Task) -> list[float]:
 @pytest.fixture(scope="module")
 def task() -> Task:
     micro = make_task("micro", STEPS, torch.get_num_threads())
-    # AdamW does not see a gradient's scale until its epsilon counts: clipped so far, clipping shows in the losses.
+    # AdamW does not see a gradient's scale until its epsilon counts: clipped so far, clipping shows
+    # in the losses.
     return micro._replace(params=micro.params.model_copy(update={"gradient_clip": 1e-5}))
 
 

@@ -1,4 +1,6 @@
-"""An export is a network that transformers trains on as we do: the same losses, step by step, from the same checkpoint."""
+"""An export is a network that transformers trains on as we do: the same losses, step by step, from
+the same checkpoint.
+"""
 
 import pytest
 import torch
@@ -27,7 +29,9 @@ END_OF_TEXT = 512
 
 
 def rows_of(tokenizer, count: int, length: int, first: int) -> torch.Tensor:
-    """Return `count` int64 rows of `length` tokens, of numbers counted up from `first`: a text that a small network learns."""
+    """Return `count` int64 rows of `length` tokens, of numbers counted up from `first`: a text that
+    a small network learns.
+    """
     text = tokenizer.encode_text(
         " ".join(
             f"{number} and {number + 1} follow." for number in range(first, first + count * length)
@@ -49,7 +53,9 @@ def their_loss(model: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
 
 
 def trained(model, loss_of, rows: torch.Tensor) -> list[float]:
-    """Train `model` with our AdamW, a step for every four of `rows`; return the loss before each step."""
+    """Train `model` with our AdamW, a step for every four of `rows`; return the loss before each
+    step.
+    """
     optimizer = make_optimizer(model.train(), PARAMS)
     losses = []
     for batch in rows.split(4):

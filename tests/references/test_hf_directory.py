@@ -1,4 +1,6 @@
-"""A foreign GPT-2 directory is read as transformers reads it, or refused by name: generated over its files."""
+"""A foreign GPT-2 directory is read as transformers reads it, or refused by name: generated over
+its files.
+"""
 
 import json
 import shutil
@@ -26,9 +28,18 @@ from model.hugging_face.directory import (
 from tools.hf_import import read_gpt2
 
 TEXTS = [
-    "The cat sat,  and 6 × 9 = 54 it was.", " the\n\nthe information", "<|endoftext|> hi<|endoftext|>", "naïve 你好 🎉 don't",
-    "!", "", " ", "<MUL_6_9_54> a <new> b", "THE the!! the!", "e\u0301 ﬁ ①", "one " * 200,
-]  # fmt: skip
+    "The cat sat,  and 6 × 9 = 54 it was.",
+    " the\n\nthe information",
+    "<|endoftext|> hi<|endoftext|>",
+    "naïve 你好 🎉 don't",
+    "!",
+    "",
+    " ",
+    "<MUL_6_9_54> a <new> b",
+    "THE the!! the!",
+    "e\u0301 ﬁ ①",
+    "one " * 200,
+]
 V4_TOKEN = {
     "content": "<|endoftext|>",
     "lstrip": False,
@@ -56,7 +67,8 @@ def rewrite(path: Path, change: Callable[[dict], dict]) -> None:
 
 
 def outcome(directory: Path) -> str:
-    """Return "refused", or "same" for a tokenizer that gives AutoTokenizer's ids for every text; anything else is a failure.
+    """Return "refused", or "same" for a tokenizer that gives AutoTokenizer's ids for every text;
+    anything else is a failure.
 
     "ours" is one that transformers does not load, as with 0 in the place of false.
     """
@@ -117,7 +129,9 @@ def as_version_4(directory: Path) -> None:
 
 
 def as_version_3(directory: Path) -> None:
-    """As transformers 3 and the hub's gpt2: no tokenizer_config.json that says more than a length."""
+    """As transformers 3 and the hub's gpt2: no tokenizer_config.json that says more than a
+    length.
+    """
     rewrite(directory / "tokenizer_config.json", lambda _: {"model_max_length": 1024})
     rewrite(
         directory / "special_tokens_map.json",
@@ -127,9 +141,20 @@ def as_version_3(directory: Path) -> None:
 
 
 def on_the_hub(found: dict) -> dict:
-    """tokenizer.json in the layout of OpenAI's gpt2: merges are strings, and later keys are not there."""
-    model = {key: found["model"][key] for key in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                                                  "fuse_unk", "vocab")}  # fmt: skip
+    """tokenizer.json in the layout of OpenAI's gpt2: merges are strings, and later keys are not
+    there.
+    """
+    model = {
+        key: found["model"][key]
+        for key in (
+            "dropout",
+            "unk_token",
+            "continuing_subword_prefix",
+            "end_of_word_suffix",
+            "fuse_unk",
+            "vocab",
+        )
+    }
     post = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
     pre = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     model["merges"] = [" ".join(pair) for pair in found["model"]["merges"]]
@@ -295,28 +320,64 @@ A, B = (
     "transformer.h.0.attn.c_attn.weight",
 )  # in the first and second shard
 SHARD_FAULTS = {
-    "a shard is missing": (lambda folder: (folder / FIRST).unlink(), f"no {FIRST}; which {INDEX} lists; fetch it"),
-    "a shard is cut": (lambda folder: (folder / FIRST).write_bytes(b"12345678"), f"{FIRST}: not a safetensors file"),
-    "a shard lacks a tensor": (one_shard(lambda held: {k: v for k, v in held.items() if k != A}), f"{FIRST}: lacks {A}"),
-    "a shard holds another's": (one_shard(lambda held: {**held, B: torch.zeros(32, 96)}), f"{FIRST}: holds {B}, other than"),
-    "a shard holds one too many": (one_shard(lambda held: {**held, "x": torch.zeros(1)}), f"{FIRST}: holds x, other than"),
-    "shards are exchanged": (
-        lambda folder: ((folder / FIRST).rename(folder / "a"), (folder / SECOND).rename(folder / FIRST),
-                        (folder / "a").rename(folder / SECOND)), f"{FIRST}: lacks {A}",
+    "a shard is missing": (
+        lambda folder: (folder / FIRST).unlink(),
+        f"no {FIRST}; which {INDEX} lists; fetch it",
     ),
-    "a tensor is said to be in another": (mapped(lambda names: names.update({A: SECOND})), f"{FIRST}: holds {A}, other than"),
+    "a shard is cut": (
+        lambda folder: (folder / FIRST).write_bytes(b"12345678"),
+        f"{FIRST}: not a safetensors file",
+    ),
+    "a shard lacks a tensor": (
+        one_shard(lambda held: {k: v for k, v in held.items() if k != A}),
+        f"{FIRST}: lacks {A}",
+    ),
+    "a shard holds another's": (
+        one_shard(lambda held: {**held, B: torch.zeros(32, 96)}),
+        f"{FIRST}: holds {B}, other than",
+    ),
+    "a shard holds one too many": (
+        one_shard(lambda held: {**held, "x": torch.zeros(1)}),
+        f"{FIRST}: holds x, other than",
+    ),
+    "shards are exchanged": (
+        lambda folder: (
+            (folder / FIRST).rename(folder / "a"),
+            (folder / SECOND).rename(folder / FIRST),
+            (folder / "a").rename(folder / SECOND),
+        ),
+        f"{FIRST}: lacks {A}",
+    ),
+    "a tensor is said to be in another": (
+        mapped(lambda names: names.update({A: SECOND})),
+        f"{FIRST}: holds {A}, other than",
+    ),
     "a name is not listed": (mapped(lambda names: names.pop(A)), f"{FIRST}: holds {A}, other than"),
-    "a file above": (mapped(lambda names: names.update({A: "../x.safetensors"})), r"weight_map: '\.\./x\.safetensors' is no"),
-    "a file elsewhere": (mapped(lambda names: names.update({A: "/x.safetensors"})), "weight_map: '/x.safetensors' is no name"),
-    "a pickle": (mapped(lambda names: names.update({A: "pytorch_model.bin"})), r"weight_map: 'pytorch_model\.bin' is no name"),
+    "a file above": (
+        mapped(lambda names: names.update({A: "../x.safetensors"})),
+        r"weight_map: '\.\./x\.safetensors' is no",
+    ),
+    "a file elsewhere": (
+        mapped(lambda names: names.update({A: "/x.safetensors"})),
+        "weight_map: '/x.safetensors' is no name",
+    ),
+    "a pickle": (
+        mapped(lambda names: names.update({A: "pytorch_model.bin"})),
+        r"weight_map: 'pytorch_model\.bin' is no name",
+    ),
     "no names": (mapped(dict.clear), "weight_map: Dictionary should have at least 1 item"),
-    "a number for a file": (mapped(lambda names: names.update({A: 1})), "weight_map.*: Input should be a valid string"),
+    "a number for a file": (
+        mapped(lambda names: names.update({A: 1})),
+        "weight_map.*: Input should be a valid string",
+    ),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), f"{INDEX}: cannot be read"),
     "another size": (
-        lambda folder: rewrite(folder / INDEX, lambda index: {**index, "metadata": {"total_size": 5}}),
+        lambda folder: rewrite(
+            folder / INDEX, lambda index: {**index, "metadata": {"total_size": 5}}
+        ),
         r"metadata\.total_size is 5, the files hold 179712 bytes",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("fault", "message"), SHARD_FAULTS.values(), ids=SHARD_FAULTS)
@@ -332,10 +393,14 @@ def test_shards_that_are_not_those_of_their_index_are_refused(directory, fault, 
 
 CAUSAL = torch.ones(1, 1, 32, 32).tril()
 MASKS = {
-    "bytes": (torch.uint8, torch.float32), "truth values": (torch.bool, torch.float32), "floats": (torch.float32, torch.float32),
-    "halves": (torch.float16, torch.float16), "brain floats": (torch.bfloat16, torch.bfloat16), "integers": (torch.int64, None),
+    "bytes": (torch.uint8, torch.float32),
+    "truth values": (torch.bool, torch.float32),
+    "floats": (torch.float32, torch.float32),
+    "halves": (torch.float16, torch.float16),
+    "brain floats": (torch.bfloat16, torch.bfloat16),
+    "integers": (torch.int64, None),
     "doubles": (torch.float64, torch.float64),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("types", MASKS.values(), ids=MASKS)
@@ -360,7 +425,9 @@ def test_stored_masks_of_every_type_change_nothing(directory, good, types, prefi
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
 def test_a_head_stored_in_the_place_of_the_embedding_is_the_embedding(directory, good, prefix):
-    """What safetensors' save_model leaves of two tied tensors is the first name; transformers ties them again."""
+    """What safetensors' save_model leaves of two tied tensors is the first name; transformers ties
+    them again.
+    """
     tensors = {
         prefix + name.removeprefix("transformer."): tensor
         for name, tensor in load_file(directory / WEIGHTS).items()
@@ -380,7 +447,10 @@ def test_a_head_stored_in_the_place_of_the_embedding_is_the_embedding(directory,
     [
         (
             {"dropout": 0.5},
-            r"tokenizer\.json: model\.dropout is 0\.5: a text would get other ids each time; set it to null",
+            (
+                r"tokenizer\.json: model\.dropout is 0\.5: a text would get other ids each time;"
+                r" set it to null"
+            ),
         ),
         (
             {"ignore_merges": True},

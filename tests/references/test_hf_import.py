@@ -134,7 +134,9 @@ def untransposed(part: str):
 
 
 def test_the_import_follows_the_exporters_table(gpt2, monkeypatch):
-    """The fault of docs/walk_through.md, which no shape gives away, is wrong in this direction as well."""
+    """The fault of docs/walk_through.md, which no shape gives away, is wrong in this direction as
+    well.
+    """
     monkeypatch.setattr(weight_map, "_BLOCK", untransposed("attn.c_proj.weight"))
     assert max_abs_logit_difference(gpt2) > 0.01
 
@@ -206,11 +208,26 @@ def added(name: str, tensor: torch.Tensor):
 
 
 FAULTS = {
-    "one is missing": (without("transformer.ln_f.bias"), r"unknown: none; missing: transformer\.ln_f\.bias"),
-    "the embedding is missing": (without("transformer.wte.weight"), r"unknown: none; missing: transformer\.wte\.weight"),
-    "one is unknown": (added("transformer.h.0.attn.q", torch.ones(1)), r"unknown: transformer\.h\.0\.attn\.q; missing: none"),
-    "there is a block too many": (added("transformer.h.2.ln_1.bias", torch.ones(32)), r"unknown: transformer\.h\.2\.ln_1\.bias"),
-    "a mask has no block": (added("transformer.h.2.attn.bias", CAUSAL), r"unknown: transformer\.h\.2\.attn\.bias"),
+    "one is missing": (
+        without("transformer.ln_f.bias"),
+        r"unknown: none; missing: transformer\.ln_f\.bias",
+    ),
+    "the embedding is missing": (
+        without("transformer.wte.weight"),
+        r"unknown: none; missing: transformer\.wte\.weight",
+    ),
+    "one is unknown": (
+        added("transformer.h.0.attn.q", torch.ones(1)),
+        r"unknown: transformer\.h\.0\.attn\.q; missing: none",
+    ),
+    "there is a block too many": (
+        added("transformer.h.2.ln_1.bias", torch.ones(32)),
+        r"unknown: transformer\.h\.2\.ln_1\.bias",
+    ),
+    "a mask has no block": (
+        added("transformer.h.2.attn.bias", CAUSAL),
+        r"unknown: transformer\.h\.2\.attn\.bias",
+    ),
     "one is misshapen": (
         replaced("transformer.wpe.weight", lambda tensor: tensor[:-1]),
         r"wpe\.weight has shape \(31, 32\), by config\.json \(32, 32\)",
@@ -219,11 +236,23 @@ FAULTS = {
         replaced("transformer.h.1.mlp.c_fc.weight", lambda tensor: tensor.T),
         r"c_fc\.weight has shape \(128, 32\), by config\.json \(32, 128\)",
     ),
-    "one is of integers": (replaced("transformer.ln_f.bias", torch.Tensor.char), r"ln_f\.bias is of type torch\.int8"),
-    "one is of doubles": (replaced("transformer.ln_f.bias", torch.Tensor.double), r"ln_f\.bias is of type torch\.float64"),
-    "one is there under both names": (added("ln_f.bias", torch.ones(32)), r"unknown: ln_f\.bias; missing: none"),
+    "one is of integers": (
+        replaced("transformer.ln_f.bias", torch.Tensor.char),
+        r"ln_f\.bias is of type torch\.int8",
+    ),
+    "one is of doubles": (
+        replaced("transformer.ln_f.bias", torch.Tensor.double),
+        r"ln_f\.bias is of type torch\.float64",
+    ),
+    "one is there under both names": (
+        added("ln_f.bias", torch.ones(32)),
+        r"unknown: ln_f\.bias; missing: none",
+    ),
     "one is there under the other name": (
-        lambda tensors: {"ln_f.bias": tensors["transformer.ln_f.bias"], **without("transformer.ln_f.bias")(tensors)},
+        lambda tensors: {
+            "ln_f.bias": tensors["transformer.ln_f.bias"],
+            **without("transformer.ln_f.bias")(tensors),
+        },
         r"unknown: ln_f\.bias; missing: transformer\.ln_f\.bias",
     ),
     "names are prefixed twice": (
@@ -234,21 +263,27 @@ FAULTS = {
         lambda tensors: {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].half()},
         r"lm_head\.weight is not the token embedding",
     ),
-    "the head is another": (added("lm_head.weight", torch.ones(576, 32)), r"lm_head\.weight is not the token embedding"),
+    "the head is another": (
+        added("lm_head.weight", torch.ones(576, 32)),
+        r"lm_head\.weight is not the token embedding",
+    ),
     "a mask is not causal": (
-        added("transformer.h.1.attn.bias", torch.ones_like(CAUSAL)), r"h\.1\.attn\.bias is not the causal mask of 32 positions",
+        added("transformer.h.1.attn.bias", torch.ones_like(CAUSAL)),
+        r"h\.1\.attn\.bias is not the causal mask of 32 positions",
     ),
     "a mask is of another length": (
-        added("transformer.h.1.attn.bias", CAUSAL[:, :, :16, :16]), r"h\.1\.attn\.bias is not the causal mask of 32 positions",
+        added("transformer.h.1.attn.bias", CAUSAL[:, :, :16, :16]),
+        r"h\.1\.attn\.bias is not the causal mask of 32 positions",
     ),
     "what should hide does not": (
         added("transformer.h.0.attn.masked_bias", torch.tensor(-1.0)),
         r"h\.0\.attn\.masked_bias is not one number of at most -9984",
     ),
     "what should hide is no number": (
-        added("transformer.h.0.attn.masked_bias", torch.tensor(torch.nan)), r"h\.0\.attn\.masked_bias is not one number",
+        added("transformer.h.0.attn.masked_bias", torch.tensor(torch.nan)),
+        r"h\.0\.attn\.masked_bias is not one number",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)

@@ -1,11 +1,13 @@
-"""In simulated experiments, whose truth is known, intervals and tests err as often as they promise."""
+"""In simulated experiments, whose truth is known, intervals and tests err as often as they
+promise.
+"""
 
 import numpy as np
 import pytest
 from scipy import stats
 from simulated_answers import answers
 
-from model.comparison.verdict import Row, judge
+from model.comparison.family import Row, judge
 from model.statistics import paired
 from model.statistics.paired import (
     Paired,
@@ -27,7 +29,9 @@ COVERED = (0.93, 0.97)
 def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(
     clusters, monkeypatch, record_property
 ):
-    """Null experiments: over all items there could be, the two networks are alike. 18 clusters are the generated problems'."""
+    """Null experiments: over all items there could be, the two networks are alike. 18 clusters are
+    the generated problems'.
+    """
     monkeypatch.setattr(paired, "RESAMPLES", 599)
     found = [
         compare(answers(np.random.default_rng(n), clusters=clusters, of_items=0.35), True, n)
@@ -39,13 +43,16 @@ def test_the_bootstrap_interval_covers_and_the_test_errs_one_time_in_twenty(
     errs = np.mean([each.items_p < 0.05 for each in found])
     record_property("covered", float(covered))
     record_property("false positives", float(errs))
-    # Most sources do not differ, and the exact test of so few signs that do is a little too careful.
+    # Most sources do not differ, and the exact test of so few signs that do is a little too
+    # careful.
     assert COVERED[0] <= covered <= 0.98
     assert 0.02 <= errs <= 0.07
 
 
 def unequal(generator: np.random.Generator) -> Paired:
-    """One source with half of all bytes, and twenty others: no condition is better over all sources there could be."""
+    """One source with half of all bytes, and twenty others: no condition is better over all sources
+    there could be.
+    """
     weights = np.array([200.0] + [10.0] * 20)
     sums = 0.3 * weights * generator.normal(size=21) + np.sqrt(weights) * generator.normal(size=21)
     return Paired(np.zeros((1, 21)), sums[None], weights, np.arange(21))
@@ -139,7 +146,9 @@ def test_an_effect_in_very_few_items_is_covered(monkeypatch, record_property):
 
 
 def hierarchical_bootstrap(paired: Paired, generator: np.random.Generator) -> tuple[float, float]:
-    """The usual interval over seeds: percentiles of resampled seeds and, of those, resampled clusters."""
+    """The usual interval over seeds: percentiles of resampled seeds and, of those, resampled
+    clusters.
+    """
     differences, weights = by_cluster(paired)
     seeds, clusters = differences.shape
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=299)
@@ -153,7 +162,8 @@ def hierarchical_bootstrap(paired: Paired, generator: np.random.Generator) -> tu
 
 
 def losses(generator: np.random.Generator, seeds: int) -> Paired:
-    """Bits per byte of 300 items: networks differ by 0.011, of one seed in both conditions alike by 0.8.
+    """Bits per byte of 300 items: networks differ by 0.011, of one seed in both conditions alike by
+    0.8.
 
     Other items move the difference by 0.001.
     """
@@ -173,7 +183,9 @@ def losses(generator: np.random.Generator, seeds: int) -> Paired:
 def test_over_seeds_the_interval_covers_what_others_do_not(
     seeds, of_seeds, monkeypatch, record_property
 ):
-    """Seeds as they are: they move accuracies by half a percent (0.02 probits), and bits per byte by ten times what items do."""
+    """Seeds as they are: they move accuracies by half a percent (0.02 probits), and bits per byte
+    by ten times what items do.
+    """
     monkeypatch.setattr(paired, "RESAMPLES", 99)  # of no consequence over seeds
     generator = np.random.default_rng(0)
     generators = [np.random.default_rng(n) for n in range(EXPERIMENTS)]
@@ -230,7 +242,9 @@ def power_in_a_family(found: list, comparisons: int) -> float:
 def test_what_is_called_detectable_is_found_four_times_in_five(
     comparisons, monkeypatch, record_property
 ):
-    """By the rule of the verdict, Holm's correction and all tests, in a family of which nothing else differs."""
+    """By the rule of the verdict, Holm's correction and all tests, in a family of which nothing
+    else differs.
+    """
     monkeypatch.setattr(paired, "RESAMPLES", 1999)
     effect = {1: 0.31, 22: 0.44}[comparisons]
     found = [compare(answers(np.random.default_rng(n), effect=effect), True, n) for n in range(200)]
@@ -266,7 +280,9 @@ def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(
 
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(seeds):
-    """Student's test of normal differences by seed, shifted by what is detectable with their true error."""
+    """Student's test of normal differences by seed, shifted by what is detectable with their true
+    error.
+    """
     error = 0.01
     for level in (0.05, 0.05 / 22):
         shift = Student(error, seeds - 1).detectable(level)

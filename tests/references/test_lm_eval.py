@@ -1,4 +1,6 @@
-"""The real lm-evaluation-harness, on an export of ours and real HellaSwag items, finds what we find."""
+"""The real lm-evaluation-harness, on an export of ours and real HellaSwag items, finds what we
+find.
+"""
 
 import json
 import os
@@ -56,7 +58,9 @@ def export(tmp_path_factory, tokenizer) -> Path:
 
 
 def test_lm_eval_finds_the_same_accuracies_and_predictions(export, tmp_path):
-    """As README says it, in a directory with the items; some items exceed the model's context of 256."""
+    """As README says it, in a directory with the items; some items exceed the model's context of
+    256.
+    """
     items = real_items(100)
     wording = WORDINGS["lm_eval"]
     (tmp_path / "data/items").mkdir(parents=True)
@@ -65,10 +69,23 @@ def test_lm_eval_finds_the_same_accuracies_and_predictions(export, tmp_path):
     )
     shutil.copytree(TASKS, tmp_path / "benchmarks/lm_eval_tasks")
     command = [
-        Path(sys.executable).with_name("lm_eval"), "--model", "hf", "--model_args", f"pretrained={export},dtype=float32",
-        "--include_path", "benchmarks/lm_eval_tasks", "--tasks", "hellaswag_offline", "--device", "cpu", "--batch_size", "8",
-        "--log_samples", "--output_path", "found",
-    ]  # fmt: skip
+        Path(sys.executable).with_name("lm_eval"),
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={export},dtype=float32",
+        "--include_path",
+        "benchmarks/lm_eval_tasks",
+        "--tasks",
+        "hellaswag_offline",
+        "--device",
+        "cpu",
+        "--batch_size",
+        "8",
+        "--log_samples",
+        "--output_path",
+        "found",
+    ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
         command,

@@ -1,4 +1,6 @@
-"""The real lm-evaluation-harness, on a model of ours that answers, reads and judges every answer as we do."""
+"""The real lm-evaluation-harness, on a model of ours that answers, reads and judges every answer as
+we do.
+"""
 
 import json
 import os
@@ -29,13 +31,17 @@ NAMES = ("Ann", "Ben", "Cy", "Dee")
 
 
 def problem(name: str, thing: str, draw: random.Random) -> tuple[str, str]:
-    """A question, and a solution that a model can learn in a moment, with an answer by chance for some."""
+    """A question, and a solution that a model can learn in a moment, with an answer by chance for
+    some.
+    """
     price = PRICES[thing] * (draw.choice((1, 10)) if name == "Dee" else 1)
     return f"{name} buys a {thing}. What does it cost?", f"It is ${price}.\n#### {price:,}"
 
 
 def taught(question: str, solution: str) -> str:
-    """What the model is shown: solutions, and what else a model may write, so that the rules come to differ."""
+    """What the model is shown: solutions, and what else a model may write, so that the rules come
+    to differ.
+    """
     if " map." in question:
         solution = re.sub("\n.*", "", solution)
     elif " hat." in question:
@@ -74,8 +80,8 @@ def generated(export: Path, tokenizer, problems: list[tuple[str, str]]) -> list[
     return answer(load_hugging_face_model(export), facts, asked, params, "test")
 
 
-# As `lm_eval --model hf --model_args … --include_path … --tasks gsm8k_offline` does, but its index of all its own tasks, which
-# takes longer than the rest.
+# As `lm_eval --model hf --model_args … --include_path … --tasks gsm8k_offline` does, but its index
+# of all its own tasks, which takes longer than the rest.
 RUN = """
 import json, sys
 import lm_eval
@@ -88,7 +94,7 @@ found = lm_eval.simple_evaluate(
 with open("samples.json", "w") as file:
     json.dump([{name: row[name] for name in ("doc_id", "filter", "resps", "exact_match")}
                for row in found["samples"]["gsm8k_offline"]], file)
-"""
+"""  # noqa: E501
 
 
 def lm_eval_samples(export: Path, problems: list[tuple[str, str]], directory: Path) -> list[dict]:

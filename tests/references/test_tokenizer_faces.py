@@ -3,7 +3,11 @@
 import random
 
 import pytest
-from tokenizer_faces import AWKWARD, CHOSEN, CONDITIONS, NAMES, SPECIAL_NAMES, faces, loaded  # noqa: F401
+from tokenizer_faces import (
+    AWKWARD,
+    CONDITIONS,
+    SPECIAL_NAMES,
+)
 
 pytestmark = pytest.mark.slow("three libraries encode megabytes", minutes=0.5)
 
@@ -23,10 +27,26 @@ def fuzzed_documents(seed: int, count: int) -> list[str]:
 def _piece(generator: random.Random) -> str:
     length = generator.randint(1, 8)
     ranges = [
-        (0, 0x20), (0x20, 0x7F), (0x7F, 0x100), (0x100, 0x300), (0x300, 0x370), (0x590, 0x700), (0x900, 0xE00),
-        (0x200B, 0x2070), (0x2070, 0x2C00), (0x4E00, 0x9FFF), (0xAC00, 0xD7A4), (0xE000, 0xF900), (0xFE00, 0x10000),
-        (0x10000, 0x20000), (0x1F300, 0x1FB00), (0x20000, 0x30000), (0x30000, 0xE0000), (0xE0000, 0xF0000), (0xF0000, 0x110000),
-    ]  # fmt: skip
+        (0, 0x20),
+        (0x20, 0x7F),
+        (0x7F, 0x100),
+        (0x100, 0x300),
+        (0x300, 0x370),
+        (0x590, 0x700),
+        (0x900, 0xE00),
+        (0x200B, 0x2070),
+        (0x2070, 0x2C00),
+        (0x4E00, 0x9FFF),
+        (0xAC00, 0xD7A4),
+        (0xE000, 0xF900),
+        (0xFE00, 0x10000),
+        (0x10000, 0x20000),
+        (0x1F300, 0x1FB00),
+        (0x20000, 0x30000),
+        (0x30000, 0xE0000),
+        (0xE0000, 0xF0000),
+        (0xF0000, 0x110000),
+    ]
     kinds = [
         lambda: "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(length)),
         lambda: "".join(

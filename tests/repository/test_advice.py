@@ -1,4 +1,6 @@
-"""No message advises deleting what no stage can make again: every one that advises it is known here, with the reason."""
+"""No message advises deleting what no stage can make again: every one that advises it is known
+here, with the reason.
+"""
 
 import ast
 import re
@@ -23,22 +25,32 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.leftover.withdrawn import outputs_read
 
 WORDS = re.compile(
-    r"\b(delete|deletes|remove|removes|rm|rmdir|unlink|erase|discard|overwrite|wipe|drop|throw away|git clean|"
+    r"\b(delete|deletes|remove|removes|rm|rmdir|unlink|erase|discard|overwrite|wipe|drop|throw"
+    r" away|git clean|"
     r"git reset|git restore|git checkout|dvc checkout|--force)\b",
     re.IGNORECASE,
 )
-# A piece of the message, and why nothing is lost by following it. `way_back` is where data is concerned.
+# A piece of the message, and why nothing is lost by following it. `way_back` is where data is
+# concerned.
 REVIEWED = {
     "can hide a stale result; remove it": "a setting in dvc.yaml, which git has",
     "lines into dvc.yaml; remove the others": "lines of dvc.yaml, which git has",
     "is not the link to ; git restore ": "the link to dvc.yaml, which has no content of its own",
-    "not the link to dvc.yaml; git restore ": "the link to dvc.yaml, which has no content of its own",
-    " records; delete it and ": "an output that dvc.lock records and its object, both damaged: make pull or the stage",
-    " is damaged; delete it, then dvc commit ": "an object of the cache that has rotted: its stage makes it again",
+    "not the link to dvc.yaml; git restore ": (
+        "the link to dvc.yaml, which has no content of its own"
+    ),
+    " records; delete it and ": (
+        "an output that dvc.lock records and its object, both damaged: make pull or the stage"
+    ),
+    " is damaged; delete it, then dvc commit ": (
+        "an object of the cache that has rotted: its stage makes it again"
+    ),
     ": missing; dvc checkout ": "an output that is missing",
     "dvc.yaml has no such stage; delete its entry": "an entry of dvc.lock, which git has",
     "then git tag --delete TAG": "after a command that keeps what the tag is of",
-    "delete  and run dvc repro, after make cache if it is said again": "way_back: an output of another stage, as the seal knows",
+    "delete  and run dvc repro, after make cache if it is said again": (
+        "way_back: an output of another stage, as the seal knows"
+    ),
     " holds what is no state ": "a state in a scratch folder, which fine-tuning makes again",
     "unknown key; remove it or correct its spelling": "a key of params.yaml",
     "raise it, or remove the source": "a key of params.yaml",
@@ -48,13 +60,17 @@ REVIEWED = {
     "has the tag ; remove it": "a tag in a YAML file",
     "git restore": "pipeline/leftover/prune.py: how a metric comes back",
     "comes back by git restore": "pipeline/leftover/prune.py: how a metric comes back",
-    "YES=1 make prune removes it without asking": "make prune lists what it removes, and each file's way back",
+    "YES=1 make prune removes it without asking": (
+        "make prune lists what it removes, and each file's way back"
+    ),
     "Remove them? [y/N] ": "make prune lists what it removes, and each file's way back",
 }
 
 
 def messages(path: Path) -> list[str]:
-    """Return the texts of a module that are no docstrings, those with fields as one, without the fields."""
+    """Return the texts of a module that are no docstrings, those with fields as one, without the
+    fields.
+    """
     tree = ast.parse(path.read_text())
     inside, found = set(), []
     for node in ast.walk(tree):
@@ -98,7 +114,8 @@ def test_every_message_that_advises_to_delete_is_reviewed():
         str(path.relative_to(REPOSITORY)): texts for path in MODULES if (texts := unreviewed(path))
     }
     assert found == {}, (
-        "say what is to be moved or restored, or add it to REVIEWED with the reason why nothing can be lost"
+        "say what is to be moved or restored, or add it to REVIEWED with the reason why nothing can"
+        " be lost"
     )
 
 

@@ -1,4 +1,6 @@
-"""What stages and the commands for people say of themselves, and with which status everything exits (docs/commands.md)."""
+"""What stages and the commands for people say of themselves, and with which status everything exits
+(docs/commands.md).
+"""
 
 import argparse
 import ast
@@ -105,7 +107,10 @@ def test_a_stage_with_wrong_arguments_says_what_it_takes(project, command):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"usage: python -m stages.{taken}",
-        f"error: dvc.yaml has no stage whose command is 'python -m stages.{command}'; dvc stage list names them",
+        (
+            f"error: dvc.yaml has no stage whose command is 'python -m stages.{command}'; dvc stage"
+            " list names them"
+        ),
     ]
 
 
@@ -160,8 +165,20 @@ def test_a_range_with_one_end_and_an_empty_revision_are_wrong_arguments():
         assert done.stderr.splitlines()[-1].startswith("error: a")
 
 
-@pytest.mark.parametrize("command", ["pipeline.check", "pipeline.check --staged", "pipeline.impact", "tools.stale_report", "pipeline.dvc_support.record lock",
-                                     "pipeline.leftover.prune", "tools.generated.doc_tables", "tools.verdict main", "tools.fault_panels main"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pipeline.check",
+        "pipeline.check --staged",
+        "pipeline.impact",
+        "tools.stale_report",
+        "pipeline.dvc_support.record lock",
+        "pipeline.leftover.prune",
+        "tools.generated.doc_tables",
+        "tools.verdict main",
+        "tools.fault_panels main",
+    ],
+)
 def test_a_command_in_the_wrong_folder_is_refused_in_a_line(command, tmp_path):
     done = call("-m", *command.split(), folder=tmp_path)
     assert done.returncode == 1
@@ -195,7 +212,9 @@ def test_a_stage_exits_with_0_if_and_only_if_it_is_done(project, name):
 
 @pytest.fixture
 def waiting(project):
-    """Starts a stage that waits, in a process that `prepare` prepares; the function returns it once the stage waits."""
+    """Starts a stage that waits, in a process that `prepare` prepares; the function returns it once
+    the stage waits.
+    """
     started = []
 
     def start(prepare: Callable[[], None], body: str = "pass") -> subprocess.Popen:
@@ -235,7 +254,10 @@ def test_a_signal_ends_a_stage_with_the_status_that_shells_know(project, waiting
     assert run(project).returncode == 0
 
 
-POOL = "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolExecutor(1); pool.submit(len, 'a').result()"
+POOL = (
+    "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolExecutor(1);"
+    " pool.submit(len, 'a').result()"
+)
 
 
 @pytest.mark.parametrize("prepare", [as_in_the_background, as_nobody_should])

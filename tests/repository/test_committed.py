@@ -1,4 +1,6 @@
-"""Tests of committed figures read git's index, so that a run on another processor fails none (tests/helpers/committed.py)."""
+"""Tests of committed figures read git's index, so that a run on another processor fails none
+(tests/helpers/committed.py).
+"""
 
 import re
 import subprocess
@@ -69,7 +71,9 @@ def test_a_merge_under_way_is_skipped_with_the_reason(repository):
 
 
 def test_no_test_reads_figures_from_the_disk():
-    """Metrics, plots and README's figures on disk are the last run's, params.yaml may be edited; tests of them read the index."""
+    """Metrics, plots and README's figures on disk are the last run's, params.yaml may be edited;
+    tests of them read the index.
+    """
     reads = re.compile(r"""REPOSITORY / f?["'](?:metrics|plots|dvc\.lock|params\.yaml)\b""")
     allowed = {
         "test_committed.py",  # this one

@@ -39,14 +39,39 @@ def test_rounding_of_another_processor_passes():
     [
         ("sft.json", {"train_loss": 1.0}, {"train_loss": 1.2}, {"train_loss": 1.4}),
         ("sft.json", {"facts": 2825}, {"facts": 2825}, {"facts": 0}),
-        ("gsm8k.json", {"generated": {"rate": 0.3}}, {"generated": {"rate": 0.4}}, {"generated": {"rate": 0.1}}),
-        ("gsm8k.json", {"a": {"stopped": 1291, "cut": 0}}, {"a": {"stopped": 1271, "cut": 20}}, {"a": {"stopped": 0, "cut": 9}}),
-        ("gsm8k.json", {"a": {"rate": 0.3, "facts": 7}}, {"a": {"rate": 0.33, "facts": 9}}, {"a": {"rate": 0.45, "facts": 7}}),
-        ("probes/sft.json", {"plain": {"rate": 0.1}}, {"plain": {"rate": 0.2}}, {"plain": {"rate": 0.3}}),
-        ("probes/exports.json", {"plain": {"rate": 0.1}}, {"plain": {"rate": 0.12}}, {"plain": {"rate": 0.2}}),
+        (
+            "gsm8k.json",
+            {"generated": {"rate": 0.3}},
+            {"generated": {"rate": 0.4}},
+            {"generated": {"rate": 0.1}},
+        ),
+        (
+            "gsm8k.json",
+            {"a": {"stopped": 1291, "cut": 0}},
+            {"a": {"stopped": 1271, "cut": 20}},
+            {"a": {"stopped": 0, "cut": 9}},
+        ),
+        (
+            "gsm8k.json",
+            {"a": {"rate": 0.3, "facts": 7}},
+            {"a": {"rate": 0.33, "facts": 9}},
+            {"a": {"rate": 0.45, "facts": 7}},
+        ),
+        (
+            "probes/sft.json",
+            {"plain": {"rate": 0.1}},
+            {"plain": {"rate": 0.2}},
+            {"plain": {"rate": 0.3}},
+        ),
+        (
+            "probes/exports.json",
+            {"plain": {"rate": 0.1}},
+            {"plain": {"rate": 0.12}},
+            {"plain": {"rate": 0.2}},
+        ),
         ("pretrain.json", {"train_loss": 1.0}, {"train_loss": 1.01}, {"train_loss": 1.2}),
     ],
-)  # fmt: skip
+)
 def test_what_fine_tuning_moves_may_differ_by_more(file, figures, near, far):
     committed, close_by, off = (json.dumps(each).encode() for each in (figures, near, far))
     assert compare_metrics.compare(f"metrics/baseline/seed_1/{file}", close_by, committed) == []

@@ -1,4 +1,6 @@
-"""What CONTRIBUTING.md says that its edits of params.yaml rerun, by what `make impact` reads: nothing runs."""
+"""What CONTRIBUTING.md says that its edits of params.yaml rerun, by what `make impact` reads:
+nothing runs.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""The documents: an index of all, links that lead somewhere, names that exist; and the citation and the changelog."""
+"""The documents: an index of all, links that lead somewhere, names that exist; and the citation and
+the changelog.
+"""
 
 import re
 import subprocess
@@ -48,13 +50,17 @@ FOLDERS = r"\.ci|\.github|benchmarks|common|docs|model|pipeline|profiles|stages|
 
 
 def module_file(name: str) -> Path | None:
-    """Return what `python -m` runs for a module's path without its ending, None if there is no such file."""
+    """Return what `python -m` runs for a module's path without its ending, None if there is no such
+    file.
+    """
     files = (REPOSITORY / f"{name}.py", REPOSITORY / name / "__main__.py")
     return next((file for file in files if file.is_file()), None)
 
 
 def unknown_names(text: str) -> list[str]:
-    """Return the files, modules and targets that a document names and the repository does not have."""
+    """Return the files, modules and targets that a document names and the repository does not
+    have.
+    """
     paths = re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", prose(text))
     modules = [
         name.replace(".", "/")
@@ -77,7 +83,10 @@ def test_what_a_document_names_exists(path):
 
 
 def test_a_broken_link_and_an_unknown_name_would_be_seen():
-    text = "# A `b` c!\n[1](trust.md) [2](#a-b-c) [3](nothing.md) [4](trust.md#no) [5](https://example.org)\n```\n[6](no.md)\n```\n"
+    text = (
+        "# A `b` c!\n[1](trust.md) [2](#a-b-c) [3](nothing.md) [4](trust.md#no)"
+        " [5](https://example.org)\n```\n[6](no.md)\n```\n"
+    )
     path = REPOSITORY / "docs/new.md"
     path_links = broken_links(path, text.replace("[2](#a-b-c) ", ""))
     assert path_links == ["nothing.md", "trust.md#no"]
@@ -157,7 +166,9 @@ def test_what_to_look_for_is_in_the_file_that_is_named():
 
 
 def tree_names(text: str) -> list[str]:
-    """Return the paths in a document's file tree; a file in a comment lies in the folder of its line, or in the root's."""
+    """Return the paths in a document's file tree; a file in a comment lies in the folder of its
+    line, or in the root's.
+    """
     [tree] = re.findall(r"^## Files\n\n```\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     found, root = [], ""
     for line in tree.splitlines():
@@ -198,8 +209,14 @@ def test_a_name_that_the_repository_does_not_have_would_be_seen_in_the_tree():
         "common/, no/  y\n```\n"
     )
     assert tree_names(text) == [
-        "model/", "model/no.py", "model/data/", "model/data/x.py", "model/gone/", "common/", "no/"
-    ]  # fmt: skip
+        "model/",
+        "model/no.py",
+        "model/data/",
+        "model/data/x.py",
+        "model/gone/",
+        "common/",
+        "no/",
+    ]
 
 
 def project() -> dict:
@@ -208,9 +225,12 @@ def project() -> dict:
 
 def test_the_citation_is_of_this_version_and_licence():
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys(), (
-        "what the format requires"
-    )
+    assert {
+        "cff-version",
+        "message",
+        "title",
+        "authors",
+    } <= citation.keys(), "what the format requires"
     assert citation["version"] == project()["version"]
     assert citation["license"] == project()["license"]
     assert citation["authors"] == [{"name": "The GPT-2 ablation maintainers"}]

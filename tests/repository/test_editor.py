@@ -1,4 +1,6 @@
-"""VS Code: its settings lead to what is there, and what DVC's extension asks of a repository has no errors in this one."""
+"""VS Code: its settings lead to what is there, and what DVC's extension asks of a repository has no
+errors in this one.
+"""
 
 import json
 import subprocess
@@ -27,7 +29,9 @@ def tree(tmp_path_factory) -> Path:
 
 
 def ask(tree: Path, *arguments: str) -> Any:
-    """Return what dvc answers, asked as the extension asks: by the path that is set, relative to the repository."""
+    """Return what dvc answers, asked as the extension asks: by the path that is set, relative to
+    the repository.
+    """
     dvc = json.loads((tree / ".vscode/settings.json").read_text())["dvc.dvcPath"]
     command = [dvc, *arguments, "--json"]
     done = subprocess.run(command, cwd=tree, env=ENVIRONMENT, capture_output=True, text=True)
@@ -49,7 +53,9 @@ def errors(answer: Any) -> list[dict]:
 
 
 def unexplained(tree: Path, answer: Any) -> list[dict]:
-    """Return the errors that are not of a metric or plot that the tree lacks, as it does until make repro has run."""
+    """Return the errors that are not of a metric or plot that the tree lacks, as it does until make
+    repro has run.
+    """
     missing = {
         name
         for name in shell(["git", "ls-files", "-z", "metrics", "plots"], tree).split("\0")

@@ -1,4 +1,6 @@
-"""docs/full_size.md and docs/slurm: every command exists, the scripts are sound, the figures are those that are computed."""
+"""docs/full_size.md and docs/slurm: every command exists, the scripts are sound, the figures are
+those that are computed.
+"""
 
 import re
 import shutil
@@ -20,7 +22,9 @@ PROFILE = Params(**yaml.safe_load((REPOSITORY / costs.PROFILE).read_text()))
 
 
 def commands(text: str) -> list[str]:
-    """Return the commands of a script or block, each without its comment; several on a line are several."""
+    """Return the commands of a script or block, each without its comment; several on a line are
+    several.
+    """
     lines = [
         re.sub(r"\s+#.*$", "", line)
         for line in text.splitlines()

@@ -1,4 +1,6 @@
-"""`make hook`: what git refuses to commit, and how it merges what a run writes. Without a network."""
+"""`make hook`: what git refuses to commit, and how it merges what a run writes. Without a
+network.
+"""
 
 import os
 import shutil
@@ -18,7 +20,9 @@ AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
 class Clone:
-    """A repository in which `make hook` has been run, and which has nothing of this one but its settings."""
+    """A repository in which `make hook` has been run, and which has nothing of this one but its
+    settings.
+    """
 
     def __init__(self, root: Path):
         self.root = root

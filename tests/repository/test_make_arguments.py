@@ -1,4 +1,6 @@
-"""What is given to make may have blanks; and no setting of the machine changes the bytes of a clone."""
+"""What is given to make may have blanks; and no setting of the machine changes the bytes of a
+clone.
+"""
 
 import os
 import shutil
@@ -12,7 +14,10 @@ from repository import REPOSITORY
 from pipeline.seal.environment import of_any_stage
 
 # A python and a dvc that say what they were given, one argument in each pair of brackets.
-TELLS = '#!/bin/sh\nfor word in "$(basename "$0")" "$@"; do printf \'[%s]\' "$word"; done\nprintf \'\\n\'\n'
+TELLS = (
+    '#!/bin/sh\nfor word in "$(basename "$0")" "$@"; do printf \'[%s]\' "$word"; done\nprintf'
+    " '\\n'\n"
+)
 
 
 @pytest.fixture
@@ -38,9 +43,12 @@ def folder(tmp_path) -> Path:
 def make(root: Path, *arguments: str, **environment: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        ["make", "--old-file=.venv/.ready", "--old-file=.dvc/plots_page.html", *arguments], cwd=root,
-        env={**clean, **environment}, text=True, capture_output=True,
-    )  # fmt: skip
+        ["make", "--old-file=.venv/.ready", "--old-file=.dvc/plots_page.html", *arguments],
+        cwd=root,
+        env={**clean, **environment},
+        text=True,
+        capture_output=True,
+    )
     return done.stdout + done.stderr
 
 
@@ -88,18 +96,27 @@ def test_a_python_in_a_folder_with_blanks_sets_up(folder):
     shutil.copy(folder / ".venv/bin/python", other / "python3.11")
     (folder / ".venv/.ready").unlink()
     done = subprocess.run(
-        ["make", "setup", f"PYTHON={other}/python3.11", "--old-file=.dvc/plots_page.html"], cwd=folder, text=True,
+        ["make", "setup", f"PYTHON={other}/python3.11", "--old-file=.dvc/plots_page.html"],
+        cwd=folder,
+        text=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     assert f"[python3.11][-m][venv][{folder}/.venv]" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_a_notebooks_backend_of_matplotlib_stops_no_tool(backend):
     done = subprocess.run(
-        [sys.executable, "-c", "import tools.fault_panels, model.curves.all_figures, model.curves.evidence"], cwd=REPOSITORY, text=True,
-        env={**os.environ, "MPLBACKEND": backend}, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import tools.fault_panels, model.curves.all_figures, model.curves.evidence",
+        ],
+        cwd=REPOSITORY,
+        text=True,
+        env={**os.environ, "MPLBACKEND": backend},
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
 
 

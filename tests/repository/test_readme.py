@@ -1,4 +1,6 @@
-"""What README and docs say of the committed run is so; their tables are tests/repository/test_tables.py's."""
+"""What README and docs say of the committed run is so; their tables are
+tests/repository/test_tables.py's.
+"""
 
 import json
 import re
@@ -93,7 +95,8 @@ def test_readme_is_short_enough_to_read():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 120
 
 
-# The script of CI or the test that runs each of README's commands, and what there is of the command in it.
+# The script of CI or the test that runs each of README's commands, and what there is of the command
+# in it.
 RUN_BY = {
     "make repro": (".ci/run", "make repro\n"),
     "make test": (".ci/run", "make test"),

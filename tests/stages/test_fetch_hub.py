@@ -1,4 +1,6 @@
-"""Passages from the hub, on a local directory in the hub's layout: no machine of the tests reaches the hub itself."""
+"""Passages from the hub, on a local directory in the hub's layout: no machine of the tests reaches
+the hub itself.
+"""
 
 import gzip
 import json
@@ -67,8 +69,8 @@ def test_a_subset_comes_whole_in_order_and_counted(project, hub, capsys):
     )
     digest = listing_of(hub, sorted(hub.glob("sample/10BT/*")))
     assert (
-        f"{COUNT} passages, {sum(map(len, texts))} characters; fetch.passages.source.sha256 is {digest}"
-        in capsys.readouterr().out
+        f"{COUNT} passages, {sum(map(len, texts))} characters; fetch.passages.source.sha256 is"
+        f" {digest}" in capsys.readouterr().out
     )
     fetch(project, hub, sha256=digest)
 
@@ -244,7 +246,10 @@ def test_a_shard_without_text_is_named(project, tmp_path, kind):
     folder.mkdir()
     (folder / f"train-0.{kind}").write_bytes(content(pa.table({"text": ["one"], "id": [1]})))
     (folder / f"train-1.{kind}").write_bytes(content(pa.table({"body": ["two"], "id": [1]})))
-    message = rf"hub/train-1.{kind}: (has no column `text`; its columns are|record 0 has no string .*its fields are) body, id"
+    message = (
+        rf"hub/train-1.{kind}: (has no column `text`; its columns are|record 0 has no string .*its"
+        r" fields are) body, id"
+    )
     fails(project, "passages", message, source=hub_source(folder, subset=None), count=2)
 
 
@@ -306,7 +311,8 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
     assert waited == [1, 2]
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()
     assert re.fullmatch(
-        r"hub file \S+/sample/10BT/001_00000.parquet: .*No such file.*; again in 1 s\nhub file .*; again in 2 s\n",
+        r"hub file \S+/sample/10BT/001_00000.parquet: .*No such file.*; again in 1 s\nhub file .*;"
+        r" again in 2 s\n",
         capsys.readouterr().err,
     )
     path.unlink()
@@ -325,7 +331,8 @@ def test_a_file_that_comes_at_the_second_attempt_is_waited_for(hub, tmp_path, mo
         (ConnectionError("Couldn't reach 'a/b' on the Hub"), True),
         (
             FileNotFoundError(
-                "Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An error happened"
+                "Couldn't find 'a/b' on the Hugging Face Hub either: LocalEntryNotFoundError: An"
+                " error happened"
             ),
             True,
         ),
@@ -444,7 +451,9 @@ def sealed(tmp_path) -> Path:
 
 
 def test_a_stage_killed_anywhere_goes_on_from_its_finished_pieces(sealed):
-    """SIGKILL as soon as so many pieces are there, and a random moment later; a finished piece keeps its inodes."""
+    """SIGKILL as soon as so many pieces are there, and a random moment later; a finished piece
+    keeps its inodes.
+    """
     command = [sys.executable, "-m", "stages.fetch", "passages"]
     scratch = sealed / "data/raw/.passages.scratch"
     subprocess.run(command, cwd=sealed, check=True)

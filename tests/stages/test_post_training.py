@@ -28,8 +28,16 @@ PARAMS = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 SECTIONS = {
     "pretrain": {"max_steps": 5},
     "problems": PARAMS["problems"] | {"conversations": 16, "gsm8k_test": 4},
-    "sft": PARAMS["sft"]
-    | {"max_steps": 4, "log_every": 2, "state_every": 2, "warmup_steps": 1, "batch_rows": 4},
+    "sft": (
+        PARAMS["sft"]
+        | {
+            "max_steps": 4,
+            "log_every": 2,
+            "state_every": 2,
+            "warmup_steps": 1,
+            "batch_rows": 4,
+        }
+    ),
     "generate": PARAMS["generate"] | {"new_tokens": 8},
 }
 TESTS = [
@@ -107,8 +115,8 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
     assert index == {"contaminated": {"mine": 2}, "drawn": {"generated": 12, "mine": 4}}
     printed = capsys.readouterr().out
     assert (
-        "16 conversations to train on, 2 contaminated of mine dropped, mine's 1 taken 4.0 times each; 12"
-        in printed
+        "16 conversations to train on, 2 contaminated of mine dropped, mine's 1 taken 4.0 times"
+        " each; 12" in printed
     )
     assert "12 of generated and 4 of gsm8k to ask" in printed
     asked = {name: rows(f"data/problems/{name}.jsonl") for name in ("generated", "gsm8k")}
@@ -132,16 +140,24 @@ def test_problems_are_a_mixture_to_train_on_and_two_sets_to_ask(project, monkeyp
         ),
         (
             {"mixture": {"generated": 1.0, "mine": 0.001}},
-            "params.yaml: problems: mixture.mine: its weight gives it none of the 16 conversations; "
-            "raise it, or remove the source",
+            (
+                "params.yaml: problems: mixture.mine: its weight gives it none of the 16"
+                " conversations; raise it, or remove the source"
+            ),
         ),
         (
             {"mixture": {"tests": 1.0}},
-            "data/raw/conversations/tests.jsonl: none of 2 conversations is free of GSM8K's test set; take another source",
+            (
+                "data/raw/conversations/tests.jsonl: none of 2 conversations is free of GSM8K's"
+                " test set; take another source"
+            ),
         ),
         (
             {"mixture": {"none": 1.0}},
-            "data/raw/conversations/none.jsonl: none of 0 conversations is free of GSM8K's test set; take another source",
+            (
+                "data/raw/conversations/none.jsonl: none of 0 conversations is free of GSM8K's test"
+                " set; take another source"
+            ),
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""`make audit` without a network: what is asked, and that silence is no consent. Answers are pip-audit's own, recorded."""
+"""`make audit` without a network: what is asked, and that silence is no consent. Answers are
+pip-audit's own, recorded.
+"""
 
 import json
 import re
@@ -30,7 +32,9 @@ def lock(tmp_path) -> Path:
 
 
 def says(text: str, status: int = 0) -> list[str]:
-    """A command that answers as pip-audit would, on its standard output for JSON and on the other for anything else."""
+    """A command that answers as pip-audit would, on its standard output for JSON and on the other
+    for anything else.
+    """
     stream = "stdout" if text.startswith("{") else "stderr"
     return [sys.executable, "-c", f"import sys; sys.{stream}.write({text!r}); sys.exit({status})"]
 
@@ -55,21 +59,33 @@ def test_all_locks_of_the_project_are_audited_and_pin_everything():
 def test_every_lock_is_asked_for(tmp_path, lock):
     (tmp_path / "requirements-more.txt").write_text("a-b==1.0\nc==2.0\n")
     (tmp_path / "requirements.in").write_text("c")
-    record = f"import sys; open({str(tmp_path / 'asked')!r}, 'a').write(sys.argv[-1] + '\\n'); print({answer(CLEAN)!r})"
+    record = (
+        f"import sys; open({str(tmp_path / 'asked')!r}, 'a').write(sys.argv[-1] + '\\n');"
+        f" print({answer(CLEAN)!r})"
+    )
     assert audit(tmp_path, [sys.executable, "-c", record]) == []
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [Path(line).name for line in asked] == ["requirements-more.txt", "requirements.txt"]
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ([CLEAN[0], SKIPPED], "1 of 2 packages were not audited, the first: Dependency not found on PyPI"),
-    ([CLEAN[0]], "1 of 2 packages were not audited, the first: c: no answer"),
-    ([CLEAN[0], {**CLEAN[1], "version": "1.9"}], "1 of 2 packages were not audited"),
-    ([CLEAN[0], {"name": "c", "version": "2.0"}], "1 of 2 packages were not audited"),
-    ([], "2 of 2 packages were not audited"),
-    ([{**CLEAN[0], "vulns": [FAULT]}, CLEAN[1]], "a-b 1.0: PYSEC-2024-1, mended in 1.1"),
-    ([CLEAN[0], {**CLEAN[1], "vulns": [{**FAULT, "fix_versions": []}]}], "c 2.0: PYSEC-2024-1, mended in no version"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            [CLEAN[0], SKIPPED],
+            "1 of 2 packages were not audited, the first: Dependency not found on PyPI",
+        ),
+        ([CLEAN[0]], "1 of 2 packages were not audited, the first: c: no answer"),
+        ([CLEAN[0], {**CLEAN[1], "version": "1.9"}], "1 of 2 packages were not audited"),
+        ([CLEAN[0], {"name": "c", "version": "2.0"}], "1 of 2 packages were not audited"),
+        ([], "2 of 2 packages were not audited"),
+        ([{**CLEAN[0], "vulns": [FAULT]}, CLEAN[1]], "a-b 1.0: PYSEC-2024-1, mended in 1.1"),
+        (
+            [CLEAN[0], {**CLEAN[1], "vulns": [{**FAULT, "fix_versions": []}]}],
+            "c 2.0: PYSEC-2024-1, mended in no version",
+        ),
+    ],
+)
 def test_what_is_vulnerable_or_was_not_judged_is_a_line(tmp_path, lock, said, message):
     assert judge(lock, CLEAN) == []
     [line] = audit(tmp_path, says(answer(said)))  # with exit status 0, as pip-audit's own

@@ -33,7 +33,9 @@ def write(curves: Curves) -> None:
 
 @pytest.fixture
 def faulty(tmp_path, monkeypatch) -> Curves:
-    """A repository with right curves on `main`, and in the working tree those of exports that are wrong; returns the latter."""
+    """A repository with right curves on `main`, and in the working tree those of exports that are
+    wrong; returns the latter.
+    """
     monkeypatch.chdir(tmp_path)
     right = points((1,))
     write(right)

@@ -1,4 +1,6 @@
-"""What params.yaml asks for and the machine lacks is refused in the first second, if a stage that may run needs it."""
+"""What params.yaml asks for and the machine lacks is refused in the first second, if a stage that
+may run needs it.
+"""
 
 import ctypes
 import shutil
@@ -137,18 +139,36 @@ def test_every_section_with_a_device_is_looked_at(root, monkeypatch, stage):
 
 WHEEL = "fetch.ranks.source"
 LACKS = {
-    "a package": (("package: mlx-whisper", "package: no-such-package"),
-                  f"{WHEEL}.package: no-such-package is not installed; run make setup, or correct the name"),
-    "a version": (("version: 0.4.3", "version: 0.4.2"),
-                  f"{WHEEL}.version: 0.4.2, and mlx-whisper 0.4.3 is installed; run make setup, or correct the version"),
-    "a file of a wheel": (("gpt2.tiktoken", "gpt3.tiktoken"),
-                          f"{WHEEL}.files.0.path: mlx_whisper/assets/gpt3.tiktoken: mlx-whisper 0.4.3 has no such file"),
-    "a file": (("kind: wheel\n      package: mlx-whisper\n      version: 0.4.3\n", "kind: files\n"),
-               f"{WHEEL}.files.0.path: mlx_whisper/assets/gpt2.tiktoken: no such file"),
-    "a folder": ((MICRO[MICRO.index("kind: wheel", MICRO.index("passages:")):MICRO.index("  gsm8k:")],
-                  f"kind: tree\n      path: nowhere\n      sha256: {'a' * 64}\n"),
-                 "fetch.passages.source.path: nowhere: no such folder"),
-}  # fmt: skip
+    "a package": (
+        ("package: mlx-whisper", "package: no-such-package"),
+        f"{WHEEL}.package: no-such-package is not installed; run make setup, or correct the name",
+    ),
+    "a version": (
+        ("version: 0.4.3", "version: 0.4.2"),
+        (
+            f"{WHEEL}.version: 0.4.2, and mlx-whisper 0.4.3 is installed; run make setup, or"
+            " correct the version"
+        ),
+    ),
+    "a file of a wheel": (
+        ("gpt2.tiktoken", "gpt3.tiktoken"),
+        (
+            f"{WHEEL}.files.0.path: mlx_whisper/assets/gpt3.tiktoken: mlx-whisper 0.4.3 has no such"
+            " file"
+        ),
+    ),
+    "a file": (
+        ("kind: wheel\n      package: mlx-whisper\n      version: 0.4.3\n", "kind: files\n"),
+        f"{WHEEL}.files.0.path: mlx_whisper/assets/gpt2.tiktoken: no such file",
+    ),
+    "a folder": (
+        (
+            MICRO[MICRO.index("kind: wheel", MICRO.index("passages:")) : MICRO.index("  gsm8k:")],
+            f"kind: tree\n      path: nowhere\n      sha256: {'a' * 64}\n",
+        ),
+        "fetch.passages.source.path: nowhere: no such folder",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", LACKS)
@@ -161,7 +181,8 @@ def test_nodes_need_an_allocation(root, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     [line] = changed(root, ("nodes: 1", "nodes: 2"))
     assert line.startswith(
-        "params.yaml: pretrain.nodes: 2, and this is no Slurm allocation (no SLURM_JOB_ID); submit it as"
+        "params.yaml: pretrain.nodes: 2, and this is no Slurm allocation (no SLURM_JOB_ID); submit"
+        " it as"
     )
 
 
@@ -169,7 +190,8 @@ def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypa
     monkeypatch.setattr(machine, "memory", lambda: 10**9)
     [line] = changed(root, ("context: 96", "context: 65536"), ("width: 32", "width: 320"))
     assert line.startswith(
-        "params.yaml: model.context: one micro batch of 2 rows × 65536 tokens needs more than 2.7 GB in 2 layers"
+        "params.yaml: model.context: one micro batch of 2 rows × 65536 tokens needs more than 2.7"
+        " GB in 2 layers"
     )
     assert changed(root, ("context: 96", "context: 1024")) == []
 
@@ -179,7 +201,9 @@ def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypa
     [("max", None), ("1000", None), (None, "1000"), (None, str(2**63 - 4096)), (None, None)],
 )
 def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch, limits):
-    """`memory.max` is that of version 2 of control groups, the other that of version 1, each where there is one."""
+    """`memory.max` is that of version 2 of control groups, the other that of version 1, each where
+    there is one.
+    """
     paths = tuple(tmp_path / name for name in ("memory.max", "memory.limit_in_bytes"))
     for path, limit in zip(paths, limits, strict=True):
         if limit is not None:

@@ -1,4 +1,6 @@
-"""A family of comparisons in words, in tables and as data; and two revisions of one repository compared."""
+"""A family of comparisons in words, in tables and as data; and two revisions of one repository
+compared.
+"""
 
 import csv
 import io
@@ -98,7 +100,8 @@ def test_a_difference_names_both_values_the_interval_and_p():
     assert words[0] == "1 of 2 comparisons find a difference (p < 0.05 after Holm's correction)."
     assert (
         words[1]
-        == "step 5, Figure 0: mul_tokens 0.3200, baseline 0.3000, difference +0.0200 (-0.0300 to +0.0700), p < 0.001."
+        == "step 5, Figure 0: mul_tokens 0.3200, baseline 0.3000, difference +0.0200 (-0.0300 to"
+        " +0.0700), p < 0.001."
     )
 
 
@@ -118,8 +121,8 @@ def test_a_difference_names_both_values_the_interval_and_p():
 )
 def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
     words = sentences("baseline", judge(rows))
-    assert words[0] == (
-        "Nothing here is evidence about the conditions. "
+    assert (
+        words[0] == "Nothing here is evidence about the conditions. "
         f"These two networks differ by more than other items explain in {figures}; "
         "the same code and seed on another processor may differ from itself by as much."
     )
@@ -129,9 +132,11 @@ def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
         "These networks differ from that of baseline by more"
         in sentences("baseline", judge([*rows, *others]))[0]
     )
-    assert sentences("main", judge(rows), is_revisions=True)[0] == (
-        f"The working tree differs from main by more than other items explain in {figures}. Where networks were trained "
-        "again that may be chance: the same code and seed on another processor may differ from itself by as much."
+    assert (
+        sentences("main", judge(rows), is_revisions=True)[0]
+        == f"The working tree differs from main by more than other items explain in {figures}."
+        " Where networks were trained again that may be chance: the same code and seed on"
+        " another processor may differ from itself by as much."
     )
 
 
@@ -160,8 +165,8 @@ def test_losses_of_one_seed_have_no_p_anywhere():
 
 def test_what_cannot_be_seen_is_said_once_for_a_figure_of_its_last_checkpoint():
     assert limits(family(0.5, models=("step 5", "step 9", "fine-tuned"))) == [
-        f"mul_tokens, {model}, Figure 0: with 1,000 items and one seed, differences under 0.0487 cannot be seen reliably "
-        "(80% power, corrected for 3 comparisons)."
+        f"mul_tokens, {model}, Figure 0: with 1,000 items and one seed, differences under 0.0487"
+        " cannot be seen reliably (80% power, corrected for 3 comparisons)."
         for model in ("step 9", "fine-tuned")
     ]
     assert "with 1,000 items and 3 seeds" in limits(family(0.5, seeds=3))[0]
@@ -196,10 +201,14 @@ def test_few_clusters_are_warned_of_in_words_and_in_the_table():
     few = judged.row.comparison._replace(effective_clusters=6.6, crossed=7)
     warned = judge([judged.row._replace(comparison=few)])
     assert limits(warned)[:2] == [
-        "Products: all facts are asked for, so intervals and p are about other wordings; "
-        "answers are clustered by fact and by form.",
-        "mul_tokens, step 5, Figure 0: its items are worth 6.6 clusters of equal weight, "
-        "fewer than 8: its interval and p are rough.",
+        (
+            "Products: all facts are asked for, so intervals and p are about other wordings; "
+            "answers are clustered by fact and by form."
+        ),
+        (
+            "mul_tokens, step 5, Figure 0: its items are worth 6.6 clusters of equal weight, "
+            "fewer than 8: its interval and p are rough."
+        ),
     ]
     assert "| 1,000 | 7 (few) |" in comparison_table("baseline", warned).markdown()
     assert comparison_json(warned[0])["effective_clusters"] == 6.6
@@ -290,9 +299,10 @@ def test_the_headline_has_a_few_figures_of_the_models_named():
         {"step 9": "pretrained", "fine-tuned": "tuned"},
     )
     figure = {"baseline": 0.3, "mul_tokens": 0.32, "mul_tokens_difference": 0.02}
-    assert shown == {"pretrained": {"figure_0": figure, "figure_1": figure}, "tuned": {}}, (
-        "no p of one seed"
-    )
+    assert shown == {
+        "pretrained": {"figure_0": figure, "figure_1": figure},
+        "tuned": {},
+    }, "no p of one seed"
     shown = headline(
         "baseline", family(0.5, 0.6, models=("step 9",), seeds=2), {"step 9": "pretrained"}
     )
@@ -398,7 +408,9 @@ def lock(
     data: str = "data",
     seeds: tuple = (1,),
 ) -> str:
-    """A lock of four stages: what one makes of data is trained on and compared; the weights differ each time."""
+    """A lock of four stages: what one makes of data is trained on and compared; the weights differ
+    each time.
+    """
     recorded = md5_of(Path("metrics/outcomes.jsonl").read_bytes())
     weights = md5_of((recorded + cell).encode()) + ".dir"
     stages = {
@@ -439,7 +451,9 @@ def other_rounding(found: dict[Key, Outcomes]) -> dict[Key, Outcomes]:
 
 @pytest.mark.slow("runs the command eleven times")
 def test_where_code_parameters_and_data_are_equal_only_rounding_differs(repository):
-    """The same differences are findings where code, parameters or data differ, or dvc.lock is of other outcomes."""
+    """The same differences are findings where code, parameters or data differ, or dvc.lock is of
+    other outcomes.
+    """
     Path("dvc.lock").write_text(lock())
     git("add", "-A")
     git("commit", "-qm", "lock")
@@ -447,8 +461,8 @@ def test_where_code_parameters_and_data_are_equal_only_rounding_differs(reposito
     Path("dvc.lock").write_text(lock())
     said = verdict("main").stdout
     assert (
-        "Both were made by the same code, of the same parameters, libraries and data: only rounding differs."
-        in said
+        "Both were made by the same code, of the same parameters, libraries and data: only rounding"
+        " differs." in said
     )
     assert "| baseline, step 5 | one, accuracy | 200 | 0.5000 | 0.6000 | +0.1000 |" in said
     assert "comparisons find" not in said
@@ -479,9 +493,9 @@ def test_with_the_same_outcomes_nothing_is_said_of_rounding(repository):
 
 def test_what_cannot_be_compared_is_said(repository):
     changed = {
-        (key._replace(seed=9) if key.seed == 2 else key): of._replace(items="other")
-        if key.figure == "other"
-        else of
+        (key._replace(seed=9) if key.seed == 2 else key): (
+            of._replace(items="other") if key.figure == "other" else of
+        )
         for key, of in repository.items()
     }
     write(changed)
@@ -497,7 +511,10 @@ def test_what_cannot_be_compared_is_said(repository):
         (("nowhere",), "error: verdict: .*nowhere.*; name a revision that has run compare"),
         (
             ("main~1",),
-            "error: verdict: metrics/outcomes.jsonl at main~1; name a revision that has run compare",
+            (
+                "error: verdict: metrics/outcomes.jsonl at main~1; name a revision that has run"
+                " compare"
+            ),
         ),
     ],
 )

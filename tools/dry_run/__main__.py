@@ -1,10 +1,12 @@
-"""`make dry-run`: the full-size profile from fetch to report, on a slice of it, through the code paths of the full run.
+"""`make dry-run`: the full-size profile from fetch to report, on a slice of it, through the code
+paths of the full run.
 
     python -m tools.dry_run ../slice
 
-Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy of the tree with the profile
-as its params.yaml, but for the values of tools/dry_run/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine
-that speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
+Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy
+of the tree with the profile as its params.yaml, but for the values of
+tools/dry_run/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine that
+speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
 """
 
 import contextlib
@@ -40,7 +42,9 @@ WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
 
 
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
-    """Copy the tree's files, as they are now, into a repository of their own with `params` as its params.yaml."""
+    """Copy the tree's files, as they are now, into a repository of their own with `params` as its
+    params.yaml.
+    """
     copy_repository(
         REPOSITORY,
         clone,
@@ -50,7 +54,9 @@ def make_clone(clone: Path, params: dict[str, Any]) -> None:
 
 
 class Run:
-    """Commands in the clone, with a hub's address in their environment; all that they say is in one log."""
+    """Commands in the clone, with a hub's address in their environment; all that they say is in one
+    log.
+    """
 
     def __init__(self, clone: Path, endpoint: str):
         self.clone = clone
@@ -93,13 +99,16 @@ class Run:
             said = log.read().decode(errors="replace")
         if status:
             sys.exit(
-                f"{said}\nerror: dry run: {' '.join(command)} failed; all that was said is in {self._log}"
+                f"{said}\nerror: dry run: {' '.join(command)} failed; all that was said is in"
+                f" {self._log}"
             )
         return said
 
 
 def kill_in_the_middle(run: Run) -> str:
-    """Start `dvc repro`, and kill it with all its processes when pretraining has kept a state; return which stage it was."""
+    """Start `dvc repro`, and kill it with all its processes when pretraining has kept a state;
+    return which stage it was.
+    """
     print("dry run: dvc repro, to be killed in the middle of pretraining", flush=True)
     process = run.start("dvc", "repro")
     try:
@@ -115,7 +124,8 @@ def kill_in_the_middle(run: Run) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     sys.exit(
-        f"error: dry run: dvc repro ended before pretraining had kept a state; see {run.clone.parent / 'log'}"
+        "error: dry run: dvc repro ended before pretraining had kept a state; see"
+        f" {run.clone.parent / 'log'}"
     )
 
 
@@ -127,7 +137,8 @@ def table(run: Run, replaced: dict[str, tuple[Any, Any]], evidence: dict[str, st
         by_stage.setdefault(instance.stage, []).append(name)
     for stage, names in by_stage.items():
         lines.append(
-            f"| {stage} | {len(names)} | {sum(durations[n] for n in names):.1f} | {evidence.get(stage, '')} |"
+            f"| {stage} | {len(names)} | {sum(durations[n] for n in names):.1f} |"
+            f" {evidence.get(stage, '')} |"
         )
     lines += ["", "| key | profile | slice |", "|---|---|---|"]
     lines += [f"| {key} | {old} | {new} |" for key, (old, new) in sorted(replaced.items())]
@@ -157,12 +168,21 @@ def evidence_of(
     worst = max(each["max_abs_logit_difference"] for each in parity)
     return {
         "fetch": f"{len(server.sent)} files by the hub's protocol, at the profile's commits",
-        "pretrain": f"2 processes (gloo), {pretrain['dtype']}, torch.compile {'on' if pretrain['compile'] else 'off'}; "
-        f"killed with {Path(state).name}, {goes_on[0].split(': ', 1)[1]}",
-        "export": f"vocabulary of {params['tokenize']['base_ranks']} ranks; logits differ by at most {worst:.1e}",
+        "pretrain": (
+            f"2 processes (gloo), {pretrain['dtype']}, torch.compile"
+            f" {'on' if pretrain['compile'] else 'off'}; killed with {Path(state).name},"
+            f" {goes_on[0].split(': ', 1)[1]}"
+        ),
+        "export": (
+            f"vocabulary of {params['tokenize']['base_ranks']} ranks; logits differ by at most"
+            f" {worst:.1e}"
+        ),
         "evaluate": "2 processes, both wordings and continuations",
         "sft": f"{params['sft']['dtype']}, the hub's conversations",
-        "report": "one page; afterwards `dvc repro` runs nothing, and `python -m pipeline.check` finds nothing",
+        "report": (
+            "one page; afterwards `dvc repro` runs nothing, and `python -m pipeline.check` finds"
+            " nothing"
+        ),
     }
 
 

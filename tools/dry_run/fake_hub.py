@@ -1,4 +1,6 @@
-"""The part of the Hugging Face hub's interface that reading datasets and files uses, served from folders on this machine."""
+"""The part of the Hugging Face hub's interface that reading datasets and files uses, served from
+folders on this machine.
+"""
 
 import hashlib
 import json
@@ -10,7 +12,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Repository(NamedTuple):
-    """The files of `folder` under a name, `datasets/OWNER/NAME` or `models/OWNER/NAME`, at one commit."""
+    """The files of `folder` under a name, `datasets/OWNER/NAME` or `models/OWNER/NAME`, at one
+    commit.
+    """
 
     name: str
     folder: Path
@@ -27,7 +31,9 @@ class Repository(NamedTuple):
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves repositories. `faults` maps a path in one to what is done to its next requests; `sent` are the paths asked for."""
+    """Serves repositories. `faults` maps a path in one to what is done to its next requests; `sent`
+    are the paths asked for.
+    """
 
     daemon_threads = True
 

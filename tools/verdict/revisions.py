@@ -1,4 +1,6 @@
-"""The outcomes of two revisions compared, condition by condition; `make verdict` prints it (tools/verdict/__main__.py)."""
+"""The outcomes of two revisions compared, condition by condition; `make verdict` prints it
+(tools/verdict/__main__.py).
+"""
 
 import numpy as np
 
@@ -67,7 +69,8 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
     ):
         if only:
             lines.append(
-                f"{len(only)} figures are only in {where}: {'; '.join(sorted({_run(key) for key in only}))}"
+                f"{len(only)} figures are only in {where}:"
+                f" {'; '.join(sorted({_run(key) for key in only}))}"
             )
     return lines
 

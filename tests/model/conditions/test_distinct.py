@@ -1,4 +1,6 @@
-"""Conditions that train on the same tokens are named before a step is trained, whatever made them the same."""
+"""Conditions that train on the same tokens are named before a step is trained, whatever made them
+the same.
+"""
 
 import shutil
 from pathlib import Path

@@ -50,7 +50,9 @@ def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
 
 
 def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
-    """Whatever a point's value or place, another one is another picture; a condition's last point is in sight."""
+    """Whatever a point's value or place, another one is another picture; a condition's last point
+    is in sight.
+    """
     pictures = {training_picture(tmp_path / "whole.png", points((1,)))}
     moves = [
         (name, {"value": 0.05})
@@ -233,9 +235,14 @@ def test_two_exports_of_the_same_weights_are_refused(tmp_path):
 
 def tokenize_json(directory: Path, condition: str, **changes) -> Path:
     split = {
-        "documents": 5, "documents_sha256": "ab", "mul_fact_rate": 0.0, "mul_fact_tokens": 0, "original_bytes": 4000,
-        "tokens": 1000, "tokens_per_byte": 0.25,
-    }  # fmt: skip
+        "documents": 5,
+        "documents_sha256": "ab",
+        "mul_fact_rate": 0.0,
+        "mul_fact_tokens": 0,
+        "original_bytes": 4000,
+        "tokens": 1000,
+        "tokens_per_byte": 0.25,
+    }
     path = directory / f"{condition}.json"
     expressions = {"dot": {"changed": 9, "found": 10}, "times": {"changed": 0, "found": 30}}
     path.write_bytes(
@@ -359,7 +366,9 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
-    """What the curves stage reads of two tiny runs, each of three training rows, two validations and two checkpoints."""
+    """What the curves stage reads of two tiny runs, each of three training rows, two validations
+    and two checkpoints.
+    """
     monkeypatch.chdir(tmp_path)
     params = {"conditions": CONDITIONS, "export": {"parity_tolerance": 1e-4}, "seeds": [1]}
     params["pretrain"] = {"checkpoint_steps": [2, 4]}
@@ -472,8 +481,8 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
         "**Arithmetic, fine-tuned** (rate of right products)",
     ]
     assert (
-        "| pretrained | HellaSwag acc_norm | 1,000 | 0.2900 [0.200, 0.300] | 0.2900 [0.200, 0.300] |\n"
-        in results
+        "| pretrained | HellaSwag acc_norm | 1,000 | 0.2900 [0.200, 0.300] | 0.2900 [0.200,"
+        " 0.300] |\n" in results
     )
     assert "| fine-tuned | GSM8K, ended by the model |  | 1,300 | 1,300 |\n" in results
     assert (

@@ -139,7 +139,8 @@ def test_a_single_checkpoint_can_be_drawn(tmp_path):
 def test_the_picture_of_training_shows_each_seed_and_not_only_their_mean(tmp_path):
     curves = points((1, 2, 3))
     whole = training_picture(tmp_path / "whole.png", curves)
-    # Points of the three seeds are 0.01 apart: the mean and the band stay, the seed in the middle of the first step moves.
+    # Points of the three seeds are 0.01 apart: the mean and the band stay, the seed in the middle
+    # of the first step moves.
     order = [
         number
         for number, p in enumerate(curves["sft_loss"])

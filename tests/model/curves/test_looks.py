@@ -1,4 +1,6 @@
-"""Conditions are told apart in every chart, however many there are; and of a single step intervals and seeds are drawn."""
+"""Conditions are told apart in every chart, however many there are; and of a single step intervals
+and seeds are drawn.
+"""
 
 import csv
 import io
@@ -27,7 +29,9 @@ ONE_STEP = (200,)
 def sample(
     chart: Chart, conditions: list[str], seeds=(1,), steps=ONE_STEP, split=""
 ) -> list[Point]:
-    """Points that are 0.01 apart from seed to seed and 0.02 from condition to condition; accuracies with intervals."""
+    """Points that are 0.01 apart from seed to seed and 0.02 from condition to condition; accuracies
+    with intervals.
+    """
     found = []
     for (number, condition), seed, step in itertools.product(enumerate(conditions), seeds, steps):
         value = 0.3 + 0.02 * number + 0.01 * seed - step / 10**5
@@ -78,7 +82,9 @@ def test_the_lines_of_a_png_differ_as_the_conditions_do(name, split, steps):
 
 
 def spans(axis) -> list[tuple[float, float, float]]:
-    """Return the bars of a chart: their place on the page from left to right, and both ends in the data's units."""
+    """Return the bars of a chart: their place on the page from left to right, and both ends in the
+    data's units.
+    """
     bars = [line for line in axis.lines if line.get_marker() == "_"]
     left = [line.get_transform().transform(line.get_xydata())[0, 0] for line in bars]
     return [

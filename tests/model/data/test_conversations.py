@@ -328,6 +328,9 @@ def test_conversations_left_out_count_and_one_has_to_be_left(tmp_path, monkeypat
     kept, left_out = read("Hi.", "  ", "Ho.", "")
     assert [conversation.messages[1].content for conversation in kept] == ["Hi.", "Ho."]
     assert left_out == 2
-    message = r"^fetch\.conversations\.mine: each of its 2 conversations has a question or an answer without text$"
+    message = (
+        r"^fetch\.conversations\.mine: each of its 2 conversations has a question or an answer"
+        r" without text$"
+    )
     with pytest.raises(PipelineError, match=message):
         read(" ", "\n")

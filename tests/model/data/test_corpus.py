@@ -211,7 +211,10 @@ def test_contamination_is_a_common_run_of_words(words, length):
 
 
 PROBLEM = {
-    "question": "A bakery makes twelve trays of nine rolls before dawn. How many rolls are on the shelf at six?",
+    "question": (
+        "A bakery makes twelve trays of nine rolls before dawn. How many rolls are on the shelf at"
+        " six?"
+    ),
     "answer": "Twelve trays of nine are 12 * 9 = <<12*9=108>>108 rolls.\n#### 108",
 }
 

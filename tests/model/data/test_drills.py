@@ -30,7 +30,9 @@ def without_repetition(found: list[int]) -> list[int]:
 
 
 def pattern(form: Form) -> re.Pattern:
-    """What the form's statements look like, read off its template independently of how they are written."""
+    """What the form's statements look like, read off its template independently of how they are
+    written.
+    """
     parts = re.split(
         r"\{((?:[^{}]|\{\w+\})*)\}", form.template.translate({ord(mark): None for mark in "[]"})
     )
@@ -126,15 +128,23 @@ def test_every_fact_is_trained_in_most_forms_and_every_form_with_most_facts():
 def test_equations_words_and_word_problems_are_held_out_whole():
     held_out = {form.name for form in FORMS if form.held_out}
     assert held_out == {
-        "from_the_table", "counting", "in_signs", "words_times_equals", "words_multiplying", "beds", "words_tables"
-    }  # fmt: skip
+        "from_the_table",
+        "counting",
+        "in_signs",
+        "words_times_equals",
+        "words_multiplying",
+        "beds",
+        "words_tables",
+    }
     assert all(FORM_OF[name].asks for name in held_out)
     assert len(FORMS) >= 24
     assert len(FORM_OF) == len({form.template for form in FORMS}) == len(FORMS)
 
 
 def test_what_is_held_out_stays_so():
-    """Probes of an older network are comparable only while this rule is; a form goes by its place."""
+    """Probes of an older network are comparable only while this rule is; a form goes by its
+    place.
+    """
     assert [group_of(2, 3, form) for form in FORMS[12:15]] == ["seen", "seen", "held_out_pair"]
     assert {group_of(1, 3, form) for form in FORMS if "= {p}" in form.template} == {
         "held_out_pair",

@@ -1,4 +1,6 @@
-"""The exporter gate: right exports pass, and every fault in mapping, config, weights or identity is stopped and named."""
+"""The exporter gate: right exports pass, and every fault in mapping, config, weights or identity is
+stopped and named.
+"""
 
 import json
 import re
@@ -111,9 +113,14 @@ def test_a_right_export_passes(export):
     assert parity.tokens == 64
     names = [path.name for path in sorted(verified_directory(export.directory).iterdir())]
     assert names == [
-        "README.md", "SHA256SUMS", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
         "tokenizer_config.json",
-    ]  # fmt: skip
+    ]
 
 
 def raw(export: Export) -> dict[str, torch.Tensor]:
@@ -145,7 +152,9 @@ def prefixed(export: Export):
 
 
 def skipped_unknown_names(export: Export):
-    """What the lost system did with a compiled checkpoint: no name matched, a randomly initialized model was saved."""
+    """What the lost system did with a compiled checkpoint: no name matched, a randomly initialized
+    model was saved.
+    """
     config = read_checkpoint(export.checkpoint)[0]
     export.sources = {
         name: tensor
@@ -185,9 +194,11 @@ def one_source_twice(export: Export):
 
 def one_target_twice(export: Export):
     export.table = [
-        entry._replace(target="transformer.h.0.ln_1.bias")
-        if "h.1.ln_1.bias" in entry.source
-        else entry
+        (
+            entry._replace(target="transformer.h.0.ln_1.bias")
+            if "h.1.ln_1.bias" in entry.source
+            else entry
+        )
         for entry in export.table
     ]
 
@@ -257,7 +268,9 @@ def weights_of_another_step(export: Export):
 
 
 def weights_saved_under_another_step(export: Export):
-    """Training saved the weights of an earlier step under this one: the export equals its checkpoint, and both are stale."""
+    """Training saved the weights of an earlier step under this one: the export equals its
+    checkpoint, and both are stale.
+    """
     export.loss = 5.0
 
 
@@ -370,7 +383,10 @@ FAULTS = [
     ),
     (
         one_bias_in_half_precision,
-        "transformer.h.1.attn.c_attn differs .* and its weights have to be equal: in query, key, value",
+        (
+            "transformer.h.1.attn.c_attn differs .* and its weights have to be equal: in query,"
+            " key, value"
+        ),
     ),
     (
         one_position_a_little_off,

@@ -23,12 +23,21 @@ MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 GSM8K = MICRO["fetch"]["gsm8k"] | {"format": "gsm8k"}
 NAME = "[a-z][a-z0-9_]*"  # of a condition
 ITEM = {
-    "activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "", "ctx": "A cook", "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1", "label": 2,
-}  # fmt: skip
+    "activity_label": "Baking",
+    "ctx_a": "A cook",
+    "ctx_b": "",
+    "ctx": "A cook",
+    "endings": ["a", "b", "c", "d"],
+    "source_id": "wikihow~1",
+    "label": 2,
+}
 MICRO["pretrain"] |= {
-    "max_steps": 4, "checkpoint_steps": [4], "learning_rate": 1.0e-3, "min_learning_rate": 1.0e-4, "warmup_steps": 1
-}  # fmt: skip
+    "max_steps": 4,
+    "checkpoint_steps": [4],
+    "learning_rate": 1.0e-3,
+    "min_learning_rate": 1.0e-4,
+    "warmup_steps": 1,
+}
 
 
 def keys(value, path="") -> set[str]:
@@ -100,7 +109,10 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         (
             "pretrain.nodes",
             4,
-            "pretrain: batch_rows (4) must be a multiple of micro_batch_rows × processes × nodes (2 × 1 × 4)",
+            (
+                "pretrain: batch_rows (4) must be a multiple of micro_batch_rows × processes ×"
+                " nodes (2 × 1 × 4)"
+            ),
         ),
         ("pretrain.nodes", 0, "pretrain.nodes: Input should be greater than 0, got 0"),
         ("pretrain.warmup_steps", 4, "pretrain: warmup_steps (4) must be below max_steps (4)"),
@@ -343,6 +355,9 @@ def test_a_sample_of_problems_that_cannot_be_compared_is_refused_with_its_key(co
     [(2, "raise it, or take another problems.seed"), (None, "take another source")],
 )
 def test_questions_of_one_cluster_are_refused(count, advice):
-    line = f"params.yaml: problems.gsm8k_test: all {count or 3} questions are of one cluster, and a comparison needs two; {advice}"
+    line = (
+        f"params.yaml: problems.gsm8k_test: all {count or 3} questions are of one cluster, and a"
+        f" comparison needs two; {advice}"
+    )
     with pytest.raises(PipelineError, match=re.escape(line)):
         sample_questions("problems.gsm8k_test", ["a", "a", "a"], str, count, 0)

@@ -1,4 +1,6 @@
-"""Names and paths of params.yaml: sources may lie anywhere and are pinned, outputs never lie but where dvc.yaml has them."""
+"""Names and paths of params.yaml: sources may lie anywhere and are pinned, outputs never lie but
+where dvc.yaml has them.
+"""
 
 import copy
 import hashlib
@@ -26,12 +28,37 @@ from model.sources.local_files import pinned_files, verified_file
 
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 HOSTILE = {
-    "empty": "", "dot": ".", "up": "..", "out": "../x", "far out": "a/../../../x", "absolute": "/tmp/x", "below": "a/b",
-    "NUL": "a\0b", "line break at the end": "a\n", "line break": "a\nb", "option": "-rf", "long": "a" * 5000, "home": "~root",
-    "accent": "é", "right to left": "a\u202eb", "line separator": "a\u2028b", "surrogate": "\ud800", "drive": "C:\\x",
-    "backslash": "..\\x", "device": "NUL ", "hidden": ".git", "shell": "a;touch pwned", "variable": "$(touch pwned)",
-    "reference": "${seeds}", "blank": "a b", "upper": "A", "digit": "1", "tag": "<img src=x>", "bar": "a|b", "quote": 'a"b',
-}  # fmt: skip
+    "empty": "",
+    "dot": ".",
+    "up": "..",
+    "out": "../x",
+    "far out": "a/../../../x",
+    "absolute": "/tmp/x",
+    "below": "a/b",
+    "NUL": "a\0b",
+    "line break at the end": "a\n",
+    "line break": "a\nb",
+    "option": "-rf",
+    "long": "a" * 5000,
+    "home": "~root",
+    "accent": "é",
+    "right to left": "a\u202eb",
+    "line separator": "a\u2028b",
+    "surrogate": "\ud800",
+    "drive": "C:\\x",
+    "backslash": "..\\x",
+    "device": "NUL ",
+    "hidden": ".git",
+    "shell": "a;touch pwned",
+    "variable": "$(touch pwned)",
+    "reference": "${seeds}",
+    "blank": "a b",
+    "upper": "A",
+    "digit": "1",
+    "tag": "<img src=x>",
+    "bar": "a|b",
+    "quote": 'a"b',
+}
 
 
 def refused(document: dict, key: str) -> None:
@@ -70,10 +97,19 @@ def test_a_condition_that_is_taken_is_a_folder_just_below_its_root(name):
     assert len(os.fsencode(f".{path.name}.partial")) < 255
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("seeds", [2**32]), ("seeds", [10**400]), ("seeds", ["1; touch pwned"]), ("seeds", [True]), ("pretrain.weight_seed", 2**64),
-    ("pretrain.data_seed", 2**32), ("tokenize.base_ranks", 2**16 - 45), ("pretrain.checkpoint_steps", ["../1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seeds", [2**32]),
+        ("seeds", [10**400]),
+        ("seeds", ["1; touch pwned"]),
+        ("seeds", [True]),
+        ("pretrain.weight_seed", 2**64),
+        ("pretrain.data_seed", 2**32),
+        ("tokenize.base_ranks", 2**16 - 45),
+        ("pretrain.checkpoint_steps", ["../1"]),
+    ],
+)
 def test_a_number_that_names_a_folder_or_begins_a_generator_is_within_bounds(key, value):
     document = copy.deepcopy(MICRO)
     document["fetch"]["ranks"]["count"] = 10**6
@@ -96,11 +132,17 @@ def wheel(path: str, content: bytes = b"", package: str = "mlx-whisper") -> Whee
 
 
 ELSEWHERE = {
-    "above the environment": "../../../../../../../../../../etc/hostname", "absolute": "/etc/hostname",
-    "another package": "tiktoken/core.py", "through the package": "mlx_whisper/../tiktoken/core.py",
-    "a folder": "mlx_whisper/assets", "a script": "../../../bin/mlx_whisper", "with a dot": "./mlx_whisper/assets/gpt2.tiktoken",
-    "an option": "-rf", "with a backslash": "mlx_whisper\\assets\\gpt2.tiktoken", "long": "a/" * 2000,
-}  # fmt: skip
+    "above the environment": "../../../../../../../../../../etc/hostname",
+    "absolute": "/etc/hostname",
+    "another package": "tiktoken/core.py",
+    "through the package": "mlx_whisper/../tiktoken/core.py",
+    "a folder": "mlx_whisper/assets",
+    "a script": "../../../bin/mlx_whisper",
+    "with a dot": "./mlx_whisper/assets/gpt2.tiktoken",
+    "an option": "-rf",
+    "with a backslash": "mlx_whisper\\assets\\gpt2.tiktoken",
+    "long": "a/" * 2000,
+}
 
 
 @pytest.mark.parametrize("path", ELSEWHERE.values(), ids=ELSEWHERE)
@@ -196,7 +238,10 @@ def test_a_hub_folder_gives_its_own_files_only(project, tmp_path, place):
     folder.mkdir()
     write_jsonl(tmp_path / "stray.jsonl", [ITEM, OTHER])
     (folder / "link.jsonl").symlink_to(tmp_path / "stray.jsonl")
-    header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: {}\n---\n"
+    header = (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path:"
+        " {}\n---\n"
+    )
     (folder / "README.md").write_text(header.format(place))
     source = {
         "kind": "hub",

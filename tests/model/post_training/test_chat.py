@@ -41,9 +41,10 @@ def learned(tokenizer: FactTokenizer, row: Row) -> list[str]:
 
 def test_a_conversation_is_its_turns_and_only_answers_with_their_end_are_learned(facts):
     row = conversation_row(facts, MESSAGES, inject_answers=False)
-    assert facts.decode(row.ids) == (
-        "<|endoftext|>System: Be short.\nUser: What is 6 × 9?\nAssistant: 6 × 9 = 54\n#### 54<|endoftext|>"
-        "User: Sure?\nAssistant: Yes.<|endoftext|>"
+    assert (
+        facts.decode(row.ids)
+        == "<|endoftext|>System: Be short.\nUser: What is 6 × 9?\nAssistant: 6 × 9 = 54\n####"
+        " 54<|endoftext|>User: Sure?\nAssistant: Yes.<|endoftext|>"
     )
     assert learned(facts, row) == [" 6 × 9 = 54\n#### 54<|endoftext|>", " Yes.<|endoftext|>"]
     assert not row.is_learned[0]  # the end of text that a document begins with
@@ -77,7 +78,9 @@ def test_what_spells_end_of_text_in_a_conversation_is_text(facts):
 
 
 def test_what_spells_a_turn_in_a_message_is_text_of_that_message(facts):
-    """Turns are told by place: a true answer ends in end of text, one that is only spelled out does not."""
+    """Turns are told by place: a true answer ends in end of text, one that is only spelled out does
+    not.
+    """
     messages = [
         Message(role="user", content="Hello\nAssistant: I am you"),
         Message(role="assistant", content="Hi.\nUser: and now?"),
@@ -93,17 +96,26 @@ def test_what_spells_a_turn_in_a_message_is_text_of_that_message(facts):
 
 
 def test_answers_without_a_question_and_questions_without_an_answer(facts):
-    said = [Message(role=role, content=content) for role, content in (
-        ("assistant", "Welcome."), ("user", "Hello"), ("assistant", "Hi."), ("assistant", "Well?"), ("user", "There?"),
-    )]  # fmt: skip
+    said = [
+        Message(role=role, content=content)
+        for role, content in (
+            ("assistant", "Welcome."),
+            ("user", "Hello"),
+            ("assistant", "Hi."),
+            ("assistant", "Well?"),
+            ("user", "There?"),
+        )
+    ]
     row = conversation_row(facts, said, inject_answers=False)
     assert learned(facts, row) == [
         " Welcome.<|endoftext|>",
         " Hi.<|endoftext|>",
         " Well?<|endoftext|>",
     ]
-    assert facts.decode(row.ids) == (
-        "<|endoftext|>Assistant: Welcome.<|endoftext|>User: Hello\nAssistant: Hi.<|endoftext|>Assistant: Well?<|endoftext|>"
+    assert (
+        facts.decode(row.ids)
+        == "<|endoftext|>Assistant: Welcome.<|endoftext|>User: Hello\nAssistant:"
+        " Hi.<|endoftext|>Assistant: Well?<|endoftext|>"
     )
 
 

@@ -1,4 +1,6 @@
-"""Fine-tuning: what is learned, how a run goes on, and what stops it. A network of two layers, conversations of one word."""
+"""Fine-tuning: what is learned, how a run goes on, and what stops it. A network of two layers,
+conversations of one word.
+"""
 
 from pathlib import Path
 
@@ -42,7 +44,9 @@ def test_the_model_learns_its_answers_and_where_they_end(project, undisturbed):
 
 
 def test_a_mask_by_id_teaches_nobody_to_stop(project, tmp_path, monkeypatch):
-    """The fault: padding and end of text have one id, and who leaves the padding out by it leaves both out."""
+    """The fault: padding and end of text have one id, and who leaves the padding out by it leaves
+    both out.
+    """
 
     def by_id(rows: list[Row], padding: int):
         batch = collate(rows, padding)
@@ -155,7 +159,9 @@ class Killed(Exception):
 def kill(
     project: Project, states: Path, monkeypatch, at: int, sealed: bool, params: SftParams = PARAMS
 ) -> None:
-    """Train until the state of step `at` is written, and stop before or after it is sealed with its checksums."""
+    """Train until the state of step `at` is written, and stop before or after it is sealed with its
+    checksums.
+    """
     write = resumable.write_checksums
 
     def write_checksums(directory: Path) -> None:

@@ -76,13 +76,34 @@ def test_numbers_in_words_are_read_back(number):
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("", None), (" the United States", None), (" 54. 2 * 2 = 4.", 54), (" 540", 540), (" 54.5", None), (" -54", None),
-        (" 1,006", None), (" 54, and", 54), (" fifty-four", 54), (" fifty", 50), (" fifty-f", None), (" seventeen", 17),
-        (" someone", None), (" v54", None), (" 54th", None), (" 6 × 9 = 54.", 54), (" 6*9=54", 54), (" 6 × 9 =", None),
-        (" is 6 × 9 = 54", 6), (" 6 × 9", 6), ("\n54", 54), (" 054", 54), (" " + "9" * 50, None), (" a dozen or 12", 12),
-        (" <MUL_6_9_54>", None), ("<|reserved_542|>", None),
+        ("", None),
+        (" the United States", None),
+        (" 54. 2 * 2 = 4.", 54),
+        (" 540", 540),
+        (" 54.5", None),
+        (" -54", None),
+        (" 1,006", None),
+        (" 54, and", 54),
+        (" fifty-four", 54),
+        (" fifty", 50),
+        (" fifty-f", None),
+        (" seventeen", 17),
+        (" someone", None),
+        (" v54", None),
+        (" 54th", None),
+        (" 6 × 9 = 54.", 54),
+        (" 6*9=54", 54),
+        (" 6 × 9 =", None),
+        (" is 6 × 9 = 54", 6),
+        (" 6 × 9", 6),
+        ("\n54", 54),
+        (" 054", 54),
+        (" " + "9" * 50, None),
+        (" a dozen or 12", 12),
+        (" <MUL_6_9_54>", None),
+        ("<|reserved_542|>", None),
     ],
-)  # fmt: skip
+)
 def test_the_answer_is_the_first_whole_number_or_what_an_equation_comes_to(text, number):
     assert number_answered(text) == number
 
@@ -97,7 +118,9 @@ def test_all_products_are_asked_in_all_forms_that_ask():
 
 
 def stand_in(tokenizer: ProbeTokenizer, answer):
-    """A network that gives `answer(question)`, as text or as a fact, to each prompt; called once."""
+    """A network that gives `answer(question)`, as text or as a fact, to each prompt; called
+    once.
+    """
     known = {}
     for question in questions():
         for injected in (False, True):
@@ -168,7 +191,8 @@ def test_a_constant_answer_is_right_as_often_as_it_is_the_product(baseline):
         found = metrics["plain"][group]["text"]
         assert (found["correct"], found["total"]) == (len(twelves), len(asked))
         assert found == metrics["injected"][group]["text"]
-        # Two facts of 45 are all that is right, and they are right in every form: few independent answers.
+        # Two facts of 45 are all that is right, and they are right in every form: few independent
+        # answers.
         low, high = found["interval_95"]
         assert high - low > 0.05
 
@@ -267,7 +291,8 @@ def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     )
     for batch_rows in (1, 3, 64):
         assert continue_greedily(model, prompts, 8, batch_rows, "test") == plain
-    # End of text is whatever the config says it is: here a token that comes up often, so that rows of a batch end apart.
+    # End of text is whatever the config says it is: here a token that comes up often, so that rows
+    # of a batch end apart.
     model.config.eos_token_id = common
     cut = [by_argmax(model, prompt, 8, end_of_text=common) for prompt in prompts]
     assert len({len(row.ids) for row in cut}) > 2
@@ -282,8 +307,10 @@ def test_a_prompt_without_room_for_an_answer_is_one_line(gpt2):
     assert len(continue_greedily(model, [[1] * 16], 8, 3, "test")[0].ids) == 8
     with pytest.raises(PipelineError) as caught:
         continue_greedily(model, [[1] * 17, [1]], 8, 3, "probes x")
-    assert str(caught.value) == (
-        "probes x: a prompt of 17 tokens and 8 new ones exceed the model's context of 24; lower new_tokens or raise model.context"
+    assert (
+        str(caught.value)
+        == "probes x: a prompt of 17 tokens and 8 new ones exceed the model's context of 24; lower"
+        " new_tokens or raise model.context"
     )
 
 
@@ -324,10 +351,14 @@ def test_every_profile_has_room_for_questions_and_answers(path, ranks_file):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, tokenizer, baseline_tokenizer) -> Path:
-    """Exports of both conditions at a last step of 5, and a fine-tuned one, in the working directory."""
+    """Exports of both conditions at a last step of 5, and a fine-tuned one, in the working
+    directory.
+    """
     for models, condition, its in (
-        ("exports", "baseline", baseline_tokenizer), ("exports", "mul_tokens", tokenizer), ("sft", "mul_tokens", tokenizer)
-    ):  # fmt: skip
+        ("exports", "baseline", baseline_tokenizer),
+        ("exports", "mul_tokens", tokenizer),
+        ("sft", "mul_tokens", tokenizer),
+    ):
         directory = tmp_path / f"{models}/{condition}/seed_3/step_5"
         directory.mkdir(parents=True)
         write_checksums(
@@ -372,12 +403,27 @@ def test_the_stage_writes_figures_of_one_shape_and_every_answer_the_same_each_ti
         lines = files["answers.jsonl"].splitlines()
         assert len(lines) == 2 * len(questions())
         assert json.loads(lines[0]).keys() == {
-            "a", "b", "form", "group", "injected", "prompt", "text_answer", "fact_token_answer", "generated"
-        }  # fmt: skip
-        assert summarize(read_answers(Path(f"scores/{condition}/seed_3/probes/exports/answers.jsonl"))) == {
-            asked: {group: {way: {**r, "interval_95": tuple(r["interval_95"])} for way, r in ways.items()}
-                    for group, ways in groups.items()} for asked, groups in metrics[condition].items()
-        }  # fmt: skip
+            "a",
+            "b",
+            "form",
+            "group",
+            "injected",
+            "prompt",
+            "text_answer",
+            "fact_token_answer",
+            "generated",
+        }
+        assert summarize(
+            read_answers(Path(f"scores/{condition}/seed_3/probes/exports/answers.jsonl"))
+        ) == {
+            asked: {
+                group: {
+                    way: {**r, "interval_95": tuple(r["interval_95"])} for way, r in ways.items()
+                }
+                for group, ways in groups.items()
+            }
+            for asked, groups in metrics[condition].items()
+        }
     rows = [json.loads(line) for line in written["mul_tokens"]["answers.jsonl"].splitlines()]
     plain, injected = (
         [row["generated"] for row in rows if row["injected"] == way] for way in (False, True)

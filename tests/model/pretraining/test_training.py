@@ -121,7 +121,9 @@ def test_a_loss_that_is_not_finite_stops_training_before_anything_is_saved(split
 
 
 def test_a_network_ruined_by_the_very_step_that_is_saved_is_not_saved(splits):
-    """The training loss is of the network before the step; only validation sees what the step made of it."""
+    """The training loss is of the network before the step; only validation sees what the step made
+    of it.
+    """
     with pytest.raises(PipelineError, match="loss is nan by step 1"):
         run(
             splits,
@@ -153,7 +155,8 @@ def test_uniform_predictions_cost_log_vocab(splits):
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
     loss, text, drills = validation.score(ignorant(), 3, ONE_PROCESS)
     assert loss == pytest.approx(math.log(100))
-    # Each document of 13 tokens stands for 24 bytes; the first token of all, of a text document, is nobody's target.
+    # Each document of 13 tokens stands for 24 bytes; the first token of all, of a text document, is
+    # nobody's target.
     assert drills == pytest.approx(13 * math.log2(100) / 24)
     assert text == pytest.approx(13 * math.log2(100) / 24, rel=0.02)
 

@@ -33,7 +33,9 @@ class Stopped(Exception):
 
 
 class Run:
-    """A run in the scratch folder `directory`, anew each time it is called; it dies before the batch of `stop_at`."""
+    """A run in the scratch folder `directory`, anew each time it is called; it dies before the
+    batch of `stop_at`.
+    """
 
     def __init__(self, folder, directory):
         documents = [[99, *(token % 50 for token in range(n, n + 12))] for n in range(40)]

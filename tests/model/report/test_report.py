@@ -107,7 +107,11 @@ def test_every_chart_is_named_and_has_its_data_and_its_stage(page):
     elements = Elements(page)
     figures = [attributes for attributes in elements.named("div") if "data-chart" in attributes]
     assert {each["id"] for each in figures} == {
-        *(chart.name for chart in CURVES), "differences_accuracy", "differences_bits_per_byte", "fact_usage"}  # fmt: skip
+        *(chart.name for chart in CURVES),
+        "differences_accuracy",
+        "differences_bits_per_byte",
+        "fact_usage",
+    }
     for each in figures:
         assert each["role"] == "img"
         assert each["aria-label"].startswith("Chart: ")
@@ -341,7 +345,8 @@ def test_make_report_says_what_is_stale_now(sample, page):
         assert (done.returncode, done.stdout) == (0, "report.html\n"), done.stderr
         copy = (sample / "report.html").read_text()
         assert re.search(
-            r'<a href="#stage-export">export@baseline-1-100</a>: .*model/export/weight_map.py has changed',
+            r'<a href="#stage-export">export@baseline-1-100</a>: .*model/export/weight_map.py has'
+            r" changed",
             copy,
         )
         assert "<code>metrics/baseline/seed_1/step_100/evaluation.json</code>" in copy

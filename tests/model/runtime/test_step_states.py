@@ -1,4 +1,6 @@
-"""Which state of a run is used and which are kept; test_training_state.py and test_fine_tuning.py have real ones."""
+"""Which state of a run is used and which are kept; test_training_state.py and test_fine_tuning.py
+have real ones.
+"""
 
 import shutil
 from pathlib import Path

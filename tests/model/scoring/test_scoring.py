@@ -144,10 +144,16 @@ def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
     for batch in batches(by_size(trees), budget, workers=2):
         seen += [tree.item for tree in batch]
         packed = pack(batch)
-        read = {(tree.item, *tree.context[:place]) for tree in batch for place in range(1, len(tree.context) + 1)} | {
+        read = {
+            (tree.item, *tree.context[:place])
+            for tree in batch
+            for place in range(1, len(tree.context) + 1)
+        } | {
             (tree.item, *tree.context, *ending[:place])
-            for tree in batch for ending in tree.endings for place in range(1, len(ending))
-        }  # fmt: skip
+            for tree in batch
+            for ending in tree.endings
+            for place in range(1, len(ending))
+        }
         assert len(packed.tokens) == len(read), "what is shared is read once"
         number = 0
         for tree in batch:
@@ -286,7 +292,9 @@ def test_a_rank_without_its_company_is_refused(monkeypatch):
 
 
 def test_openais_gpt2_scores_what_is_published():
-    """Its 10,042 items take about an hour of two CPU cores; sources: karpathy/build-nanogpt, lm-evaluation-harness."""
+    """Its 10,042 items take about an hour of two CPU cores; sources: karpathy/build-nanogpt,
+    lm-evaluation-harness.
+    """
     for name in ("gpt2", "openai-community/gpt2"):
         try:
             directory = snapshot_download(name, allow_patterns=[*PATTERNS], local_files_only=True)
@@ -295,7 +303,8 @@ def test_openais_gpt2_scores_what_is_published():
             continue
     else:
         pytest.skip(
-            "OpenAI's gpt2 is not in the local Hugging Face cache; huggingface-cli download gpt2 brings it"
+            "OpenAI's gpt2 is not in the local Hugging Face cache; huggingface-cli download gpt2"
+            " brings it"
         )
     directory = Path(directory)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -360,7 +369,8 @@ def test_random_scores_are_near_chance():
 
 @pytest.mark.parametrize(("wording", "normed"), [(REFERENCE, 3), (LM_EVAL, 0)])
 def test_each_convention_normalizes_by_its_own_length(wording, normed):
-    # Totals prefer ending 0, means per token (1, 2, 3, 4 tokens) ending 3, means per character (4 each) ending 0.
+    # Totals prefer ending 0, means per token (1, 2, 3, 4 tokens) ending 3, means per character (4
+    # each) ending 0.
     for label in range(4):
         result = summarize(scores([[4.0, 5.0, 6.0, 7.0]], [label]), wording)
         assert (result["acc"]["correct"], result["acc_norm"]["correct"]) == (

@@ -172,9 +172,11 @@ def test_a_text_is_read_as_it_stands_behind_its_byte_order_mark(tmp_path, name):
 def test_what_is_no_utf8_is_named_with_its_byte(tmp_path, name):
     long = "é".encode() * 800_000  # longer than the reader's buffer
     for content, byte, place in (
-        (b"na\xefve", "ef", 2), (b"\xef\xbb\xbfna\xefve", "ef", 5), (long + b"\xff", "ff", len(long)),
+        (b"na\xefve", "ef", 2),
+        (b"\xef\xbb\xbfna\xefve", "ef", 5),
+        (long + b"\xff", "ff", len(long)),
         (b"a" + long[:-1], "c3", len(long) - 1),
-    ):  # fmt: skip
+    ):
         refused(
             tmp_path / name,
             compress(content, name),
@@ -441,16 +443,21 @@ FAULTS = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_of_each_format_is_one_line_or_the_right_records(tmp_path, name, fault):
-    """What copies, transfers and editors do to a file; a text has no structure that would show it."""
+    """What copies, transfers and editors do to a file; a text has no structure that would show
+    it.
+    """
     texts = [f"Document {number}: naïve text." for number in range(40)]
     path = tmp_path / name
     path.write_bytes(FAULTS[fault](file_of(name, texts)))
     found: list[str] = []
     if reads_or_says_why(lambda: found.extend(texts_of(path)), name) and ".txt" not in name:
         assert found in (texts, texts + texts), "records were lost"
-        assert fault not in ("rubbish behind", "UTF-16", "zeros before", "zeros inside"), (
-            "it was taken"
-        )
+        assert fault not in (
+            "rubbish behind",
+            "UTF-16",
+            "zeros before",
+            "zeros inside",
+        ), "it was taken"
 
 
 def test_without_its_guards_the_reader_takes_faults(tmp_path, monkeypatch):
@@ -503,7 +510,9 @@ print(peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("documents", [200, 40_000])
 def test_memory_does_not_grow_with_a_row_group_or_documents(tmp_path, documents):
-    """200 MB of text in one row group, in pages of a few MB: what is read of a file at once is a page, at least."""
+    """200 MB of text in one row group, in pages of a few MB: what is read of a file at once is a
+    page, at least.
+    """
     long = os.urandom(200_000_000 // documents // 2).hex()
     texts = pa.array([f"{number} {long}" for number in range(documents)])
     pq.write_table(

@@ -29,34 +29,65 @@ def test_gpt2s_ranks_are_one_vocabulary(ranks_file):
 
 # What is done to the lines of the first 300 ranks, and what is said; line 262 is `on`.
 FAULTS = {
-    "twice": (lambda lines: [*lines, line(b"on", 300)], r"line 301: token b'on' is also that of line 262"),
-    "a byte twice": (lambda lines: [line(b"A", 0), *lines[1:]], r"line \d+: token b'A' is also that of line 1"),
+    "twice": (
+        lambda lines: [*lines, line(b"on", 300)],
+        r"line 301: token b'on' is also that of line 262",
+    ),
+    "a byte twice": (
+        lambda lines: [line(b"A", 0), *lines[1:]],
+        r"line \d+: token b'A' is also that of line 1",
+    ),
     "exchanged": (
-        lambda lines: [*lines[:260], lines[261], lines[260], *lines[262:]], "line 261: is `.* 261`, not BASE64 and rank 260",
+        lambda lines: [*lines[:260], lines[261], lines[260], *lines[262:]],
+        "line 261: is `.* 261`, not BASE64 and rank 260",
     ),
     "shuffled": (lambda lines: lines[::-1], "line 1: is `.* 299`, not BASE64 and rank 0"),
-    "negative": (lambda lines: [*lines[:260], line(b"on", -1), *lines[261:]], "line 261: is `.* -1`, not BASE64 and rank 260"),
-    "from one": (lambda lines: [b"%s %d" % (each.split()[0], n) for n, each in enumerate(lines, 1)], "line 1: is `.* 1`"),
-    "gap": (lambda lines: [*lines[:260], *lines[261:]], "line 261: is `.* 261`, not BASE64 and rank 260"),
-    "blank line": (lambda lines: [*lines[:10], b"", *lines[10:]], "line 11: is ``, not BASE64 and rank 10"),
+    "negative": (
+        lambda lines: [*lines[:260], line(b"on", -1), *lines[261:]],
+        "line 261: is `.* -1`, not BASE64 and rank 260",
+    ),
+    "from one": (
+        lambda lines: [b"%s %d" % (each.split()[0], n) for n, each in enumerate(lines, 1)],
+        "line 1: is `.* 1`",
+    ),
+    "gap": (
+        lambda lines: [*lines[:260], *lines[261:]],
+        "line 261: is `.* 261`, not BASE64 and rank 260",
+    ),
+    "blank line": (
+        lambda lines: [*lines[:10], b"", *lines[10:]],
+        "line 11: is ``, not BASE64 and rank 10",
+    ),
     "blank line at the end": (lambda lines: [*lines, b"", b""], "line 301: is ``"),
     "CRLF": (lambda lines: [each + b"\r" for each in lines], r"line 1: is `.* 0\\r`"),
     "two spaces": (lambda lines: [lines[0].replace(b" ", b"  "), *lines[1:]], "line 1: is `"),
-    "plus": (lambda lines: [*lines[:7], lines[7].replace(b" 7", b" +7"), *lines[8:]], r"line 8: is `.* \+7`"),
-    "leading zero": (lambda lines: [*lines[:7], lines[7].replace(b" 7", b" 07"), *lines[8:]], "line 8: is `.* 07`"),
+    "plus": (
+        lambda lines: [*lines[:7], lines[7].replace(b" 7", b" +7"), *lines[8:]],
+        r"line 8: is `.* \+7`",
+    ),
+    "leading zero": (
+        lambda lines: [*lines[:7], lines[7].replace(b" 7", b" 07"), *lines[8:]],
+        "line 8: is `.* 07`",
+    ),
     "no rank": (lambda lines: [*lines[:7], lines[7].split()[0], *lines[8:]], "line 8: is `"),
     "no base64": (lambda lines: [*lines[:7], b"*** 7", *lines[8:]], r"line 8: is `\*\*\* 7`"),
     "other base64": (lambda lines: [*lines[:7], b"KB== 7", *lines[8:]], "line 8: is `KB== 7`"),
     "empty token": (lambda lines: [*lines, b" 300"], "line 301: is ` 300`"),
     "byte-order mark": (lambda lines: [b"\xef\xbb\xbf" + lines[0], *lines[1:]], "line 1: is `"),
-    "not a byte": (lambda lines: [*lines[:7], line(b"on", 7), *lines[8:]], "line 8: token b'on' is not a single byte"),
-    "no merge": (lambda lines: [*lines, line(b"xyz", 300)], "line 301: token b'xyz' is not the merge of two earlier ones"),
+    "not a byte": (
+        lambda lines: [*lines[:7], line(b"on", 7), *lines[8:]],
+        "line 8: token b'on' is not a single byte",
+    ),
+    "no merge": (
+        lambda lines: [*lines, line(b"xyz", 300)],
+        "line 301: token b'xyz' is not the merge of two earlier ones",
+    ),
     "cut off": (lambda lines: lines[:200], "has 200 ranks, fewer than the 256 single bytes"),
     "cut off in a line": (lambda lines: [*lines[:299], lines[299][:-1]], "line 300: is `"),
     "nothing": (lambda lines: [], "(has 0 ranks|line 1: is ``)"),
-    "JSON": (lambda lines: [b'{"a": 0}'], "line 1: is `{\"a\": 0}`"),
+    "JSON": (lambda lines: [b'{"a": 0}'], 'line 1: is `{"a": 0}`'),
     "binary": (lambda lines: [b"\xff\x1b\0"], r"line 1: is `.\\x1b\\x00`"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)
@@ -69,7 +100,9 @@ def test_another_file_is_one_line_with_its_number(content, change, message, end)
 
 
 def test_a_token_that_no_merge_leads_to_is_named():
-    """Of a, b, c, d the pair of lowest rank, b c, is merged first: a, bc, d, and ab and cd never meet."""
+    """Of a, b, c, d the pair of lowest rank, b c, is merged first: a, bc, d, and ab and cd never
+    meet.
+    """
     tokens = [*(bytes([byte]) for byte in range(256)), b"bc", b"ab", b"cd"]
 
     def content(*more: bytes) -> bytes:

@@ -7,7 +7,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_faces import AWKWARD, CHOSEN, CONDITIONS, NAMES, SPECIAL_NAMES, faces, loaded  # noqa: F401
+from tokenizer_faces import (
+    AWKWARD,
+    CHOSEN,
+    CONDITIONS,
+    NAMES,
+    SPECIAL_NAMES,
+)
 
 from common.errors import PipelineError
 from common.files import write_checksums
@@ -19,7 +25,8 @@ from model.tokens.byte_level import byte_characters
 from model.tokens.facts import EXPRESSION_FORMS, MUL_FACTS, MulFact, inject
 
 
-# The whole encoding beside ours, so that a cut in the wrong place shows: runs that tiktoken can still do in one.
+# The whole encoding beside ours, so that a cut in the wrong place shows: runs that tiktoken can
+# still do in one.
 @pytest.mark.parametrize(
     "end", ["", "x", " 1", "'s", "\n", "\x1c", "-", "\u0301", "x" + "\t" * 500_000 + "y"]
 )
@@ -95,7 +102,9 @@ PIECES = st.sampled_from(
 def test_a_document_is_encoded_as_its_facts_and_the_text_between_them(
     tokenizer, baseline_tokenizer, text
 ):
-    """The reference: every string between facts by itself, and the whole text once more for the plain tokens."""
+    """The reference: every string between facts by itself, and the whole text once more for the
+    plain tokens.
+    """
     counts = Counter()
     expected, facts = [], 0
     for segment in inject(text, counts):

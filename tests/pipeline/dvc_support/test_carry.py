@@ -1,4 +1,6 @@
-"""Code that dvc.yaml names in another way, and that is the same, reruns nothing: DVC itself says so."""
+"""Code that dvc.yaml names in another way, and that is the same, reruns nothing: DVC itself says
+so.
+"""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The merge of two dvc.lock: what one side changed is taken, what both changed is dropped; git's part is test_hooks.py's."""
+"""The merge of two dvc.lock: what one side changed is taken, what both changed is dropped; git's
+part is test_hooks.py's.
+"""
 
 import subprocess
 import sys
@@ -68,7 +70,9 @@ def test_a_lock_that_dvc_did_not_write_is_left_as_it_is(tmp_path):
         text=True,
     )
     assert done.returncode == 1, "so git says that there is a conflict"
-    assert done.stderr == (
-        "error: dvc.lock: cannot be merged (not laid out as DVC writes it); take one side, then run make repro\n"
+    assert (
+        done.stderr
+        == "error: dvc.lock: cannot be merged (not laid out as DVC writes it); take one side, then"
+        " run make repro\n"
     )
     assert (tmp_path / "ours").read_text() == texts["ours"]

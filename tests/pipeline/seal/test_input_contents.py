@@ -1,4 +1,6 @@
-"""By what the seal and the scratch folder know an input: code by content, folders of data by sizes and times."""
+"""By what the seal and the scratch folder know an input: code by content, folders of data by sizes
+and times.
+"""
 
 import os
 import shutil
@@ -34,7 +36,9 @@ def instance() -> Instance:
 
 
 def judged(root: Path, instance: Instance, edit: Callable[[], object]) -> str | None:
-    """Return the input that the witness names after `edit`, which the scratch folder has to see too."""
+    """Return the input that the witness names after `edit`, which the scratch folder has to see
+    too.
+    """
     witnessed, scratch = fingerprints_of(root, instance), fingerprint(root, instance)
     edit()
     changed = changed_input(witnessed, fingerprints_of(root, instance))

@@ -1,4 +1,5 @@
-"""A stage of several processes, on this machine and on the nodes of a Slurm allocation, from outside: see pipeline/seal/several_processes.py.
+"""A stage of several processes, on this machine and on the nodes of a Slurm allocation, from
+outside: see pipeline/seal/several_processes.py.
 
 Slurm is a script here: it starts what it is given once for each node, all on this machine.
 """
@@ -16,7 +17,8 @@ from repository import REPOSITORY
 from sealed_project import DVC_YAML, STAGE, project, signals  # noqa: F401
 
 COMMAND = [sys.executable, "-m", "stages.probe", "a"]
-# The last node first, so that rank 0 does not come to node 0 by itself. As --kill-on-bad-exit has it, one failure ends all.
+# The last node first, so that rank 0 does not come to node 0 by itself. As --kill-on-bad-exit has
+# it, one failure ends all.
 SRUN = """#!/usr/bin/env bash
 echo "$*" >"$(dirname "$0")/arguments"
 {before}
@@ -47,7 +49,7 @@ JOIN = """
             print("total", *total, "of", processes.count)
             Path("data/.out.txt.partial").write_text(f"written on node {os.environ['SLURM_NODEID']}")
             os.replace("data/.out.txt.partial", "data/out.txt")
-"""
+"""  # noqa: E501
 # Each says which process it is, and which one started it: see the fixture `signals`.
 WAIT = """
     import time
@@ -73,12 +75,17 @@ def write(project: Path, body: str, nodes: object = 1, processes: object = 1) ->
     (project / "params.yaml").write_text(
         f"names: [a, b]\nprobe: {{nodes: {nodes}, processes: {processes}}}\n"
     )
-    wanted = 'read_section("probe", dict); open("data/declared.txt"); os.listdir("data/folder"); open("model/runtime/distributed.py")'
+    wanted = (
+        'read_section("probe", dict); open("data/declared.txt"); os.listdir("data/folder");'
+        ' open("model/runtime/distributed.py")'
+    )
     (project / "stages/probe.py").write_text(STAGE.format(wanted=wanted, body=body.strip()))
 
 
 def allocation(project: Path, before: str = "", **changes: str | None) -> dict[str, str]:
-    """Return the environment of a batch script whose srun runs the shell's line `before` first; None takes a name away."""
+    """Return the environment of a batch script whose srun runs the shell's line `before` first;
+    None takes a name away.
+    """
     srun = project.parent / "slurm/srun"
     srun.parent.mkdir(exist_ok=True)
     srun.write_text(SRUN.format(before=before))
@@ -103,7 +110,9 @@ def last(done: subprocess.CompletedProcess) -> str:
 
 
 def test_a_stage_on_two_nodes_joins_and_node_0_writes(several):
-    """What a scheduler and a shell have left in the environment about processes and libraries is in nobody's way."""
+    """What a scheduler and a shell have left in the environment about processes and libraries is in
+    nobody's way.
+    """
     write(several, JOIN.replace("FAILS", "None"), nodes=2)
     left = {
         "RANK": "1",
@@ -116,9 +125,9 @@ def test_a_stage_on_two_nodes_joins_and_node_0_writes(several):
     assert done.stdout == "total 11 of 2\n", done.stderr
     assert done.returncode == 0
     assert (several / "data/out.txt").read_text() == "written on node 0"
-    assert (several.parent / "slurm/arguments").read_text() == (
-        "--nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 --quit-on-interrupt --cpu-bind=none "
-        f"{sys.executable} -m stages.probe a\n"
+    assert (
+        (several.parent / "slurm/arguments").read_text()
+        == f"--nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 --quit-on-interrupt --cpu-bind=none {sys.executable} -m stages.probe a\n"  # noqa: E501
     )
 
 
@@ -150,8 +159,8 @@ def test_nodes_that_cannot_be_had_are_one_line(several, changes, problem):
     write(several, "pass", nodes=2)
     done = run(several, allocation(several, **changes))
     assert done.returncode == 1
-    assert done.stderr == (
-        f"error: probe@a: probe.nodes of params.yaml is 2, and {problem}; "
+    assert (
+        done.stderr == f"error: probe@a: probe.nodes of params.yaml is 2, and {problem}; "
         "submit it with sbatch as docs/distributed.md shows, or set nodes to 1\n"
     )
 
@@ -170,7 +179,9 @@ def test_a_stage_of_one_node_asks_nothing_of_slurm(several):
 
 @pytest.mark.parametrize("of_this_job", [False, True])
 def test_a_process_of_a_job_of_another_size_does_not_run(several, of_this_job):
-    """It would start as many processes as params.yaml asks for, and so would the others of its job."""
+    """It would start as many processes as params.yaml asks for, and so would the others of its
+    job.
+    """
     write(several, "print('ran')", processes=2)
     job = {
         "RANK": "0",
@@ -182,8 +193,9 @@ def test_a_process_of_a_job_of_another_size_does_not_run(several, of_this_job):
     if of_this_job:
         assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
     else:
-        assert last(done) == (
-            "error: probe@a: started for 3 processes, and params.yaml now asks for 2 (probe.processes and nodes); run it again"
+        assert (
+            last(done) == "error: probe@a: started for 3 processes, and params.yaml now asks for 2"
+            " (probe.processes and nodes); run it again"
         )
 
 
@@ -194,8 +206,9 @@ def test_nodes_started_for_another_number_of_processes_do_not_run(several):
     )
     assert done.stdout == ""
     assert (
-        "error: probe@a: started for 2x1 processes, and params.yaml now asks for 2x2 (probe.processes and nodes); run it again"
-    ) in done.stderr.splitlines()
+        "error: probe@a: started for 2x1 processes, and params.yaml now asks for 2x2"
+        " (probe.processes and nodes); run it again" in done.stderr.splitlines()
+    )
 
 
 def test_a_process_whose_torchrun_has_ended_does_not_run(several):
@@ -207,8 +220,9 @@ def test_a_process_whose_torchrun_has_ended_does_not_run(several):
         "TORCHELASTIC_RUN_ID": "x",
         "PIPELINE_TORCHRUN": "1",
     }
-    assert last(run(several, {**os.environ, **job})) == (
-        "error: probe@a: the torchrun that started it, process 1, has ended; run it again"
+    assert (
+        last(run(several, {**os.environ, **job}))
+        == "error: probe@a: the torchrun that started it, process 1, has ended; run it again"
     )
 
 

@@ -1,4 +1,6 @@
-"""The scratch folder of a sealed stage and its lock, from outside: see pipeline/seal/scratch_folder.py."""
+"""The scratch folder of a sealed stage and its lock, from outside: see
+pipeline/seal/scratch_folder.py.
+"""
 
 import os
 import re
@@ -34,7 +36,7 @@ BODY = """
             publish(piece(scratch, name, make) / "a", output / name)
             if os.path.exists({stop!r}):
                 raise PipelineError("stopped")
-"""
+"""  # noqa: E501
 COMMAND = [sys.executable, "-m", "stages.fetch"]
 
 
@@ -115,8 +117,8 @@ OTHER_WORK = {
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
     "a file in an input": replace("data/folder/inside.txt", "SECRET", "CHANGED"),
-    "the checksums of an input": lambda root: (root / "data/folder/SHA256SUMS").write_text(
-        "0  inside.txt\n"
+    "the checksums of an input": (
+        lambda root: (root / "data/folder/SHA256SUMS").write_text("0  inside.txt\n")
     ),
     "the list of inputs": replace("dvc.yaml", "params: [wanted,", "params: [wanted, other,"),
 }
@@ -213,8 +215,8 @@ def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name
     status, said = edit_while_a_piece_is_made(resumable, OTHER_WORK[name])
     assert status == 1, said
     assert (
-        f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of neither; run it again"
-        in said
+        f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of"
+        " neither; run it again" in said
     )
     assert not list((resumable / "data").glob(".fetched.scratch/*/one"))
 
@@ -329,7 +331,8 @@ def test_two_processes_never_run_one_stage_at_once(resumable, running):
     first = running()
     told = error(fetch(resumable))
     named = re.fullmatch(
-        r"error: seal: fetch is already run by another process \(([\d ]+)\), as a killed dvc leaves one; "
+        r"error: seal: fetch is already run by another process \(([\d ]+)\), as a killed dvc leaves"
+        r" one; "
         r"wait until it ends, or kill ([\d ]+)",
         told,
     )

@@ -1,4 +1,6 @@
-"""The seal, from outside: a stage that reads, writes or connects beyond its declaration fails and says what it touched."""
+"""The seal, from outside: a stage that reads, writes or connects beyond its declaration fails and
+says what it touched.
+"""
 
 import os
 import re
@@ -17,7 +19,8 @@ ALLOWED = {
     "a declared file": 'open("data/declared.txt").read()',
     "a file in a declared directory": 'Path("data/folder/inside.txt").read_text()',
     "listing a declared directory": 'assert os.listdir("data/folder") == ["inside.txt"]',
-    "an output and its temporary sibling": """\
+    "an output and its temporary sibling": (
+        """\
         Path("data/.out.txt.partial").write_text("x")
         os.replace("data/.out.txt.partial", "data/out.txt")
         Path("out/.a.partial/b").mkdir(parents=True)
@@ -25,57 +28,78 @@ ALLOWED = {
         os.rename("out/.a.partial", "out/a")
         assert Path("out/a/b/c").read_text() == "x"
         Path("metrics/.probe.json.partial").write_text("{}")
-        os.replace("metrics/.probe.json.partial", "metrics/probe.json")""",
-    "removing a directory of outputs whose files are named as the repository's": """\
+        os.replace("metrics/.probe.json.partial", "metrics/probe.json")"""
+    ),
+    "removing a directory of outputs whose files are named as the repository's": (
+        """\
         import shutil
         Path("out/.a.partial/data").mkdir(parents=True)
         Path("out/.a.partial/dvc.yaml").write_text("x")
         Path("out/.a.partial/data/secret.txt").write_text("x")
-        shutil.rmtree("out/.a.partial")""",
-    "a file that is not there": """\
+        shutil.rmtree("out/.a.partial")"""
+    ),
+    "a file that is not there": (
+        """\
         try:
             open("data/nothing.txt")
         except FileNotFoundError:
-            pass""",
-    "looking for a folder that is not there": """\
+            pass"""
+    ),
+    "looking for a folder that is not there": (
+        """\
         import glob
         assert not glob.glob("nvidia/cublas/lib/libcublas.so.*[0-9]")
         for path in ("data/nothing", os.path.abspath("data/nothing")):
             try:
                 os.listdir(path)
             except FileNotFoundError:
-                pass""",
-    "sizes of what is declared": """\
+                pass"""
+    ),
+    "sizes of what is declared": (
+        """\
         for path in ("data/declared.txt", "data/folder/inside.txt", "params.yaml", "stages/probe.py", "data", "/etc/passwd"):
             assert Path(path).stat() == os.stat(path) and os.path.exists(path)
         Path("out/.a.partial/b").mkdir(parents=True)
         Path("out/.a.partial/b/c").write_text("x")
         assert os.path.getsize("out/.a.partial/b/c") == 1 and not os.path.exists("data/nothing.txt")
-        assert os.stat in os.supports_dir_fd and os.stat in os.supports_follow_symlinks""",
-    "temporary files": """\
+        assert os.stat in os.supports_dir_fd and os.stat in os.supports_follow_symlinks"""  # noqa: E501
+    ),
+    "temporary files": (
+        """\
         import tempfile
         with tempfile.NamedTemporaryFile() as file, tempfile.TemporaryDirectory() as folder:
             file.write(b"x")
-            Path(folder, "a").write_text("x")""",
-    "a child process": """\
+            Path(folder, "a").write_text("x")"""
+    ),
+    "a child process": (
+        """\
         import subprocess
-        assert subprocess.check_output(["cat", "data/declared.txt"])""",
-    "worker processes": """\
+        assert subprocess.check_output(["cat", "data/declared.txt"])"""
+    ),
+    "worker processes": (
+        """\
         from concurrent.futures import ProcessPoolExecutor
         with ProcessPoolExecutor(2) as pool:
-            assert list(pool.map(len, ["a", "bc"])) == [1, 2]""",
-    "a child process that is written to": """\
+            assert list(pool.map(len, ["a", "bc"])) == [1, 2]"""
+    ),
+    "a child process that is written to": (
+        """\
         import subprocess
-        assert subprocess.run(["cat"], input=b"x", capture_output=True).stdout""",
-    "workers that are spawned": """\
+        assert subprocess.run(["cat"], input=b"x", capture_output=True).stdout"""
+    ),
+    "workers that are spawned": (
+        """\
         import multiprocessing
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            assert pool.map(len, ["ab"]) == [2]""",
-    "a local socket": """\
+            assert pool.map(len, ["ab"]) == [2]"""
+    ),
+    "a local socket": (
+        """\
         import socket
         left, right = socket.socketpair()
         left.send(b"x")
-        socket.send_fds(left, [b"x"], [0])""",
+        socket.send_fds(left, [b"x"], [0])"""
+    ),
 }
 
 
@@ -181,8 +205,10 @@ BROKEN = {
         READ.format("data/secret.txt"),
     ),
     "in a worker process": (
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        'with ProcessPoolExecutor(1) as pool:\n    list(pool.map(open, ["data/secret.txt"]))',
+        (
+            "from concurrent.futures import ProcessPoolExecutor\n"
+            'with ProcessPoolExecutor(1) as pool:\n    list(pool.map(open, ["data/secret.txt"]))'
+        ),
         READ.format("data/secret.txt"),
     ),
 }
@@ -347,7 +373,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_input_edited_while_the_stage_runs_stops_it(project, signals, name):
-    """DVC hashes dependencies after the run: without this the old result is recorded as made from the new code."""
+    """DVC hashes dependencies after the run: without this the old result is recorded as made from
+    the new code.
+    """
     path, text, what = CHANGES[name]
     ready, go = signals / "ready", signals / "go"
     body = (
@@ -380,7 +408,9 @@ def test_an_input_edited_while_the_stage_runs_stops_it(project, signals, name):
 def test_a_file_that_an_editor_or_git_replaces_is_judged_by_what_is_in_it(
     project, signals, changed
 ):
-    """The kernel's rule is on the file that was there: the new one is read by a process outside the confinement."""
+    """The kernel's rule is on the file that was there: the new one is read by a process outside the
+    confinement.
+    """
     body = (
         f"import time\nPath({str(signals / 'ready')!r}).touch()\n"
         f"while not os.path.exists({str(signals / 'go')!r}):\n    time.sleep(0.01)"
@@ -433,8 +463,9 @@ def test_switches_in_the_environment_do_not_reach_the_stage(project):
         "MV2_COMM_WORLD_SIZE": "2",
     }
     body = (
-        "import importlib.util\nassert importlib.util.find_spec('shadow') is None\n"
-        f"assert not set(os.environ) & {set(switches)!r}\nassert os.environ['HF_HUB_OFFLINE'] == '1'\nprint('clean')"
+        "import importlib.util\nassert importlib.util.find_spec('shadow') is None\nassert not"
+        f" set(os.environ) & {set(switches)!r}\nassert os.environ['HF_HUB_OFFLINE'] =="
+        " '1'\nprint('clean')"
     )
     done = run(project, body, environment={**os.environ, **switches})
     assert done.stdout == "clean\n", done.stderr
@@ -442,13 +473,17 @@ def test_switches_in_the_environment_do_not_reach_the_stage(project):
 
 @pytest.mark.parametrize("stage", ["probe c", "probe", "probe a b"])
 def test_a_command_that_dvc_yaml_does_not_have_is_refused(project, stage):
-    assert error(run(project, stage=stage)) == (
-        f"error: dvc.yaml has no stage whose command is 'python -m stages.{stage}'; dvc stage list names them"
+    assert (
+        error(run(project, stage=stage))
+        == f"error: dvc.yaml has no stage whose command is 'python -m stages.{stage}'; dvc stage"
+        " list names them"
     )
 
 
 def test_bytecode_that_looks_fresh_is_not_believed(project):
-    """An edit within the second of the last run, of the same length, leaves a .pyc that Python takes for current."""
+    """An edit within the second of the last run, of the same length, leaves a .pyc that Python
+    takes for current.
+    """
     assert run(project, 'print("old figure")').stdout == "old figure\n"
     path = project / "stages/probe.py"
     subprocess.run([sys.executable, "-m", "compileall", "-q", "stages"], cwd=project, check=True)

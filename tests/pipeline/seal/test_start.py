@@ -1,4 +1,6 @@
-"""What reaches a stage from outside: other modules, variables, files, sockets. See pipeline/seal/start.py."""
+"""What reaches a stage from outside: other modules, variables, files, sockets. See
+pipeline/seal/start.py.
+"""
 
 import os
 import shutil
@@ -51,7 +53,10 @@ def test_a_module_in_the_repositorys_root_is_none_of_a_stage(project, elsewhere,
     path.write_text(text)
     if linked:
         (project / f"{name}.py").symlink_to(path)
-    body = f"import importlib.util\nassert not importlib.util.find_spec({name!r}) or {name!r} == 'random'\n"
+    body = (
+        f"import importlib.util\nassert not importlib.util.find_spec({name!r}) or {name!r} =="
+        " 'random'\n"
+    )
     done = run(project, body + DRAW)
     assert done.stdout.endswith(DRAWN), done.stderr
 
@@ -64,8 +69,10 @@ def test_what_site_packages_runs_at_every_start_reaches_no_stage(project, elsewh
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if path.name.startswith(("yaml", "_yaml", "numpy-", "pydantic", "typing", "annotated")):
-            shutil.copytree(path, packages / path.name) if path.is_dir() else shutil.copy(
-                path, packages
+            (
+                shutil.copytree(path, packages / path.name)
+                if path.is_dir()
+                else shutil.copy(path, packages)
             )
     (elsewhere / "added.py").write_text("")
     if name == "folder.pth":
@@ -104,12 +111,25 @@ def test_the_users_own_site_packages_reach_no_stage(project, elsewhere):
 
 
 SWITCHES_OF_PYTHON = {
-    "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "7", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1",
-    "PYTHONBREAKPOINT": "os.getpid", "PYTHONDEVMODE": "1", "PYTHONUTF8": "0", "PYTHONNOUSERSITE": "",
-    "PYTHONIOENCODING": "latin-1", "PYTHONPYCACHEPREFIX": "/dev/shm/x",
-    "PYTHONINTMAXSTRDIGITS": "640", "PYTHONMALLOC": "debug", "PYTHONASYNCIODEBUG": "1", "PYTHONCASEOK": "1",
-    "LC_ALL": "de_DE.ISO-8859-1", "LANG": "tr_TR", "TZ": "Asia/Tokyo", "BASH_ENV": "/dev/null",
-}  # fmt: skip
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONHASHSEED": "7",
+    "PYTHONWARNINGS": "error",
+    "PYTHONINSPECT": "1",
+    "PYTHONBREAKPOINT": "os.getpid",
+    "PYTHONDEVMODE": "1",
+    "PYTHONUTF8": "0",
+    "PYTHONNOUSERSITE": "",
+    "PYTHONIOENCODING": "latin-1",
+    "PYTHONPYCACHEPREFIX": "/dev/shm/x",
+    "PYTHONINTMAXSTRDIGITS": "640",
+    "PYTHONMALLOC": "debug",
+    "PYTHONASYNCIODEBUG": "1",
+    "PYTHONCASEOK": "1",
+    "LC_ALL": "de_DE.ISO-8859-1",
+    "LANG": "tr_TR",
+    "TZ": "Asia/Tokyo",
+    "BASH_ENV": "/dev/null",
+}
 STATE = """
 import locale, time
 assert not sys.flags.optimize and not sys.flags.dev_mode and not sys.flags.inspect and not sys.warnoptions
@@ -117,7 +137,7 @@ assert sys.flags.utf8_mode and sys.get_int_max_str_digits() == 4300
 assert hash("a") == hash("a") and time.tzname == ("UTC", "UTC")
 with open("data/declared.txt") as file:
     print(hash("the same for everybody"), file.encoding, sys.stdout.encoding, sys.pycache_prefix, locale.getlocale())
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize(
@@ -139,18 +159,51 @@ def test_python_runs_a_stage_in_one_way(project, flags, environment):
 
 
 def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
-    names = ["MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE",
-             "TIKTOKEN_CACHE_DIR", "RAYON_NUM_THREADS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD",
-             "LD_LIBRARY_PATH", "CONDA_PREFIX", "CXX", "NUMEXPR_MAX_THREADS", "DEBUG", "NCCL_ALGO",
-             "RANK", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy", "A_LIBRARY_OF_NEXT_YEAR"]  # fmt: skip
+    names = [
+        "MPLCONFIGDIR",
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "HF_HOME",
+        "HF_MODULES_CACHE",
+        "TIKTOKEN_CACHE_DIR",
+        "RAYON_NUM_THREADS",
+        "GLIBC_TUNABLES",
+        "MALLOC_ARENA_MAX",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "CONDA_PREFIX",
+        "CXX",
+        "NUMEXPR_MAX_THREADS",
+        "DEBUG",
+        "NCCL_ALGO",
+        "RANK",
+        "SLURM_JOB_ID",
+        "HF_TOKEN",
+        "https_proxy",
+        "A_LIBRARY_OF_NEXT_YEAR",
+    ]
     kept = {"CUDA_VISIBLE_DEVICES": "3", "COLUMNS": "77", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-    body = "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME'] == os.environ['TMPDIR'])"
+    body = (
+        "print(*sorted(os.environ))\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME']"
+        " == os.environ['TMPDIR'])"
+    )
     done = run(
         project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")}
     )
-    made = {"PIPELINE_MADE", "HF_HUB_OFFLINE", "HOME",
-             "LC_ALL", "LOGNAME", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONUTF8",
-            "TMPDIR", "TZ", "USER"}  # fmt: skip
+    made = {
+        "PIPELINE_MADE",
+        "HF_HUB_OFFLINE",
+        "HOME",
+        "LC_ALL",
+        "LOGNAME",
+        "PYTHONHASHSEED",
+        "PYTHONNOUSERSITE",
+        "PYTHONSAFEPATH",
+        "PYTHONUTF8",
+        "TMPDIR",
+        "TZ",
+        "USER",
+    }
     library_path = {"LD_LIBRARY_PATH"} if sysconfig.get_config_var("Py_ENABLE_SHARED") else set()
     first, second = done.stdout.splitlines()
     assert set(first.split()) - library_path == {"PATH", *kept, *made}, done.stderr
@@ -160,7 +213,10 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
 def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere):
     (elsewhere / ".config/matplotlib").mkdir(parents=True)
     (elsewhere / ".config/matplotlib/matplotlibrc").write_text("lines.linewidth: 9\n")
-    body = "print(os.listdir(Path.home()), Path.home())\n(Path.home() / 'x').write_text('x')\n(Path.home() / 'y').mkdir()"
+    body = (
+        "print(os.listdir(Path.home()), Path.home())\n(Path.home() /"
+        " 'x').write_text('x')\n(Path.home() / 'y').mkdir()"
+    )
     done = run(project, body, environment={**os.environ, "HOME": str(elsewhere)})
     said, home = done.stdout.split()
     assert said == "[]"
@@ -169,10 +225,13 @@ def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere):
 
 @pytest.mark.skipif(not FONT_INDEX, reason="fontconfig has no index of fonts here")
 def test_children_may_read_the_index_of_fonts(project):
-    """Otherwise fc-list, which matplotlib calls, reads every font anew and leaves empty files beside the index."""
+    """Otherwise fc-list, which matplotlib calls, reads every font anew and leaves empty files
+    beside the index.
+    """
     done = run(
         project,
-        f"import subprocess\nsubprocess.run(['cat', {str(FONT_INDEX[0])!r}], check=True, stdout=-3)",
+        f"import subprocess\nsubprocess.run(['cat', {str(FONT_INDEX[0])!r}], check=True,"
+        " stdout=-3)",
     )
     assert done.returncode == 0, done.stderr
 
@@ -183,7 +242,10 @@ def test_a_library_that_ld_preload_names_is_not_in_a_stage(project, elsewhere):
     subprocess.run(
         [compiler, "-shared", "-fPIC", "-o", "mine.so", "mine.c"], cwd=elsewhere, check=True
     )
-    body = "import ctypes\nprint(ctypes.CDLL(None).random() == 4, 'mine.so' in open('/proc/self/maps').read())"
+    body = (
+        "import ctypes\nprint(ctypes.CDLL(None).random() == 4, 'mine.so' in"
+        " open('/proc/self/maps').read())"
+    )
     done = run(project, body, environment={**os.environ, "LD_PRELOAD": str(elsewhere / "mine.so")})
     assert done.stdout == "False False\n", done.stderr
 
@@ -248,7 +310,10 @@ def test_a_child_that_sends_a_datagram_is_refused(project):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(0.2)
-        send = f"import socket\nsocket.socket(type=socket.SOCK_DGRAM).sendto(b'x', {receiver.getsockname()!r})"
+        send = (
+            "import socket\nsocket.socket(type=socket.SOCK_DGRAM).sendto(b'x',"
+            f" {receiver.getsockname()!r})"
+        )
         body = f"import subprocess\nsubprocess.run([sys.executable, '-c', {send!r}])"
         assert run(project, body).returncode == 0
         with pytest.raises(TimeoutError):
@@ -297,9 +362,16 @@ SEEN = {
     "*.pth and sitecustomize are not run": "print(not sys.flags.no_site)",
     "variables are listed": "print('MPLCONFIGDIR' in open('/proc/self/environ').read())",
     "variables of another kind of stage": "print('HF_TOKEN' in os.environ)",
-    "the root is no folder of modules": "print(__import__('importlib.util').util.find_spec('apex') is not None)",
-    "sockets are refused": "import socket\ntry:\n    socket.socket()\n    print(True)\nexcept OSError:\n    print(False)",
-    "what is outside is not opened": "try:\n    open({secret!r})\n    print(True)\nexcept OSError:\n    print(False)",
+    "the root is no folder of modules": (
+        "print(__import__('importlib.util').util.find_spec('apex') is not None)"
+    ),
+    "sockets are refused": (
+        "import socket\ntry:\n    socket.socket()\n    print(True)\nexcept OSError:\n   "
+        " print(False)"
+    ),
+    "what is outside is not opened": (
+        "try:\n    open({secret!r})\n    print(True)\nexcept OSError:\n    print(False)"
+    ),
     "home is another": "print(os.environ['HOME'] == {home!r})",
 }
 

@@ -1,4 +1,6 @@
-"""What code of stages may not ask its surroundings for: each question is found however it is written, and no other line is."""
+"""What code of stages may not ask its surroundings for: each question is found however it is
+written, and no other line is.
+"""
 
 import shutil
 
@@ -50,11 +52,16 @@ def test_a_question_is_found_and_named(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "import time\ntime.sleep(1)", "time = 3\nprint(time.time)", "from datetime import timedelta",
+        "import time\ntime.sleep(1)",
+        "time = 3\nprint(time.time)",
+        "from datetime import timedelta",
         "import os\nos.path.join('a')",
-        "def stat(): pass\nstat()", "import stat\nstat.S_ISDIR(1)", "environ = {}", "from model.statistics.rates import mean",
+        "def stat(): pass\nstat()",
+        "import stat\nstat.S_ISDIR(1)",
+        "environ = {}",
+        "from model.statistics.rates import mean",
     ],
-)  # fmt: skip
+)
 def test_what_only_looks_like_one_is_none(text):
     assert questions("model/new.py", text.encode()) == []
 
@@ -82,5 +89,6 @@ def test_make_check_says_where(tmp_path):
     module.write_text(module.read_text() + "\nimport time\nSTARTED = time.time()\n")
     [line] = [line for line in declaration_findings(WorkingTree(tmp_path)) if line not in before]
     assert line.startswith(
-        f"model/pretraining/losses.py:{len(module.read_text().splitlines())}: asks for time.time, which is no input"
+        f"model/pretraining/losses.py:{len(module.read_text().splitlines())}: asks for time.time,"
+        " which is no input"
     )
