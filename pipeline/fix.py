@@ -41,7 +41,7 @@ class _Unwritable(Exception):
 def edited(text: str, lines: list[Line]) -> tuple[str, list[Line]]:
     """Return dvc.yaml's `text` with `lines` carried out, and those that could not be.
 
-    A list in brackets is left as it is: it has no lines to add or remove.
+    A list in brackets is edited on its row. One over several rows is left as it is.
     """
     groups: dict[tuple[str, str, str | None], list[Line]] = defaultdict(list)
     for line in lines:
@@ -66,6 +66,12 @@ def _with_group(text: str, group: list[Line]) -> str:
     written = _value(stage, key)
     if written is None:
         return "".join(_with_new_list(rows, stage, key, file, added))
+    if isinstance(written, yaml.SequenceNode) and written.flow_style:
+        if written.start_mark.line != written.end_mark.line:
+            raise _Unwritable
+        if file is None:
+            return "".join(_with_bracketed(rows, written, removed, added))
+        return "".join(_with_bracketed_keys(rows, written, file, removed, added))
     entries = _block(written, yaml.SequenceNode)
     if file is None:
         return "".join(_with_entries(rows, stage, key, entries, removed, added))
@@ -82,6 +88,8 @@ def _with_group(text: str, group: list[Line]) -> str:
             return "".join(_without(rows, _key(stage, key), entries))
         return "".join(_without(rows, item, item))
     if listed.flow_style:
+        if listed.start_mark.line != listed.end_mark.line:
+            raise _Unwritable
         return "".join(_with_bracketed(rows, listed, removed, added))
     keys = _block(listed, yaml.SequenceNode)
     return "".join(_with_entries(rows, item, file, keys, removed, added))
@@ -113,16 +121,55 @@ def _with_entries(
 
 
 def _with_bracketed(
-    rows: list[str], keys: yaml.SequenceNode, removed: set[str], added: list[str]
+    rows: list[str], entries: yaml.SequenceNode, removed: set[str], added: list[str]
 ) -> list[str]:
-    """Remove and add entries of a list of words in brackets, on one row."""
-    start, end = keys.start_mark, keys.end_mark
-    if start.line != end.line:
-        raise _Unwritable
-    words = sorted({*(item.value for item in keys.value), *added} - removed)
+    """Remove and add plain entries of a list in brackets, which must stand on one row.
+
+    New entries come after the plain ones: [corpus, libraries.yaml: [corpus]] has one plain entry.
+    """
+    kept = [item for item in entries.value if _name(item) not in removed]
+    plain = [item for item in kept if isinstance(item, yaml.ScalarNode)]
+    after = kept.index(plain[-1]) + 1 if plain else 0
+    texts = [_source(rows, item) for item in kept]
+    return _with_row(rows, entries, [*texts[:after], *added, *texts[after:]])
+
+
+def _with_bracketed_keys(
+    rows: list[str], entries: yaml.SequenceNode, file: str, removed: set[str], added: list[str]
+) -> list[str]:
+    """Remove and add keys of `file` in a list in brackets, [corpus, libraries.yaml: [corpus]]."""
+    texts = []
+    names = set(added)
+    for item in entries.value:
+        keys = _value(item, file)
+        if keys is None:
+            texts.append(_source(rows, item))
+        elif isinstance(keys, yaml.SequenceNode):
+            names |= {_name(each) for each in keys.value}
+        else:
+            raise _Unwritable
+    if names - removed:
+        texts.append(f"{file}: [{', '.join(sorted(names - removed))}]")
+    return _with_row(rows, entries, texts)
+
+
+def _with_row(rows: list[str], entries: yaml.SequenceNode, texts: list[str]) -> list[str]:
+    """Put `texts` in the place of a list in brackets; an empty one goes with its row."""
+    start, end = entries.start_mark, entries.end_mark
     row = rows[start.line]
-    rows[start.line] = f"{row[: start.column]}[{', '.join(words)}]{row[end.column :]}"
-    return rows
+    if not texts:
+        return rows[: start.line] + rows[end.line + 1 :]
+    new = f"{row[: start.column]}[{', '.join(texts)}]{row[end.column :]}"
+    return [*rows[: start.line], new, *rows[start.line + 1 :]]
+
+
+def _source(rows: list[str], node: yaml.Node) -> str:
+    start, end = node.start_mark, node.end_mark
+    return rows[start.line][start.column : end.column].strip()
+
+
+def _name(node: yaml.Node) -> str:
+    return node.value if isinstance(node, yaml.ScalarNode) else ""
 
 
 def _place(

@@ -475,7 +475,9 @@ def test_fix_writes_the_printed_lines_and_undoing_the_edit_undoes_them(copy):
     assert declaration_findings(WorkingTree(copy)) == []
     changes = difflib.ndiff(before.splitlines(), (copy / "dvc.yaml").read_text().splitlines())
     changed = [line for line in changes if line[0] in "+-"]
-    assert len(changed) == len(printed)
+    # A list in brackets is a row that is replaced.
+    assert len([line for line in changed if line[0] == "+"]) == len(printed)
+    assert all(line.startswith("-     params: [") for line in changed if line[0] == "-")
     (copy / "model/statistics/rates.py").write_text(source)
     fixed(copy)
     assert (copy / "dvc.yaml").read_text() == before
@@ -512,8 +514,36 @@ def test_fix_makes_lists_that_are_not_there_and_removes_empty_ones():
     assert yaml.safe_load(again) == yaml.safe_load(text)
 
 
-def test_fix_leaves_a_list_in_brackets_to_a_person():
-    text = "stages:\n  a:\n    cmd: x\n    deps: [model/x.py]\n"
+@pytest.mark.parametrize(
+    ("before", "line", "after"),
+    [
+        ("[b]", Line("a", "params", None, "x", True), "[b, x]"),
+        ("[b, x]", Line("a", "params", None, "b", False), "[x]"),
+        (
+            '["b${item.c}", f: [k]]',
+            Line("a", "params", None, "x", True),
+            '["b${item.c}", x, f: [k]]',
+        ),
+        ("[f: [k]]", Line("a", "params", None, "x", True), "[x, f: [k]]"),
+        ("[b, f: [k]]", Line("a", "params", "f", "a", True), "[b, f: [a, k]]"),
+        ("[b, f: [a, k]]", Line("a", "params", "f", "k", False), "[b, f: [a]]"),
+        ("[b, f: [k]]", Line("a", "params", "f", "k", False), "[b]"),
+        ("[b]", Line("a", "params", "f", "k", True), "[b, f: [k]]"),
+    ],
+)
+def test_fix_edits_a_list_in_brackets(before, line, after):
+    text = "stages:\n  a:\n    cmd: x\n    params: {}  # why\n    deps: [c]\n"
+    assert edited(text.format(before), [line]) == (text.format(after), [])
+
+
+def test_fix_removes_the_row_of_a_list_in_brackets_that_becomes_empty():
+    text = "stages:\n  a:\n    cmd: x\n    params: [f: [k]]\n"
+    without = Line("a", "params", "f", "k", False)
+    assert edited(text, [without]) == ("stages:\n  a:\n    cmd: x\n", [])
+
+
+def test_fix_leaves_a_list_in_brackets_over_several_rows_to_a_person():
+    text = "stages:\n  a:\n    cmd: x\n    deps: [model/x.py,\n      model/z.py]\n"
     line = Line("a", "deps", None, "model/y.py", True)
     assert edited(text, [line]) == (text, [line])
 
