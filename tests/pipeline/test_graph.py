@@ -196,8 +196,8 @@ MUTATIONS = {
     ),
     "an output that outlives its stage": (
         "dvc.yaml",
-        "      - data/corpus\n\n",
-        "      - data/corpus:\n          persist: true\n\n",
+        "    outs: [data/corpus]\n",
+        "    outs: [data/corpus: {persist: true}]\n",
         ["dvc.yaml: corpus: data/corpus: persist can hide a stale result; remove it"],
     ),
     "another module than the stage's": (
@@ -380,8 +380,8 @@ MUTATIONS = {
     ),
     "another stage's libraries": (
         "dvc.yaml",
-        "      - libraries.yaml: [gsm8k]\n",
-        "      - libraries.yaml: [distinct]\n",
+        "[libraries.yaml: [gsm8k]]",
+        "[libraries.yaml: [distinct]]",
         [
             f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
             f"{GSM8K}{PARAMS}libraries.yaml: remove the line      - distinct",
@@ -389,8 +389,8 @@ MUTATIONS = {
     ),
     "no libraries": (
         "dvc.yaml",
-        "      - libraries.yaml: [gsm8k]\n",
-        "      - evaluate\n",
+        "[libraries.yaml: [gsm8k]]",
+        "[evaluate]",
         [
             f"{GSM8K}{PARAMS}remove the line      - evaluate",
             f"{GSM8K}{PARAMS}libraries.yaml: add the line      - gsm8k",
