@@ -40,7 +40,7 @@ class Code:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._sources: dict[str, _Source] = {}
-        self._run: dict[str, list[str]] = {}  # by module, what importing it runs
+        self._run: dict[str, tuple[str, ...]] = {}  # by module, what importing it runs
         self._closures: dict[str, set[str]] = {}
 
     @cached_property
@@ -103,7 +103,7 @@ class Code:
         return self._closures[stage]
 
     def _find_closure(self, stage: str) -> set[str]:
-        todo = self._paths(f"{STAGES}.{stage}")
+        todo = [*self._paths(f"{STAGES}.{stage}")]
         seen = set(todo)
         while todo:
             source = self._source(todo.pop())
@@ -183,23 +183,23 @@ class Code:
         packages = source.packages | {package for package, _ in source.choices}
         return source.modules | packages | members
 
-    def _paths(self, module: str) -> list[str]:
+    def _paths(self, module: str) -> tuple[str, ...]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
         if module not in self._run:
             self._run[module] = self._find(module)
         return self._run[module]
 
-    def _find(self, module: str) -> list[str]:
+    def _find(self, module: str) -> tuple[str, ...]:
         parts = module.split(".")
         if parts[0] == WATCHER:
-            return []
+            return ()
         prefixes = [PurePosixPath(*parts[:length]) for length in range(1, len(parts) + 1)]
         candidates = [
             str(path)
             for prefix in prefixes
             for path in (prefix.with_suffix(".py"), prefix / "__init__.py")
         ]
-        return [path for path in candidates if self._tree.has(path)]
+        return tuple(path for path in candidates if self._tree.has(path))
 
     def _source(self, path: str) -> _Source:
         if path not in self._sources:

@@ -101,6 +101,7 @@ MUTATIONS = {
             f"{STAGE}{DEPS}add the line      - model/params/tokenize.py",
             f"{GSM8K}{DEPS}add the line      - common",
             f"{GSM8K}{DEPS}add the line      - model/params/tokenize.py",
+            f"{GSM8K}{DEPS}remove the line      - common/__init__.py",
             f"{GSM8K}{DEPS}remove the line      - common/errors.py",
             f"{GSM8K}{DEPS}remove the line      - common/files.py",
             f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
@@ -243,7 +244,7 @@ MUTATIONS = {
         "    total = len(correct)\n",
         "    total = importlib.import_module('model.tokens.facts')\n",
         [
-            "model/statistics/rates.py:23: import_module hides an import from dvc.yaml; write an"
+            "model/statistics/rates.py:24: import_module hides an import from dvc.yaml; write an"
             " import statement"
         ],
     ),
@@ -348,7 +349,7 @@ MUTATIONS = {
         [
             *(
                 f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py"
-                for name in ("outcomes", "verdict")
+                for name in ("difference_tables", "family", "outcomes", "verdict")
             ),
             (
                 f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not"
@@ -425,8 +426,8 @@ def test_a_module_without_a_stage_is_named(copy):
 def test_a_new_file_in_a_folder_that_is_a_dependency_unfolds_it(copy, name):
     """A stage would rerun for a file that it does not read."""
     (copy / name).write_text("")
-    others = ("outcomes", "outcomes_file", "verdict")
-    assert declaration_findings(WorkingTree(copy))[:4] == [
+    others = ("difference_tables", "family", "outcomes", "outcomes_file", "verdict")
+    assert declaration_findings(WorkingTree(copy))[:6] == [
         *(f"{COMPARE}{DEPS}add the line      - model/comparison/{each}.py" for each in others),
         (
             f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import"

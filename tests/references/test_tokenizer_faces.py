@@ -3,10 +3,14 @@
 import random
 
 import pytest
-from tokenizer_faces import (
+from tokenizer_faces import (  # noqa: F401
     AWKWARD,
+    CHOSEN,
     CONDITIONS,
+    NAMES,
     SPECIAL_NAMES,
+    faces,
+    loaded,
 )
 
 pytestmark = pytest.mark.slow("three libraries encode megabytes", minutes=0.5)

@@ -7,12 +7,14 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_faces import (
+from tokenizer_faces import (  # noqa: F401
     AWKWARD,
     CHOSEN,
     CONDITIONS,
     NAMES,
     SPECIAL_NAMES,
+    faces,
+    loaded,
 )
 
 from common.errors import PipelineError
