@@ -42,3 +42,4 @@ def test_make_check_accepts_it(clone):
     shell(["git", *AUTHOR, "commit", "-qm", "results"], clone)
     assert "up to date" in shell(["dvc", "status"], clone)
     assert check(WorkingTree(clone)) == []
+    shell(["make", "--old-file=.venv/.ready", "check"], clone)
