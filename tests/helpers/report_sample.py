@@ -25,6 +25,7 @@ FILES = (
     "model",
     "stages",
     "pipeline",
+    "tools",
     "pyproject.toml",
     ".dvcignore",
 )

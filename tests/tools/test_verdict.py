@@ -454,6 +454,8 @@ def test_where_code_parameters_and_data_are_equal_only_rounding_differs(reposito
     """The same differences are findings where code, parameters or data differ, or dvc.lock is of
     other outcomes.
     """
+    Path("params.yaml").write_text("seeds: [1]\n")
+    Path("dvc.yaml").write_text("stages:\n  compare:\n    cmd: python -m stages.compare\n")
     Path("dvc.lock").write_text(lock())
     git("add", "-A")
     git("commit", "-qm", "lock")
