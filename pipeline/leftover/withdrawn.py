@@ -1,9 +1,9 @@
 """Find results of runs that params.yaml no longer names, below a folder that a stage reads whole.
 
 DVC hashes such a directory with all that is in it: a withdrawn seed's results would count as an
-input of the stage that reads it, and no other clone would have the same hash. Every stage that starts
-looks first (pipeline/seal/sealed_stage.py): the first of a run stops within a second, and `make
-prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
+input of the stage that reads it, and no other clone would have the same hash. Every stage that
+starts looks first (pipeline/seal/sealed_stage.py): the first of a run stops within a second, and
+`make prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
 """
 
 import fnmatch
