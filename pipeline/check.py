@@ -33,6 +33,7 @@ from pipeline.declared.file_trees import GitTree, Tree, WorkingTree, without_ign
 from pipeline.declared.lockfile import CONTENTS, LOCK, Graph, directory_hash, md5_of
 from pipeline.declared.settings import PRUNE, REPRO, SETTINGS, command, hooks
 from pipeline.declared.surroundings import questions
+from pipeline.declared.timings import TIMINGS
 from pipeline.dvc_support.carry import carry
 from pipeline.fix import Line, edited
 from pipeline.leftover.withdrawn import withdrawn_values
@@ -121,8 +122,8 @@ def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
         where = f"dvc.yaml: {stage}: meta: {key}"
         if key not in FACTS:
             findings.append(f"{where}: unknown; known are {', '.join(sorted(FACTS))}")
-        elif key == "timings" and not isinstance(value, str):
-            findings.append(f"{where}: must be the path of a file, not {value!r}")
+        elif key == "timings" and not str(value).startswith(f"{TIMINGS}/"):
+            findings.append(f"{where}: must be a file below {TIMINGS}/, not {value!r}")
         elif key != "timings" and value is not True:
             findings.append(f"{where}: must be true, not {value!r}; leave it out where it is not")
     return findings
@@ -205,6 +206,11 @@ def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
             f"{STAGES}/{stage}.py: reaches {path}; stages do not import each other"
             for path in sorted(wrong)
         ]
+        outside = [path for path in code.closure(stage) if path.split("/")[0] not in CODE]
+        findings += [
+            f"{STAGES}/{stage}.py: reaches {path}; stages import only {', '.join(CODE)}"
+            for path in sorted(outside)
+        ]
     return findings
 
 
@@ -227,7 +233,7 @@ def result_findings(tree: Tree) -> list[str]:
     present = [
         path
         for path in without_ignored(tree, tree.files(*SETTINGS.results))
-        if path.rpartition("/")[2] != GRAPH
+        if path not in {f"{folder}/{GRAPH}" for folder in SETTINGS.results}
     ]
     outputs = [out for instance in graph.instances.values() for out in instance.outputs]
     alone = [

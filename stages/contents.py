@@ -17,9 +17,12 @@ from common.errors import run_stage
 from common.files import write_json
 
 FOLDERS = ("checkpoints", "data/tokens", "losses", "scores", "sft_losses")
-# What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors
-# and desktops.
-_IGNORED = (".*.partial", ".*.scratch", ".gitignore", ".DS_Store", ".nfs*", "*.swp", "*~")
+# What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors,
+# merges and desktops.
+_IGNORED = (
+    *(".*.partial", ".*.scratch", ".gitignore", ".DS_Store", ".nfs*", "*.swp", "*~"),
+    *("*.orig", "*.rej", ".#*", "#*#", ".ipynb_checkpoints"),
+)
 
 
 def main() -> None:

@@ -79,7 +79,8 @@ class Code:
     def _outermost(self, path: str, reached: set[str]) -> str:
         """Return the outermost folder of `path` that has only files in `reached`, else `path`."""
         for folder in reversed(PurePosixPath(path).parents[:-1]):
-            if self._folders[str(folder)] <= reached:
+            inside = self._folders.get(str(folder))  # None outside the folders of code
+            if inside is not None and inside <= reached:
                 return str(folder)
         return path
 

@@ -111,7 +111,7 @@ IGNORED = ".dvcignore"
 def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
     """Return those of `paths` that DVC sees: no part of them matches a pattern of .dvcignore."""
     patterns = (
-        [line for line in tree.read(IGNORED).decode().split("\n") if line]
+        [line.removeprefix("\\") for line in tree.read(IGNORED).decode().split("\n") if line]
         if tree.has(IGNORED)
         else []
     )

@@ -74,7 +74,7 @@ def read(root: str = ".") -> Settings:
     """Return the settings of the project at `root`; exit with one line if they cannot be read."""
     try:
         with open(os.path.join(root, FILE), "rb") as file:
-            settings = Settings(**tomllib.load(file).get("tool", {}).get("pipeline", {}))
+            settings = _checked(tomllib.load(file).get("tool", {}).get("pipeline", {}))
     except FileNotFoundError:
         settings = Settings()
     except (OSError, TypeError, ValueError) as error:
@@ -85,6 +85,29 @@ def read(root: str = ".") -> Settings:
         not_inputs={**_NOT_INPUTS, **settings.not_inputs},
         surroundings={**_SURROUNDINGS, **settings.surroundings},
     )
+
+
+def _checked(table: dict[str, Any]) -> Settings:
+    """Return the settings of a table; raise ValueError for a value of another kind."""
+    for key, value in table.items():
+        default = Settings._field_defaults.get(key)
+        if isinstance(default, tuple) and not _is_list_of_text(value):
+            raise ValueError(f"{key}: must be a list of text, not {value!r}")
+        if isinstance(default, Mapping) and not isinstance(value, dict):
+            raise ValueError(f"{key}: must be a table, not {value!r}")
+    for key in ("environment", "behind", "surroundings"):
+        for name, value in table.get(key, {}).items():
+            if not _is_list_of_text(value):
+                raise ValueError(f"{key}.{name}: must be a list of text, not {value!r}")
+    for name in table.get("offline", {}):
+        # Another variable could change what a stage computes, and rerun nothing.
+        if not name.endswith("_OFFLINE"):
+            raise ValueError(f"offline.{name}: must be a name that ends in _OFFLINE")
+    return Settings(**table)
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 SETTINGS = read()

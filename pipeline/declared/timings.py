@@ -6,6 +6,8 @@ from pipeline.declared.dvc_yaml import Instance
 
 # A file for each instance: seconds of its last run, and how many of these after it was imported.
 DURATIONS = Path(".dvc/tmp/durations")
+# Where a stage may write how fast it was; no dependency and no output is there.
+TIMINGS = "timings"
 
 
 def with_timings(instance: Instance) -> Instance:

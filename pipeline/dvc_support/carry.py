@@ -20,22 +20,29 @@ def carry(root: Path) -> list[str]:
     tree = WorkingTree(root)
     if not tree.has(LOCK):
         return []
-    new = renamed_entries(tree)
-    if new:
-        # DVC takes a second to import, which a lock that stays need not wait for.
-        from pipeline.dvc_support.plan import rewrite_lock
-        from pipeline.dvc_support.repro import with_entries
+    if not renamed_entries(tree, tree.read(LOCK)):
+        return []
+    # DVC takes a second to import, which a lock that stays need not wait for.
+    from pipeline.dvc_support.plan import rewrite_lock
+    from pipeline.dvc_support.repro import with_entries
 
-        rewrite_lock(root, lambda text: with_entries(text, new) or text)
-    return sorted(new)
+    renamed: list[str] = []
+
+    def rewritten(text: str) -> str:
+        """Return dvc.lock's text, as it is while DVC's lock is held, with the new names."""
+        entries = renamed_entries(tree, text.encode())
+        new = with_entries(text, entries)
+        renamed.extend(sorted(entries) if new else [])
+        return new or text
+
+    rewrite_lock(root, rewritten)
+    return renamed
 
 
-def renamed_entries(tree: Tree) -> dict[str, dict[str, Any]]:
-    """Return the entries of dvc.lock that only name their code in another way, with the new
-    names.
-    """
+def renamed_entries(tree: Tree, lock: bytes) -> dict[str, dict[str, Any]]:
+    """Return the entries of `lock` that only name their code in another way, with the new names."""
     instances = read_instances(tree)
-    entries = load(tree.read(LOCK), LOCK)["stages"]
+    entries = load(lock, LOCK)["stages"]
     new = {}
     for name in entries.keys() & instances.keys():
         deps = _renamed(entries[name].get("deps", []), instances[name], tree)

@@ -82,6 +82,10 @@ def _main() -> None:
     go_on_unread()
     _, module, *arguments = command = sys.argv[1:]
     seal(command)
+    # The project's own functions have run: a stage finds its code alone.
+    own.names = ("pipeline", *SETTINGS.code)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tools"]:
+        del sys.modules[name]
     gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again
     sys.argv[1:] = arguments
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -56,7 +56,7 @@ def test_the_readmes_dvc_commands_work(clone):
     assert (
         said == "Differences of the working tree from HEAD:\nno parameter\n\nno headline figure\n"
     )
-    shell([sys.executable, "-m", "tools.generated.plots_page"], clone)
+    shell([sys.executable, "-m", "tools.generated.dvc_plots"], clone)
     for command in (["show"], ["diff", "HEAD"]):
         shell(["dvc", "plots", *command], clone)
         page = (clone / "dvc_plots/index.html").read_text()

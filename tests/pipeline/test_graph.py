@@ -219,6 +219,15 @@ MUTATIONS = {
             " -m stages.curves && touch x'"
         ],
     ),
+    "timings where an output is": (
+        "dvc.yaml",
+        'timings: "timings/',
+        'timings: "metrics/',
+        [
+            "dvc.yaml: pretrain: meta: timings: must be a file below timings/, not"
+            " 'metrics/${item.condition}/seed_${item.seed}/pretrain.json'"
+        ],
+    ),
     "a stage that imports another": (
         "stages/evaluate.py",
         "import sys\n",
@@ -415,6 +424,17 @@ def test_every_false_declaration_is_a_line(copy, name):
     assert findings == expected
 
 
+def test_a_stage_imports_code_alone(copy):
+    (copy / "tools").mkdir()
+    (copy / "tools/costs.py").write_text("")
+    replace(copy / "stages/evaluate.py", "import sys\n", "import sys\nfrom tools import costs\n")
+    assert [line for line in check(WorkingTree(copy)) if "tools" in line] == [
+        f"{STAGE}{DEPS}add the line      - tools/costs.py",
+        "requirements.txt: does not pin tools, which a stage imports; add it to requirements.in",
+        "stages/evaluate.py: reaches tools/costs.py; stages import only common, model, stages",
+    ]
+
+
 def test_a_module_without_a_stage_is_named(copy):
     (copy / "model/forgotten.py").write_text("")
     assert declaration_findings(WorkingTree(copy)) == [
@@ -436,7 +456,18 @@ def test_a_new_file_in_a_folder_that_is_a_dependency_unfolds_it(copy, name):
     ]
 
 
-@pytest.mark.parametrize("name", ["__pycache__/verdict.cpython-311.pyc", ".DS_Store"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__pycache__/verdict.cpython-311.pyc",
+        ".DS_Store",
+        "verdict.py.orig",
+        "verdict.py.rej",
+        "#verdict.py#",
+        ".#verdict.py",
+        ".ipynb_checkpoints/verdict.py",
+    ],
+)
 def test_a_file_that_dvc_leaves_out_of_a_folder_unfolds_nothing(copy, name):
     shutil.copy(REPOSITORY / ".dvcignore", copy)
     path = copy / "model/comparison" / name
@@ -742,5 +773,5 @@ def test_a_link_to_dvc_yaml_that_is_none_is_a_finding(copy):
 
 def test_contents_leaves_out_what_dvc_leaves_out():
     lines = (REPOSITORY / ".dvcignore").read_text().splitlines()
-    patterns = {line for line in lines if not line.startswith("#")}
+    patterns = {line.removeprefix("\\") for line in lines if not line.startswith("#")}
     assert set(contents._IGNORED) == patterns - {"__pycache__", "*.pyc"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dvc_support import plan
 from pipeline.dvc_support.carry import carry
 
 DVC_YAML = """
@@ -83,3 +84,24 @@ def test_an_import_that_is_new_is_not_carried_over(project):
     dvc(project, "repro", "--quiet")
     declare(project, FOLDER)
     assert carry(project) == []
+
+
+def test_what_another_dvc_has_recorded_meanwhile_is_kept(project, monkeypatch):
+    """DVC's lock is waited for, and dvc.lock may be another when it is had."""
+    declare(project, FOLDER)
+    dvc(project, "repro", "--quiet")
+    declare(project, FILES)
+    old = (project / "dvc.lock").read_text()
+    edited = old.replace("size: 5", "size: 6")
+    assert edited != old
+    rewrite = plan.rewrite_lock
+
+    def waited(root, rewritten):
+        (project / "dvc.lock").write_text(edited)
+        rewrite(root, rewritten)
+
+    monkeypatch.setattr(plan, "rewrite_lock", waited)
+    assert carry(project) == ["one"]
+    text = (project / "dvc.lock").read_text()
+    assert "size: 6" in text
+    assert "model/network/gpt.py" in text
