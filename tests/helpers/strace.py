@@ -37,6 +37,11 @@ COMMAND = [
 OF_THE_SEAL = (
     ".dvcignore",
     "pipeline",
+    "pyproject.toml",
+    # The project's own functions, which run before the stage `params` is sealed.
+    "tools/__init__.py",
+    "tools/__pycache__",
+    "tools/machine_limits.py",
     "dvc.yaml",
     "params.yaml",
     "libraries.yaml",
