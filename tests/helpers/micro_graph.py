@@ -27,7 +27,7 @@ FILES = [
     "Makefile",
     ".dvc/config",
     ".dvc/.gitignore",
-    ".dvc/plots",
+    "plots/dvc.yaml",
     ".dvcignore",
     ".gitignore",
 ]
