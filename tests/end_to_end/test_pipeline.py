@@ -314,7 +314,7 @@ def test_the_walk_through(clone):
     assert "Switched to a new branch" in said[branch]
     assert said[fault] == said[open_gate] == ""
     assert "  2 × export: model/export/weight_map.py has changed\n" in said[impact]
-    assert "until then these 484 figures and 16 plots committed at HEAD are invalid" in said[impact]
+    assert "until then these 484 figures and 8 plots committed at HEAD are invalid" in said[impact]
     assert re.search(
         r"error: export: transformer\.h\.0\.attn\.c_proj differs .*: its weight is stored"
         r" untransposed;",

@@ -76,12 +76,17 @@ def test_a_command_that_only_tells_something_ends_as_programs_in_a_pipeline_do(c
     assert unread([sys.executable, "-m", *command.split()], REPOSITORY) == (UNREAD, "")
 
 
+def module(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__main__")
+
+
 def test_every_command_for_people_is_of_one_kind_or_the_other():
     """Each takes its arguments by `command_line`, which sees to it; tools/audit.py, of another
     environment, does so itself.
     """
     commands = [
-        path for name in ("graph", "tools") for path in sorted((REPOSITORY / name).glob("*.py"))
+        path for name in ("pipeline", "tools") for path in sorted((REPOSITORY / name).rglob("*.py"))
     ]
     mains = [
         path
@@ -92,7 +97,7 @@ def test_every_command_for_people_is_of_one_kind_or_the_other():
     assert [
         path.name
         for path in mains
-        if f'command_line("{path.parent.name}.{path.stem}", __doc__' not in path.read_text()
+        if f'command_line("{module(path)}", __doc__' not in path.read_text()
     ] == []
 
 
