@@ -330,9 +330,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
         " contents" in lines
     )
     figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 3
-    assert (
-        f"until then these {figures} figures and 8 plots committed at HEAD are invalid:" in lines
-    )
+    assert f"until then these {figures} figures and 8 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
         assert line in committed_text("docs/walk_through.md")
     assert f"  metrics/{RUN}/evaluation.json: 33" in lines
