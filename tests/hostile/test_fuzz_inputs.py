@@ -8,6 +8,7 @@ import gzip
 import json
 from pathlib import Path
 
+import fetch_project
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,16 +40,7 @@ from model.sources.vocabulary_ranks import check_ranks
 from model.tokens.bpe import Tokenizer, read_ranks
 
 COMMITTED = (REPOSITORY / "params.yaml").read_bytes()
-ITEM = {
-    "ind": 1,
-    "activity_label": "Baking",
-    "ctx_a": "A cook",
-    "ctx_b": "",
-    "ctx": "A cook",
-    "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1",
-    "label": "2",
-}
+ITEM = {**fetch_project.ITEM, "label": "2"}
 PROBLEM = {"question": "How many?", "answer": "6 × 9 = <<6*9=54>>54\n#### 54"}
 CHAT = {
     "messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "54"}]

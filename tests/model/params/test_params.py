@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import fetch_project
 import pytest
 import yaml
 from committed import committed_text
@@ -22,15 +23,7 @@ PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 GSM8K = MICRO["fetch"]["gsm8k"] | {"format": "gsm8k"}
 NAME = "[a-z][a-z0-9_]*"  # of a condition
-ITEM = {
-    "activity_label": "Baking",
-    "ctx_a": "A cook",
-    "ctx_b": "",
-    "ctx": "A cook",
-    "endings": ["a", "b", "c", "d"],
-    "source_id": "wikihow~1",
-    "label": 2,
-}
+ITEM = {key: value for key, value in fetch_project.ITEM.items() if key != "ind"}
 MICRO["pretrain"] |= {
     "max_steps": 4,
     "checkpoint_steps": [4],
