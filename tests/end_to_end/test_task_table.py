@@ -100,7 +100,7 @@ def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
     The stages from `items` to `curves` have run in it on two small runs.
     """
     root = tmp_path_factory.mktemp("task")
-    for name in ("dvc.yaml", "libraries.yaml", "requirements.txt"):
+    for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, root / name)
     for name in ("common", "model", "stages"):
         shutil.copytree(
