@@ -25,6 +25,8 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.fix import Line, edited
 from stages import contents
 
+pytestmark = pytest.mark.slow("each edit is held to all of the code", minutes=2.3)
+
 TEXT = (
     "dvc.yaml",
     "params.yaml",

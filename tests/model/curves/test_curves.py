@@ -28,6 +28,8 @@ from model.curves.points import (
 from stages.curves import main
 from stages.pretrain import csv_bytes
 
+pytestmark = pytest.mark.slow("draws pictures", minutes=1.3)
+
 TRAINING = "step,tokens,original_bytes,learning_rate,gradient_norm,train_loss,train_bits_per_byte\n"
 VALIDATION = "step,tokens,original_bytes,val_loss,val_bits_per_byte,val_drill_bits_per_byte\n"
 WITHOUT_RATES = json.dumps(

@@ -36,6 +36,8 @@ from model.tokens.export_tokenizer import FactTokenizer
 from model.tokens.facts import MUL_FACTS, MulFact, inject
 from stages import probes
 
+pytestmark = pytest.mark.slow("networks answer every product", minutes=0.9)
+
 PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
 
 

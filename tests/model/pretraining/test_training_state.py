@@ -19,6 +19,8 @@ from model.pretraining.state import RunStore
 from model.pretraining.validation import Validation
 from model.runtime import resumable
 
+pytestmark = pytest.mark.slow("trains small networks, kills and resumes them", minutes=0.8)
+
 STEPS = {
     "max_steps": 24,
     "checkpoint_steps": [6, 24],

@@ -27,6 +27,8 @@ from model.statistics.rates import rate
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.wordings import WORDINGS
 
+pytestmark = pytest.mark.slow("several networks score the same items in two ways", minutes=1.5)
+
 
 @pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
 @pytest.mark.parametrize(

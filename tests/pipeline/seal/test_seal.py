@@ -15,6 +15,8 @@ import pytest
 from repository import REPOSITORY
 from sealed_project import DVC_YAML, error, native, project, run, signals  # noqa: F401
 
+pytestmark = pytest.mark.slow("each test starts a sealed process", minutes=0.8)
+
 ALLOWED = {
     "a declared file": 'open("data/declared.txt").read()',
     "a file in a declared directory": 'Path("data/folder/inside.txt").read_text()',

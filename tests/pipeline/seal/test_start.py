@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from sealed_project import error, native, project, run  # noqa: F401
 
+pytestmark = pytest.mark.slow("each test starts a sealed process", minutes=0.5)
+
 CHANGES_RANDOM = "import random\nrandom.random = lambda: 0.5\nprint('imported by somebody else')\n"
 DRAW = "import random\nprint(random.Random(1).random(), random.random() == 0.5)"
 DRAWN = "0.13436424411240122 False\n"
