@@ -82,7 +82,7 @@ repro: $(READY) $(PLOTS_PAGE)
 dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
-# Test the code, and one whole micro graph: at most five minutes on two cores.
+# Test the code, and one whole micro graph: five to six minutes on two cores.
 test: $(DEV) $(PLOTS_PAGE)
 	$(PYTEST) $(QUICK_TESTS)
 
