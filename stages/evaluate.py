@@ -21,13 +21,14 @@ from common.files import (
 from common.sections import read_section
 from model.data.items import read_items
 from model.hugging_face.directory import read_hugging_face_directory
+from model.numerics.setting import Numerics, set_numerics
 from model.params.evaluate import EvaluateParams
+from model.params.numerics import NumericsParams
 from model.runtime.distributed import Processes, joined_processes
 from model.runtime.torch_setup import (
     keep_freed_memory,
     require_device,
     require_dtype,
-    set_deterministic,
 )
 from model.scoring.scorer import Scorer
 from model.tasks.item_scores import read_scores, summarize
@@ -40,21 +41,19 @@ def main() -> None:
     params = read_section("evaluate", EvaluateParams)
     require_device("evaluate.device", params.device)
     require_dtype("params.yaml: evaluate.dtype", params.dtype, params.device)
-    set_deterministic(threads=1)  # of each thread that scores
+    numerics = set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
     with joined_processes() as processes:
-        scores = _score(run, params, processes)
+        scores = _score(run, params, numerics, processes)
         if processes.rank == 0:
             _write(run, scores)
 
 
 def _score(
-    run: Path, params: EvaluateParams, processes: Processes
+    run: Path, params: EvaluateParams, numerics: Numerics, processes: Processes
 ) -> dict[str, list[dict[str, Any]]]:
     gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
-    scorer = Scorer(
-        gpt2, params.device, params.dtype, params.threads, params.batch_tokens, processes
-    )
+    scorer = Scorer(gpt2, params.device, params.dtype, numerics, params.batch_tokens, processes)
     scores = {}
     for task in TASKS:
         path = Path("data/items") / f"{task.items}.jsonl"

@@ -25,15 +25,16 @@ from model.export.weight_map import (
     map_tensors,
 )
 from model.network.checkpoints import read_checkpoint
+from model.numerics.setting import set_numerics
 from model.params.export import ExportParams
-from model.runtime.torch_setup import set_deterministic
+from model.params.numerics import NumericsParams
 from model.tokens.bpe import Tokenizer
 
 
 def main() -> None:
     condition, seed, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     params = read_section("export", ExportParams)
-    set_deterministic(params.threads)
+    set_numerics(read_section("numerics", NumericsParams))
     logging.disable_progress_bar()
     run = Path(condition) / f"seed_{seed}" / f"step_{step}"
     checkpoint, tokens = Path("checkpoints") / run, Path("data/tokens") / condition

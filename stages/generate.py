@@ -17,11 +17,13 @@ from common.sections import read_section
 from model.data.conversations import AskedQuestion, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
+from model.numerics.setting import set_numerics
 from model.params.generate import GenerateParams
+from model.params.numerics import NumericsParams
 from model.post_training.answer_files import Ended, Generation, write_generations
 from model.post_training.chat_format import prompt_ids
 from model.post_training.decoding import continue_greedily
-from model.runtime.torch_setup import keep_freed_memory, require_device, set_deterministic
+from model.runtime.torch_setup import keep_freed_memory, require_device
 from model.tasks.problem_sets import PROBLEM_SETS
 from model.tokens.export_tokenizer import FactTokenizer
 
@@ -33,7 +35,7 @@ def main() -> None:
     params = read_section("generate", GenerateParams)
     step = read_section("pretrain.max_steps", int)
     require_device("generate.device", params.device)
-    set_deterministic(params.threads)
+    set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
     directory = verified_directory(Path("sft") / run / f"step_{step}")
     model = load_hugging_face_model(directory, params.device)

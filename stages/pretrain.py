@@ -26,7 +26,9 @@ from model.network.batches import TrainingRows
 from model.network.canary import canary_rows, mean_loss
 from model.network.checkpoints import CheckpointConfig, weights_sha256, write_checkpoint
 from model.network.gpt import GPT, GPTConfig
+from model.numerics.setting import set_numerics
 from model.params.network import NetworkParams
+from model.params.numerics import NumericsParams
 from model.params.pretrain import PretrainParams
 from model.pretraining.loop import History, Training, TrainingPoint, ValidationPoint
 from model.pretraining.state import CHECKPOINT, RunStore
@@ -38,7 +40,6 @@ from model.runtime.torch_setup import (
     own_device,
     require_device,
     require_dtype,
-    set_deterministic,
 )
 from model.tokens.shards import TokenSplit
 
@@ -52,7 +53,7 @@ def main() -> None:
     size = read_section("model", NetworkParams)
     require_device("pretrain.device", params.device)
     require_dtype("params.yaml: pretrain.dtype", params.dtype, params.device)
-    set_deterministic(params.threads)
+    numerics = set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
 
     tokens = Path("data/tokens") / condition
@@ -74,7 +75,7 @@ def main() -> None:
         )
         canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
         saver = checkpoint_saver(condition, seed, params, canary.to(device))
-        training = Training(model, rows, validation, params, processes, f"pretrain {run}")
+        training = Training(model, rows, validation, params, numerics, processes, f"pretrain {run}")
         checkpoints = Path("checkpoints") / run
         with scratch_directory(checkpoints) if processes.rank == 0 else nullcontext() as scratch:
             store = RunStore(scratch, params.checkpoint_steps, saver, processes, f"pretrain {run}")

@@ -14,6 +14,8 @@ from common.files import checksummed_directory, verified_directory, write_json, 
 from common.sections import read_section
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
+from model.numerics.setting import set_numerics
+from model.params.numerics import NumericsParams
 from model.params.probes import ProbesParams
 from model.post_training.arithmetic_probes import (
     ProbeTokenizer,
@@ -23,7 +25,7 @@ from model.post_training.arithmetic_probes import (
     summarize,
 )
 from model.post_training.decoding import continue_greedily
-from model.runtime.torch_setup import require_device, set_deterministic
+from model.runtime.torch_setup import require_device
 from model.tokens.export_tokenizer import FactTokenizer
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     params = read_section("probes", ProbesParams)
     step = read_section("pretrain.max_steps", int)
     require_device("probes.device", params.device)
-    set_deterministic(params.threads)
+    set_numerics(read_section("numerics", NumericsParams))
     directory = verified_directory(Path(models) / run / f"step_{step}")
     model = load_hugging_face_model(directory, params.device)
     tokenizer = ProbeTokenizer(

@@ -22,6 +22,8 @@ from common.sections import read_section
 from model.data.conversations import Conversation, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
+from model.numerics.setting import set_numerics
+from model.params.numerics import NumericsParams
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row, conversation_row
 from model.post_training.trainer import LossPoint, fine_tune
@@ -30,7 +32,6 @@ from model.runtime.torch_setup import (
     keep_freed_memory,
     require_device,
     require_dtype,
-    set_deterministic,
 )
 from model.tokens.export_tokenizer import FactTokenizer
 
@@ -60,7 +61,7 @@ def main() -> None:
     step = read_section("pretrain.max_steps", int)
     require_device("sft.device", params.device)
     require_dtype("params.yaml: sft.dtype", params.dtype, params.device)
-    set_deterministic(params.threads)
+    set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
     run = f"{condition}/seed_{seed}"
     export = verified_directory(Path("exports") / run / f"step_{step}")

@@ -42,14 +42,16 @@ def score(options: argparse.Namespace) -> None:
     import torch  # seconds, for which --help need not wait
 
     from model.hugging_face.directory import read_hugging_face_directory
+    from model.numerics.setting import set_numerics
+    from model.params.numerics import NumericsParams
     from model.runtime.distributed import joined_processes
-    from model.runtime.torch_setup import keep_freed_memory, require_dtype, set_deterministic
+    from model.runtime.torch_setup import keep_freed_memory, require_dtype
     from model.scoring.scorer import Scorer
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
-    set_deterministic(threads=1)  # of each thread that scores
+    numerics = set_numerics(NumericsParams(kernels="native", threads=options.threads))
     keep_freed_memory()
     items = _read_items(options.items)
     if options.count is not None and options.count > len(items):
@@ -67,7 +69,7 @@ def score(options: argparse.Namespace) -> None:
     with joined_processes() as processes:
         gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
         scorer = Scorer(
-            gpt2, options.device, options.dtype, options.threads, options.batch_tokens, processes
+            gpt2, options.device, options.dtype, numerics, options.batch_tokens, processes
         )
         scores = {name: scorer.score(items, WORDINGS[name], name) for name in options.wordings}
         if processes.rank == 0:

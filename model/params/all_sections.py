@@ -12,6 +12,7 @@ from model.params.fetch import FetchParams
 from model.params.generate import GenerateParams
 from model.params.items import ItemsParams
 from model.params.network import NetworkParams
+from model.params.numerics import NumericsParams
 from model.params.pretrain import PretrainParams
 from model.params.probes import ProbesParams
 from model.params.problems import GENERATED, ProblemsParams
@@ -54,6 +55,7 @@ _MOST_RANKS = 2**16 - 46
 class Params(Section):
     conditions: list[Condition] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
+    numerics: NumericsParams
     fetch: FetchParams
     corpus: CorpusParams
     items: ItemsParams
@@ -122,6 +124,7 @@ class Params(Section):
         ):
             if seed is not None and seed >= 2**32:
                 raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
+        self._require_native()
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
             raise ValueError(
@@ -136,3 +139,17 @@ class Params(Section):
                     f"{name}.new_tokens ({new_tokens}) must be below model.context ({context})"
                 )
         return self
+
+    def _require_native(self) -> None:
+        """Raise ValueError for a key that needs native kernels, if they are portable."""
+        if self.numerics.kernels == "native":
+            return
+        for name in ("pretrain", "evaluate", "sft", "generate", "probes"):
+            section = getattr(self, name)
+            for key, needed in (("device", "cpu"), ("dtype", "float32"), ("compile", False)):
+                found = getattr(section, key, needed)
+                if found != needed:
+                    raise ValueError(
+                        f"{name}.{key} ({found}) needs numerics.kernels: native; portable kernels "
+                        "compute in float32 on a CPU"
+                    )

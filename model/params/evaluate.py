@@ -12,12 +12,11 @@ class EvaluateParams(Section):
 
     On a CPU only `dtype` changes figures; on a GPU the other settings may change their last digits.
 
-    `batch_tokens` limits a batch's padded tokens. On a CPU, `threads` batches are computed at a
-    time. `processes` share the items; each has its own `threads`, or its own GPU.
+    `batch_tokens` limits a batch's padded tokens. On a CPU, each thread computes a batch of its
+    own. `processes` share the items; each has its own threads, or its own GPU.
     """
 
     batch_tokens: int = Field(gt=0)
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
     processes: int = Field(gt=0)
-    threads: int = Field(gt=0)

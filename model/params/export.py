@@ -11,5 +11,4 @@ class ExportParams(Section):
     The gate does not compare them if it is 1 or more.
     """
 
-    threads: int = Field(gt=0)
     parity_tolerance: float = Field(gt=0)

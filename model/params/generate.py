@@ -13,4 +13,3 @@ class GenerateParams(Section):
     batch_rows: int = Field(gt=0)
     device: Literal["cpu", "cuda"]
     new_tokens: int = Field(gt=0)
-    threads: int = Field(gt=0)

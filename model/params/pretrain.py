@@ -40,7 +40,6 @@ class PretrainParams(Section):
     device: str = Field(pattern=r"^(cpu|cuda)$")
     dtype: str = Field(pattern=r"^(float32|bfloat16)$")
     compile: bool
-    threads: int = Field(gt=0)
 
     @model_validator(mode="after")
     def _values_agree(self) -> Self:

@@ -16,4 +16,3 @@ class ProbesParams(Section):
     batch_rows: int = Field(gt=0)
     device: Literal["cpu", "cuda"]
     new_tokens: int = Field(gt=0)
-    threads: int = Field(gt=0)

@@ -29,7 +29,6 @@ class SftParams(Section):
     state_every: int = Field(gt=0)
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
-    threads: int = Field(gt=0)
 
     @model_validator(mode="after")
     def _values_agree(self) -> Self:

@@ -24,9 +24,9 @@ from transformers.utils import logging
 from common.errors import PipelineError
 from common.sections import read_json
 from model.hugging_face.loading import load_hugging_face_model
+from model.numerics.hardware import machine
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row
-from model.runtime.hardware import machine
 from model.runtime.step_states import States
 
 # The target that torch's cross-entropy leaves out.

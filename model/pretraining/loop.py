@@ -7,19 +7,20 @@ once per step.
 import math
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common.errors import PipelineError
 from model.network.batches import TrainingRows, prefetched
 from model.network.gpt import GPT
+from model.numerics.setting import Numerics
 from model.params.pretrain import PretrainParams
+from model.pretraining.gradients import Gradients, MicroBatchGradients, RowGradients
 from model.pretraining.loss_spikes import SpikeDetector
 from model.pretraining.losses import mean_loss
 from model.pretraining.optimizer import learning_rate_at, make_optimizer
@@ -104,16 +105,12 @@ class Training:
         rows: TrainingRows,
         validation: Validation,
         params: PretrainParams,
+        numerics: Numerics,
         processes: Processes,
         label: str,
     ):
-        self._model, self._rows, self._validation, self._params, self._processes = (
-            model,
-            rows,
-            validation,
-            params,
-            processes,
-        )
+        self._model, self._rows, self._validation = model, rows, validation
+        self._params, self._numerics, self._processes = params, numerics, processes
         self._label = label
         self._device = model.lm_head.weight.device
         self._tokens_per_step = params.batch_rows * model.config.context
@@ -133,7 +130,7 @@ class Training:
         history = store.resume(model, optimizer)
         if history.step == 0:
             self._validate(history)
-        network = _shared(LossNetwork(model, params), self._processes, self._device)
+        gradients = self._gradients()
         todo = range(history.step + 1, params.max_steps + 1)
         with tqdm(
             total=params.max_steps,
@@ -147,7 +144,7 @@ class Training:
                 history.step = step
                 learning_rate = learning_rate_at(step, params)
                 self._since_log.append(
-                    optimizer_step(network, optimizer, batch, learning_rate, params)
+                    optimizer_step(gradients, optimizer, batch, learning_rate, params)
                 )
                 saving, state = step in params.checkpoint_steps, step % params.state_every == 0
                 if saving or step % params.log_every == 0:
@@ -162,6 +159,13 @@ class Training:
                         store.keep_state(model, optimizer, history)
                 bar.update()
         return history
+
+    def _gradients(self) -> Gradients:
+        network, processes = LossNetwork(self._model, self._params), self._processes
+        if self._numerics.portable:
+            return RowGradients(network, self._numerics.side_by_side, processes)
+        rows = self._params.micro_batch_rows
+        return MicroBatchGradients(network, rows, processes, self._device)
 
     @property
     def _quiet(self) -> bool | None:
@@ -208,7 +212,10 @@ class Training:
     def _validate(self, history: History) -> None:
         with self.speed.other("validation"):
             figures = self._validation.score(
-                self._model, self._params.micro_batch_rows, self._processes
+                self._model,
+                self._params.micro_batch_rows,
+                self._processes,
+                self._numerics.side_by_side,
             )
         _require_finite(self._label, history.step, "validation loss", figures[0])
         tokens = history.step * self._tokens_per_step
@@ -218,7 +225,7 @@ class Training:
 
 
 def optimizer_step(
-    network: nn.Module,
+    gradients: Gradients,
     optimizer: torch.optim.Optimizer,
     batch: Tensor,
     learning_rate: float,
@@ -226,24 +233,16 @@ def optimizer_step(
 ) -> Tensor:
     """Take one step on `batch` (rows, context + 1) int64.
 
-    Returns its mean loss and gradient norm, a tensor of two. `network` is a LossNetwork, or one in
-    DistributedDataParallel, which exchanges gradients in the last micro batch only. Nothing here
-    waits for the device.
+    Returns its mean loss and gradient norm, a tensor of two.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    micro_batches = batch.to(parameters[0].device, non_blocking=True).split(params.micro_batch_rows)
-    losses = []
-    for number, micro_batch in enumerate(micro_batches, 1):
-        with _not_exchanging(network) if number < len(micro_batches) else nullcontext():
-            loss = network(micro_batch)
-            (loss / len(micro_batches)).backward()
-        losses.append(loss.detach())
+    loss = gradients(batch)
     norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip, foreach=True)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return torch.stack([torch.stack(losses).mean(), norm])
+    return torch.stack([loss, norm])
 
 
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -252,17 +251,6 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     inductor.deterministic = True
     return torch.compile(function)
-
-
-def _not_exchanging(network: nn.Module) -> AbstractContextManager[None]:
-    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
-
-
-def _shared(network: LossNetwork, processes: Processes, device: torch.device) -> nn.Module:
-    if processes.count == 1:
-        return network
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
 
 
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:

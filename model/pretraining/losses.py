@@ -58,7 +58,8 @@ class _MeanLoss(torch.autograd.Function):
             if hidden.dtype == weight.dtype:
                 share = (1 / total)[:, None]
                 of_hidden[rows] = (exponentials.T @ weight) * share - weight[targets[rows]]
-                of_weight.addmm_(exponentials, hidden[rows] * share)
+                part = hidden[rows] * share
+                of_weight.addmm_(exponentials, part, beta=rows.start > 0)
             else:
                 gradient = _lowered(exponentials.mul_(1 / total), targets[rows], hidden.dtype)
                 torch.mm(gradient.T, lower, out=of_hidden[rows])

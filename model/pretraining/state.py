@@ -22,10 +22,10 @@ from common.errors import PipelineError
 from common.files import json_bytes
 from common.sections import Section, read_json
 from model.network.gpt import GPT
+from model.numerics.hardware import machine
 from model.pretraining.loop import History, TrainingPoint, ValidationPoint
 from model.pretraining.loss_spikes import SpikeDetector
 from model.runtime.distributed import Processes
-from model.runtime.hardware import machine
 from model.runtime.resumable import piece, verified_piece
 from model.runtime.step_states import States, steps_of
 

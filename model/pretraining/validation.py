@@ -8,6 +8,7 @@ import torch
 from common.errors import PipelineError
 from model.network.batches import spread_documents, validation_rows
 from model.network.gpt import GPT
+from model.numerics.side_by_side import SideBySide
 from model.pretraining.losses import token_losses
 from model.runtime.distributed import Processes
 from model.tokens.shards import TokenSplit
@@ -29,32 +30,32 @@ class Validation:
                 "raise pretrain.validation_documents"
             )
 
-    @torch.no_grad()
     def score(
-        self, model: GPT, rows_per_batch: int, processes: Processes
+        self, model: GPT, rows_per_batch: int, processes: Processes, side_by_side: SideBySide
     ) -> tuple[float, float, float | None]:
         """Return mean loss in nats per token, bits per byte of natural text, and of drills.
 
         The last is None if the sample has no drills. The bits of an end-of-text token count for the
         document after it, so that no bit is lost. Computed in float32 whatever the dtype of
-        training; `processes` share the rows.
+        training. `processes` share the rows, and `side_by_side` computes batches of them.
         """
-        device = model.lm_head.weight.device
-        nats = np.zeros(len(self._original_bytes))
-        for start in range(
-            processes.rank * rows_per_batch, len(self._rows), processes.count * rows_per_batch
-        ):
-            rows = torch.from_numpy(self._rows[start : start + rows_per_batch]).to(device)
-            owners = self._owners[start : start + rows_per_batch].reshape(-1)
+        of_tokens = np.zeros(self._owners.shape)
+
+        @torch.no_grad()
+        def score_rows(start: int) -> None:
+            rows = torch.from_numpy(self._rows[start : start + rows_per_batch])
+            rows = rows.to(model.lm_head.weight.device)
             hidden = model.last_hidden_state(rows[:, :-1]).flatten(0, 1)
-            losses = (
-                token_losses(hidden, model.lm_head.weight, rows[:, 1:].flatten())
-                .double()
-                .cpu()
-                .numpy()
-            )
-            np.add.at(nats, owners[owners >= 0], losses[owners >= 0])
-        nats = processes.total(nats)
+            losses = token_losses(hidden, model.lm_head.weight, rows[:, 1:].flatten())
+            of_tokens[start : start + len(rows)] = losses.view(len(rows), -1).double().cpu()
+
+        starts = range(0, len(self._rows), rows_per_batch)
+        side_by_side.map(score_rows, starts[processes.rank :: processes.count])
+        # Each token is one process's, so that this sum rounds nothing; then in the order of text.
+        of_tokens = processes.total(of_tokens)
+        owned = self._owners >= 0
+        nats = np.zeros(len(self._original_bytes))
+        np.add.at(nats, self._owners[owned], of_tokens[owned])
         targets = int((self._owners >= 0).sum())
         text = self._bits_per_byte(nats, ~self._is_drill)
         drills = self._bits_per_byte(nats, self._is_drill) if self._is_drill.any() else None

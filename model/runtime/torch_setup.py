@@ -13,18 +13,6 @@ import torch
 from common.errors import PipelineError
 
 
-def set_deterministic(threads: int) -> None:
-    """Fix the thread count and the choice of kernels, on which the bits of a run depend."""
-    # cuBLAS reads this at its first call; without it some products are not reproducible.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    # Deterministic mode also fills new tensors with NaN; turned off, since it costs a pass over
-    # memory per allocation.
-    # mypy does not know it: it is a property of the module's class.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
 def require_device(key: str, device: str) -> None:
     """Raise PipelineError when params.yaml's `key` names a device that this machine lacks."""
     if device == "cuda" and not torch.cuda.is_available():

@@ -1,6 +1,5 @@
 """Work on all cores, with the results in the order of the jobs."""
 
-import os
 import pickle
 import signal
 import traceback
@@ -10,16 +9,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from common.errors import PipelineError
+from model.runtime.cores import cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _shared: Any = None
-
-
-def cores() -> int:
-    """Return how many cores this process may use; on macOS, how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(

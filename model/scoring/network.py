@@ -72,17 +72,22 @@ class ScoringNetwork:
         tensors: dict[str, Tensor],
         device: str = "cpu",
         dtype: str = "float32",
+        portable: bool = False,
     ):
         """Prepare the weights; with `dtype` "bfloat16", products and attention are computed in it.
 
-        All else stays in float32, as under autocast.
+        All else stays in float32, as under autocast. With `portable`, torch's operators are those
+        of model/numerics/portable.py, and oneDNN is not used.
         """
         self.device, self._dtype = torch.device(device), getattr(torch, dtype)
         self._config = config
         self._head_width = config.n_embd // config.n_head
         self._tile, self._output_tile = _TILE[self.device.type], _OUTPUT_TILE[self.device.type]
         self._onednn = (
-            self.device.type == "cpu" and self._dtype == torch.float32 and onednn_is_faster()
+            not portable
+            and self.device.type == "cpu"
+            and self._dtype == torch.float32
+            and onednn_is_faster()
         )
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         self._tokens, self._positions = tensors["wte.weight"], tensors["wpe.weight"]

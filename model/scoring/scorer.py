@@ -15,6 +15,7 @@ from tqdm import tqdm
 from common.errors import PipelineError
 from model.data.items import Item
 from model.hugging_face.directory import HuggingFaceGPT2
+from model.numerics.setting import Numerics
 from model.runtime.distributed import Processes
 from model.scoring.network import ScoringNetwork
 from model.scoring.packing import batches, by_size, pack, padded_tokens
@@ -31,13 +32,13 @@ class Scorer:
         gpt2: HuggingFaceGPT2,
         device: str,
         dtype: str,
-        threads: int,
+        numerics: Numerics,
         batch_tokens: int,
         processes: Processes,
     ):
         """Load the network; a batch has at most `batch_tokens` padded tokens.
 
-        A CPU computes `threads` batches at a time, a GPU one.
+        A CPU computes a batch in each of the threads of `numerics`, a GPU one at a time.
         """
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
@@ -46,8 +47,8 @@ class Scorer:
                 "for each GPU"
             )
         own = f"cuda:{processes.local_rank}" if device == "cuda" else device
-        self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype)
-        self._workers = threads if device == "cpu" else 1
+        self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype, numerics.portable)
+        self._workers = numerics.threads if device == "cpu" else 1
         self._batch_tokens, self._processes = batch_tokens, processes
         self._fitting = batch_tokens  # lowered where there is no memory for a batch
 

@@ -237,6 +237,11 @@ def pinned_files(values: dict[str, Any]) -> list[str]:
     return found
 
 
+def below_key(key: str, section: str) -> bool:
+    """Return whether a dotted key is `section` or inside it."""
+    return key == section or key.startswith(f"{section}.")
+
+
 def below(path: str, folder: str) -> bool:
     """Return whether `path` is `folder` or inside it."""
     return path == folder or path.startswith(f"{folder}/")

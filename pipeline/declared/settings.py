@@ -38,6 +38,12 @@ class Settings(NamedTuple):
     environment: Mapping[str, Sequence[str]] = _NONE
     # Variables that keep libraries from the network, set for stages without it.
     offline: Mapping[str, str] = _NONE
+    # Variables that libraries read when they are loaded, set for stages. A value is text, or
+    # {"key of params.yaml": {"a value of it": "text"}}, for stages that declare that parameter.
+    variables: Mapping[str, Any] = _NONE
+    # Flags in /proc/cpuinfo without which a processor cannot compute as the variables say: there
+    # none is set.
+    variables_need: Sequence[str] = ()
     # Imported name → name in requirements.txt, where the two differ.
     distributions: Mapping[str, str] = _NONE
     # Keys of params that only judge a finished input, each with the values beside it that make it
@@ -99,11 +105,21 @@ def _checked(table: dict[str, Any]) -> Settings:
         for name, value in table.get(key, {}).items():
             if not _is_list_of_text(value):
                 raise ValueError(f"{key}.{name}: must be a list of text, not {value!r}")
+    for name, value in table.get("variables", {}).items():
+        if not _is_text_or_chosen(value):
+            raise ValueError(f"variables.{name}: must be text, or a table KEY = {{VALUE = text}}")
     for name in table.get("offline", {}):
         # Another variable could change what a stage computes, and rerun nothing.
         if not name.endswith("_OFFLINE"):
             raise ValueError(f"offline.{name}: must be a name that ends in _OFFLINE")
     return Settings(**table)
+
+
+def _is_text_or_chosen(value: Any) -> bool:
+    if isinstance(value, dict) and len(value) == 1:
+        [choices] = value.values()
+        return isinstance(choices, dict) and all(isinstance(each, str) for each in choices.values())
+    return isinstance(value, str)
 
 
 def _is_list_of_text(value: Any) -> bool:

@@ -6,14 +6,17 @@ little: pipeline/seal/start.py uses it before anything else runs.
 """
 
 import os
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from pipeline.declared.settings import SETTINGS
 
-# Programs, temporary files, what a terminal shows, and which GPUs are this stage's.
+# Programs, temporary files, what a terminal shows, and which GPUs and how many cores are this
+# stage's.
 _EVERY_STAGE = {
     "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES",
-    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PYTHONUNBUFFERED",
+    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PIPELINE_THREADS", "PYTHONUNBUFFERED",
     "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
 }  # fmt: skip
 # The way to data; pyproject.toml adds a project's own.
@@ -61,15 +64,53 @@ def of_any_stage() -> dict[str, str]:
     return {**kept, **_FIXED, **({"LD_LIBRARY_PATH": folders} if folders else {})}
 
 
-def clean_environment(network: bool, several: bool) -> None:
-    """Keep the variables that the stage may have; without `network`, tell libraries so."""
+def clean_environment(network: bool, several: bool, chosen: dict[str, str]) -> None:
+    """Keep the variables that the stage may have, and set those `chosen` for it.
+
+    Without `network`, tell libraries so.
+    """
     for name in [
         name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
     ]:
         del os.environ[name]
-    os.environ.update(_FOR_CHILDREN)
+    os.environ.update({**_FOR_CHILDREN, **chosen})
     if not network:
         os.environ.update(SETTINGS.offline)
+
+
+def library_variables(values: dict[str, Any]) -> dict[str, str]:
+    """Return pyproject.toml's variables for a stage that declares parameters with `values`.
+
+    `values` has the value of each key of params.yaml that a variable names and the stage declares.
+    """
+    if not _processor_has(SETTINGS.variables_need):
+        return {}
+    chosen = {}
+    for name, value in SETTINGS.variables.items():
+        if isinstance(value, str):
+            chosen[name] = value
+        else:
+            [(key, choices)] = value.items()
+            if str(values.get(key)) in choices:
+                chosen[name] = choices[str(values[key])]
+    return chosen
+
+
+def keys_of_variables() -> list[str]:
+    """Return the keys of params.yaml on which pyproject.toml's variables depend."""
+    return [
+        key for value in SETTINGS.variables.values() if isinstance(value, dict) for key in value
+    ]
+
+
+def _processor_has(flags: Sequence[str]) -> bool:
+    """Return whether /proc/cpuinfo lists all `flags`."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            found = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        found = []
+    return set(flags) <= set(found)
 
 
 def _reaches(name: str, network: bool, several: bool) -> bool:

@@ -32,7 +32,15 @@ from typing import Any
 
 from common.files import MADE
 from common.yaml_file import YamlFault
-from pipeline.declared.dvc_yaml import Instance, read_instances, verdicts
+from pipeline.declared.dvc_yaml import (
+    PARAMS,
+    Instance,
+    below_key,
+    read_instances,
+    read_mapping,
+    value_or_none,
+    verdicts,
+)
 from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.library_versions import declared_versions, mismatches
@@ -41,7 +49,7 @@ from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.leftover.withdrawn import outputs_read, refusal
 from pipeline.seal.audit_guard import Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
-from pipeline.seal.environment import clean_environment
+from pipeline.seal.environment import clean_environment, keys_of_variables, library_variables
 from pipeline.seal.fault_messages import set_up_line
 from pipeline.seal.scratch_folder import lock_instance, make_scratch
 from pipeline.seal.several_processes import start_processes
@@ -87,7 +95,7 @@ def seal(started_as: list[str]) -> None:
     if instance.meta.get("checks_params"):
         _require_machine(root)
     network = bool(instance.meta.get("network"))
-    clean_environment(network, distributed)
+    clean_environment(network, distributed, _variables(root, instance))
     os.environ[MADE] = "\n".join(outputs_read(instance, instances))
     with _faults_told(instance.name):
         guard = Guard(root, instance, distributed, duration, verdicts(instances))
@@ -100,6 +108,14 @@ def seal(started_as: list[str]) -> None:
         _refuse_at_the_end(left)
     sys.excepthook = guard.explain
     import_from_source(root)
+
+
+def _variables(root: Path, instance: Instance) -> dict[str, str]:
+    """Return the variables of pyproject.toml for this stage."""
+    declared = instance.params.get(PARAMS, ())
+    keys = [key for key in keys_of_variables() if any(below_key(key, each) for each in declared)]
+    params = read_mapping(WorkingTree(root), PARAMS) if keys else {}
+    return library_variables({key: value_or_none(params, key) for key in keys})
 
 
 def _require_machine(root: Path) -> None:

@@ -1,0 +1,108 @@
+"""A known answer: whether portable kernels compute here what they compute everywhere else.
+
+A few training steps of a tiny network, and products in the shapes for which OpenBLAS has kernels of
+their own. It takes a few milliseconds, once in each process that computes.
+"""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Of `_digest()` with the libraries of requirements.txt. Other versions of torch and numpy may have
+# another one: `python -m model.numerics.known_answer` prints it.
+ANSWER = "c0e997a7179120e384c1ed513db431cf7aa81bb61a3dcca1702ae4e3f63b0a9c"
+
+
+@cache
+def holds() -> bool:
+    """Return whether this process computes the known answer; portable kernels must be installed."""
+    return _digest() == ANSWER
+
+
+def difference() -> str:
+    """Return a line for a person whose machine computes other bytes."""
+    return (
+        "numerics.kernels is portable, and this machine computes other bytes than x86-64 "
+        f"processors with AVX2 do (torch has {torch.backends.cpu.get_cpu_capability()} kernels "
+        "here): figures will differ from the committed ones"
+    )
+
+
+def _digest() -> str:
+    found = hashlib.sha256()
+    for result in [*_products(), *_functions(), *_steps()]:
+        found.update(np.ascontiguousarray(result.detach().numpy()).tobytes())
+    return found.hexdigest()
+
+
+def _numbers(*shape: int) -> Tensor:
+    """Return numbers in -1 to 1 that no library's generator draws."""
+    count = int(np.prod(shape))
+    integers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    values = (integers >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)
+    return torch.from_numpy(values.reshape(shape))
+
+
+def _products() -> list[Tensor]:
+    wide, long = _numbers(48, 40), _numbers(40, 900)
+    return [
+        wide @ long,
+        long.T @ wide.T,
+        wide[:1] @ long,  # a vector's kernel
+        _numbers(9, 900) @ long.T,  # longer than OpenBLAS's blocks of a sum
+        torch.baddbmm(_numbers(3, 5, 7), _numbers(3, 5, 40), _numbers(3, 40, 7), alpha=0.5),
+        wide.double() @ long.double(),
+    ]
+
+
+def _functions() -> list[Tensor]:
+    x = _numbers(37, 65) * 8
+    positive = x.abs() + 1e-3
+    return [
+        *(x.exp(), positive.log(), positive.sqrt(), x.tanh(), x.sigmoid()),
+        *(x.softmax(-1), F.log_softmax(x, -1), F.log_softmax(x.double(), -1)),
+        *(x.sum(), x.sum(0), x.sum(1), x.mean(), torch.linalg.vector_norm(x), x.pow(3)),
+        F.gelu(x, approximate="tanh"),
+        torch.empty(100).normal_(generator=torch.Generator().manual_seed(0)),
+    ]
+
+
+def _steps() -> list[Tensor]:
+    """Return the weights of a small attention layer and its norm after two steps of AdamW."""
+    weights = [(_numbers(24, 72) / 4).requires_grad_(), torch.ones(24, requires_grad=True)]
+    x, targets = _numbers(140, 24), torch.arange(140) % 72
+    means, squares, steps = (
+        [torch.zeros(shape) for shape in shapes]
+        for shapes in ([(24, 72), (24,)], [(24, 72), (24,)], [(), ()])
+    )
+    for _ in range(2):
+        normed = F.layer_norm(x, (24,), weights[1])
+        query, key, value = (normed @ weights[0]).view(1, 140, 3, 3, 8).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        hidden = mixed.transpose(1, 2).reshape(140, 24)
+        loss = F.cross_entropy(hidden @ weights[0], targets)
+        gradients = list(torch.autograd.grad(loss, weights))
+        # torch.optim.AdamW takes a second to import; this is its operator.
+        with torch.no_grad():
+            torch.ops.aten._fused_adamw_(
+                *(weights, gradients, means, squares, [], [step.add_(1) for step in steps]),
+                lr=0.01,
+                beta1=0.9,
+                beta2=0.99,
+                weight_decay=0.1,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+    return weights
+
+
+if __name__ == "__main__":
+    from model.numerics import portable
+
+    portable.install()
+    print(_digest())

@@ -1,0 +1,41 @@
+"""Set the kernels and threads of a stage, by the `numerics` section of params.yaml."""
+
+import os
+import sys
+from typing import NamedTuple
+
+import torch
+
+from model.numerics import known_answer, portable
+from model.numerics.side_by_side import SideBySide
+from model.params.numerics import NumericsParams
+from model.runtime.cores import cores
+
+
+class Numerics(NamedTuple):
+    """How this process computes; `threads` of them, where `side_by_side` computes.
+
+    Native kernels share their threads within an operator, so `side_by_side` then has one.
+    """
+
+    portable: bool
+    threads: int
+    side_by_side: SideBySide
+
+
+def set_numerics(params: NumericsParams) -> Numerics:
+    """Fix kernels and threads in this process, and say so if they compute other bytes here."""
+    # cuBLAS reads this at its first call; without it some products are not reproducible.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Deterministic mode also fills new tensors with NaN; turned off, since it costs a pass over
+    # memory per allocation.
+    # mypy does not know it: it is a property of the module's class.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if params.threads is not None:
+        torch.set_num_threads(params.threads)
+        return Numerics(False, params.threads, SideBySide(1))
+    portable.install()
+    if not known_answer.holds():
+        print(f"warning: {known_answer.difference()}", file=sys.stderr)
+    return Numerics(True, cores(), SideBySide(cores()))

@@ -1,0 +1,23 @@
+"""How many cores this process may use."""
+
+import os
+
+from common.errors import PipelineError
+
+# What starts several stages at a time gives each its share. No result depends on it.
+SHARE = "PIPELINE_THREADS"
+
+
+def cores() -> int:
+    """Return PIPELINE_THREADS, or how many cores this process may use (macOS: how many there are).
+
+    Raises PipelineError if the variable is not a whole number above 0.
+    """
+    share = os.environ.get(SHARE)
+    if share is not None:
+        if not (share.isascii() and share.isdigit() and int(share) > 0):
+            raise PipelineError(
+                f"{SHARE} is {share!r}: set it to a whole number above 0, or unset it"
+            )
+        return int(share)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
