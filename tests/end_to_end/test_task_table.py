@@ -123,7 +123,8 @@ def write_inputs(root: Path, tokenizer) -> None:
         "items": {**counts, "context_words": 4, "ending_words": 9, "seed": 0},
         "pretrain": {"checkpoint_steps": [STEP], "max_steps": STEP},
         "export": {"parity_tolerance": 1e-4},
-        "evaluate": {**evaluation, "threads": 1},
+        "evaluate": evaluation,
+        "numerics": {"kernels": "native", "threads": 1},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     with checksummed_directory(root / "data/raw/hellaswag") as output:

@@ -4,10 +4,14 @@ import yaml
 from repository import REPOSITORY
 
 from model.network.gpt import GPTConfig
+from model.numerics.setting import Numerics
+from model.numerics.side_by_side import SideBySide
 from model.params.pretrain import PretrainParams
 from model.runtime.distributed import Processes
 
 ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
+# torch's own kernels, in whatever process a test runs.
+NATIVE = Numerics(portable=False, threads=1, side_by_side=SideBySide(1))
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
     "max_steps": 4,

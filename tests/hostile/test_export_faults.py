@@ -780,7 +780,7 @@ def test_training_refuses_the_tokens_of_another_condition(tmp_path, monkeypatch)
     shutil.copyfile(REPOSITORY / "profiles/micro.yaml", "params.yaml")
     write_token_split(Path("data/tokens/mul_tokens"), [[99, 1, 2, 3]])
     monkeypatch.setattr(sys, "argv", ["pretrain", "mul_tokens", "1"])
-    for name in ("set_deterministic", "keep_freed_memory"):
+    for name in ("set_numerics", "keep_freed_memory"):
         monkeypatch.setattr(pretrain, name, lambda *_: None)
     with pytest.raises(
         PipelineError, match="data/tokens/mul_tokens: holds the tokens of baseline; rerun tokenize"

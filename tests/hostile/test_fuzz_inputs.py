@@ -121,7 +121,9 @@ def test_odd_yaml_is_read_or_named(folder, text):
     path.write_text(text)
     reads_or_says_why(lambda: read_params(path), "params.yaml", lines=1000)
     path.write_bytes(
-        COMMITTED.replace(b"threads: 1 ", b"threads: 1\n  odd:\n    - " + text.encode() + b"\n#")
+        COMMITTED.replace(
+            b"threads: null ", b"threads: null\n  odd:\n    - " + text.encode() + b"\n#"
+        )
     )
     reads_or_says_why(lambda: read_params(path), "params.yaml", lines=1000)
 

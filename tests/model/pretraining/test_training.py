@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from small_objects import write_token_split
-from tiny_training import NETWORK, ONE_PROCESS, params
+from tiny_training import NATIVE, NETWORK, ONE_PROCESS, params
 
 from common.errors import PipelineError
 from model.network.batches import TrainingRows
@@ -44,7 +44,8 @@ def run(splits, **changes):
     rows = TrainingRows(splits[0], NETWORK.context, seed=0)
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
     store = Kept()
-    history = Training(model, rows, validation, params(**changes), ONE_PROCESS, "test").run(store)
+    training = Training(model, rows, validation, params(**changes), NATIVE, ONE_PROCESS, "test")
+    history = training.run(store)
     return model, (history.training, history.validated), store.saved
 
 
@@ -164,7 +165,7 @@ def test_uniform_predictions_cost_log_vocab(splits):
 def test_bits_per_byte_add_up_to_the_loss(splits):
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
     model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0)).eval()
-    loss, text, drills = validation.score(model, 5, ONE_PROCESS)
+    loss, text, drills = validation.score(model, 5, ONE_PROCESS, NATIVE.side_by_side)
     bits = (text + drills) * 10 * 24
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
 

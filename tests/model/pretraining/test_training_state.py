@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_objects import checkpoint_config, write_token_split
-from tiny_training import NETWORK, ONE_PROCESS, params
+from tiny_training import NATIVE, NETWORK, ONE_PROCESS, params
 
 from common.errors import PipelineError
 from common.files import write_checksums
@@ -55,6 +55,7 @@ class Run:
             rows,
             Validation(self.splits[1], 20, NETWORK.context, "drills"),
             params(**STEPS),
+            NATIVE,
             ONE_PROCESS,
             "r",
         )
