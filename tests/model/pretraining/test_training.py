@@ -154,7 +154,7 @@ def ignorant() -> GPT:
 
 def test_uniform_predictions_cost_log_vocab(splits):
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
-    loss, text, drills = validation.score(ignorant(), 3, ONE_PROCESS)
+    loss, text, drills = validation.score(ignorant(), 3, ONE_PROCESS, NATIVE.side_by_side)
     assert loss == pytest.approx(math.log(100))
     # Each document of 13 tokens stands for 24 bytes; the first token of all, of a text document, is
     # nobody's target.
