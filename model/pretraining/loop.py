@@ -116,9 +116,9 @@ class Training:
         self._tokens_per_step = params.batch_rows * model.config.context
         self._since_log: list[Tensor] = []
         dtype = getattr(torch, params.dtype)
-        self.speed = Speed(
-            model.config, self._tokens_per_step, self._device, dtype, processes.count
-        )
+        # The peak is measured in one thread of several that compute side by side.
+        computing = processes.count * numerics.side_by_side.threads
+        self.speed = Speed(model.config, self._tokens_per_step, self._device, dtype, computing)
 
     def run(self, store: Store) -> History:
         """Train to `max_steps` from the newest state in `store`.

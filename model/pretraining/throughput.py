@@ -37,7 +37,8 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 class Speed:
     """The seconds of a run by activity.
 
-    Utilization is the model's FLOPs over what products alone reached on this machine at the start.
+    Utilization is the model's FLOPs over what products alone reached on this machine at the start:
+    in one process, times those that are `computing`.
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class Speed:
         tokens_per_step: int,
         device: torch.device,
         dtype: torch.dtype,
-        processes: int,
+        computing: int,
     ):
         self._flops_per_token, self._tokens_per_step = flops_per_token(config), tokens_per_step
         self._device = device
-        self._peak = product_rate(device, dtype) * processes
+        self._peak = product_rate(device, dtype) * computing
         self._seconds: dict[str, float] = {}
         self._steps = 0
         self._last = time.perf_counter()

@@ -135,7 +135,7 @@ MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
                 "put it in quotes if text is meant"
             ),
         ),
-        ("warmup_steps", "10\n  warmup_steps: 11", "given twice, on lines 83 and 84; keep one"),
+        ("warmup_steps", "10\n  warmup_steps: 11", "given twice, on lines 87 and 88; keep one"),
         ("warmup_steps", "!!int 10", "has the tag !!int; remove it"),
         ("checkpoint_steps", "", "Input should be a list, got null (nothing)"),
         ("checkpoint_steps", "200", "Input should be a list, got 200"),

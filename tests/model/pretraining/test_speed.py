@@ -21,7 +21,7 @@ def test_gpt2_takes_six_operations_a_parameter_that_multiplies_and_attention():
 
 
 def test_seconds_of_other_work_are_not_trainings():
-    speed = Speed(GPT2, tokens_per_step=1000, device=CPU, dtype=torch.float32, processes=1)
+    speed = Speed(GPT2, tokens_per_step=1000, device=CPU, dtype=torch.float32, computing=1)
     speed.start()
     time.sleep(0.05)
     with speed.other("validation"):
