@@ -20,6 +20,8 @@ BACKWARD = f"{FORWARD}_backward"
 _BLOCK = 128  # queries whose scores for a few heads and hundreds of keys stay in the cache
 
 
+# An overflow is no warning, as in torch.
+@np.errstate(all="ignore")
 def attend(
     query: Tensor,
     key: Tensor,
@@ -45,6 +47,7 @@ def attend(
     return output, query.new_empty(query.shape[:-1])
 
 
+@np.errstate(all="ignore")
 def attend_backward(
     grad_out: Tensor,
     query: Tensor,

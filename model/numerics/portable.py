@@ -151,6 +151,12 @@ def _arrays(operator: str, *tensors: Tensor) -> Iterator[np.ndarray]:
     return (tensor.detach().numpy() for tensor in tensors)
 
 
+def _call(function: np.ufunc, *arguments: np.ndarray, out: np.ndarray) -> None:
+    """Compute as torch does: an overflow, or the logarithm of -1, is no warning."""
+    with np.errstate(all="ignore"):
+        function(*arguments, out=out)
+
+
 def _require_product(operator: str, left: Tensor, right: Tensor) -> None:
     """Raise RuntimeError unless both are matrices, or batches of as many; numpy broadcasts."""
     dimensions = 3 if operator.endswith("bmm") else 2
@@ -170,14 +176,14 @@ def _products(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tenso
         _require_product(operator, left, right)
         result = left.new_empty((*left.shape[:-1], right.shape[-1]))
         first, second, product = _arrays(operator, left, right, result)
-        np.matmul(first, second, out=product)
+        _call(np.matmul, first, second, out=product)
         return result
 
     def multiply_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
         if out.is_contiguous() and out.shape == (*left.shape[:-1], right.shape[-1]):
             _require_product(operator, left, right)
             first, second, product = _arrays(operator, left, right, out)
-            np.matmul(first, second, out=product)
+            _call(np.matmul, first, second, out=product)
             return out
         result = multiply(left, right)
         return out.resize_(result.shape).copy_(result)
@@ -236,14 +242,14 @@ def _elementwise(operator: str) -> tuple[Callable[..., Tensor], ...]:
         # TensorIterator's rule: the result has the argument's order of dimensions in memory.
         result = torch.empty_like(x)
         values, results = _arrays(operator, x, result)
-        function(values, out=results)
+        _call(function, values, out=results)
         return result
 
     def compute_in_place(x: Tensor) -> Tensor:
         if not x.is_contiguous():
             return x.copy_(compute(x))
         [values] = _arrays(operator, x)
-        function(values, out=values)
+        _call(function, values, out=values)
         return x
 
     def compute_into(x: Tensor, *, out: Tensor) -> Tensor:
