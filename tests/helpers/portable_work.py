@@ -2,6 +2,8 @@
 on every processor.
 
     python tests/helpers/portable_work.py FOLDER   FOLDER/gpt2 is a model that the test has saved
+
+With a further argument, `operators`: print the names of torch's operators that the work calls.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from outcome_sample import outcomes
 from small_objects import write_token_split
 from tiny_fine_tuning import PARAMS, Project
 from tiny_training import ONE_PROCESS, params
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.comparison.family import compare_outcomes, judge
 from model.hugging_face.directory import read_hugging_face_directory
@@ -99,19 +102,39 @@ def compared() -> str:
     )
 
 
-def main() -> None:
-    saved = Path(sys.argv[1]) / "gpt2"
-    numerics = set_numerics(NumericsParams(kernels="portable", threads=None))
+class Operators(TorchDispatchMode):
+    """Keeps the names of the operators that this thread calls, those of backward passes too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*arguments, **(keywords or {}))
+
+
+def work(saved: Path, numerics: Numerics) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         weights, answers = fine_tuned(Path(folder), Project(saved), numerics)
-        found = {
+        return {
             "pretrain": pretrained(Path(folder), numerics),
             "sft": weights,
             "generate": answers,
             "evaluate": scored(saved, numerics),
             "compare": compared(),
         }
-    print(json.dumps(found))
+
+
+def main() -> None:
+    saved = Path(sys.argv[1]) / "gpt2"
+    numerics = set_numerics(NumericsParams(kernels="portable", threads=None))
+    if sys.argv[2:] == ["operators"]:
+        with Operators() as operators:
+            work(saved, numerics)
+        print(json.dumps(sorted(operators.names)))
+    else:
+        print(json.dumps(work(saved, numerics)))
 
 
 if __name__ == "__main__":
