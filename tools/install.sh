@@ -56,15 +56,15 @@ install() {
 has_gpu() { [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; }
 
 # Install torch's CPU build, 6 GB smaller, where there is no GPU and an index has it: the user's index, or
-# PyTorch's own, which uv knows. uv counts it as another version (2.13.0+cpu); pip takes it for the locked one.
+# PyTorch's own, which uv knows. Its version is the locked one with +cpu.
 install_cpu_torch() {
-	[ -n "$uv" ] && [ "$(uname)" = Linux ] && ! has_gpu || return 0
+	[ "$(uname)" = Linux ] && ! has_gpu || return 0
 	entry=$(sed -n '/^torch==/,/[^\\]$/p' "$1")
 	version=$(echo "$entry" | sed -n 's/^torch==\([^ ;]*\).*/\1/p')
 	[ -n "$version" ] && ! ls -d "$packages"/torch-"$version"[.+]*dist-info >/dev/null 2>&1 || return 0
-	for backend in "" --torch-backend=cpu; do
-		echo "$entry" | sed "1s/==$version/&+cpu/" |
-			UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r - 2>/dev/null && return
+	echo "$entry" | sed "1s/==$version/&+cpu/" >"$folder/torch_cpu.txt"
+	for backend in "" ${uv:+--torch-backend=cpu}; do
+		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>&1 && return
 	done
 	echo "set-up: no index within reach has the locked CPU build of torch; the CUDA build takes 6 GB" >&2
 }
