@@ -66,7 +66,7 @@ install_cpu_torch() {
 	for backend in "" ${uv:+--torch-backend=cpu}; do
 		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>&1 && return
 	done
-	echo "set-up: no index within reach has the locked CPU build of torch; the CUDA build takes 6 GB" >&2
+	echo "set-up: no index offers the locked CPU build of torch; the CUDA build takes 6 GB" >&2
 }
 
 torch_needs_cuda() { grep -qs "^Requires-Dist: nvidia-" "$packages"/torch-*.dist-info/METADATA; }
