@@ -36,8 +36,8 @@ _WITHOUT_UPPER_CASE = ("\u019b", "\u0264")
 def settled(text: str) -> str:
     r"""Return `text` with U+FFFF for each character that is younger than Unicode 14.
 
-    Its length and the places in it stay. In it `\w`, `\d`, `str.lower` and `str.isprintable` find the
-    same on every Python. `str.upper` does not: see `capitalized`.
+    Its length and the places in it stay. In it `\w`, `\d`, `str.lower` and `str.isprintable` find
+    the same on every Python. `str.upper` does not: see `capitalized`.
     """
     return text if text.isascii() else _YOUNGER.sub(_NO_CHARACTER, text)
 
@@ -59,7 +59,7 @@ def composed(text: str) -> str:
 
 
 def is_control(character: str) -> bool:
-    """Return whether it is a control (Cc), a format (Cf: zero width, direction, soft hyphen) or half a
-    surrogate pair (Cs).
+    """Return whether a character is a control (Cc), a format (Cf: zero width, direction, soft
+    hyphen) or half a surrogate pair (Cs).
     """
     return unicodedata.category(settled(character)) in ("Cc", "Cf", "Cs")

@@ -69,10 +69,7 @@ def test_the_bytes_of_the_micro_graph_do_not_depend_on_the_version(
         stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, done.stdout
-    asked = subprocess.run(
-        [environment / "bin/python", "--version"], capture_output=True, text=True
-    )
-    assert asked.stdout.startswith(f"Python {version}.")
+    assert (environment / f"lib/python{version}").is_dir()
     ours, theirs = everything(clone), everything(finished_graph)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
