@@ -23,7 +23,7 @@ QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository 
 SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit anyway
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -54,9 +54,11 @@ DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py mo
 $(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
 	@python -m tools.generated.dvc_plots
 
-$(READY): requirements.txt requirements-cuda.txt requirements-data.txt $(if $(filter command line,$(origin PYTHON)),anyway)
+$(READY): requirements.txt requirements-cuda.txt requirements-data.txt $(if $(filter command line,$(origin PYTHON)),FORCE)
 	@tools/install.sh $(VENV) requirements.txt requirements-cuda.txt requirements-data.txt
 	@touch $@
+
+FORCE:
 
 $(DEV): requirements-dev.txt $(READY)
 	@tools/install.sh $(VENV) requirements-dev.txt

@@ -9,6 +9,7 @@
 set -eu
 FITS='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
 RANGE="Python 3.11 to 3.14"
+WAY="run make PYTHON=/path/to/python3.13"
 
 fail() {
 	echo "error: set-up: $*" >&2
@@ -23,11 +24,14 @@ uv=$(find_outside uv || true)
 fits() { "$1" -c "$FITS" >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null; }
 
+# Without uv it takes Python's own venv, which Debian has in a package of its own.
+makes_environments() { [ -n "$uv" ] || "$1" -c "import ensurepip" >/dev/null 2>&1; }
+
 # Print the Python for a new environment: PYTHON, else the newest on PATH that fits. Nothing if none does.
 choose_python() {
 	for name in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3; do
-		path=$(find_outside "$name") && fits "$path" && echo "$path" && return
-		[ -z "${PYTHON-}" ] || fail "$PYTHON is not $RANGE; run make PYTHON=/path/to/python3.13"
+		path=$(find_outside "$name") && fits "$path" && makes_environments "$path" && echo "$path" && return
+		[ -z "${PYTHON-}" ] || fail "$PYTHON is not $RANGE with venv; $WAY"
 	done
 }
 
@@ -37,9 +41,9 @@ make_environment() {
 	real=$(readlink -f "$folder" 2>/dev/null || echo "$folder")
 	if [ -n "$uv" ]; then
 		"$uv" venv --quiet --clear --python "${python:->=3.11,<3.15}" "$real" ||
-			fail "uv found no $RANGE, see above; run make PYTHON=/path/to/python3.13"
+			fail "uv found no $RANGE, see above; $WAY"
 	elif [ -z "$python" ]; then
-		fail "no $RANGE on PATH; install one, or uv, which brings one (pip install uv)"
+		fail "no $RANGE with venv on PATH; install one (Debian: python3-venv) or uv, which brings one, or $WAY"
 	else
 		"$python" -m venv --clear "$real" || fail "$python could not make $folder, see above"
 	fi
