@@ -37,7 +37,9 @@ choose_python() {
 
 make_environment() {
 	python=$(choose_python)
-	# A link to an environment elsewhere stays one.
+	# The environment behind a link may be others' too.
+	[ ! -L "$folder" ] || [ ! -e "$folder/pyvenv.cfg" ] ||
+		fail "$folder is a link to an environment of another Python; remove the link, and run make again"
 	real=$(readlink -f "$folder" 2>/dev/null || echo "$folder")
 	if [ -n "$uv" ]; then
 		"$uv" venv --quiet --clear --python "${python:->=3.11,<3.15}" "$real" ||

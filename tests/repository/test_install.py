@@ -41,6 +41,7 @@ esac
 MAKE = """#!/bin/sh
 /bin/mkdir -p "$1/bin" "$1/lib/python3.13/site-packages"
 /bin/cp "$(/usr/bin/dirname "$0")/python-of-environments" "$1/bin/python"
+/bin/touch "$1/pyvenv.cfg"
 """
 
 
@@ -185,6 +186,18 @@ def test_an_environment_behind_a_link_stays_there(machine):
     (machine.root / ".venv").symlink_to("elsewhere")
     assert machine.ran()[0].endswith(f" {machine.root}/elsewhere")
     assert (machine.root / ".venv").is_symlink()
+    assert (machine.root / "elsewhere/bin/python").exists()
+
+
+def test_an_environment_behind_a_link_is_not_made_anew(machine):
+    machine.has_python("3.13")
+    (machine.root / ".venv").symlink_to("elsewhere")
+    machine.ran()
+    assert not any("-m venv" in line for line in machine.ran())
+    machine.has_python("3.14")
+    assert ".venv is a link to an environment of another Python; remove the link" in (
+        machine.fault(python="python3.14")
+    )
     assert (machine.root / "elsewhere/bin/python").exists()
 
 
