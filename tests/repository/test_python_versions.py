@@ -123,7 +123,7 @@ def test_what_follows_the_version_of_python_is_used_where_it_makes_no_difference
         ("axes.set_title(chart.title)", set()),
         (r're.compile(rf"\w+ {name}\b")', {r"\w", r"\b"}),
         (r're.compile(rb"\w+")', set()),
-        (r'"""Words are `\w+`."""', set()),
+        (r'r"""Words are `\w+`."""', set()),
         ("from unicodedata import name", {"unicodedata"}),
         ("from statistics import mean", {"statistics"}),
     ],
