@@ -22,7 +22,7 @@ find_outside() { PATH=$outside command -v "$1"; }
 uv=$(find_outside uv || true)
 
 fits() { "$1" -c "$FITS" >/dev/null 2>&1; }
-version_of() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null; }
+version_of() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
 
 # Without uv it takes Python's own venv, which Debian has in a package of its own.
 makes_environments() { [ -n "$uv" ] || "$1" -c "import ensurepip" >/dev/null 2>&1; }
@@ -80,8 +80,10 @@ torch_needs_cuda() { grep -qs "^Requires-Dist: nvidia-" "$packages"/torch-*.dist
 [ $# -ge 2 ] || fail "usage: tools/install.sh FOLDER LOCK…"
 folder=$1
 shift
-if ! fits "$folder/bin/python" ||
-	{ [ -n "${PYTHON-}" ] && [ "$(version_of "$PYTHON")" != "$(version_of "$folder/bin/python")" ]; }; then
+if ! fits "$folder/bin/python"; then
+	make_environment
+elif [ -n "${PYTHON-}" ] && asked=$(find_outside "$PYTHON") &&
+	[ "$(version_of "$asked")" != "$(version_of "$folder/bin/python")" ]; then
 	make_environment
 fi
 if [ -z "$uv" ] && ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
