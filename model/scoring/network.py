@@ -5,8 +5,8 @@ It computes what transformers' GPT2LMHeadModel computes; tests compare them. It 
 - a context is read once, and its endings attend to it and to themselves;
 - the last block's queries and MLP, and the output layer, are computed only for rows whose next
   token is scored;
-- on a CPU one thread computes each batch, which saves synchronizing small products, and products
-  go through oneDNN where it is faster than MKL (AMD with AVX-512).
+- on a CPU one thread computes each batch, which saves synchronizing small products, and with native
+  kernels products go through oneDNN where it is faster than MKL (AMD with AVX-512).
 
 On a CPU a tree's result is the same to the bit, whatever else is in the batch and whichever process
 computes it: products are computed in tiles of a fixed number of rows, attention in shapes that
@@ -174,7 +174,7 @@ class ScoringNetwork:
 
         Contexts attend causally, endings to their context and causally to themselves.
         """
-        width, scale = self._head_width, 1 / math.sqrt(self._head_width)
+        width = self._head_width
         trees_heads, _, context = group.padding.shape
         ending = group.causal.shape[-1]
         rows = keys_values.view(-1, width)
@@ -190,18 +190,15 @@ class ScoringNetwork:
         asking = (
             queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
         )
-        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2))
         of_contexts = torch.bmm(_softmax(scores), context_values)
 
         asking = queries.view(-1, width).index_select(0, slots.endings)
         to_context = torch.baddbmm(
-            group.padding,
-            asking.view(trees_heads, -1, width),
-            context_keys.transpose(1, 2),
-            alpha=scale,
+            group.padding, asking.view(trees_heads, -1, width), context_keys.transpose(1, 2)
         )
         to_ending = torch.baddbmm(
-            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale
+            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2)
         )
         weights = _softmax(torch.cat([to_context, to_ending.view(trees_heads, -1, ending)], dim=-1))
         of_endings = torch.bmm(
@@ -273,9 +270,11 @@ class ScoringNetwork:
             if name.startswith(prefix)
         }
         attention, bias = of["attn.c_attn.weight"].T, of["attn.c_attn.bias"]
+        # Here once, in place of a pass over all scores.
+        scale = 1 / math.sqrt(self._head_width)
         return _Block(
             norm_1=(of["ln_1.weight"], of["ln_1.bias"]),
-            queries=self._product(attention[:width], bias[:width], self._tile),
+            queries=self._product(attention[:width] * scale, bias[:width] * scale, self._tile),
             keys_values=self._product(attention[width:], bias[width:], self._tile),
             attention_out=self._product(
                 of["attn.c_proj.weight"].T, of["attn.c_proj.bias"], self._tile

@@ -18,6 +18,8 @@ from tricky_items import ITEMS, LM_EVAL, REFERENCE
 import model.scoring.network as scoring_network
 from common.errors import PipelineError
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
+from model.numerics.setting import set_numerics
+from model.params.numerics import NumericsParams
 from model.runtime.distributed import joined_processes
 from model.runtime.torch_setup import require_dtype
 from model.scoring.packing import batches, by_size, pack
@@ -314,7 +316,7 @@ def test_openais_gpt2_scores_what_is_published():
         read_hugging_face_directory(directory),
         device,
         "float32",
-        os.cpu_count(),
+        set_numerics(NumericsParams(kernels="native", threads=os.cpu_count())),
         16384,
         ONE_PROCESS,
     )
