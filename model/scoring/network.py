@@ -9,8 +9,9 @@ It computes what transformers' GPT2LMHeadModel computes; tests compare them. It 
   kernels products go through oneDNN where it is faster than MKL (AMD with AVX-512).
 
 On a CPU a tree's result is the same to the bit, whatever else is in the batch and whichever process
-computes it: products are computed in tiles of a fixed number of rows, attention in shapes that
-depend on the tree only, everything else row by row, and all in one thread.
+computes it: products are computed in tiles of a fixed number of rows, in which a tree begins at a
+multiple of twelve (model/scoring/packing.py), attention in shapes that depend on the tree only,
+everything else row by row, and all in one thread.
 """
 
 import math
@@ -27,10 +28,10 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile. The output layer's tile is smaller: 128 rows of logits of GPT-2's vocabulary take
-# 26 MB.
-_TILE = {"cpu": 256, "cuda": 4096}
-_OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
+# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py). The output layer's
+# tile is smaller: 144 rows of logits of GPT-2's vocabulary take 29 MB.
+_TILE = {"cpu": 240, "cuda": 4096}
+_OUTPUT_TILE = {"cpu": 144, "cuda": 1024}
 
 
 class _Block(NamedTuple):
