@@ -28,8 +28,8 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py). The output layer's
-# tile is smaller: 144 rows of logits of GPT-2's vocabulary take 29 MB.
+# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py). The output
+# layer's tile is smaller: 144 rows of logits of GPT-2's vocabulary take 29 MB.
 _TILE = {"cpu": 240, "cuda": 4096}
 _OUTPUT_TILE = {"cpu": 144, "cuda": 1024}
 

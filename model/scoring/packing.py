@@ -12,8 +12,8 @@ import numpy as np
 
 from model.scoring.prefix_trees import Tree
 
-# OpenBLAS's Haswell kernels compute the rows of a product twelve at a time, and add a row's terms in
-# an order that depends on its place among the twelve.
+# OpenBLAS's Haswell kernels compute the rows of a product twelve at a time, and add a row's terms
+# in an order that depends on its place among the twelve.
 ROWS_TOGETHER = 12
 
 
