@@ -145,13 +145,13 @@ class GroupTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Leave the gradients in the parameters' `grad`; return the mean loss per learned token."""
+        if num_items_in_batch is None:
+            raise TypeError("the Trainer has not counted the learned tokens of the batch")
         model.train()
         parameters = list(model.parameters())
 
         def of_group(group: tuple[Tensor, Tensor]) -> list[Tensor]:
-            # The threads have the caller's deterministic mode, but not its gradient mode.
-            with torch.enable_grad():
-                loss = _summed_loss(model, *group) / num_items_in_batch
+            loss = _summed_loss(model, *group) / num_items_in_batch
             return [loss.detach(), *torch.autograd.grad(loss, parameters)]
 
         pairs = PairwiseSum(self._threads)
