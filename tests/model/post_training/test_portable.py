@@ -43,7 +43,7 @@ def output(finished: subprocess.CompletedProcess, threads: int) -> str:
     return finished.stdout
 
 
-@pytest.mark.slow("starts five processes")
+@pytest.mark.slow("five processes, one after another", minutes=1)
 def test_any_number_of_threads_and_a_kill_give_the_same_bytes(gpt2, tmp_path):
     expected = output(computed(gpt2, tmp_path / "1/work", 1), 1)
     for threads in (2, 3):
