@@ -2,9 +2,11 @@
 
 Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun
 for their own keys only. Before it the seal asks whether this machine has what params.yaml names
-(tools/machine_limits.py). Costs half a second.
+(tools/machine_limits.py). A processor that cannot compute the portable bytes costs a line, and no
+more. Costs half a second.
 """
 
+import sys
 from pathlib import Path
 
 from common.errors import PipelineError, run_stage
@@ -13,6 +15,7 @@ from common.sections import PARAMS_FILE, validate
 from common.yaml_file import read_yaml
 from model.data.question_sample import sample_questions
 from model.data.word_problems import held_out_problems
+from model.numerics.processor import warning
 from model.params.all_sections import Params
 
 
@@ -33,6 +36,9 @@ def main() -> None:
         sample_questions(
             key, held_out, lambda problem: problem.story, problems.generated_test, problems.seed
         )
+    other_bytes = warning() if params.numerics.kernels == "portable" else None
+    if other_bytes:
+        print(other_bytes, file=sys.stderr)
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
     print(f"params: {len(params.conditions)} conditions, {len(params.seeds)} seeds")
 

@@ -20,6 +20,8 @@ BACKWARD = f"{FORWARD}_backward"
 _BLOCK = 128  # queries whose scores for a few heads and hundreds of keys stay in the cache
 
 
+# An overflow is no warning, as in torch.
+@np.errstate(all="ignore")
 def attend(
     query: Tensor,
     key: Tensor,
@@ -45,6 +47,7 @@ def attend(
     return output, query.new_empty(query.shape[:-1])
 
 
+@np.errstate(all="ignore")
 def attend_backward(
     grad_out: Tensor,
     query: Tensor,
@@ -108,6 +111,11 @@ class _Blocks:
         mask: Tensor | None,
         scale: float | None,
     ):
+        if query.shape[:2] != key.shape[:2]:
+            raise NotImplementedError(
+                "portable attention has a head of keys for each head of queries, not "
+                f"{key.shape[1]} for {query.shape[1]}; repeat the keys"
+            )
         self.queries, self.keys = query.detach().numpy(), key.detach().numpy()
         self.scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         self._is_causal = is_causal
@@ -127,13 +135,14 @@ class _Blocks:
         scores = torch.from_numpy(asking @ self.keys[:, :, :seen].swapaxes(2, 3))
         if self._mask is not None:
             scores += torch.from_numpy(self._mask[:, :, rows, :seen])
+            # The softmax of a row of -inf is NaN. A NaN that the arguments have stays one.
+            unseeing = scores.amax(-1, keepdim=True) == -math.inf
         if self._is_causal:
             # Query rows.start + i sees key j if j <= rows.start + i.
             hidden = torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype)
             scores += hidden.triu_(rows.start + 1)
         weights = scores.softmax(-1)
         if self._mask is not None:
-            # The softmax of a row of -inf is NaN.
-            weights.nan_to_num_(0.0)
+            weights.masked_fill_(unseeing, 0)
         found: np.ndarray = weights.numpy()
         return found

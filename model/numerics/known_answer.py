@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Of `_digest()` with the libraries of requirements.txt. Other versions of torch and numpy may have
-# another one: `python -m model.numerics.known_answer` prints it.
+# another one: `python -m model.numerics.known_answer` prints it, with pyproject.toml's variables.
 ANSWER = "c0e997a7179120e384c1ed513db431cf7aa81bb61a3dcca1702ae4e3f63b0a9c"
 
 
@@ -23,12 +23,13 @@ def holds() -> bool:
     return _digest() == ANSWER
 
 
-def difference() -> str:
-    """Return a line for a person whose machine computes other bytes."""
+def warning() -> str:
+    """Return a line for a person whose processor could compute the known answer, and does not."""
     return (
-        "numerics.kernels is portable, and this machine computes other bytes than x86-64 "
-        f"processors with AVX2 do (torch has {torch.backends.cpu.get_cpu_capability()} kernels "
-        "here): figures will differ from the committed ones"
+        "warning: numerics.kernels is portable, and these libraries compute other bytes than those "
+        f"of requirements.txt (torch {torch.__version__} with "
+        f"{torch.backends.cpu.get_cpu_capability()}, numpy {np.__version__}): figures will differ "
+        "from the committed ones (docs/identity.md)"
     )
 
 
@@ -105,4 +106,4 @@ if __name__ == "__main__":
     from model.numerics import portable
 
     portable.install()
-    print(_digest())
+    print(_digest(), "as everywhere" if holds() else f"and not {ANSWER}")

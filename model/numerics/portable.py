@@ -6,12 +6,17 @@ by vendor and model, and sums in another order for each choice:
 
     products    mm, addmm, bmm, baddbmm, and what calls them: linear, matmul
     attention   made of products
-    functions   exp, log, sqrt, tanh of whole tensors
+    functions   exp, log, sqrt (pow of 0.5), tanh of whole tensors
 
 `install` replaces these by numpy's: its OpenBLAS, kept to Haswell's kernels by OPENBLAS_CORETYPE,
 and its own vector functions, kept to AVX2 by NPY_DISABLE_CPU_FEATURES. The operators are replaced
 below autograd, through torch.library, so that transformers' models and backward passes use them
-too. Operators that reach MKL or oneDNN in another way raise.
+too. Operators that reach MKL in another way raise. oneDNN, which torch uses for convolutions and
+the exact GELU, chooses instructions by itself and is turned off.
+
+Which operators these are was found by running all that torch's own tests have samples for
+natively, on a processor with AVX-512, and under emulated Haswell and EPYC: the others had the same
+bytes. Not covered: complex and sparse tensors, and torch.compile, which generates other code.
 
 A sum's bytes depend on how many threads share it. So one thread computes each operator; several
 rows of a batch are computed side by side instead (model/numerics/side_by_side.py).
@@ -20,25 +25,48 @@ The variables are read when the libraries are loaded. pyproject.toml has them, a
 them for the stages (pipeline/seal/environment.py); known_answer.py tells whether they took effect.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.library import Library
+from torch.library import Library, get_kernel
 
 from model.numerics import attention
 
-# These reach MKL's vector functions, its BLAS or LAPACK, or oneDNN. Nothing here needs them.
+# These reach MKL's vector functions, random numbers, BLAS, LAPACK or Fourier transforms, or other
+# libraries that choose instructions by themselves. Nothing here needs them.
 _REFUSED = (
-    *("acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "log10", "log2", "sin", "tan"),
-    *("addbmm", "addmv", "dot", "mv", "vdot", "_addmm_activation", "_int_mm"),
+    *("acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "log10", "log2", "logit", "sin"),
+    *("tan", "trunc"),
+    *("bernoulli", "exponential", "_standard_gamma", "multinomial"),
+    *("addbmm", "addmv", "addr", "dot", "mv", "vdot", "_addmm_activation", "_int_mm"),
     *("_fft_c2c", "_fft_c2r", "_fft_r2c"),
-    *("_linalg_det", "_linalg_eigh", "_linalg_solve_ex", "_linalg_svd", "linalg_cholesky_ex"),
-    *("linalg_inv_ex", "linalg_lu_factor_ex", "linalg_qr", "linalg_solve_triangular"),
-    *("mkldnn_convolution", "mkldnn_rnn_layer", "_slow_conv2d_forward"),
+    *(
+        "_cholesky_solve_helper",
+        "_linalg_det",
+        "_linalg_eigh",
+        "_linalg_eigvals",
+        "_linalg_slogdet",
+    ),
+    *("_linalg_solve_ex", "_linalg_svd", "cholesky", "cholesky_inverse"),
+    *("geqrf", "linalg_cholesky_ex", "linalg_eig", "linalg_householder_product", "linalg_inv_ex"),
+    *(
+        "linalg_ldl_factor_ex",
+        "linalg_ldl_solve",
+        "linalg_lstsq",
+        "linalg_lu",
+        "linalg_lu_factor_ex",
+    ),
+    *("linalg_lu_solve", "linalg_qr", "linalg_solve_triangular", "ormqr", "triangular_solve"),
+    *("convolution", "convolution_backward", "_slow_conv2d_forward", "mkldnn_convolution"),
+    *("mkldnn_rnn_layer", "_embedding_bag", "_embedding_bag_forward_only"),
 )
+
+# torch has MKL's square root for an exponent of 0.5, and code of its own for others.
+_POWERS = ("pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out")
 
 # Held, since the operators are gone with it.
 _library: Library | None = None
@@ -50,24 +78,32 @@ def install() -> None:
     if is_installed():
         return
     library = Library("aten", "IMPL")
+    # torch warns of the first operator that is replaced.
+    warnings.filterwarnings("ignore", message="Warning only once for all operators")
 
-    def replace(name: str, kernel: Callable[..., Any]) -> None:
-        library.impl(name, kernel, "CPU", allow_override=True)
+    def replace(name: str, kernel: Callable[..., Any], **options: bool) -> None:
+        library.impl(name, kernel, "CPU", allow_override=True, **options)
 
     torch.set_num_threads(1)
+    torch.backends.mkldnn.set_flags(False)
 
     for name in ("mm", "bmm"):
-        replace(name, _product)
-        replace(f"{name}.out", _product_into)
+        product, into = _products(name)
+        replace(name, product)
+        replace(f"{name}.out", into)
     for name in ("addmm", "baddbmm"):
-        replace(name, _added_product)
-        replace(f"{name}.out", _added_product_into)
-        replace(f"{name}_", _add_product)
+        added, in_place, into = _added_products(name)
+        replace(name, added)
+        replace(f"{name}_", in_place)
+        replace(f"{name}.out", into)
     for name in ("exp", "log", "sqrt", "tanh"):
-        function, in_place, into = _elementwise(getattr(np, name))
+        function, in_place, into = _elementwise(name)
         replace(name, function)
         replace(f"{name}_", in_place)
         replace(f"{name}.out", into)
+    for name, root in zip(_POWERS, _elementwise("sqrt"), strict=True):
+        native = get_kernel(f"aten::{name}", "CPU").call_boxed
+        replace(name, _power(native, root), with_keyset=True)
     for operator in _REFUSED:
         for overload in _overloads(operator):
             replace(overload, _refusal(overload))
@@ -82,8 +118,13 @@ def is_installed() -> bool:
 
 
 def _overloads(operator: str) -> list[str]:
-    packet = getattr(torch.ops.aten, operator)
-    return [f"{operator}.{name}".removesuffix(".default") for name in packet.overloads()]
+    """Return the names of an operator's overloads, and of its form in place."""
+    return [
+        f"{name}.{overload}".removesuffix(".default")
+        for name in (operator, f"{operator}_")
+        if hasattr(torch.ops.aten, name)
+        for overload in getattr(torch.ops.aten, name).overloads()
+    ]
 
 
 def _refusal(operator: str) -> Callable[..., Any]:
@@ -96,77 +137,135 @@ def _refusal(operator: str) -> Callable[..., Any]:
     return refuse
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    """Return the tensor's own memory as an array; its strides become BLAS's flags, not copies."""
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise NotImplementedError(f"no portable kernel for {tensor.dtype}; compute in float32")
-    array: np.ndarray = tensor.detach().numpy()
-    return array
+def _arrays(operator: str, *tensors: Tensor) -> Iterator[np.ndarray]:
+    """Return the tensors' own memory as arrays of one type.
+
+    Strides become flags of BLAS, not copies.
+    """
+    types = {tensor.dtype for tensor in tensors}
+    if types not in ({torch.float32}, {torch.float64}):
+        named = " and ".join(sorted(map(str, types)))
+        raise NotImplementedError(
+            f"aten::{operator} has no portable kernel for {named}; compute in float32"
+        )
+    return (tensor.detach().numpy() for tensor in tensors)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    result = left.new_empty((*left.shape[:-1], right.shape[-1]))
-    np.matmul(_array(left), _array(right), out=_array(result))
-    return result
+def _call(function: np.ufunc, *arguments: np.ndarray, out: np.ndarray) -> None:
+    """Compute as torch does: an overflow, or the logarithm of -1, is no warning."""
+    with np.errstate(all="ignore"):
+        function(*arguments, out=out)
 
 
-def _product_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
-    if out.is_contiguous() and out.shape == (*left.shape[:-1], right.shape[-1]):
-        np.matmul(_array(left), _array(right), out=_array(out))
-        return out
-    product = _product(left, right)
-    return out.resize_(product.shape).copy_(product)
+def _require_product(operator: str, left: Tensor, right: Tensor) -> None:
+    """Raise RuntimeError unless both are matrices, or batches of as many; numpy broadcasts."""
+    dimensions = 3 if operator.endswith("bmm") else 2
+    if (
+        not left.dim() == right.dim() == dimensions
+        or left.shape[:-2] != right.shape[:-2]
+        or left.shape[-1] != right.shape[-2]
+    ):
+        shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
+        raise RuntimeError(f"aten::{operator} has no product of shapes {shapes}")
 
 
-def _added_product(
-    added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
-) -> Tensor:
-    """Return beta × added + alpha × left @ right; `added` is broadcast."""
-    result = _product(left, right)
-    if alpha != 1:
-        result.mul_(alpha)
-    # BLAS's rule: what is multiplied by zero is not read, and may be NaN.
-    return result.add_(added, alpha=beta) if beta else result
+def _products(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Return the operator that returns its result, and the one with `out`."""
+
+    def multiply(left: Tensor, right: Tensor) -> Tensor:
+        _require_product(operator, left, right)
+        result = left.new_empty((*left.shape[:-1], right.shape[-1]))
+        first, second, product = _arrays(operator, left, right, result)
+        _call(np.matmul, first, second, out=product)
+        return result
+
+    def multiply_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+        if out.is_contiguous() and out.shape == (*left.shape[:-1], right.shape[-1]):
+            _require_product(operator, left, right)
+            first, second, product = _arrays(operator, left, right, out)
+            _call(np.matmul, first, second, out=product)
+            return out
+        result = multiply(left, right)
+        return out.resize_(result.shape).copy_(result)
+
+    return multiply, multiply_into
 
 
-def _added_product_into(
-    added: Tensor,
-    left: Tensor,
-    right: Tensor,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
-    out: Tensor,
-) -> Tensor:
-    result = _added_product(added, left, right, beta=beta, alpha=alpha)
-    return out.resize_(result.shape).copy_(result)
-
-
-def _add_product(
-    added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
-) -> Tensor:
-    if beta == 0:
-        return _product_into(left, right, out=added).mul_(alpha)
-    product = _product(left, right)
-    return (added if beta == 1 else added.mul_(beta)).add_(product, alpha=alpha)
-
-
-def _elementwise(function: np.ufunc) -> tuple[Callable[..., Tensor], ...]:
+def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
     """Return the operator that returns its result, the one in place, and the one with `out`."""
+    multiply, _ = _products(operator)
+
+    def add(
+        added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        """Return beta × added + alpha × left @ right; `added` is broadcast."""
+        result = multiply(left, right)
+        if alpha != 1:
+            result.mul_(alpha)
+        # BLAS's rule: what is multiplied by zero is not read, and may be NaN.
+        return result.add_(added, alpha=beta) if beta else result
+
+    def add_in_place(
+        added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        product = multiply(left, right)
+        if added.shape != product.shape:
+            shapes = f"{tuple(product.shape)} to {tuple(added.shape)} in place"
+            raise RuntimeError(f"aten::{operator}_ does not add {shapes}")
+        if beta == 0:
+            return added.copy_(product.mul_(alpha))
+        return (added if beta == 1 else added.mul_(beta)).add_(product, alpha=alpha)
+
+    def add_into(
+        added: Tensor,
+        left: Tensor,
+        right: Tensor,
+        *,
+        beta: float = 1,
+        alpha: float = 1,
+        out: Tensor,
+    ) -> Tensor:
+        result = add(added, left, right, beta=beta, alpha=alpha)
+        return out.resize_(result.shape).copy_(result)
+
+    return add, add_in_place, add_into
+
+
+def _elementwise(operator: str) -> tuple[Callable[..., Tensor], ...]:
+    """Return numpy's function of that name: returning its result, in place, and with `out`.
+
+    `copy_` writes into a tensor with gaps, and raises for one whose elements share memory.
+    """
+    function: np.ufunc = getattr(np, operator)
 
     def compute(x: Tensor) -> Tensor:
         # TensorIterator's rule: the result has the argument's order of dimensions in memory.
         result = torch.empty_like(x)
-        function(_array(x), out=_array(result))
+        values, results = _arrays(operator, x, result)
+        _call(function, values, out=results)
         return result
 
     def compute_in_place(x: Tensor) -> Tensor:
-        function(_array(x), out=_array(x))
+        if not x.is_contiguous():
+            return x.copy_(compute(x))
+        [values] = _arrays(operator, x)
+        _call(function, values, out=values)
         return x
 
     def compute_into(x: Tensor, *, out: Tensor) -> Tensor:
-        out.resize_(x.shape)
-        function(_array(x), out=_array(out))
-        return out
+        result = compute(x)
+        return out.resize_(x.shape).copy_(result)
 
     return compute, compute_in_place, compute_into
+
+
+def _power(native: Callable[..., Any], root: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the operator that raises a tensor to a number: `root` for 0.5, else torch's own."""
+
+    def power(keys: Any, x: Tensor, exponent: float, **out: Tensor) -> Tensor:
+        if exponent == 0.5:
+            return root(x, **out)
+        result: Tensor = native(keys, x, exponent, **out)
+        return result
+
+    return power

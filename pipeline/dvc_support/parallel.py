@@ -5,8 +5,9 @@ that it depends on in DVC's own graph is done. DVC holds its lock while it hashe
 and writes dvc.lock, and lets go of it while a stage runs, so no entry is lost. After a failure or a
 signal nothing new starts. At the end a plain `dvc repro` must find nothing to do. A stage whose
 section of params.yaml says `device: cuda` has `processes` GPUs to itself (CUDA_VISIBLE_DEVICES), of
-DEVICES=0,1,… or else of all that there are. On a CPU each stage has its own `threads`. Reads
-dvc.yaml, params.yaml and dvc.lock. Writes what the stages write, and dvc.lock.
+DEVICES=0,1,… or else of all that there are. On a CPU each stage gets an N-th of the cores, at least
+one, in PIPELINE_THREADS, or what that variable says already. Reads dvc.yaml, params.yaml and
+dvc.lock. Writes what the stages write, and dvc.lock.
 
     python -m pipeline.dvc_support.parallel 4
 """
@@ -34,6 +35,7 @@ from pipeline.dvc_support.plan import Plan, put_in_order, read_plan
 from pipeline.terminal.command_lines import command_line
 
 LOGS = Path(".dvc/tmp/parallel")  # what each stage says, while it runs
+THREADS = "PIPELINE_THREADS"  # how many threads a stage may use
 
 
 class Job(NamedTuple):
@@ -47,6 +49,7 @@ class Scheduler:
 
     def __init__(self, root: Path, plan: Plan, jobs: int, devices: list[str], lock: int):
         self._root, self._plan, self._jobs, self._free, self._lock = root, plan, jobs, devices, lock
+        self._threads = os.environ.get(THREADS) or str(max(1, _cores() // jobs))
         self._waiting: list[str] = []
         for name, upstream in plan.upstream.items():
             if name in plan.changed or upstream.intersection(self._waiting):
@@ -115,7 +118,7 @@ class Scheduler:
             process = subprocess.Popen(
                 ["dvc", "--wait-for-lock", "repro", "--single-item", name],
                 cwd=self._root,
-                env={**os.environ, **chosen},
+                env={**os.environ, THREADS: self._threads, **chosen},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -150,6 +153,11 @@ class Scheduler:
             )
         )
         print(f"parallel: {name} took {time.monotonic() - job.started:.1f} s", flush=True)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, as its stages may."""
+    return len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _devices_asked(section: object) -> int:

@@ -61,6 +61,8 @@ def event(what):
         events.write(f"{what} {name} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
 
 event("starts")
+with open("threads", "a") as threads:
+    threads.write(os.environ.get("PIPELINE_THREADS", "none") + "\\n")
 limit = time.monotonic() + 600
 
 def waits():
@@ -174,6 +176,21 @@ def test_the_lock_and_the_outputs_are_those_of_dvc_repro_to_the_byte(graph, seri
     )
     require_own_gpus(graph.events)
     assert "starts" not in graph.run(jobs=4), "a second run has nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "share"), [(1, len(os.sched_getaffinity(0))), (2, None), (500, 1)]
+)
+def test_each_stage_gets_its_share_of_the_cores(graph, jobs, share):
+    graph.run(jobs)
+    expected = share or max(1, len(os.sched_getaffinity(0)) // jobs)
+    assert set((graph.root / "threads").read_text().split()) == {str(expected)}
+
+
+def test_a_share_of_threads_that_a_person_has_set_is_kept(graph):
+    graph.environment["PIPELINE_THREADS"] = "7"
+    graph.run()
+    assert set((graph.root / "threads").read_text().split()) == {"7"}
 
 
 def require_own_gpus(events: list[str]) -> None:

@@ -1,8 +1,11 @@
 import importlib.util
 import json
+import subprocess
 
 import pytest
 from repository import REPOSITORY
+
+from model.numerics import known_answer, processor
 
 spec = importlib.util.spec_from_file_location(
     "compare_metrics", REPOSITORY / ".ci/compare_metrics.py"
@@ -116,3 +119,67 @@ def test_the_headline_may_differ_as_the_figures_that_it_is_of(model, near, far):
 def test_a_figure_beyond_it_is_named(changes, message):
     [problem] = compare(**changes)
     assert message in problem
+
+
+@pytest.fixture
+def rerun(tmp_path, monkeypatch):
+    """A repository whose committed figures a run has just made again."""
+    for name, text in {
+        "dvc.lock": "stages: {}\n",
+        "params.yaml": "numerics: {kernels: portable, threads: null}\n",
+        "metrics/a.json": json.dumps(COMMITTED),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_identical_bytes_pass_everywhere(rerun, monkeypatch, capsys, identity):
+    monkeypatch.setattr(compare_metrics, "must_be_identical", lambda: identity)
+    compare_metrics.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "dvc.lock: unchanged, so every output of every stage has the committed bytes",
+        "metrics: all 1 files identical to the committed bytes",
+    ]
+
+
+def test_rounding_passes_only_where_bytes_may_differ(rerun, monkeypatch, capsys):
+    (rerun / "metrics/a.json").write_text(json.dumps({**COMMITTED, "gold_bits_per_byte": 2.51}))
+    (rerun / "dvc.lock").write_text("stages: {a: {}}\n")
+    monkeypatch.setattr(compare_metrics, "must_be_identical", lambda: False)
+    compare_metrics.main()
+    assert "metrics: 0 of 1 files identical" in capsys.readouterr().out
+    monkeypatch.setattr(compare_metrics, "must_be_identical", lambda: True)
+    with pytest.raises(SystemExit, match="metrics: 2 problems in 1 committed files"):
+        compare_metrics.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "metrics/a.json: other bytes than committed",
+        "dvc.lock: changed; git diff dvc.lock names the outputs",
+    ]
+
+
+@pytest.mark.slow("three processes that import torch")
+def test_identity_is_asked_of_portable_kernels_with_the_known_answer(tmp_path, monkeypatch):
+    """The command is the project's own; another answer in its place is one of other libraries."""
+    for name in ("model", "pipeline", "pyproject.toml"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    params = tmp_path / "params.yaml"
+    params.write_text("numerics: {kernels: portable, threads: null}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")  # a user's own, which no stage gets
+    assert compare_metrics.must_be_identical() == (processor.lacks() is None)
+    params.write_text("numerics: {kernels: native, threads: 2}\n")
+    assert not compare_metrics.must_be_identical()
+
+    params.write_text("numerics: {kernels: portable, threads: null}\n")
+    (tmp_path / "model").unlink()
+    changed = tmp_path / "model/numerics/known_answer.py"
+    changed.parent.mkdir(parents=True)
+    for path in (REPOSITORY / "model/numerics").glob("*.py"):
+        text = path.read_text().replace(known_answer.ANSWER, "0" * 64)
+        (changed.parent / path.name).write_text(text)
+    assert not compare_metrics.must_be_identical()

@@ -10,6 +10,7 @@ from pipeline.declared.dvc_yaml import value_at
 
 # What the slice has in place of the profile's own values. Everything else is the profile's.
 SLICE = {
+    "numerics.threads": 1,
     "corpus.val_fraction": 0.2,
     # or four steps read no fact, and both conditions have the same weights
     "corpus.drill_fraction": 0.3,
@@ -30,12 +31,9 @@ SLICE = {
     "pretrain.validation_documents": 8,
     "pretrain.state_every": 2,
     "pretrain.device": "cpu",
-    "pretrain.threads": 1,
-    "export.threads": 1,
     "evaluate.batch_tokens": 4096,
     "evaluate.device": "cpu",
     "evaluate.processes": 2,
-    "evaluate.threads": 1,
     "problems.conversations": 64,
     "problems.generated_test": 4,
     "problems.gsm8k_test": 4,
@@ -45,13 +43,10 @@ SLICE = {
     "sft.log_every": 2,
     "sft.state_every": 2,
     "sft.device": "cpu",
-    "sft.threads": 1,
     "generate.device": "cpu",
     "generate.new_tokens": 8,
-    "generate.threads": 1,
     "probes.device": "cpu",
     "probes.new_tokens": 4,
-    "probes.threads": 1,
 }
 NOT_EXERCISED = (
     "CUDA, its bfloat16 and its memory",

@@ -25,6 +25,21 @@ WRONG = {
         "error: pyproject.toml: tool.pipeline: offline.MKL_CBWR: must be a name that ends in"
         " _OFFLINE"
     ),
+    "variables = {A = 1}": (
+        "error: pyproject.toml: tool.pipeline: variables.A: must be text, or a table KEY = {VALUE"
+        " = text}"
+    ),
+    'variables = {A = {"numerics.kernels" = {portable = 2}}}': (
+        "error: pyproject.toml: tool.pipeline: variables.A: must be text, or a table KEY = {VALUE"
+        " = text}"
+    ),
+    'variables = {A = {a = {b = "1"}, c = {d = "2"}}}': (
+        "error: pyproject.toml: tool.pipeline: variables.A: must be text, or a table KEY = {VALUE"
+        " = text}"
+    ),
+    'variables_need = "avx2"': (
+        "error: pyproject.toml: tool.pipeline: variables_need: must be a list of text, not 'avx2'"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 says what it touched.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -9,10 +10,14 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
-from sealed_project import DVC_YAML, error, native, project, run, signals  # noqa: F401
+from sealed_project import DVC_YAML, WANTED, error, native, project, run, signals  # noqa: F401
+
+from model.numerics import processor
+from pipeline.declared.settings import SETTINGS
 
 pytestmark = pytest.mark.slow("each test starts a sealed process", minutes=0.8)
 
@@ -476,11 +481,67 @@ def test_switches_in_the_environment_do_not_reach_the_stage(project):
     }
     body = (
         "import importlib.util\nassert importlib.util.find_spec('shadow') is None\nassert not"
-        f" set(os.environ) & {set(switches)!r}\nassert os.environ['HF_HUB_OFFLINE'] =="
+        f" {switches!r}.items() & dict(os.environ).items()\nassert os.environ['HF_HUB_OFFLINE'] =="
         " '1'\nprint('clean')"
     )
     done = run(project, body, environment={**os.environ, **switches})
     assert done.stdout == "clean\n", done.stderr
+
+
+PRINT_VARIABLES = """
+import json
+print(json.dumps({name: value for name, value in os.environ.items()
+    if name.startswith(("ATEN_", "MKL_", "NPY_", "OMP_", "OPENBLAS_", "PIPELINE_THREADS"))}))
+"""
+EVERYWHERE = {name: value for name, value in SETTINGS.variables.items() if isinstance(value, str)}
+OWN = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "9",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "OPENBLAS_L2_SIZE": "1024",
+    "OPENBLAS_NUM_THREADS": "9",
+    "PIPELINE_THREADS": "3",
+}
+FITS = pytest.mark.skipif(processor.lacks() is not None, reason=processor.lacks() or "")
+
+
+def variables_of(project: Path, kernels: str | None) -> dict[str, str]:
+    """Return what a stage has of the variables that choose kernels; None: it does not ask."""
+    wanted = WANTED
+    if kernels:
+        (project / "params.yaml").write_text(
+            f"names: [a, b]\nwanted: 3\nother: 4\nnumerics: {{kernels: {kernels}}}\n"
+        )
+        text = (project / "dvc.yaml").read_text()
+        (project / "dvc.yaml").write_text(text.replace("[wanted,", "[wanted, numerics,"))
+        wanted += '; read_section("numerics", dict)'
+    done = run(project, PRINT_VARIABLES, wanted=wanted, environment={**os.environ, **OWN})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@FITS
+@pytest.mark.parametrize(
+    ("kernels", "capability"),
+    [
+        (None, {}),
+        ("native", {}),
+        ("portable", {"ATEN_CPU_CAPABILITY": "avx2"}),
+    ],
+)
+def test_libraries_variables_are_the_projects_for_the_kernels_that_the_stage_declares(
+    project, kernels, capability
+):
+    assert variables_of(project, kernels) == {**EVERYWHERE, **capability, "PIPELINE_THREADS": "3"}
+
+
+def test_a_processor_that_cannot_compute_so_gets_no_variable(project):
+    settings = project / "pyproject.toml"
+    text = settings.read_text()
+    assert "variables_need = [" in text
+    settings.write_text(text.replace("variables_need = [", 'variables_need = ["no_such_flag", '))
+    assert variables_of(project, "portable") == {"PIPELINE_THREADS": "3"}
 
 
 @pytest.mark.parametrize("stage", ["probe c", "probe", "probe a b"])

@@ -1,0 +1,31 @@
+"""Whether this processor has what portable kernels need. Imports neither torch nor numpy."""
+
+from pathlib import Path
+
+NEEDED = ("avx2", "fma")  # flags that Linux lists for an x86-64 processor
+
+_LISTED = Path("/proc/cpuinfo")
+
+
+def lacks() -> str | None:
+    """Return why this processor cannot compute the portable bytes, or None if it can.
+
+    Where Linux lists no flags, on ARM and macOS, it cannot.
+    """
+    lines = _LISTED.read_text(errors="replace").splitlines() if _LISTED.exists() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), None)
+    if flags is None:
+        return "this processor is no x86-64 with AVX2"
+    missing = [flag for flag in NEEDED if flag not in flags]
+    return f"this processor has no {' and no '.join(missing)}" if missing else None
+
+
+def warning() -> str | None:
+    """Return a line for a person whose processor cannot, or None."""
+    reason = lacks()
+    if reason is None:
+        return None
+    return (
+        f"warning: numerics.kernels is portable, and {reason}: figures will differ from the "
+        "committed ones (docs/identity.md)"
+    )

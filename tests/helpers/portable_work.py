@@ -1,0 +1,141 @@
+"""Print the hashes of tiny work of every stage that computes, as JSON: what must be the same bytes
+on every processor.
+
+    python tests/helpers/portable_work.py FOLDER   FOLDER/gpt2 is a model that the test has saved
+
+With a further argument, `operators`: print the names of torch's operators that the work calls.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from gpt2_directories import real_items
+from outcome_sample import outcomes
+from small_objects import write_token_split
+from tiny_fine_tuning import PARAMS, Project
+from tiny_training import ONE_PROCESS, params
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.comparison.family import compare_outcomes, judge
+from model.hugging_face.directory import read_hugging_face_directory
+from model.network.batches import TrainingRows
+from model.network.gpt import GPT, GPTConfig
+from model.numerics.setting import Numerics, set_numerics
+from model.params.numerics import NumericsParams
+from model.pretraining.loop import History, Training
+from model.pretraining.validation import Validation
+from model.scoring.scorer import Scorer
+from model.tasks.wordings import WORDINGS
+
+
+class Nowhere:
+    """A store that keeps nothing."""
+
+    def resume(self, model, optimizer) -> History:
+        return History()
+
+    def keep_checkpoint(self, step, model) -> None:
+        pass
+
+    def keep_state(self, model, optimizer, history) -> None:
+        pass
+
+
+def hashed(*parts) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(
+            np.ascontiguousarray(part.detach()).tobytes()
+            if isinstance(part, torch.Tensor)
+            else repr(part).encode()
+        )
+    return found.hexdigest()
+
+
+def pretrained(folder: Path, numerics: Numerics) -> str:
+    documents = [[99, *((7 * token) % 90 for token in range(n, n + 40))] for n in range(40)]
+    splits = write_token_split(folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
+    model = GPT(GPTConfig(layers=2, heads=2, width=48, context=64, vocab_size=100))
+    model.initialize(torch.Generator().manual_seed(0))
+    rows = TrainingRows(splits[0], 64, seed=0)
+    validation = Validation(splits[1], 20, 64, "drills")
+    training = Training(model, rows, validation, params(), numerics, ONE_PROCESS, "tiny")
+    history = training.run(Nowhere())
+    return hashed(*model.state_dict().values(), history.training, history.validated)
+
+
+def fine_tuned(folder: Path, project: Project, numerics: Numerics) -> list[str]:
+    """Return the hashes of the weights, and of answers."""
+    chosen = PARAMS.model_copy(update={"max_steps": 6, "state_every": 6, "warmup_steps": 2})
+    model, curve = project.train(folder / "states", chosen, numerics=numerics)
+    answers = project.answers(model, threads=numerics.threads)
+    return [hashed(*model.state_dict().values(), curve), hashed(answers)]
+
+
+def scored(directory: Path, numerics: Numerics) -> str:
+    gpt2 = read_hugging_face_directory(directory)
+    scorer = Scorer(gpt2, "cpu", "float32", numerics, 512, ONE_PROCESS)
+    found = scorer.score(real_items(12), WORDINGS["reference"], "tiny")
+    return hashed([item.nats for item in found])
+
+
+def compared() -> str:
+    """Bootstrap, tests of signs and of Student, intervals, what is detectable, Holm."""
+    generator = np.random.default_rng(0)
+    right = generator.random((2, 2, 60)) < 0.4
+    bits = generator.normal(2, 0.5, (2, 2, 60))
+    clusters = [str(n // 3) for n in range(60)]
+    rows = [
+        compare_outcomes(
+            *("step 1", f"figure {n}", "other"),
+            tuple([outcomes(list(each), clusters=clusters) for each in arm] for arm in values),
+        )
+        for n, values in enumerate((right.astype(float), bits))
+    ]
+    return hashed(
+        [(one.row.comparison, one.holm_p, one.detectable, one.interval) for one in judge(rows)]
+    )
+
+
+class Operators(TorchDispatchMode):
+    """Keeps the names of the operators that this thread calls, those of backward passes too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*arguments, **(keywords or {}))
+
+
+def work(saved: Path, numerics: Numerics) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        weights, answers = fine_tuned(Path(folder), Project(saved), numerics)
+        return {
+            "pretrain": pretrained(Path(folder), numerics),
+            "sft": weights,
+            "generate": answers,
+            "evaluate": scored(saved, numerics),
+            "compare": compared(),
+        }
+
+
+def main() -> None:
+    saved = Path(sys.argv[1]) / "gpt2"
+    numerics = set_numerics(NumericsParams(kernels="portable", threads=None))
+    if sys.argv[2:] == ["operators"]:
+        with Operators() as operators:
+            work(saved, numerics)
+        print(json.dumps(sorted(operators.names)))
+    else:
+        print(json.dumps(work(saved, numerics)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The same bytes of training, fine-tuning, generation, scoring and comparison on every processor.
+
+QEMU in user mode computes floating point exactly, and has the vendor, model and instructions of the
+processor that it is told; libraries choose their code by these.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from gpt2_directories import save_gpt2
+from portable_kernels import environment
+from repository import REPOSITORY
+
+from model.numerics import processor
+
+WORK = REPOSITORY / "tests/helpers/portable_work.py"
+EMULATED = ("Haswell", "Skylake-Client", "EPYC")
+STAGES = {"compare", "evaluate", "generate", "pretrain", "sft"}
+pytestmark = [
+    pytest.mark.slow("processors are emulated, a few dozen times slower", minutes=12),
+    pytest.mark.skipif(processor.lacks() is not None, reason=processor.lacks() or ""),
+]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("work")
+    save_gpt2(folder / "gpt2", tokenizer, layers=2, heads=2, width=32, context=64)
+
+    @cache
+    def hashes(*before: str, threads: int = 1) -> dict[str, str]:
+        found = compute(folder, *before, PIPELINE_THREADS=str(threads))
+        assert found.keys() == STAGES
+        return found
+
+    hashes.folder = folder
+    return hashes
+
+
+def compute(folder: Path, *before: str, **changes: str) -> dict[str, str]:
+    done = subprocess.run(
+        [*before, sys.executable, WORK, folder],
+        cwd=REPOSITORY,
+        env=environment(PYTHONPATH=f"{REPOSITORY}:{REPOSITORY / 'tests/helpers'}", **changes),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads(work, threads):
+    assert work(threads=threads) == work()
+
+
+@pytest.mark.parametrize("name", EMULATED)
+def test_other_processors(work, name):
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None:
+        pytest.skip("qemu-x86_64 (Debian's qemu-user) is not installed")
+    assert work(emulator, "-cpu", name, threads=2) == work()
+
+
+def test_other_kernels_have_other_bytes(work):
+    """So that equal hashes mean something."""
+    changed = compute(work.folder, PIPELINE_THREADS="1", OPENBLAS_CORETYPE="Nehalem")
+    assert {name for name, value in work().items() if changed[name] != value} >= {
+        "evaluate",
+        "pretrain",
+        "sft",
+    }
