@@ -65,15 +65,18 @@ def installed_version(library: str) -> str | None:
 def python_mismatch(tree: Tree) -> list[str]:
     """Return a line if this is no Python that pyproject.toml declares: results are not proved to be
     the same there.
-    """
-    from packaging.specifiers import SpecifierSet
 
+    Of requires-python the bounds count that are written `>=3.11` and `<3.15`.
+    """
     project = tomllib.loads(tree.read(PROJECT).decode()) if tree.has(PROJECT) else {}
     declared = project.get("project", {}).get("requires-python", "")
-    running = ".".join(map(str, sys.version_info[:3]))
-    if SpecifierSet(declared).contains(running, prereleases=True):
-        return []
-    return [f"this is Python {running}, {PROJECT} declares {declared}; run {command('setup')}"]
+    for comparison, bound in re.findall(r"(>=|<) *(\d+(?:\.\d+)*)", declared):
+        reached = sys.version_info[:3] >= tuple(map(int, bound.split(".")))
+        if reached != (comparison == ">="):
+            running = ".".join(map(str, sys.version_info[:3]))
+            line = f"this is Python {running}, {PROJECT} declares {declared}"
+            return [f"{line}; run {command('setup')}"]
+    return []
 
 
 def mismatches(instance: Instance, versions: Versions) -> list[str]:

@@ -360,17 +360,22 @@ def test_a_stage_refuses_another_version_than_the_declared_one(project):
     assert not (project / "data/out.txt").exists()
 
 
-def test_a_stage_refuses_a_python_that_the_project_does_not_declare(project):
+@pytest.mark.parametrize("declared", [">=3.9,<3.11", ">=3.99", "< 3.11.0", ">=3.11,<3.11.1"])
+def test_a_stage_refuses_a_python_that_the_project_does_not_declare(project, declared):
     path = project / "pyproject.toml"
-    text = path.read_text()
-    running = ".".join(map(str, sys.version_info[:3]))
-    path.write_text(text.replace(">=3.11,<3.15", ">=3.9,<3.11"))
+    path.write_text(path.read_text().replace(">=3.11,<3.15", declared))
     done = run(project, 'Path("data/out.txt").write_text("x")')
-    said = f"error: this is Python {running}, pyproject.toml declares >=3.9,<3.11; run make setup"
+    running = ".".join(map(str, sys.version_info[:3]))
+    said = f"error: this is Python {running}, pyproject.toml declares {declared}; run make setup"
     assert error(done) == said
     assert not (project / "data/out.txt").exists()
-    path.write_text(text.replace('requires-python = ">=3.11,<3.15"\n', ""))
-    assert run(project).returncode == 0, "a project may declare none"
+
+
+@pytest.mark.parametrize("declared", ["", ">=3.11", "<4", "~=3.11"])
+def test_a_project_may_declare_one_bound_or_none(project, declared):
+    path = project / "pyproject.toml"
+    path.write_text(path.read_text().replace(">=3.11,<3.15", declared))
+    assert run(project).returncode == 0
 
 
 def test_a_stage_refuses_a_row_of_libraries_that_is_not_there(project):
