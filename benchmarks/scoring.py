@@ -5,12 +5,12 @@ alternation in one run.
         the last export, and a random model of GPT-2's size; about twenty minutes
     python -m benchmarks.scoring DIRECTORY --items 64 --rounds 5
 
-Each has a process of its own, with the same model, items and number of threads; while one computes
-the others wait. The harness has the batch size that is fastest in a trial. Ours answers in both
-wordings, and each ratio is between two that read the same text. Memory is a process's peak,
-libraries included. The share of the peak is of what a product of two matrices of 2048 × 2048
-reaches here, counting the products that remain to be computed when a context is read once. The CPU
-path is measured. The last line sums up.
+Ours has portable kernels and, for comparison, native ones. Each has a process of its own, with the
+same model, items and number of threads; while one computes the others wait. The harness has the
+batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two
+that read the same text. Memory is a process's peak, libraries included. The share of the peak is of
+what a product of two matrices of 2048 × 2048 reaches here, counting the products that remain to be
+computed when a context is read once. The CPU path is measured. The last line sums up.
 """
 
 import argparse
@@ -27,20 +27,29 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
+
+from pipeline.seal.environment import environment_of_libraries
+
 BATCH_SIZES = (1, 4, 8, 16, 32)
 
 
 class Ours:
+    kernels = "portable"
+
     def __init__(self, directory: Path, threads: int):
         from model.hugging_face.directory import read_hugging_face_directory
+        from model.numerics.setting import set_numerics
+        from model.params.numerics import NumericsParams
         from model.runtime.distributed import Processes
-        from model.runtime.torch_setup import keep_freed_memory, set_deterministic
+        from model.runtime.torch_setup import keep_freed_memory
         from model.scoring.scorer import Scorer
 
-        set_deterministic(threads=1)
+        native = self.kernels == "native"
+        params = NumericsParams(kernels=self.kernels, threads=threads if native else None)
+        numerics = set_numerics(params)._replace(threads=threads)
         keep_freed_memory()
         self.gpt2 = read_hugging_face_directory(directory)
-        self.scorer = Scorer(self.gpt2, "cpu", "float32", threads, 8192, Processes(0, 0, 1))
+        self.scorer = Scorer(self.gpt2, "cpu", "float32", numerics, 8192, Processes(0, 0, 1))
 
     def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
         from model.tasks.wordings import WORDINGS
@@ -69,6 +78,10 @@ class Ours:
             len(tree.context) + len(ending) - 1 for tree in trees for ending in tree.endings
         )
         return 2 * ours, 2 * alone * (config.n_layer * block + config.vocab_size * width)
+
+
+class Native(Ours):
+    kernels = "native"
 
 
 class Reference:
@@ -141,7 +154,7 @@ class LmEval:
         return [found[start : start + 4] for start in range(0, len(found), 4)]
 
 
-METHODS = {"ours": Ours, "reference": Reference, "lm-eval": LmEval}
+METHODS = {"ours": Ours, "native": Native, "reference": Reference, "lm-eval": LmEval}
 
 
 def work(method: str, directory: Path, threads: int) -> None:
@@ -224,7 +237,11 @@ class Worker:
             "--worker",
             method,
         ]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        kernels = getattr(METHODS[method], "kernels", None)
+        environment = (
+            environment_of_libraries({"numerics.kernels": kernels}) if kernels else os.environ
+        )
+        environment = {**environment, "HF_HUB_OFFLINE": "1"}
         self.said = tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
         self.process = subprocess.Popen(
@@ -263,6 +280,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         ("ours", "reference"),
         ("reference", "reference"),
         ("ours", "lm_eval"),
+        ("native", "lm_eval"),
         ("lm-eval", "lm_eval"),
     ]
     for method, wording in contests:  # once without counting
@@ -275,7 +293,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         }
         for contest, answer in answers.items():
             seconds[contest].append(answer["seconds"])
-        extent = workers["ours"].ask(items, "lm_eval", None)
+        extent = workers["native"].ask(items, "lm_eval", None)
         peaks.append((extent["linear"], extent["onednn"]))
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(
@@ -299,7 +317,11 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         f" GFLOP/s by F.linear, {onednn / 1e9:.0f} by oneDNN"
     )
     ratios = []
-    for other, wording in (("reference", "reference"), ("lm-eval", "lm_eval")):
+    for other, wording in (
+        ("native", "lm_eval"),
+        ("reference", "reference"),
+        ("lm-eval", "lm_eval"),
+    ):
         of_rounds = [
             theirs / ours
             for ours, theirs in zip(seconds["ours", wording], seconds[other, wording], strict=True)

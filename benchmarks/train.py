@@ -8,17 +8,18 @@ alternation in one run.
     python -m benchmarks.train --config 124m
         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
 
-Each has a process of its own, the same initial weights, rows, AdamW, clipping and number of
-threads; while one computes the others wait. A turn of a few steps is timed from the request to the
-end of the last step, the fetching of rows included and the set-up not; the first turn does not
-count. All must have the same loss at the end of every turn, or it stops. The Trainer is measured
-with GPT-2's own `gelu_new`, which transformers computes in several operations, and with the same
-function in one (`gelu_pytorch_tanh`). Memory is a process's peak, libraries included. The share of
-the peak is of what a product of two matrices of 2048 × 2048 reaches here, counting each product of
-the network thrice, for backward, and half of attention's square. At GPT-2's size a process gives
-back freed memory while it waits, or they would not fit beside each other, and a turn begins with a
-step that is not timed, in which the pages come back. bfloat16 is ours alone, after the others,
-where the processor has instructions for it. The last line sums up.
+Ours is measured with portable kernels and with native ones. Each has a process of its own, the same
+initial weights, rows, AdamW, clipping and number of threads; while one computes the others wait. A
+turn of a few steps is timed from the request to the end of the last step, the fetching of rows
+included and the set-up not; the first turn does not count. All must have the same loss at the end
+of every turn, or it stops. The Trainer is measured with GPT-2's own `gelu_new`, which transformers
+computes in several operations, and with the same function in one (`gelu_pytorch_tanh`). Memory is a
+process's peak, libraries included. The share of the peak is of what a product of two matrices of
+2048 × 2048 reaches here, counting each product of the network thrice, for backward, and half of
+attention's square. At GPT-2's size a process gives back freed memory while it waits, or they would
+not fit beside each other, and a turn begins with a step that is not timed, in which the pages come
+back. bfloat16 is ours alone, with native kernels, after the others, where the processor has
+instructions for it. The last line sums up.
 """
 
 import argparse
@@ -47,6 +48,7 @@ from common.sections import read_section
 from model.network.gpt import GPT, GPTConfig
 from model.params.network import NetworkParams
 from model.params.pretrain import PretrainParams
+from pipeline.seal.environment import environment_of_libraries
 
 TOLERANCE = 1e-3  # nats, between the losses of two arms after the same steps
 
@@ -130,24 +132,38 @@ def make_task(name: str, steps: int, threads: int) -> Task:
     )
 
 
-def train_ours(task: Task, after_step: AfterStep, dtype: str = "float32") -> None:
+def train_ours(
+    task: Task, after_step: AfterStep, kernels: str = "portable", dtype: str = "float32"
+) -> None:
     from model.network.batches import prefetched
+    from model.numerics.setting import set_numerics
+    from model.numerics.side_by_side import SideBySide
+    from model.params.numerics import NumericsParams
+    from model.pretraining.gradients import MicroBatchGradients, RowGradients
     from model.pretraining.loop import LossNetwork, optimizer_step
     from model.pretraining.optimizer import make_optimizer
-    from model.runtime.torch_setup import keep_freed_memory, set_deterministic
+    from model.runtime.distributed import Processes
+    from model.runtime.torch_setup import keep_freed_memory
 
-    set_deterministic(task.threads)
+    threads = task.threads if kernels == "native" else None
+    set_numerics(NumericsParams(kernels=kernels, threads=threads))
     keep_freed_memory()
     params = task.params.model_copy(update={"device": "cpu", "dtype": dtype, "compile": False})
     model = task.initial()
     network, optimizer = LossNetwork(model, params), make_optimizer(model, params)
+    alone = Processes(rank=0, local_rank=0, count=1)
+    if kernels == "portable":
+        gradients = RowGradients(network, SideBySide(task.threads), alone)
+    else:
+        rows = params.micro_batch_rows
+        gradients = MicroBatchGradients(network, rows, alone, torch.device("cpu"))
     batches = task.rows.split(params.batch_rows)
     after = after_step(None)
     for batch in prefetched(lambda number: batches[number], range(len(batches))):
         if not after:
             break
         after = after_step(
-            optimizer_step(network, optimizer, batch, params.learning_rate, params)[0]
+            optimizer_step(gradients, optimizer, batch, params.learning_rate, params)[0]
         )
 
 
@@ -252,13 +268,15 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
         Trainer(model, arguments, train_dataset=Rows(), callbacks=[Turn()]).train()
 
 
+NATIVE = "ours, native"
+BFLOAT16 = "ours, native bfloat16"
 ARMS: dict[str, Callable[[Task, AfterStep], None]] = {
     "ours": train_ours,
+    NATIVE: partial(train_ours, kernels="native"),
     "plain": train_plain,
     "trainer": partial(train_with_trainer, activation="gelu_new"),
     "trainer, GELU in one": partial(train_with_trainer, activation="gelu_pytorch_tanh"),
 }
-BFLOAT16 = "ours, bfloat16"
 
 
 class Turns:
@@ -294,6 +312,15 @@ class Turns:
         return self.left > 0
 
 
+def environment_of(arm: str) -> dict[str, str]:
+    """Return the environment of an arm's process: ours has that of the stages."""
+    kernels = {"ours": "portable", NATIVE: "native", BFLOAT16: "native"}.get(arm)
+    of_libraries = (
+        environment_of_libraries({"numerics.kernels": kernels}) if kernels else os.environ
+    )
+    return {**of_libraries, "HF_HUB_OFFLINE": "1"}
+
+
 class Worker:
     """An arm's process, seen from outside."""
 
@@ -302,7 +329,7 @@ class Worker:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
         command = [sys.executable, "-m", "benchmarks.train", *arguments, "--worker", arm]
         self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, **pipes
+            command, cwd=REPOSITORY, env=environment_of(arm), text=True, **pipes
         )
         self._answer()
 
@@ -403,7 +430,11 @@ def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) ->
             f"{memory['ours'] / memory[arm]:.2f} of its memory)"
         )
     share = task.products_per_step() / statistics.median(seconds["ours"]) / peak
-    return f"{name}: {', '.join(against)}, {share:.0%} of a matmul peak of {peak / 1e9:.0f} GFLOP/s"
+    step, native = (1000 * statistics.median(seconds[arm]) for arm in ("ours", NATIVE))
+    return (
+        f"{name}: {step:.1f} ms a step, native {native:.1f}; {', '.join(against)},"
+        f" {share:.0%} of a matmul peak of {peak / 1e9:.0f} GFLOP/s"
+    )
 
 
 def main() -> None:
@@ -430,7 +461,7 @@ def main() -> None:
     if options.worker:
         steps = CONFIGURATIONS[options.config].untimed + options.steps
         task = make_task(options.config, (options.rounds + 1) * steps, options.threads)
-        arms = {**ARMS, BFLOAT16: partial(train_ours, dtype="bfloat16")}
+        arms = {**ARMS, BFLOAT16: partial(train_ours, kernels="native", dtype="bfloat16")}
         arms[options.worker](task, Turns(CONFIGURATIONS[options.config].untimed))
         return
     bfloat16 = options.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -62,7 +62,9 @@ def declaration_lines(tree: Tree) -> list[Line]:
         # A stage has its libraries under its own name.
         used = {
             PARAMS: {key for key in code.sections(stage) if key},
-            library_versions.FILE: {stage},
+            library_versions.FILE: {stage}
+            if library_versions.needed(code, [stage])[stage]
+            else set(),
         }
         for file, needed in used.items():
             mine = [each.params.get(file, ()) for each in instances if each.stage == stage]

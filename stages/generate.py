@@ -18,6 +18,7 @@ from model.data.conversations import AskedQuestion, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
 from model.numerics.setting import set_numerics
+from model.numerics.side_by_side import SideBySide
 from model.params.generate import GenerateParams
 from model.params.numerics import NumericsParams
 from model.post_training.answer_files import Ended, Generation, write_generations
@@ -35,7 +36,7 @@ def main() -> None:
     params = read_section("generate", GenerateParams)
     step = read_section("pretrain.max_steps", int)
     require_device("generate.device", params.device)
-    set_numerics(read_section("numerics", NumericsParams))
+    threads = set_numerics(read_section("numerics", NumericsParams)).side_by_side
     keep_freed_memory()
     directory = verified_directory(Path("sft") / run / f"step_{step}")
     model = load_hugging_face_model(directory, params.device)
@@ -46,7 +47,9 @@ def main() -> None:
     with checksummed_directory(Path("generations") / run) as output:
         for name in PROBLEM_SETS:
             problems = read_kept(PROBLEMS / f"{name}.jsonl", AskedQuestion)
-            generations = answer(model, tokenizer, problems, params, f"generate {run} {name}")
+            generations = answer(
+                model, tokenizer, problems, params, f"generate {run} {name}", threads
+            )
             write_generations(output / f"{name}.jsonl", generations)
             ends = Counter(generation.ended for generation in generations)
             summary.append(
@@ -61,6 +64,7 @@ def answer(
     problems: list[AskedQuestion],
     params: GenerateParams,
     label: str,
+    threads: SideBySide,
 ) -> list[Generation]:
     """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is
     not asked.
@@ -69,7 +73,12 @@ def answer(
     room = model.config.n_positions - params.new_tokens
     asked = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
     found = continue_greedily(
-        model, [prompts[place] for place in asked], params.new_tokens, params.batch_rows, label
+        model,
+        [prompts[place] for place in asked],
+        params.new_tokens,
+        params.batch_rows,
+        label,
+        threads,
     )
     answers = dict(zip(asked, found, strict=True))
     generations = []

@@ -9,6 +9,7 @@ minutes of two cores in the demo; at full size hours of eight A100 (docs/full_si
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -96,7 +97,10 @@ def checkpoint_saver(
     def save(directory: Path, step: int, model: GPT) -> None:
         with torch.no_grad():  # a few rows at a time: a document may be long
             parts = canary.split(params.micro_batch_rows)
-            total = sum(mean_loss(model(rows[:, :-1]), rows[:, 1:]) * len(rows) for rows in parts)
+            # fsum: since Python 3.12 sum rounds otherwise than before.
+            total = math.fsum(
+                mean_loss(model(rows[:, :-1]), rows[:, 1:]) * len(rows) for rows in parts
+            )
         config = CheckpointConfig(
             canary_documents=params.canary_documents,
             canary_loss=total / len(canary),

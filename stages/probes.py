@@ -35,7 +35,7 @@ def main() -> None:
     params = read_section("probes", ProbesParams)
     step = read_section("pretrain.max_steps", int)
     require_device("probes.device", params.device)
-    set_numerics(read_section("numerics", NumericsParams))
+    threads = set_numerics(read_section("numerics", NumericsParams)).side_by_side
     directory = verified_directory(Path(models) / run / f"step_{step}")
     model = load_hugging_face_model(directory, params.device)
     tokenizer = ProbeTokenizer(
@@ -44,7 +44,7 @@ def main() -> None:
 
     def continue_all(prompts: list[list[int]]) -> list[list[int]]:
         found = continue_greedily(
-            model, prompts, params.new_tokens, params.batch_rows, f"probes {models} {run}"
+            model, prompts, params.new_tokens, params.batch_rows, f"probes {models} {run}", threads
         )
         return [continuation.ids for continuation in found]
 

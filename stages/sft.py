@@ -61,7 +61,7 @@ def main() -> None:
     step = read_section("pretrain.max_steps", int)
     require_device("sft.device", params.device)
     require_dtype("params.yaml: sft.dtype", params.dtype, params.device)
-    set_numerics(read_section("numerics", NumericsParams))
+    numerics = set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
     run = f"{condition}/seed_{seed}"
     export = verified_directory(Path("exports") / run / f"step_{step}")
@@ -83,7 +83,7 @@ def main() -> None:
     }
     output = Path("sft") / run / f"step_{step}"
     with scratch_directory(output) as scratch:
-        curve = fine_tune(model, rows, params, seed, scratch, f"sft {run}")
+        curve = fine_tune(model, rows, params, seed, scratch, f"sft {run}", numerics)
         save(model.cpu(), export, output)
         write_figures(run, curve, counts)
 

@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ _PIP_AUDIT = [
     "--format=json",
     "--progress-spinner=off",
 ]
-_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)(?: --hash=\S+)*(?: +#.*)?")
+# A pin, perhaps with a marker, hashes and a comment.
+_PIN = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)(?: ;[^#]*?)?(?: +--hash=\S+)*(?: +#.*)?"
+)
 
 
 def locks(root: Path) -> list[Path]:
@@ -37,12 +41,13 @@ def locks(root: Path) -> list[Path]:
 def pins(lock: Path) -> dict[str, str]:
     """Return the version of every package of a lock; ValueError for a line that pins none."""
     found = {}
-    for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
+    text = lock.read_text(encoding="utf-8").replace("\\\n", "")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         pin = _PIN.fullmatch(line.strip())
         if pin is None:
-            raise ValueError(f"{lock.name}:{number}: pins no version, so nothing is known of it")
+            raise ValueError(f"{lock.name}: entry {number} pins no version: {line.strip()[:60]}")
         found[_canonical(pin[1])] = pin[2]
     if not found:
         raise ValueError(f"{lock.name}: pins nothing")
@@ -50,8 +55,15 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
-    """Return what pip-audit says of each package of a lock; ValueError where it says nothing."""
-    done = subprocess.run([*command, "--requirement", str(lock)], capture_output=True, text=True)
+    """Return what pip-audit reports on each package of a lock; ValueError where it reports nothing.
+
+    It gets the pins alone: it leaves out packages whose markers do not hold on this machine.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, lock.name)
+        path.write_text("".join(f"{name}=={version}\n" for name, version in pins(lock).items()))
+        asked = [*command, "--requirement", str(path)]
+        done = subprocess.run(asked, capture_output=True, text=True)
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         return found

@@ -5,7 +5,9 @@ the hub.
     python -m tools.score gpt2 --output /tmp/gpt2
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
-Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings.
+Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings. With
+portable kernels, the default on a CPU in float32, it writes the same bytes on every x86-64
+processor with AVX2: those of the evaluate stage, for an export and items of this repository.
 OpenAI's gpt2 has acc 0.2859 and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in
 lm-evaluation-harness's. Reads the model and the items. Writes nothing without --output.
 """
@@ -22,6 +24,7 @@ from model.data.items import Item, read_items
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.item_selection.hellaswag import sample_items
 from model.tasks.wordings import WORDINGS
+from pipeline.seal.environment import environment_of_libraries
 from pipeline.terminal.command_lines import command_line
 
 HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
@@ -29,6 +32,11 @@ HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
 
 def main() -> None:
     options = _parser().parse_args()
+    options.kernels = _kernels(options)
+    environment = environment_of_libraries({"numerics.kernels": options.kernels})
+    if environment != os.environ:
+        # Libraries read it when they are loaded.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     try:
         score(options)
         sys.stdout.flush()
@@ -51,7 +59,9 @@ def score(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
-    numerics = set_numerics(NumericsParams(kernels="native", threads=options.threads))
+    threads = options.threads if options.kernels == "native" else None
+    numerics = set_numerics(NumericsParams(kernels=options.kernels, threads=threads))
+    numerics = numerics._replace(threads=options.threads)
     keep_freed_memory()
     items = _read_items(options.items)
     if options.count is not None and options.count > len(items):
@@ -97,7 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
-        "--threads", type=_positive, default=_cores(), help="batches computed at a time on a CPU"
+        "--kernels",
+        choices=("portable", "native"),
+        help="portable: the same bytes on every x86-64 processor with AVX2, on a CPU in float32 and"
+        " the default there; native: torch's own",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        default=_cores(),
+        help="batches computed at a time on a CPU; changes no figure",
     )
     parser.add_argument(
         "--batch-tokens",
@@ -109,6 +128,17 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, help="a directory for evaluation.json and the scores of each item"
     )
     return parser
+
+
+def _kernels(options: argparse.Namespace) -> str:
+    """Return --kernels, or portable where they can be; raise PipelineError where they cannot."""
+    can_be_portable = options.device == "cpu" and options.dtype == "float32"
+    if options.kernels == "portable" and not can_be_portable:
+        raise PipelineError(
+            f"--kernels: portable kernels compute in float32 on a CPU, not in {options.dtype} on "
+            f"{options.device}; set native"
+        )
+    return options.kernels or ("portable" if can_be_portable else "native")
 
 
 def _positive(text: str) -> int:

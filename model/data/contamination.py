@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from model.text.characters import settled
+
 _WORD = re.compile(r"\w+")
 _UNKNOWN = -1
 _SLOTS = 2**24  # one byte each; HellaSwag's pairs fill a fortieth
@@ -63,4 +65,4 @@ def _slots(numbers: list[int]) -> np.ndarray:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return _WORD.findall(settled(text).lower())

@@ -1,9 +1,10 @@
 """Text in records from outside: what a reader sees of it, and which strings are no text."""
 
-import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
+
+from model.text.characters import composed, is_control
 
 # Letters, symbols and marks that draw nothing: fillers of Hangul and Khmer, Braille's empty cell,
 # Mongolian and other variation selectors.
@@ -19,8 +20,8 @@ def visible(text: str) -> str:
     It is composed (NFC), has no invisible characters, and each run of white space is one space.
     """
     if not (text.isascii() and text.isprintable()):
-        composed = unicodedata.normalize("NFC", text)
-        text = "".join(each for each in composed if each.isspace() or not _is_invisible(each))
+        kept = (each for each in composed(text) if each.isspace() or not _is_invisible(each))
+        text = "".join(kept)
     return " ".join(text.split())
 
 
@@ -53,8 +54,7 @@ def _seen(text: str) -> str:
 
 
 def _is_invisible(character: str) -> bool:
-    # Cc: control, Cf: format (zero width, direction, soft hyphen), Cs: half a surrogate pair.
-    return character in _BLANKS or unicodedata.category(character) in ("Cc", "Cf", "Cs")
+    return character in _BLANKS or is_control(character)
 
 
 Text = Annotated[str, BeforeValidator(_whole)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from common.sections import Section
+from model.text.characters import settled
 
 # A comparison needs two clusters of items, so at least two.
 _LEAST_ITEMS = 2
@@ -29,7 +30,7 @@ Commit = Annotated[Quoted, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable():
+    if not settled(text).isprintable():
         raise ValueError("has a line break or another character that cannot be printed")
     return text
 

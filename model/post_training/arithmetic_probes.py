@@ -18,6 +18,7 @@ from common.errors import PipelineError, printable
 from common.files import read_jsonl
 from model.data.drills import FORMS, GROUPS, group_of, in_words, state
 from model.statistics.rates import rate
+from model.text.characters import settled
 from model.tokens.export_tokenizer import FactTokenizer
 from model.tokens.facts import MulFact
 
@@ -98,6 +99,7 @@ def number_answered(text: str) -> int | None:
 
     Where the text begins with an equation, the first after its equals sign.
     """
+    text = settled(text)
     equation = _EQUATION.match(text)
     match = _WHOLE_NUMBER.search(text, equation.end() if equation else 0)
     if match is None:

@@ -1,7 +1,9 @@
 """Work on all cores, with the results in the order of the jobs."""
 
+import multiprocessing
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +16,9 @@ from model.runtime.cores import cores
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+# A fork of the sealed process has its seal; Python 3.14 would start another process to fork from.
+# macOS's libraries do not survive a fork.
+_METHOD = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 _shared: Any = None
 
 
@@ -32,7 +37,7 @@ def in_order(
     a worker is killed.
     """
     workers = max(1, min(processes or cores(), len(jobs)))
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
+    with ProcessPoolExecutor(workers, _METHOD, initializer=_begin, initargs=(shared,)) as pool:
         try:
             for future in [pool.submit(_call, work, job) for job in jobs]:
                 yield future.result()

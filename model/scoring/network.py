@@ -5,12 +5,13 @@ It computes what transformers' GPT2LMHeadModel computes; tests compare them. It 
 - a context is read once, and its endings attend to it and to themselves;
 - the last block's queries and MLP, and the output layer, are computed only for rows whose next
   token is scored;
-- on a CPU one thread computes each batch, which saves synchronizing small products, and products
-  go through oneDNN where it is faster than MKL (AMD with AVX-512).
+- on a CPU one thread computes each batch, which saves synchronizing small products, and with native
+  kernels products go through oneDNN where it is faster than MKL (AMD with AVX-512).
 
 On a CPU a tree's result is the same to the bit, whatever else is in the batch and whichever process
-computes it: products are computed in tiles of a fixed number of rows, attention in shapes that
-depend on the tree only, everything else row by row, and all in one thread.
+computes it: products are computed in tiles of a fixed number of rows, in which a tree begins at a
+multiple of twelve (model/scoring/packing.py), attention in shapes that depend on the tree only,
+everything else row by row, and all in one thread.
 """
 
 import math
@@ -27,10 +28,10 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile. The output layer's tile is smaller: 128 rows of logits of GPT-2's vocabulary take
-# 26 MB.
-_TILE = {"cpu": 256, "cuda": 4096}
-_OUTPUT_TILE = {"cpu": 128, "cuda": 1024}
+# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py). The output
+# layer's tile is smaller: 144 rows of logits of GPT-2's vocabulary take 29 MB.
+_TILE = {"cpu": 240, "cuda": 4096}
+_OUTPUT_TILE = {"cpu": 144, "cuda": 1024}
 
 
 class _Block(NamedTuple):
@@ -174,7 +175,7 @@ class ScoringNetwork:
 
         Contexts attend causally, endings to their context and causally to themselves.
         """
-        width, scale = self._head_width, 1 / math.sqrt(self._head_width)
+        width = self._head_width
         trees_heads, _, context = group.padding.shape
         ending = group.causal.shape[-1]
         rows = keys_values.view(-1, width)
@@ -190,18 +191,15 @@ class ScoringNetwork:
         asking = (
             queries.view(-1, width).index_select(0, slots.contexts).view(trees_heads, -1, width)
         )
-        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(slots.mask, asking, context_keys.transpose(1, 2))
         of_contexts = torch.bmm(_softmax(scores), context_values)
 
         asking = queries.view(-1, width).index_select(0, slots.endings)
         to_context = torch.baddbmm(
-            group.padding,
-            asking.view(trees_heads, -1, width),
-            context_keys.transpose(1, 2),
-            alpha=scale,
+            group.padding, asking.view(trees_heads, -1, width), context_keys.transpose(1, 2)
         )
         to_ending = torch.baddbmm(
-            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2), alpha=scale
+            group.causal, asking.view(-1, ending, width), ending_keys.transpose(1, 2)
         )
         weights = _softmax(torch.cat([to_context, to_ending.view(trees_heads, -1, ending)], dim=-1))
         of_endings = torch.bmm(
@@ -273,9 +271,11 @@ class ScoringNetwork:
             if name.startswith(prefix)
         }
         attention, bias = of["attn.c_attn.weight"].T, of["attn.c_attn.bias"]
+        # Here once, in place of a pass over all scores.
+        scale = 1 / math.sqrt(self._head_width)
         return _Block(
             norm_1=(of["ln_1.weight"], of["ln_1.bias"]),
-            queries=self._product(attention[:width], bias[:width], self._tile),
+            queries=self._product(attention[:width] * scale, bias[:width] * scale, self._tile),
             keys_values=self._product(attention[width:], bias[width:], self._tile),
             attention_out=self._product(
                 of["attn.c_proj.weight"].T, of["attn.c_proj.bias"], self._tile

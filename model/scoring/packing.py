@@ -2,7 +2,7 @@
 
 Trees of one shape form a group. Attention is computed in the group's shape, which is each tree's
 own whatever else is in the batch, so the same numbers are added in the same order
-(model/scoring/network.py).
+(model/scoring/network.py). A tree begins at a multiple of ROWS_TOGETHER, for the same reason.
 """
 
 from itertools import groupby
@@ -11,6 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from model.scoring.prefix_trees import Tree
+
+# OpenBLAS's Haswell kernels compute the rows of a product twelve at a time, and add a row's terms
+# in an order that depends on its place among the twelve.
+ROWS_TOGETHER = 12
 
 
 class Queries(NamedTuple):
@@ -40,6 +44,9 @@ class Group(NamedTuple):
 
 class Packed(NamedTuple):
     """A batch; a token with which several endings of a tree begin is one row.
+
+    Rows and predictions that fill a tree up to a multiple of ROWS_TOGETHER are no token's; nothing
+    reads their results.
 
     `tokens` and `positions` are (rows,). `predicting` (predictions,) are the rows whose next token
     is scored. `targets`, `predicted_by` and `ending` (scored tokens,) are the token, its index in
@@ -101,6 +108,15 @@ class _Rows:
         self.positions += range(position, position + len(tokens))
         return range(first, len(self.tokens))
 
+    def fill(self) -> tuple[int, int]:
+        """Fill rows and predictions up to whole ones; return how many of each were added."""
+        rows, predictions = (
+            -len(filled) % ROWS_TOGETHER for filled in (self.tokens, self.predicting)
+        )
+        self.read([0] * rows, 0)
+        self.predicting += [0] * predictions
+        return rows, predictions
+
     def score(self, ending: list[int], predicted_by: list[int]) -> None:
         self.targets += ending
         self.predicted_by += predicted_by
@@ -159,6 +175,9 @@ def _group(rows: _Rows, trees: list[Tree]) -> Group:
             endings[1, number, which, : len(branch)] = predictors
             rows.score(ending, [first, *predictors])
         rows.predicting += range(last, len(rows.tokens))
+        filling, predictors_filling = rows.fill()
+        results += [0] * filling
+        predictor_results += [0] * predictors_filling
     return Group(
         lengths=_array([len(tree.context) for tree in trees]),
         everyone=Queries(contexts, endings[0], _array(results)),

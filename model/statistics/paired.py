@@ -407,8 +407,8 @@ def _two_way(paired: Paired, crossed: Ints) -> Student:
     if len(ways) < 3:  # all items are in one cluster of the second way
         return ways[0]
     first, second, of_both = ways
-    variances = first.error**2, second.error**2
-    error = math.sqrt(max(sum(variances) - of_both.error**2, *variances))
+    variance, other = first.error**2, second.error**2
+    error = math.sqrt(max(variance + other - of_both.error**2, variance, other))
     return Student(error, min(first.freedom, second.freedom))
 
 

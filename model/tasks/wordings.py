@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from model.data.items import Item, without_brackets
+from model.text.characters import capitalized
 
 
 class Question(NamedTuple):
@@ -41,7 +42,7 @@ def reference(item: Item) -> Question:
 
 
 def lm_eval(item: Item) -> Question:
-    context = f"{item.activity_label}: {item.ctx_a} {item.ctx_b.capitalize()}"
+    context = f"{item.activity_label}: {item.ctx_a} {capitalized(item.ctx_b)}"
     return Question(
         without_brackets(context), [without_brackets(ending) for ending in item.endings], joint=True
     )

@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from model.text.characters import settled
+
 
 @dataclass(frozen=True)
 class MulFact:
@@ -191,6 +193,7 @@ def find_facts(text: str, counts: Counter[tuple[str, str]] | None = None) -> lis
 
     Adds to `counts` under (form, "found") and (form, "changed"), for the forms in EXPRESSION_FORMS.
     """
+    text = settled(text)
     expressions = _expressions(text)
     lines = text
     if expressions and any(mark in text for mark in _CODE_BLOCK_MARKS):

@@ -1,11 +1,13 @@
 """The libraries whose upgrade can change a stage's bytes: libraries.yaml has their versions by
 stage.
 
-A stage of dvc.yaml has its own name there among its params.
+A stage of dvc.yaml has its own name there among its params, if it imports a library. Python is
+none of them: results are the same on each version that pyproject.toml declares.
 """
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 
@@ -17,6 +19,7 @@ from pipeline.declared.settings import SETTINGS, command
 
 FILE = "libraries.yaml"
 LOCK = "requirements.txt"
+PROJECT = "pyproject.toml"
 NOT_INPUTS = SETTINGS.not_inputs
 
 
@@ -28,7 +31,7 @@ def inputs(imported: set[str]) -> set[str]:
     names = {
         SETTINGS.distributions.get(name, name.replace("_", "-")) for name in imported
     } - NOT_INPUTS.keys()
-    return names.union({"python"}, *(SETTINGS.behind.get(name, []) for name in names))
+    return names.union(*(SETTINGS.behind.get(name, []) for name in names))
 
 
 def needed(code: Code, stages: Iterable[str]) -> dict[str, set[str]]:
@@ -47,24 +50,33 @@ def declared_versions(tree: Tree) -> Versions:
 
 def locked_versions(tree: Tree) -> dict[str, str]:
     """Return the versions that requirements.txt pins, by normalized name."""
-    lines = tree.read(LOCK).decode().splitlines()
-    return {
-        _normalized(name): version
-        for name, _, version in (line.partition("==") for line in lines)
-        if version
-    }
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", tree.read(LOCK).decode(), flags=re.MULTILINE)
+    return {_normalized(name): version for name, version in pins}
 
 
 def installed_version(library: str) -> str | None:
-    """Return the installed version without its build tag (+cpu, +cu130: one release); Python's
-    without its patch number.
-    """
-    if library == "python":
-        return f"{sys.version_info[0]}.{sys.version_info[1]}"
+    """Return the installed version without its build tag (+cpu, +cu130: one release)."""
     try:
         return metadata.version(library).partition("+")[0]
     except metadata.PackageNotFoundError:
         return None
+
+
+def python_mismatch(tree: Tree) -> list[str]:
+    """Return a line if this is no Python that pyproject.toml declares: results are not proved to be
+    the same there.
+
+    Of requires-python the bounds count that are written `>=3.11` and `<3.15`.
+    """
+    project = tomllib.loads(tree.read(PROJECT).decode()) if tree.has(PROJECT) else {}
+    declared = project.get("project", {}).get("requires-python", "")
+    for comparison, bound in re.findall(r"(>=|<) *(\d+(?:\.\d+)*)", declared):
+        reached = sys.version_info[:3] >= tuple(map(int, bound.split(".")))
+        if reached != (comparison == ">="):
+            running = ".".join(map(str, sys.version_info[:3]))
+            line = f"this is Python {running}, {PROJECT} declares {declared}"
+            return [f"{line}; run {command('setup')}"]
+    return []
 
 
 def mismatches(instance: Instance, versions: Versions) -> list[str]:
@@ -74,11 +86,13 @@ def mismatches(instance: Instance, versions: Versions) -> list[str]:
     """
     stages = versions if FILE in instance.deps else instance.params.get(FILE, ())
     wanted = {
-        library: version
-        for stage in stages
-        for library, version in versions.get(stage, {"python": "nothing"}).items()
+        library: version for stage in stages for library, version in versions.get(stage, {}).items()
     }
-    lines = []
+    lines = [
+        f"{instance.name}: {FILE} has no {stage}; run {command('libraries')}"
+        for stage in stages
+        if stage not in versions
+    ]
     for library, version in wanted.items():
         found = installed_version(library)
         if found != version:
@@ -111,9 +125,8 @@ def differences(tree: Tree, libraries: dict[str, set[str]]) -> list[str]:
 
 def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
     """Return those of `libraries` that requirements.txt does not have."""
-    return sorted(
-        name for name in libraries - {"python"} if _normalized(name) not in locked_versions(tree)
-    )
+    locked = locked_versions(tree)
+    return sorted(name for name in libraries if _normalized(name) not in locked)
 
 
 def render(tree: Tree, libraries: dict[str, set[str]]) -> str:
@@ -135,10 +148,11 @@ def _pair(of: tuple[str, str]) -> str:
 
 
 def _versions(tree: Tree, libraries: dict[str, set[str]]) -> Versions:
-    locked = {**locked_versions(tree), "python": installed_version("python") or ""}
+    locked = locked_versions(tree)
     return {
         stage: {name: locked[_normalized(name)] for name in sorted(names)}
         for stage, names in sorted(libraries.items())
+        if names
     }
 
 

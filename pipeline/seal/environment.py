@@ -96,6 +96,17 @@ def library_variables(values: dict[str, Any]) -> dict[str, str]:
     return chosen
 
 
+def environment_of_libraries(values: dict[str, Any]) -> dict[str, str]:
+    """Return this process's environment with `library_variables(values)` for what it starts.
+
+    Other variables of the same libraries, such as OPENBLAS_L2_SIZE, are left out, as the seal
+    leaves them out.
+    """
+    libraries = tuple(name.split("_")[0] + "_" for name in SETTINGS.variables)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(libraries)}
+    return {**kept, **library_variables(values)}
+
+
 def keys_of_variables() -> list[str]:
     """Return the keys of params.yaml on which pyproject.toml's variables depend."""
     return [

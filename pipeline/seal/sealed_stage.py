@@ -43,7 +43,7 @@ from pipeline.declared.dvc_yaml import (
 )
 from pipeline.declared.faults import FAULTS
 from pipeline.declared.file_trees import WorkingTree
-from pipeline.declared.library_versions import declared_versions, mismatches
+from pipeline.declared.library_versions import declared_versions, mismatches, python_mismatch
 from pipeline.declared.settings import command, hooks
 from pipeline.declared.timings import DURATIONS, with_timings
 from pipeline.leftover.withdrawn import outputs_read, refusal
@@ -73,7 +73,8 @@ def seal(started_as: list[str]) -> None:
     if not writes:
         instance = instance._replace(outs=(), tracked=())
     try:
-        problems = mismatches(instance, declared_versions(WorkingTree(root)))
+        tree = WorkingTree(root)
+        problems = python_mismatch(tree) + mismatches(instance, declared_versions(tree))
     except (OSError, YamlFault) as error:
         problems = [
             f"libraries.yaml cannot be read ({error}); run {command('libraries')}".replace(

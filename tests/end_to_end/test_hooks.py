@@ -29,8 +29,8 @@ class Clone:
         root.mkdir()
         for name in (".gitattributes", ".pre-commit-config.yaml", "Makefile", "pyproject.toml"):
             shutil.copy(REPOSITORY / name, root)
-        for name in ("requirements.txt", "requirements-data.txt", "requirements-dev.txt"):
-            (root / name).touch()
+        for name in ("", "-cuda", "-data", "-dev"):
+            (root / f"requirements{name}.txt").touch()
         (root / ".venv").symlink_to(sys.prefix)
         (root / ".gitignore").write_text("/.venv\n")
         self.environment = {

@@ -13,6 +13,9 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from model.data.items import Item, read_items
 from model.export.hf_tokenizer import to_hugging_face
 from model.hugging_face.directory import read_hugging_face_directory
+from model.numerics import portable
+from model.numerics.setting import Numerics
+from model.numerics.side_by_side import SideBySide
 from model.runtime.distributed import Processes
 from model.scoring.scorer import Scorer
 from model.tasks.item_scores import ItemScore
@@ -94,8 +97,9 @@ def scored(
     threads=2,
     dtype="float32",
 ):
+    numerics = Numerics(portable.is_installed(), threads, SideBySide(1))
     scorer = Scorer(
-        read_hugging_face_directory(directory), "cpu", dtype, threads, batch_tokens, ONE_PROCESS
+        read_hugging_face_directory(directory), "cpu", dtype, numerics, batch_tokens, ONE_PROCESS
     )
     return scorer.score(items, wording, "test")
 

@@ -17,6 +17,7 @@ FILES = [
     "libraries.yaml",
     "pyproject.toml",
     "requirements.txt",
+    "requirements-cuda.txt",
     "requirements-data.txt",
     "profiles",
     "common",
@@ -90,8 +91,10 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def micro_clone(directory: Path) -> None:
-    """Copy the working tree with the micro profile into `directory`, and commit it."""
+def micro_clone(directory: Path, environment: Path = Path(sys.prefix)) -> None:
+    """Copy the working tree with the micro profile into `directory`, whose .venv is a link to
+    `environment`, and commit it.
+    """
     for name in FILES:
         source, target = REPOSITORY / name, directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,7 @@ def micro_clone(directory: Path) -> None:
                 source, target, follow_symlinks=False
             )  # with its time, so that make sees nothing to set up
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
-    (directory / ".venv").symlink_to(sys.prefix)
+    (directory / ".venv").symlink_to(environment)
     shell(["git", "init", "-q", "-b", "main"], directory)
     shell(["git", "add", "-A"], directory)
     shell(["git", *AUTHOR, "commit", "-qm", "micro"], directory)

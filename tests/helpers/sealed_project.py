@@ -74,7 +74,7 @@ def project(tmp_path) -> Path:
     numpy = __import__("numpy").__version__
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("names: [a, b]\nwanted: 3\nother: 4\n")
-    (root / "libraries.yaml").write_text(f'probe: {{numpy: "{numpy}", python: "3.11"}}\n')
+    (root / "libraries.yaml").write_text(f'probe: {{numpy: "{numpy}"}}\n')
     for name in (
         "data/declared.txt",
         "data/folder/inside.txt",

@@ -16,7 +16,7 @@ import torch
 from gpt2_directories import save_gpt2
 from report_sample import write_sample
 from small_objects import checkpoint_config, random_gpt, save_checkpoint, write_token_split
-from tiny_fine_tuning import PARAMS, Project
+from tiny_fine_tuning import PARAMS, new_project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.errors import PipelineError
@@ -190,7 +190,7 @@ def test_a_state_of_fine_tuning_with_a_pickle_in_it_is_one_line_and_is_not_run(
 def fine_tuned(tmp_path_factory, tokenizer):
     """A small GPT-2, and the folder of its fine-tuning's states after 20 steps."""
     folder = tmp_path_factory.mktemp("tuned")
-    project = Project(folder / "gpt2", tokenizer)
+    project = new_project(folder / "gpt2", tokenizer)
     project.train(folder / "work", PARAMS.model_copy(update={"max_steps": 20}))
     assert (folder / "work/checkpoint-20/optimizer.pt").is_file()
     return project, folder / "work"

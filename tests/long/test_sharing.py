@@ -23,6 +23,7 @@ from pipeline.declared.library_versions import locked_versions
 from pipeline.declared.lockfile import Graph, read_lock
 from pipeline.dvc_support.objects import object_path
 from pipeline.dvc_support.share import unkept
+from tools.audit import pins
 
 pytestmark = pytest.mark.slow("whole micro graphs go through remotes", minutes=5)
 
@@ -91,7 +92,7 @@ def colleague_of(author: Path, name: str = "colleague") -> Path:
     shell(["git", "clone", "--quiet", str(author), str(clone)], author)
     identify(clone)
     (clone / ".venv").symlink_to(sys.prefix)
-    for locked in ("requirements.txt", "requirements-data.txt"):
+    for locked in ("requirements.txt", "requirements-cuda.txt", "requirements-data.txt"):
         shutil.copystat(REPOSITORY / locked, clone / locked)
     return clone
 
@@ -394,15 +395,10 @@ def test_gc_stops_where_a_branch_of_others_would_lose_its_data(author):
 def test_the_locks_for_s3_leave_requirements_txt_as_it_is():
     ours = locked_versions(WorkingTree(REPOSITORY))
     for name in ("requirements-s3.txt", "requirements-s3-test.txt"):
-        lines = [
-            line
-            for line in (REPOSITORY / name).read_text().splitlines()
-            if not line.startswith(("#", "-r requirements-s3.txt"))
-        ]
-        assert lines
-        for line in lines:
-            library, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups()
-            assert re.sub("[-_.]+", "-", library).lower() not in ours
+        pinned = pins(REPOSITORY / name)
+        assert pinned
+        for library, version in pinned.items():
+            assert library not in ours
             if find_spec("dvc_s3") and (name == "requirements-s3.txt" or find_spec("moto")):
                 assert metadata.version(library) == version, f"{name}: make s3-test"
 

@@ -2,13 +2,18 @@
 Trainer.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from repository import REPOSITORY
 from torch import Tensor
 
-from benchmarks.train import ARMS, Task, largest_difference, make_task
+from benchmarks.train import ARMS, NATIVE, Task, environment_of, largest_difference, make_task
 
 STEPS = 10
 
@@ -25,8 +30,7 @@ def losses_of(arm: str, task: Task) -> list[float]:
     return losses
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
+def micro_task() -> Task:
     micro = make_task("micro", STEPS, torch.get_num_threads())
     # AdamW does not see a gradient's scale until its epsilon counts: clipped so far, clipping shows
     # in the losses.
@@ -34,16 +38,44 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
+def task() -> Task:
+    return micro_task()
+
+
+@pytest.fixture(scope="module")
 def ours(task) -> Iterator[list[float]]:
-    yield losses_of("ours", task)
+    yield losses_of(NATIVE, task)
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "ours"])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("ours", NATIVE)])
 def test_our_training_has_the_losses_of_other_implementations(arm, task, ours):
     assert task.accumulation == 2
     assert losses_of(arm, task) == pytest.approx(ours, abs=1e-4)
     assert ours[-1] < ours[0] - 0.1
+
+
+# Portable kernels take the place of torch's in a whole process.
+PORTABLE = """
+import json
+import test_bench_train as here
+print(json.dumps(here.losses_of("ours", here.micro_task())))
+"""
+
+
+def test_portable_kernels_have_the_losses_of_native_ones(ours):
+    paths = (REPOSITORY, REPOSITORY / "tests/helpers", Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", PORTABLE],
+        cwd=REPOSITORY,
+        env={**environment_of("ours"), "PYTHONPATH": ":".join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    losses = json.loads(done.stdout)
+    assert losses == pytest.approx(ours, abs=1e-4)
+    assert losses != ours, "these are native kernels' losses"
 
 
 @pytest.mark.parametrize(

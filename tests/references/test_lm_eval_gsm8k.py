@@ -18,6 +18,7 @@ from problems import FILTERS, TASKS, lm_eval_task
 from model.data.conversations import AskedQuestion
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model
+from model.numerics.side_by_side import SideBySide
 from model.params.generate import GenerateParams
 from model.post_training.answer_files import Generation
 from model.post_training.answer_reading import read
@@ -76,8 +77,8 @@ def generated(export: Path, tokenizer, problems: list[tuple[str, str]]) -> list[
         for question, solution in problems
     ]
     longest = lm_eval_task()["generation_kwargs"]["max_gen_toks"]
-    params = GenerateParams(batch_rows=7, device="cpu", new_tokens=longest, threads=1)
-    return answer(load_hugging_face_model(export), facts, asked, params, "test")
+    params = GenerateParams(batch_rows=7, device="cpu", new_tokens=longest)
+    return answer(load_hugging_face_model(export), facts, asked, params, "test", SideBySide(2))
 
 
 # As `lm_eval --model hf --model_args … --include_path … --tasks gsm8k_offline` does, but its index

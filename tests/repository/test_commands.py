@@ -7,6 +7,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,14 +281,16 @@ def test_a_stage_in_the_background_ignores_ctrl_c_and_hangups_and_ends_by_sigter
 
 
 def test_dvc_and_make_have_statuses_of_their_own(tmp_path):
-    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
-    for name in ("requirements.txt", "requirements-data.txt"):
+    (tmp_path / "tools").mkdir()
+    for name in ("Makefile", "tools/install.sh"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    for name in ("requirements.txt", "requirements-cuda.txt", "requirements-data.txt"):
         (tmp_path / name).touch()
     made = subprocess.run(
         ["make", "setup", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True
     )
     assert made.returncode == 2
-    assert "error: false is not Python 3.11" in made.stderr
+    assert "error: set-up: false is not Python 3.11 to 3.14 with venv" in made.stderr
     (tmp_path / "dvc.yaml").write_text("stages: {fails: {cmd: exit 1}}\n")
     dvc = [str(Path(sys.executable).with_name("dvc"))]
     subprocess.run([*dvc, "init", "-q", "--no-scm"], cwd=tmp_path, check=True)

@@ -26,12 +26,15 @@ def folder(tmp_path) -> Path:
     root = tmp_path / "a check out"
     (root / ".venv/bin").mkdir(parents=True)
     (root / ".dvc").mkdir()
-    shutil.copy(REPOSITORY / "Makefile", root)
+    (root / "tools").mkdir()
+    for name in ("Makefile", "tools/install.sh"):
+        shutil.copy(REPOSITORY / name, root / name)
     for name in ("python", "dvc"):
         (root / ".venv/bin" / name).write_text(TELLS)
         (root / ".venv/bin" / name).chmod(0o755)
     for name in (
         "requirements.txt",
+        "requirements-cuda.txt",
         "requirements-data.txt",
         ".venv/.ready",
         ".dvc/plots_page.html",
@@ -101,7 +104,9 @@ def test_a_python_in_a_folder_with_blanks_sets_up(folder):
         text=True,
         capture_output=True,
     )
-    assert f"[python3.11][-m][venv][{folder}/.venv]" in done.stdout, done.stdout + done.stderr
+    assert f"[python3.11][-m][venv][--clear][{folder}/.venv]" in done.stdout, (
+        done.stdout + done.stderr
+    )
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from repository import REPOSITORY
 
+from tools.lock import LOCKS, MAIN, entries
+
 PIPELINE = ("common", "model", "stages", "pipeline", "tools")
 TESTS = ("tests", "benchmarks", ".ci")
 # Asked for and not imported: DVC imports it, and works without.
@@ -29,9 +31,13 @@ def normalized(name: str) -> str:
 
 
 def asked(name: str) -> list[Requirement]:
-    """Return the requirements of a requirements*.in, or the pins of a requirements*.txt."""
-    lines = (REPOSITORY / name).read_text().splitlines()
-    return [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
+    """Return the requirements of a requirements*.in, or the pins of a requirements*.txt that hold
+    on this machine.
+    """
+    text = re.sub(r"\\\n| +--hash=\S+", "", (REPOSITORY / name).read_text())
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    found = [Requirement(line) for line in lines if line]
+    return [each for each in found if not each.marker or each.marker.evaluate()]
 
 
 def names(file: str) -> set[str]:
@@ -110,10 +116,33 @@ def test_a_lock_pins_what_is_asked_for_and_nothing_that_this_does_not_need(name)
 
 
 def test_no_two_locks_pin_the_same():
-    locks = [names(f"{name}.txt") for name in ("requirements", "requirements-dev")]
-    assert not locks[0] & locks[1]
-    assert "pytest" in locks[1]
+    locks = [
+        {each.name for each in entries((REPOSITORY / name).read_text())}
+        for name in [*LOCKS, "requirements-cuda.txt"]
+        if name != "requirements-audit.txt"  # another environment's
+    ]
+    assert len(set().union(*locks)) == sum(map(len, locks))
     assert "torch" in locks[0]
+    assert "pytest" in locks[1]
+    assert "nvidia-cublas" in locks[-1]
+
+
+@pytest.mark.parametrize("name", [*LOCKS, "requirements-cuda.txt", "requirements-data.txt"])
+def test_every_pin_has_the_hashes_of_its_files(name):
+    text = (REPOSITORY / name).read_text()
+    pinned = re.findall(r"^[\w.-]+==.*", text, flags=re.MULTILINE)
+    hashed = re.findall(r"^[\w.-]+==.*?(?:\\\n)? +--hash=sha256:[0-9a-f]{64}\b", text, re.MULTILINE)
+    assert len(hashed) == len(pinned) > 0
+
+
+def test_torch_may_be_the_indexes_build_or_one_for_cpus():
+    """The CPU builds' hashes, for which PyTorch's index stands beside PyPI: x86-64 and arm64, each
+    of four Pythons.
+    """
+    [torch] = [each for each in entries((REPOSITORY / MAIN).read_text()) if each.name == "torch"]
+    of_python_311 = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+    assert of_python_311 in torch.hashes()
+    assert len(torch.hashes()) >= 8 + 4 * 3, "and of x86-64, arm64 and macOS with PyPI's builds"
 
 
 def test_what_a_requirement_needs_is_followed_with_its_extras():

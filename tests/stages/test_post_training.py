@@ -26,6 +26,8 @@ QUESTIONS[3]["question"] = (
 )
 PARAMS = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 SECTIONS = {
+    # Portable kernels would stay in the process for later tests.
+    "numerics": {"kernels": "native", "threads": 1},
     "pretrain": {"max_steps": 5},
     "problems": PARAMS["problems"] | {"conversations": 16, "gsm8k_test": 4},
     "sft": (

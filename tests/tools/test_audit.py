@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from repository import REPOSITORY
 
-from tools.audit import audit, judge, locks, pins
+from tools.audit import ask, audit, judge, locks, pins
 
 CLEAN = [
     {"name": "A_b", "version": "1.0", "vulns": []},
@@ -27,7 +27,8 @@ FAULT = {"id": "PYSEC-2024-1", "fix_versions": ["1.1"], "aliases": [], "descript
 @pytest.fixture
 def lock(tmp_path) -> Path:
     path = tmp_path / "requirements.txt"
-    path.write_text(f"# a lock\na-b==1.0 --hash=sha256:{'0' * 64}\n\nC==2.0  # why\n")
+    first = f"a-b==1.0 ; sys_platform == 'other' \\\n    --hash=sha256:{'0' * 64}\n"
+    path.write_text(f"# a lock\n{first}\nC==2.0  # why\n")
     return path
 
 
@@ -115,7 +116,14 @@ def test_a_service_that_does_not_answer_is_a_failure(tmp_path, lock, text, statu
 def test_a_line_that_pins_nothing_is_a_failure(tmp_path, lock, text):
     lock.write_text(text)
     [line] = audit(tmp_path, says(answer(CLEAN)))
-    assert line.startswith("requirements.txt:")
+    assert line.startswith("requirements.txt: ")
+
+
+def test_packages_of_other_platforms_are_asked_for_too(lock):
+    read = "import sys; print(open(sys.argv[-1]).read(), file=sys.stderr); sys.exit(1)"
+    assert pins(lock) == {"a-b": "1.0", "c": "2.0"}
+    with pytest.raises(ValueError, match=r"c==2\.0"):
+        ask(lock, [sys.executable, "-c", read])
 
 
 def test_no_lock_at_all_is_a_failure(tmp_path):
@@ -140,7 +148,7 @@ def test_the_audit_is_in_an_environment_of_its_own_and_in_no_other_target():
             ["make", "-nB", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
         ).stdout
 
-    assert ".audit/bin/python -m pip install" in plan("audit")
+    assert "tools/install.sh .audit requirements-audit.txt" in plan("audit")
     assert ".audit/bin/python -m tools.audit" in plan("audit")
     assert all(
         "audit" not in plan(target) for target in ("setup", "repro", "test", "lint", "check")

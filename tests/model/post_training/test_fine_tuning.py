@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_fine_tuning import ANSWERS, PARAMS, Project
+from tiny_fine_tuning import ANSWERS, NATIVE, PARAMS, Project, new_project
 from transformers import TrainingArguments
 
 from common.errors import PipelineError
 from model.hugging_face.loading import load_hugging_face_model
+from model.numerics.setting import Numerics, set_numerics
+from model.numerics.side_by_side import SideBySide
 from model.params.sft import SftParams
 from model.post_training import trainer
 from model.post_training.chat_format import Row
-from model.post_training.trainer import collate, trainer_states
+from model.post_training.trainer import GroupTrainer, collate, trainer_states
 from model.runtime import resumable
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, tokenizer) -> Project:
-    return Project(tmp_path_factory.mktemp("gpt2"), tokenizer)
+    return new_project(tmp_path_factory.mktemp("gpt2"), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +253,50 @@ def test_a_loss_that_is_not_finite_is_one_line(project, tmp_path):
         match=r"^sft x: the (loss|gradient's norm) is \S+ at step 10; lower sft\.learning_rate",
     ):
         project.train(tmp_path / "work", PARAMS.model_copy(update={"learning_rate": 1e30}))
+
+
+# Groups of 4, 4 and 2 rows.
+GROUPED = PARAMS.model_copy(
+    update={"batch_rows": 10, "max_steps": 4, "warmup_steps": 1, "log_every": 1, "state_every": 2}
+)
+
+
+def side_by_side(threads: int) -> Numerics:
+    """Groups of rows, with torch's own kernels: portable ones would stay for later tests."""
+    set_numerics(NATIVE)
+    return Numerics(True, threads, SideBySide(threads))
+
+
+def test_groups_have_the_loss_and_gradients_of_the_plain_trainer(project, tmp_path):
+    rows = [project.rows[place] for place in (0, 3, 1, 2, 3, 3, 0, 1, 2, 0)]
+    results = []
+    for numerics in (set_numerics(NATIVE), side_by_side(2)):
+        model = load_hugging_face_model(project.directory)
+        states = trainer_states(tmp_path / "work", "cpu", "sft x")
+        made = trainer._trainer(model, rows, GROUPED, 0, states, numerics)
+        batch = collate(rows, model.config.eos_token_id)
+        learned = (batch["labels"] != -100).sum()
+        loss = made.training_step(model, batch, num_items_in_batch=learned)
+        results.append((type(made), loss, [each.grad for each in model.parameters()]))
+    (plain, loss, gradients), (grouped, same_loss, same_gradients) = results
+    assert issubclass(grouped, GroupTrainer)
+    assert not issubclass(plain, GroupTrainer)
+    torch.testing.assert_close(same_loss, loss)
+    for found, expected in zip(same_gradients, gradients, strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_in_groups_learns_what_a_plain_run_learns(project, tmp_path):
+    """The Trainer counts the learned tokens of the whole batch, by which groups divide."""
+    _, plain = project.train(tmp_path / "plain/work", GROUPED)
+    _, grouped = project.train(tmp_path / "grouped/work", GROUPED, numerics=side_by_side(2))
+    losses = [[point.train_loss for point in curve] for curve in (plain, grouped)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert len(set(losses[0])) == GROUPED.max_steps
+
+
+def test_a_row_that_cannot_be_computed_stops_the_run(project, tmp_path):
+    rows = [*project.rows[:9], Row([0, 10**6, 0], [False, True, True])]
+    with pytest.raises(IndexError, match="index out of range"):
+        project.train(tmp_path / "work", GROUPED, rows=rows, numerics=side_by_side(2))

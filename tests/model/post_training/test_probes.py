@@ -20,6 +20,7 @@ from model.data.drills import FORMS, GROUPS, in_words, state
 from model.export.hf_tokenizer import to_hugging_face
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import load_hugging_face_model
+from model.numerics.side_by_side import SideBySide
 from model.post_training.arithmetic_probes import (
     ProbeTokenizer,
     Question,
@@ -270,7 +271,7 @@ def test_a_model_without_one_end_of_text_is_refused(gpt2, end):
     model = load_hugging_face_model(gpt2)
     model.config.eos_token_id = end
     with pytest.raises(PipelineError, match=r"config\.json: eos_token_id: must be one id"):
-        continue_greedily(model, [[512]], 8, 1, "test")
+        continue_greedily(model, [[512]], 8, 1, "test", SideBySide(1))
 
 
 @pytest.mark.slow("a loop without a cache is the reference")
@@ -291,24 +292,26 @@ def test_greedy_continuations_are_those_of_a_loop_of_argmax(gpt2):
     model.generation_config.repetition_penalty = (
         3.0  # what an export may bring along changes nothing
     )
-    for batch_rows in (1, 3, 64):
-        assert continue_greedily(model, prompts, 8, batch_rows, "test") == plain
+    for batch_rows, threads in ((1, 2), (3, 1), (3, 3), (64, 1)):
+        found = continue_greedily(model, prompts, 8, batch_rows, "test", SideBySide(threads))
+        assert found == plain
     # End of text is whatever the config says it is: here a token that comes up often, so that rows
     # of a batch end apart.
     model.config.eos_token_id = common
     cut = [by_argmax(model, prompt, 8, end_of_text=common) for prompt in prompts]
     assert len({len(row.ids) for row in cut}) > 2
     assert {row.stopped for row in cut} == {True, False}
-    for batch_rows in (1, 3, 64):
-        assert continue_greedily(model, prompts, 8, batch_rows, "test") == cut
-    assert continue_greedily(model, [], 8, 3, "test") == []
+    for batch_rows, threads in ((1, 2), (3, 1), (3, 3), (64, 1)):
+        found = continue_greedily(model, prompts, 8, batch_rows, "test", SideBySide(threads))
+        assert found == cut
+    assert continue_greedily(model, [], 8, 3, "test", SideBySide(2)) == []
 
 
 def test_a_prompt_without_room_for_an_answer_is_one_line(gpt2):
     model = load_hugging_face_model(gpt2)
-    assert len(continue_greedily(model, [[1] * 16], 8, 3, "test")[0].ids) == 8
+    assert len(continue_greedily(model, [[1] * 16], 8, 3, "test", SideBySide(1))[0].ids) == 8
     with pytest.raises(PipelineError) as caught:
-        continue_greedily(model, [[1] * 17, [1]], 8, 3, "probes x")
+        continue_greedily(model, [[1] * 17, [1]], 8, 3, "probes x", SideBySide(1))
     assert (
         str(caught.value)
         == "probes x: a prompt of 17 tokens and 8 new ones exceed the model's context of 24; lower"
@@ -370,7 +373,8 @@ def project(tmp_path, monkeypatch, tokenizer, baseline_tokenizer) -> Path:
         )
     sections = {
         "pretrain": {"max_steps": 5},
-        "probes": {"batch_rows": 512, "device": "cpu", "new_tokens": 2, "threads": 2},
+        "numerics": {"kernels": "native", "threads": 2},
+        "probes": {"batch_rows": 512, "device": "cpu", "new_tokens": 2},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
     monkeypatch.chdir(tmp_path)

@@ -168,9 +168,9 @@ def test_lineage_has_what_dvc_yaml_gives_each_stage(sample):
                 "folders are told by file"
             )
         named = {key for instance in mine for key in instance.params.get("libraries.yaml", ())}
-        assert named == ({stage.name} if stage.name != "report" else set())
+        assert named == ({stage.name} & versions.keys() if stage.name != "report" else set())
         if stage.name != "report":
-            assert stage.libraries == versions[stage.name]
+            assert stage.libraries == versions.get(stage.name, {})
         else:
             assert stage.libraries.items() >= versions["fetch"].items() | versions["sft"].items()
         outs = {

@@ -1,5 +1,6 @@
 import math
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from tricky_items import ITEMS, LM_EVAL, REFERENCE
 import model.scoring.network as scoring_network
 from common.errors import PipelineError
 from model.hugging_face.directory import PATTERNS, read_hugging_face_directory
+from model.numerics.setting import set_numerics
+from model.params.numerics import NumericsParams
 from model.runtime.distributed import joined_processes
 from model.runtime.torch_setup import require_dtype
-from model.scoring.packing import batches, by_size, pack
+from model.scoring.packing import ROWS_TOGETHER, batches, by_size, pack
 from model.scoring.prefix_trees import Tree
 from model.scoring.scorer import Scorer
 from model.statistics.rates import rate
@@ -156,7 +159,11 @@ def test_every_ending_is_found_again_in_what_is_packed(trees, budget):
             for ending in tree.endings
             for place in range(1, len(ending))
         }
-        assert len(packed.tokens) == len(read), "what is shared is read once"
+        rows = Counter(item for item, *_ in read)
+        filled = sum(-(-count // ROWS_TOGETHER) * ROWS_TOGETHER for count in rows.values())
+        assert len(packed.tokens) == filled, "what is shared is read once"
+        firsts = [np.flatnonzero(packed.ending == n)[0] for n in range(packed.ending.max() + 1)]
+        assert all(packed.predicted_by[first] % ROWS_TOGETHER == 0 for first in firsts)
         number = 0
         for tree in batch:
             for ending in tree.endings:
@@ -314,7 +321,7 @@ def test_openais_gpt2_scores_what_is_published():
         read_hugging_face_directory(directory),
         device,
         "float32",
-        os.cpu_count(),
+        set_numerics(NumericsParams(kernels="native", threads=os.cpu_count())),
         16384,
         ONE_PROCESS,
     )

@@ -1,0 +1,98 @@
+#!/bin/sh
+# Install locks into an environment, and make that first where there is none: with uv where it is on
+# PATH, else with venv and pip.
+#
+#     [PYTHON=/path/to/python] tools/install.sh FOLDER LOCK…
+#
+# Runs before any library is there, so it needs a shell only. An environment that works is kept,
+# unless PYTHON asks for another version of Python: results do not depend on the version.
+set -eu
+FITS='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
+RANGE="Python 3.11 to 3.14"
+WAY="run make PYTHON=/path/to/python3.13"
+
+fail() {
+	echo "error: set-up: $*" >&2
+	exit 1
+}
+
+# The environment that make puts first on PATH is not where to look for a Python or for uv.
+outside=$(printf %s ":$PATH:" | sed "s|:$PWD/\.venv/bin:|:|g; s|^:||; s|:\$||")
+find_outside() { PATH=$outside command -v "$1"; }
+uv=$(find_outside uv || true)
+
+fits() { "$1" -c "$FITS" >/dev/null 2>&1; }
+version_of() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
+
+# Without uv it takes Python's own venv, which Debian has in a package of its own.
+makes_environments() { [ -n "$uv" ] || "$1" -c "import ensurepip" >/dev/null 2>&1; }
+
+# Print the Python for a new environment: PYTHON, else the newest on PATH that fits. Nothing if none does.
+choose_python() {
+	for name in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3; do
+		path=$(find_outside "$name") && fits "$path" && makes_environments "$path" && echo "$path" && return
+		[ -z "${PYTHON-}" ] || fail "$PYTHON is not $RANGE with venv; $WAY"
+	done
+}
+
+make_environment() {
+	python=$(choose_python)
+	# The environment behind a link may be others' too.
+	[ ! -L "$folder" ] || [ ! -e "$folder/pyvenv.cfg" ] ||
+		fail "$folder is a link to an environment of another Python; remove the link, and run make again"
+	real=$(readlink -f "$folder" 2>/dev/null || echo "$folder")
+	if [ -n "$uv" ]; then
+		"$uv" venv --quiet --clear --python "${python:->=3.11,<3.15}" "$real" ||
+			fail "uv found no $RANGE, see above; $WAY"
+	elif [ -z "$python" ]; then
+		fail "no $RANGE with venv on PATH; install one (Debian: python3-venv) or uv, which brings one, or $WAY"
+	else
+		"$python" -m venv --clear "$real" || fail "$python could not make $folder, see above"
+	fi
+}
+
+install() {
+	if [ -n "$uv" ]; then
+		"$uv" pip install --quiet --python "$folder/bin/python" --no-deps --require-hashes "$@"
+	else
+		"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes "$@"
+	fi
+}
+
+has_gpu() { [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; }
+
+# Install torch's CPU build, 6 GB smaller, where there is no GPU and an index has it: the user's index, or
+# PyTorch's own, which uv knows. Its version is the locked one with +cpu.
+install_cpu_torch() {
+	[ "$(uname)" = Linux ] && ! has_gpu || return 0
+	entry=$(sed -n '/^torch==/,/[^\\]$/p' "$1")
+	version=$(echo "$entry" | sed -n 's/^torch==\([^ ;]*\).*/\1/p')
+	[ -n "$version" ] && ! ls -d "$packages"/torch-"$version"[.+]*dist-info >/dev/null 2>&1 || return 0
+	echo "$entry" | sed "1s/==$version/&+cpu/" >"$folder/torch_cpu.txt"
+	for backend in "" ${uv:+--torch-backend=cpu}; do
+		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>&1 && return
+	done
+	echo "set-up: no index offers the locked CPU build of torch; the CUDA build takes 6 GB" >&2
+}
+
+torch_needs_cuda() { grep -qs "^Requires-Dist: nvidia-" "$packages"/torch-*.dist-info/METADATA; }
+
+[ $# -ge 2 ] || fail "usage: tools/install.sh FOLDER LOCK…"
+folder=$1
+shift
+if ! fits "$folder/bin/python"; then
+	make_environment
+elif [ -n "${PYTHON-}" ] && asked=$(find_outside "$PYTHON") &&
+	[ "$(version_of "$asked")" != "$(version_of "$folder/bin/python")" ]; then
+	make_environment
+fi
+if [ -z "$uv" ] && ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+	"$folder/bin/python" -m ensurepip >/dev/null || fail "$folder has no pip; remove it, and run make again"
+fi
+packages=$(echo "$folder"/lib/python*/site-packages)
+for lock; do
+	[ "$lock" != requirements.txt ] || install_cpu_torch "$lock"
+	[ "$lock" != requirements-cuda.txt ] || torch_needs_cuda || continue
+	install -r "$lock" ||
+		fail "could not install $lock, see above; is the package index within reach? Run make again: it goes on"
+done
