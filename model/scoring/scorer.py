@@ -120,7 +120,7 @@ class Scorer:
                 raise PipelineError(
                     f"{label}: out of memory for one item of {tokens} padded tokens; free some, "
                     "have fewer computed at a time "
-                    "(evaluate.threads, --threads), or take a larger machine"
+                    "(PIPELINE_THREADS, --threads), or take a larger machine"
                 )
             self._fitting = min(self._fitting, tokens // 2)
             say = (
