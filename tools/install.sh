@@ -41,13 +41,16 @@ make_environment() {
 	[ ! -L "$folder" ] || [ ! -e "$folder/pyvenv.cfg" ] ||
 		fail "$folder is a link to an environment of another Python; remove the link, and run make again"
 	real=$(readlink -f "$folder" 2>/dev/null || echo "$folder")
+	# A link may lead to a folder that holds more than an environment.
+	clear=--clear
+	[ ! -L "$folder" ] || clear=
 	if [ -n "$uv" ]; then
-		"$uv" venv --quiet --clear --python "${python:->=3.11,<3.15}" "$real" ||
+		"$uv" venv --quiet $clear --python "${python:->=3.11,<3.15}" "$real" ||
 			fail "uv found no $RANGE, see above; $WAY"
 	elif [ -z "$python" ]; then
 		fail "no $RANGE with venv on PATH; install one (Debian: python3-venv) or uv, which brings one, or $WAY"
 	else
-		"$python" -m venv --clear "$real" || fail "$python could not make $folder, see above"
+		"$python" -m venv $clear "$real" || fail "$python could not make $folder, see above"
 	fi
 }
 

@@ -189,6 +189,18 @@ def test_an_environment_behind_a_link_stays_there(machine):
     assert (machine.root / "elsewhere/bin/python").exists()
 
 
+@pytest.mark.parametrize("has_uv", [False, True])
+def test_a_folder_behind_a_link_is_not_emptied(machine, has_uv):
+    machine.has_python("3.13")
+    if has_uv:
+        machine.has("uv", UV)
+    (machine.root / "elsewhere").mkdir()
+    (machine.root / ".venv").symlink_to("elsewhere")
+    made = machine.ran()[0]
+    assert "venv" in made
+    assert "--clear" not in made
+
+
 def test_an_environment_behind_a_link_is_not_made_anew(machine):
     machine.has_python("3.13")
     (machine.root / ".venv").symlink_to("elsewhere")
