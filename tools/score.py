@@ -21,6 +21,8 @@ from pathlib import Path
 from common.errors import PipelineError, run_stage
 from common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
 from model.data.items import Item, read_items
+from model.numerics.processor import warning
+from model.runtime.cores import cores
 from model.tasks.item_scores import ItemScore, summarize
 from model.tasks.item_selection.hellaswag import sample_items
 from model.tasks.wordings import WORDINGS
@@ -59,6 +61,9 @@ def score(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"--device: cuda is not available to torch {torch.__version__} here")
     require_dtype("--dtype", options.dtype, options.device)
+    other_bytes = warning() if options.kernels == "portable" else None
+    if other_bytes and os.environ.get("RANK", "0") == "0":
+        print(other_bytes, file=sys.stderr)
     threads = options.threads if options.kernels == "native" else None
     numerics = set_numerics(NumericsParams(kernels=options.kernels, threads=threads))
     numerics = numerics._replace(threads=options.threads)
@@ -149,7 +154,7 @@ def _positive(text: str) -> int:
 
 def _cores() -> int:
     """Return this process's share of the cores."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _directory(model: str, revision: str | None) -> Path:
