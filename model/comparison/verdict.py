@@ -30,7 +30,7 @@ def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> l
     return [verdict, *(_difference(first, judged) for judged in different)]
 
 
-_PROCESSOR = "the same code and seed on another processor may differ from itself by as much."
+_CHANCE = "the same code with another seed, or in another order of sums, may differ by as much."
 
 
 def _between_networks(first: str, once: list[Judged], different: list[Judged]) -> str:
@@ -38,7 +38,7 @@ def _between_networks(first: str, once: list[Judged], different: list[Judged]) -
     who = "These two networks differ" if is_one else f"These networks differ from that of {first}"
     found = f"{who} by more than other items explain in {_of_figures(once, different)}"
     return f"Nothing here is evidence about the conditions. {found}" + (
-        f"; {_PROCESSOR}" if different else "."
+        f"; {_CHANCE}" if different else "."
     )
 
 
@@ -48,7 +48,7 @@ def _between_revisions(first: str, once: list[Judged], different: list[Judged]) 
         f"{_of_figures(once, different)}."
     )
     return found + (
-        f" Where networks were trained again that may be chance: {_PROCESSOR}" if different else ""
+        f" Where networks were trained again that may be chance: {_CHANCE}" if different else ""
     )
 
 

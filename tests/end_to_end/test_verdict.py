@@ -124,7 +124,7 @@ def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
     assert (
         words[0] == "Nothing here is evidence about the conditions. "
         f"These two networks differ by more than other items explain in {figures}; "
-        "the same code and seed on another processor may differ from itself by as much."
+        "the same code with another seed, or in another order of sums, may differ by as much."
     )
     assert not any(", p " in line for line in words if "Loss" in line)
     others = [row._replace(second="third") for row in rows]
@@ -135,8 +135,8 @@ def test_with_one_seed_nothing_is_said_about_conditions(rows, figures):
     assert (
         sentences("main", judge(rows), is_revisions=True)[0]
         == f"The working tree differs from main by more than other items explain in {figures}."
-        " Where networks were trained again that may be chance: the same code and seed on"
-        " another processor may differ from itself by as much."
+        " Where networks were trained again that may be chance: "
+        "the same code with another seed, or in another order of sums, may differ by as much."
     )
 
 

@@ -51,6 +51,7 @@ FIXED = {
     "model/report/figures.py": {"isdigit": "cells of our own tables"},
     "model/report/lineage.py": {"upper": NAMES},
     "model/results/markdown_table.py": {"capitalize": NAMES},
+    "model/runtime/cores.py": {"isdigit": "of ASCII"},
     "model/runtime/step_states.py": {"isdecimal": NAMES},
     "model/scoring/network.py": {"sum": COUNTS},
     "model/scoring/packing.py": {"sum": COUNTS},
