@@ -1,9 +1,10 @@
 """Print the hashes of tiny work of every stage that computes, as JSON: what must be the same bytes
 on every processor.
 
-    python tests/helpers/portable_work.py FOLDER   FOLDER/gpt2 is a model that the test has saved
+    python tests/helpers/portable_work.py FOLDER [STAGE …]
 
-With a further argument, `operators`: print the names of torch's operators that the work calls.
+FOLDER/gpt2 is a model that the test has saved. Without STAGE, all stages; `operators` in its place
+prints the names of torch's operators that the work of all stages calls.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.comparison.family import compare_outcomes, judge
 from model.hugging_face.directory import read_hugging_face_directory
+from model.hugging_face.loading import load_hugging_face_model
 from model.network.batches import TrainingRows
 from model.network.gpt import GPT, GPTConfig
 from model.numerics.setting import Numerics, set_numerics
@@ -58,7 +60,7 @@ def hashed(*parts) -> str:
     return found.hexdigest()
 
 
-def pretrained(folder: Path, numerics: Numerics) -> str:
+def pretrained(saved: Path, folder: Path, numerics: Numerics) -> str:
     documents = [[99, *((7 * token) % 90 for token in range(n, n + 40))] for n in range(40)]
     splits = write_token_split(folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
     model = GPT(GPTConfig(layers=2, heads=2, width=48, context=64, vocab_size=100))
@@ -70,22 +72,25 @@ def pretrained(folder: Path, numerics: Numerics) -> str:
     return hashed(*model.state_dict().values(), history.training, history.validated)
 
 
-def fine_tuned(folder: Path, project: Project, numerics: Numerics) -> list[str]:
-    """Return the hashes of the weights, and of answers."""
+def fine_tuned(saved: Path, folder: Path, numerics: Numerics) -> str:
     chosen = PARAMS.model_copy(update={"max_steps": 6, "state_every": 6, "warmup_steps": 2})
-    model, curve = project.train(folder / "states", chosen, numerics=numerics)
-    answers = project.answers(model, threads=numerics.threads)
-    return [hashed(*model.state_dict().values(), curve), hashed(answers)]
+    model, curve = Project(saved).train(folder / "states", chosen, numerics=numerics)
+    return hashed(*model.state_dict().values(), curve)
 
 
-def scored(directory: Path, numerics: Numerics) -> str:
-    gpt2 = read_hugging_face_directory(directory)
+def generated(saved: Path, folder: Path, numerics: Numerics) -> str:
+    model = load_hugging_face_model(saved).eval()
+    return hashed(Project(saved).answers(model, threads=numerics.threads))
+
+
+def scored(saved: Path, folder: Path, numerics: Numerics) -> str:
+    gpt2 = read_hugging_face_directory(saved)
     scorer = Scorer(gpt2, "cpu", "float32", numerics, 512, ONE_PROCESS)
     found = scorer.score(real_items(12), WORDINGS["reference"], "tiny")
     return hashed([item.nats for item in found])
 
 
-def compared() -> str:
+def compared(saved: Path, folder: Path, numerics: Numerics) -> str:
     """Bootstrap, tests of signs and of Student, intervals, what is detectable, Holm."""
     generator = np.random.default_rng(0)
     right = generator.random((2, 2, 60)) < 0.4
@@ -130,28 +135,31 @@ class Operators(TorchDispatchMode):
         return function(*arguments, **(keywords or {}))
 
 
-def work(saved: Path, numerics: Numerics) -> dict[str, str]:
+WORK = {
+    "pretrain": pretrained,
+    "sft": fine_tuned,
+    "generate": generated,
+    "evaluate": scored,
+    "compare": compared,
+}
+
+
+def work(saved: Path, stages: list[str], numerics: Numerics) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        weights, answers = fine_tuned(Path(folder), Project(saved), numerics)
-        return {
-            "pretrain": pretrained(Path(folder), numerics),
-            "sft": weights,
-            "generate": answers,
-            "evaluate": scored(saved, numerics),
-            "compare": compared(),
-        }
+        return {stage: WORK[stage](saved, Path(folder), numerics) for stage in stages}
 
 
 def main() -> None:
     saved = Path(sys.argv[1]) / "gpt2"
+    stages = sys.argv[2:]
     numerics = set_numerics(NumericsParams(kernels="portable", threads=None))
-    if sys.argv[2:] == ["operators"]:
+    if stages == ["operators"]:
         scoring.ThreadPoolExecutor = InThisThread
         with Operators() as operators:
-            work(saved, numerics)
+            work(saved, list(WORK), numerics)
         print(json.dumps(sorted(operators.names)))
     else:
-        print(json.dumps(work(saved, numerics)))
+        print(json.dumps(work(saved, stages or list(WORK), numerics)))
 
 
 if __name__ == "__main__":
