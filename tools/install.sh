@@ -17,7 +17,12 @@ fail() {
 }
 
 # The environment that make puts first on PATH is not where to look for a Python or for uv.
-outside=$(printf %s ":$PATH:" | sed "s|:$PWD/\.venv/bin:|:|g; s|^:||; s|:\$||")
+outside=
+IFS=:
+for part in $PATH; do
+	[ "$part" = "$PWD/.venv/bin" ] || outside=$outside${outside:+:}$part
+done
+unset IFS
 find_outside() { PATH=$outside command -v "$1"; }
 uv=$(find_outside uv || true)
 
@@ -73,9 +78,10 @@ install_cpu_torch() {
 	[ -n "$version" ] && ! ls -d "$packages"/torch-"$version"[.+]*dist-info >/dev/null 2>&1 || return 0
 	echo "$entry" | sed "1s/==$version/&+cpu/" >"$folder/torch_cpu.txt"
 	for backend in "" ${uv:+--torch-backend=cpu}; do
-		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>&1 && return
+		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>"$folder/torch_cpu.log" && return
 	done
-	echo "set-up: no index offers the locked CPU build of torch; the CUDA build takes 6 GB" >&2
+	reason=$(sed -n '$p' "$folder/torch_cpu.log")
+	echo "set-up: no index offers the locked CPU build of torch ($reason); the CUDA build takes 6 GB" >&2
 }
 
 torch_needs_cuda() { grep -qs "^Requires-Dist: nvidia-" "$packages"/torch-*.dist-info/METADATA; }
