@@ -80,7 +80,7 @@ install_cpu_torch() {
 	for backend in "" ${uv:+--torch-backend=cpu}; do
 		UV_HTTP_RETRIES=1 install ${backend:+"$backend"} -r "$folder/torch_cpu.txt" >/dev/null 2>"$folder/torch_cpu.log" && return
 	done
-	reason=$(sed -n '$p' "$folder/torch_cpu.log")
+	reason=$(sed -n '/ERROR\|×/{s/^ *//;p;q;}' "$folder/torch_cpu.log")
 	echo "set-up: no index offers the locked CPU build of torch ($reason); the CUDA build takes 6 GB" >&2
 }
 
