@@ -8,7 +8,6 @@ Needs uv on PATH and the package index. Reads requirements*.in, pyproject.toml a
 locks. Writes every requirements*.txt but requirements-data.txt; none of them names an index.
 """
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.files import write_bytes
-from pipeline.terminal.streams import end_unread
+from pipeline.terminal.command_lines import command_line
 
 # An entry is its pin, perhaps with a marker, and a line for each hash.
 _ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)[^\\\n]*(?:\\\n +--hash=\S+ ?)+\n", re.M)
@@ -145,12 +144,7 @@ def _write(path: Path, purpose: str, packages: list[Entry]) -> None:
 
 
 def main() -> None:
-    end_unread()
-    parser = argparse.ArgumentParser(
-        "python -m tools.lock",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tools.lock", __doc__, changes=True)
     parser.add_argument("upgrade", nargs="*", metavar="NAME")
     names = parser.parse_args().upgrade
     if shutil.which("uv") is None:

@@ -195,8 +195,8 @@ def test_fix_writes_what_the_code_needs_and_keeps_the_comment(made):
     assert not {dep for dep in code["measure"] if "picture" in dep or "fit" in dep}
     assert code["draw"] >= {"shapes/picture.py", "common/errors.py", "common/files.py"}
     libraries = yaml.safe_load((made / "libraries.yaml").read_text())
-    assert set(libraries["fit"]) == {"numpy", "python"}
-    assert set(libraries["measure"]) == {"python"}
+    assert set(libraries["fit"]) == {"numpy"}
+    assert "measure" not in libraries
     assert {"libraries.yaml": ["fit"]} in stages["fit"]["params"]
 
 

@@ -56,10 +56,11 @@ class Project:
             root / "data/tokens/baseline", documents, ["text"] * 300 + ["drills"] * 100
         )
 
-    def params(self, seeds: tuple[int, ...] = (1,), **pretrain) -> None:
+    def params(self, seeds: tuple[int, ...] = (1,), kernels: str = "portable", **pretrain) -> None:
         params = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
         params["pretrain"] |= STEPS | pretrain
         params["seeds"] = list(seeds)
+        params["numerics"] = {"kernels": kernels, "threads": 1 if kernels == "native" else None}
         (self.root / "params.yaml").write_text(yaml.safe_dump(params))
 
     def start(self, seed: int = 1) -> subprocess.Popen:
@@ -311,6 +312,7 @@ def test_timings_are_written_beside_the_outputs(project):
 )
 def test_a_compiled_network_trains_to_the_same_losses_inside_the_seal(project):
     short = {"max_steps": 20, "checkpoint_steps": [20], "log_every": 1, "state_every": 20}
+    short["kernels"] = "native"
     project.params(**short)
     project.run()
     plain, files = project.curve("training"), set(project.contents())

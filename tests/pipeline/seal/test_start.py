@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from sealed_project import error, native, project, run  # noqa: F401
 
+from pipeline.seal.environment import library_variables
+
 pytestmark = pytest.mark.slow("each test starts a sealed process", minutes=0.5)
 
 CHANGES_RANDOM = "import random\nrandom.random = lambda: 0.5\nprint('imported by somebody else')\n"
@@ -193,6 +195,7 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
         project, body, environment={"PATH": os.environ["PATH"], **kept, **dict.fromkeys(names, "")}
     )
     made = {
+        *library_variables({}),
         "PIPELINE_MADE",
         "HF_HUB_OFFLINE",
         "HOME",
