@@ -119,17 +119,15 @@ def must_be_identical() -> bool:
     A process of its own has the variables that the seal sets for stages.
     """
     sys.path.insert(0, os.getcwd())
-    from pipeline.seal.environment import library_variables
+    from pipeline.seal.environment import environment_of_libraries
 
     params = yaml.safe_load(Path("params.yaml").read_text())
     kernels = params["numerics"]["kernels"]
     if kernels != "portable":
         return False
-    foreign = ("ATEN_", "MKL_", "NPY_", "OMP_", "OPENBLAS_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    variables = library_variables({"numerics.kernels": kernels})
+    environment = environment_of_libraries({"numerics.kernels": kernels})
     command = [sys.executable, "-m", "model.numerics.known_answer"]
-    done = subprocess.run(command, env={**kept, **variables}, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"metrics: {' '.join(command[1:])} failed:\n{done.stderr}")
     return done.stdout.rstrip().endswith(" as everywhere")
