@@ -25,6 +25,7 @@ from pipeline.declared.dvc_yaml import (
     LINK,
     PARAMS,
     below,
+    keys_of,
     read_instances,
     read_stages,
 )
@@ -66,9 +67,14 @@ def declaration_lines(tree: Tree) -> list[Line]:
             if library_versions.needed(code, [stage])[stage]
             else set(),
         }
+        written = keys_of(stages[stage].get("params", []))
         for file, needed in used.items():
             mine = [each.params.get(file, ()) for each in instances if each.stage == stage]
-            named = {key for keys in mine for key in keys}
+            named = set()
+            for key, *became in zip(written.get(file, ()), *mine, strict=True):
+                # fetch.${item.input} stands for the keys that it becomes, if the code reads those.
+                is_whole = key in needed or not needed & set(became)
+                named |= {key} if is_whole else set(became)
             nested = None if file == PARAMS else file
             # A whole file is a dependency on all its keys.
             lines += _differences(stage, "params", nested, named, set() if file in deps else needed)
@@ -113,7 +119,8 @@ def _stage_findings(code: Code, stage: str, text: dict[str, Any]) -> list[str]:
         ]
     if None in code.sections(stage):
         findings.append(
-            f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal"
+            f"dvc.yaml: {stage}: a key given to read_section is computed; write it as a literal, "
+            'or as f"KEY.{item}.KEY" with a key of the matrix'
         )
     return findings
 
@@ -126,9 +133,30 @@ def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
             findings.append(f"{where}: unknown; known are {', '.join(sorted(FACTS))}")
         elif key == "timings" and not str(value).startswith(f"{TIMINGS}/"):
             findings.append(f"{where}: must be a file below {TIMINGS}/, not {value!r}")
-        elif key != "timings" and value is not True:
+        elif key == "spreads" and not _are_phases(value):
+            findings.append(f"{where}: must be a list of different words, not {value!r}")
+        elif key == "spreads" and meta.get("resumable") is not True:
+            findings.append(f"{where}: needs resumable: true, for its phases leave their pieces")
+        elif key == "resources" and not _are_amounts(value):
+            findings.append(f"{where}: must map labels to amounts above 0, not {value!r}")
+        elif key not in ("resources", "spreads", "timings") and value is not True:
             findings.append(f"{where}: must be true, not {value!r}; leave it out where it is not")
     return findings
+
+
+def _are_phases(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(each, str) and each.split() == [each] for each in value)
+        and 0 < len(value) == len(set(value))
+    )
+
+
+def _are_amounts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(label, str) and type(amount) in (int, float) and amount > 0
+        for label, amount in value.items()
+    )
 
 
 def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
@@ -188,9 +216,7 @@ def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
     """Stages do not import each other, the library imports no stage, and every module is some
     stage's.
     """
-    reached = set().union(
-        *(code.closure(stage).union(*code.choices(stage).values()) for stage in stages)
-    )
+    reached = set().union(*(code.closure(stage) for stage in stages))
     findings = [
         f"{path}: no stage imports it; import it, or move it elsewhere"
         for path in code.files

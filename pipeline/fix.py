@@ -131,7 +131,9 @@ def _with_bracketed(
     plain = [item for item in kept if isinstance(item, yaml.ScalarNode)]
     after = kept.index(plain[-1]) + 1 if plain else 0
     texts = [_source(rows, item) for item in kept]
-    return _with_row(rows, entries, [*texts[:after], *added, *texts[after:]])
+    # ${item.name} would open a mapping there.
+    new = [f'"{entry}"' if "{" in entry else entry for entry in added]
+    return _with_row(rows, entries, [*texts[:after], *new, *texts[after:]])
 
 
 def _with_bracketed_keys(

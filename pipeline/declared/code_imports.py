@@ -5,6 +5,7 @@ sections of params.yaml.
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -27,11 +28,11 @@ def is_code(dep: str) -> bool:
 
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
-    choices: frozenset[tuple[str, str]]  # of import_module(f"package.{key}"): package and key
     packages: frozenset[str]  # of import_module(f"package.{entry.name}"): any module of the package
     sections: frozenset[
         str | None
-    ]  # first arguments of read_section; None for one that is no literal
+    ]  # keys of params.yaml that are read, as dvc.yaml has them; None for one that is computed
+    at_once: frozenset[str]  # of import statements outside functions: module, or module:name
 
 
 class Code:
@@ -69,12 +70,7 @@ class Code:
         folder then covers what listing its modules covers. The outermost such folder is named.
         """
         reached = self.closure(stage)
-        named = {self._outermost(path, reached) for path in reached}
-        return named | {
-            choice
-            for choice in self.choices(stage)
-            if not any(below(choice, folder) for folder in named)
-        }
+        return {self._outermost(path, reached) for path in reached}
 
     def _outermost(self, path: str, reached: set[str]) -> str:
         """Return the outermost folder of `path` that has only files in `reached`, else `path`."""
@@ -95,9 +91,6 @@ class Code:
     def closure(self, stage: str) -> set[str]:
         """Return the paths of all first-party modules that running `stages.{stage}` imports, itself
         among them.
-
-        What any module of a choice imports is among them. The modules themselves are what `choices`
-        returns.
         """
         if stage not in self._closures:
             self._closures[stage] = self._find_closure(stage)
@@ -107,40 +100,30 @@ class Code:
         todo = [*self._paths(f"{STAGES}.{stage}")]
         seen = set(todo)
         while todo:
-            source = self._source(todo.pop())
-            sources = [
-                source,
-                *(
-                    self._chosen(path)
-                    for package, _ in source.choices
-                    for path in self._members(package)
-                ),
-            ]
-            modules = {module for one in sources for module in self._imported(one)}
+            modules = self._imported(self._source(todo.pop()))
             new = {found for module in modules for found in self._paths(module)} - seen
             seen |= new
             todo += new
         return seen
 
-    def choices(self, stage: str) -> dict[str, list[str]]:
-        """Return the modules of which an instance of the stage imports one: by dvc.yaml's path for
-        it, the paths they have.
-        """
-        chosen = {choice for path in self.closure(stage) for choice in self._source(path).choices}
-        return {
-            f"{package.replace('.', '/')}/${{item.{key}}}.py": self._members(package)
-            for package, key in chosen
-        }
-
     def libraries(self, stage: str) -> set[str]:
         """Return the top-level names of the third-party packages that the closure imports."""
         names = {
             module.split(".")[0]
-            for path in self._all(stage)
+            for path in self.closure(stage)
             for module in self._source(path).modules
         }
         own = {path.split("/")[0] for path in self.files} | {WATCHER}
         return names - own - sys.stdlib_module_names
+
+    def imported_at_once(self, stage: str) -> set[str]:
+        """Return what modules of the closure import of `libraries` as soon as they are imported.
+
+        `module` for an import statement, `module:name` for one with from.
+        """
+        libraries = self.libraries(stage)
+        every = {each for path in self.closure(stage) for each in self._source(path).at_once}
+        return {each for each in every if each.partition(":")[0].split(".")[0] in libraries}
 
     def importers(self, package: str) -> set[str]:
         """Return the files that import `package` or something in it."""
@@ -151,20 +134,11 @@ class Code:
         }
 
     def sections(self, stage: str) -> set[str | None]:
-        """Return the keys that the closure gives to read_section, None where one is computed."""
-        return {key for path in self._all(stage) for key in self._source(path).sections}
+        """Return the keys that the closure gives to read_section and read_overridden.
 
-    def _all(self, stage: str) -> set[str]:
-        return self.closure(stage).union(*self.choices(stage).values())
-
-    def _chosen(self, path: str) -> _Source:
-        source = self._source(path)
-        if source.choices:
-            raise SyntaxError(
-                "a module that is chosen chooses another, which hides an import from dvc.yaml",
-                (path, 1, None, None),
-            )
-        return source
+        f"conditions.{name}.sft" is conditions.${item.name}.sft; None stands for a computed key.
+        """
+        return {key for path in self.closure(stage) for key in self._source(path).sections}
 
     def _members(self, package: str) -> list[str]:
         folder = package.replace(".", "/")
@@ -175,14 +149,13 @@ class Code:
         ]
 
     def _imported(self, source: _Source) -> frozenset[str]:
-        """Return the dotted names of what `source` imports, but for the modules of a choice."""
+        """Return the dotted names of what `source` imports."""
         members = {
             path.removesuffix(".py").replace("/", ".")
             for package in source.packages
             for path in self._members(package)
         }
-        packages = source.packages | {package for package, _ in source.choices}
-        return source.modules | packages | members
+        return source.modules | source.packages | members
 
     def _paths(self, module: str) -> tuple[str, ...]:
         """Return the files that importing `module` runs: its packages' __init__.py and its own."""
@@ -209,8 +182,9 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
-    modules, choices, packages, sections = set(), set(), set(), set()
-    for node in ast.walk(ast.parse(content, path)):
+    modules, packages, sections = set(), set(), set()
+    whole = ast.parse(content, path)
+    for node in ast.walk(whole):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -220,17 +194,9 @@ def _parse(path: str, content: bytes) -> _Source:
                     [*PurePosixPath(path).parts[: -node.level], *filter(None, [node.module])]
                 )
             modules |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Call) and _called(node.func) == "read_section":
-            key = node.args[0] if node.args else None
-            sections.add(
-                key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None
-            )
-        elif (
-            isinstance(node, ast.Call)
-            and _called(node.func) == "import_module"
-            and (choice := _choice(node))
-        ):
-            choices.add(choice)
+        elif isinstance(node, ast.Call) and _called(node.func) in _KEYS:
+            keys = node.args[: _KEYS[_called(node.func)]]
+            sections |= {_key(key) for key in keys} or {None}
         elif (
             isinstance(node, ast.Call)
             and _called(node.func) == "import_module"
@@ -245,33 +211,46 @@ def _parse(path: str, content: bytes) -> _Source:
         ):
             hides = f"{_called(node.func)} hides an import from dvc.yaml; write an import statement"
             raise SyntaxError(hides, (path, node.lineno, None, None))
-    return _Source(frozenset(modules), frozenset(choices), frozenset(packages), frozenset(sections))
+    return _Source(
+        frozenset(modules),
+        frozenset(packages),
+        frozenset(sections),
+        frozenset(_at_once(whole)),
+    )
 
 
-def _choice(call: ast.Call) -> tuple[str, str] | None:
-    """Return "package" and "key" of import_module(f"package.{key}"), which dvc.yaml can declare;
-    None for any other call.
-    """
-    match call:
-        case ast.Call(
-            args=[
-                ast.JoinedStr(
-                    values=[
-                        ast.Constant(value=str(start)),
-                        ast.FormattedValue(value=ast.Name(id=key), conversion=-1, format_spec=None),
-                    ]
-                )
-            ],
-            keywords=[],
-        ) if re.fullmatch(r"(\w+\.)+", start):
-            return start[:-1], key
+# The functions that read params.yaml, and how many keys they take first.
+_KEYS = {"read_overridden": 2, "read_section": 1}
+
+
+def _key(key: ast.expr) -> str | None:
+    """Return a key of params.yaml as dvc.yaml names it, None where it is computed."""
+    match key:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(
+            values=[
+                ast.Constant(value=str(before)),
+                ast.FormattedValue(value=ast.Name(id=name), conversion=-1, format_spec=None),
+                ast.Constant(value=str(after)),
+            ]
+        ):
+            return f"{before}${{item.{name}}}{after}"
     return None
+
+
+def _at_once(module: ast.Module) -> Iterator[str]:
+    for node in module.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}:{alias.name}" for alias in node.names)
 
 
 def _package(call: ast.Call) -> str | None:
     """Return "package" of import_module(f"package.{entry.name}"), where a table names the module.
 
-    None for any other call. No matrix of dvc.yaml has such a key, so all modules are dependencies.
+    None for any other call. All modules of the package are dependencies.
     """
     match call:
         case ast.Call(

@@ -27,7 +27,13 @@ FACTS = {
     ),
     "network": "may use the network, and read files outside the repository",
     "reads_code": "reads all code as text, so it depends on whole folders of code",
+    "resources": (
+        "what a Dask worker must have free for it, by the labels of dask worker --resources"
+    ),
     "resumable": "keeps finished pieces of its work when it is killed",
+    "spreads": (
+        "the names of phases whose pieces any process may make, in this order (common/share.py)"
+    ),
     "timings": "the path of its file of timings, which is not an output: nothing depends on it",
     "verdict": "always writes the same bytes: what waits for it never reruns because of it",
 }
@@ -134,7 +140,7 @@ def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
                 stage=stage,
                 command=fields["cmd"],
                 deps=tuple(fields.get("deps", [])),
-                params=_params(fields.get("params", [])),
+                params=keys_of(fields.get("params", [])),
                 outs=tuple(path for path, cached in outputs if cached),
                 tracked=tuple(path for path, cached in outputs if not cached),
                 meta=fields.get("meta", {}),
@@ -144,20 +150,23 @@ def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
 
 
 def _choices(values: Any, params: Any) -> list[str | int]:
-    """Return the values of one axis of a matrix; raises YamlFault unless they are a list of text
-    and whole numbers.
+    """Return the values of one axis of a matrix: a list's entries, or a mapping's keys, as DVC.
+
+    Raises YamlFault unless they are text and whole numbers.
     """
     key = _PLACE.fullmatch(values) if isinstance(values, str) else None
     place = f"{PARAMS}: {key[1]}" if key else "dvc.yaml: matrix"
     found = _resolve(values, params, {})
-    if not isinstance(found, list) or not found:
-        raise YamlFault(f"{place}: must be a list with at least one entry, not {shown(found)}")
+    if not isinstance(found, dict | list) or not found:
+        raise YamlFault(
+            f"{place}: must be a list or a mapping with at least one entry, not {shown(found)}"
+        )
     for position, each in enumerate(found):
         if not _names(each):
             raise YamlFault(
                 f"{place}.{position}: must be text or a whole number, not {shown(each)}"
             )
-    return found
+    return list(found)
 
 
 def _names(value: Any) -> bool:
@@ -203,7 +212,8 @@ def _output(entry: str | dict[str, Any]) -> tuple[str, bool]:
     return path, settings.get("cache", True)
 
 
-def _params(entries: list[str | dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+def keys_of(entries: list[str | dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the keys that a stage's `params` name, by file."""
     keys: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         pairs = entry.items() if isinstance(entry, dict) else [(PARAMS, [entry])]

@@ -23,17 +23,15 @@ def carry(root: Path) -> list[str]:
     if not renamed_entries(tree, tree.read(LOCK)):
         return []
     # DVC takes a second to import, which a lock that stays need not wait for.
-    from pipeline.dvc_support.plan import rewrite_lock
-    from pipeline.dvc_support.repro import with_entries
+    from pipeline.dvc_support.lock_entries import rewrite_lock, with_entries
 
     renamed: list[str] = []
 
     def rewritten(text: str) -> str:
         """Return dvc.lock's text, as it is while DVC's lock is held, with the new names."""
         entries = renamed_entries(tree, text.encode())
-        new = with_entries(text, entries)
-        renamed.extend(sorted(entries) if new else [])
-        return new or text
+        renamed.extend(sorted(entries))
+        return with_entries(text, entries) if entries else text
 
     rewrite_lock(root, rewritten)
     return renamed

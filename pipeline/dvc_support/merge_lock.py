@@ -38,7 +38,7 @@ def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
 
 def _entries(text: str) -> dict[str, str]:
     """Return each stage's entry in a dvc.lock; none if the branch has no such file."""
-    from pipeline.dvc_support.plan import ENTRY, entries_are_apart  # imports dvc, a second
+    from pipeline.dvc_support.lock_entries import ENTRY, entries_are_apart  # imports dvc, a second
 
     if text in ("", _EMPTY):
         return {}

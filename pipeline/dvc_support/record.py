@@ -66,7 +66,7 @@ def main() -> None:
 
 def cut_lock(root: Path) -> None:
     """Free dvc.lock of stages that are no more, while no dvc writes it."""
-    from pipeline.dvc_support.plan import rewrite_lock  # imports dvc, a second
+    from pipeline.dvc_support.lock_entries import rewrite_lock  # imports dvc, a second
 
     rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 

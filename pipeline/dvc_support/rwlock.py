@@ -19,6 +19,7 @@ import zc.lockfile
 from pipeline.terminal.command_lines import command_line
 
 RWLOCK = Path(".dvc/tmp/rwlock")
+_HOLDERS = ("dvc", "pipeline.driver")  # in the command lines of those that write it
 
 
 def remove_untrue(root: Path) -> str | None:
@@ -45,7 +46,7 @@ def _untrue(content: bytes) -> str | None:
         running = any(map(_is_dvc, numbers))
     except (AttributeError, KeyError, TypeError, ValueError):
         return "it is not whole, as a full disk leaves it"
-    return "no dvc that it names is running" if numbers and not running else None
+    return "nothing that it names is running" if numbers and not running else None
 
 
 def _processes(content: bytes) -> Iterator[int]:
@@ -56,7 +57,8 @@ def _processes(content: bytes) -> Iterator[int]:
 
 def _is_dvc(process: int) -> bool:
     try:
-        return any("dvc" in word for word in psutil.Process(process).cmdline())
+        words = psutil.Process(process).cmdline()
+        return any(holder in word for holder in _HOLDERS for word in words)
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:  # another user's: it may be

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from common.files import partial_of
+from common.share import Share
 from pipeline.declared.code_imports import CODE, WATCHER, is_code
 from pipeline.declared.dvc_yaml import PARAMS, Instance, below, pinned_files
 from pipeline.seal.fault_messages import fault_line
 from pipeline.seal.input_witness import Witness, changed_input, fingerprints_of
-from pipeline.seal.scratch_folder import scratch_of
 
 _STAT, _LSTAT = os.stat, os.lstat  # as they are before Guard.watch_sizes
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -32,6 +32,7 @@ _NETWORK_EVENTS = {
     "socket.sendto",
     "socket.sendmsg",
 }
+_UNREADABLE = "ran while an input became unreadable; put it back and run the stage again"
 # For each event, the positions in its arguments: (path, descriptor of the directory it is relative
 # to).
 _CHANGES = {
@@ -54,12 +55,20 @@ class Guard:
     """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
 
     def __init__(
-        self, root: Path, instance: Instance, several: bool, duration: int, verdicts: set[str]
+        self,
+        root: Path,
+        instance: Instance,
+        scratch: str | None,
+        several: bool,
+        share: Share | None,
+        duration: int | None,
+        verdicts: set[str],
     ):
         self._root = str(root)
         self._skipped = (f"{root}/.venv/", sys.prefix + "/")
         self._instance = instance
         self._network, self._several = bool(instance.meta.get("network")), several
+        self._share = share
         self._duration, self._started, self._begun = duration, time.monotonic(), math.inf
         self._before = fingerprints_of(root, instance)
         self._witness = Witness(root, instance)
@@ -72,7 +81,7 @@ class Guard:
         self._writable = {
             *instance.outputs,
             *map(partial_of, instance.outputs),
-            *filter(None, [scratch_of(instance)]),
+            *filter(None, [scratch]),
         }
         self._readable = {*instance.deps, *pinned, *self._writable}
         self.inputs = [*instance.deps, *pinned]
@@ -99,6 +108,7 @@ class Guard:
             "pipeline.read_section": self._read_section,
             "pipeline.stage_begins": self._begins,
             "pipeline.stage_done": self._ends,
+            "pipeline.share_done": self._share_ends,
             "pipeline.piece_done": self._piece_done,
             **dict.fromkeys(_CHANGES, self._changed),
             **dict.fromkeys(_NETWORK_EVENTS, self._connected),
@@ -194,7 +204,7 @@ class Guard:
         name = self._inside(path, folder)
         if name is None or name == PARAMS or any(below(name, code) for code in (WATCHER, *CODE)):
             return
-        if PARAMS in self._instance.deps:
+        if self._instance.meta.get("checks_params"):
             return  # it judges parameters, and so whether the files that they name are there
         if not any(below(name, allowed) for allowed in self._readable):
             self._break(
@@ -204,7 +214,9 @@ class Guard:
 
     def _read_section(self, event: str, arguments: tuple[Any, ...]) -> None:
         path, key = arguments
-        if self._inside(path) == PARAMS and key not in self._instance.params.get(PARAMS, ()):
+        if self._inside(path) != PARAMS or PARAMS in self._instance.deps:  # the file is all of it
+            return
+        if key not in self._instance.params.get(PARAMS, ()):
             self._break(
                 f"read {key} of {PARAMS}, which dvc.yaml does not list under this stage's params"
             )
@@ -214,7 +226,16 @@ class Guard:
     def _begins(self, event: str, arguments: tuple[Any, ...]) -> None:
         self._begun = time.monotonic()  # all before it was starting up
 
+    def _share_ends(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """A share reads what its phase needs; `_piece_done` has judged the inputs of its pieces."""
+        if self._broken:  # something swallowed it
+            raise SealBroken(self._broken[0])
+        self._witness.dismiss()
+        self._done = True
+
     def _ends(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._share:
+            self._break(f"has no phase {self._share.phase}, which dvc.yaml says it spreads")
         if self._unread and PARAMS not in self._instance.deps:
             self._break(
                 f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
@@ -228,7 +249,7 @@ class Guard:
         after = self._witness.fingerprints()
         self._witness.dismiss()
         if not after:
-            self._break("ran while an input became unreadable; put it back and run the stage again")
+            self._break(_UNREADABLE)
         changed = changed_input(self._before, after)
         if changed is not None:
             self._break(
@@ -236,6 +257,8 @@ class Guard:
                 f"run it again, or undo the change and say dvc commit {self._instance.name}"
             )
         self._done = True
+        if self._duration is None:
+            return
         now = time.monotonic()
         os.ftruncate(self._duration, 0)
         os.pwrite(self._duration, b"%.2f %.2f\n" % (now - self._started, now - self._begun), 0)
@@ -245,7 +268,10 @@ class Guard:
 
         Checked for each piece: a resumed run could not see an edit that was reverted meanwhile.
         """
-        changed = changed_input(self._before, self._witness.fingerprints())
+        after = self._witness.fingerprints()
+        if not after:
+            self._break(_UNREADABLE)
+        changed = changed_input(self._before, after)
         if changed is not None:
             self._break(f"ran while {changed} changed, so what it made is of neither; run it again")
 

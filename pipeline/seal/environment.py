@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.declared.settings import SETTINGS
 
-# Programs, temporary files, what a terminal shows, and which GPUs and how many cores are this
-# stage's.
+# Programs, temporary files, what a terminal shows, which GPUs and how many cores are this stage's,
+# and which share of its pieces it makes.
 _EVERY_STAGE = {
     "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES",
-    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PIPELINE_THREADS", "PYTHONUNBUFFERED",
-    "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
+    "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PIPELINE_SHARE", "PIPELINE_THREADS",
+    "PYTHONUNBUFFERED", "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
 }  # fmt: skip
 # The way to data; pyproject.toml adds a project's own.
 _NETWORK = {
@@ -36,8 +36,10 @@ _OF_SEVERAL_PROCESSES = (
 )  # fmt: skip
 
 # The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins
-# at the same moment.
+# at the same moment. glibc asks for huge pages, where the kernel leaves that to programs: it makes
+# a training step of the demonstration a twentieth faster.
 _FIXED = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "LC_ALL": "C.UTF-8",
     "LOGNAME": "stage",
     "PYTHONHASHSEED": "0",
@@ -62,6 +64,20 @@ def of_any_stage() -> dict[str, str]:
     kept.pop("LD_LIBRARY_PATH", None)
     folders = os.environ.get(LIBRARY_PATH) or _folder_of_python()
     return {**kept, **_FIXED, **({"LD_LIBRARY_PATH": folders} if folders else {})}
+
+
+def of_warm_interpreter(chosen: dict[str, str]) -> dict[str, str]:
+    """Return the variables to import libraries with, for stages with the variables `chosen`.
+
+    Without the network, and with a home that has nobody's settings: the stage itself gets its own.
+    """
+    kept = {
+        name: value
+        for name, value in of_any_stage().items()
+        if name in _FIXED or _reaches(name, network=False, several=False)
+    }
+    kept.pop("TMPDIR", None)
+    return {**kept, "HOME": "/nonexistent", **chosen, **SETTINGS.offline}
 
 
 def clean_environment(network: bool, several: bool, chosen: dict[str, str]) -> None:

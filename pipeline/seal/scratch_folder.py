@@ -35,22 +35,25 @@ def scratch_of(instance: Instance) -> str | None:
     return os.path.join(folder, f".{name}.scratch")
 
 
-def make_scratch(root: Path, instance: Instance) -> list[Path]:
-    """Create the scratch folder of this work, name it in the environment, and remove all others.
+def make_scratch(root: Path, instance: Instance, name: str | None, shared: bool) -> list[Path]:
+    """Create the scratch folder of this work in `name` and put it into the environment.
 
-    Returns what the stage may write besides its outputs.
+    Removes what else is in `name`, and at exit the folder if it is empty, unless other processes
+    make shares of the work meanwhile (`shared`). Returns what the stage may write besides its
+    outputs.
     """
     os.environ.pop(SCRATCH, None)
-    name = scratch_of(instance)
     if name is None:
         return []
     parent = root / name
     directory = parent / fingerprint(root, instance)
     directory.mkdir(parents=True, exist_ok=True)
+    os.environ[SCRATCH] = str(directory)
+    if shared:
+        return [parent]
     for other in parent.iterdir():
         if other != directory:
             shutil.rmtree(other) if other.is_dir() else other.unlink()
-    os.environ[SCRATCH] = str(directory)
     _remove_empty_at_exit([directory, parent])
     return [parent]
 
@@ -114,7 +117,6 @@ def lock_instance(name: str, path: Path, descriptor: int) -> None:
             f"({holders or 'of another user or machine'}), as a killed dvc leaves one; "
             f"wait until it ends, or kill {holders or 'it there'}"
         )
-    _end_children_with_this_process()
 
 
 def _holders(path: Path) -> list[str]:
@@ -128,7 +130,7 @@ def _holders(path: Path) -> list[str]:
     return sorted(found, key=int)
 
 
-def _end_children_with_this_process() -> None:
+def end_children_with_this_process() -> None:
     """Kill forked workers when this process dies: they would wait, and hold its lock, for ever."""
     if not sys.platform.startswith("linux"):
         return

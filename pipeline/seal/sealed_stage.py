@@ -13,7 +13,8 @@ stages/__init__.py calls `seal` before a stage imports anything. From then on
 - the environment has the variables of pipeline/seal/environment.py and no others; only modules of
   Python, of the libraries and of the repository are found (pipeline/seal/start.py); home and
   temporary folder are an empty one of this process;
-- no other process may run the same instance;
+- no other process may run the same instance, but several may make shares of its pieces
+  (common/share.py): they write to its scratch folder alone;
 - at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has
   run, so an edit made meanwhile would be recorded as what the result was made from.
 Only a stage with `network` in its meta may use the network, and read a person's files outside the
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import MADE
+from common.share import SHARE, Share, share_in
 from common.yaml_file import YamlFault
 from pipeline.declared.dvc_yaml import (
     PARAMS,
@@ -51,7 +53,12 @@ from pipeline.seal.audit_guard import Guard
 from pipeline.seal.confinement import confine, import_from_source, make_partials
 from pipeline.seal.environment import clean_environment, keys_of_variables, library_variables
 from pipeline.seal.fault_messages import set_up_line
-from pipeline.seal.scratch_folder import lock_instance, make_scratch
+from pipeline.seal.scratch_folder import (
+    end_children_with_this_process,
+    lock_instance,
+    make_scratch,
+    scratch_of,
+)
 from pipeline.seal.several_processes import start_processes
 from pipeline.terminal.command_lines import instance_of
 
@@ -72,6 +79,9 @@ def seal(started_as: list[str]) -> None:
     )  # only the first of several processes does
     if not writes:
         instance = instance._replace(outs=(), tracked=())
+    scratch, share = scratch_of(instance), _share(instance)
+    if share:
+        instance, writes = instance._replace(outs=(), tracked=()), False
     try:
         tree = WorkingTree(root)
         problems = python_mismatch(tree) + mismatches(instance, declared_versions(tree))
@@ -87,21 +97,28 @@ def seal(started_as: list[str]) -> None:
         problems.append(left)
     if problems:
         sys.exit("\n".join(f"error: {line}" for line in problems))
-    with _faults_told(instance.name):
-        (root / DURATIONS).mkdir(parents=True, exist_ok=True)
-        duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
-    if writes:
+    duration = None
+    if share is None:
+        with _faults_told(instance.name):
+            (root / DURATIONS).mkdir(parents=True, exist_ok=True)
+            duration = os.open(root / DURATIONS / instance.name, os.O_RDWR | os.O_CREAT, 0o666)
+    if writes and duration is not None:
         lock_instance(instance.name, root / DURATIONS / instance.name, duration)
         instance = with_timings(instance)
+    if writes or share:
+        end_children_with_this_process()
     if instance.meta.get("checks_params"):
         _require_machine(root)
     network = bool(instance.meta.get("network"))
-    clean_environment(network, distributed, _variables(root, instance))
+    clean_environment(network, distributed, variables_of(root, instance))
     os.environ[MADE] = "\n".join(outputs_read(instance, instances))
     with _faults_told(instance.name):
-        guard = Guard(root, instance, distributed, duration, verdicts(instances))
+        guard = Guard(root, instance, scratch, distributed, share, duration, verdicts(instances))
         guard.watch_exit()  # first to be registered, so the last to run
-        writable = [*make_partials(root, instance), *make_scratch(root, instance)]
+        writable = [
+            *make_partials(root, instance),
+            *make_scratch(root, instance, scratch, shared=share is not None),
+        ]
         guard.confined = confine(root, guard.inputs, writable, network, network or distributed)
     sys.addaudithook(guard.hook())
     guard.watch_sizes()
@@ -111,7 +128,22 @@ def seal(started_as: list[str]) -> None:
     import_from_source(root)
 
 
-def _variables(root: Path, instance: Instance) -> dict[str, str]:
+def _share(instance: Instance) -> Share | None:
+    """Return the share that this process makes, None if it runs the stage; exit if it cannot."""
+    try:
+        share = share_in(os.environ)
+    except ValueError as error:
+        sys.exit(f"error: {instance.name}: {error}")
+    phases = instance.meta.get("spreads", ())
+    if share and share.phase not in phases:
+        sys.exit(
+            f"error: {instance.name}: {SHARE} names the phase {share.phase!r}, and meta: spreads "
+            f"of dvc.yaml {'has ' + ', '.join(phases) if phases else 'is not there'}; unset it"
+        )
+    return share
+
+
+def variables_of(root: Path, instance: Instance) -> dict[str, str]:
     """Return the variables of pyproject.toml for this stage."""
     declared = instance.params.get(PARAMS, ())
     keys = [key for key in keys_of_variables() if any(below_key(key, each) for each in declared)]

@@ -77,16 +77,20 @@ def _main() -> None:
 
     own.names = ("pipeline", "common", "tools", *SETTINGS.code)
     from pipeline.seal.sealed_stage import seal
+    from pipeline.seal.warm import MODULE, serve
     from pipeline.terminal.streams import go_on_unread
 
+    gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again
+    command = sys.argv[1:]
+    if command[1] == MODULE:
+        command = serve(command[2:])
     go_on_unread()
-    _, module, *arguments = command = sys.argv[1:]
+    _, module, *arguments = command
     seal(command)
     # The project's own functions have run: a stage finds its code alone.
     own.names = ("pipeline", *SETTINGS.code)
     for name in [name for name in sys.modules if name.partition(".")[0] == "tools"]:
         del sys.modules[name]
-    gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again
     sys.argv[1:] = arguments
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

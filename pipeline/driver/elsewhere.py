@@ -1,0 +1,211 @@
+"""Run one instance in a worker's clone, or take in at the driver what such a worker has made.
+
+    python -m pipeline.driver.elsewhere configure CHECKOUT   in a clone: DVC's settings of CHECKOUT
+    python -m pipeline.driver.elsewhere run FOLDER           in a clone: one instance
+    python -m pipeline.driver.elsewhere push FOLDER          at the driver: outputs made there
+    python -m pipeline.driver.elsewhere receive FOLDER       at the driver: outputs made in a clone
+
+`run` reads request.json in FOLDER: the instance's name, the entries of dvc.lock that it depends on,
+and which inputs to pull from the DVC remote. It pulls them, does what the driver does for one
+instance, pushes the outputs, and writes answer.json: the entry, and the paths of files that DVC
+does not cache. `push` reads request.json with names of instances, and pushes their outputs.
+`receive` reads request.json too: name, entry, and which instance it is. It fetches the outputs from
+the remote, checks them out, and compares every file with the entry.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvc.config import Config
+from dvc.exceptions import DvcException
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+from dvc.stage.loader import StageLoader
+from dvc.stage.run import _make_cmd, get_executable
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.serialize import dumps_yaml, parse_yaml
+
+from common.files import write_bytes
+from pipeline.declared.lockfile import LOCK, directory_hash
+from pipeline.driver.local import environment_of
+from pipeline.driver.place import Job
+from pipeline.driver.record import Found, Recorder
+from pipeline.dvc_support.lock_entries import replace_text, with_entries
+from pipeline.terminal.command_lines import command_line
+
+REQUEST, ANSWER = "request.json", "answer.json"
+_AT_ONCE = 1 << 20  # bytes
+
+
+def configure(root: Path, checkout: Path) -> None:
+    """Give the clone at `root` the cache and the remotes of the checkout that the worker is in."""
+    theirs = Config(str(checkout / ".dvc"))
+    settings: dict[str, dict[str, Any]] = {"core": {"analytics": False, "check_update": False}}
+    for level in ("repo", "local"):
+        for section, values in theirs.read(level).items():
+            settings.setdefault(section, {}).update(values)
+    if not settings["core"].get("remote"):
+        sys.exit(f"error: {checkout} has no default DVC remote; dvc remote add -d NAME URL")
+    settings.setdefault("cache", {}).setdefault("dir", str(checkout / ".dvc" / "cache"))
+    with Config(str(root / ".dvc")).edit("local") as ours:
+        ours.clear()
+        ours.update(settings)
+
+
+def run(root: Path, request: dict[str, Any]) -> dict[str, Any] | int:
+    """Run an instance with its inputs from the DVC remote; return the answer, or a status other
+    than 0.
+    """
+    name = request["name"]
+    upstream = parse_yaml(request["entries"], LOCK)["stages"] or {}
+    replace_text(root / LOCK, lambda text: with_entries(text, upstream) if upstream else text)
+    if request["pull"]:
+        with _repo(root) as repo:
+            repo.pull(targets=request["pull"], force=True)
+    recorder = Recorder(root)
+    instances = recorder.plan([name])
+    found = recorder.prepare(name)
+    if found is Found.READY:
+        status = _run_commands(root, name, instances.commands[name], instances.folders[name])
+        if status:
+            recorder.failed(name)
+            return status
+        recorder.record(name)
+    entry = recorder.entry(name)
+    recorder.close()
+    with _repo(root) as repo:
+        repo.push(targets=[name])
+        outs = [Path(out.fs_path) for out in _stage(repo, name).outs if not out.use_cache]
+    files = [os.path.relpath(each, root) for out in outs for each in files_below(out)]
+    return {"entry": dumps_yaml(entry), "files": files}
+
+
+def files_below(path: Path) -> list[Path]:
+    """Return the files of a folder in order; for a file, itself."""
+    inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [each for each in inside if each.is_file()]
+
+
+def _run_commands(root: Path, name: str, commands: list[str], folder: str) -> int:
+    # The keeper sends signals to all of the group; this process ends after the stage.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    environment = environment_of(root, Job(name, tuple(commands), 1))
+    for command in commands:
+        shell = _make_cmd(get_executable(), command)
+        if status := subprocess.run(shell, cwd=root / folder, env=environment).returncode:
+            return status
+    return 0
+
+
+def push(root: Path, names: list[str]) -> None:
+    """Push the outputs of instances to the DVC remote."""
+    with _repo(root) as repo:
+        repo.push(targets=names)
+
+
+def receive(root: Path, request: dict[str, Any]) -> None:
+    """Put an instance's outputs into the cache and the tree, as its entry has them; exit with a
+    line where they are not.
+    """
+    with _repo(root) as repo:
+        stage, entry = _stage(repo, request["name"]), parse_yaml(request["entry"], LOCK)
+        if other := _other_inputs(stage, entry):
+            sys.exit(f"error: {', '.join(other)} is another one here than on the worker")
+        StageLoader.fill_from_lock(stage, entry)
+        for objects in stage.get_used_objs().values():
+            repo.cloud.pull(objects)
+        for out in stage.outs:
+            if out.use_cache:
+                out.checkout(force=True)
+            if (found := _hash(Path(out.fs_path))) != out.hash_info.value:
+                sys.exit(
+                    f"error: {_path(root, out)}: the worker recorded {out.hash_info.value}, and "
+                    f"what came is {found}; run it again"
+                )
+
+
+def _other_inputs(stage: PipelineStage, entry: dict[str, Any]) -> list[str]:
+    """Return what a worker's entry says of command, dependencies and parameters, and is not so."""
+    stage.save_deps()
+    stage.outs, outs = [], stage.outs
+    ours = json.loads(json.dumps(to_single_stage_lockfile(stage)))
+    stage.outs = outs
+    theirs = json.loads(json.dumps(entry))
+    by_path = [{dep["path"]: dep for dep in each.get("deps", [])} for each in (ours, theirs)]
+    found = [path for path in by_path[0] if by_path[0][path] != by_path[1].get(path)]
+    return found + [key for key in ("cmd", "params") if ours.get(key) != theirs.get(key)]
+
+
+def _hash(path: Path) -> str:
+    """Return the hash that DVC has for a file or a folder, of its bytes as they are on the disk."""
+    if not path.is_dir():
+        return _file_hash(path)
+    files = {each.relative_to(path).as_posix(): _file_hash(each) for each in files_below(path)}
+    return directory_hash(files)
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while content := file.read(_AT_ONCE):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _repo(root: Path) -> Iterator[Repo]:
+    with Repo(str(root), _wait_for_lock=True) as repo:
+        yield repo
+
+
+def _stage(repo: Repo, name: str) -> PipelineStage:
+    [stage] = [each for each in repo.index.stages if each.addressing == name]
+    return stage
+
+
+def _path(root: Path, out: Output) -> str:
+    return os.path.relpath(out.fs_path, root)
+
+
+def main() -> None:
+    parser = command_line("pipeline.driver.elsewhere", __doc__, changes=True)
+    parser.add_argument("what", choices=("configure", "run", "push", "receive"))
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    options = parser.parse_args()
+    root = Path.cwd()
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its bars are no output of the stage
+    try:
+        if options.what == "configure":
+            configure(root, options.folder)
+            return
+        request = json.loads((root / options.folder / REQUEST).read_bytes())
+        if options.what == "receive":
+            receive(root, request)
+            return
+        if options.what == "push":
+            push(root, request["names"])
+            return
+        answer = run(root, request)
+    except (DvcException, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    if isinstance(answer, int):
+        if answer < 0:  # end as the stage did
+            signal.signal(-answer, signal.SIG_DFL)
+            os.kill(os.getpid(), -answer)
+        sys.exit(answer)
+    write_bytes(root / options.folder / ANSWER, json.dumps(answer).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Bring instances up to date: each is skipped, restored, or run and recorded, as `dvc repro` would.
+
+Two threads: this one starts instances, reads what they print and shows it. The other one calls DVC,
+one call at a time, so hashing the outputs of one instance holds up no other's start or bar.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from dvc.exceptions import DvcException
+
+from pipeline.driver.place import Job, Outcome, Place
+from pipeline.driver.record import Found, Instances, Recorder
+from pipeline.driver.schedule import Schedule, Share
+from pipeline.driver.view import View
+
+_WAIT = 0.2  # seconds between two looks at everything
+_WAIT_FOR_DVC = 0.005  # while DVC works on an instance
+
+
+class Run:
+    """One run. `stopping` is the signal that asks for its end, if one has come."""
+
+    def __init__(
+        self,
+        instances: Instances,
+        schedule: Schedule,
+        recorder: Recorder,
+        place: Place,
+        view: View,
+    ):
+        self._instances, self._schedule, self._recorder = instances, schedule, recorder
+        self._place, self._view = place, view
+        self._dvc = ThreadPoolExecutor(1)
+        self._asked: dict[Future[Any], tuple[str, Callable[[Any], None]]] = {}
+        self._running: dict[str, float] = {}  # when each began
+        self.failed: list[str] = []
+        self.stopping: int | None = None
+
+    def to_the_end(self) -> None:
+        """Return when all is done, or when what runs has ended after a failure or a signal."""
+        with self._dvc:
+            while self._asked or self._running or not (self._ending or self._schedule.finished):
+                if self.stopping is not None:
+                    self._place.stop(self.stopping)
+                self._schedule.resize(self._place.machine)
+                while not self._ending and (taken := self._schedule.take()) is not None:
+                    name, share = taken
+                    self._ask(name, self._recorder.prepare, partial(self._prepared, name, share))
+                for outcome in self._place.finished(_WAIT_FOR_DVC if self._asked else _WAIT):
+                    self._ended(outcome)
+                for future in [future for future in self._asked if future.done()]:
+                    self._answered(future)
+                self._view.progressed(self._place.progress())
+
+    @property
+    def _ending(self) -> bool:
+        return bool(self.failed) or self.stopping is not None
+
+    def _ask(self, name: str, call: Callable[[str], Any], then: Callable[[Any], None]) -> None:
+        """Have DVC's thread make a call about an instance; `then` gets what it returns."""
+        self._asked[self._dvc.submit(call, name)] = name, then
+
+    def _answered(self, future: Future[Any]) -> None:
+        name, then = self._asked.pop(future)
+        try:
+            answer = future.result()
+        except (DvcException, OSError) as error:
+            self._fail(name, 1, f"error: {name}: {' '.join(str(error).split())}\n")
+        else:
+            then(answer)
+
+    def _prepared(self, name: str, share: Share, found: Found) -> None:
+        if found is Found.READY and not self._ending:
+            job = Job(
+                name,
+                tuple(self._instances.commands[name]),
+                share.threads,
+                share.devices,
+                self._instances.folders[name],
+            )
+            self._running[name] = time.monotonic()
+            self._view.started(job)
+            self._place.start(job)
+        elif found is Found.READY:
+            self._ask(name, self._recorder.failed, lambda _: None)
+        else:
+            (self._view.unchanged if found is Found.UNCHANGED else self._view.restored)(name)
+            self._schedule.done(name)
+
+    def _ended(self, outcome: Outcome) -> None:
+        name, seconds = outcome.name, time.monotonic() - self._running.pop(outcome.name)
+
+        def then(_: None) -> None:
+            self._view.finished(name, seconds, outcome.log)
+            self._schedule.done(name)
+
+        if outcome.status:
+            self._fail(name, outcome.status, outcome.log)
+        elif outcome.entry is not None:
+            self._ask(name, partial(self._recorder.record_entry, entry=outcome.entry), then)
+        else:
+            self._ask(name, self._recorder.record, then)
+
+    def _fail(self, name: str, status: int, log: str) -> None:
+        """Note a failure; what a signal to the driver has ended is none."""
+        self._schedule.give_back(name)
+        self._ask(name, self._recorder.failed, lambda _: None)
+        if self.stopping is None:
+            self.failed.append(name)
+            self._view.failed(name, status, log)
+
+    def ask_to_stop(self, number: int) -> None:
+        """Stop what runs with this signal; a second one kills it."""
+        self.stopping = number if self.stopping is None else signal.SIGKILL
+        self._view.stopping(number)
