@@ -1,8 +1,10 @@
-"""The one exception that a stage turns into a single line for the person who runs it."""
+"""How a stage ends: done, with its share done, or with one line for the person who runs it."""
 
 import gc
 import sys
 from collections.abc import Callable
+
+from common.share import ShareDone
 
 
 class PipelineError(Exception):
@@ -19,7 +21,7 @@ def printable(text: str) -> str:
 def run_stage(main: Callable[[], None]) -> None:
     """Call `main`; print a PipelineError to stderr and exit with 1, let other errors propagate.
 
-    Raises audit events when the stage begins and when it has succeeded, for the seal
+    Raises audit events when the stage begins and when it or its share has succeeded, for the seal
     (pipeline/seal/sealed_stage.py).
     """
     gc.enable()  # off since stages/__init__.py, for the imports
@@ -28,5 +30,7 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
         sys.audit("pipeline.stage_done")
+    except ShareDone:
+        sys.audit("pipeline.share_done")
     except PipelineError as error:
         sys.exit("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()))

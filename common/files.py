@@ -92,12 +92,15 @@ def write_checksums(directory: Path) -> None:
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def verified(path: Path) -> Path:
+def verified(path: Path, checksums: dict[str, str] | None = None) -> Path:
     """Return `path`, a file of a checksummed directory.
 
-    Raises PipelineError if its bytes are not those written.
+    `checksums` are the directory's (`read_checksums`), for a reader of many files. Raises
+    PipelineError if its bytes are not those written.
     """
-    expected = _checksums(path.parent).get(path.name)
+    if checksums is None:
+        checksums = read_checksums(path.parent)
+    expected = checksums.get(path.name)
     if expected is None or not os.path.isfile(path) or sha256_file(path) != expected:
         raise _altered(path)
     return path
@@ -105,7 +108,7 @@ def verified(path: Path) -> Path:
 
 def verified_directory(directory: Path) -> Path:
     """Return a checksummed directory; raise PipelineError if a file differs, lacks or was added."""
-    checksums = _checksums(directory)
+    checksums = read_checksums(directory)
     for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
         name = file.relative_to(directory).as_posix()
         if name not in checksums:
@@ -118,7 +121,11 @@ def verified_directory(directory: Path) -> Path:
     return directory
 
 
-def _checksums(directory: Path) -> dict[str, str]:
+def read_checksums(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a checksummed directory, by name.
+
+    Raises PipelineError if SHA256SUMS is missing or damaged.
+    """
     path = directory / CHECKSUMS
     try:
         *lines, end = path.read_bytes().decode().split("\n")

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -15,12 +15,17 @@ _LONGEST_WORD = 80  # characters of what may be a number or truth value to anoth
 
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no type conversion, no change after reading."""
+    """Base of every section: no unknown keys, no type conversion, no change after reading.
+
+    `COMMON` are the keys that no override changes: all conditions have them in common.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    COMMON: ClassVar[frozenset[str]] = frozenset()
 
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Section)
 
 
 def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
@@ -29,13 +34,46 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
     `kind` is a Section or any annotated type. Raises PipelineError with one line per fault, each
     naming the key and the rule it breaks.
     """
+    return validate(_value(key, path), kind, path, key)
+
+
+def read_overridden(key: str, override: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
+    """Return the section `key` with the values under the dotted key `override` in place of its own.
+
+    Raises PipelineError as `read_section` does. A fault that the override makes is named by its
+    key.
+    """
+    base, values = _value(key, path), _value(override, path)
+    validate(base, kind, path, key)
+    return validate_overridden(base, values, kind, path, override)
+
+
+def validate_overridden(base: Any, values: Any, kind: type[S], path: Path, override: str) -> S:
+    """Return the valid section `base` with `values` in place of its own, validated as `kind`.
+
+    `override` is the dotted key of `values`, which each line of the PipelineError names.
+    """
+    for name in sorted(kind.COMMON & validate(values, dict[str, Any], path, override).keys()):
+        raise PipelineError(
+            f"{path}: {override}.{name}: all conditions have one {name}; remove it here, and set "
+            f"{override.rpartition('.')[2]}.{name}"
+        )
+    return validate(overridden(base, values), kind, path, override)
+
+
+def overridden(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `values` in place of its own; each value is replaced whole."""
+    return {**base, **values}
+
+
+def _value(key: str, path: Path) -> Any:
     sys.audit("pipeline.read_section", str(path), key)  # the seal compares with dvc.yaml
     value: Any = read_yaml(path)
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             raise PipelineError(f"{path}: {key}: missing; profiles/ holds complete examples")
         value = value[part]
-    return validate(value, kind, path, key)
+    return value
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -67,7 +105,9 @@ _NOT_TEXT = {"bool_type", "float_type", "int_type", "dict_type", "list_type"}
 
 
 def _line(fault: dict[str, Any], path: Path, key: str) -> str:
-    location = ".".join(printable(str(part)) for part in (key, *fault["loc"]) if part != "")
+    location = ".".join(
+        printable(str(part)) for part in (key, *fault["loc"]) if part not in ("", "[key]")
+    )
     kind, value, is_yaml = fault["type"], fault["input"], path.suffix == ".yaml"
     message = _KINDS.get(kind, fault["msg"].removeprefix("Value error, "))
     if kind == "extra_forbidden":

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 from model.comparison.family import Judged, p_words
+from model.comparison.outcomes import VALIDATION
+from model.comparison.runs import TASK_SCORE, TRUE_ANSWERS
 from model.results.markdown_table import Cell, Table, count, csv_bytes, words
 from model.statistics.paired import FEW_CLUSTERS
 
@@ -11,8 +13,10 @@ FIELDS = (
     *("model", "figure", "unit", "condition", "difference", "low", "high"),
     *("holm_p", "items", "seeds", "detectable", "differs"),
 )
+# `make diff` sorts by name: the primary figure first.
+_HEADED = {VALIDATION: "bits_per_byte", TASK_SCORE: "combined", TRUE_ANSWERS: "combined"}
 # Of a comparison, what its other figures are made of.
-_INTERNAL = ("is_answers", "student", "signs")
+_INTERNAL = ("is_answers", "student", "signs", "over_seeds")
 
 
 def comparison_json(judged: Judged) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def comparison_json(judged: Judged) -> dict[str, Any]:
     named = {"model": row.model, "figure": row.figure, "unit": row.unit, "condition": row.second}
     found = {key: value for key, value in row.comparison._asdict().items() if key not in _INTERNAL}
     if not row.has_p:
-        found["items_p"] = None
+        found |= {"items_p": None, "seeds_p": None}
     judgement = {
         "holm_p": judged.holm_p,
         "detectable": judged.detectable,
@@ -32,6 +36,7 @@ def comparison_json(judged: Judged) -> dict[str, Any]:
         **found,
         **judgement,
         "comparisons": judged.comparisons,
+        "role": row.role,
         "same_as": judged.same_as,
     }
 
@@ -54,16 +59,19 @@ def differences_csv(family: list[Judged]) -> bytes:
 def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict[str, Any]:
     """Return values and differences of some models' comparisons, for a metrics file.
 
-    With several seeds also each difference's p; one seed gives no evidence about conditions.
-    `models` maps the models to their names in the file.
+    With several seeds also the p of a figure that is tested; one seed gives no evidence about
+    conditions. `models` maps the models to their names in the file. The primary figure and those
+    of several tasks have names of their own, which sort before the others'.
     """
     shown: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in models.values()}
     for judged in family:
         row, said = judged.row, judged.row.comparison
-        if row.model in models:
-            figures = shown[models[row.model]].setdefault(_slug(row.figure), {first: said.first})
+        name = _HEADED.get(row.figure) or models.get(row.model)
+        if name:
+            of_model = shown.setdefault(name, {})
+            figures = of_model.setdefault(_slug(row.figure), {first: said.first})
             figures |= {row.second: said.second, f"{row.second}_difference": said.difference}
-            if said.seeds > 1:
+            if said.seeds > 1 and row.has_p:
                 figures[f"{row.second}_holm_p"] = judged.holm_p
     return shown
 
@@ -88,8 +96,12 @@ def comparison_table(first: str, family: list[Judged]) -> Table:
                 words(row.name),
                 count(said.items),
                 Cell(f"{said.effective_clusters:,.0f}{few}", said.effective_clusters),
-                Cell(f"{said.first:.4f}", said.first),
-                Cell(f"{'' if is_one else row.second + ' '}{said.second:.4f}", said.second),
+                _value_cell("", said.first, said.spread and said.spread[0]),
+                _value_cell(
+                    "" if is_one else f"{row.second} ",
+                    said.second,
+                    said.spread and said.spread[1],
+                ),
                 Cell(f"{said.difference:+.4f}", said.difference),
                 Cell(f"{low:+.4f} to {high:+.4f}", [low, high]),
                 _p_cell(said.p if row.has_p else None),
@@ -105,17 +117,30 @@ def comparison_table(first: str, family: list[Judged]) -> Table:
     )
 
 
+def _value_cell(before: str, value: float, spread: float | None) -> Cell:
+    """Return a figure, with several seeds their mean and standard deviation."""
+    if spread is None:
+        return Cell(f"{before}{value:.4f}", value)
+    return Cell(f"{before}{value:.4f} ± {spread:.4f}", [value, spread])
+
+
 def _unit(family: list[Judged]) -> str:
     """Return what the table's columns mean."""
-    if any(judged.row.comparison.seeds > 1 for judged in family):
-        by = "p of Student's t over seeds"
-    else:
-        by = (
-            "95 % and p over other items, of products other wordings; "
-            "no p for bits per byte, with one seed each"
+    seeds = max((judged.row.comparison.seeds for judged in family), default=0)
+    if seeds > 1:
+        secondary = max(
+            (judged.comparisons for judged in family if judged.row.role == "secondary"), default=0
+        )
+        return (
+            f"mean ± standard deviation of {seeds} seeds; 95 % and p over seeds and items; p of "
+            f"validation alone, and of {secondary} secondary comparisons by Holm; the others are "
+            "described"
         )
     number = max((judged.comparisons for judged in family), default=0)
-    return f"the same items; {by}; Holm p and Detectable for all {number} comparisons together"
+    return (
+        "the same items; 95 % and p over other items, of products other wordings; no p for bits "
+        f"per byte, with one seed each; Holm p and Detectable for all {number} comparisons together"
+    )
 
 
 def _p_cell(value: float | None) -> Cell:

@@ -8,16 +8,17 @@ items, then one for each figure of each run:
 
 `answers` is hexadecimal with a bit for each item, the first item's the highest; bits per byte have
 `values` instead, rounded to 4 decimals. Clusters are numbers; weights of 1 are left out, and
-`crossed` where items are clustered in one way only.
+`crossed` where items are clustered in one way only. A task's figure has its `item_set`, and
+`chance` if it is an accuracy; a figure that is tested with several seeds has its `role`.
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from common.errors import PipelineError
-from model.comparison.outcomes import Outcomes
+from model.comparison.outcomes import Outcomes, Role
 
 _DECIMALS = 4
 
@@ -37,7 +38,7 @@ def outcome_lines(found: dict[Key, Outcomes]) -> str:
     number = {one: place for place, one in enumerate(sets)}
     rows = [{"set": place, **_items_row(outcomes)} for place, outcomes in enumerate(sets.values())]
     rows += [
-        {**key._asdict(), "set": number[_set(outcomes)], **_values(outcomes)}
+        {**key._asdict(), "set": number[_set(outcomes)], **_labels(outcomes), **_values(outcomes)}
         for key, outcomes in found.items()
     ]
     return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
@@ -77,6 +78,11 @@ def _numbered(clusters: list[str]) -> list[int]:
     return numbers
 
 
+def _labels(outcomes: Outcomes) -> dict[str, Any]:
+    labels = {field: getattr(outcomes, field) for field in ("item_set", "chance", "role")}
+    return {field: value for field, value in labels.items() if value not in (None, "")}
+
+
 def _values(outcomes: Outcomes) -> dict[str, Any]:
     if not outcomes.is_answers:
         return {"values": outcomes.values.round(_DECIMALS).tolist()}
@@ -108,4 +114,17 @@ def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
         raise ValueError(f"{len(crossed)} crossed clusters of {count} items")
     if not (np.isfinite(values).all() and np.isfinite(weights).all()):
         raise ValueError("a value is no number")
-    return Outcomes(values, weights, clusters, items["items"], "answers" in row, crossed)
+    role, chance = row.get("role", ""), row.get("chance")
+    if role not in get_args(Role) or not (chance is None or 0 <= chance < 1):
+        raise ValueError(f"role {role!r}, chance {chance!r}")
+    return Outcomes(
+        values,
+        weights,
+        clusters,
+        items["items"],
+        "answers" in row,
+        crossed,
+        str(row.get("item_set", "")),
+        chance,
+        role,
+    )

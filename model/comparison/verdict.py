@@ -1,7 +1,8 @@
 """The family of comparisons in sentences: the verdict, the differences, and their limits."""
 
 from model.comparison.family import Judged, Row, p_words
-from model.statistics.paired import FEW_CLUSTERS, POWER, SIGNIFICANT
+from model.statistics.over_seeds import POWER, SIGNIFICANT
+from model.statistics.paired import FEW_CLUSTERS
 
 
 def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> list[str]:
@@ -21,13 +22,35 @@ def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> l
             else _between_networks(first, once, different)
         )
     else:
-        found = (
-            f"{len(different)} of {len(once)} comparisons find"
-            if different
-            else f"No comparison of {len(once)} finds"
-        )
-        verdict = f"{found} a difference (p < {SIGNIFICANT} after Holm's correction)."
+        verdict = _over_seeds(first, once)
     return [verdict, *(_difference(first, judged) for judged in different)]
+
+
+def _over_seeds(first: str, once: list[Judged]) -> str:
+    """Return what the primary figure and the secondary ones say of the conditions."""
+    primary = [judged for judged in once if judged.row.role == "primary"]
+    secondary = [judged for judged in once if judged.row.role == "secondary"]
+    said = []
+    if len(primary) == 1:
+        [judged] = primary
+        row = judged.row
+        differs = "differs" if judged.is_different else "does not differ significantly"
+        said.append(
+            f"{row.second} {differs} from {first} in the primary figure, {row.figure} {row.unit}: "
+            f"{_figures(judged)}, {row.comparison.seeds} seeds each."
+        )
+    elif primary:
+        said.append(f"{_count(primary)} comparisons of the primary figure find a difference.")
+    if secondary:
+        said.append(
+            f"{_count(secondary)} comparisons of secondary figures find one "
+            f"(p < {SIGNIFICANT} after Holm's correction)."
+        )
+    return " ".join(said) or "No figure that is tested was measured; the others are described."
+
+
+def _count(family: list[Judged]) -> str:
+    return f"{sum(judged.is_different for judged in family)} of {len(family)}"
 
 
 _CHANCE = "the same code with another seed, or in another order of sums, may differ by as much."
@@ -70,11 +93,13 @@ def _of_figures(once: list[Judged], different: list[Judged]) -> str:
 def limits(family: list[Judged]) -> list[str]:
     """Return the limits of the comparisons: few clusters, then detectable differences.
 
-    They are about the figures of the last checkpoint and of the fine-tuned model.
+    They are about the figures of the last checkpoint and of the fine-tuned model; with several
+    seeds about those that are tested.
     """
     last = {
         (judged.row.model == "fine-tuned", judged.row.figure, judged.row.second): judged
         for judged in family
+        if judged.row.role or judged.row.comparison.seeds == 1
     }
     found = []
     if any(judged.row.comparison.crossed is not None for judged in last.values()):
@@ -100,12 +125,18 @@ def limits(family: list[Judged]) -> list[str]:
 
 def _difference(first: str, judged: Judged) -> str:
     row, said = judged.row, judged.row.comparison
-    low, high = judged.interval
-    p = f", p {p_words(judged.holm_p)}" if row.has_p else ""
     return (
         f"{row.model}, {row.name}: {row.second} {said.second:.4f}, {first} {said.first:.4f}, "
-        f"difference {said.difference:+.4f} ({low:+.4f} to {high:+.4f}){p}."
+        f"difference {_figures(judged)}."
     )
+
+
+def _figures(judged: Judged) -> str:
+    """Return a difference, its interval, and its p if it has one."""
+    low, high = judged.interval
+    words = p_words(judged.holm_p)
+    p = f", p {words}" if words else ""
+    return f"{judged.row.comparison.difference:+.4f} ({low:+.4f} to {high:+.4f}){p}"
 
 
 def _limit(judged: Judged) -> str:
@@ -132,7 +163,9 @@ def _limit(judged: Judged) -> str:
 
 
 def _reliably(judged: Judged) -> str:
-    return f" ({POWER:.0%} power, corrected for {judged.comparisons} comparisons)."
+    number = judged.comparisons
+    tested = f"corrected for {number} comparisons" if number > 1 else "tested alone"
+    return f" ({POWER:.0%} power, {tested})."
 
 
 def _start(row: Row) -> str:

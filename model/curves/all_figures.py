@@ -1,98 +1,171 @@
 """Learning curves as PNGs, the same bytes for the same points."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from model.curves.charts import BY_ALL, CHARTS, CURVES, TASK_CHARTS, X_LABELS, Chart
+from model.curves.charts import BY_ALL, TRAINING, Chart
+from model.curves.paired import Difference
 from model.curves.panels import (
     CHANCE_STYLE,
     GPT2_STYLE,
     STYLE,
     TRAIN_STYLE,
+    ZERO_STYLE,
+    Style,
+    add_scales,
+    chances,
     condition_handles,
     draw_chart,
+    draw_differences,
     legend_columns,
     picture,
     seed_handles,
 )
-from model.curves.points import Curves, Point
+from model.curves.points import TRAIN, Curves, Point
 from model.curves.style import GREY
-from model.tasks.labels import CHANCE
 
 # Of all steps. A fresh network's loss is so high that what follows would be a flat line.
 _BEGINNING = 0.1
-_FIT = "axes of loss and bits per byte fit the last nine tenths of training"
+_FIT = "from the first tenth of training on"
 _IN_A_ROW = 3
+_TITLE = 135  # characters in a line of the title
+_INCHES = {"curve": 2.9, "differences": 1.35, "scales": 1.1}  # heights, with what axes are called
 
-Panel = tuple[str, str]  # a chart's name, and what it is drawn against: a key of X_LABELS
-
-
-def _rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
-    return [panels[start : start + _IN_A_ROW] for start in range(0, len(panels), _IN_A_ROW)]
-
-
-_TASKS = [chart.name for chart in TASK_CHARTS]
-_LEARNING = _rows(
-    [(name, "tokens") for name in ("loss", "bits_per_byte", "gradient_norm", *_TASKS)]
-)
-_OF_STEPS = ("gradient_norm", "learning_rate", "sft_loss")
-_TRAINING = [
-    *([(chart.name, x) for x in X_LABELS] for chart in CURVES if chart.x == BY_ALL),
-    *_rows([(name, "step") for name in _OF_STEPS]),
-]
+_Place = TypeVar("_Place", Point, Difference)
+_BY_NAME = {chart.name: chart for chart in TRAINING}
 
 
 def draw_curves(
-    path: Path, points: Curves, conditions: list[str], shown: list[str], title: str
-) -> None:
-    """Draw training and scores of the conditions `shown` against tokens.
-
-    Colours are those of all `conditions`.
-    """
-    _draw(path, _LEARNING, points, conditions, shown, title)
-
-
-def draw_training(path: Path, points: Curves, conditions: list[str], title: str) -> None:
-    """Draw losses against steps, tokens and bytes; gradient norm, learning rate, sft by step."""
-    _draw(path, _TRAINING, points, conditions, conditions, title)
-
-
-def _draw(
     path: Path,
-    rows: Sequence[Sequence[Panel]],
     points: Curves,
+    scores: Sequence[Chart],
     conditions: list[str],
     shown: list[str],
     title: str,
+    differences: Sequence[Difference] = (),
 ) -> None:
-    drawn = [(CHARTS[name], points[name]) for panels in rows for name, _ in panels]
-    with picture(path, 12, 0.6 + 3 * len(rows)) as figure:
-        grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
-        for panels, axes in zip(rows, grid, strict=True):
-            for (name, x), axis in zip(panels, axes, strict=False):
-                draw_chart(axis, CHARTS[name], x, points[name], conditions, shown)
-                if CHARTS[name].is_fitted:
-                    _fit(axis, points[name])
-                if (name, x) == next(panel for panel in panels if panel[0] == name):
-                    axis.set_title(CHARTS[name].title, loc="left")  # beside itself once
-            for axis in axes[len(panels) :]:
-                axis.remove()
+    """Draw what is held out by tokens: bits per byte and `scores`, the charts of tasks.
+
+    Of `points` those of the conditions `shown` are drawn. Below each chart are the paired
+    `differences` from the first condition, if there are any. Colours are those of all `conditions`.
+    """
+    charts = [_BY_NAME["bits_per_byte"], *scores]
+    points = {
+        chart.name: [point for point in points[chart.name] if point.split != TRAIN]
+        for chart in charts
+    }
+    rows = -(-len(charts) // _IN_A_ROW)
+    heights = [_INCHES["curve"], *([_INCHES["differences"]] if differences else [])]
+    with picture(path, 12, 0.6 + rows * sum(heights)) as figure:
+        grid = figure.add_gridspec(rows * len(heights), _IN_A_ROW, height_ratios=heights * rows)
+        for number, chart in enumerate(charts):
+            row, column = divmod(number, _IN_A_ROW)
+            axis = figure.add_subplot(grid[row * len(heights), column])
+            _draw(axis, chart, "tokens", points, conditions, shown)
+            mine = [each for each in differences if each.chart == chart.name]
+            if differences:
+                below = figure.add_subplot(grid[row * len(heights) + 1, column], sharex=axis)
+                _draw_below(axis, below, chart, mine, conditions)
+        drawn = [(chart, points[chart.name]) for chart in charts]
         handles = _legend(drawn, conditions, shown)
-        columns = legend_columns([str(handle.get_label()) for handle in handles])
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-        figure.suptitle(f"{title} ({_FIT})", x=0.01, ha="left", fontsize=12)
+        if differences:
+            handles += _difference_handles(points, differences, conditions)
+        figure.align_ylabels()
+        _name(figure, handles, title, f"(the axis of bits per byte {_FIT})")
+
+
+def draw_training(path: Path, points: Curves, conditions: list[str], title: str) -> None:
+    """Draw each curve of training once: losses by tokens, with axes of steps and bytes beside it;
+    the others by step.
+    """
+    rows = [
+        [chart for chart in TRAINING if chart.x == BY_ALL],
+        [chart for chart in TRAINING if chart.x != BY_ALL],
+    ]
+    heights = [_INCHES["curve"] + _INCHES["scales"], _INCHES["curve"]]
+    with picture(path, 12, 0.6 + sum(heights)) as figure:
+        parts: Any = figure.subfigures(2, height_ratios=heights)
+        for part, charts in zip(parts, rows, strict=True):
+            for axis, chart in zip(part.subplots(1, len(charts)), charts, strict=True):
+                x = chart.x[0]
+                _draw(axis, chart, x, points, conditions, conditions)
+                if chart.x == BY_ALL:
+                    add_scales(axis, points[chart.name])
+        drawn = [(chart, points[chart.name]) for charts in rows for chart in charts]
+        handles = _legend(drawn, conditions, conditions)
+        _name(figure, handles, title, f"(axes of loss and bits per byte {_FIT})")
+
+
+def _draw(
+    axis: Axes,
+    chart: Chart,
+    x: str,
+    points: Curves,
+    conditions: list[str],
+    shown: list[str],
+) -> None:
+    draw_chart(axis, chart, x, points[chart.name], conditions, shown)
+    if chart.is_fitted:
+        _fit(axis, points[chart.name])
+    # The axis names the unit.
+    axis.set_title(chart.title.removesuffix(f", {chart.y_label}"), loc="left")
+
+
+def _draw_below(
+    axis: Axes,
+    below: Axes,
+    chart: Chart,
+    differences: Sequence[Difference],
+    conditions: list[str],
+) -> None:
+    """Draw the differences of one chart in the panel below it, which has its axis of tokens."""
+    late = _late(differences) if chart.is_fitted else differences
+    draw_differences(below, chart, "tokens", late, conditions)
+    below.set_xlabel(axis.get_xlabel())
+    axis.set_xlabel("")
+    axis.tick_params(labelbottom=False)
+
+
+def _name(figure: Figure, handles: list[Artist], title: str, note: str) -> None:
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    lines = textwrap.wrap(title, _TITLE)
+    lines = [f"{title} {note}"] if len(f"{title} {note}") <= _TITLE else [*lines, note]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=12)
+
+
+def _late(points: Sequence[_Place]) -> list[_Place]:
+    """Return what comes after the beginning of training."""
+    first = _BEGINNING * max((point.step for point in points), default=0)
+    return [point for point in points if point.step >= first]
 
 
 def _fit(axis: Axes, points: list[Point]) -> None:
-    first = _BEGINNING * max(point.step for point in points)
-    late = [point.value for point in points if point.step >= first]
+    late = [point.value for point in _late(points)]
     room = 0.08 * (max(late) - min(late))
     if room:
         axis.set_ylim(min(late) - room, max(late) + room)
+
+
+def _difference_handles(
+    points: Curves, differences: Sequence[Difference], conditions: list[str]
+) -> list[Artist]:
+    """Return the legend's entries for the panels of differences."""
+    words = f"lower panels: difference from {conditions[0]}, on the same items"
+    handles: list[Artist] = [Line2D([], [], label=words, **ZERO_STYLE)]
+    if any(each.differs for each in differences):
+        seeds = len({point.seed for curve in points.values() for point in curve})
+        words = "filled: significant" if seeds > 1 else "filled: by more than items explain"
+        style: Style = {"color": GREY, "marker": "s", "markersize": 4.5, "linestyle": "none"}
+        handles.append(Line2D([], [], label=words, **style))
+    return handles
 
 
 def _legend(
@@ -103,13 +176,15 @@ def _legend(
     """
     charts = [chart for chart, _ in drawn]
     handles = condition_handles(conditions, shown)
-    handles.append(Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE))
-    handles.append(
-        Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"])
-    )
+    if any(point.split == TRAIN for _, points in drawn for point in points):
+        thin = Line2D([], [], color=GREY, label="thin: training", alpha=0.8, **TRAIN_STYLE)
+        thick = Line2D([], [], color=GREY, label="thick: held-out", linewidth=STYLE["linewidth"])
+        handles += [thin, thick]
     handles += seed_handles(drawn)
-    if any(chart.is_accuracy for chart in charts):
-        handles.append(Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE))
+    guessed = sorted({chance for _, points in drawn for chance in chances(points)})
+    if guessed:
+        value = f" ({guessed[0]:.4g})" if len(guessed) == 1 else ""
+        handles.append(Line2D([], [], label=f"chance{value}", **CHANCE_STYLE))
     for reference in sorted({chart.reference for chart in charts if chart.reference is not None}):
         handles.append(Line2D([], [], label=f"OpenAI gpt2, 124M ({reference})", **GPT2_STYLE))
     return handles

@@ -11,6 +11,7 @@ from model.results.markdown_table import (
     Table,
     count,
     headings,
+    over_seeds,
     seed_cell,
     seed_heading,
     words,
@@ -23,7 +24,7 @@ def arithmetic_table(
     model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]
 ) -> Table:
     """Return a table, a row for each way of asking, group, way of answering and seed, a column for
-    each condition.
+    each condition; with several seeds also rows of their mean and spread.
 
     `paths` are the probes stage's files about `model` by condition and seed.
     """
@@ -31,6 +32,7 @@ def arithmetic_table(
     rows = []
     asked = list(figures[conditions[0], seeds[0]])
     for row in asked:
+        of_seeds = []
         for seed in seeds:
             cells = []
             for condition in conditions:
@@ -41,8 +43,10 @@ def arithmetic_table(
                     )
                 total, cell = figures[condition, seed][row]
                 cells.append(cell)
-            names = [words(name.replace("_", " ")) for name in row]
-            rows.append([*names, count(total), *seed_cell(seed, seeds), *cells])
+            labels = [*(words(name.replace("_", " ")) for name in row), count(total)]
+            of_seeds.append(cells)
+            rows.append([*labels, *seed_cell(seed, seeds), *cells])
+        rows += over_seeds(labels, of_seeds)
     columns = [*_COLUMNS, *seed_heading(seeds), *headings(conditions)]
     name = f"arithmetic_{model.replace(' ', '_').replace('-', '_')}"
     return Table(name, f"Arithmetic, {model}", "rate of right products", columns, rows, labels=3)

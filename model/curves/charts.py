@@ -1,13 +1,15 @@
-"""The one table of charts.
+"""The one table of charts; those of tasks follow from the tasks that params.yaml lists.
 
 An entry is all that is said of a chart. Made from it: its panel in a PNG (model/curves/panels.py),
 the report's chart (model/report/figures.py), and what `dvc plots` draws (plots/dvc.yaml and the
 templates, both written by tools/generated/dvc_plots.py).
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from model.tasks.labels import TASK_FIGURES
+from model.tasks.labels import task_figures
+from model.tasks.table import Task
 
 # How far training is, in three ways; a chart against each is drawn from the same rows.
 X_LABELS = {
@@ -27,7 +29,8 @@ class Chart(NamedTuple):
     `is_accuracy`: it has 95 % intervals and a line at chance.
     `reference`: a line at what OpenAI's gpt2 reaches.
     `is_fitted`: pages leave out the first tenth of training, PNGs fit their axes to the rest.
-    `is_shared`: the curve is the same in every condition.
+    `may_coincide`: curves of conditions may be the same, and are drawn so that all are seen.
+    `compared`: its name among the comparisons; below its curve the paired differences are drawn.
     `table_title`: the title of its results table; without one it has none.
     """
 
@@ -37,13 +40,14 @@ class Chart(NamedTuple):
     stage: str
     x: tuple[str, ...] = ("tokens",)
     y: str = "value"
-    shape: Literal["curve", "bars", "differences"] = "curve"
+    shape: Literal["curve", "bars", "differences", "paired"] = "curve"
     log_x: bool = False
     log_y: bool = False
     is_accuracy: bool = False
     reference: float | None = None
     is_fitted: bool = False
-    is_shared: bool = False
+    may_coincide: bool = False
+    compared: str = ""
     table_title: str | None = None
 
     @property
@@ -51,7 +55,8 @@ class Chart(NamedTuple):
         """Return the path of its data below plots/; curves share a folder, one output of
         `curves`.
         """
-        return f"curves/{self.name}.csv" if self.shape == "curve" else f"{self.name}.csv"
+        is_curve = self.shape in ("curve", "paired")
+        return f"curves/{self.name}.csv" if is_curve else f"{self.name}.csv"
 
     def x_label(self, x: str) -> str:
         return X_LABELS.get(x, self.y_label)
@@ -67,8 +72,10 @@ class Chart(NamedTuple):
         return tuple(column for column, is_drawn in has.items() if is_drawn)
 
 
+# What `compare` calls the loss of the held-out documents.
+VALIDATION = "validation"
 BY_ALL = ("tokens", "step", "original_bytes")  # of X_LABELS, as a reader chooses
-_TRAINING = (
+TRAINING = (
     Chart(
         "loss",
         "Loss, on its own tokens",
@@ -84,33 +91,19 @@ _TRAINING = (
         "pretrain",
         x=BY_ALL,
         is_fitted=True,
+        compared=VALIDATION,
         table_title="Validation, natural text",
     ),
     Chart("gradient_norm", "Gradient norm, before clipping", "norm", "pretrain", x=("step",)),
     Chart(
         "learning_rate",
-        "Learning rate, of every condition",
+        "Learning rate, AdamW's",
         "learning rate",
         "pretrain",
         x=("step",),
-        is_shared=True,
+        may_coincide=True,
     ),
     Chart("sft_loss", "Fine-tuning loss, on its own tokens", "nats per token", "sft", x=("step",)),
-)
-# A task of model/tasks/table.py has its charts here.
-TASK_CHARTS = tuple(
-    Chart(
-        figure.name,
-        figure.title,
-        figure.unit,
-        "evaluate",
-        log_x=True,
-        is_accuracy=figure.is_accuracy,
-        reference=figure.reference,
-        table_title=figure.table_title,
-    )
-    for figure in TASK_FIGURES
-    if figure.has_curve
 )
 PARITY = Chart(
     "parity",
@@ -138,6 +131,41 @@ DIFFERENCES = Chart(
     y="figure",
     shape="differences",
 )
+# The paired differences of the charts that have them, at each step that is held out.
+PAIRED = Chart(
+    "paired",
+    "Paired differences over training",
+    "difference from the first condition",
+    "compare",
+    y="difference",
+    shape="paired",
+    log_x=True,
+)
 
-CURVES = (*_TRAINING, *TASK_CHARTS, PARITY)
-CHARTS = {chart.name: chart for chart in (*CURVES, USAGE, DIFFERENCES)}
+
+def task_charts(tasks: Iterable[Task]) -> list[Chart]:
+    return [
+        Chart(
+            figure.name,
+            figure.title,
+            figure.unit,
+            "evaluate",
+            log_x=True,
+            is_accuracy=figure.is_accuracy,
+            reference=figure.reference,
+            compared=figure.label,
+            table_title=figure.table_title,
+        )
+        for figure in task_figures(tasks)
+        if figure.has_curve
+    ]
+
+
+def curves_of(tasks: Iterable[Task]) -> list[Chart]:
+    """Return the charts with learning curves, in the report's order."""
+    return [*TRAINING, *task_charts(tasks), PARITY]
+
+
+def charts_of(tasks: Iterable[Task]) -> dict[str, Chart]:
+    """Return all charts by their names."""
+    return {chart.name: chart for chart in (*curves_of(tasks), PAIRED, USAGE, DIFFERENCES)}

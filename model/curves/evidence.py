@@ -64,10 +64,8 @@ def _legend(parity: list[Point], tolerance: float | None, conditions: list[str])
         legend[f"the gate's tolerance ({tolerance:g})"] = Line2D([], [], **TOLERANCE_STYLE)
     seeds = len({point.seed for point in parity})
     if seeds > 1:
-        kind = "bar" if len({point.step for point in parity}) == 1 else "band"
-        faint = f"faint: each of {seeds} seeds; {kind}: lowest to highest"
-        legend[faint] = Line2D([], [], color=GREY, **SEED_STYLE)
-        legend["the same of the shares"] = Line2D([], [], color=GREY, linewidth=1)
+        legend[f"faint: each of {seeds} seeds"] = Line2D([], [], color=GREY, **SEED_STYLE)
+        legend["lowest to highest of the seeds"] = Line2D([], [], color=GREY, linewidth=1)
     return legend
 
 

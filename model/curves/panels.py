@@ -1,26 +1,27 @@
 """One chart on matplotlib axes, and the legends of its lines, bands and reference lines."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axes._secondary_axes import SecondaryAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from model.curves.charts import Chart
+from model.curves.charts import X_LABELS, Chart
+from model.curves.paired import Difference
 from model.curves.points import TRAIN, Point
 from model.curves.style import COLOURS, GREY, MARKERS
-from model.tasks.labels import CHANCE
 
 # Keyword arguments of a Line2D.
 Style = dict[str, Any]
@@ -48,17 +49,22 @@ TRAIN_STYLE: Style = {"linewidth": 0.9, "zorder": 1.9}
 # Hollow markers: conditions come close to each other.
 STYLE: Style = {"linewidth": 1.6, "markersize": 5.5, "markerfacecolor": "none"}
 SEED_STYLE: Style = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
-_BOUNDS_STYLE: Style = {"marker": "_", "markersize": 7, "linewidth": 1.2}
+_BOUNDS_STYLE: Style = {"marker": "_", "markersize": 5, "linewidth": 1.1, "alpha": 0.8}
+ZERO_STYLE: Style = {"color": GREY, "linewidth": 0.9, "zorder": 1.7}
 CHANCE_STYLE: Style = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 GPT2_STYLE: Style = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
 TOLERANCE_STYLE: Style = {"color": GREY, "linestyle": "-.", "linewidth": 1.2}
 _MOST_MARKERS = 20
-_LEGEND = 165  # characters in a row of the legend
+_LEGEND = 158  # characters in a row of the legend
 _SYMBOL = 8  # characters that an entry's line and the gap to the next take
 _NOISY = 200  # points; more of them are a band, and the conditions must show through each other
 _FEW_MARKERS = 8  # on a training curve, where conditions are more than colours
 _BESIDE = 8  # points, from one condition's bar to the next at the only step
 _ALL_BARS = 90  # points, of all conditions' bars
+_CLOSE = 4  # points, from one condition's bar to the next at one of several checkpoints
+_ALIKE = 0.05  # of bytes a token; conditions that differ by more have no common axis
+_BELOW = -0.23  # of an axis's height: where that of bytes is
+_PANEL = 190  # points, about the width of a panel's axis
 
 
 class Look(NamedTuple):
@@ -137,35 +143,176 @@ def draw_chart(
     """Draw a chart's `points` of the conditions `shown` against `x`.
 
     Colours are those of all `conditions`. Of one step there is no curve: each condition has a
-    marker, a bar in place of the band, and a dot for each of several seeds. Where the whole chart
-    is of one step, the conditions stand beside each other.
+    marker, a bar for its bounds, and a dot for each of several seeds. Where a chart is of
+    checkpoints, the conditions stand beside each other, so that no bar hides another.
     """
-    beside = min(_BESIDE, _ALL_BARS / len(shown)) if _is_one_step(points) else 0
+    beside = spacing(chart, x, points, len(shown))
     for number, condition in enumerate(conditions):
         mine = [point for point in points if point.condition == condition and condition in shown]
         for split in sorted({point.split for point in mine}):
             curve = [point for point in mine if point.split == split]
             place = shown.index(condition)
+            right = beside * (place - (len(shown) - 1) / 2)
             if _is_one_step(curve):
-                _draw_step(axis, curve, x, number, beside * (place - (len(shown) - 1) / 2))
-            elif chart.is_shared and len(shown) > 1:
+                right = right or _few_apart(place, len(shown))
+                _draw_step(axis, curve, x, number, right)
+            elif chart.may_coincide and len(shown) > 1:
                 # A curve's dashes are in the others' gaps, or the last one drawn would hide them.
                 dashes = (5 * place, (5, 5 * (len(shown) - 1)))
                 style = {"linewidth": STYLE["linewidth"], "linestyle": dashes}
                 axis.plot(*_coordinates(over_seeds(curve, x)), color=look(number).colour, **style)
             else:
-                _draw_curve(axis, curve, x, number, len(conditions))
-    if chart.is_accuracy:
-        axis.axhline(CHANCE, **CHANCE_STYLE)
+                _draw_curve(axis, curve, x, number, len(conditions), right)
+    for chance in chances(points):
+        axis.axhline(chance, **CHANCE_STYLE)
     if chart.reference is not None:
         axis.axhline(chart.reference, **GPT2_STYLE)
     logarithmic = [getattr(point, x) for point in points] if chart.log_x and x == "tokens" else []
     axis.set_xlabel(chart.x_label(x) + (", logarithmic" if logarithmic else ""))
     axis.set_ylabel(chart.y_label)
-    axis.margins(x=0.02, y=0.08)
+    is_held_out = any(point.split != TRAIN for point in points)
+    axis.margins(x=_margin(len(shown)) if is_held_out else 0.02, y=0.08)
     _set_ticks(axis, logarithmic)
+    if _is_one_step(points) and not logarithmic:
+        axis.xaxis.set_major_locator(FixedLocator(sorted({getattr(each, x) for each in points})))
     if chart.log_y:
         axis.set_yscale("log")
+
+
+def draw_differences(
+    axis: Axes,
+    chart: Chart,
+    x: str,
+    differences: Sequence[Difference],
+    conditions: list[str],
+) -> None:
+    """Draw the paired differences of a chart's figure from the first condition, around zero.
+
+    A bar is a 95 % interval; a filled marker differs by more than chance explains.
+    """
+    axis.axhline(0, **ZERO_STYLE)
+    compared = conditions[1:]
+    beside = spacing(chart, x, differences, len(compared))
+    for place, condition in enumerate(compared):
+        mine = [each for each in differences if each.condition == condition]
+        colour, marker = look(place + 1).colour, look(place + 1).marker
+        right = beside * (place - (len(compared) - 1) / 2)
+        xs, ys = [getattr(each, x) for each in mine], [each.difference for each in mine]
+        _move(axis, axis.plot(xs, ys, linewidth=0.9, alpha=0.7, color=colour), right)
+        for each in mine:
+            style: Style = {"marker": marker, "markersize": 5.5, "linestyle": "none"}
+            style["markerfacecolor"] = colour if each.differs else "white"
+            at = getattr(each, x)
+            parts = axis.plot([at], [each.difference], color=colour, **style)
+            if each.low is None or each.high is None:
+                _move(axis, parts, right)
+            else:
+                bounds = [each.low, each.high]
+                parts += axis.plot([at, at], bounds, color=colour, zorder=1.9, **_BOUNDS_STYLE)
+                _move(axis, parts, right or _few_apart(place, len(compared)))
+    axis.set_ylabel("difference")
+    axis.margins(x=_margin(len(conditions)), y=0.12)
+    axis.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _margin(shown: int) -> float:
+    """Return the share of an axis that conditions beside each other need at its ends."""
+    return 0.02 + min(_CLOSE * shown, _ALL_BARS) / 2 / _PANEL
+
+
+def _few_apart(place: int, shown: int) -> float:
+    """Return the move of what alone has a bar on curves that lie on each other."""
+    return min(_CLOSE, _ALL_BARS / shown) * (place - (shown - 1) / 2)
+
+
+def spacing(
+    chart: Chart, x: str, points: Sequence[Point] | Sequence[Difference], shown: int
+) -> float:
+    """Return how far apart, in 1/72 inches, the conditions shown stand at one place.
+
+    Curves of training lie on each other; only checkpoints, and a single step, have room.
+    """
+    if len({point.step for point in points}) == 1:
+        return min(_BESIDE, _ALL_BARS / max(shown, 1))
+    places = sorted({getattr(point, x) for point in points}) if chart.log_x else []
+    if len(places) < 2 or places[0] is None or places[0] <= 0:
+        return 0
+    whole = math.log(places[-1] / places[0])
+    # Conditions with other batches have other tokens at one checkpoint: those are one place.
+    gaps = [math.log(after / before) for before, after in itertools.pairwise(places)]
+    wide = [gap for gap in gaps if gap > 0.02 * whole]
+    return min(_CLOSE, 0.6 * _PANEL * min(wide, default=0) / whole / max(shown, 1))
+
+
+def _move(axis: Axes, lines: Sequence[Line2D], right: float) -> None:
+    """Move lines right by so many 1/72 inches, after `plot` has measured the axis without it."""
+    move = ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
+    for line in lines:
+        line.set_transform(axis.transData + move)
+
+
+def add_scales(axis: Axes, points: Sequence[Point]) -> None:
+    """Put steps above an axis of tokens, and bytes of text below it, on axes of their own.
+
+    Only what is in proportion to tokens has an axis: steps in one proportion for all conditions;
+    bytes within 5 % of one, and the axis is the first condition's and says how others differ.
+    """
+    last = {point.condition: point for point in sorted(points, key=lambda point: point.step)}
+    steps = _proportion(points, "step", last)
+    if steps and len(set(steps.values())) == 1:
+        _scale(axis, "top", next(iter(steps.values()))).set_xlabel(X_LABELS["step"])
+    bytes_ = _proportion(points, "original_bytes", last)
+    if bytes_:
+        first, *others = bytes_
+        more = {name: bytes_[name] / bytes_[first] - 1 for name in others}
+        if max((abs(each) for each in more.values()), default=0) < _ALIKE:
+            below = _scale(axis, _BELOW, bytes_[first])
+            below.set_xlabel(X_LABELS["original_bytes"] + _more_words(first, more))
+
+
+def _proportion(
+    points: Sequence[Point], field: str, last: dict[str, Point]
+) -> dict[str, float] | None:
+    """Return a condition's `field` over its tokens by condition; None where that is no constant."""
+    rates = {}
+    for name, end in last.items():
+        if not end.tokens or not getattr(end, field):
+            return None
+        rates[name] = getattr(end, field) / end.tokens
+    for point in points:
+        expected = rates[point.condition] * (point.tokens or 0)
+        if abs(getattr(point, field) - expected) > 0.01 * getattr(last[point.condition], field):
+            return None
+    return rates
+
+
+def _more_words(first: str, more: dict[str, float]) -> str:
+    """Return how far other conditions' bytes are from those on the axis, in words."""
+    shown = [f"{100 * each:+.1f}" for each in more.values()]
+    if not shown or set(shown) <= {"+0.0", "-0.0"}:
+        return ""
+    if len(set(shown)) == 1:
+        return f" ({first}; {next(iter(more)) if len(more) == 1 else 'others'} {shown[0]} %)"
+    low, high = min(more.values()), max(more.values())
+    return f" ({first}; others {100 * low:+.1f} to {100 * high:+.1f} %)"
+
+
+def _scale(axis: Axes, place: Literal["top"] | float, rate: float) -> SecondaryAxis:
+    def times(tokens: Any) -> Any:
+        return tokens * rate
+
+    def over(values: Any) -> Any:
+        return values / rate
+
+    scale = axis.secondary_xaxis(place, functions=(times, over))
+    scale.xaxis.set_major_locator(MaxNLocator(6))
+    scale.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return scale
+
+
+def chances(points: Sequence[Point]) -> list[float]:
+    """Return the accuracies of guessing; one chart's are one, since all answer the same items."""
+    return sorted({point.chance for point in points if point.chance is not None})
 
 
 def _is_one_step(points: Sequence[Point]) -> bool:
@@ -178,38 +325,40 @@ def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: floa
     marker = "." if points[0].split == TRAIN else look(number).marker
     parts: list[tuple[list[float], Style]] = [([mean.value], {**STYLE, "marker": marker})]
     if mean.low is not None and mean.high is not None:
-        parts.append(([mean.low, mean.high], {**_BOUNDS_STYLE, "alpha": 0.8}))
+        parts.append(([mean.low, mean.high], _BOUNDS_STYLE))
     seeds = [point.value for point in points]
     if len(seeds) > 1:
         parts.append((seeds, {"marker": ".", "markersize": 5, "linestyle": "none", "alpha": 0.6}))
-    move = ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
     for values, style in parts:
-        [line] = axis.plot([mean.x] * len(values), values, color=look(number).colour, **style)
-        # Set after `plot`, which has measured the axis without it.
-        line.set_transform(axis.transData + move)
+        colour = look(number).colour
+        _move(axis, axis.plot([mean.x] * len(values), values, color=colour, **style), right)
 
 
-def _draw_curve(axis: Axes, points: list[Point], x: str, number: int, conditions: int) -> None:
-    """Draw one condition's curve of one split.
+def _draw_curve(
+    axis: Axes, points: list[Point], x: str, number: int, conditions: int, right: float
+) -> None:
+    """Draw one condition's curve of one split, moved right by so many 1/72 inches.
 
-    It has a band, a faint line for each of several seeds, and their mean.
+    It has a bar at each interval, a faint line for each of several seeds, and their mean.
     """
     places, colour = over_seeds(points, x), look(number).colour
     seeds = sorted({point.seed for point in points})
+    lines = []
     for seed in seeds if len(seeds) > 1 else []:
         own = over_seeds([point for point in points if point.seed == seed], x)
-        axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
-    if places[0].low is not None:
-        x_values, low, high = (
-            [getattr(place, field) for place in places] for field in ("x", "low", "high")
-        )
-        axis.fill_between(x_values, low, high, color=colour, alpha=0.15, linewidth=0)
+        lines += axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
+    every = -(-len(places) // _MOST_MARKERS)
+    if points[0].low is not None:
+        for place in places[::every]:
+            if place.low is not None and place.high is not None:
+                bounds = [place.low, place.high]
+                lines += axis.plot([place.x] * 2, bounds, color=colour, zorder=1.9, **_BOUNDS_STYLE)
     if points[0].split == TRAIN:
         style = _training_style(len(places), number, conditions)
     else:
-        every = -(-len(places) // _MOST_MARKERS)
         style = {**STYLE, "marker": look(number).marker, "markevery": every}
-    axis.plot(*_coordinates(places), color=colour, **style)
+    lines += axis.plot(*_coordinates(places), color=colour, **style)
+    _move(axis, lines, right)
 
 
 def _training_style(places: int, number: int, conditions: int) -> Style:
@@ -270,28 +419,31 @@ def condition_handles(conditions: list[str], shown: list[str]) -> list[Artist]:
 
 
 def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]:
-    """Return the legend's entries for faint lines, dots, bands and bars of these charts."""
+    """Return the legend's entries for the faint lines, dots and bars of these charts."""
     seeds = len({point.seed for _, points in drawn for point in points})
-    accuracies = [points for chart, points in drawn if chart.is_accuracy]
-    with_bounds = [points for _, points in drawn if points] if seeds > 1 else accuracies
-    kinds = {"bar" if _is_one_step(points) else "band" for points in with_bounds}
-    if not kinds:
-        return []
-    words = "95 % interval"
+    accuracies = [points for chart, points in drawn if chart.is_accuracy and points]
+    handles: list[Artist] = []
     if seeds > 1:
-        words = "lowest to highest" + (", of their 95 % intervals too" if accuracies else "")
-    label = f"{' or '.join(sorted(kinds))}: {words}"
-    bounds: Artist
-    if "band" in kinds:
-        bounds = Patch(color=GREY, alpha=0.15, linewidth=0, label=label)
-    else:
-        bounds = Line2D([], [], color=GREY, label=label, **_BOUNDS_STYLE)
-    said = f"faint: each of {seeds} seeds, around their mean"
-    faint = Line2D([], [], color=GREY, label=said, **SEED_STYLE)
-    return [faint, bounds] if seeds > 1 else [bounds]
+        said = f"faint: each of {seeds} seeds, around their mean"
+        handles.append(Line2D([], [], color=GREY, label=said, **SEED_STYLE))
+    steps = [points for _, points in drawn if points and _is_one_step(points)]
+    words = ""
+    if seeds > 1 and (accuracies or steps):
+        words = "bar: lowest to highest" + (", of their 95 % intervals too" if accuracies else "")
+    elif accuracies:
+        words = "bar: 95 % interval"
+    if words:
+        handles.append(Line2D([], [], color=GREY, label=words, **_BOUNDS_STYLE))
+    return handles
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many columns of these entries fit below 12 inches, in rows of like numbers."""
-    rows = math.ceil(sum(len(label) + _SYMBOL for label in labels) / _LEGEND)
-    return math.ceil(len(labels) / rows)
+    """Return how many columns of these entries, filled one after the other, fit below 12 inches."""
+    for columns in range(len(labels), 1, -1):
+        # As matplotlib fills them: the first columns have one entry more.
+        fewest, more = divmod(len(labels), columns)
+        ends = itertools.accumulate(fewest + (number < more) for number in range(columns))
+        parts = [labels[end - fewest - (number < more) : end] for number, end in enumerate(ends)]
+        if sum(max(map(len, part)) + _SYMBOL for part in parts) <= _LEGEND:
+            return columns
+    return 1

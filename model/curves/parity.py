@@ -39,7 +39,7 @@ def refuse_same_weights(paths: list[Path]) -> None:
     the same weights.
 
     Two checkpoints or two conditions that are one network would make curves that agree for the
-    wrong reason.
+    wrong reason. `paths` leave out conditions that are pretrained as another one is.
     """
     seen: dict[str, Path] = {}
     for path in paths:

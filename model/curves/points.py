@@ -16,10 +16,12 @@ from model.results.markdown_table import (
     count,
     csv_bytes,
     headings,
+    over_seeds,
     seed_cell,
     seed_heading,
 )
-from model.tasks.labels import CHANCE, TASK_FIGURES
+from model.tasks.labels import task_figures
+from model.tasks.table import Task
 
 TRAIN, VAL = "train", "val"
 # What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was
@@ -46,8 +48,8 @@ class Progress(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy and are empty
-    elsewhere.
+    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy, `chance` is
+    that of guessing, and all three are empty elsewhere.
 
     `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are
     scored on. Fine-tuning has steps of its own, and neither tokens nor bytes.
@@ -62,6 +64,7 @@ class Point(NamedTuple):
     value: float
     low: float | None = None
     high: float | None = None
+    chance: float | None = None
 
 
 Curves = dict[str, list[Point]]
@@ -112,15 +115,21 @@ def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point
     return [Point(condition, seed, TRAIN, step, None, None, loss) for step, loss in rows]
 
 
-def evaluation_points(path: Path, condition: str, seed: int, place: Progress) -> dict[str, Point]:
-    """Read one evaluation.json into a point for each chart of a task."""
+def evaluation_points(
+    path: Path, tasks: list[Task], condition: str, seed: int, place: Progress
+) -> dict[str, Point]:
+    """Read one evaluation.json into a point for each chart of `tasks`."""
     metrics = read_json(path, dict)
     points = {}
     try:
-        for figure in TASK_FIGURES:
+        for figure in task_figures(tasks):
             if figure.has_curve:
                 value = metrics[figure.task][figure.metric]
-                values = (value["rate"], *value["interval_95"]) if figure.is_accuracy else (value,)
+                if figure.is_accuracy:
+                    chance = metrics[figure.task]["chance"]
+                    values = (value["rate"], *value["interval_95"], chance)
+                else:
+                    values = (value,)
                 points[figure.name] = Point(condition, seed, "", *place, *values)
     except (KeyError, TypeError) as error:
         raise PipelineError(
@@ -133,7 +142,7 @@ def results_table(
     chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]
 ) -> Table:
     """Return a chart's values at the checkpoints, a row for each step and seed, as the original
-    report has them.
+    report has them, and with several seeds one of their mean and standard deviation.
 
     `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
     """
@@ -141,16 +150,15 @@ def results_table(
         (point.condition, point.seed, point.step): point for point in points if point.split != TRAIN
     }
     seeds = sorted({point.seed for point in points})
-    rows = [
-        [
-            Cell(str(step), step),
-            count(tokens),
-            *seed_cell(seed, seeds),
-            *(_cell(values[name, seed, step]) for name in conditions),
+    rows = []
+    for step, tokens in at_tokens.items():
+        labels = [Cell(str(step), step), count(tokens)]
+        of_seeds = [[_cell(values[name, seed, step]) for name in conditions] for seed in seeds]
+        rows += [
+            [*labels, *seed_cell(seed, seeds), *cells]
+            for seed, cells in zip(seeds, of_seeds, strict=True)
         ]
-        for step, tokens in at_tokens.items()
-        for seed in seeds
-    ]
+        rows += over_seeds(labels, of_seeds)
     columns = ["Step", "Tokens", *seed_heading(seeds), *headings(conditions)]
     return Table(chart.name, chart.table_title or chart.title, chart.y_label, columns, rows)
 
@@ -171,11 +179,5 @@ def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None)
 
     `tolerance`, of the export gate, is a line of the parity chart only.
     """
-    lines = (
-        CHANCE if chart.is_accuracy else None,
-        chart.reference,
-        tolerance if "tolerance" in chart.lines else None,
-    )
-    return csv_bytes(
-        [*Point._fields, "chance", "gpt2", "tolerance"], ([*point, *lines] for point in points)
-    )
+    lines = (chart.reference, tolerance if "tolerance" in chart.lines else None)
+    return csv_bytes([*Point._fields, "gpt2", "tolerance"], ([*point, *lines] for point in points))

@@ -10,12 +10,14 @@ from model.results.markdown_table import (
     Table,
     count,
     headings,
+    over_seeds,
     seed_cell,
     seed_heading,
     words,
 )
-from model.tasks.labels import RULES, TASK_FIGURES, problem_set_words
+from model.tasks.labels import RULES, problem_set_words, task_figures
 from model.tasks.problem_sets import PROBLEM_SETS
+from model.tasks.table import Task
 
 
 class Figure(NamedTuple):
@@ -35,7 +37,7 @@ _ENDS = {
 }
 
 
-def _task_figures() -> list[Figure]:
+def _task_figures(tasks: list[Task]) -> list[Figure]:
     return [
         Figure(
             "pretrained",
@@ -43,7 +45,7 @@ def _task_figures() -> list[Figure]:
             "step_{step}/evaluation.json",
             (figure.task, figure.metric),
         )
-        for figure in TASK_FIGURES
+        for figure in task_figures(tasks)
         if figure.has_curve and figure.is_accuracy
     ]
 
@@ -57,15 +59,20 @@ def _answer_figures() -> list[Figure]:
 
 
 def post_training_table(
-    folders: dict[tuple[str, int], Path], step: int, conditions: list[str], seeds: list[int]
+    folders: dict[tuple[str, int], Path],
+    tasks: list[Task],
+    step: int,
+    conditions: list[str],
+    seeds: list[int],
 ) -> Table:
-    """Return a table with a row for each figure and seed.
+    """Return a table with a row for each figure and seed, and one of the seeds' mean and spread.
 
     `folders` has the runs' metrics by condition and seed, `step` is that of the export that was
     fine-tuned. Raises PipelineError if the conditions' figures are of different numbers of items.
     """
     rows = []
-    for figure in [*_task_figures(), *_answer_figures()]:
+    for figure in [*_task_figures(tasks), *_answer_figures()]:
+        of_seeds = []
         for seed in seeds:
             cells = [
                 _cell(folders[condition, seed] / figure.file.format(step=step), figure.keys)
@@ -78,15 +85,10 @@ def post_training_table(
                 )
             total = cells[0][0]
             of = Cell("", None) if total is None else count(total)
-            rows.append(
-                [
-                    words(figure.model),
-                    words(figure.name),
-                    of,
-                    *seed_cell(seed, seeds),
-                    *(cell for _, cell in cells),
-                ]
-            )
+            labels = [words(figure.model), words(figure.name), of]
+            of_seeds.append([cell for _, cell in cells])
+            rows.append([*labels, *seed_cell(seed, seeds), *of_seeds[-1]])
+        rows += over_seeds(labels, of_seeds)
     columns = ["Model", "Figure", "n", *seed_heading(seeds), *headings(conditions)]
     title, unit = "From pretraining to GSM8K", "rates with 95 % intervals, and counts"
     return Table("post_training", title, unit, columns, rows, labels=2)

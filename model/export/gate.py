@@ -27,14 +27,14 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from common.errors import PipelineError
 from common.files import CHECKSUMS, atomic_directory, sha256_file
-from model.conditions import Condition
 from model.export.specification import CARD, WEIGHTS, expected_json, first_difference, read_exactly
 from model.hugging_face.directory import HuggingFaceGPT2, read_hugging_face_directory
 from model.hugging_face.loading import load_hugging_face_model
 from model.network.canary import canary_rows, mean_loss
 from model.network.checkpoints import CheckpointConfig, load_model, read_checkpoint, weights_sha256
 from model.network.gpt import GPT
-from model.tokens.bpe import Tokenizer
+from model.params.tokenize import TokenizeParams
+from model.tokens.bpe import PATTERN, Tokenizer
 from model.tokens.export_tokenizer import FactTokenizer
 from model.tokens.shards import TokenSplit
 
@@ -68,13 +68,13 @@ class Parity(NamedTuple):
 
 
 def read_source(
-    checkpoint: Path, tokens: Path, place: tuple[str, int, int], chosen: Condition
+    checkpoint: Path, tokens: Path, place: tuple[str, int, int], chosen: TokenizeParams
 ) -> tuple[Source, CheckpointConfig, str]:
     """Return what an export is compared with, the checkpoint's config, and its weights' SHA-256.
 
-    `place` is the condition, seed and step that the stage was asked for, `chosen` the definition of
-    that condition. The checkpoint, the token shards and their vocabulary each name their condition.
-    Raises PipelineError unless all of them agree.
+    `place` is the condition, seed and step that the stage was asked for, `chosen` the section
+    `tokenize` as that condition has it. The checkpoint, the token shards and their vocabulary each
+    name their condition. Raises PipelineError unless all of them agree.
     """
     config, tensors = read_checkpoint(checkpoint)
     if (config.condition, config.seed, config.step) != place:
@@ -91,17 +91,17 @@ def read_source(
             "pretrain"
         )
     rows, documents = canary_rows(validation, config.canary_documents, config.network.context)
-    texts = [tokenizer.decode(validation.document(number)[1:].tolist()) for number in documents]
+    texts = [tokenizer.decode(document[1:].tolist()) for document in documents]
     source = Source(load_model(config, tensors), tokenizer, rows, texts, config.canary_loss)
     return source, config, weights_sha256(checkpoint)
 
 
 def _require_condition(
-    tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: Condition
+    tokens: Path, split: TokenSplit, tokenizer: Tokenizer, name: str, chosen: TokenizeParams
 ) -> None:
     """Raise PipelineError unless shards and vocabulary are those of condition `name`.
 
-    `chosen` is the condition's definition.
+    `chosen` is the section `tokenize` as the condition has it.
     """
     index = split.index
     facts = sum(index.total(part, "mul_fact_tokens") for part in index.splits)
@@ -110,7 +110,8 @@ def _require_condition(
         ("index.json", "vocab_size", index.vocab_size, tokenizer.size),
         ("index.json", "mul_fact_tokens", facts, facts if chosen.mul_facts else 0),
         ("vocabulary.json", "mul_facts", tokenizer.mul_facts, chosen.mul_facts),
-        ("vocabulary.json", "pattern", tokenizer.pattern, chosen.pattern),
+        ("vocabulary.json", "pattern", tokenizer.pattern, chosen.pattern or PATTERN),
+        ("ranks.tiktoken", "base_ranks", len(tokenizer.ranks), chosen.base_ranks),
     ):
         if found != expected:
             raise PipelineError(

@@ -14,7 +14,9 @@ tags: [gpt2, {condition}]
 
 A GPT-2 network of {layers} layers, {heads} heads and width {width} ({parameters:,} parameters), \
 context {context}, vocabulary
-{vocab_size}, after {tokens:,} training tokens. {tokenizer}
+{vocab_size}, after {tokens:,} training tokens. {own}
+
+{tokenizer}
 
 Exported from the checkpoint whose weights have SHA-256 `{sha256}`. Reloaded from disk by
 transformers, its logits on {parity_tokens:,} validation tokens differ from the checkpoint's by \
@@ -22,11 +24,23 @@ at most
 {difference:.1e}.
 
 ```python
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForCausalLM.from_pretrained(".")
+prompt = torch.tensor([[tokenizer.eos_token_id, *tokenizer.encode("Water is made of")]])
+output = model.generate(
+    prompt,
+    attention_mask=torch.ones_like(prompt),
+    max_new_tokens=24,
+    do_sample=False,
+    pad_token_id=tokenizer.eos_token_id,
+)
+print(tokenizer.decode(output[0]))
 ```
+
+A document begins with end of text in training, so the prompt does.
 
 The tokenizer reads the spelling `<|endoftext|>` in a text as text; \
 use `tokenizer.eos_token_id` for the token.
@@ -40,15 +54,28 @@ _NO_FACTS = "The ids after end of text are reserved and never produced by the to
 
 
 def model_card(
-    checkpoint: CheckpointConfig, sha256: str, parameters: int, mul_facts: bool, parity: Parity
+    checkpoint: CheckpointConfig,
+    sha256: str,
+    parameters: int,
+    mul_facts: bool,
+    own: list[str],
+    parity: Parity,
 ) -> str:
-    """Return the card; `sha256` is that of the checkpoint's weights."""
+    """Return the card.
+
+    `sha256` is that of the checkpoint's weights, `own` are the settings of the condition alone.
+    """
     return _TEMPLATE.format(
         condition=checkpoint.condition,
         seed=checkpoint.seed,
         step=checkpoint.step,
         tokens=checkpoint.tokens,
         parameters=parameters,
+        own=(
+            f"In place of params.yaml's values this condition has {', '.join(own)}."
+            if own
+            else "This condition has the values of params.yaml and none in their place."
+        ),
         sha256=sha256,
         tokenizer=_FACTS if mul_facts else _NO_FACTS,
         parity_tokens=parity.tokens,

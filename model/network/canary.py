@@ -1,5 +1,6 @@
 """The canary: validation rows whose loss is in each checkpoint; its export must reproduce it."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,11 +8,13 @@ from model.network.batches import spread_documents, validation_rows
 from model.tokens.shards import TokenSplit
 
 
-def canary_rows(validation: TokenSplit, documents: int, context: int) -> tuple[Tensor, list[int]]:
-    """Return int64 (rows, context + 1) of `documents` spread over the split, and their numbers."""
-    chosen = spread_documents(len(validation.lengths), documents)
-    rows, _ = validation_rows(validation, chosen, context)
-    return torch.from_numpy(rows), chosen.tolist()
+def canary_rows(
+    validation: TokenSplit, documents: int, context: int
+) -> tuple[Tensor, list[np.ndarray]]:
+    """Return int64 (rows, context + 1) of `documents` spread over the split, and their ids."""
+    chosen, _ = validation.read(spread_documents(int(validation.documents.sum()), documents))
+    rows, _ = validation_rows(chosen, context)
+    return torch.from_numpy(rows), chosen
 
 
 def mean_loss(logits: Tensor, targets: Tensor) -> float:

@@ -21,6 +21,18 @@ class GPTConfig(NetworkParams):
     vocab_size: int = Field(gt=0)
 
 
+def seen_in_document(tokens: Tensor, end_of_text: int | None) -> Tensor | None:
+    """Return which tokens each token attends to within its document, bool (batch, 1, time, time).
+
+    A document begins with `end_of_text`. None, if that is None: attention has no such bounds.
+    """
+    if end_of_text is None:
+        return None
+    document = (tokens == end_of_text).cumsum(1)  # (batch, time): its number in the row
+    is_same = document[:, None, :, None] == document[:, None, None, :]
+    return is_same.tril()
+
+
 class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -28,13 +40,13 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = nn.Linear(config.width, 3 * config.width)
         self.c_proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         batch, time, width = x.shape
         query, key, value = (
             part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
             for part in self.c_attn(x).split(width, dim=2)
         )
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
         projected: Tensor = self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
         return projected
 
@@ -57,8 +69,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.width)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        attended: Tensor = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        attended: Tensor = x + self.attn(self.ln_1(x), seen)
         y: Tensor = attended + self.mlp(self.ln_2(attended))
         return y
 
@@ -110,11 +122,15 @@ class GPT(nn.Module):
             states.append(block(states[-1]))
         return [*states[:-1], self.transformer.ln_f(states[-1])]
 
-    def last_hidden_state(self, tokens: Tensor) -> Tensor:
-        """Return the output layer's input (batch, time, width), without keeping earlier blocks."""
+    def last_hidden_state(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return the output layer's input (batch, time, width), without keeping earlier blocks.
+
+        `seen` tells which tokens each token attends to, bool (batch, 1, time, time); None for all
+        up to itself.
+        """
         x = self._embedded(tokens)
         for block in self.transformer.h:
-            x = block(x)
+            x = block(x, seen)
         normed: Tensor = self.transformer.ln_f(x)
         return normed
 

@@ -1,8 +1,8 @@
 """Attention as products, in place of torch's kernel for CPUs, which calls MKL's BLAS by itself.
 
 A block of queries at a time, so that scores stay in the cache, and none beyond the diagonal are
-computed where attention is causal. Nothing is kept for the backward pass but the arguments: it
-computes the weights again, as FlashAttention does (Dao et al. 2022).
+computed where attention is causal. The backward pass reads the weights where they are small, and
+computes them again where they are not, as FlashAttention does (Dao et al. 2022).
 
 Shapes: query (batch, heads, T, d); key and value (batch, heads, S, d); a row of weights has S.
 """
@@ -17,7 +17,8 @@ from torch import Tensor
 FORWARD = "_scaled_dot_product_flash_attention_for_cpu"
 BACKWARD = f"{FORWARD}_backward"
 
-_BLOCK = 128  # queries whose scores for a few heads and hundreds of keys stay in the cache
+_BLOCK = 64  # queries whose scores for a few heads and hundreds of keys stay in the cache
+_KEPT = 2**20  # weights of a call at most, 4 MB, that are kept for the backward pass
 
 
 # An overflow is no warning, as in torch.
@@ -32,19 +33,23 @@ def attend(
     attn_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return softmax(query @ key.T × scale + mask) @ value, and a tensor that nothing reads.
+    """Return softmax(query @ key.T × scale + mask) @ value, and what the backward pass reads.
 
-    `attn_mask` is added to the scores, and broadcast. A query that sees no key gets zeros. torch's
-    own operator has logarithms of sums for its backward pass as a second result.
+    `attn_mask` is added to the scores, and broadcast. A query that sees no key gets zeros. The
+    second tensor has the weights of one block of queries after another, or is empty; torch's own
+    operator has logarithms of sums in its place.
     """
     if dropout_p:
         raise NotImplementedError("portable attention has no dropout; set it to 0")
     blocks = _Blocks(query, key, is_causal, attn_mask, scale)
+    count = blocks.weights_in_all() if torch.is_grad_enabled() else 0
+    kept = query.new_empty(count if count <= _KEPT else 0)
     output = _joined_heads(query)
     values, results = value.detach().numpy(), output.numpy()
-    for rows, seen in blocks:
-        np.matmul(blocks.weights(rows, seen), values[:, :, :seen], out=results[:, :, rows])
-    return output, query.new_empty(query.shape[:-1])
+    for rows, seen, place in blocks:
+        weights = blocks.weights(rows, seen, kept[place] if len(kept) else None)
+        np.matmul(weights, values[:, :, :seen], out=results[:, :, rows])
+    return output, kept
 
 
 @np.errstate(all="ignore")
@@ -54,7 +59,7 @@ def attend_backward(
     key: Tensor,
     value: Tensor,
     out: Tensor,
-    logsumexp: Tensor,
+    kept: Tensor,
     dropout_p: float,
     is_causal: bool,
     *,
@@ -74,21 +79,22 @@ def attend_backward(
         of_key.zero_().numpy(),
         of_value.zero_().numpy(),
     )
-    for rows, seen in blocks:
+    for rows, seen, place in blocks:
         gradient = gradients[:, :, rows]
-        weights = blocks.weights(rows, seen)
-        into_value[:, :, :seen] += weights.swapaxes(2, 3) @ gradient
         of_weights = gradient @ values[:, :, :seen].swapaxes(2, 3)
-        of_scores = (
-            torch._softmax_backward_data(
-                torch.from_numpy(of_weights), torch.from_numpy(weights), -1, query.dtype
-            )
-            .mul_(blocks.scale)
-            .numpy()
+        weights = (
+            kept[place].numpy().reshape(of_weights.shape)
+            if len(kept)
+            else blocks.weights(rows, seen)
         )
+        into_value[:, :, :seen] += weights.swapaxes(2, 3) @ gradient
+        of_scores = torch._softmax_backward_data(
+            torch.from_numpy(of_weights), torch.from_numpy(weights), -1, query.dtype
+        ).numpy()
         np.matmul(of_scores, blocks.keys[:, :, :seen], out=into_query[:, :, rows])
         into_key[:, :, :seen] += of_scores.swapaxes(2, 3) @ blocks.queries[:, :, rows]
-    return of_query, of_key, of_value
+    # dK has the scale of the queries.
+    return of_query.mul_(blocks.scale), of_key, of_value
 
 
 def _joined_heads(part: Tensor) -> Tensor:
@@ -101,7 +107,11 @@ def _joined_heads(part: Tensor) -> Tensor:
 
 
 class _Blocks:
-    """Blocks of queries, each with the number of keys that it sees, from the first key on."""
+    """Blocks of queries, each with the number of keys that it sees, from the first key on.
+
+    `queries` are multiplied by the scale. The third of a block is the place of its weights among
+    those of all blocks.
+    """
 
     def __init__(
         self,
@@ -116,33 +126,41 @@ class _Blocks:
                 "portable attention has a head of keys for each head of queries, not "
                 f"{key.shape[1]} for {query.shape[1]}; repeat the keys"
             )
-        self.queries, self.keys = query.detach().numpy(), key.detach().numpy()
         self.scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        self.queries, self.keys = query.detach().mul(self.scale).numpy(), key.detach().numpy()
         self._is_causal = is_causal
+        # Row i hides the keys after the i-th.
+        self._later = query.new_full((_BLOCK, _BLOCK), -math.inf).triu_(1).numpy()
         # Broadcast to (batch, heads, T, S), without a copy.
         whole = (*query.shape[:3], key.shape[2])
         self._mask = None if mask is None else mask.detach().expand(whole).numpy()
 
-    def __iter__(self) -> Iterator[tuple[slice, int]]:
-        length, keys = self.queries.shape[2], self.keys.shape[2]
+    def __iter__(self) -> Iterator[tuple[slice, int, slice]]:
+        batch, heads, length, _ = self.queries.shape
+        keys, first = self.keys.shape[2], 0
         for start in range(0, length, _BLOCK):
             stop = min(start + _BLOCK, length)
-            yield slice(start, stop), min(stop, keys) if self._is_causal else keys
+            seen = min(stop, keys) if self._is_causal else keys
+            last = first + batch * heads * (stop - start) * seen
+            yield slice(start, stop), seen, slice(first, last)
+            first = last
 
-    def weights(self, rows: slice, seen: int) -> np.ndarray:
-        """Return the weights (batch, heads, rows, seen) of a block."""
-        asking = self.queries[:, :, rows] * np.asarray(self.scale, self.queries.dtype)
-        scores = torch.from_numpy(asking @ self.keys[:, :, :seen].swapaxes(2, 3))
-        if self._mask is not None:
-            scores += torch.from_numpy(self._mask[:, :, rows, :seen])
-            # The softmax of a row of -inf is NaN. A NaN that the arguments have stays one.
-            unseeing = scores.amax(-1, keepdim=True) == -math.inf
+    def weights_in_all(self) -> int:
+        """Return how many weights all blocks have."""
+        return max((place.stop for _, _, place in self), default=0)
+
+    def weights(self, rows: slice, seen: int, into: Tensor | None = None) -> np.ndarray:
+        """Return the weights (batch, heads, rows, seen) of a block, in the memory of `into`."""
+        scores = self.queries[:, :, rows] @ self.keys[:, :, :seen].swapaxes(2, 3)
         if self._is_causal:
             # Query rows.start + i sees key j if j <= rows.start + i.
-            hidden = torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype)
-            scores += hidden.triu_(rows.start + 1)
-        weights = scores.softmax(-1)
-        if self._mask is not None:
-            weights.masked_fill_(unseeing, 0)
-        found: np.ndarray = weights.numpy()
-        return found
+            diagonal = scores[..., rows.start :]
+            diagonal += self._later[: diagonal.shape[2], : diagonal.shape[3]]
+        found = torch.from_numpy(scores)
+        weights = torch.empty_like(found) if into is None else into.view(found.shape)
+        if self._mask is None:
+            return torch.softmax(found, -1, out=weights).numpy()
+        found += torch.from_numpy(self._mask[:, :, rows, :seen])
+        # The softmax of a row of -inf is NaN. A NaN that the arguments have stays one.
+        unseeing = found.amax(-1, keepdim=True) == -math.inf
+        return torch.softmax(found, -1, out=weights).masked_fill_(unseeing, 0).numpy()

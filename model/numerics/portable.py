@@ -26,7 +26,7 @@ them for the stages (pipeline/seal/environment.py); known_answer.py tells whethe
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ _REFUSED = (
 
 # torch has MKL's square root for an exponent of 0.5, and code of its own for others.
 _POWERS = ("pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out")
+
+_TYPES = (torch.float32, torch.float64)
 
 # Held, since the operators are gone with it.
 _library: Library | None = None
@@ -137,18 +139,18 @@ def _refusal(operator: str) -> Callable[..., Any]:
     return refuse
 
 
-def _arrays(operator: str, *tensors: Tensor) -> Iterator[np.ndarray]:
+def _arrays(operator: str, *tensors: Tensor) -> list[np.ndarray]:
     """Return the tensors' own memory as arrays of one type.
 
     Strides become flags of BLAS, not copies.
     """
-    types = {tensor.dtype for tensor in tensors}
-    if types not in ({torch.float32}, {torch.float64}):
-        named = " and ".join(sorted(map(str, types)))
+    dtype = tensors[0].dtype
+    if dtype not in _TYPES or any(tensor.dtype != dtype for tensor in tensors):
+        named = " and ".join(sorted({str(tensor.dtype) for tensor in tensors}))
         raise NotImplementedError(
             f"aten::{operator} has no portable kernel for {named}; compute in float32"
         )
-    return (tensor.detach().numpy() for tensor in tensors)
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def _call(function: np.ufunc, *arguments: np.ndarray, out: np.ndarray) -> None:
@@ -157,43 +159,47 @@ def _call(function: np.ufunc, *arguments: np.ndarray, out: np.ndarray) -> None:
         function(*arguments, out=out)
 
 
-def _require_product(operator: str, left: Tensor, right: Tensor) -> None:
-    """Raise RuntimeError unless both are matrices, or batches of as many; numpy broadcasts."""
-    dimensions = 3 if operator.endswith("bmm") else 2
+def _product_shape(operator: str, left: Tensor, right: Tensor) -> tuple[int, ...]:
+    """Return the shape of left @ right.
+
+    Raises RuntimeError unless both are matrices, or batches of as many; numpy broadcasts.
+    """
+    *batch, rows, inner = left.shape
     if (
-        not left.dim() == right.dim() == dimensions
-        or left.shape[:-2] != right.shape[:-2]
-        or left.shape[-1] != right.shape[-2]
+        len(batch) != operator.endswith("bmm")
+        or right.dim() != left.dim()
+        or right.shape[:-1] != (*batch, inner)
     ):
         shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
         raise RuntimeError(f"aten::{operator} has no product of shapes {shapes}")
+    return (*batch, rows, right.shape[-1])
 
 
 def _products(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """Return the operator that returns its result, and the one with `out`."""
 
     def multiply(left: Tensor, right: Tensor) -> Tensor:
-        _require_product(operator, left, right)
-        result = left.new_empty((*left.shape[:-1], right.shape[-1]))
+        return write(left, right, left.new_empty(_product_shape(operator, left, right)))
+
+    def multiply_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+        # There may be gaps between rows. `copy_` raises for elements that share memory.
+        fits = out.shape == _product_shape(operator, left, right)
+        if fits and out.stride(-1) == 1 and 0 not in out.stride():
+            return write(left, right, out)
+        result = multiply(left, right)
+        return out.resize_(result.shape).copy_(result)
+
+    def write(left: Tensor, right: Tensor, result: Tensor) -> Tensor:
         first, second, product = _arrays(operator, left, right, result)
         _call(np.matmul, first, second, out=product)
         return result
-
-    def multiply_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
-        if out.is_contiguous() and out.shape == (*left.shape[:-1], right.shape[-1]):
-            _require_product(operator, left, right)
-            first, second, product = _arrays(operator, left, right, out)
-            _call(np.matmul, first, second, out=product)
-            return out
-        result = multiply(left, right)
-        return out.resize_(result.shape).copy_(result)
 
     return multiply, multiply_into
 
 
 def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
     """Return the operator that returns its result, the one in place, and the one with `out`."""
-    multiply, _ = _products(operator)
+    multiply, multiply_into = _products(operator)
 
     def add(
         added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
@@ -208,12 +214,14 @@ def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
     def add_in_place(
         added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:
-        product = multiply(left, right)
-        if added.shape != product.shape:
-            shapes = f"{tuple(product.shape)} to {tuple(added.shape)} in place"
+        shape = (*left.shape[:-1], right.shape[-1])
+        if added.shape != shape:
+            shapes = f"{tuple(shape)} to {tuple(added.shape)} in place"
             raise RuntimeError(f"aten::{operator}_ does not add {shapes}")
         if beta == 0:
-            return added.copy_(product.mul_(alpha))
+            product = multiply_into(left, right, out=added)
+            return product if alpha == 1 else product.mul_(alpha)
+        product = multiply(left, right)
         return (added if beta == 1 else added.mul_(beta)).add_(product, alpha=alpha)
 
     def add_into(

@@ -22,6 +22,13 @@ class Numerics(NamedTuple):
     threads: int
     side_by_side: SideBySide
 
+    def rows_at_a_time(self, micro_batch_rows: int) -> int:
+        """Return how many rows to compute losses of in one product: at most `micro_batch_rows`.
+
+        One with portable kernels, so that the bytes do not follow `micro_batch_rows`.
+        """
+        return 1 if self.portable else micro_batch_rows
+
 
 def set_numerics(params: NumericsParams) -> Numerics:
     """Fix kernels and threads in this process, and say so if they compute other bytes here."""

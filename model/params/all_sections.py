@@ -1,10 +1,13 @@
-"""All of params.yaml: every section's own rules, and those between sections."""
+"""All of params.yaml: every section's own rules, those between sections, and each condition's."""
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from common.sections import Section
+from common.errors import PipelineError
+from common.sections import Section, validate, validate_overridden
+from model.params.conditions import Name, Overrides
 from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
 from model.params.export import ExportParams
@@ -13,38 +16,15 @@ from model.params.generate import GenerateParams
 from model.params.items import ItemsParams
 from model.params.network import NetworkParams
 from model.params.numerics import NumericsParams
+from model.params.passage_names import source_names
 from model.params.pretrain import PretrainParams
 from model.params.probes import ProbesParams
 from model.params.problems import GENERATED, ProblemsParams
+from model.params.samples import SamplesParams
 from model.params.sft import SftParams
+from model.params.source_names import DRILL_SOURCE
+from model.params.tasks import CONTINUATION, Tasks
 from model.params.tokenize import TokenizeParams
-
-# Files of plots/figures that show all conditions. A condition of the same name would overwrite
-# NAME.png.
-RESERVED_NAMES = ("combined", "evidence", "training")
-# metrics/comparison.json has keys CONDITION, and CONDITION with each of these.
-RESERVED_ENDINGS = ("_difference", "_holm_p")
-
-
-def _is_free(name: str) -> str:
-    if name in RESERVED_NAMES:
-        raise ValueError(
-            f"{name} is taken: plots/figures/{name}.png is a picture of all conditions; choose "
-            "another name"
-        )
-    for ending in RESERVED_ENDINGS:
-        if name.endswith(ending):
-            raise ValueError(
-                f"{name} ends with {ending}, as keys of metrics/comparison.json do; choose "
-                "another name"
-            )
-    return name
-
-
-# Conditions name directories, pictures and DVC stages.
-Condition = Annotated[
-    str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterValidator(_is_free)
-]
 
 # numpy takes no greater one.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -53,10 +33,11 @@ _MOST_RANKS = 2**16 - 46
 
 
 class Params(Section):
-    conditions: list[Condition] = Field(min_length=1)
+    conditions: dict[Name, Overrides] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
     numerics: NumericsParams
     fetch: FetchParams
+    tasks: Tasks
     corpus: CorpusParams
     items: ItemsParams
     tokenize: TokenizeParams
@@ -64,6 +45,7 @@ class Params(Section):
     pretrain: PretrainParams
     export: ExportParams
     evaluate: EvaluateParams
+    samples: SamplesParams
     problems: ProblemsParams
     sft: SftParams
     generate: GenerateParams
@@ -71,10 +53,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        for name in ("conditions", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} {values} names one of them twice")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} names one of them twice")
         unknown = sorted(set(self.problems.mixture) - {*self.fetch.conversations, GENERATED})
         if unknown:
             raise ValueError(
@@ -91,23 +71,10 @@ class Params(Section):
                 f"sft.max_steps × batch_rows ({taken}) must be a multiple of "
                 f"problems.conversations ({drawn})"
             )
-        asked = (
-            (
-                "items.hellaswag_count",
-                self.items.hellaswag_count,
-                "fetch.hellaswag.count",
-                self.fetch.hellaswag.count,
-            ),
-            (
-                "problems.gsm8k_test",
-                self.problems.gsm8k_test,
-                "fetch.gsm8k.count",
-                self.fetch.gsm8k.count,
-            ),
-        )
-        for name, count, of, total in asked:
-            if count is not None and count > total:
-                raise ValueError(f"{name} ({count}) exceeds {of} ({total})")
+        self._require_tasks()
+        count, total = self.problems.gsm8k_test, self.fetch.gsm8k.count
+        if count is not None and count > total:
+            raise ValueError(f"problems.gsm8k_test ({count}) exceeds fetch.gsm8k.count ({total})")
         if self.tokenize.base_ranks > self.fetch.ranks.count:
             raise ValueError(
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count "
@@ -124,6 +91,7 @@ class Params(Section):
         ):
             if seed is not None and seed >= 2**32:
                 raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
+        self._require_known_sources()
         self._require_native()
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
@@ -133,6 +101,7 @@ class Params(Section):
         for name, new_tokens in (
             ("probes", self.probes.new_tokens),
             ("generate", self.generate.new_tokens),
+            ("samples", self.samples.new_tokens),
         ):
             if new_tokens >= context:
                 raise ValueError(
@@ -140,11 +109,57 @@ class Params(Section):
                 )
         return self
 
+    def _require_known_sources(self) -> None:
+        """Raise ValueError if pretrain.mixture names a source that the corpus cannot have."""
+        names = source_names(self.fetch.passages.source)
+        if names is None:
+            return
+        if self.corpus.drill_fraction:
+            names.add(DRILL_SOURCE)
+        unknown = sorted(set(self.pretrain.mixture) - names)
+        if unknown:
+            raise ValueError(
+                f"pretrain.mixture names {', '.join(unknown)}; the sources of the corpus are "
+                f"{', '.join(sorted(names))}"
+            )
+
+    def _require_tasks(self) -> None:
+        """Raise ValueError unless each task has its items, and each file of scores one task."""
+        sources = self.fetch.tasks
+        if CONTINUATION in sources:
+            raise ValueError(
+                f"fetch.tasks.{CONTINUATION} has the name of the task of held-out documents; "
+                "choose another"
+            )
+        for name, task in self.tasks.items():
+            if name == CONTINUATION:
+                continue
+            if name not in sources:
+                raise ValueError(
+                    f"tasks.{name}: fetch.tasks has no {name}, which would say where its items "
+                    f"are; it has {', '.join(sorted(sources)) or 'none'}"
+                )
+            if task.asked != "all" and task.asked > sources[name].count:
+                raise ValueError(
+                    f"tasks.{name}.asked ({task.asked}) exceeds fetch.tasks.{name}.count "
+                    f"({sources[name].count})"
+                )
+        names = [
+            f"{name}_{wording}"
+            for name, task in self.tasks.items()
+            for wording in task.wordings[1:]
+        ]
+        taken = sorted(set(names) & set(self.tasks))
+        if taken:
+            raise ValueError(
+                f"tasks.{taken[0]} has the name of another task's second wording; choose another"
+            )
+
     def _require_native(self) -> None:
         """Raise ValueError for a key that needs native kernels, if they are portable."""
         if self.numerics.kernels == "native":
             return
-        for name in ("pretrain", "evaluate", "sft", "generate", "probes"):
+        for name in ("pretrain", "evaluate", "samples", "sft", "generate", "probes"):
             section = getattr(self, name)
             for key, needed in (("device", "cpu"), ("dtype", "float32"), ("compile", False)):
                 found = getattr(section, key, needed)
@@ -153,3 +168,36 @@ class Params(Section):
                         f"{name}.{key} ({found}) needs numerics.kernels: native; portable kernels "
                         "compute in float32 on a CPU"
                     )
+
+
+def read_conditions(document: Any, path: Path) -> dict[str, Params]:
+    """Return params.yaml's content `document` as each condition has it, by the condition's name.
+
+    Raises PipelineError with one line per fault of `document`, or of the first condition that has
+    one; its lines name the condition's own keys.
+    """
+    params = validate(document, Params, path)
+    found = {name: _of_condition(document, params, name, path) for name in params.conditions}
+    [(first, of_first), *others] = found.items()
+    for name, each in others:
+        if tokens_a_step(each) != tokens_a_step(of_first):
+            raise PipelineError(
+                f"{path}: conditions.{name}: pretrain.batch_rows × model.context is "
+                f"{tokens_a_step(each)}, and {tokens_a_step(of_first)} in {first}; conditions are "
+                "compared at the same steps, so a step takes as many tokens in all"
+            )
+    return found
+
+
+def _of_condition(document: Any, params: Params, name: str, path: Path) -> Params:
+    whole = dict(document)
+    for section in Overrides.model_fields:
+        values, key = document["conditions"][name][section], f"conditions.{name}.{section}"
+        kind = type(getattr(params, section))
+        effective = validate_overridden(document[section], values, kind, path, key)
+        whole[section] = effective.model_dump()
+    return validate(whole, Params, path, f"conditions.{name}")
+
+
+def tokens_a_step(params: Params) -> int:
+    return params.pretrain.batch_rows * params.model.context

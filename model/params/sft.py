@@ -1,6 +1,6 @@
 """The `sft` section: supervised fine-tuning of the last export on conversations."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ class SftParams(Section):
     If `inject_facts` is true, the facts that answers state are tokens, in conditions that have such
     tokens. Every `state_every` steps, everything that a killed run needs to go on is saved.
     """
+
+    COMMON: ClassVar = frozenset({"log_every", "state_every", "device"})
 
     max_steps: int = Field(gt=0)
     batch_rows: int = Field(gt=0)

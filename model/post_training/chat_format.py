@@ -9,7 +9,7 @@ from typing import NamedTuple
 from model.data.conversations import Message
 from model.tokens.export_tokenizer import FactTokenizer
 
-_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
+NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
 class Row(NamedTuple):
@@ -46,5 +46,5 @@ def conversation_row(
 
 
 def _prompt(tokenizer: FactTokenizer, messages: list[Message]) -> list[int]:
-    lines = [f"{_NAMES[message.role]}: {message.content.strip()}\n" for message in messages]
-    return tokenizer.encode("".join([*lines, f"{_NAMES['assistant']}:"]), injected=False)
+    lines = [f"{NAMES[message.role]}: {message.content.strip()}\n" for message in messages]
+    return tokenizer.encode("".join([*lines, f"{NAMES['assistant']}:"]), injected=False)

@@ -6,7 +6,7 @@ A state is a Trainer checkpoint, made a piece in place (model/runtime/step_state
 """
 
 import math
-import sys
+import time
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
@@ -33,6 +34,7 @@ from model.numerics.setting import Numerics
 from model.numerics.side_by_side import SideBySide
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row
+from model.runtime.live_figures import LiveFigures, in_words
 from model.runtime.step_states import States
 
 # The target that torch's cross-entropy leaves out.
@@ -96,12 +98,14 @@ def fine_tune(
     logging.set_verbosity_error()
     states = trainer_states(scratch, params.device, label)
     step, state = states.newest(lambda step, directory: (step, directory)) or (0, None)
+    live = LiveFigures(scratch, label, params.max_steps)
+    live.go_on(step)
     if state is not None and step == params.max_steps:
         # Nothing is left to do, and the Trainer would take one step more.
         model.load_state_dict(load_hugging_face_model(state).state_dict())
         history = read_json(state / "trainer_state.json", _TrainerState).log_history
     else:
-        trainer = _trainer(model, rows, params, seed, states, numerics)
+        trainer = _trainer(model, rows, params, seed, states, numerics, live)
         _train(trainer, state, label)
         history = trainer.state.log_history
     return [LossPoint(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
@@ -154,9 +158,12 @@ class GroupTrainer(Trainer):
             loss = _summed_loss(model, *group) / num_items_in_batch
             return [loss.detach(), *torch.autograd.grad(loss, parameters)]
 
-        pairs = PairwiseSum(self._threads)
-        for gradients in self._threads.map(of_group, _groups(inputs)):
-            pairs.add(gradients)
+        pairs, groups = PairwiseSum(self._threads), _groups(inputs)
+        # Not all at once: each has gradients as large as the network.
+        for start in range(0, len(groups), self._threads.threads):
+            together = groups[start : start + self._threads.threads]
+            for gradients in self._threads.map(of_group, together):
+                pairs.add(gradients)
         loss, *total = pairs.total()
         for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = gradient
@@ -192,14 +199,21 @@ def _trainer(
     seed: int,
     states: States,
     numerics: Numerics,
+    live: LiveFigures,
 ) -> Trainer:
     padding = model.config.eos_token_id
     if not isinstance(padding, int):
         raise PipelineError(f"{states.label}: the export's config.json has no eos_token_id")
+    figures = _Figures(states.label, live)
+
+    def batch(rows: list[Row]) -> dict[str, Tensor]:
+        figures.tokens += sum(len(row.ids) for row in rows)
+        return collate(rows, padding)
+
     options: dict[str, Any] = {
-        "data_collator": lambda batch: collate(batch, padding),
+        "data_collator": batch,
         "train_dataset": rows,
-        "callbacks": [_Keeper(states)],
+        "callbacks": [_Keeper(states), figures],
     }
     arguments = _arguments(params, seed, states.scratch)
     trainer = (
@@ -243,11 +257,64 @@ def _arguments(params: SftParams, seed: int, scratch: Path) -> TrainingArguments
         remove_unused_columns=False,
         dataloader_pin_memory=params.device == "cuda",
         report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,  # its bar has no loss
     )
     # The Trainer would use every GPU that it finds, with batch_rows conversations on each.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+class _Figures(TrainerCallback):
+    """Show the run's figures: a bar in a terminal, and rows of live.jsonl.
+
+    `tokens` counts those of the batches made since the last row.
+    """
+
+    def __init__(self, label: str, live: LiveFigures):
+        self._label, self._live = label, live
+        self.tokens = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._first = state.global_step
+        self._began = self._logged = time.perf_counter()
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc=self._label,
+            unit="step",
+            disable=None,
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.update()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
+    ) -> None:
+        logs: dict[str, float] = said["logs"]
+        if "loss" not in logs:  # the Trainer's summary at the end
+            return
+        now = time.perf_counter()
+        shown = {
+            "learning_rate": logs["learning_rate"],
+            "gradient_norm": float(logs["grad_norm"]),
+            "train_loss": logs["loss"],
+            "tokens_per_second": self.tokens / (now - self._logged),
+        }
+        step = state.global_step
+        left = (state.max_steps - step) * (now - self._began) / (step - self._first)
+        self._live.append("training", step, **shown, seconds_left=left)
+        self._bar.set_postfix_str(in_words(shown))
+        self._logged, self.tokens = now, 0
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.close()
 
 
 class _Keeper(TrainerCallback):

@@ -16,17 +16,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from common.errors import PipelineError
-from model.network.batches import TrainingRows, prefetched
-from model.network.gpt import GPT
+from model.network.gpt import GPT, seen_in_document
 from model.numerics.setting import Numerics
 from model.params.pretrain import PretrainParams
+from model.pretraining.document_losses import DocumentLoss
 from model.pretraining.gradients import Gradients, MicroBatchGradients, RowGradients
 from model.pretraining.loss_spikes import SpikeDetector
 from model.pretraining.losses import mean_loss
-from model.pretraining.optimizer import learning_rate_at, make_optimizer
+from model.pretraining.optimizer import Optimizers, make_optimizer
+from model.pretraining.schedule import learning_rate_at
 from model.pretraining.throughput import Speed
+from model.pretraining.training_rows import TrainingRows, prefetched
 from model.pretraining.validation import Validation
 from model.runtime.distributed import Processes
+from model.runtime.live_figures import LiveFigures, in_words
 
 
 class TrainingPoint(NamedTuple):
@@ -55,32 +58,33 @@ class ValidationPoint(NamedTuple):
 class History:
     """What was done and measured up to `step`.
 
-    Later steps depend on it, the weights and the optimizer, and on nothing else.
+    Later steps depend on it, the weights and the optimizer, and on nothing else. `documents` are of
+    the last validation; a state does not keep them, since the run ends with a validation.
     """
 
     def __init__(self) -> None:
         self.step = 0
         self.training: list[TrainingPoint] = []
         self.validated: list[ValidationPoint] = []
+        self.documents: list[DocumentLoss] = []
         self.spikes = SpikeDetector()
 
 
 class Store(Protocol):
     """Storage of a run (model/pretraining/state.py): every process calls it, the first writes."""
 
-    def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History: ...
+    def resume(self, model: GPT, optimizer: Optimizers) -> History: ...
     def keep_checkpoint(self, step: int, model: GPT) -> None: ...
-    def keep_state(
-        self, model: GPT, optimizer: torch.optim.Optimizer, history: History
-    ) -> None: ...
+    def keep_state(self, model: GPT, optimizer: Optimizers, history: History) -> None: ...
 
 
 class LossNetwork(nn.Module):
     """`forward(rows)` maps ids (batch, context + 1) int64 to their mean loss in nats per token."""
 
-    def __init__(self, model: GPT, params: PretrainParams):
+    def __init__(self, model: GPT, params: PretrainParams, end_of_text: int | None = None):
+        """Let tokens attend within documents only, if `end_of_text` is given."""
         super().__init__()
-        self.model = model
+        self.model, self._end_of_text = model, end_of_text
         self._device, self._dtype = params.device, getattr(torch, params.dtype)
         # The function and not the module: names of parameters stay what they are.
         self._hidden = (
@@ -90,7 +94,8 @@ class LossNetwork(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         lower = self._dtype != torch.float32
         with torch.autocast(self._device, self._dtype) if lower else nullcontext():
-            hidden = self._hidden(rows[:, :-1])
+            inputs = rows[:, :-1]
+            hidden = self._hidden(inputs, seen_in_document(inputs, self._end_of_text))
         return mean_loss(
             hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten()
         )
@@ -120,16 +125,18 @@ class Training:
         computing = processes.count * numerics.side_by_side.threads
         self.speed = Speed(model.config, self._tokens_per_step, self._device, dtype, computing)
 
-    def run(self, store: Store) -> History:
-        """Train to `max_steps` from the newest state in `store`.
+    def run(self, store: Store, live: LiveFigures | None = None) -> History:
+        """Train to `max_steps` from the newest state in `store`; append all figures to `live`.
 
         Raises PipelineError if a figure is not finite.
         """
         params, model = self._params, self._model
-        optimizer = make_optimizer(model, params)
+        optimizer = make_optimizer(model, params, self._numerics.side_by_side)
         history = store.resume(model, optimizer)
+        live = live or LiveFigures(None, self._label, params.max_steps)
+        live.go_on(history.step)
         if history.step == 0:
-            self._validate(history)
+            self._validate(history, live)
         gradients = self._gradients()
         todo = range(history.step + 1, params.max_steps + 1)
         with tqdm(
@@ -146,22 +153,24 @@ class Training:
                 self._since_log.append(
                     optimizer_step(gradients, optimizer, batch, learning_rate, params)
                 )
+                bar.update()
                 saving, state = step in params.checkpoint_steps, step % params.state_every == 0
                 if saving or step % params.log_every == 0:
-                    self._log(history, learning_rate, bar)
+                    self._log(history, learning_rate, live, bar)
                 if saving or step % params.validate_every == 0:
-                    self._validate(history)
+                    self._validate(history, live)
                 if saving:
                     with self.speed.other("checkpoints"):
                         store.keep_checkpoint(step, model)
                 if state and step < params.max_steps:
                     with self.speed.other("states"):
                         store.keep_state(model, optimizer, history)
-                bar.update()
         return history
 
     def _gradients(self) -> Gradients:
-        network, processes = LossNetwork(self._model, self._params), self._processes
+        end_of_text = self._rows.end_of_text if self._params.attention_within_documents else None
+        network = LossNetwork(self._model, self._params, end_of_text)
+        processes = self._processes
         if self._numerics.portable:
             return RowGradients(network, self._numerics.side_by_side, processes)
         rows = self._params.micro_batch_rows
@@ -181,7 +190,9 @@ class Training:
             return batch.pin_memory()
         return batch
 
-    def _log(self, history: History, learning_rate: float, bar: "tqdm[NoReturn]") -> None:
+    def _log(
+        self, history: History, learning_rate: float, live: LiveFigures, bar: "tqdm[NoReturn]"
+    ) -> None:
         figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
         figures = self._processes.total(figures) / self._processes.count
         self._since_log = []
@@ -193,10 +204,17 @@ class Training:
         seen = self._rows.original_bytes(tokens)
         before = history.training[-1].original_bytes if history.training else 0
         bits_per_byte = loss * len(figures) * self._tokens_per_step / math.log(2) / (seen - before)
-        history.training.append(
-            TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte)
-        )
-        bar.set_postfix_str(f"loss {loss:.3f}, {self.speed.took(len(figures))}")
+        point = TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte)
+        history.training.append(point)
+        shown = {
+            **point._asdict(),
+            "loss_spikes": history.spikes.count,
+            **self.speed.took(len(figures))._asdict(),
+        }
+        left = self.speed.seconds_for(self._params.max_steps - history.step)
+        live.append("training", **shown, seconds_left=left)
+        # The bar has the steps and the time left itself.
+        bar.set_postfix_str(in_words(shown))
 
     def _look_for_spikes(self, history: History, figures: np.ndarray) -> None:
         for step, (loss, norm) in enumerate(figures.tolist(), history.step - len(figures) + 1):
@@ -209,24 +227,26 @@ class Training:
                     file=sys.stderr,
                 )
 
-    def _validate(self, history: History) -> None:
+    def _validate(self, history: History, live: LiveFigures) -> None:
         with self.speed.other("validation"):
-            figures = self._validation.score(
+            nats = self._validation.nats(
                 self._model,
-                self._params.micro_batch_rows,
+                self._numerics.rows_at_a_time(self._params.micro_batch_rows),
                 self._processes,
                 self._numerics.side_by_side,
             )
+        figures = self._validation.figures(nats)
         _require_finite(self._label, history.step, "validation loss", figures[0])
+        history.documents = self._validation.by_document(nats)
         tokens = history.step * self._tokens_per_step
-        history.validated.append(
-            ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures)
-        )
+        point = ValidationPoint(history.step, tokens, self._rows.original_bytes(tokens), *figures)
+        history.validated.append(point)
+        live.append("validation", **point._asdict())
 
 
 def optimizer_step(
     gradients: Gradients,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     batch: Tensor,
     learning_rate: float,
     params: PretrainParams,
@@ -235,8 +255,7 @@ def optimizer_step(
 
     Returns its mean loss and gradient norm, a tensor of two.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    optimizer.set_learning_rate(learning_rate)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     loss = gradients(batch)
     norm = nn.utils.clip_grad_norm_(parameters, params.gradient_clip, foreach=True)

@@ -51,12 +51,14 @@ class _MeanLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         lower = weight.to(hidden.dtype)
         of_hidden = torch.empty_like(hidden)
-        of_weight = torch.zeros_like(weight)
+        # Products in float32 are written over what is there.
+        exact = hidden.dtype == weight.dtype
+        of_weight = torch.empty_like(weight) if exact else torch.zeros_like(weight)
         losses = []
         for rows in _blocks(hidden):
             loss, exponentials, total = _exponentials(hidden[rows], lower, targets[rows])
             losses.append(loss)
-            if hidden.dtype == weight.dtype:
+            if exact:
                 share = (1 / total)[:, None]
                 of_hidden[rows] = (exponentials.T @ weight) * share - weight[targets[rows]]
                 part = hidden[rows] * share
@@ -65,7 +67,7 @@ class _MeanLoss(torch.autograd.Function):
                 gradient = _lowered(exponentials.mul_(1 / total), targets[rows], hidden.dtype)
                 torch.mm(gradient.T, lower, out=of_hidden[rows])
                 of_weight += gradient @ hidden[rows]  # summed in float32
-        if hidden.dtype == weight.dtype:
+        if exact:
             of_weight.index_add_(0, targets, hidden, alpha=-1)
         ctx.gradients = of_hidden, of_weight
         return torch.cat(losses).mean()

@@ -1,33 +1,109 @@
-"""AdamW and its learning rate: linear warm-up, then a cosine.
+"""The optimizers of the parameters: AdamW for all, or Muon for the matrices inside blocks.
 
-Source of the recipe: GPT-3 (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it.
+Source of AdamW's recipe: GPT-3 (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it.
 """
 
-import math
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from model.network.gpt import GPT
+from model.numerics.side_by_side import SideBySide
 from model.params.pretrain import PretrainParams
+from model.pretraining.muon import Muon
+
+_BLOCKS = "transformer.h."
 
 
-def learning_rate_at(step: int, params: PretrainParams) -> float:
-    """Return the learning rate of a step from 1 on: warm-up, then cosine to `min_learning_rate`."""
-    if step <= params.warmup_steps:
-        return params.learning_rate * step / params.warmup_steps
-    progress = (step - params.warmup_steps) / (params.max_steps - params.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return params.min_learning_rate + cosine * (params.learning_rate - params.min_learning_rate)
+class Optimizers:
+    """Optimizers of different parameters, used as one.
+
+    Each of their groups has a `relative_rate`: its learning rate over the schedule's.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer):
+        self._parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = learning_rate * group["relative_rate"]
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none)
+
+    def moments(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Return what is kept of each parameter, by name: the tensors themselves, not copies.
+
+        Before the first step there are none; they are created here, as zeros.
+        """
+        found = {}
+        for part in self._parts:
+            for parameter in [each for group in part.param_groups for each in group["params"]]:
+                if not part.state[parameter]:
+                    part.state[parameter].update(_first_moments(part, parameter))
+                found[parameter] = part.state[parameter]
+        return found
 
 
-def make_optimizer(model: GPT, params: PretrainParams) -> torch.optim.AdamW:
-    """AdamW that decays matrices (embeddings among them) and neither biases nor norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+def _first_moments(part: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return what the optimizer creates at its first step."""
+    if isinstance(part, Muon):
+        return {"momentum_buffer": torch.zeros_like(parameter)}
+    return {  # torch's AdamW with fused=True
+        "step": torch.zeros((), device=parameter.device),
+        "exp_avg": torch.zeros_like(parameter),
+        "exp_avg_sq": torch.zeros_like(parameter),
+    }
+
+
+def make_optimizer(model: nn.Module, params: PretrainParams, threads: SideBySide) -> Optimizers:
+    """Return AdamW, or Muon for the matrices inside blocks and AdamW for the rest.
+
+    Matrices (embeddings among them) decay; biases and norms do not.
+    """
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_inside = name.startswith(_BLOCKS) and parameter.dim() == 2
+        (matrices if is_inside and params.optimizer == "muon" else others).append(parameter)
     groups = [
-        {"params": matrices, "weight_decay": params.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {
+            "params": [parameter for parameter in others if parameter.dim() >= 2],
+            "weight_decay": params.weight_decay,
+            "relative_rate": 1.0,
+        },
+        {
+            "params": [parameter for parameter in others if parameter.dim() < 2],
+            "weight_decay": 0.0,
+            "relative_rate": 1.0,
+        },
     ]
-    return torch.optim.AdamW(
+    adamw = torch.optim.AdamW(
         groups, lr=params.learning_rate, betas=(params.beta1, params.beta2), fused=True
     )
+    if params.optimizer == "adamw":
+        return Optimizers(adamw)
+    rate = params.muon_learning_rate
+    muon = Muon(
+        matrices,
+        lr=params.learning_rate if rate is None else rate,
+        weight_decay=params.weight_decay,
+        momentum=params.muon_momentum,
+        nesterov=params.muon_nesterov,
+        ns_steps=params.muon_ns_steps,
+        adjustment=params.muon_adjustment,
+        dtype=getattr(torch, params.dtype),
+        threads=threads,
+    )
+    for group in muon.param_groups:
+        group["relative_rate"] = group["lr"] / params.learning_rate
+    return Optimizers(muon, adamw)

@@ -2,9 +2,9 @@
 
 Both are pieces (model/runtime/resumable.py) in the run's scratch folder:
     checkpoints/step_N      a checkpoint, as it will be published
-    states/step_N           state.safetensors: weights, both moments of AdamW, random generators;
-                            history.json: curves and recent losses. The place in the data follows
-                            from the step.
+    states/step_N           state.safetensors: weights, moments of AdamW and Muon, random
+                            generators; history.json: curves and recent losses. The place in
+                            the data follows from the step.
 A run goes on from its newest state to the same bits.
 """
 
@@ -25,13 +25,13 @@ from model.network.gpt import GPT
 from model.numerics.hardware import machine
 from model.pretraining.loop import History, TrainingPoint, ValidationPoint
 from model.pretraining.loss_spikes import SpikeDetector
+from model.pretraining.optimizer import Optimizers
 from model.runtime.distributed import Processes
 from model.runtime.resumable import piece, verified_piece
 from model.runtime.step_states import States, steps_of
 
 CHECKPOINT = "checkpoints/step_"
 _STATE = "states/step_"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class SavedHistory(Section):
@@ -63,7 +63,7 @@ class RunStore:
         self._processes = processes
         self._label = label
 
-    def resume(self, model: GPT, optimizer: torch.optim.Optimizer) -> History:
+    def resume(self, model: GPT, optimizer: Optimizers) -> History:
         """Restore model and optimizer in every process; return the state's history.
 
         The history is empty if there is no usable state.
@@ -89,7 +89,7 @@ class RunStore:
                 lambda partial: self._save_checkpoint(partial, step, model),
             )
 
-    def keep_state(self, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
+    def keep_state(self, model: GPT, optimizer: Optimizers, history: History) -> None:
         """Write the state of `history.step`, and remove states older than the newest two."""
         if self._scratch is not None:
             self._states(self._scratch, model).keep(
@@ -99,7 +99,7 @@ class RunStore:
     def _states(self, scratch: Path, model: GPT) -> States:
         return States(scratch, _STATE, machine(model.lm_head.weight.device), self._label)
 
-    def _newest(self, scratch: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
+    def _newest(self, scratch: Path, model: GPT, optimizer: Optimizers) -> History:
         def read(step: int, directory: Path) -> History:
             for checkpoint in self._checkpoint_steps:
                 if checkpoint <= step:
@@ -114,7 +114,7 @@ class RunStore:
         return history
 
 
-def _write(partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history: History) -> None:
+def _write(partial: Path, model: GPT, optimizer: Optimizers, history: History) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in _tensors(model, optimizer).items()
@@ -129,7 +129,7 @@ def _write(partial: Path, model: GPT, optimizer: torch.optim.Optimizer, history:
     (partial / "history.json").write_bytes(json_bytes(saved.model_dump()))
 
 
-def _read(step: int, directory: Path, model: GPT, optimizer: torch.optim.Optimizer) -> History:
+def _read(step: int, directory: Path, model: GPT, optimizer: Optimizers) -> History:
     """Restore model and optimizer from a state; PipelineError leaves them as they are."""
     saved = read_json(directory / "history.json", SavedHistory)
     try:
@@ -144,25 +144,16 @@ def _read(step: int, directory: Path, model: GPT, optimizer: torch.optim.Optimiz
     return history
 
 
-def _tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the weights and AdamW's moments by name: the tensors themselves, not copies.
-
-    Before the first step the optimizer has no moments; they are created here, as zeros.
-    """
-    tensors = {}
+def _tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
+    """Return the weights and the optimizers' moments by name: the tensors themselves."""
+    tensors, moments = {}, optimizer.moments()
     for name, parameter in model.named_parameters():
-        state = optimizer.state[parameter]
-        if not state:
-            # What torch creates at the first step with fused=True.
-            state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
         tensors[f"weights.{name}"] = parameter.data
-        tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
+        tensors |= {f"{kind}.{name}": tensor for kind, tensor in moments[parameter].items()}
     return tensors
 
 
-def _restore(found: dict[str, Tensor], model: GPT, optimizer: torch.optim.Optimizer) -> None:
+def _restore(found: dict[str, Tensor], model: GPT, optimizer: Optimizers) -> None:
     expected = _tensors(model, optimizer)
     generators = _generators(model)
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in (expected | generators).items()}

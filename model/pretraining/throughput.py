@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,6 +34,13 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(seconds)
 
 
+class Rate(NamedTuple):
+    """How fast some steps were trained; `mfu` is the utilization, as a share of 1."""
+
+    tokens_per_second: float
+    mfu: float
+
+
 class Speed:
     """The seconds of a run by activity.
 
@@ -60,14 +67,18 @@ class Speed:
         """Count from now on."""
         self._last = time.perf_counter()
 
-    def took(self, steps: int) -> str:
-        """Add the time since the last call as `steps` of training; return their rate in words."""
+    def took(self, steps: int) -> Rate:
+        """Add the time since the last call as `steps` of training; return their rate."""
         now = time.perf_counter()
         rate = steps * self._tokens_per_step / (now - self._last)
         self._add("training", now - self._last)
         self._steps += steps
         self._last = now
-        return f"{rate:,.0f} tokens/s, MFU {self._utilization(rate):.0%}"
+        return Rate(rate, self._utilization(rate))
+
+    def seconds_for(self, steps: int) -> float:
+        """Foresee the seconds of `steps` more, validation and all other work included."""
+        return steps * sum(self._seconds.values()) / self._steps
 
     @contextmanager
     def other(self, what: str) -> Iterator[None]:

@@ -7,23 +7,37 @@ import torch
 
 from common.errors import PipelineError
 from model.network.batches import spread_documents, validation_rows
-from model.network.gpt import GPT
+from model.network.gpt import GPT, seen_in_document
 from model.numerics.side_by_side import SideBySide
+from model.pretraining.document_losses import DocumentLoss
 from model.pretraining.losses import token_losses
 from model.runtime.distributed import Processes
-from model.tokens.shards import TokenSplit
+from model.tokens.shards import ORIGINAL_BYTES, SOURCE, TokenSplit
 
 
 class Validation:
-    def __init__(self, split: TokenSplit, documents: int, context: int, drill_source: str):
-        """Choose the documents; raises PipelineError if all of them are drills."""
-        chosen = spread_documents(len(split.lengths), documents)
-        self._rows, self._owners = validation_rows(split, chosen, context)
-        self._original_bytes = split.original_bytes[chosen]
+    def __init__(
+        self,
+        split: TokenSplit,
+        documents: int,
+        context: int,
+        drill_source: str,
+        within_documents: bool = False,
+    ):
+        """Choose the documents; raises PipelineError if all of them are drills.
+
+        `within_documents`: tokens attend within their documents only.
+        """
+        self._numbers = spread_documents(int(split.documents.sum()), documents)
+        chosen, table = split.read(self._numbers)
+        self._sources = [split.index.sources[number] for number in table[:, SOURCE].tolist()]
+        self._rows, self._owners = validation_rows(chosen, context)
+        self._end_of_text = int(chosen[0][0]) if within_documents else None
+        self._original_bytes = table[:, ORIGINAL_BYTES]
         drill = (
             split.index.sources.index(drill_source) if drill_source in split.index.sources else -1
         )
-        self._is_drill = split.sources[chosen] == drill
+        self._is_drill = table[:, SOURCE] == drill
         if self._is_drill.all():
             raise PipelineError(
                 f"pretrain: all of the {len(chosen)} validation documents are drills; "
@@ -33,11 +47,17 @@ class Validation:
     def score(
         self, model: GPT, rows_per_batch: int, processes: Processes, side_by_side: SideBySide
     ) -> tuple[float, float, float | None]:
-        """Return mean loss in nats per token, bits per byte of natural text, and of drills.
+        """Return the `figures` of `model`."""
+        return self.figures(self.nats(model, rows_per_batch, processes, side_by_side))
 
-        The last is None if the sample has no drills. The bits of an end-of-text token count for the
-        document after it, so that no bit is lost. Computed in float32 whatever the dtype of
-        training. `processes` share the rows, and `side_by_side` computes batches of them.
+    def nats(
+        self, model: GPT, rows_per_batch: int, processes: Processes, side_by_side: SideBySide
+    ) -> np.ndarray:
+        """Return the loss of each document, float64 (documents,).
+
+        The nats of an end-of-text token count for the document after it, so that none is lost.
+        Computed in float32 whatever the dtype of training. `processes` share the rows, and
+        `side_by_side` computes batches of them.
         """
         of_tokens = np.zeros(self._owners.shape)
 
@@ -45,7 +65,9 @@ class Validation:
         def score_rows(start: int) -> None:
             rows = torch.from_numpy(self._rows[start : start + rows_per_batch])
             rows = rows.to(model.lm_head.weight.device)
-            hidden = model.last_hidden_state(rows[:, :-1]).flatten(0, 1)
+            inputs = rows[:, :-1]
+            seen = seen_in_document(inputs, self._end_of_text)
+            hidden = model.last_hidden_state(inputs, seen).flatten(0, 1)
             losses = token_losses(hidden, model.lm_head.weight, rows[:, 1:].flatten())
             of_tokens[start : start + len(rows)] = losses.view(len(rows), -1).double().cpu()
 
@@ -56,6 +78,13 @@ class Validation:
         owned = self._owners >= 0
         nats = np.zeros(len(self._original_bytes))
         np.add.at(nats, self._owners[owned], of_tokens[owned])
+        return nats
+
+    def figures(self, nats: np.ndarray) -> tuple[float, float, float | None]:
+        """Return mean loss in nats per token, bits per byte of natural text, and of drills.
+
+        The last is None if the sample has no drills.
+        """
         targets = int((self._owners >= 0).sum())
         text = self._bits_per_byte(nats, ~self._is_drill)
         drills = self._bits_per_byte(nats, self._is_drill) if self._is_drill.any() else None
@@ -64,3 +93,8 @@ class Validation:
     def _bits_per_byte(self, nats: np.ndarray, chosen: np.ndarray) -> float:
         total_bytes = int(self._original_bytes[chosen].sum())
         return float(nats[chosen].sum() / math.log(2) / total_bytes)
+
+    def by_document(self, nats: np.ndarray) -> list[DocumentLoss]:
+        """Return a row for each document, in the order of the split."""
+        columns = self._numbers.tolist(), self._sources, self._original_bytes.tolist()
+        return [DocumentLoss(*row) for row in zip(*columns, nats.tolist(), strict=True)]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import PipelineError
-from model.curves.charts import CURVES, DIFFERENCES, USAGE, Chart
+from model.curves.charts import DIFFERENCES, PAIRED, USAGE, Chart
 from model.curves.points import TRAIN, VAL
-from model.report.vega import LINES, Spec, report_chart
+from model.report.vega import LINES, Spec, paired_chart, report_chart
 
 _MOST_POINTS = 300  # of one run and split: more than pixels are useful, and the page stays small
 _MOST_ROWS = 60  # of the table below a chart
@@ -23,12 +23,16 @@ _COLUMNS = {
         *("model", "figure", "condition", "difference", "low", "high"),
         *("holm_p", "items", "seeds", "detectable", "differs"),
     ),
+    "paired": (
+        *("condition", "step", "tokens", "original_bytes"),
+        *("difference", "low", "high", "differs"),
+    ),
 }
 _USAGE_CAPTION = "Bars are means over seeds, ticks the seeds."
 _DIFFERENCES_CAPTION = (
     "Bars are 95 % intervals; filled points differ after Holm's correction, with one seed by more "
-    "than other items explain; what is in the grey cannot be seen reliably with so many items and "
-    "seeds."
+    "than other items explain. What is in the grey cannot be seen reliably with so many items and "
+    "seeds. With several seeds few figures are tested, and the others have neither."
 )
 
 Rows = list[dict[str, str]]
@@ -37,7 +41,8 @@ Rows = list[dict[str, str]]
 class Figure(NamedTuple):
     """One chart of the page.
 
-    `by` has its specification for each x axis, `data` is what it draws, `rows` its table.
+    `by` has its specification for each x axis, `data` is what it draws, `rows` its table. `below`
+    is drawn below it: the paired differences of what it shows.
     """
 
     id: str
@@ -50,6 +55,7 @@ class Figure(NamedTuple):
     columns: list[str]
     rows: list[list[str]]
     note: str
+    below: "Figure | None" = None
 
 
 def read_rows(path: Path) -> Rows:
@@ -60,10 +66,50 @@ def read_rows(path: Path) -> Rows:
         raise PipelineError(f"{path}: cannot be read ({error}); run dvc repro") from None
 
 
-def curve_figures(plots: Path) -> list[Figure]:
-    """Return a figure for every curve that has points."""
-    found = [(chart, read_rows(plots / chart.file)) for chart in CURVES]
-    return [_curve(chart, rows) for chart, rows in found if rows]
+def curve_figures(plots: Path, charts: list[Chart]) -> list[Figure]:
+    """Return a figure for every curve of `charts` that has points."""
+    found = [(chart, read_rows(plots / chart.file)) for chart in charts]
+    differences = read_rows(plots / PAIRED.file)
+    return [
+        _curve(chart, rows)._replace(below=_paired(chart, rows, differences))
+        for chart, rows in found
+        if rows
+    ]
+
+
+def _paired(chart: Chart, rows: Rows, differences: Rows) -> Figure | None:
+    """Return the figure of the paired differences of one chart; None where it has none."""
+    mine = [row for row in differences if row["chart"] == chart.name]
+    if not mine:
+        return None
+    first, is_tested = rows[0]["condition"], any(row["low"] for row in mine)
+    title = f"Difference from {first}, paired"
+    seeds = len({row["seed"] for row in rows})
+    over = f"{seeds} seeds and items" if seeds > 1 else "items"
+    more = "significantly" if seeds > 1 else "by more than items explain"
+    sentences = {
+        "Below: on the same documents and items.": True,
+        f"Bars there are 95 % intervals over {over}; filled points differ {more}.": is_tested,
+        "What has no bar lies between those compared.": is_tested
+        and not all(row["low"] for row in mine),
+    }
+    figure = _figure(PAIRED, mine, mine, ["figure", "unit", "chart"], "")
+    return figure._replace(
+        id=f"{chart.name}_{PAIRED.name}",
+        title=title,
+        caption=" ".join(words for words, holds in sentences.items() if holds),
+        label=f"Chart: {chart.title}, {title}. {_paired_ends(mine)}Data in the table below.",
+        by={x: paired_chart(chart, x, len({row["condition"] for row in mine})) for x in chart.x},
+    )
+
+
+def _paired_ends(rows: Rows) -> str:
+    last = {row["condition"]: row for row in rows}
+    ends = [
+        f"{condition} {float(row['difference']):+.4f} at step {row['step']}"
+        for condition, row in last.items()
+    ]
+    return "At the end " + ", ".join(ends) + ". "
 
 
 def difference_figures(plots: Path) -> list[Figure]:
@@ -119,17 +165,23 @@ def _curve(chart: Chart, rows: Rows) -> Figure:
 def _caption(chart: Chart, rows: Rows) -> str:
     """Return what a reader has to know to read the chart."""
     seeds, splits = {row["seed"] for row in rows}, {row["split"] for row in rows}
+    is_one_step = len({row["step"] for row in rows}) == 1
     over_seeds = ", from the lowest to the highest seed" if len(seeds) > 1 else ""
+    is_accuracy = any(row["low"] for row in rows)
     beginning = "The first tenth of training is left out: a fresh network's loss would flatten"
     sentences = {
         f"Vertical: {chart.y_label}.": True,
         f"{beginning} what follows.": chart.is_fitted,
-        "The curves lie on each other; the first is the widest.": chart.is_shared,
+        "Where curves lie on each other, the first is the widest.": chart.may_coincide,
         "Thin lines are training, thick ones validation.": splits >= {TRAIN, VAL},
         f"Lines are means of {len(seeds)} seeds, faint ones the seeds.": len(seeds) > 1,
-        f"Bands are 95 % intervals over items{over_seeds}.": any(row["low"] for row in rows),
+        f"Bars are 95 % intervals over items{over_seeds}.": is_accuracy,
+        "Bars go from the lowest to the highest seed.": is_one_step
+        and len(seeds) > 1
+        and not is_accuracy,
         "Dotted: chance.": "chance" in chart.lines,
-        "Dashed: OpenAI's gpt2.": "gpt2" in chart.lines,
+        "Dashed: OpenAI's gpt2 (124M).": "gpt2" in chart.lines,
+        "Dash-dotted: the gate's tolerance.": any(row["tolerance"] for row in rows),
     }
     return " ".join(sentence for sentence, holds in sentences.items() if holds)
 

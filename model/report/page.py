@@ -12,6 +12,7 @@ from model.report.drawing import Drawing
 from model.report.figures import Figure
 from model.report.lineage import Stage
 from model.report.runs import Check, Export
+from model.report.samples import Samples
 
 _FOLDER = Path(__file__).parent
 # tools/stale_report.py puts what is stale now between these.
@@ -19,16 +20,21 @@ STALE_BEGIN, STALE_END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 class Report(NamedTuple):
-    """All that the page shows. `verdict` has sentences, the first of them the headline, `limits`
-    what it could not have seen.
-       `compared` is the table of all comparisons,
+    """All that the page shows.
+
+    `compared_conditions` and `facts` are the header's: the conditions and what each has of its own,
+    and the network, the text and the training. `verdict` has sentences, the first of them the
+    headline, `limits` what it could not have seen. `compared` is the table of all comparisons,
     `tables` are those of plots/results.json.
     """
 
-    conditions: list[str]
-    seeds: list[int]
+    title: str
+    compared_conditions: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
     verdict: list[str]
     limits: list[str]
+    seeds: list[int]
+    samples: Samples
     compared: dict[str, Any]
     tables: list[dict[str, Any]]
     curves: list[Figure]
@@ -54,7 +60,8 @@ def render(report: Report) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters["yaml"] = _yaml
-    figures = [*report.curves, *report.differences, report.usage]
+    below = [figure.below for figure in report.curves if figure.below]
+    figures = [*report.curves, *below, *report.differences, report.usage]
     data = {figure.id: {"data": figure.data, "by": figure.by} for figure in figures}
     scripts = [bundle(), *(_read(name) for name in ("charts.js", "report.js"))]
     text = environment.get_template("report.html").render(

@@ -72,13 +72,18 @@ def _export(metrics: Path, condition: str, seed: int, step: int) -> Export:
         ) from None
 
 
-def checks(exports: list[Export], tolerance: float) -> list[Check]:
-    """Return what has to hold of a run's exports and data for its figures to mean anything."""
+def checks(exports: list[Export], tolerance: float, twins: dict[str, str]) -> list[Check]:
+    """Return what has to hold of a run's exports and data for its figures to mean anything.
+
+    `twins` are the conditions that are pretrained as an earlier one is, with that one's name.
+    """
     worst, fewest = (
         max(export.difference for export in exports),
         min(export.tokens for export in exports),
     )
-    weights = {export.weights_sha256 for export in exports}
+    networks = [export for export in exports if export.condition not in twins]
+    weights = {export.weights_sha256 for export in networks}
+    shared = "".join(f"; {name} is pretrained as {other} is" for name, other in twins.items())
     documents = {export.documents_sha256 for export in exports}
     asked = {tuple(export.items.items()) for export in exports}
     said = ", ".join(f"{task} {count:,}" for task, count in exports[0].items.items())
@@ -90,9 +95,9 @@ def checks(exports: list[Export], tolerance: float) -> list[Check]:
             f" tolerance {tolerance:.2g}",
         ),
         Check(
-            len(weights) == len(exports),
+            len(weights) == len(networks),
             "No two exports have the same weights",
-            f"{len(weights)} of {len(exports)} distinct",
+            f"{len(weights)} of {len(networks)} distinct{shared}",
         ),
         Check(
             len(documents) == 1,

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from model.curves.charts import Chart
+from model.curves.charts import PAIRED, Chart
 from model.curves.style import COLOURS, GREY, SHAPES
 
 Spec = dict[str, Any]
@@ -21,6 +21,8 @@ CONFIG: Spec = {
     "background": "transparent",
     "view": {"stroke": None},
     "axis": {**_FONTS, "gridOpacity": 0.5, "tickCount": 5, "labelSeparation": 6},
+    # As wide as other charts', so that one stands below the other.
+    "axisY": {"minExtent": 44},
     "legend": {"labelFontSize": 12, "labelLimit": 260, "layout": {"top": _TOP}},
     "title": {"fontSize": 13, "anchor": "start", "offset": 8},
     "range": {"category": list(COLOURS), "symbol": list(SHAPES)},
@@ -31,26 +33,35 @@ CONFIG: Spec = {
         "unseen": {"color": GREY, "fillOpacity": 0.16},
     },
 }
+_FACETS = {"differences": "unit", "paired": "named"}
 _HEADER = {"labelAnchor": "start", "labelFontWeight": "bold", "labelPadding": 2}
-_CURVE = ("band", "seeds", "mean", "bar", "markers", "sparse", "hover", "seeds_mean")
+_CURVE = ("seeds", "mean", "bar", "markers", "sparse", "hover", "seeds_mean")
 _SHARED = ("shared", "bar", "markers", "hover", "seeds_mean")
-# Columns that are lines across a chart: their names and dashes.
-_LINES = {
-    "chance": ("chance", [2, 3]),
-    "gpt2": ("OpenAI gpt2, 124M", [8, 4]),
-    "tolerance": ("the gate's tolerance", [10, 3, 2, 3]),
-}
+# Columns that are lines across a chart, and their dashes. Captions and titles name them: a name
+# beside a line would lie on the curves.
+_LINES = {"chance": [2, 3], "gpt2": [8, 4], "tolerance": [10, 3, 2, 3]}
 LINES = tuple(_LINES)
+# Pixels from one condition's bar to the next at one of several checkpoints.
+_CLOSE = "min(5, 150 / datum.steps / datum.places)"
+_CHOSEN, _PROGRESS = "against", "progress"  # the reader's choice of an axis, and its column
+_HEIGHTS = {"curve": 260, "paired": 120}
 _NAME, _LINE = 18, 16  # pixels of a row: its name, and each of its lines
 
 
-def template(chart: Chart) -> Spec:
-    """Return the template of `dvc plots`, with room for two conditions of two revisions."""
+def template(chart: Chart, conditions: int) -> Spec:
+    """Return the template of `dvc plots`, with room for so many conditions of two revisions.
+
+    A chart with several x axes has a choice of them.
+    """
     width, title = "<DVC_METRIC_PLOT_WIDTH>", "<DVC_METRIC_TITLE>"
-    lines = 2 if chart.shape == "differences" else 4
-    spec = _page(chart, _read(chart, {}, lines), width, "<DVC_METRIC_PLOT_HEIGHT>")
-    if chart.shape == "differences":
-        spec = _by_unit(spec)
+    lines = 2 * (conditions - 1 if chart.shape == "differences" else conditions)
+    anchors = {"<DVC_METRIC_X>": _PROGRESS} if len(chart.x) > 1 else {}
+    height = 110 if chart.shape == "paired" else "<DVC_METRIC_PLOT_HEIGHT>"
+    spec = _page(chart, _read(chart, anchors, lines), width, height)
+    if len(chart.x) > 1:
+        spec = _with_choice(spec, chart)
+    if chart.shape in _FACETS:
+        spec = _faceted(spec, _FACETS[chart.shape])
     return {**spec, "title": {"text": title}, "data": {"values": "<DVC_METRIC_DATA>"}}
 
 
@@ -58,16 +69,54 @@ def report_chart(chart: Chart, x: str, conditions: int) -> Spec:
     """Return the chart of one revision against column `x`, without data."""
     labels = {"X_LABEL": chart.x_label(x), "Y_LABEL": chart.y_label, "X": x}
     anchors = {f"<DVC_METRIC_{name}>": text for name, text in labels.items()}
-    whole = _page(chart, _read(chart, anchors, conditions), "container", 260)
+    height = _HEIGHTS.get(chart.shape, _HEIGHTS["curve"])
+    whole = _page(chart, _read(chart, anchors, conditions), "container", height)
     spec: Spec = _without_revisions(whole)
     return spec
+
+
+def paired_chart(chart: Chart, x: str, conditions: int) -> Spec:
+    """Return the report's chart of the paired differences of `chart`, to stand below it.
+
+    The legend is that chart's.
+    """
+    spec = report_chart(PAIRED._replace(log_x=chart.log_x), x, conditions)
+    found: Spec = _without_legends(spec)
+    return found
+
+
+def _with_choice(spec: Spec, chart: Chart) -> Spec:
+    """Return a chart whose reader chooses the x axis; DVC's own x is the first choice."""
+    labels = {x: chart.x_label(x) for x in chart.x}
+    bind = {"input": "select", "options": [*labels], "labels": [*labels.values()]}
+    choice = {"name": _CHOSEN, "value": "<DVC_METRIC_X>", "bind": {**bind, "name": "against "}}
+    column = {"calculate": f"datum[{_CHOSEN}]", "as": _PROGRESS}
+    numbers = sum("toNumber" in str(each) for each in spec["transform"])
+    transforms = [*spec["transform"][:numbers], column, *spec["transform"][numbers:]]
+    # An axis's title takes no expression, a text does.
+    said = {"expr": f"{json.dumps(labels)}[{_CHOSEN}]"}
+    place = {"x": {"expr": "width / 2"}, "y": {"expr": "height"}, "dy": 34}
+    words: Spec = {
+        "data": {"values": [{}]},
+        "mark": {"type": "text", "style": "row-label", "text": said, **place},
+        "encoding": dict.fromkeys(("x", "y", "color")),
+    }
+    spec["encoding"]["x"]["title"] = None
+    return {
+        **spec,
+        "params": [choice],
+        "transform": transforms,
+        "layer": [*spec["layer"], words],
+    }
 
 
 def _read(chart: Chart, anchors: dict[str, str], lines: int) -> Spec:
     """Return the parts of the chart's shape; `anchors` are replaced as DVC does."""
     text = Path(__file__).with_name("charts.yaml").read_text(encoding="utf-8")
     step = _NAME + _LINE * max(lines, 1)
-    filled = {"<STEP>": step, "<END>": 0.9 * step, "<COLOURS>": len(COLOURS), "<GREY>": f"'{GREY}'"}
+    filled: dict[str, Any] = {"<STEP>": step, "<END>": 0.9 * step, "<COLOURS>": len(COLOURS)}
+    is_close = chart.log_x or chart.shape == "paired"  # of checkpoints
+    filled |= {"<GREY>": f"'{GREY}'", "<CLOSE>": _CLOSE if is_close else 0, "<LINE>": _LINE}
     row = {"<ROW>": "row" if chart.shape == "differences" else chart.y}
     for anchor, value in {**filled, **row, **anchors}.items():
         text = text.replace(anchor, str(value))
@@ -75,18 +124,26 @@ def _read(chart: Chart, anchors: dict[str, str], lines: int) -> Spec:
     parts = json.loads(json.dumps(yaml.safe_load(text)[chart.shape]))
     if chart.shape == "curve":
         return _curve(chart, parts)
+    if chart.shape == "paired":
+        parts["encoding"]["x"]["scale"] = _x_scale(chart)
+        return {**parts}
     return {**parts, "height": {"step": step, "for": "position"}}
+
+
+def _x_scale(chart: Chart) -> Spec:
+    padding = 20 if chart.shape == "paired" else 4
+    scale = {"type": "log", "padding": 16} if chart.log_x else {"zero": False, "padding": padding}
+    return {**scale, "nice": False}
 
 
 def _curve(chart: Chart, parts: Spec) -> Spec:
     """Return the parts that the chart needs, with its scales."""
     filters = [each for key, each in parts["filters"].items() if getattr(chart, key)]
     x, y = parts["encoding"]["x"], parts["encoding"]["y"]
-    x["scale"] = {"type": "log", "padding": 16} if chart.log_x else {"zero": False, "padding": 4}
-    x["scale"]["nice"] = False
+    x["scale"] = _x_scale(chart)
     y["scale"] = {"type": "log"} if chart.log_y else {"zero": False}
     y["axis"] = {"format": ".0e"} if chart.log_y else {}
-    names = _SHARED if chart.is_shared else _CURVE
+    names = _SHARED if chart.may_coincide else _CURVE
     return {
         "numbers": parts["numbers"],
         "transform": [*parts["transform"], *filters],
@@ -96,18 +153,14 @@ def _curve(chart: Chart, parts: Spec) -> Spec:
 
 
 def _lines_across(chart: Chart) -> list[Spec]:
-    """Return a line and its name for each column that is one, where the data have it."""
+    """Return a line for each column that is one, where the data have it."""
     layers: list[Spec] = []
-    label: Spec = {"type": "text", "style": "reference-label", "align": "right", "dy": -6}
     for column in chart.lines:
-        name, dashes = _LINES[column]
         known = [{"filter": f"isValid(datum.{column})"}]
-        rule = {"type": "rule", "style": "reference", "strokeDash": dashes, "strokeWidth": 1.2}
-        place: Spec = {"y": {"field": column, "aggregate": "mean"}, "color": None}
-        at_end: Spec = {**place, "x": {"value": "width"}}
-        along: Spec = {**place, "x": None}
-        layers.append({"transform": known, "mark": rule, "encoding": along})
-        layers.append({"transform": known, "mark": label | {"text": name}, "encoding": at_end})
+        rule = {"type": "rule", "style": "reference", "strokeWidth": 1.2}
+        place: Spec = {"y": {"field": column, "aggregate": "mean"}, "color": None, "x": None}
+        mark = {**rule, "strokeDash": _LINES[column]}
+        layers.append({"transform": known, "mark": mark, "encoding": place})
     return layers
 
 
@@ -115,7 +168,7 @@ def _page(chart: Chart, parts: Spec, width: Any, height: Any) -> Spec:
     numbers = [_number(field) for field in parts.pop("numbers")]
     spec = {"$schema": SCHEMA, "width": width, "height": height, **parts, "config": CONFIG}
     spec["transform"] = [*numbers, *parts["transform"]]
-    if chart.shape == "differences":
+    if chart.shape in ("differences", "paired"):
         # All are compared with the first condition, which has no row: its look comes last.
         ranges = {key: [*looks[1:], looks[0]] for key, looks in CONFIG["range"].items()}
         spec["config"] = {**CONFIG, "range": ranges}
@@ -129,13 +182,25 @@ def _number(field: str) -> Spec:
     return {"calculate": f"{known} ? toNumber({value}) : null", "as": field}
 
 
-def _by_unit(spec: Spec) -> Spec:
-    """Return `spec` for data of several units, below each other: they share no axis."""
-    inner = {key: spec.pop(key) for key in ("layer", "height", "width")}
+def _faceted(spec: Spec, field: str) -> Spec:
+    """Return `spec` for each value of `field`, below each other: they share no axis of values."""
+    parts = ("layer", "encoding", "height", "width")
+    inner = {key: spec.pop(key) for key in parts if key in spec}
     header = {**_HEADER, "title": None, "labelOrient": "top"}
-    facet = {"row": {"field": "unit", "type": "nominal", "sort": None, "header": header}}
-    resolve = {"scale": dict.fromkeys(("x", "y", "yOffset"), "independent")}
+    # A null order is the alphabet's here, and not that of the data.
+    order = {"field": "read", "op": "min"}
+    facet = {"row": {"field": field, "type": "nominal", "sort": order, "header": header}}
+    apart = ("y",) if "encoding" in inner else ("x", "y", "yOffset")
+    resolve = {"scale": dict.fromkeys(apart, "independent")}
     return {**spec, "facet": facet, "spec": inner, "resolve": resolve}
+
+
+def _without_legends(part: Any) -> Any:
+    """Return a part of a specification in which no encoding has a legend."""
+    if isinstance(part, dict):
+        kept = {key: _without_legends(value) for key, value in part.items()}
+        return {**kept, "legend": None} if "field" in kept and "legend" in kept else kept
+    return [_without_legends(value) for value in part] if isinstance(part, list) else part
 
 
 def _without_revisions(part: Any) -> Any:
@@ -145,6 +210,8 @@ def _without_revisions(part: Any) -> Any:
         return not (isinstance(value, dict) and value.get("field") == "rev")
 
     if isinstance(part, dict):
+        if part.get("field") == "marker":
+            return _without_revisions({**part, "field": "condition"})
         return {key: _without_revisions(value) for key, value in part.items() if is_kept(value)}
     if isinstance(part, list):
         return [_without_revisions(value) for value in part if is_kept(value)]

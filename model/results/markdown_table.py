@@ -2,8 +2,10 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -80,6 +82,25 @@ def seed_heading(seeds: list[int]) -> list[str]:
 
 def seed_cell(seed: int, seeds: list[int]) -> list[Cell]:
     return [Cell(str(seed), seed)] if len(seeds) > 1 else []
+
+
+def over_seeds(labels: list[Cell], rows: list[list[Cell]]) -> list[list[Cell]]:
+    """Return the row of mean and standard deviation over seeds, or none if there is one seed.
+
+    `rows` has a row for each seed, of the conditions' figures; `labels` are the cells before them.
+    """
+    if len(rows) < 2:
+        return []
+    cells = []
+    for column in zip(*rows, strict=True):
+        values = [
+            cell.value["rate"] if isinstance(cell.value, dict) else cell.value for cell in column
+        ]
+        mean = fmean(values)
+        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        decimals = 1 if all(isinstance(value, int) for value in values) else 4
+        cells.append(Cell(f"{mean:,.{decimals}f} ± {spread:,.{decimals}f}", [mean, spread]))
+    return [[*labels, words("mean ± sd"), *cells]]
 
 
 def _line(texts: list[str]) -> str:

@@ -11,6 +11,7 @@ stage depends on, so that other work has another folder. No other module knows t
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from common.files import (
     write_checksums,
 )
 from common.sections import Section, read_json
+from common.share import SHARE
 
 _WORK = "work.json"
 
@@ -71,17 +73,39 @@ def piece(
 ) -> Path:
     """Return the piece `name` of `scratch`, made by `make` unless a killed run has finished it.
 
-    `make` fills an empty temporary sibling, which is renamed when it is complete and on disk. A
+    `make` fills an empty temporary folder, which is renamed when it is complete and on disk. A
     piece that is damaged or of other work is made again.
     """
     directory = scratch / name
+
+    def make_at(place: Path) -> None:
+        with atomic_directory(place) as partial:
+            make(partial)
+            _complete(partial, Work(machine=machine, piece=name, run=scratch.name))
+
     try:
         verified_piece(scratch, name)
     except PipelineError:
-        with atomic_directory(directory) as partial:
-            make(partial)
-            _complete(partial, Work(machine=machine, piece=name, run=scratch.name))
+        if SHARE in os.environ:
+            _make_beside_others(scratch, name, make_at)
+        else:
+            make_at(directory)
     return directory
+
+
+def _make_beside_others(scratch: Path, name: str, make_at: Callable[[Path], None]) -> None:
+    """Make a piece that another process may be making at this moment, as a share that is repeated
+    on another machine does while the first one still runs.
+    """
+    shutil.rmtree(scratch / name, ignore_errors=True)  # damaged, or of other work
+    scratch.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=scratch))
+    make_at(own)
+    try:
+        os.rename(own, scratch / name)
+    except OSError:  # the other process was faster
+        shutil.rmtree(own)
+        verified_piece(scratch, name)
 
 
 def complete_piece(scratch: Path, name: str, machine: str | None = None) -> None:

@@ -28,10 +28,14 @@ from model.hugging_face.directory import HuggingFaceGPT2Config
 from model.scoring.matmul import OneDNNProduct, Product, onednn_is_faster
 from model.scoring.packing import Group, Packed, Queries
 
-# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py). The output
-# layer's tile is smaller: 144 rows of logits of GPT-2's vocabulary take 29 MB.
+# Rows of a tile; on a CPU a multiple of ROWS_TOGETHER (model/scoring/packing.py).
 _TILE = {"cpu": 240, "cuda": 4096}
-_OUTPUT_TILE = {"cpu": 144, "cuda": 1024}
+# The output layer's.
+_OUTPUT_TILE = {"cpu": 480, "cuda": 1024}
+# Tokens of the vocabulary whose logits for a tile, 2 MB, stay near a CPU that sums them.
+_OUTPUT_COLUMNS = 1040
+# Between these limits a row's sum of exponentials is far from float32's limits.
+_SAFE_TOTALS = (1e-25, 1e25)
 
 
 class _Block(NamedTuple):
@@ -94,7 +98,11 @@ class ScoringNetwork:
         self._tokens, self._positions = tensors["wte.weight"], tensors["wpe.weight"]
         self._blocks = [self._block(tensors, f"h.{layer}.") for layer in range(config.n_layer)]
         self._last_norm = tensors["ln_f.weight"], tensors["ln_f.bias"]
-        self._output = self._product(self._tokens, None, self._output_tile)
+        self._sums_exponentials = self.device.type == "cpu" and self._dtype == torch.float32
+        columns = _OUTPUT_COLUMNS if self._sums_exponentials else len(self._tokens)
+        self._output = [
+            self._product(part, None, self._output_tile) for part in self._tokens.split(columns)
+        ]
 
     @torch.inference_mode()
     def nats(self, packed: Packed) -> np.ndarray:
@@ -115,11 +123,34 @@ class ScoringNetwork:
                 if which.start == which.stop:
                     break  # what follows only fills the last tile of the block
                 rows = self._numbers(packed.predicted_by[which] - number * self._output_tile)
-                # log_softmax is faster than logsumexp, though only these values are used: logsumexp
-                # does not keep a row in the cache.
-                log_p = F.log_softmax(self._output(tile).float(), dim=-1)
-                parts.append(-log_p[rows, self._numbers(packed.targets[which])])
+                parts.append(self._of_targets(tile, rows, self._numbers(packed.targets[which])))
         return torch.cat(parts).double().cpu().numpy()
+
+    def _of_targets(self, hidden: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Return -log p of each target (scored tokens,), which row `rows` of `hidden` predicts."""
+        if self._sums_exponentials:
+            totals = self._totals(hidden)
+            nats = totals.log()[rows] - (hidden[rows] * self._tokens[targets]).sum(1)
+            # Each row decides for itself, whatever else is in the tile.
+            safe = ((totals > _SAFE_TOTALS[0]) & (totals < _SAFE_TOTALS[1]))[rows]
+            if safe.all():
+                return nats
+        # log_softmax is faster than logsumexp, though only these values are used: logsumexp does
+        # not keep a row in the cache.
+        logits = torch.cat([part(hidden).float() for part in self._output], dim=1)
+        exact = -F.log_softmax(logits, dim=-1)[rows, targets]
+        return torch.where(safe, nats, exact) if self._sums_exponentials else exact
+
+    def _totals(self, hidden: Tensor) -> Tensor:
+        """Return each row's sum of the logits' exponentials, (rows,), in half of the time.
+
+        Logits are taken times log2(e), so that exp(x) is 2^logit, which torch computes faster.
+        """
+        scaled = hidden * math.log2(math.e)
+        totals = torch.zeros(len(hidden))
+        for part in self._output:
+            totals += part(scaled).exp2_().sum(1)
+        return totals
 
     def _predicting_states(self, packed: Packed) -> Tensor:
         x = (

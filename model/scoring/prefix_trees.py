@@ -38,12 +38,12 @@ def _round_up(length: int) -> int:
 def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: int) -> list[Tree]:
     """Encode questions for a model of `limit` positions.
 
-    A question is one tree, or one tree per ending if it is too long. As in lm-evaluation-harness,
-    the last `limit` + 1 tokens of context and ending are kept, so the context loses its start. An
-    empty context becomes the token `empty`.
+    A question is one tree, or one tree per ending if it is too long or has a context for each. As
+    in lm-evaluation-harness, the last `limit` + 1 tokens of context and ending are kept, so the
+    context loses its start. An empty context becomes the token `empty`.
     """
     trees: list[Tree] = []
-    for number, (context, endings) in enumerate(_ids(questions, tokenizer)):
+    for number, first, context, endings in _ids(questions, tokenizer):
         context = context or [empty]
         if not all(endings):
             raise PipelineError(
@@ -51,9 +51,9 @@ def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: i
                 f"{questions[number].context[-40:]!r}"
             )
         if len(context) + max(map(len, endings)) - 1 <= limit:
-            trees.append(Tree(number, 0, context, endings))
+            trees.append(Tree(number, first, context, endings))
             continue
-        for place, ending in enumerate(endings):
+        for place, ending in enumerate(endings, start=first):
             kept = (context + ending)[-(limit + 1) :]
             scored = min(len(ending), len(kept) - 1)
             trees.append(
@@ -64,17 +64,21 @@ def encode(questions: list[Question], tokenizer: Tokenizer, limit: int, empty: i
 
 def _ids(
     questions: list[Question], tokenizer: Tokenizer
-) -> Iterator[tuple[list[int], list[list[int]]]]:
+) -> Iterator[tuple[int, int, list[int], list[list[int]]]]:
+    """Yield each context: its question's number, first ending's place, ids, and endings' ids."""
     texts = []
     for question in questions:
-        context, continuations = question.split()
-        texts.append(context)
-        texts.extend(
-            context + continuation if question.joint else continuation
-            for continuation in continuations
-        )
+        for context, continuations in question.split():
+            texts.append(context)
+            texts.extend(
+                context + continuation if question.joint else continuation
+                for continuation in continuations
+            )
     encoded = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
-    for question in questions:
-        prefix = next(encoded).ids
-        start = len(prefix) if question.joint else 0
-        yield prefix, [next(encoded).ids[start:] for _ in question.endings]
+    for number, question in enumerate(questions):
+        first = 0
+        for _, continuations in question.split():
+            prefix = next(encoded).ids
+            start = len(prefix) if question.joint else 0
+            yield number, first, prefix, [next(encoded).ids[start:] for _ in continuations]
+            first += len(continuations)

@@ -63,7 +63,8 @@ class Scorer:
         )
         # Dealt in order of size, so that every process has as much to do.
         mine = by_size(trees)[self._processes.rank :: self._processes.count]
-        nats = np.zeros((len(items), 4))  # as many endings as an Item has
+        most = max(len(question.endings) for question in questions)
+        nats = np.zeros((len(items), most))  # an item with fewer endings leaves the last places 0
         for tree, values in self._computed(mine, label):
             nats[tree.item, tree.first : tree.first + len(values)] = values
         nats = self._processes.total(nats)
@@ -74,7 +75,7 @@ class Scorer:
                 "weights?"
             )
         scores = [
-            _score(item, question, row.tolist())
+            _score(item, question, row[: len(question.endings)].tolist())
             for item, question, row in zip(items, questions, nats, strict=True)
         ]
         for tree in trees:

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.errors import PipelineError, printable
 from model.data.documents import LONGEST_DOCUMENT, Document
+from model.params.passage_names import BENCHMARKS, benchmark_of
 from model.sources.text_streams import not_utf8_field
 
 _SHOWN = 10  # fields of a record
@@ -24,8 +25,7 @@ def _squad_background(record: dict[str, Any]) -> str:
     return background
 
 
-# Keys are parts of a file's path in the wheel, which name its source; values extract a record's
-# passage.
+# Values extract a record's passage.
 _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "boolq": lambda record: record["passage"],
     "sciq": lambda record: record["support"],
@@ -42,10 +42,10 @@ def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Ite
     A passage without text is an empty document. Raises PipelineError for a record without its
     field.
     """
-    source = next((part for part in path.parts if part in _EXTRACTORS), None)
+    source = benchmark_of(path)
     if source is None:
         raise PipelineError(
-            f"{path}: none of {', '.join(_EXTRACTORS)} is in its path; no rule to take passages "
+            f"{path}: none of {', '.join(BENCHMARKS)} is in its path; no rule to take passages "
             "from it"
         )
     for number, record in enumerate(records):

@@ -13,6 +13,7 @@ from common.files import write_json
 from common.sections import Section, read_json
 from model.data.documents import Document, DocumentWriter, PassagesIndex, shard_path
 from model.params.fetch import HubFilesSource, PassagesInput, TreeSource, WheelSource
+from model.params.passage_names import dataset_of, stem_of
 from model.runtime.resumable import piece, publish
 from model.sources.benchmark_passages import benchmark_passages, text_records
 from model.sources.hub import HubDataset, HubFile
@@ -85,9 +86,7 @@ def _open_hub(
     copy = folder / PurePosixPath(file.name).name
     digest = dataset.download(file, copy)
     name = f"{source.dataset}/{file.name}"
-    return digest, text_records(
-        name, dataset.read(copy, name, ["text"]), PurePosixPath(source.dataset).name
-    )
+    return digest, text_records(name, dataset.read(copy, name, ["text"]), dataset_of(source))
 
 
 def _open_benchmark(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
@@ -98,20 +97,16 @@ def _open_benchmark(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
 
 def _open_local(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
     records = read_records(verified_file(file), ["text"], file.name)
-    return file.sha256, text_records(file.name, records, _stem(file.name))
+    return file.sha256, text_records(file.name, records, stem_of(file.name))
 
 
 def _open_tree(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
     # A document's source is the first folder below the tree, or at its top the file.
     parts = PurePosixPath(file.name).parts
-    source = parts[0] if len(parts) > 1 else _stem(file.name)
+    source = parts[0] if len(parts) > 1 else stem_of(file.name)
     return file.sha256, text_records(
         str(file.path), read_records(verified_file(file), ["text"]), source
     )
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).name.split(".")[0]
 
 
 def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Path]:

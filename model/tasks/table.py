@@ -1,30 +1,23 @@
-"""The table of tasks: what every exported checkpoint answers. A new task is an entry here.
+"""One task in one wording, as files name it."""
 
-`items` selects the items, `evaluate` scores them, `compare` and `curves` show every task of this
-table, so its curve, its rows in the tables, its comparison and its chart in the report follow.
-model/tasks/labels.py says what they are called, where that is not the task's name: a module of its
-own, so that a new title reruns no evaluation.
-"""
+from typing import NamedTuple
 
-from typing import Literal, NamedTuple
+LISTED = "tasks.json"  # below data/items: every task that is asked
 
 
 class Task(NamedTuple):
-    """One task of multiple-choice items in HellaSwag's schema (model/data/items.py).
+    """One task in one wording.
 
     `name`: its key in evaluation.json, and its file scores/…/NAME.jsonl.
-    `items`: the module of model/tasks/item_selection/ that selects its items, and their file
-    data/items/ITEMS.jsonl. Tasks may share items.
+    `items`: its key in params.yaml, and its items' file data/items/ITEMS.jsonl.
     `wording`: how an item becomes text, a key of WORDINGS in model/tasks/wordings.py.
     """
 
     name: str
     items: str
-    wording: Literal["reference", "lm_eval"] = "reference"
+    wording: str
 
-
-TASKS = (
-    Task("hellaswag", items="hellaswag"),
-    Task("hellaswag_lm_eval", items="hellaswag", wording="lm_eval"),
-    Task("continuation", items="continuation"),
-)
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the wording that stands for the task."""
+        return self.name == self.items

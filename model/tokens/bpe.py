@@ -124,6 +124,13 @@ class Tokenizer:
         cuts = [0, *(run.end() - 1 for run in _LONG_RUN.finditer(text)), len(text)]
         return np.concatenate([self._encode(text[start:end]) for start, end in pairwise(cuts)])
 
+    def encode_bytes(self, content: bytes) -> np.ndarray:
+        """Encode UTF-8 that may end within a character, whose bytes are then a token each."""
+        whole = content.decode(errors="ignore")
+        rest = content[len(whole.encode()) :]
+        ends = [self.ranks[bytes([byte])] for byte in rest]
+        return np.concatenate([self.encode_plain(whole), np.array(ends, dtype=np.uint16)])
+
     def _encode(self, text: str) -> np.ndarray:
         try:
             tokens = self._encoding.encode_to_numpy(
@@ -144,7 +151,7 @@ class Tokenizer:
         return tokens.astype(np.uint16)
 
     def _refusal(self, reason: str) -> PipelineError:
-        return PipelineError(f"pattern {self.pattern!r}: {reason}; correct the condition's module")
+        return PipelineError(f"tokenize.pattern {self.pattern!r}: {reason}; correct it")
 
     def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but each fact is one token.

@@ -12,7 +12,12 @@ class FactTokenizer:
     """Encode text with or without facts, and split ids into texts, facts and ids without text."""
 
     def __init__(self, tokenizer: Tokenizer, end_of_text: int):
-        """`end_of_text` begins each training document, and is the first id that is not text."""
+        """Read the spelling of end of text as text, whatever `tokenizer` is set to.
+
+        `end_of_text` begins each training document, and is the first id that is not text.
+        """
+        # A fine-tuned model's chat template needs the other setting in its directory.
+        tokenizer.encode_special_tokens = True
         ids = {fact: tokenizer.token_to_id(fact.token) for fact in MUL_FACTS}
         self._ids = {fact: token for fact, token in ids.items() if token is not None}
         if self._ids and len(self._ids) != len(ids):

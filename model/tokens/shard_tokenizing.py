@@ -1,13 +1,14 @@
 """Tokenize a corpus, one token shard for each parquet shard, on all cores.
 
 The output depends on the corpus and the tokenizer only, not on the number of workers: each worker
-tokenizes whole shards, and results are collected in order. Finished shards survive a kill.
+tokenizes whole shards, and results are collected in order. Finished shards survive a kill, and
+several processes may share them (common/share.py): none needs the result of another.
 """
 
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -37,12 +38,17 @@ ENTRY = "entry.json"
 
 
 class Task(NamedTuple):
-    """What every worker needs: the corpus `directory`, and `scratch` for finished shards."""
+    """What every worker needs: the corpus `directory`, and `scratch` for finished shards.
+
+    `plain` has the vocabulary in which plain tokens are counted, the same in every condition; None
+    where it is that of `tokenizer`.
+    """
 
     directory: Path
     sources: list[str]
     tokenizer: Tokenizer
     scratch: Path
+    plain: Tokenizer | None = None
 
 
 class Job(NamedTuple):
@@ -53,35 +59,45 @@ class Job(NamedTuple):
     plain_tokens: int | None = None
 
 
-def tokenize_split(
-    task: Task,
-    split: str,
-    output: Path,
-    condition: str,
-    target_tokens: int | None,
-    processes: int | None = None,
-) -> list[ShardEntry]:
-    """Write one split's shards to `output`; return the entries of the index.
+class Tokenized(NamedTuple):
+    """A finished shard: its entry in the index, and the directory where it waits as shard 0."""
 
-    `target_tokens` cuts the split to exactly so many tokens of the plain vocabulary. Every
-    condition then has the same documents, and the same piece of the last one, cut as text without
-    facts. Raises PipelineError if the corpus has fewer tokens.
+    entry: ShardEntry
+    directory: Path
+
+
+def tokenize_corpus(
+    task: Task, condition: str, target_tokens: int | None, processes: int | None = None
+) -> dict[str, list[Tokenized]]:
+    """Tokenize both splits of the corpus; return the finished shards of each, in order.
+
+    `target_tokens` cuts the training split to exactly so many tokens of the plain vocabulary. Every
+    condition then has the same documents, and the same bytes of the last one, cut as text without
+    facts. Raises PipelineError if the split has fewer tokens.
     """
-    count = len(document_shards(task.directory, split))
-    jobs = [Job(split, number) for number in range(count)]
-    finished: list[Path] = []
-    entries: list[ShardEntry] = []
+    # The training split comes last: its shards after the cut are not waited for.
+    jobs = [
+        Job(split, number)
+        for split in ("val", "train")
+        for number in range(len(document_shards(task.directory, split)))
+    ]
+    finished: dict[str, list[Tokenized]] = {"train": [], "val": []}
     left = target_tokens
-    results = _with_progress(
-        in_order(tokenize_shard, task, jobs, processes), count, f"tokenize {condition} {split}"
+    results = in_order(
+        tokenize_shard,
+        task,
+        jobs,
+        processes,
+        phase="shards",
+        shown=partial(_with_progress, f"tokenize {condition}"),
     )
     with closing(results):
-        for job, (entry, directory) in zip(jobs, results, strict=False):
-            if left is not None and entry.plain_tokens > left:
-                entry, directory = tokenize_shard(task, job._replace(plain_tokens=left))
-            entries.append(entry)
-            finished.append(directory)
-            left = None if left is None else left - entry.plain_tokens
+        for job, shard in zip(jobs, results, strict=False):
+            if left is not None and job.split == "train":
+                if shard.entry.plain_tokens > left:
+                    shard = tokenize_shard(task, job._replace(plain_tokens=left))
+                left -= shard.entry.plain_tokens
+            finished[job.split].append(shard)
             if left == 0:
                 break
     if target_tokens is not None and left:
@@ -90,25 +106,33 @@ def tokenize_split(
             "vocabulary, corpus.target_tokens asks "
             f"for {target_tokens}; fetch more text or lower it"
         )
-    for number, directory in enumerate(finished):
-        for source, target in zip(
-            shard_paths(directory, split, 0), shard_paths(output, split, number), strict=True
-        ):
-            publish(source, target)
-    return entries
+    return finished
 
 
-def tokenize_shard(task: Task, job: Job) -> tuple[ShardEntry, Path]:
-    """Return the shard's entry and the directory where it waits as shard 0."""
+def publish_shards(finished: dict[str, list[Tokenized]], output: Path) -> None:
+    """Put the finished shards of each split into `output`, numbered in order."""
+    for split, shards in finished.items():
+        for number, shard in enumerate(shards):
+            for source, target in zip(
+                shard_paths(shard.directory, split, 0),
+                shard_paths(output, split, number),
+                strict=True,
+            ):
+                publish(source, target)
+
+
+def tokenize_shard(task: Task, job: Job) -> Tokenized:
+    """Return the shard, made now or by a run before."""
     limit = "" if job.plain_tokens is None else f"_{job.plain_tokens}"
     directory = piece(
         task.scratch, f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
     )
-    return read_json(directory / ENTRY, ShardEntry), directory
+    return Tokenized(read_json(directory / ENTRY, ShardEntry), directory)
 
 
 def _make(task: Task, job: Job, directory: Path) -> None:
     tokenizer, left = task.tokenizer, job.plain_tokens
+    counting = task.plain or tokenizer
     number_of = {source: number for number, source in enumerate(task.sources)}
     counts: Counter[tuple[str, str]] = Counter()
     digest = hashlib.sha256()
@@ -119,20 +143,21 @@ def _make(task: Task, job: Job, directory: Path) -> None:
             break
         encoded = tokenizer.encode_document(text)
         content = text.encode()
-        if left is not None and encoded.plain_tokens >= left:  # end of text is one more
-            plain = tokenizer.encode_plain(text)[: left - 1]
-            encoded, content = (
-                EncodedDocument(plain, len(plain), 0, Counter()),
-                tokenizer.decode_bytes(plain),
-            )
-        left = None if left is None else left - encoded.plain_tokens - 1
+        plain_tokens = len(task.plain.encode_plain(text)) if task.plain else encoded.plain_tokens
+        if left is not None and plain_tokens >= left:  # end of text is one more
+            plain = counting.encode_plain(text)[: left - 1]
+            content, plain_tokens = counting.decode_bytes(plain), len(plain)
+            if task.plain:
+                plain = tokenizer.encode_bytes(content)
+            encoded = EncodedDocument(plain, len(plain), 0, Counter())
+        left = None if left is None else left - plain_tokens - 1
         counts.update(encoded.expressions)
         digest.update(len(content).to_bytes(8, "big") + content)
         documents.append(
             np.concatenate([[tokenizer.end_of_text], encoded.tokens]).astype(np.uint16)
         )
         rows.append((len(encoded.tokens) + 1, len(content), number_of[source]))
-        totals.update(mul_fact_tokens=encoded.facts, plain_tokens=encoded.plain_tokens + 1)
+        totals.update(mul_fact_tokens=encoded.facts, plain_tokens=plain_tokens + 1)
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
     write_shard(directory, job.split, 0, documents, table)
     entry = ShardEntry(
@@ -150,16 +175,14 @@ def _make(task: Task, job: Job, directory: Path) -> None:
     (directory / ENTRY).write_bytes(json_bytes(entry.model_dump()))
 
 
-def _with_progress(
-    results: Iterator[tuple[ShardEntry, Path]], count: int, name: str
-) -> Generator[tuple[ShardEntry, Path], None, None]:
-    """Yield `results`, entries with their directories, under a bar with tokens/s and time left."""
+def _with_progress(name: str, results: Iterator[Tokenized], count: int) -> Iterator[Tokenized]:
+    """Yield `results` under a bar with tokens/s and time left."""
     started, tokens = time.perf_counter(), 0
     with tqdm(total=count, desc=name, unit="shard", disable=None) as bar:
-        for entry, directory in results:
-            tokens += entry.tokens
+        for shard in results:
+            tokens += shard.entry.tokens
             bar.set_postfix_str(
                 f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False
             )
             bar.update()
-            yield entry, directory
+            yield shard

@@ -10,15 +10,17 @@ In a directory of shards, for a split `train` or `val` and shard n:
 
 from pathlib import Path
 from tokenize import TokenError
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from common.errors import PipelineError
-from common.files import verified, way_back
+from common.files import read_checksums, verified, way_back
 from common.sections import Section, read_json
 
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
+_LARGEST = 2**48  # so that sums over shards are below 2⁶³
 
 
 class Expressions(Section):
@@ -32,16 +34,16 @@ class ShardEntry(Section):
     """What a shard holds; `documents_sha256` and `plain_tokens` are the same in every condition.
 
     `documents_sha256` is of the original texts in order, each cut where the shard cuts it.
-    `plain_tokens` is the number of tokens without facts.
+    `plain_tokens` is the number of tokens without facts, in the vocabulary of the base section.
     """
 
-    documents: int
+    documents: int = Field(gt=0, lt=_LARGEST)
     documents_sha256: str
     expressions: dict[str, Expressions]
     mul_fact_tokens: int
-    original_bytes: int
+    original_bytes: int = Field(ge=0, lt=_LARGEST)
     plain_tokens: int
-    tokens: int
+    tokens: int = Field(gt=0, lt=_LARGEST)
 
 
 class Index(Section):
@@ -73,42 +75,66 @@ def write_shard(
     np.save(table_path, table.astype("<i4"), allow_pickle=False)
 
 
-class TokenSplit:
-    """One split of a shard directory, memory-mapped; `document(i)` is a view of its tokens.
+class Shard(NamedTuple):
+    """A shard's ids, uint16 (tokens,), and its documents table, int32 (documents, 3); mapped."""
 
-    `lengths`, `original_bytes` and `sources` are arrays over documents: tokens with the leading end
-    of text, bytes of the text before tokenizing and injection, and indices into `index.sources`.
+    tokens: np.ndarray
+    table: np.ndarray
+
+
+class TokenSplit:
+    """One split of a shard directory.
+
+    `documents`, `tokens` and `original_bytes` are arrays over shards, int64: how many each holds.
+    Nothing else is kept in memory, for a split may have a billion documents, and the kernel limits
+    how many files a process maps. A shard is verified when it is read for the first time.
     """
 
     def __init__(self, directory: Path, split: str):
-        """Map the shards; raise PipelineError if a file is missing or is not the one written."""
-        self.index = read_json(verified(directory / "index.json"), Index)
-        if not self.index.splits.get(split):
+        """Read the index; raise PipelineError if a file is missing or has another size."""
+        self._directory, self._split = directory, split
+        self._checksums = read_checksums(directory)
+        self._verified: set[int] = set()
+        self.index = read_json(verified(directory / "index.json", self._checksums), Index)
+        entries = self.index.splits.get(split)
+        if not entries:
             raise PipelineError(
                 f"{directory}: no {split} shards in index.json; run dvc repro tokenize"
             )
-        self._shards: list[np.ndarray] = []
-        tables: list[np.ndarray] = []
-        for number in range(len(self.index.splits[split])):
-            tokens_path, table_path = shard_paths(directory, split, number)
-            tables.append(_read_table(verified(table_path), self.index, split, number))
-            self._shards.append(
-                _read_tokens(verified(tokens_path), int(tables[-1][:, TOKENS].sum(dtype=np.int64)))
-            )
-        table = np.concatenate(tables)
-        self.lengths = table[:, TOKENS].astype(np.int64)
-        self.original_bytes = table[:, ORIGINAL_BYTES].astype(np.int64)
-        self.sources = table[:, SOURCE]
-        self._shard_of = np.repeat(np.arange(len(tables)), [len(part) for part in tables])
-        self._starts = np.concatenate(
-            [np.cumsum(part[:, TOKENS], dtype=np.int64) - part[:, TOKENS] for part in tables]
+        for number, entry in enumerate(entries):
+            _require_sizes(*shard_paths(directory, split, number), entry.tokens)
+        self.documents, self.tokens, self.original_bytes = (
+            np.array([getattr(entry, figure) for entry in entries], dtype=np.int64)
+            for figure in ("documents", "tokens", "original_bytes")
         )
 
-    def document(self, number: int) -> np.ndarray:
-        start = self._starts[number]
-        shard = self._shards[self._shard_of[number]]
-        tokens: np.ndarray = shard[start : start + self.lengths[number]]
-        return tokens
+    def shard(self, number: int) -> Shard:
+        """Map a shard; raise PipelineError if it is not the one that was written."""
+        tokens_path, table_path = shard_paths(self._directory, self._split, number)
+        if number not in self._verified:
+            for path in (tokens_path, table_path):
+                verified(path, self._checksums)
+        table = _read_table(table_path, self.index, self._split, number)
+        self._verified.add(number)
+        return Shard(np.memmap(tokens_path, dtype="<u2", mode="r"), table)
+
+    def read(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the ids of the documents `numbers`, and their rows of the tables (documents, 3).
+
+        Documents are numbered in the order of the shards. `numbers` must ascend.
+        """
+        ends = np.cumsum(self.documents)
+        shard_of = np.searchsorted(ends, numbers, side="right")
+        tokens: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
+        for number in np.unique(shard_of).tolist():
+            shard = self.shard(number)
+            token_ends = np.cumsum(shard.table[:, TOKENS], dtype=np.int64)
+            chosen = numbers[shard_of == number] - (ends[number] - self.documents[number])
+            rows.append(shard.table[chosen])
+            for end, length in zip(token_ends[chosen], rows[-1][:, TOKENS], strict=True):
+                tokens.append(shard.tokens[end - length : end])
+        return tokens, np.concatenate(rows)
 
 
 def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray:
@@ -151,7 +177,9 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
     return table
 
 
-def _read_tokens(path: Path, count: int) -> np.ndarray:
-    if path.stat().st_size != 2 * count:
-        raise PipelineError(f"{path}: does not hold {count} tokens; {way_back(path.parent)}")
-    return np.memmap(path, dtype="<u2", mode="r")
+def _require_sizes(tokens: Path, table: Path, count: int) -> None:
+    for path in (tokens, table):
+        if not path.is_file():
+            raise PipelineError(f"{path}: missing; {way_back(path.parent)}")
+    if tokens.stat().st_size != 2 * count:
+        raise PipelineError(f"{tokens}: does not hold {count} tokens; {way_back(tokens.parent)}")

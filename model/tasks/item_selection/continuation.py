@@ -2,21 +2,19 @@
 
 import random
 from collections.abc import Iterable
+from typing import Literal
 
 from common.errors import PipelineError
 from model.data.documents import Document
 from model.data.items import Item, without_brackets
 from model.data.record_text import visible
 from model.params.items import ItemsParams
-from model.tasks.item_selection import Sources
 
 
-def select(sources: Sources, params: ItemsParams) -> list[Item]:
-    return continuation_items(sources.held_out(), params)
-
-
-def continuation_items(documents: Iterable[Document], params: ItemsParams) -> list[Item]:
-    """Make `continuation_count` items, one a document: its ending against those of three others.
+def continuation_items(
+    documents: Iterable[Document], asked: int | Literal["all"], params: ItemsParams
+) -> list[Item]:
+    """Make `asked` items, one a document: its ending against those of three others.
 
     Context and endings have fixed numbers of words, so that an ending's length tells nothing about
     its truth. Documents are left out if they are too short for both, or if their ending has no text
@@ -25,12 +23,13 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
     """
     context_words = params.context_words
     passages = _long_enough(documents, context_words, context_words + params.ending_words)
-    needed = max(4, params.continuation_count)
+    count = len(passages) if asked == "all" else asked
+    needed = max(4, count)
     if len(passages) < needed:
         raise PipelineError(
             f"continuation: {len(passages)} held-out documents have "
             f"{context_words + params.ending_words} words, {needed} are needed; lower "
-            "items.continuation_count or items.context_words, or raise corpus.val_fraction"
+            "tasks.continuation.asked or items.context_words, or raise corpus.val_fraction"
         )
     generator = random.Random(params.seed)
     generator.shuffle(passages)
@@ -38,7 +37,7 @@ def continuation_items(documents: Iterable[Document], params: ItemsParams) -> li
     wordings = [_wordings(words) for words in endings]
     different, place_of = _different(wordings)
     items = []
-    for index, words in enumerate(passages[: params.continuation_count]):
+    for index, words in enumerate(passages[:count]):
         same = sorted({place_of[text] for text in wordings[index]})
         others = _three_others(different, same, wordings[index][0], generator)
         order = generator.sample(range(4), 4)

@@ -1,0 +1,39 @@
+"""The chat format as a template of transformers, for the directory of a fine-tuned model.
+
+`apply_chat_template` fills in the template and encodes the whole text. End of text is a token in it
+only if the tokenizer reads its spelling as the token (`split_special_tokens` false). A message may
+spell it too. The template then puts a word joiner (U+2060, which has no width) after the first
+character, so no message can end its turn, whichever client applies the template.
+"""
+
+import json
+from pathlib import Path
+
+from common.files import json_bytes
+from common.sections import read_json
+from model.post_training.chat_format import NAMES
+
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+CHAT_TEMPLATE = f"""\
+{{%- set names = {json.dumps(NAMES)} -%}}
+{{%- set spelled = eos_token[0] ~ "\\u2060" ~ eos_token[1:] -%}}
+{{{{- eos_token -}}}}
+{{%- for message in messages -%}}
+    {{%- if message.role not in names -%}}
+        {{{{- raise_exception("the role of a message is one of {", ".join(NAMES)}") -}}}}
+    {{%- endif -%}}
+    {{%- if message.content is not string -%}}
+        {{{{- raise_exception("the content of a message is one text") -}}}}
+    {{%- endif -%}}
+    {{{{- names[message.role] ~ ": " ~ (message.content | trim | replace(eos_token, spelled)) -}}}}
+    {{{{- eos_token if message.role == "assistant" else "\\n" -}}}}
+{{%- endfor -%}}
+{{{{- names.assistant ~ ":" if add_generation_prompt else "" -}}}}
+"""
+
+
+def write_chat_tokenizer(directory: Path) -> None:
+    """Write the template into a directory that has an export's tokenizer, and set what it needs."""
+    path = directory / "tokenizer_config.json"
+    path.write_bytes(json_bytes(read_json(path, dict) | {"split_special_tokens": False}))
+    (directory / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")

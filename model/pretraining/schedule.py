@@ -1,0 +1,25 @@
+"""The learning rate of each step: linear warm-up, then a cosine, a line, or a plateau and a line.
+
+Sources: the cosine is GPT-3's (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it; `wsd`
+(warm-up, stable, decay) is MiniCPM's (Hu et al. 2024, arXiv 2404.06395).
+"""
+
+import math
+
+from model.params.pretrain import PretrainParams
+
+
+def learning_rate_at(step: int, params: PretrainParams) -> float:
+    """Return the learning rate of a step from 1 on; that of the last is `min_learning_rate`."""
+    if step <= params.warmup_steps:
+        return params.learning_rate * step / params.warmup_steps
+    falling = params.max_steps - params.warmup_steps
+    if params.schedule == "wsd":
+        falling = params.decay_steps
+    progress = (step - params.max_steps + falling) / falling
+    if progress <= 0:
+        return params.learning_rate
+    left = 1 - progress
+    if params.schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * progress))
+    return params.min_learning_rate + left * (params.learning_rate - params.min_learning_rate)

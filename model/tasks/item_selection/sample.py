@@ -1,0 +1,23 @@
+"""A seeded sample of a benchmark's items."""
+
+import random
+from typing import Literal
+
+from common.errors import PipelineError
+from model.data.items import Item
+
+
+def sample_items(
+    items: list[Item], count: int | Literal["all"], seed: int, name: str
+) -> list[Item]:
+    """Draw `count` items without replacement by `seed`, in their original order; or all of them.
+
+    The first items of a benchmark are a biased sample, so a limited evaluation never takes them.
+    Raises PipelineError, which names the key `name`, if there are fewer than `count`.
+    """
+    if count == "all":
+        return items
+    if count > len(items):
+        raise PipelineError(f"{name} ({count}) exceeds the {len(items)} items there are")
+    chosen = sorted(random.Random(seed).sample(range(len(items)), count))
+    return [items[index] for index in chosen]
