@@ -1,9 +1,9 @@
 """Compare the conditions on the same items: differences, intervals, detectable differences.
 
-Reads scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, the outcome of
-every item; metrics/comparison.json, the figures of the last checkpoint and the fine-tuned model;
-and all comparisons to plots/comparisons.json, plots/comparisons.md and plots/differences.csv.
-Costs a few seconds at any size.
+Reads losses/ and scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, the
+outcome of every document and item; metrics/comparison.json, the figures of the last checkpoint and
+the fine-tuned model; and all comparisons to plots/comparisons.json, plots/comparisons.md and
+plots/differences.csv. Costs a few seconds at any size.
 """
 
 from pathlib import Path
@@ -17,25 +17,31 @@ from model.comparison.difference_tables import (
     differences_csv,
     headline,
 )
-from model.comparison.family import Row, compare_outcomes, judge
-from model.comparison.outcomes import Outcomes, answered, evaluated, probed
+from model.comparison.family import Row, judge
+from model.comparison.outcomes import Outcomes, answered, evaluated, probed, validated
 from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.runs import compare_runs
 from model.comparison.verdict import limits, sentences
+from model.params.tasks import Tasks
+from model.tasks.listing import listed
+from model.tasks.table import Task
 
+LOSSES = Path("losses")
 SCORES = Path("scores")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 
 
 def main() -> None:
-    first, *others = conditions = read_section("conditions", list[str])
+    first, *others = conditions = list(read_section("conditions", dict))
     seeds = read_section("seeds", list[int])
     steps = read_section("pretrain.checkpoint_steps", list[int])
+    tasks = listed(read_section("tasks", Tasks))
     found = {
         Key(condition, seed, model, figure): outcomes
         for condition in conditions
         for seed in seeds
-        for (model, figure), outcomes in figures(SCORES / condition / f"seed_{seed}", steps).items()
+        for (model, figure), outcomes in figures(f"{condition}/seed_{seed}", steps, tasks).items()
     }
     family = judge([row for other in others for row in rows(found, first, other, seeds)])
     words, unseen = sentences(first, family), limits(family)
@@ -55,21 +61,27 @@ def main() -> None:
             "table": table.json(),
         },
     )
-    listed = "\n".join(f"- {line}" for line in [*words[1:], *unseen])
-    write_bytes(PLOTS / "comparisons.md", f"{words[0]}\n\n{listed}\n\n{table.markdown()}".encode())
+    bullets = "\n".join(f"- {line}" for line in [*words[1:], *unseen])
+    write_bytes(PLOTS / "comparisons.md", f"{words[0]}\n\n{bullets}\n\n{table.markdown()}".encode())
     write_bytes(PLOTS / "differences.csv", differences_csv(family))
     print(f"compare: {words[0]}")
 
 
-def figures(run: Path, steps: list[int]) -> dict[tuple[str, str], Outcomes]:
+def figures(run: str, steps: list[int], tasks: list[Task]) -> dict[tuple[str, str], Outcomes]:
     """Return the outcomes of one run by model and figure.
 
-    Models are the checkpoints, the last of which is also asked for products, and the fine-tuned
-    one.
+    Models are the checkpoints, the last of which is also validated and asked for products, and the
+    fine-tuned one.
     """
-    by_model = {f"step {step}": evaluated(run / f"step_{step}") for step in steps}
-    by_model[f"step {steps[-1]}"] |= probed(run / "probes/exports")
-    by_model["fine-tuned"] = answered(run / "gsm8k") | probed(run / "probes/sft")
+    scores = SCORES / run
+    *earlier, last = steps
+    by_model = {f"step {step}": evaluated(scores / f"step_{step}", tasks) for step in earlier}
+    by_model[f"step {last}"] = (
+        validated(LOSSES / run)
+        | evaluated(scores / f"step_{last}", tasks, has_true_endings=True)
+        | probed(scores / "probes/exports")
+    )
+    by_model["fine-tuned"] = answered(scores / "gsm8k") | probed(scores / "probes/sft")
     return {
         (model, name): outcomes
         for model, of_model in by_model.items()
@@ -82,21 +94,8 @@ def rows(found: dict[Key, Outcomes], first: str, other: str, seeds: list[int]) -
 
     Raises PipelineError unless all runs answered the same items.
     """
-    names = [
-        (key.model, key.figure) for key in found if (key.condition, key.seed) == (first, seeds[0])
-    ]
     try:
-        return [
-            compare_outcomes(
-                *name,
-                other,
-                (
-                    [found[Key(first, seed, *name)] for seed in seeds],
-                    [found[Key(other, seed, *name)] for seed in seeds],
-                ),
-            )
-            for name in names
-        ]
+        return compare_runs(found, found, (first, other), seeds)
     except ValueError as error:
         raise PipelineError(f"compare: {first} and {other}: {error}; run dvc repro") from None
 

@@ -1,10 +1,11 @@
 """List the files of the directories that stages read in part, so that `make check` can follow them
 without the data.
 
-Reads checkpoints/, data/tokens/, losses/, scores/ and sft_losses/. Writes dvc.contents.json: the
-MD5 of every file by its path, as DVC counts them. dvc.lock has one hash for a whole directory, from
-which nobody can tell whether `export` read this checkpoint. Costs one pass over these files: a
-tenth of a second in the demonstration, two minutes for the 50 GB of the full size.
+Reads checkpoints/, data/tokens/, losses/, samples/, scores/ and sft_losses/. Writes
+dvc.contents.json: the MD5 of every file by its path, as DVC counts them. dvc.lock has one hash for
+a whole directory, from which nobody can tell whether `export` read this checkpoint. Costs one pass
+over these files: a tenth of a second in the demonstration, two minutes for the 50 GB of the full
+size.
 """
 
 import fnmatch
@@ -16,7 +17,7 @@ from pathlib import Path
 from common.errors import run_stage
 from common.files import write_json
 
-FOLDERS = ("checkpoints", "data/tokens", "losses", "scores", "sft_losses")
+FOLDERS = ("checkpoints", "data/tokens", "losses", "samples", "scores", "sft_losses")
 # What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors,
 # merges and desktops.
 _IGNORED = (

@@ -1,34 +1,51 @@
 """Make the corpus: de-duplicated, decontaminated, shuffled English passages with arithmetic drills,
 split by content.
 
-Reads data/raw/passages, data/raw/hellaswag and data/raw/gsm8k. Writes data/corpus: train_*.parquet,
+Reads data/raw/passages, data/raw/tasks and data/raw/gsm8k. Writes data/corpus: train_*.parquet,
 val_*.parquet, index.json. Costs seconds in the demo; at full size 45 GB of text go through all
-cores, at about 3.5 MB/s each (benchmarks/memory.py; most of it is the contamination check), with 25
+cores, at about 3.5 MB/s each (benchmarks/memory.py; most of it is the contamination check), with 50
 GB of disk for the while. Goes on with the shards that a killed run has finished.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from common.errors import PipelineError, run_stage
-from common.files import checksummed_directory, json_bytes, read_jsonl, verified, write_json
+from common.files import (
+    checksummed_directory,
+    json_bytes,
+    read_jsonl,
+    verified,
+    verified_directory,
+    write_json,
+)
 from common.sections import read_json, read_section
 from model.data.contamination import Benchmark
-from model.data.corpus_shards import SPLITS, Shard, gather, plan_shards, scatter
+from model.data.corpus_shards import (
+    SPLITS,
+    Shard,
+    count_groups,
+    gather,
+    plan_shards,
+    regroup,
+    scatter,
+    shards_per_group,
+)
 from model.data.documents import CorpusIndex, PassagesIndex, document_shards, shard_path
 from model.data.gsm8k_text import evaluated_texts
-from model.data.items import read_items
+from model.data.items import read_stored_items
 from model.params.corpus import CorpusParams
 from model.runtime.resumable import piece, publish, scratch_directory
 from model.runtime.worker_pool import in_order
 
 PASSAGES = Path("data/raw/passages")
-HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
+TASKS = Path("data/raw/tasks")
 GSM8K = Path("data/raw/gsm8k/test.jsonl")
 OUTPUT = Path("data/corpus")
 SPILL = "spill.arrow"
@@ -52,16 +69,24 @@ def main() -> None:
     passages = read_json(verified(PASSAGES / "index.json"), PassagesIndex)
     documents, characters = passages.total()
     shards = plan_shards(characters, params)
-    asked = [(item.ctx, item.endings) for item in read_items(HELLASWAG, read_jsonl(HELLASWAG))]
+    asked = [
+        texts
+        for path in sorted(verified_directory(TASKS).glob("*.jsonl"))
+        for item in read_stored_items(path)
+        for texts in item.texts()
+    ]
     benchmark = Benchmark([*asked, *evaluated_texts(read_jsonl(GSM8K))], params.contamination_words)
-    with scratch_directory(OUTPUT) as scratch, checksummed_directory(OUTPUT) as output:
+    with scratch_directory(OUTPUT) as scratch:
         task = Task(document_shards(PASSAGES, "passages"), shards, params, benchmark, scratch)
-        for _ in _progress(scatter_shard, task, len(task.passages), "scatter"):
+        for _ in _in_phase("scatter", scatter_shard, task, len(task.passages)):
             pass
-        pieces = list(_progress(gather_shard, task, len(shards), "gather"))
-        index = put_together(pieces, shards, output, params.shuffle_seed)
-        require_whole(index, documents)
-        write_json(output / "index.json", index.model_dump())
+        for _ in _in_phase("regroup", regroup_group, task, count_groups(len(shards))):
+            pass
+        pieces = list(_in_phase("gather", gather_shard, task, len(shards)))
+        with checksummed_directory(OUTPUT) as output:
+            index = put_together(pieces, shards, output, params.shuffle_seed)
+            require_whole(index, documents)
+            write_json(output / "index.json", index.model_dump())
     kept = {split: sum(index.documents[split].values()) for split in SPLITS}
     print(
         f"corpus: {index.passages['read']} passages read, {index.passages['duplicate']} duplicate"
@@ -74,6 +99,21 @@ def _scattered(number: int) -> str:
     return f"scattered_{number:05d}"
 
 
+def _regrouped(group: int) -> str:
+    return f"regrouped_{group:05d}"
+
+
+def _spill(task: Task, name: str) -> Path:
+    """Return the spill of a finished piece; raise PipelineError in a share that comes too early."""
+    path = task.scratch / name / SPILL
+    if not path.exists():
+        raise PipelineError(
+            f"corpus: {name} is not there; the phases are scatter, regroup, gather, each after all "
+            "shares of the one before"
+        )
+    return path
+
+
 def scatter_shard(task: Task, number: int) -> Path:
     def make(directory: Path) -> None:
         scatter(task.passages[number], task.shards, task.params, directory / SPILL)
@@ -81,10 +121,18 @@ def scatter_shard(task: Task, number: int) -> Path:
     return piece(task.scratch, _scattered(number), make)
 
 
+def regroup_group(task: Task, group: int) -> Path:
+    def make(directory: Path) -> None:
+        spills = (_spill(task, _scattered(n)) for n in range(len(task.passages)))
+        regroup(spills, len(task.shards), group, directory / SPILL)
+
+    return piece(task.scratch, _regrouped(group), make)
+
+
 def gather_shard(task: Task, index: int) -> Path:
     def make(directory: Path) -> None:
-        spills = [task.scratch / _scattered(n) / SPILL for n in range(len(task.passages))]
-        gathered = gather(spills, task.shards, index, task.params, task.benchmark)
+        spill = _spill(task, _regrouped(index // shards_per_group(len(task.shards))))
+        gathered = gather(spill, task.shards, index, task.params, task.benchmark)
         (directory / TOTALS).write_bytes(json_bytes(gathered.write(directory)))
 
     return piece(task.scratch, f"gathered_{index:05d}", make)
@@ -134,15 +182,16 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
             )
 
 
-def _progress(
-    work: Callable[[Task, int], Path], task: Task, count: int, name: str
-) -> Iterable[Path]:
-    return tqdm(
-        in_order(work, task, range(count)),
-        total=count,
-        desc=f"corpus: {name}",
-        unit="shard",
-        disable=None,
+def _in_phase(
+    phase: str, work: Callable[[Task, int], Path], task: Task, count: int
+) -> Iterator[Path]:
+    bar = partial(tqdm, desc=f"corpus: {phase}", unit="shard", disable=None)
+    return in_order(
+        work,
+        task,
+        range(count),
+        phase=phase,
+        shown=lambda results, total: bar(results, total=total),
     )
 
 

@@ -1,6 +1,7 @@
 """Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and results tables.
 
-Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names. Writes plots/curves,
+Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names, and
+plots/differences.csv. Writes plots/curves,
 plots/fact_usage.csv, plots/figures, and the tables as plots/results.md and plots/results.json.
 Costs a few seconds at any size.
 """
@@ -10,12 +11,15 @@ from pathlib import Path
 from common.errors import run_stage
 from common.files import atomic_directory, write_bytes, write_json
 from common.sections import read_section
+from model.conditions.effective import twins
 from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
-from model.curves.charts import CURVES, PARITY, USAGE
+from model.curves.charts import DIFFERENCES, PAIRED, PARITY, USAGE, Chart, curves_of, task_charts
+from model.curves.conditions_table import conditions_table
 from model.curves.data_table import data_table
 from model.curves.evidence import draw_evidence
 from model.curves.fact_usage import Usage, document_usage, run_usage, usage_csv
+from model.curves.paired import paired_csv, paired_differences, read_comparisons
 from model.curves.parity import parity_point, refuse_same_weights, tolerance_to_show
 from model.curves.points import (
     Curves,
@@ -26,7 +30,10 @@ from model.curves.points import (
     results_table,
 )
 from model.curves.post_training_table import post_training_table
+from model.params.tasks import Tasks
 from model.results.markdown_table import Table, together
+from model.tasks.listing import listed
+from model.tasks.table import Task
 
 METRICS = Path("metrics")
 LOSSES = Path("losses")
@@ -35,18 +42,29 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
-    conditions = read_section("conditions", list[str])
+    settings = read_section("conditions", dict)
+    base = {
+        "tokenize": read_section("tokenize", dict),
+        "model": read_section("model", dict),
+        "pretrain": read_section("pretrain", dict),
+        "sft": read_section("sft", dict),
+    }
+    conditions = list(settings)
     seeds = read_section("seeds", list[int])
-    steps = read_section("pretrain.checkpoint_steps", list[int])
+    steps = base["pretrain"]["checkpoint_steps"]
     tolerance = tolerance_to_show(read_section("export.parity_tolerance", float))
-    runs = [
-        METRICS / condition / f"seed_{seed}" / f"step_{step}"
-        for condition in conditions
-        for seed in seeds
-        for step in steps
-    ]
-    refuse_same_weights([run / "parity.json" for run in runs])
-    points: Curves = {chart.name: [] for chart in CURVES}
+    refuse_same_weights(
+        [
+            METRICS / condition / f"seed_{seed}" / f"step_{step}" / "parity.json"
+            for condition in conditions
+            if condition not in twins(base, settings)
+            for seed in seeds
+            for step in steps
+        ]
+    )
+    tasks = listed(read_section("tasks", Tasks))
+    charts = curves_of(tasks)
+    points: Curves = {chart.name: [] for chart in charts}
     usages: list[Usage] = []
     at_tokens: dict[int, int] = {}
     for condition in conditions:
@@ -65,22 +83,27 @@ def main() -> None:
                     parity_point(folder / "parity.json", condition, seed, progress[step])
                 )
                 for name, point in evaluation_points(
-                    folder / "evaluation.json", condition, seed, progress[step]
+                    folder / "evaluation.json", tasks, condition, seed, progress[step]
                 ).items():
                     points[name].append(point)
 
+    comparisons = read_comparisons(PLOTS / DIFFERENCES.file)
+    differences = paired_differences(charts, points, conditions, comparisons)
     with atomic_directory(PLOTS / "curves") as output:
-        for chart in CURVES:
+        for chart in charts:
             text = chart_csv(chart, points[chart.name], tolerance)
             write_bytes(output / f"{chart.name}.csv", text)
+        write_bytes(output / f"{PAIRED.name}.csv", paired_csv(differences))
     write_bytes(PLOTS / USAGE.file, usage_csv(usages))
     with atomic_directory(PLOTS / "figures") as figures:
         draw_curves(
             figures / "combined.png",
             points,
+            task_charts(tasks),
             conditions,
             conditions,
             "Learning curves, " + " against ".join(conditions),
+            differences,
         )
         draw_training(
             figures / "training.png",
@@ -92,19 +115,28 @@ def main() -> None:
             draw_curves(
                 figures / f"{condition}.png",
                 points,
+                task_charts(tasks),
                 conditions,
                 [condition],
                 f"Learning curves, {condition}",
             )
         draw_evidence(figures / "evidence.png", points[PARITY.name], tolerance, usages, conditions)
-    tables = results_tables(points, conditions, seeds, at_tokens)
+    tables = [
+        *conditions_table(base, settings),
+        *results_tables(points, charts, tasks, conditions, seeds, at_tokens),
+    ]
     write_bytes(PLOTS / "results.md", "\n".join(table.markdown() for table in tables).encode())
     write_json(PLOTS / "results.json", {"tables": [table.json() for table in tables]})
     print(f"curves: {len(conditions)} conditions, {len(seeds)} seeds, {len(steps)} checkpoints")
 
 
 def results_tables(
-    points: Curves, conditions: list[str], seeds: list[int], at_tokens: dict[int, int]
+    points: Curves,
+    charts: list[Chart],
+    tasks: list[Task],
+    conditions: list[str],
+    seeds: list[int],
+    at_tokens: dict[int, int],
 ) -> list[Table]:
     """Return every table of results; `at_tokens` maps checkpoint steps to tokens."""
     tables = [
@@ -112,7 +144,7 @@ def results_tables(
     ]
     scored = [
         results_table(chart, points[chart.name], conditions, at_tokens)
-        for chart in CURVES
+        for chart in charts
         if chart.table_title
     ]
     tables += [*scored, together("learning", "What pretraining learns", scored)]
@@ -121,7 +153,7 @@ def results_tables(
         for condition in conditions
         for seed in seeds
     }
-    tables.append(post_training_table(results, max(at_tokens), conditions, seeds))
+    tables.append(post_training_table(results, tasks, max(at_tokens), conditions, seeds))
     for models, words in (("exports", "final export"), ("sft", "fine-tuned")):
         probes = {run: folder / "probes" / f"{models}.json" for run, folder in results.items()}
         tables.append(arithmetic_table(words, probes, conditions, seeds))

@@ -1,51 +1,82 @@
-"""Check that no two conditions train on the same tokens, before a step is trained: their networks
-would be the same.
+"""Check before a step is trained that no two conditions train the same network: such conditions
+compare with nothing.
 
-Reads data/tokens: each condition's index.json and the SHA-256 of its shards. Writes
-data/distinct.ok, always the same bytes: `pretrain` waits for it and reruns for its own condition
-only. Costs half a second at any size.
+Reads data/tokens: each condition's index.json and the SHA-256 of its shards; and the sections that
+conditions override. Writes data/distinct.ok, always the same bytes: `pretrain` waits for it and
+reruns for its own condition only. Costs half a second at any size.
 """
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from common.errors import PipelineError, run_stage
 from common.files import CHECKSUMS, verified, write_bytes
 from common.sections import read_json, read_section
+from model.conditions.effective import effective_sections, with_effect
 from model.tokens.shards import Index
 
 TOKENS = Path("data/tokens")
 
 
 def main() -> None:
-    conditions = read_section("conditions", list[str])
-    indices = {
-        condition: read_json(verified(TOKENS / condition / "index.json"), Index)
-        for condition in conditions
+    conditions = read_section("conditions", dict)
+    base = {
+        "tokenize": read_section("tokenize", dict),
+        "model": read_section("model", dict),
+        "pretrain": read_section("pretrain", dict),
+        "sft": read_section("sft", dict),
     }
-    refuse_same_tokens(indices)
-    write_bytes(Path("data/distinct.ok"), b"no two conditions train on the same tokens\n")
-    print(f"distinct: {len(conditions)} conditions, all with training tokens of their own")
+    found = {
+        name: Condition(
+            with_effect(effective_sections(base, own)),
+            read_json(verified(TOKENS / name / "index.json"), Index).total("train", "tokens"),
+            training_shards(TOKENS / name),
+        )
+        for name, own in conditions.items()
+    }
+    refuse_same_effect(found)
+    write_bytes(Path("data/distinct.ok"), b"no two conditions have the same effect\n")
+    print(f"distinct: {len(conditions)} conditions, each with an effect of its own")
 
 
-def refuse_same_tokens(indices: dict[str, Index]) -> None:
-    """Raise PipelineError naming every group of conditions whose training shards have the same
-    bytes.
+class Condition(NamedTuple):
+    """What a condition does: its sections, by name, without idle keys, its number of training
+    tokens, and what `training_shards` returns.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for condition in indices:
-        groups.setdefault(training_shards(TOKENS / condition), []).append(condition)
-    same = [group for group in groups.values() if len(group) > 1]
+
+    sections: dict[str, Any]
+    tokens: int
+    shards: tuple[str, ...]
+
+
+def refuse_same_effect(conditions: dict[str, Condition]) -> None:
+    """Raise PipelineError naming every group of conditions that have the same effect."""
+    groups: list[list[str]] = []
+    for name, condition in conditions.items():
+        alike = [group for group in groups if _same_effect(conditions[group[0]], condition)]
+        if alike:
+            alike[0].append(name)
+        else:
+            groups.append([name])
+    same = [group for group in groups if len(group) > 1]
     if same:
         names = "; ".join(
-            f"{', '.join(group[:-1])} and {group[-1]} train on the same"
-            f" {indices[group[0]].total('train', 'tokens'):,} tokens"
+            f"{', '.join(group[:-1])} and {group[-1]} train the same network on the same"
+            f" {conditions[group[0]].tokens:,} tokens"
             for group in same
         )
         raise PipelineError(
-            f"distinct: {names}: they encode no training text differently; params.yaml: raise"
-            " corpus.drill_fraction (mul_tokens needs stated products), or take a condition out of"
-            " conditions; or edit its module in model/conditions/"
+            f"distinct: {names}; in params.yaml give one of them another value, or take it out of"
+            " conditions. Where only tokenize differs, it encodes no training text differently"
+            " (mul_facts needs stated products: raise corpus.drill_fraction)"
         )
+
+
+def _same_effect(one: Condition, other: Condition) -> bool:
+    """Return whether two conditions train one network, and do not differ in `sft` alone."""
+    same = {name for name in one.sections if one.sections[name] == other.sections[name]}
+    trained_alike = {"model", "pretrain"} <= same and one.shards == other.shards
+    return trained_alike and ("sft" in same or "tokenize" not in same)
 
 
 def training_shards(directory: Path) -> tuple[str, ...]:

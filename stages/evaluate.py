@@ -1,6 +1,6 @@
-"""Score one export on every task of model/tasks/table.py.
+"""Score one export on every task that params.yaml lists.
 
-Reads exports/CONDITION/seed_S/step_N and data/items. Writes
+Reads exports/CONDITION/seed_S/step_N and data/items, whose tasks.json lists the tasks. Writes
 metrics/CONDITION/seed_S/step_N/evaluation.json and scores/CONDITION/seed_S/step_N: a file for each
 task, with a line of log-likelihoods for each item.
 Costs about eighteen seconds in the demo, three of them to start.
@@ -13,13 +13,13 @@ from typing import Any
 from common.errors import run_stage
 from common.files import (
     checksummed_directory,
-    read_jsonl,
+    verified,
     verified_directory,
     write_json,
     write_jsonl,
 )
-from common.sections import read_section
-from model.data.items import read_items
+from common.sections import read_json, read_section
+from model.data.items import read_stored_items
 from model.hugging_face.directory import read_hugging_face_directory
 from model.numerics.setting import Numerics, set_numerics
 from model.params.evaluate import EvaluateParams
@@ -32,8 +32,10 @@ from model.runtime.torch_setup import (
 )
 from model.scoring.scorer import Scorer
 from model.tasks.item_scores import read_scores, summarize
-from model.tasks.table import TASKS
+from model.tasks.table import LISTED, Task
 from model.tasks.wordings import WORDINGS
+
+ITEMS = Path("data/items")
 
 
 def main() -> None:
@@ -43,27 +45,27 @@ def main() -> None:
     require_dtype("params.yaml: evaluate.dtype", params.dtype, params.device)
     numerics = set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
+    tasks = [Task(**row) for row in read_json(verified(ITEMS / LISTED), dict)["tasks"]]
     with joined_processes() as processes:
-        scores = _score(run, params, numerics, processes)
+        scores = _score(run, tasks, params, numerics, processes)
         if processes.rank == 0:
-            _write(run, scores)
+            _write(run, tasks, scores)
 
 
 def _score(
-    run: Path, params: EvaluateParams, numerics: Numerics, processes: Processes
+    run: Path, tasks: list[Task], params: EvaluateParams, numerics: Numerics, processes: Processes
 ) -> dict[str, list[dict[str, Any]]]:
     gpt2 = read_hugging_face_directory(verified_directory(Path("exports") / run))
     scorer = Scorer(gpt2, params.device, params.dtype, numerics, params.batch_tokens, processes)
     scores = {}
-    for task in TASKS:
-        path = Path("data/items") / f"{task.items}.jsonl"
-        items = read_items(path, read_jsonl(path))
+    for task in tasks:
+        items = read_stored_items(ITEMS / f"{task.items}.jsonl")
         found = scorer.score(items, WORDINGS[task.wording], f"{task.name} {run}")
         scores[task.name] = [score._asdict() for score in found]
     return scores
 
 
-def _write(run: Path, scores: dict[str, list[dict[str, Any]]]) -> None:
+def _write(run: Path, tasks: list[Task], scores: dict[str, list[dict[str, Any]]]) -> None:
     directory = Path("scores") / run
     with checksummed_directory(directory) as output:
         for name, rows in scores.items():
@@ -71,7 +73,7 @@ def _write(run: Path, scores: dict[str, list[dict[str, Any]]]) -> None:
     # From the files that are kept, so that whoever reads them finds the same figures.
     metrics = {
         task.name: summarize(read_scores(directory / f"{task.name}.jsonl"), WORDINGS[task.wording])
-        for task in TASKS
+        for task in tasks
     }
     write_json(Path("metrics") / run / "evaluation.json", metrics)
     figures = ", ".join(

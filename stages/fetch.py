@@ -21,10 +21,10 @@ from model.data.items import count_repeated
 from model.params.fetch import (
     ConversationsInputs,
     Gsm8kInput,
-    HellaswagInput,
     HubFilesSource,
     PassagesInput,
     RanksInput,
+    TaskInputs,
 )
 from model.runtime.resumable import scratch_directory
 from model.sources.passage_files import check_sha256, count_blank, fetch_pieces, publish_pieces
@@ -32,18 +32,21 @@ from model.sources.raw_inputs import (
     check_count,
     fetch_conversations,
     fetch_gsm8k,
-    fetch_hellaswag,
     fetch_ranks,
+    fetch_task,
 )
 
 
-def hellaswag(output: Path, scratch: Path) -> str:
-    items = fetch_hellaswag(read_section("fetch.hellaswag", HellaswagInput), scratch)
-    write_jsonl(output / "items.jsonl", [item.model_dump() for item in items])
-    repeated = count_repeated(items)
-    return f"{len(items)} items" + (
-        f", {repeated} of which repeat another's text under their own source_id" if repeated else ""
-    )
+def tasks(output: Path, scratch: Path) -> str:
+    counts = []
+    for name, params in read_section("fetch.tasks", TaskInputs).items():
+        items = fetch_task(name, params, scratch)
+        write_jsonl(output / f"{name}.jsonl", [item.row() for item in items])
+        repeated = count_repeated(items)
+        counts.append(f"{len(items)} items of {name}")
+        if repeated:
+            counts[-1] += f", {repeated} of which repeat another's text"
+    return "; ".join(counts) or "0 items of 0 tasks"
 
 
 def ranks(output: Path, _: Path) -> str:
@@ -91,7 +94,7 @@ def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:
 
 
 INPUTS = {
-    function.__name__: function for function in (hellaswag, ranks, passages, gsm8k, conversations)
+    function.__name__: function for function in (tasks, ranks, passages, gsm8k, conversations)
 }
 
 

@@ -2,9 +2,11 @@
 bits.
 
 Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
-pretrain.checkpoint_steps), losses/CONDITION/seed_S and metrics/CONDITION/seed_S/pretrain.json, and
-how fast it was to timings/CONDITION/seed_S/pretrain.json, which nothing depends on. Costs about two
-minutes of two cores in the demo; at full size hours of eight A100 (docs/full_size.md).
+pretrain.checkpoint_steps), losses/CONDITION/seed_S (curves, and the last validation's loss of each
+document) and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
+timings/CONDITION/seed_S/pretrain.json, which nothing depends on. docs/live.md says how to see its
+figures while it trains. Costs about two minutes of two cores in the demo; at full size hours of
+eight A100 (docs/full_size.md).
 """
 
 import csv
@@ -21,20 +23,22 @@ from torch import Tensor
 
 from common.errors import PipelineError, run_stage
 from common.files import atomic_directory, checksummed_directory, write_json
-from common.sections import read_section
-from model.data.source_names import DRILL_SOURCE
-from model.network.batches import TrainingRows
+from common.sections import read_overridden, read_section
 from model.network.canary import canary_rows, mean_loss
 from model.network.checkpoints import CheckpointConfig, weights_sha256, write_checkpoint
 from model.network.gpt import GPT, GPTConfig
-from model.numerics.setting import set_numerics
+from model.numerics.setting import Numerics, set_numerics
 from model.params.network import NetworkParams
 from model.params.numerics import NumericsParams
 from model.params.pretrain import PretrainParams
+from model.params.source_names import DRILL_SOURCE
+from model.pretraining.document_losses import DocumentLoss
 from model.pretraining.loop import History, Training, TrainingPoint, ValidationPoint
 from model.pretraining.state import CHECKPOINT, RunStore
+from model.pretraining.training_rows import TrainingRows
 from model.pretraining.validation import Validation
 from model.runtime.distributed import joined_processes
+from model.runtime.live_figures import LiveFigures
 from model.runtime.resumable import publish_piece, scratch_directory
 from model.runtime.torch_setup import (
     keep_freed_memory,
@@ -50,8 +54,8 @@ _PATIENCE = timedelta(hours=1)
 
 def main() -> None:
     condition, seed = sys.argv[1], int(sys.argv[2])
-    params = read_section("pretrain", PretrainParams)
-    size = read_section("model", NetworkParams)
+    params = read_overridden("pretrain", f"conditions.{condition}.pretrain", PretrainParams)
+    size = read_overridden("model", f"conditions.{condition}.model", NetworkParams)
     require_device("pretrain.device", params.device)
     require_dtype("params.yaml: pretrain.dtype", params.dtype, params.device)
     numerics = set_numerics(read_section("numerics", NumericsParams))
@@ -70,17 +74,25 @@ def main() -> None:
     with joined_processes(params.device, _PATIENCE) as processes:
         device = own_device(params.device, processes.local_rank)
         model = GPT(config).initialize(torch.Generator().manual_seed(weight_seed)).to(device)
-        rows = TrainingRows(splits["train"], config.context, data_seed)
+        begin_documents = params.document_starts == "row"
+        rows = TrainingRows(
+            splits["train"], config.context, data_seed, params.mixture, begin_documents
+        )
         validation = Validation(
-            splits["val"], params.validation_documents, config.context, DRILL_SOURCE
+            splits["val"],
+            params.validation_documents,
+            config.context,
+            DRILL_SOURCE,
+            params.attention_within_documents,
         )
         canary, _ = canary_rows(splits["val"], params.canary_documents, config.context)
-        saver = checkpoint_saver(condition, seed, params, canary.to(device))
+        saver = checkpoint_saver(condition, seed, params, numerics, canary.to(device))
         training = Training(model, rows, validation, params, numerics, processes, f"pretrain {run}")
         checkpoints = Path("checkpoints") / run
         with scratch_directory(checkpoints) if processes.rank == 0 else nullcontext() as scratch:
             store = RunStore(scratch, params.checkpoint_steps, saver, processes, f"pretrain {run}")
-            history = training.run(store)
+            live = LiveFigures(scratch, f"pretrain {run}", params.max_steps)
+            history = training.run(store, live)
             if scratch:
                 publish_checkpoints(scratch, checkpoints, params.checkpoint_steps)
                 write_figures(run, history)
@@ -88,7 +100,7 @@ def main() -> None:
 
 
 def checkpoint_saver(
-    condition: str, seed: int, params: PretrainParams, canary: Tensor
+    condition: str, seed: int, params: PretrainParams, numerics: Numerics, canary: Tensor
 ) -> Callable[[Path, int, GPT], None]:
     """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved
     already.
@@ -96,7 +108,7 @@ def checkpoint_saver(
 
     def save(directory: Path, step: int, model: GPT) -> None:
         with torch.no_grad():  # a few rows at a time: a document may be long
-            parts = canary.split(params.micro_batch_rows)
+            parts = canary.split(numerics.rows_at_a_time(params.micro_batch_rows))
             # fsum: since Python 3.12 sum rounds otherwise than before.
             total = math.fsum(
                 mean_loss(model(rows[:, :-1]), rows[:, 1:]) * len(rows) for rows in parts
@@ -131,6 +143,7 @@ def write_figures(run: str, history: History) -> None:
     with checksummed_directory(Path("losses") / run) as output:
         (output / "training.csv").write_bytes(csv_bytes(history.training))
         (output / "validation.csv").write_bytes(csv_bytes(history.validated))
+        (output / "documents.csv").write_bytes(csv_bytes(history.documents))
     last = history.validated[-1]._asdict()
     figures = {
         **last,
@@ -144,7 +157,9 @@ def write_figures(run: str, history: History) -> None:
     )
 
 
-def csv_bytes(points: list[TrainingPoint] | list[ValidationPoint]) -> bytes:
+def csv_bytes(
+    points: list[TrainingPoint] | list[ValidationPoint] | list[DocumentLoss],
+) -> bytes:
     """Return named tuples as CSV with a header; floats are written so that reading gives the same
     bits back.
     """

@@ -1,8 +1,9 @@
 """Write the report: one page with the verdict, tables, charts, integrity, and which code, data and
 parameters made what.
 
-Reads plots/ and metrics/ of the run, params.yaml, libraries.yaml, stages.yaml (a link to dvc.yaml)
-and all code, whose content it names. Writes plots/report.html. Costs a few seconds at any size.
+Reads plots/, metrics/ and samples/ of the run, params.yaml, libraries.yaml, stages.yaml (a link to
+dvc.yaml) and all code, whose content it names. Writes plots/report.html. Costs a few seconds at any
+size.
 """
 
 from pathlib import Path
@@ -10,30 +11,42 @@ from typing import Any
 
 from common.errors import PipelineError, run_stage
 from common.files import write_bytes
-from common.sections import read_json
+from common.sections import read_json, validate
 from common.yaml_file import read_yaml
+from model.conditions.effective import twins
+from model.curves.charts import curves_of
+from model.params.tasks import Tasks
 from model.report.drawing import draw_graph
 from model.report.figures import curve_figures, difference_figures, usage_figure
+from model.report.header import compared, facts, title
 from model.report.lineage import read_stages
 from model.report.page import Report, render
 from model.report.runs import checks, read_exports, sources
+from model.report.samples import sampled
+from model.tasks.listing import listed
 
-PLOTS, METRICS = Path("plots"), Path("metrics")
+PLOTS, METRICS, SAMPLES = Path("plots"), Path("metrics"), Path("samples")
 OUTPUT = PLOTS / "report.html"
 
 
 def main() -> None:
     params = read_yaml(Path("params.yaml"))
-    conditions, seeds = params["conditions"], params["seeds"]
+    conditions, seeds = list(params["conditions"]), params["seeds"]
     tolerance = float(params["export"]["parity_tolerance"])
-    exports = read_exports(METRICS, conditions, seeds, params["pretrain"]["checkpoint_steps"])
+    steps, same = params["pretrain"]["checkpoint_steps"], twins(params, params["conditions"])
+    exports = read_exports(METRICS, conditions, seeds, steps)
+    prompts = params["samples"]["prompts"]
+    tasks = listed(validate(params["tasks"], Tasks, Path("params.yaml"), "tasks"))
     stages = read_stages(Path())
     page = render(
         Report(
-            conditions=conditions,
-            seeds=seeds,
+            title=title(conditions),
+            compared_conditions=compared(params),
+            facts=facts(params, METRICS),
             verdict=_of("comparisons.json", "sentences", list),
             limits=_of("comparisons.json", "limits", list),
+            seeds=seeds,
+            samples=sampled(SAMPLES, conditions, seeds[0], steps, prompts, same),
             compared=_of("comparisons.json", "table", dict),
             # That one has other tables' rows again.
             tables=[
@@ -41,10 +54,10 @@ def main() -> None:
                 for table in _of("results.json", "tables", list)
                 if table["name"] != "learning"
             ],
-            curves=curve_figures(PLOTS),
+            curves=curve_figures(PLOTS, curves_of(tasks)),
             differences=difference_figures(PLOTS),
             usage=usage_figure(PLOTS),
-            checks=checks(exports, tolerance),
+            checks=checks(exports, tolerance, same),
             exports=exports,
             tolerance=tolerance,
             sources=sources(params["fetch"]),

@@ -12,13 +12,14 @@ import io
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from common.errors import PipelineError, run_stage
 from common.files import checksummed_directory, verified_directory, write_json
-from common.sections import read_section
+from common.sections import read_overridden, read_section
 from model.data.conversations import Conversation, read_kept
 from model.hugging_face.directory import read_tokenizer
 from model.hugging_face.loading import end_of_text, load_hugging_face_model
@@ -26,6 +27,7 @@ from model.numerics.setting import set_numerics
 from model.params.numerics import NumericsParams
 from model.params.sft import SftParams
 from model.post_training.chat_format import Row, conversation_row
+from model.post_training.chat_template import write_chat_tokenizer
 from model.post_training.trainer import LossPoint, fine_tune
 from model.runtime.resumable import scratch_directory
 from model.runtime.torch_setup import (
@@ -49,15 +51,49 @@ pipeline_tag: text-generation
 
 # GPT-2 ablation, fine-tuned: {name}
 
-The export of the same name, fine-tuned on conversations. A prompt is the id of end of text, then `User: …`, a line break and
-`Assistant:`; the answer ends with end of text. The tokenizer reads the spelling of end of text as text, so the id has to be put
-in front: `[tokenizer.eos_token_id, *tokenizer.encode("User: …\\nAssistant:")]`.
+The export of the same name, fine-tuned on conversations. {own}
+
+A conversation is end of text, then a line for each message, `User: …` (or `System: …`), then
+`Assistant:`, the answer and end of text. The chat template writes it so:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".")
+messages = [{{"role": "user", "content": "A box has 6 rows of 9 eggs. How many eggs is that?"}}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+output = model.generate(
+    **inputs, max_new_tokens=24, do_sample=False, pad_token_id=tokenizer.eos_token_id
+)
+answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+print(answer)
+```
+
+The same with a pipeline, and a second question after the answer:
+
+```python
+from transformers import pipeline
+
+chat = pipeline("text-generation", model=".")
+messages += [
+    {{"role": "assistant", "content": answer}},
+    {{"role": "user", "content": "And 7 rows of 8 eggs?"}},
+]
+print(chat(messages, max_new_tokens=24, do_sample=False)[0]["generated_text"][-1]["content"])
+```
+
+A message that spells `<|endoftext|>` is text: the template puts U+2060, a character without width, after its `<`.
+Without the template this tokenizer reads that spelling as the token (the tokenizer of the export reads it as text).
+
+If the condition has fact tokens, an answer shows them by their names, `<MUL_6_9_54>`. In a message such a name is text.
 """  # noqa: E501
 
 
 def main() -> None:
     condition, seed = sys.argv[1], int(sys.argv[2])
-    params = read_section("sft", SftParams)
+    params = read_overridden("sft", f"conditions.{condition}.sft", SftParams)
+    own = read_section(f"conditions.{condition}.sft", dict)
     step = read_section("pretrain.max_steps", int)
     require_device("sft.device", params.device)
     require_dtype("params.yaml: sft.dtype", params.dtype, params.device)
@@ -84,14 +120,15 @@ def main() -> None:
     output = Path("sft") / run / f"step_{step}"
     with scratch_directory(output) as scratch:
         curve = fine_tune(model, rows, params, seed, scratch, f"sft {run}", numerics)
-        save(model.cpu(), export, output)
+        save(model.cpu(), export, output, own)
         write_figures(run, curve, counts)
 
 
-def save(model: GPT2LMHeadModel, export: Path, output: Path) -> None:
+def save(model: GPT2LMHeadModel, export: Path, output: Path, own: dict[str, Any]) -> None:
     """Write the model with the export's tokenizer, and read it back: what is kept are the weights
-    that were trained.
+    that were trained. The card names the condition's `own` values of the section `sft`.
     """
+    settings = ", ".join(f"sft.{key} {value}" for key, value in own.items())
     with checksummed_directory(output) as partial:
         model.save_pretrained(partial)
         for name in _OF_THE_EXPORT:
@@ -100,8 +137,15 @@ def save(model: GPT2LMHeadModel, export: Path, output: Path) -> None:
                     f"{export}: no {name}, which every export has; run dvc repro export"
                 )
             shutil.copyfile(export / name, partial / name)
+        write_chat_tokenizer(partial)
         (partial / "README.md").write_text(
-            _CARD.format(name=f"{output.parts[1]}, {output.parts[2]}"), encoding="utf-8"
+            _CARD.format(
+                name=f"{output.parts[1]}, {output.parts[2]}",
+                own=f"In place of params.yaml's values this condition has {settings}."
+                if settings
+                else "This condition has params.yaml's values of sft.",
+            ),
+            encoding="utf-8",
         )
         trained, kept = model.state_dict(), load_hugging_face_model(partial).state_dict()
         different = [

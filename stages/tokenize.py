@@ -7,19 +7,18 @@ on with the shards that a killed run has finished.
 """
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from common.errors import run_stage
 from common.files import checksummed_directory, json_bytes, verified, write_json
-from common.sections import read_json, read_section
+from common.sections import read_json, read_overridden, read_section
 from model.data.documents import CorpusIndex
 from model.params.tokenize import TokenizeParams
 from model.runtime.resumable import scratch_directory
-from model.tokens.bpe import Tokenizer, read_ranks
+from model.tokens.bpe import PATTERN, Tokenizer, read_ranks
 from model.tokens.condition_statistics import summarize
-from model.tokens.shard_tokenizing import Task, tokenize_split
+from model.tokens.shard_tokenizing import Task, publish_shards, tokenize_corpus
 from model.tokens.shards import Index
 
 CORPUS = Path("data/corpus")
@@ -28,26 +27,29 @@ RANKS = Path("data/raw/ranks/gpt2.tiktoken")
 
 def main() -> None:
     [condition] = sys.argv[1:]
-    params = read_section("tokenize", TokenizeParams)
+    params = read_overridden("tokenize", f"conditions.{condition}.tokenize", TokenizeParams)
     limit: Any = int | None  # type[T] does not stand for a union
-    target_tokens = {"train": read_section("corpus.target_tokens", limit), "val": None}
-    chosen = import_module(f"model.conditions.{condition}").CONDITION
-    tokenizer = Tokenizer(
-        read_ranks(verified(RANKS), params.base_ranks), chosen.mul_facts, chosen.pattern
-    )
+    target_tokens = read_section("corpus.target_tokens", limit)
+    ranks = read_ranks(verified(RANKS), params.base_ranks)
+    tokenizer = Tokenizer(ranks, params.mul_facts, params.pattern or PATTERN)
+    base = read_section("tokenize", TokenizeParams)
+    plain = None
+    if (base.base_ranks, base.pattern) != (params.base_ranks, params.pattern):
+        ranks = read_ranks(RANKS, base.base_ranks)
+        plain = Tokenizer(ranks, False, base.pattern or PATTERN)
     sources = read_json(verified(CORPUS / "index.json"), CorpusIndex).sources()
     directory = Path("data/tokens") / condition
-    with scratch_directory(directory) as scratch, checksummed_directory(directory) as output:
-        task = Task(CORPUS, sources, tokenizer, scratch)
-        splits = {
-            split: tokenize_split(task, split, output, condition, target)
-            for split, target in target_tokens.items()
-        }
+    with scratch_directory(directory) as scratch:
+        task = Task(CORPUS, sources, tokenizer, scratch, plain)
+        finished = tokenize_corpus(task, condition, target_tokens)
+        splits = {split: [shard.entry for shard in shards] for split, shards in finished.items()}
         index = Index(
             condition=condition, sources=sources, splits=splits, vocab_size=tokenizer.size
         )
-        (output / "index.json").write_bytes(json_bytes(index.model_dump()))
-        tokenizer.save(output)
+        with checksummed_directory(directory) as output:
+            publish_shards(finished, output)
+            (output / "index.json").write_bytes(json_bytes(index.model_dump()))
+            tokenizer.save(output)
     summary = summarize(index)
     write_json(Path("metrics") / condition / "tokenize.json", summary)
     print(
