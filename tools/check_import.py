@@ -12,8 +12,8 @@ elsewhere have none of these. In Python the network is `tools.hf_import.read_gpt
 from pathlib import Path
 
 from common.errors import PipelineError, run_stage
-from common.files import CHECKSUMS, verified_directory
 from pipeline.terminal.command_lines import command_line
+from tools.model_copies import verified_copy
 
 _ROWS = 2
 # Of the largest logit. 124M random weights come to 7e-7, and with the square projections not
@@ -41,9 +41,7 @@ def compared(directory: Path) -> str:
 
     from tools.hf_import import read_gpt2
 
-    if (directory / CHECKSUMS).is_file():
-        verified_directory(directory)
-    model = read_gpt2(directory)
+    model = read_gpt2(verified_copy(directory))
     logging.disable_progress_bar()
     # it would report masks that are stored, which read_gpt2 has looked at
     logging.set_verbosity_error()

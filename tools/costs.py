@@ -3,9 +3,12 @@ values.
 
     python -m tools.costs
     python -m tools.costs params.yaml
+    python -m tools.costs --sizes
+        machines, hours, disk and dollars of the profile at 1, 10 and 100 times its tokens
 
 Sizes are those of the formats (float32 weights, uint16 tokens); of text only an upper bound is
-known, the hub's own files. Reads the profile. Writes nothing.
+known, the hub's own files. A run of any condition counts as one of the base network. Reads the
+profile. Writes nothing.
 """
 
 from pathlib import Path
@@ -26,6 +29,35 @@ _STATE = 3  # weights and both moments of AdamW
 _STATES_KEPT = 2  # and for a moment one more
 _VOCABULARY_MULTIPLE = 64
 
+# What --sizes assumes. Bytes of English a GPT-2 token.
+_TEXT_BYTES = 4.7
+# Bytes a second: of text on one core, measured on two cores (docs/data.md), and of DVC's md5 in one
+# thread and in the threads that docs/full_size.md recommends, measured with one and two.
+_CORPUS_RATE, _TOKENIZE_RATE = 3.5e6, 5.1e6
+_MD5_RATE, _MD5_THREADS = 0.7e9, 16
+_CORES = 64  # of a machine without GPUs
+# A100s at 40 % of 312 TFLOP/s, eight in a node.
+_GPU_RATE, _GPUS_OF_NODE = 0.4 * 312e12, 8
+# Dollars an hour: eight A100 at Lambda's price (docs/full_size.md), and a machine of 64 cores,
+# which is an assumption.
+_NODE_PRICE, _MACHINE_PRICE = 22.32, 3.0
+
+
+class Size(NamedTuple):
+    """The profile at `times` its tokens, and what it runs on."""
+
+    times: int
+    characters_per_shard: int
+    machines: int
+    gpus: int
+
+
+SIZES = (
+    Size(1, 50_000_000, 1, 8),
+    Size(10, 50_000_000, 4, 64),
+    Size(100, 200_000_000, 16, 64),
+)
+
 
 class Cost(NamedTuple):
     stage: str
@@ -33,19 +65,20 @@ class Cost(NamedTuple):
     made_of: str
 
 
-def disk(params: Params) -> list[Cost]:
+def disk(params: Params, times: int = 1) -> list[Cost]:
     """Return what is on disk after each stage, in DVC's workspace; DVC's cache has all but
-    `scratch` once more.
+    `scratch` once more. `times` multiplies text and tokens.
     """
     weights = 4 * parameters_and_operations(params)[0] / 1e9
     conditions, runs = len(params.conditions), len(params.conditions) * len(params.seeds)
     steps = len(params.pretrain.checkpoint_steps)
-    tokens = 2 * tokens_trained_on(params) / 1e9
-    table = _DOCUMENT_ROW * params.fetch.passages.count / 1e9
-    text = HUB_BYTES / 1e9
+    tokens = times * 2 * tokens_trained_on(params) / 1e9
+    table = times * _DOCUMENT_ROW * params.fetch.passages.count / 1e9
+    text = times * HUB_BYTES / 1e9
     return [
         Cost("fetch", text, "at most the hub's files"),
         Cost("corpus", text, "at most the same again"),
+        Cost("corpus, scratch", 2 * text, "dealt out to groups, and to shards"),
         Cost(
             "tokenize",
             conditions * (tokens + table),
@@ -85,17 +118,59 @@ def tokens_trained_on(params: Params) -> int:
     return params.pretrain.max_steps * params.pretrain.batch_rows * params.model.context
 
 
+def kept_and_peak(costs: list[Cost]) -> tuple[float, float]:
+    """Return the gigabytes that remain in the workspace, and the most that is there at a time.
+
+    The peak includes DVC's copy of what is kept, and the scratch of the stage that runs.
+    """
+    kept = peak = 0.0
+    for cost in costs:
+        if "scratch" in cost.stage:
+            peak = max(peak, 2 * kept + cost.gigabytes)
+        else:
+            kept += cost.gigabytes
+    return kept, max(peak, 2 * kept)
+
+
+def sizes(params: Params) -> str:
+    """Return a table of what the profile takes at each of SIZES."""
+    lines = [
+        "| tokens | text, TB | shards | machines | `corpus`, min | `tokenize`, min | DVC's md5, min"
+        " | A100 | `pretrain`, h | disk, TB | dollars |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    conditions = len(params.conditions)
+    runs = conditions * len(params.seeds)
+    _, operations = parameters_and_operations(params)
+    for size in SIZES:
+        tokens = size.times * tokens_trained_on(params)
+        text = _TEXT_BYTES * tokens
+        corpus = text / (_CORPUS_RATE * _CORES * size.machines) / 3600
+        tokenize = conditions * text / (_TOKENIZE_RATE * _CORES * size.machines) / 3600
+        kept, peak = kept_and_peak(disk(params, size.times))
+        md5 = [1e9 * kept / (_MD5_RATE * threads) / 3600 for threads in (1, _MD5_THREADS)]
+        pretrain = runs * operations * tokens / (_GPU_RATE * size.gpus) / 3600
+        dollars = _NODE_PRICE * pretrain * size.gpus / _GPUS_OF_NODE
+        dollars += _MACHINE_PRICE * (corpus + tokenize) * size.machines
+        lines.append(
+            f"| {tokens / 1e9:,.0f} B | {text / 1e12:.2f} |"
+            f" {text / size.characters_per_shard:,.0f} | {size.machines} | {60 * corpus:.0f} |"
+            f" {60 * tokenize:.0f} | {60 * md5[0]:.0f}, or {60 * md5[1]:.1f} | {size.gpus} |"
+            f" {pretrain:.0f} | {peak / 1000:.1f} | {dollars:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def report(params: Params) -> str:
     costs = disk(params)
-    kept = sum(cost.gigabytes for cost in costs if "scratch" not in cost.stage)
-    scratch = max(cost.gigabytes for cost in costs if "scratch" in cost.stage)
+    kept, peak = kept_and_peak(costs)
     lines = ["| stage | GB | made of |", "|---|---:|---|"]
     lines += [f"| {cost.stage} | {cost.gigabytes:.1f} | {cost.made_of} |" for cost in costs]
     lines += [
         f"| DVC's cache | {kept:.1f} | a copy of all that is not scratch; nothing where the disk"
         " has reflinks |"
     ]
-    lines += [f"| all at once | {2 * kept + scratch:.0f} | the most that is there at a time |", ""]
+    lines += [f"| all at once | {peak:.0f} | the most that is there at a time |", ""]
     tokens = tokens_trained_on(params)
     parameters, per_token = parameters_and_operations(params)
     operations = per_token * tokens
@@ -118,8 +193,12 @@ def main() -> None:
         default=PROFILE,
         help=f"a complete params.yaml; {PROFILE} if none",
     )
-    path = parser.parse_args().profile
-    print(report(validate(read_yaml(path), Params, path, "")))
+    parser.add_argument(
+        "--sizes", action="store_true", help="the profile at 1, 10 and 100 times its tokens"
+    )
+    options = parser.parse_args()
+    params = validate(read_yaml(options.profile), Params, options.profile, "")
+    print(sizes(params) if options.sizes else report(params))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from matplotlib.lines import Line2D
 
 from common.errors import PipelineError, run_stage
 from common.files import atomic_file
-from model.curves.charts import CHARTS
+from model.curves.charts import charts_of
 from model.curves.panels import (
     CHANCE_STYLE,
     STYLE,
     TRAIN_STYLE,
+    chances,
     condition_handles,
     draw_chart,
     picture,
@@ -34,7 +35,7 @@ from model.curves.panels import (
 )
 from model.curves.points import TRAIN, VAL, Curves, Point
 from model.curves.style import GREY
-from model.tasks.labels import CHANCE
+from model.tasks.table import Task
 from pipeline.declared.file_trees import GitTree
 from pipeline.terminal.command_lines import command_line
 
@@ -43,6 +44,7 @@ SCORES, EXPORTED, MEASURED = (
     "hellaswag_gold_bits_per_byte",
     "bits_per_byte",
 )
+CHARTS = charts_of(Task(name, name, "reference") for name in ("hellaswag", "continuation"))
 
 
 def main() -> None:
@@ -116,6 +118,7 @@ def read_points(text: str, name: str) -> list[Point]:
                 value=float(row["value"]),
                 low=float(row["low"]) if row["low"] else None,
                 high=float(row["high"]) if row["high"] else None,
+                chance=float(row["chance"]) if row["chance"] else None,
             )
             for row in csv.DictReader(io.StringIO(text))
         ]
@@ -198,7 +201,7 @@ def _legend(conditions: list[str], scores: list[Point]) -> list[Artist]:
             **TRAIN_STYLE,
         ),
         *seed_handles([(CHARTS[SCORES], scores)]),
-        Line2D([], [], label=f"chance ({CHANCE})", **CHANCE_STYLE),
+        *(Line2D([], [], label=f"chance ({at:.4g})", **CHANCE_STYLE) for at in chances(scores)),
     ]
 
 

@@ -29,6 +29,7 @@ from pipeline.seal.several_processes import allocation_problem
 _DEVICES = (
     "pretrain",
     "evaluate",
+    "samples",
     "sft",
     "generate",
     "probes",
@@ -47,11 +48,12 @@ _MEMORY_LIMITS = (
 
 class Lack(NamedTuple):
     """A line for a person, and which stage it stops: an instance's name, or the stage of all such
-    instances.
+    instances, with `condition` of all that are that condition's.
     """
 
     stage: str
     line: str
+    condition: str = ""
 
 
 def lacks(root: Path) -> list[str]:
@@ -60,22 +62,41 @@ def lacks(root: Path) -> list[str]:
 
     Nothing where params.yaml is not valid: the stage says what is wrong with it.
     """
-    from common.sections import validate
-    from model.params.all_sections import Params  # a quarter of a second, for this stage alone
+    # A quarter of a second, for this stage alone.
+    from model.params.all_sections import Params, read_conditions
 
     try:
-        params = validate(read_yaml(root / PARAMS), Params, Path(PARAMS))
+        document = read_yaml(root / PARAMS)
+        conditions = read_conditions(document, Path(PARAMS))
     except PipelineError:
         return []
-    found = [*_devices(params), *_memory(params), *_nodes(params), *_sources(root, params)]
+    base = Params.model_validate(document)
+    of_all = {*_devices(base), *_memory(base)}
+    found = [
+        lack if lack in of_all else _of_condition(lack, name)
+        for name, params in conditions.items()
+        for lack in (*_devices(params), *_memory(params))
+    ]
+    found += [*_nodes(base), *_sources(root, base)]
     if not found:
         return []
     needed = _may_run(root)
-    return [
-        lack.line
-        for lack in found
-        if needed is None or {lack.stage, lack.stage.partition("@")[0]} & needed
-    ]
+    lines = [lack.line for lack in found if needed is None or _is_of(lack, needed)]
+    return list(dict.fromkeys(lines))  # conditions may lack the same
+
+
+def _is_of(lack: Lack, needed: set[str]) -> bool:
+    """Return whether one of these stages and instances needs what is lacking."""
+    if lack.condition:
+        own = f"{lack.stage}@{lack.condition}-"
+        return any(name.startswith(own) for name in needed)
+    return not needed.isdisjoint({lack.stage, lack.stage.partition("@")[0]})
+
+
+def _of_condition(lack: Lack, name: str) -> Lack:
+    """Return a lack that comes of a condition's own values, with the condition's key."""
+    line = lack.line.replace(f"{PARAMS}: ", f"{PARAMS}: conditions.{name}: ", 1)
+    return lack._replace(line=line, condition=name)
 
 
 def _may_run(root: Path) -> set[str] | None:
@@ -264,14 +285,13 @@ def _nodes(params: Any) -> Iterator[Lack]:
 
 
 def _sources(root: Path, params: Any) -> Iterator[Lack]:
-    for name in ("hellaswag", "ranks", "passages", "gsm8k"):
+    for name in ("ranks", "passages", "gsm8k"):
         yield from _source(
             root, f"fetch@{name}", f"fetch.{name}.source", getattr(params.fetch, name).source
         )
-    for name, each in params.fetch.conversations.items():
-        yield from _source(
-            root, "fetch@conversations", f"fetch.conversations.{name}.source", each.source
-        )
+    for kind in ("tasks", "conversations"):
+        for name, each in getattr(params.fetch, kind).items():
+            yield from _source(root, f"fetch@{kind}", f"fetch.{kind}.{name}.source", each.source)
 
 
 def _source(root: Path, instance: str, key: str, source: Any) -> Iterator[Lack]:

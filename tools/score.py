@@ -3,9 +3,11 @@ the hub.
 
     python -m tools.score exports/baseline/seed_1337/step_3200
     python -m tools.score gpt2 --output /tmp/gpt2
+    python -m tools.score checkpoints/baseline/.seed_1337.scratch/*/checkpoints/step_800
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
-Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings. With
+Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings; other
+tasks are beside them, `--items data/raw/tasks/arc_easy.jsonl --wordings lm_eval`. With
 portable kernels, the default on a CPU in float32, it writes the same bytes on every x86-64
 processor with AVX2: those of the evaluate stage, for an export and items of this repository.
 OpenAI's gpt2 has acc 0.2859 and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in
@@ -16,29 +18,30 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import PipelineError, run_stage
-from common.files import CHECKSUMS, verified, verified_directory, write_json, write_jsonl
-from model.data.items import Item, read_items
+from common.files import CHECKSUMS, write_json, write_jsonl
+from model.data.items import Item, read_items, read_stored_items
 from model.numerics.processor import warning
 from model.runtime.cores import cores
 from model.tasks.item_scores import ItemScore, summarize
-from model.tasks.item_selection.hellaswag import sample_items
+from model.tasks.item_selection.sample import sample_items
 from model.tasks.wordings import WORDINGS
-from pipeline.seal.environment import environment_of_libraries
 from pipeline.terminal.command_lines import command_line
+from tools.checkpoint_export import exported, is_checkpoint
+from tools.command_numerics import add_kernels, chosen_kernels, positive, restart_for_kernels
+from tools.model_copies import verified_copy
 
-HELLASWAG = Path("data/raw/hellaswag/items.jsonl")
+HELLASWAG = Path("data/raw/tasks/hellaswag.jsonl")
 
 
 def main() -> None:
     options = _parser().parse_args()
-    options.kernels = _kernels(options)
-    environment = environment_of_libraries({"numerics.kernels": options.kernels})
-    if environment != os.environ:
-        # Libraries read it when they are loaded.
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    options.kernels = chosen_kernels(options.kernels, options.device, options.dtype)
+    restart_for_kernels(options.kernels)
     try:
         score(options)
         sys.stdout.flush()
@@ -73,7 +76,7 @@ def score(options: argparse.Namespace) -> None:
         raise PipelineError(
             f"--count: {options.count}, where {options.items} has {len(items)} items"
         )
-    items = sample_items(items, options.count, options.seed)
+    items = sample_items(items, options.count or "all", options.seed, "--count")
     if options.output:
         try:
             options.output.mkdir(parents=True, exist_ok=True)
@@ -81,8 +84,8 @@ def score(options: argparse.Namespace) -> None:
             raise PipelineError(
                 f"--output: {options.output} cannot be made a directory ({error.strerror})"
             ) from None
-    with joined_processes() as processes:
-        gpt2 = read_hugging_face_directory(_directory(options.model, options.revision))
+    with joined_processes() as processes, _directory(options.model, options.revision) as directory:
+        gpt2 = read_hugging_face_directory(directory)
         scorer = Scorer(
             gpt2, options.device, options.dtype, numerics, options.batch_tokens, processes
         )
@@ -102,30 +105,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
     parser.add_argument(
-        "--items", type=Path, default=HELLASWAG, help="JSON lines in HellaSwag's schema"
+        "--items",
+        type=Path,
+        default=HELLASWAG,
+        help="JSON lines in HellaSwag's schema, or a file of data/raw/tasks",
     )
     parser.add_argument(
-        "--count", type=_positive, help="how many items, sampled by --seed; all of them without"
+        "--count", type=positive, help="how many items, sampled by --seed; all of them without"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument(
-        "--kernels",
-        choices=("portable", "native"),
-        help="portable: the same bytes on every x86-64 processor with AVX2, on a CPU in float32 and"
-        " the default there; native: torch's own",
-    )
+    add_kernels(parser)
     parser.add_argument(
         "--threads",
-        type=_positive,
+        type=positive,
         default=_cores(),
         help="batches computed at a time on a CPU; changes no figure",
     )
     parser.add_argument(
         "--batch-tokens",
-        type=_positive,
+        type=positive,
         default=8192,
         help="padded tokens of a batch; changes no figure",
     )
@@ -135,35 +136,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _kernels(options: argparse.Namespace) -> str:
-    """Return --kernels, or portable where they can be; raise PipelineError where they cannot."""
-    can_be_portable = options.device == "cpu" and options.dtype == "float32"
-    if options.kernels == "portable" and not can_be_portable:
-        raise PipelineError(
-            f"--kernels: portable kernels compute in float32 on a CPU, not in {options.dtype} on "
-            f"{options.device}; set native"
-        )
-    return options.kernels or ("portable" if can_be_portable else "native")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
-
-
 def _cores() -> int:
     """Return this process's share of the cores."""
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _directory(model: str, revision: str | None) -> Path:
+@contextmanager
+def _directory(model: str, revision: str | None) -> Iterator[Path]:
+    """Yield where `model` is: an export of it if it is a checkpoint."""
+    directory = Path(model)
+    if not (directory.is_dir() and is_checkpoint(directory)):
+        yield _hugging_face_directory(model, revision)
+        return
+    with exported(directory) as (export, gate):
+        if os.environ.get("RANK", "0") == "0":
+            print(gate, file=sys.stderr)
+        yield export
+
+
+def _hugging_face_directory(model: str, revision: str | None) -> Path:
     """Return where `model` is; a directory that has checksums, as an export, is read only as it was
     written.
     """
     directory = Path(model)
     if directory.is_dir():
-        return verified_directory(directory) if (directory / CHECKSUMS).is_file() else directory
+        return verified_copy(directory)
     if directory.is_absolute():
         raise PipelineError(f"{model}: no such directory")
     from huggingface_hub import snapshot_download
@@ -183,7 +180,7 @@ def _directory(model: str, revision: str | None) -> Path:
 def _read_items(path: Path) -> list[Item]:
     try:
         if (path.parent / CHECKSUMS).is_file():
-            verified(path)
+            return read_stored_items(path)
         with open(path, encoding="utf-8") as file:
             items = read_items(path, [json.loads(line) for line in file])
         if not items:

@@ -177,7 +177,7 @@ def evidence_of(
             f"vocabulary of {params['tokenize']['base_ranks']} ranks; logits differ by at most"
             f" {worst:.1e}"
         ),
-        "evaluate": "2 processes, both wordings and continuations",
+        "evaluate": "2 processes, every task",
         "sft": f"{params['sft']['dtype']}, the hub's conversations",
         "report": (
             "one page; afterwards `dvc repro` runs nothing, and `python -m pipeline.check` finds"

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+# Suffixes of the files that the hub keeps outside git.
+LARGE = (".parquet", ".safetensors")
+
 
 class Repository(NamedTuple):
     """The files of `folder` under a name, `datasets/OWNER/NAME` or `models/OWNER/NAME`, at one
@@ -37,8 +40,10 @@ class HubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, repositories: list[Repository]):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, repositories: list[Repository], handler: type[BaseHTTPRequestHandler] | None = None
+    ):
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.repositories = repositories
         self.faults: dict[str, list[str]] = {}
         self.sent: list[str] = []
@@ -48,7 +53,7 @@ class HubServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -179,7 +184,7 @@ def _entry(repository: Repository, path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     git_id = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     entry: dict[str, Any] = {"type": "file", "path": name, "oid": git_id, "size": len(content)}
-    if path.suffix == ".parquet":
+    if path.suffix in LARGE:
         entry["lfs"] = {"oid": _sha256(path), "size": path.stat().st_size, "pointerSize": 130}
     return entry
 

@@ -42,10 +42,10 @@ def make_hub(
     questions = [record["doc"] for record in _records(wheels.gsm8k.source)]
     problems = itertools.islice(training_problems(0), TRAINING_PROBLEMS)
     train = [{"question": asked, "answer": solution} for _, asked, solution in problems]
-    hellaswag = list(_records(wheels.hellaswag.source))
+    hellaswag = list(_records(wheels.tasks["hellaswag"].source))
     [(name, conversations)] = profile.conversations.items()
     hub = _Hub(root)
-    hub.dataset(profile.hellaswag.source, [hellaswag])
+    hub.dataset(profile.tasks["hellaswag"].source, [hellaswag])
     hub.dataset(
         profile.gsm8k.source,
         [[{key: each[key] for key in ("question", "answer")} for each in questions]],
@@ -59,7 +59,7 @@ def make_hub(
     hub.dataset(profile.passages.source, _parts(texts, per_file))
     hub.vocabulary(profile.ranks.source, _ranks(wheels.ranks.source))
     counts = {
-        "hellaswag": len(hellaswag),
+        "tasks.hellaswag": len(hellaswag),
         "gsm8k": len(questions),
         "passages": len(passages),
         f"conversations.{name}": len(train),

@@ -7,9 +7,10 @@ markers.
 `make repro` on another processor rewrites plots/ with other figures. --check then compares the
 documents with the plots/ of git's index, says so in one line, and exits 0 where they agree. A table
 stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of
-plots/comparisons.json, `comparisons` its table. Rows may be chosen: <!-- table NAME: text; text -->
-has those that contain one of the texts. Reads plots/results.json and plots/comparisons.json, on
-disk and in git's index. Writes README.md and docs/*.md.
+plots/comparisons.json, `comparisons` its table. `seeds_verdict` and `seeds_comparisons` are those
+of docs/seeds/comparisons.json, which profiles/seeds.yaml made. Rows may be chosen: <!-- table NAME:
+text; text --> has those that contain one of the texts. Reads plots/results.json and
+plots/comparisons.json, on disk and in git's index. Writes README.md and docs/*.md.
 """
 
 import json
@@ -25,6 +26,9 @@ from pipeline.terminal.command_lines import command_line
 
 RESULTS = "plots/results.json"
 COMPARISONS = "plots/comparisons.json"
+# A copy of the comparisons that profiles/seeds.yaml made; its plots/ are not this tree's.
+OF_SEEDS = "docs/seeds/comparisons.json"
+_NO_SEEDS = "This run is not committed yet.\n"
 # The marker, its name and its rows; whatever stands between it and its end.
 _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -117,10 +121,17 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
     """Return what may stand between markers, by name: the tables in the plots/ of `tree`."""
     compared = json.loads(tree.read(COMPARISONS))
     tables = [*json.loads(tree.read(RESULTS))["tables"], compared["table"]]
-    return {
+    texts: dict[str, Table | str] = {
         "verdict": compared["sentences"][0] + "\n",
         **{table["name"]: _table(table) for table in tables},
+        "seeds_verdict": _NO_SEEDS,
+        "seeds_comparisons": _NO_SEEDS,
     }
+    if tree.has(OF_SEEDS):
+        found = json.loads(tree.read(OF_SEEDS))
+        said = "".join(f"- {line}\n" for line in found["sentences"])
+        texts |= {"seeds_verdict": said, "seeds_comparisons": _table(found["table"])}
+    return texts
 
 
 def fill(text: str, texts: dict[str, Table | str], path: str) -> str:
