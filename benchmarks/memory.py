@@ -73,7 +73,8 @@ def make_project(root: Path, megabytes: float) -> None:
         "dvc.yaml",
         "libraries.yaml",
         "data/params.ok",
-        "data/raw/hellaswag",
+        "data/raw/gsm8k",
+        "data/raw/tasks",
         "data/raw/ranks",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,67 +1,92 @@
 """What the pipeline itself costs in the demonstration: everything but what stages compute, by
 stage.
 
-    python -m benchmarks.overhead
+    python -m benchmarks.overhead               as make repro runs it, one instance for each core
+    python -m benchmarks.overhead --jobs 1      one after the other: no stage slows another down
+    python -m benchmarks.overhead --profile profiles/micro.yaml
 
 Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does,
-which takes as long as `make repro`, alone on the machine. A stage's wall time runs from DVC's
-naming it to its naming the next. Its work runs from the first line of the stage's main to its last;
-before it come the seal and the imports. What is left is DVC's (hashing, copying, writing dvc.lock),
-with the interpreter's start and end. In the work are the checksums that stages write and verify:
-three times what hashing all outputs once takes is counted as overhead for them too.
+which takes as long as `make repro`, alone on the machine. A process's wall time runs from when the
+driver starts an instance to its end. Its work runs from the first line of the stage's main to its
+last; before it come the seal and the imports, and before those the start of an interpreter, or the
+wait for a warm one and its imports. The driver's own seconds, with DVC's hashing and writing: with
+`--jobs 1`, the time in which no instance runs; with more, its processor time, since it works while
+instances run. The overhead is all but the work, as a part of the processes' wall time and the
+driver's seconds. In the work are the checksums that stages write and verify: three times what
+hashing all outputs once takes is counted as overhead for them too.
 """
 
 import argparse
 import hashlib
+import json
 import os
-import re
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
+from pipeline.declared.lockfile import CONTENTS
 from pipeline.declared.timings import DURATIONS
 from tools.repository_copy import copy_repository
 
 CHECKSUM_PASSES = 3  # written, and verified by about two readers
+MEASURED = Path(".dvc/tmp/overhead.json")  # in the copy
 
 
-def run(root: Path) -> tuple[float, dict[str, float]]:
-    """Run the graph; return the wall seconds of all, and of each stage by its instance's name."""
+class Run(NamedTuple):
+    """Seconds of a run: its wall time, the driver's own, and each process's wall time."""
+
+    total: float
+    own: float
+    wall: dict[str, float]
+
+
+def run(root: Path, jobs: int | None) -> Run:
+    """Run the graph in the copy at `root`."""
     # Where Python keeps bytecode, as it does unless it is told not to.
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment = {
-        **kept,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONUNBUFFERED": "1",
-    }
-    began: list[tuple[str, float]] = []
-    said: deque[str] = deque(maxlen=20)
+    environment = {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "benchmarks.overhead", "--inside"]
     started = time.perf_counter()
-    command = [sys.executable, "-m", "pipeline.dvc_support.repro"]
-    with subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stdout:
-            if found := re.match(r"Running stage '(.+)':", line):
-                began.append((found[1], time.perf_counter()))
-                print(f"\r{len(began)} stages", end="", file=sys.stderr)
-            said.append(line)
-    ended = time.perf_counter()
-    print(file=sys.stderr)
-    if process.returncode:
-        sys.exit(
-            "".join(said)
-            + "error: overhead: make repro's dvc failed, as above; mend it and measure again"
-        )
-    ends = [*(at for _, at in began[1:]), ended]
-    return ended - started, {name: end - at for (name, at), end in zip(began, ends, strict=True)}
+    done = subprocess.run(
+        [*command, *(["--jobs", str(jobs)] if jobs else [])], cwd=root, env=environment
+    )
+    total = time.perf_counter() - started
+    if done.returncode:
+        sys.exit("error: overhead: the driver failed, as above; mend it and measure again")
+    measured = json.loads((root / MEASURED).read_text())
+    wall = measured["wall"]
+    own = total - sum(wall.values()) if jobs == 1 else measured["processor"]
+    return Run(total, own, wall)
+
+
+def drive(jobs: int | None) -> None:
+    """Be the driver in the copy; write down each process's seconds, and this one's."""
+    from pipeline.driver import __main__ as driver
+
+    wall: dict[str, float] = {}
+    view = driver.make_view()
+    shown = view.finished
+
+    def finished(name: str, seconds: float, log: str) -> None:
+        wall[name] = seconds
+        shown(name, seconds, log)
+
+    view.finished = finished
+    driver.make_view = lambda: view
+    sys.argv = ["pipeline.driver", *(["--jobs", str(jobs)] if jobs else [])]
+    driver.main()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    MEASURED.write_text(json.dumps({"wall": wall, "processor": used.ru_utime + used.ru_stime}))
 
 
 def hashing_seconds(root: Path) -> float:
@@ -85,18 +110,27 @@ def hashing_seconds(root: Path) -> float:
 
 def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("--jobs", type=int, help="instances side by side; default: as make repro")
+    parser.add_argument("--profile", type=Path, help="instead of params.yaml")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        drive(options.jobs)
+        return
     with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
         root = Path(directory)
-        copy_repository(
-            REPOSITORY, root, ("metrics/", "plots/")
-        )  # where they are as committed, their stages need not run
-        total, wall = run(root)
-        if wall.keys() != read_instances(WorkingTree(root)).keys():
+        # Where results are as committed, their stages need not run.
+        copy_repository(REPOSITORY, root, ("metrics/", "plots/", CONTENTS))
+        if options.profile:
+            shutil.copy(options.profile, root / "params.yaml")
+            (root / "dvc.lock").unlink()  # of other instances
+        measured = run(root, options.jobs)
+        if measured.wall.keys() != read_instances(WorkingTree(root)).keys():
             sys.exit("error: not every stage has run, so the table would not be of the whole graph")
-        process = {name: read_duration(root, name) for name in wall}
+        inside = {name: read_duration(root, name) for name in measured.wall}
         checksums = CHECKSUM_PASSES * hashing_seconds(root)
-    print_table(total, wall, process, checksums)
+    print_table(measured, inside, checksums)
 
 
 def read_duration(root: Path, name: str) -> tuple[float, float]:
@@ -105,52 +139,32 @@ def read_duration(root: Path, name: str) -> tuple[float, float]:
     return float(sealed), float(work)
 
 
-def print_table(
-    total: float, wall: dict[str, float], process: dict[str, tuple[float, float]], checksums: float
-) -> None:
-    counts, walls, works, imports = Counter(), Counter(), Counter(), Counter()
-    for name, (sealed, work) in process.items():
+def print_table(measured: Run, inside: dict[str, tuple[float, float]], checksums: float) -> None:
+    counts, walls, works, sealed = Counter(), Counter(), Counter(), Counter()
+    for name, seconds in measured.wall.items():
         stage = name.split("@")[0]
         counts[stage] += 1
-        walls[stage] += wall[name]
-        works[stage] += work
-        imports[stage] += sealed - work
+        walls[stage] += seconds
+        sealed[stage] += inside[name][0]
+        works[stage] += inside[name][1]
     print(
-        "| stage | runs | wall, s | work, s | imports, s | DVC, s | overhead"
-        " |\n|---|---:|---:|---:|---:|---:|---:|"
+        "\n| stage | runs | processes, s | work, s | seal and imports, s | start and end, s"
+        " | overhead |\n|---|---:|---:|---:|---:|---:|---:|"
     )
     for stage, count in counts.items():
-        print(
-            row(
-                stage,
-                count,
-                walls[stage],
-                works[stage],
-                imports[stage],
-                walls[stage] - works[stage] - imports[stage],
-            )
-        )
-    before = total - sum(walls.values())
-    print(f"| before the first | | {before:.1f} | | | {before:.1f} | |")
+        print(row(stage, count, walls[stage], works[stage], sealed[stage]))
+    own, all_walls, all_sealed = measured.own, walls.total(), sealed.total()
+    print(f"| driver and DVC | | {own:.1f} | | | {own:.1f} | |")
     print(f"| checksums in the work, at most | | | {-checksums:.1f} | | {checksums:.1f} | |")
-    computed = sum(works.values()) - checksums
-    print(
-        row(
-            "all",
-            sum(counts.values()),
-            total,
-            computed,
-            sum(imports.values()),
-            total - computed - sum(imports.values()),
-        )
-    )
+    computed = works.total() - checksums
+    # So the seconds of the checksums leave the work, and are in the column before the last.
+    print(row("all", counts.total(), all_walls + own, computed, all_sealed - checksums))
+    print(f"\nwall time of the run: {measured.total:.1f} s")
 
 
-def row(name: str, count: int, wall: float, work: float, imports: float, rest: float) -> str:
-    return (
-        f"| {name} | {count} | {wall:.1f} | {work:.1f} | {imports:.1f} | {rest:.1f} |"
-        f" {1 - work / wall:.1%} |"
-    )
+def row(name: str, count: int, wall: float, work: float, sealed: float) -> str:
+    seconds = " | ".join(f"{each:.1f}" for each in (wall, work, sealed - work, wall - sealed))
+    return f"| {name} | {count} | {seconds} | {1 - work / wall:.1%} |"
 
 
 if __name__ == "__main__":

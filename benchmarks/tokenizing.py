@@ -51,28 +51,21 @@ def write_corpus(directory: Path, texts: list[str]) -> None:
     from common.files import checksummed_directory
     from model.data.documents import Document, DocumentWriter
 
-    with (
-        checksummed_directory(directory) as output,
-        DocumentWriter(output, "train", CHARACTERS_PER_SHARD) as writer,
-    ):
-        for text in texts:
-            writer.append(Document(text, "text"))
+    with checksummed_directory(directory) as output:
+        for split, documents in (("train", texts), ("val", texts[:1])):
+            with DocumentWriter(output, split, CHARACTERS_PER_SHARD) as writer:
+                for text in documents:
+                    writer.append(Document(text, "text"))
 
 
 def ours(corpus: Path, tokenizer, workers: int) -> Callable[[], None]:
     from common.files import checksummed_directory
-    from model.tokens.shard_tokenizing import Task, tokenize_split
+    from model.tokens.shard_tokenizing import Task, publish_shards, tokenize_corpus
 
     def run() -> None:
+        task = Task(corpus, ["text"], tokenizer, corpus.parent / "scratch")
         with checksummed_directory(corpus.parent / "tokens") as output:
-            tokenize_split(
-                Task(corpus, ["text"], tokenizer, corpus.parent / "scratch"),
-                "train",
-                output,
-                "",
-                None,
-                workers,
-            )
+            publish_shards(tokenize_corpus(task, "", None, workers), output)
         shutil.rmtree(corpus.parent / "scratch")
 
     return run

@@ -135,13 +135,13 @@ def make_task(name: str, steps: int, threads: int) -> Task:
 def train_ours(
     task: Task, after_step: AfterStep, kernels: str = "portable", dtype: str = "float32"
 ) -> None:
-    from model.network.batches import prefetched
     from model.numerics.setting import set_numerics
     from model.numerics.side_by_side import SideBySide
     from model.params.numerics import NumericsParams
     from model.pretraining.gradients import MicroBatchGradients, RowGradients
     from model.pretraining.loop import LossNetwork, optimizer_step
     from model.pretraining.optimizer import make_optimizer
+    from model.pretraining.training_rows import prefetched
     from model.runtime.distributed import Processes
     from model.runtime.torch_setup import keep_freed_memory
 
@@ -150,10 +150,11 @@ def train_ours(
     keep_freed_memory()
     params = task.params.model_copy(update={"device": "cpu", "dtype": dtype, "compile": False})
     model = task.initial()
-    network, optimizer = LossNetwork(model, params), make_optimizer(model, params)
+    side_by_side = SideBySide(task.threads if kernels == "portable" else 1)
+    network, optimizer = LossNetwork(model, params), make_optimizer(model, params, side_by_side)
     alone = Processes(rank=0, local_rank=0, count=1)
     if kernels == "portable":
-        gradients = RowGradients(network, SideBySide(task.threads), alone)
+        gradients = RowGradients(network, side_by_side, alone)
     else:
         rows = params.micro_batch_rows
         gradients = MicroBatchGradients(network, rows, alone, torch.device("cpu"))
