@@ -64,16 +64,17 @@ def test_a_number_of_two_readings_is_refused_with_both(text):
     assert parse_yaml(f"a: {text}", "x")["a"] == new
     assert repr(yaml.safe_load(text)) == str(old)
     with pytest.raises(YamlFault) as caught:
-        load(f"items:\n  hellaswag_count: {text}\n".encode(), "params.yaml")
+        load(f"items:\n  context_words: {text}\n".encode(), "params.yaml")
     words = "the text " if isinstance(old, str) else ""
     line = (
-        f"params.yaml: items.hellaswag_count: {text} is {new} in YAML 1.2 (DVC) and {words}{old} in"
+        f"params.yaml: items.context_words: {text} is {new} in YAML 1.2 (DVC) and {words}{old} in"
         f" YAML 1.1; write {new}"
     )
     assert str(caught.value).startswith(line)
 
 
 MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
+WARMUP = MICRO[: MICRO.index("\n  warmup_steps:", MICRO.index("\npretrain:"))].count("\n") + 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,11 @@ MICRO = (REPOSITORY / "profiles/micro.yaml").read_text()
                 "put it in quotes if text is meant"
             ),
         ),
-        ("warmup_steps", "10\n  warmup_steps: 11", "given twice, on lines 87 and 88; keep one"),
+        (
+            "warmup_steps",
+            "10\n  warmup_steps: 11",
+            f"given twice, on lines {WARMUP} and {WARMUP + 1}; keep one",
+        ),
         ("warmup_steps", "!!int 10", "has the tag !!int; remove it"),
         ("checkpoint_steps", "", "Input should be a list, got null (nothing)"),
         ("checkpoint_steps", "200", "Input should be a list, got 200"),
@@ -254,16 +259,15 @@ def copy(tmp_path_factory) -> Path:
     return root
 
 
+EMPTY = "params.yaml: conditions: must be a list or a mapping with at least one entry, not "
+CONDITIONS = "conditions: {baseline: {}}"
+SHORT = re.sub(r"^conditions:.*\n(?: .*\n)*", f"{CONDITIONS}\n", MICRO, flags=re.MULTILINE)
 BROKEN = {
-    "conditions: [baseline, mul_tokens]": {
-        "conditions: []": "params.yaml: conditions: must be a list with at least one entry, not []",
-        "conditions:": "params.yaml: conditions: must be a list with at least one entry, not null",
-        "conditions: {a: b}": (
-            "params.yaml: conditions: must be a list with at least one entry, not {'a': 'b'}"
-        ),
-        "conditions: text": (
-            "params.yaml: conditions: must be a list with at least one entry, not 'text'"
-        ),
+    CONDITIONS: {
+        "conditions: []": f"{EMPTY}[]",
+        "conditions: {}": f"{EMPTY}{{}}",
+        "conditions:": f"{EMPTY}null",
+        "conditions: text": f"{EMPTY}'text'",
         "conditions: [a, {b: c}]": (
             "params.yaml: conditions.1: must be text or a whole number, not {'b': 'c'}"
         ),
@@ -271,9 +275,10 @@ BROKEN = {
             "params.yaml: conditions.0: 010 is 10 in YAML 1.2 (DVC) and 8 in YAML 1.1; write 10"
             " or 8"
         ),
-        "conditions: [a]\nconditions: [b]": (
+        "conditions: {a: {}}\nconditions: {b: {}}": (
             "params.yaml: conditions: given twice, on lines 3 and 4; keep one"
         ),
+        "conditions: {a: {}, a: {}}": "params.yaml: conditions.a: given twice, on line 3; keep one",
         "others: [a]": "params.yaml: conditions: missing; dvc.yaml uses it",
         "a: \0": "params.yaml: line 3: the character U+0000 has no place in YAML text; remove it",
     },
@@ -289,7 +294,8 @@ BROKEN = {
     ("old", "new"), [(old, new) for old, changes in BROKEN.items() for new in changes]
 )
 def test_graph_names_the_key_in_one_line(copy, old, new):
-    (copy / "params.yaml").write_text(MICRO.replace(old, new, 1))
+    assert old in SHORT
+    (copy / "params.yaml").write_text(SHORT.replace(old, new, 1))
     tree = WorkingTree(copy)
     assert check(tree) == [BROKEN[old][new]]
     for read in (read_instances, Graph):
@@ -302,10 +308,8 @@ def test_graph_names_the_key_in_one_line(copy, old, new):
     "command", ["check", "impact", "dvc_support.record lock", "dvc_support.share verify", "machine"]
 )
 def test_commands_say_so_in_one_line(copy, command):
-    (copy / "params.yaml").write_text(
-        MICRO.replace("conditions: [baseline, mul_tokens]", "conditions:")
-    )
-    line = BROKEN["conditions: [baseline, mul_tokens]"]["conditions:"]
+    (copy / "params.yaml").write_text(SHORT.replace(CONDITIONS, "conditions:"))
+    line = BROKEN[CONDITIONS]["conditions:"]
     module, *arguments = command.split()
     module = "stages.params" if module == "machine" else f"pipeline.{module}"
     done = subprocess.run(
@@ -314,7 +318,10 @@ def test_commands_say_so_in_one_line(copy, command):
     assert done.returncode == 1, done.stderr
     said = (done.stdout + done.stderr).splitlines()
     if command == "machine":
-        line = "params.yaml: conditions: Input should be a list, got null (nothing)"
+        line = (
+            "params.yaml: conditions: Input should be a mapping of keys to values, got null "
+            "(nothing)"
+        )
     assert line in said[0], said
     assert len(said) == 1 + (command == "check"), said
 
@@ -333,11 +340,12 @@ def test_what_dvc_exp_run_writes_is_read(tmp_path, name):
     path.write_text(text)
     expected = read_yaml(path)
     expected["pretrain"] |= {"min_learning_rate": 1e-05, "weight_seed": 7}
-    expected["conditions"] = ["no", "yes"]
+    expected["conditions"]["mul_tokens"]["pretrain"] = {"learning_rate": 1e-05, "dtype": "no"}
     overrides = [
         "pretrain.min_learning_rate=1e-5",
         "pretrain.weight_seed=7",
-        "conditions=['no','yes']",
+        "+conditions.mul_tokens.pretrain.learning_rate=1e-5",
+        "+conditions.mul_tokens.pretrain.dtype='no'",
     ]
     apply_overrides(path, overrides)
     assert "1e-05" in path.read_text()

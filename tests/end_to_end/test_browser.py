@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, chromium, require_chromium
+from demo_charts import CHARTS
 from report_sample import write_sample
 
 from common.files import atomic_file
-from model.curves.charts import CHARTS
 from tools.generated.dvc_plots import TEMPLATES, plots_page, templates
 
 pytestmark = pytest.mark.slow("a browser starts, opens each page and draws its charts", minutes=0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dvc_support import plan
+from pipeline.dvc_support import lock_entries
 from pipeline.dvc_support.carry import carry
 
 DVC_YAML = """
@@ -94,13 +94,13 @@ def test_what_another_dvc_has_recorded_meanwhile_is_kept(project, monkeypatch):
     old = (project / "dvc.lock").read_text()
     edited = old.replace("size: 5", "size: 6")
     assert edited != old
-    rewrite = plan.rewrite_lock
+    rewrite = lock_entries.rewrite_lock
 
     def waited(root, rewritten):
         (project / "dvc.lock").write_text(edited)
         rewrite(root, rewritten)
 
-    monkeypatch.setattr(plan, "rewrite_lock", waited)
+    monkeypatch.setattr(lock_entries, "rewrite_lock", waited)
     assert carry(project) == ["one"]
     text = (project / "dvc.lock").read_text()
     assert "size: 6" in text

@@ -450,6 +450,7 @@ def test_the_templates_are_those_of_dvc_yaml_with_todays_values():
         "generations",
         "losses",
         "metrics",
+        "samples",
         "scores",
         "sft",
         "sft_losses",

@@ -1,26 +1,30 @@
-"""One entry is a task: what stages do with the table, and which stages an edit of it reruns."""
+"""A file and two entries are a task: what stages do with it, and which stages an edit reruns."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from contributing import blocks
+from committed import committed_text
+from conditions import named
+from contributing import blocks, commands
 from gpt2_directories import save_gpt2
 from repository import REPOSITORY
 
 from common.files import checksummed_directory, write_checksums, write_json, write_jsonl
 from model.data.documents import Document, DocumentWriter
 from model.data.drills import GROUPS
+from model.params.tasks import CONTINUATION, TaskParams, Wording
 from model.post_training import answer_reading
 from model.post_training.arithmetic_probes import Answer
 from model.tasks import labels
+from model.tasks.listing import listed
 from model.tasks.problem_sets import PROBLEM_SETS
-from model.tasks.table import TASKS
 from model.tasks.wordings import WORDINGS
 from pipeline.check import declaration_findings
 from pipeline.declared.code_imports import Code
@@ -28,17 +32,11 @@ from pipeline.declared.file_trees import WorkingTree
 
 CONDITIONS = ("baseline", "mul_tokens")
 STEP = 4
-
-
-def test_every_entry_names_a_wording_and_a_module_that_selects_items():
-    assert len({task.name for task in TASKS}) == len(TASKS)
-    for task in TASKS:
-        assert task.wording in WORDINGS
-        assert find_spec(f"model.tasks.item_selection.{task.items}")
+demonstration = yaml.safe_load(committed_text("params.yaml"))
 
 
 def test_every_label_is_of_something_that_there_is():
-    assert set(labels.LABELS) <= {task.name for task in TASKS}
+    assert set(labels.LABELS) == {*demonstration["fetch"]["tasks"], CONTINUATION}
     assert tuple(labels.RULES) == answer_reading.RULES
     assert set(labels.COMPARED_RULES) <= set(labels.RULES)
     assert tuple(labels.PRODUCT_GROUPS) == GROUPS
@@ -46,17 +44,36 @@ def test_every_label_is_of_something_that_there_is():
         "generated problems",
         "GSM8K",
     ]
-    shown = [figure.label for figure in labels.TASK_FIGURES]
+    every = TaskParams(asked="all", wordings=["lm_eval", "reference"])
+    tasks = listed(dict.fromkeys([*labels.LABELS, "of_mine"], every))
+    shown = [figure.label for figure in labels.task_figures(tasks)]
     assert len(set(shown)) == len(shown), "a comparison is known by its label"
+    assert "of mine acc_norm, reference script" in shown
+
+
+def test_a_second_wording_is_a_task_that_is_only_compared():
+    both = TaskParams(asked="all", wordings=["reference", "lm_eval"])
+    first, second = listed({"hellaswag": both})
+    assert (first.name, first.wording) == ("hellaswag", "reference")
+    assert (second.name, second.items) == ("hellaswag_lm_eval", "hellaswag")
+    assert [figure.has_curve for figure in labels.task_figures([first, second])] == [
+        True,
+        True,
+        False,
+    ]
+    assert {task.wording for task in (first, second)} == set(WORDINGS) == set(get_args(Wording))
 
 
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
+        ("model/params/tasks.py", {"params", "items", "compare", "curves"}),
         ("model/tasks/table.py", {"items", "evaluate", "compare", "curves"}),
+        ("model/tasks/listing.py", {"items", "compare", "curves"}),
         ("model/tasks/labels.py", {"compare", "curves"}),
         ("model/tasks/wordings.py", {"evaluate", "compare"}),
-        ("model/tasks/item_selection/hellaswag.py", {"items"}),
+        ("model/tasks/item_selection/sample.py", {"items"}),
+        ("model/sources/task_formats.py", {"fetch"}),
         ("model/tasks/problem_sets.py", {"generate", "gsm8k", "compare", "curves"}),
     ],
 )
@@ -79,16 +96,23 @@ def test_acc_norm_is_computed_in_one_module():
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from stages import compare, curves, evaluate, items
+from common.sections import read_section
+from model.curves.charts import curves_of
+from model.params.tasks import Tasks
 from model.report.figures import curve_figures
+from model.tasks.listing import listed
+from stages import compare, curves, evaluate, fetch, items
 
+sys.argv = ["fetch", "tasks"]
+fetch.main()
 items.main()
 for condition in ("baseline", "mul_tokens"):
     sys.argv = ["evaluate", condition, "1", "4"]
     evaluate.main()
 compare.main()
 curves.main()
-figures = {figure.title: figure for figure in curve_figures(Path("plots"))}
+charts = curves_of(listed(read_section("tasks", Tasks)))
+figures = {figure.title: figure for figure in curve_figures(Path("plots"), charts)}
 print(json.dumps({title: [figure.stage, figure.rows] for title, figure in figures.items()}))
 """
 
@@ -97,7 +121,7 @@ print(json.dumps({title: [figure.stage, figure.rows] for title, figure in figure
 def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
     """A copy of the code with CONTRIBUTING.md's task and what its stages read; the report's charts.
 
-    The stages from `items` to `curves` have run in it on two small runs.
+    `fetch`, and the stages from `items` to `curves`, have run in it on two small runs.
     """
     root = tmp_path_factory.mktemp("task")
     for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "requirements.txt"):
@@ -106,8 +130,6 @@ def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    [edit] = blocks("A task", "diff")
-    subprocess.run(["git", "apply"], cwd=root, input=edit, text=True, check=True)
     write_inputs(root, tokenizer)
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -116,19 +138,42 @@ def copy(tmp_path_factory, tokenizer) -> tuple[Path, dict]:
 
 def write_inputs(root: Path, tokenizer) -> None:
     evaluation = {"batch_tokens": 512, "device": "cpu", "dtype": "float32", "processes": 1}
-    counts = {"hellaswag_count": None, "continuation_count": 6}
+    said = [
+        subprocess.run(["bash", "-ec", command], cwd=root, capture_output=True, text=True).stdout
+        for command in commands("A task")
+    ]
+    source, asked = blocks("A task", "yaml")
+    lines = [json.dumps(hellaswag_item(number)) + "\n" for number in range(4)]
+    (root / "four.jsonl").write_text("".join(lines))
+    reference = {"asked": "all", "wordings": ["reference"]}
     params = {
-        "conditions": list(CONDITIONS),
+        "conditions": named(*CONDITIONS),
+        "tokenize": {},
+        "model": {},
+        "sft": {},
         "seeds": [1],
-        "items": {**counts, "context_words": 4, "ending_words": 9, "seed": 0},
+        "fetch": {
+            "tasks": {
+                "hellaswag": {
+                    "count": 4,
+                    "format": "hellaswag",
+                    "source": pinned(Path("four.jsonl"), root),
+                },
+                **yaml.safe_load(source.replace("SHA256", said[-1].split()[0])),
+            }
+        },
+        "tasks": {
+            "hellaswag": reference,
+            "continuation": {**reference, "asked": 6},
+            **yaml.safe_load(asked),
+        },
+        "items": {"context_words": 4, "ending_words": 9, "seed": 0},
         "pretrain": {"checkpoint_steps": [STEP], "max_steps": STEP},
         "export": {"parity_tolerance": 1e-4},
         "evaluate": evaluation,
         "numerics": {"kernels": "native", "threads": 1},
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-    with checksummed_directory(root / "data/raw/hellaswag") as output:
-        write_jsonl(output / "items.jsonl", [hellaswag_item(number) for number in range(4)])
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     with (
         checksummed_directory(root / "data/corpus") as output,
         DocumentWriter(output, "val", 10**6) as writer,
@@ -141,6 +186,11 @@ def write_inputs(root: Path, tokenizer) -> None:
         export = root / f"exports/{condition}/seed_1/step_{STEP}"
         save_gpt2(export, tokenizer, layers=1 + number, heads=2, width=16, context=64)
         write_checksums(export)
+
+
+def pinned(path: Path, root: Path) -> dict:
+    digest = hashlib.sha256((root / path).read_bytes()).hexdigest()
+    return {"kind": "files", "files": [{"path": str(path), "sha256": digest}]}
 
 
 def hellaswag_item(number: int) -> dict:
@@ -181,6 +231,9 @@ def write_run(root: Path, condition: str, number: int) -> None:
         (output / "validation.csv").write_text(
             "step,tokens,original_bytes,val_loss,val_bits_per_byte\n4,40,120,5.0,2.0\n"
         )
+        (output / "documents.csv").write_text(
+            "document,source,original_bytes,nats\n0,text,60,100.0\n3,text,60,110.0\n"
+        )
     with checksummed_directory(root / "sft_losses" / condition / "seed_1") as output:
         (output / "training.csv").write_text("step,train_loss\n10,2.5\n")
     write_metrics(root / "metrics" / condition, condition, number)
@@ -220,35 +273,41 @@ def test_a_new_entry_needs_no_line_in_dvc_yaml(copy):
 
 def test_a_new_entry_has_items_and_scores(copy):
     root, _ = copy
-    items = [json.loads(line) for line in (root / "data/items/word_order.jsonl").open()]
-    assert len(items) == 6
-    for item in items:
-        assert len({tuple(sorted(ending.split())) for ending in item["endings"]}) == 1
+    items = [json.loads(line) for line in (root / "data/items/counting.jsonl").open()]
+    assert [len(item["endings"]) for item in items] == [3] * 8
+    assert items[1]["ctx"] == "two, three,"
     run = f"baseline/seed_1/step_{STEP}"
-    assert len((root / f"scores/{run}/word_order.jsonl").read_text().splitlines()) == 6
+    scores = [json.loads(line) for line in (root / f"scores/{run}/counting.jsonl").open()]
+    assert [len(score["nats"]) for score in scores] == [3] * 8
     metrics = json.loads((root / f"metrics/{run}/evaluation.json").read_text())
-    assert metrics["word_order"]["acc_norm"]["total"] == 6
+    assert metrics["counting"]["acc_norm"]["total"] == 8
+    assert metrics["counting"]["chance"] == pytest.approx(1 / 3)
+    assert list(metrics) == sorted(["hellaswag", "continuation", "counting"])
 
 
 def test_a_new_entry_is_compared(copy):
     root, _ = copy
     compared = json.loads((root / "plots/comparisons.json").read_text())["comparisons"]
-    figures = [row for row in compared if row["figure"] == "word order acc_norm"]
-    assert [(row["model"], row["items"]) for row in figures] == [(f"step {STEP}", 6)]
+    for figure in ("counting acc_norm", "counting, true endings"):
+        rows = [row for row in compared if row["figure"] == figure]
+        assert [(row["model"], row["items"]) for row in rows] == [(f"step {STEP}", 8)]
 
 
 def test_a_new_entry_has_a_curve_and_rows_in_the_tables(copy):
     root, _ = copy
-    [curve] = (root / "plots").rglob("word_order_acc_norm.csv")
-    assert len(curve.read_text().splitlines()) == 1 + len(CONDITIONS)
+    header, *rows = (root / "plots/curves/counting_acc_norm.csv").read_text().splitlines()
+    assert len(rows) == len(CONDITIONS)
+    chance = header.split(",").index("chance")
+    for row in rows:
+        assert float(row.split(",")[chance]) == pytest.approx(1 / 3)
     tables = json.loads((root / "plots/results.json").read_text())["tables"]
     titles = {table["title"]: [row[:2] for row in table["rows"]] for table in tables}
-    assert "Word order acc_norm" in titles
-    assert ["pretrained", "word order acc_norm"] in titles["From pretraining to GSM8K"]
+    assert {"Counting acc_norm", "Counting, true endings"} <= set(titles)
+    assert ["pretrained", "counting acc_norm"] in titles["From pretraining to GSM8K"]
 
 
 def test_a_new_entry_is_a_chart_of_the_report(copy):
     _, figures = copy
-    stage, rows = figures["Word order acc_norm"]
+    stage, rows = figures["Counting acc_norm"]
     assert stage == "evaluate"
     assert [row[0] for row in rows] == list(CONDITIONS)

@@ -25,11 +25,14 @@ from model.comparison.difference_tables import (
     headline,
 )
 from model.comparison.family import Row, compare_outcomes, judge
-from model.comparison.outcomes import Outcomes
+from model.comparison.outcomes import Outcomes, Role
 from model.comparison.outcomes_file import Key, outcome_lines
+from model.comparison.runs import TASK_SCORE, TRUE_ANSWERS
 from model.comparison.verdict import limits, sentences
-from model.statistics.paired import Comparison, Student
+from model.statistics.over_seeds import OverSeeds, Student
+from model.statistics.paired import Comparison
 from pipeline.declared.lockfile import md5_of
+from tools.verdict.revisions import replicate_table
 
 
 def comparison(
@@ -50,9 +53,11 @@ def comparison(
         mcnemar_p=None if several else 0.4,
         seeds_interval_95=(-0.03, 0.07) if several else None,
         seeds_p=p if several else None,
+        spread=(0.011, 0.012) if several else None,
         is_answers=is_answers,
         student=Student(0.015, 499),
         signs=None,
+        over_seeds=OverSeeds(Student(0.01, 4), Student(0.015, 499), 0.5) if several else None,
     )
 
 
@@ -61,17 +66,18 @@ def family(
     seeds: int = 1,
     models: tuple[str, ...] = ("step 5",),
     second: str = "mul_tokens",
+    role: Role = "secondary",
 ):
     return judge(
         [
-            Row(model, f"Figure {n}", "accuracy", second, comparison(p, seeds))
+            Row(model, f"Figure {n}", "accuracy", second, comparison(p, seeds), role=role)
             for model in models
             for n, p in enumerate(p_values)
         ]
     )
 
 
-def losses(*p_values: float, seeds: int = 1):
+def losses(*p_values: float, seeds: int = 1, role: Role = "secondary"):
     return [
         Row(
             "step 5",
@@ -79,6 +85,7 @@ def losses(*p_values: float, seeds: int = 1):
             "bits per byte",
             "mul_tokens",
             comparison(p, seeds, is_answers=False),
+            role=role,
         )
         for n, p in enumerate(p_values)
     ]
@@ -90,14 +97,41 @@ def test_no_difference_is_a_sentence():
         "These two networks differ by more than other items explain in none of 3 figures."
     ]
     assert sentences("baseline", family(0.04, 0.5, 0.9, seeds=3)) == [
-        "No comparison of 3 finds a difference (p < 0.05 after Holm's correction)."
+        "0 of 3 comparisons of secondary figures find one (p < 0.05 after Holm's correction)."
     ]
     assert sentences("baseline", []) == ["There is nothing to compare."]
 
 
+def test_the_primary_figure_is_tested_alone_and_described_ones_never():
+    """Whatever the many described figures show, 0.04 of the primary one is a difference."""
+    rows = [
+        *(row._replace(figure="validation") for row in losses(0.04, seeds=3, role="primary")),
+        *losses(0.02, 0.5, seeds=3),
+        *losses(*[1e-6] * 30, seeds=3, role=""),
+    ]
+    judged = judge(rows)
+    assert [each.holm_p for each in judged[:3]] == [0.04, 0.04, 0.5]
+    assert [each.comparisons for each in judged[:3]] == [1, 2, 2]
+    assert all((each.holm_p, each.detectable) == (None, None) for each in judged[3:])
+    assert sum(each.is_different for each in judged) == 2
+    assert sentences("baseline", judged)[0] == (
+        "mul_tokens differs from baseline in the primary figure, validation bits per byte: +0.0200 "
+        "(-0.0300 to +0.0700), p 0.040, 3 seeds each. "
+        "1 of 2 comparisons of secondary figures find one (p < 0.05 after Holm's correction)."
+    )
+    assert len(sentences("baseline", judged)) == 3
+    assert len(limits(judged)) == 3, "what is described has no limit"
+    described = comparison_json(judged[3])
+    assert (described["seeds_p"], described["items_p"], described["differs"]) == (None, None, False)
+    two = [*rows, *(row._replace(second="third") for row in rows)]
+    assert [each.comparisons for each in judge(two)[:2]] == [2, 4], "by Holm over the conditions"
+    assert "2 of 2 comparisons of the primary" not in sentences("baseline", judge(two))[0]
+    assert "0 of 2 comparisons of the primary figure" in sentences("baseline", judge(two))[0]
+
+
 def test_a_difference_names_both_values_the_interval_and_p():
     words = sentences("baseline", family(0.0001, 0.5, seeds=3))
-    assert words[0] == "1 of 2 comparisons find a difference (p < 0.05 after Holm's correction)."
+    assert words[0].startswith("1 of 2 comparisons of secondary figures find one (p < 0.05 after")
     assert (
         words[1]
         == "step 5, Figure 0: mul_tokens 0.3200, baseline 0.3000, difference +0.0200 (-0.0300 to"
@@ -159,7 +193,7 @@ def test_losses_of_one_seed_have_no_p_anywhere():
         "Loss 0 (bits per byte, less is better): with 1,000 items and one seed, no p: two networks"
         in limits(judged)[0]
     )
-    [several] = judge(losses(0.0001, seeds=3))
+    [several] = judge(losses(0.0001, seeds=3, role="primary"))
     assert comparison_json(several)["holm_p"] == 0.0001
 
 
@@ -243,13 +277,11 @@ def test_figures_with_the_same_outcome_for_every_item_are_one_comparison():
         in notes
     )
     assert sum("flexible" in line for line in notes) == 1
-    for apart in (
-        row("step 9", "strict", second),
-        row("step 5", "flexible", second, condition="third"),
-    ):
-        assert judge([rows[0], apart])[1].comparisons == 2, (
-            "another model or condition is another comparison"
-        )
+    other_step = row("step 9", "strict", second)
+    assert judge([rows[0], other_step])[1].comparisons == 2, "another model is another comparison"
+    other_condition = row("step 5", "flexible", second, condition="third")
+    alone = judge([rows[0], other_condition])[1]
+    assert (alone.comparisons, alone.same_as) == (1, None), "a condition is a family of its own"
     mirrored = compare_outcomes(
         "step 5", "flexible", "other", ([outcomes(second)], [outcomes(first)])
     )
@@ -280,7 +312,8 @@ def test_the_json_and_the_chart_have_what_was_computed(seeds):
         "Figure 0",
         "mul_tokens",
     )
-    assert found.keys() >= set(Comparison._fields) - {"is_answers", "student", "signs"}
+    internal = {"is_answers", "student", "signs", "over_seeds"}
+    assert found.keys() >= set(Comparison._fields) - internal
     assert json.loads(json.dumps(found, allow_nan=False))["detectable"] == judged.detectable
     [row] = csv.DictReader(io.StringIO(differences_csv([judged]).decode()))
     assert tuple(row) == FIELDS
@@ -303,6 +336,10 @@ def test_the_headline_has_a_few_figures_of_the_models_named():
         "pretrained": {"figure_0": figure, "figure_1": figure},
         "tuned": {},
     }, "no p of one seed"
+    [row] = [row for row, *_ in family(0.5, models=("step 9",), seeds=2, role="primary")]
+    assert list(headline("baseline", judge([row._replace(figure="validation")]), {"step 9": "x"}))[
+        -1
+    ].startswith("bits_per_byte"), "make diff sorts by name"
     shown = headline(
         "baseline", family(0.5, 0.6, models=("step 9",), seeds=2), {"step 9": "pretrained"}
     )
@@ -366,6 +403,10 @@ def repository(tmp_path, monkeypatch) -> dict[Key, Outcomes]:
         for seed in (1, 2, 3, 4)
         for figure in ("one", "other")
     }
+    found = {
+        key: of._replace(role="secondary" if key.figure == "one" else "")
+        for key, of in found.items()
+    }
     Path("metrics").mkdir()
     git("init", "-q", "-b", "main")
     Path("empty").write_text("")
@@ -397,7 +438,7 @@ def test_a_revision_with_the_same_outcomes_is_no_difference(repository):
 def test_a_planted_difference_between_revisions_is_found_and_named(repository):
     write(other_rounding(repository))
     said = verdict("main").stdout
-    assert "1 of 1 comparisons find a difference" in said
+    assert "1 of 1 comparisons of secondary figures find one" in said
     assert "baseline, step 5, one: working tree 0.6000, main 0.5000, difference +0.1000" in said
     assert "1 of 2 figures have the same outcome for every item." in said
 
@@ -467,7 +508,7 @@ def test_where_code_parameters_and_data_are_equal_only_rounding_differs(reposito
         " differs." in said
     )
     assert "| baseline, step 5 | one, accuracy | 200 | 0.5000 | 0.6000 | +0.1000 |" in said
-    assert "comparisons find" not in said
+    assert "comparisons of secondary" not in said
     assert " p " not in said.replace("| p |", "")
     changes = (
         {"cell": "edited"},
@@ -477,13 +518,37 @@ def test_where_code_parameters_and_data_are_equal_only_rounding_differs(reposito
     )
     for change in changes:
         Path("dvc.lock").write_text(lock(**change))
-        assert "1 of 1 comparisons find a difference" in verdict("main").stdout, change
+        assert "1 of 1 comparisons of secondary figures find one" in verdict("main").stdout, change
     Path("dvc.lock").write_text(lock())
     write({key: of for key, of in other_rounding(repository).items() if key.seed < 4})
     assert "rounding" not in verdict("main").stdout, "outcomes that dvc.lock does not record"
     for broken in ("", "stages: [", "stages: 3"):
         Path("dvc.lock").write_text(broken)
         assert "rounding" not in verdict("main").stdout
+
+
+def test_a_rerun_of_one_seed_is_a_replicate():
+    """Two networks, made twice: 0.02 and 0.04 apart. variance = (0.0002 + 0.0008) / 2."""
+    shares = {("baseline", 0): 0.30, ("baseline", 1): 0.32, ("other", 0): 0.50, ("other", 1): 0.54}
+
+    def made(number: int) -> dict[Key, Outcomes]:
+        return {
+            Key(condition, 1, "step 5", "one"): outcomes(
+                [float(n < 100 * share) for n in range(100)]
+            )
+            for condition in ("baseline", "other")
+            for share in [shares[condition, number]]
+        }
+
+    table = replicate_table(made(0), made(1))
+    [row] = table.rows
+    assert [cell.text for cell in row[:4]] == ["other, step 5", "one", "100", "+0.2200"]
+    items, wide = row[4].value, row[5].value
+    over = 4.302653 * np.sqrt(2 * (0.02**2 / 2 + 0.04**2 / 2) / 2)
+    for side in (0, 1):
+        assert abs(wide[side] - 0.22) == pytest.approx(np.hypot(items[side] - 0.22, over))
+    several = {key._replace(seed=seed): of for key, of in made(0).items() for seed in (1, 2)}
+    assert replicate_table(several, several) is None, "seeds are better than reruns"
 
 
 def test_with_the_same_outcomes_nothing_is_said_of_rounding(repository):
@@ -546,6 +611,8 @@ def test_the_committed_comparisons_are_of_the_committed_outcomes():
     found = parse_outcomes(tree.read("metrics/outcomes.jsonl").decode(), "metrics/outcomes.jsonl")
     compared = json.loads(tree.read("plots/comparisons.json"))
     for said in compared["comparisons"]:
+        if said["model"].startswith("mean of") or said["figure"] in (TASK_SCORE, TRUE_ANSWERS):
+            continue  # of several figures: tests/model/comparison/test_runs.py
         for side, condition in (("first", compared["first"]), ("second", said["condition"])):
             mine = [
                 of

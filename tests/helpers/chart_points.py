@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from demo_charts import CURVES
+
 from model.curves.all_figures import draw_training
-from model.curves.charts import CURVES
 from model.curves.points import Point
 
 CONDITIONS = ["baseline", "mul_tokens"]
@@ -23,7 +24,7 @@ def points(seeds=(1, 2)) -> dict[str, list[Point]]:
             Point(
                 *(condition, seed, split, step, 20 * step, 60 * step),
                 round(0.3 + seed / 100 - 0.1 * (split == "train") - step / 1000, 4),
-                *((0.2, 0.4) if chart.is_accuracy else ()),
+                *((0.2, 0.4, 0.25) if chart.is_accuracy else ()),
             )
             for condition in CONDITIONS
             for seed in seeds

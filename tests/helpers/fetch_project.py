@@ -15,18 +15,21 @@ PROFILE = REPOSITORY / "profiles/micro.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty directory with the micro profile's `fetch` section; returns a function that changes
-    it and fetches.
+    """An empty directory with the micro profile's `fetch` section, of tasks HellaSwag only.
+
+    Returns a function that changes an input and fetches it; a task is called by its name.
     """
     monkeypatch.chdir(tmp_path)
     section = yaml.safe_load(PROFILE.read_text())["fetch"]
+    section["tasks"] = {"hellaswag": section["tasks"]["hellaswag"]}
 
     def run(name: str, **changes) -> Path:
-        section[name].update(changes)
+        (section["tasks"] if name in section["tasks"] else section)[name].update(changes)
         Path("params.yaml").write_text(yaml.safe_dump({"fetch": section}))
-        monkeypatch.setattr("sys.argv", ["fetch", name])
+        raw = "tasks" if name in section["tasks"] else name
+        monkeypatch.setattr("sys.argv", ["fetch", raw])
         fetch.main()
-        return tmp_path / "data/raw" / name
+        return tmp_path / "data/raw" / raw
 
     return run
 

@@ -129,12 +129,15 @@ def plain_nats(directory: Path, items: list[Item], wording: Wording) -> list[lis
     for item in items:
         rows, lengths = [], []
         question = wording.question(item)
-        for ending in question.endings:
-            context = tokenizer.encode(question.context) or [tokenizer.eos_token_id]
+        for place, ending in enumerate(question.endings):
+            text = question.context + (question.options[place] if question.options else "")
+            # The harness gives white space at the end of a context to what continues it.
+            context = tokenizer.encode(text.rstrip() if question.joint else text)
             if question.joint:
-                continuation = tokenizer.encode(f"{question.context} {ending}")[len(context) :]
+                continuation = tokenizer.encode(f"{text} {ending}")[len(context) :]
             else:
                 continuation = tokenizer.encode(f" {ending}")
+            context = context or [tokenizer.eos_token_id]
             rows.append((context + continuation)[-(model.config.n_positions + 1) :])
             lengths.append(min(len(continuation), len(rows[-1]) - 1))
         longest = max(map(len, rows))

@@ -77,6 +77,7 @@ def outputs(clone: Path) -> dict[str, bytes]:
             "sft",
             "sft_losses",
             "generations",
+            "samples",
             "metrics",
             "plots",
         )

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model.comparison.family import compare_outcomes, judge
 from model.hugging_face.directory import read_hugging_face_directory
 from model.hugging_face.loading import load_hugging_face_model
-from model.network.batches import TrainingRows
 from model.network.gpt import GPT, GPTConfig
 from model.numerics.setting import Numerics, set_numerics
 from model.params.numerics import NumericsParams
 from model.pretraining.loop import History, Training
+from model.pretraining.training_rows import TrainingRows
 from model.pretraining.validation import Validation
 from model.scoring import scorer as scoring
 from model.scoring.scorer import Scorer
@@ -60,14 +61,15 @@ def hashed(*parts) -> str:
     return found.hexdigest()
 
 
-def pretrained(saved: Path, folder: Path, numerics: Numerics) -> str:
+def pretrained(saved: Path, folder: Path, numerics: Numerics, **changes) -> str:
     documents = [[99, *((7 * token) % 90 for token in range(n, n + 40))] for n in range(40)]
     splits = write_token_split(folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20)
     model = GPT(GPTConfig(layers=2, heads=2, width=48, context=64, vocab_size=100))
     model.initialize(torch.Generator().manual_seed(0))
+    chosen = params(**changes)
     rows = TrainingRows(splits[0], 64, seed=0)
-    validation = Validation(splits[1], 20, 64, "drills")
-    training = Training(model, rows, validation, params(), numerics, ONE_PROCESS, "tiny")
+    validation = Validation(splits[1], 20, 64, "drills", chosen.attention_within_documents)
+    training = Training(model, rows, validation, chosen, numerics, ONE_PROCESS, "tiny")
     history = training.run(Nowhere())
     return hashed(*model.state_dict().values(), history.training, history.validated)
 
@@ -137,6 +139,9 @@ class Operators(TorchDispatchMode):
 
 WORK = {
     "pretrain": pretrained,
+    "pretrain otherwise": partial(
+        pretrained, optimizer="muon", schedule="linear", attention_within_documents=True
+    ),
     "sft": fine_tuned,
     "generate": generated,
     "evaluate": scored,

@@ -4,14 +4,19 @@ checkpoints.
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 from committed import committed_text
+from demo_charts import CURVES
 from repository import REPOSITORY
 
-from model.curves.charts import CURVES
-from model.tasks.labels import CHANCE
+from common.files import checksummed_directory
+from common.yaml_file import read_yaml
+from model.curves.charts import PAIRED
+from model.curves.paired import Difference
+from model.post_training.sample_files import Sample, write_samples
 
 CONDITIONS = ("baseline", "mul_tokens")
 STEPS = (100, 1000)
@@ -31,7 +36,12 @@ FILES = (
 )
 
 
-def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
+def write_sample(
+    root: Path,
+    seeds: tuple[int, ...] = (1, 2),
+    conditions: tuple[str, ...] = CONDITIONS,
+    steps: tuple[int, ...] = STEPS,
+) -> None:
     for name in FILES:
         source = REPOSITORY / name
         if source.is_dir():
@@ -39,10 +49,17 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
         else:
             shutil.copy(source, root / name, follow_symlinks=False)
     params = committed_text("params.yaml")
-    params = params.replace("seeds: [1337]", f"seeds: {list(seeds)}").replace(
-        "[500, 1500, 3200]", str(list(STEPS))
-    )
-    (root / "params.yaml").write_text(params.replace("max_steps: 3200", f"max_steps: {STEPS[-1]}"))
+    for key, value in (
+        ("seeds", list(seeds)),
+        ("checkpoint_steps", list(steps)),
+        ("max_steps", steps[-1]),
+    ):
+        params, count = re.subn(rf"(?m)^(\s*{key}):.*", rf"\1: {value}", params, count=1)
+        assert count == 1, key
+    for other in conditions[2:]:
+        settings = f"  {other}: {{tokenize: {{}}, model: {{}}, pretrain: {{}}, sft: {{}}}}\n"
+        params = params.replace("\nseeds:", f"{settings}\nseeds:", 1)
+    (root / "params.yaml").write_text(params)
     (root / "plots/curves").mkdir(parents=True)
     for chart in CURVES:
         header = [
@@ -59,11 +76,12 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
             "gpt2",
         ]
         header.append("tolerance")
-        write_rows(root / f"plots/{chart.file}", header, curve(chart, seeds))
-    write_differences(root)
+        write_rows(root / f"plots/{chart.file}", header, curve(chart, seeds, conditions, steps))
+    write_differences(root, conditions, steps)
+    write_paired(root, conditions, steps)
     use = [
         [c, s, where, 40 * (c != "baseline"), 9000, 40 / 9000 * (c != "baseline")]
-        for c in CONDITIONS
+        for c in conditions
         for s in seeds
         for where in ("training text, of tokens", "answers, of tokens")
     ]
@@ -87,12 +105,14 @@ def write_sample(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
         root / "plots/results.json",
         {"tables": [{**table, "columns": ["Step", "Tokens", "Baseline", "Mul_tokens"]}]},
     )
-    write_metrics(root / "metrics", seeds)
+    write_metrics(root / "metrics", seeds, conditions, steps)
+    for seed in seeds:
+        write_continuations(root, seed, conditions, steps)
 
 
-def curve(chart, seeds) -> list[list]:
+def curve(chart, seeds, conditions=CONDITIONS, steps=STEPS) -> list[list]:
     rows = []
-    for number, condition in enumerate(CONDITIONS):
+    for number, condition in enumerate(conditions):
         for seed in seeds:
             for split in (
                 ("train", "val")
@@ -101,7 +121,7 @@ def curve(chart, seeds) -> list[list]:
                 if chart.name in _OF_TRAINING
                 else ("",)
             ):
-                for step in range(100, 1001, 20) if split == "train" else STEPS:
+                for step in range(100, 1001, 20) if split == "train" else steps:
                     value = (4 - step / 500 + 0.1 * number + 0.01 * seed) * (
                         1e-6 if chart.log_y else 0.1
                     )
@@ -113,7 +133,7 @@ def curve(chart, seeds) -> list[list]:
                     )
                     row = [condition, seed, split, step, *tokens, value, *bounds]
                     lines = (
-                        CHANCE if chart.is_accuracy else None,
+                        0.25 if chart.is_accuracy else None,
                         chart.reference,
                         1e-4 if chart.name == "parity" else None,
                     )
@@ -121,55 +141,26 @@ def curve(chart, seeds) -> list[list]:
     return rows
 
 
-def write_differences(root: Path) -> None:
+def write_differences(root: Path, conditions=CONDITIONS, steps=STEPS) -> None:
     names = [
         *("model", "figure", "unit", "condition", "difference", "low", "high"),
         *("holm_p", "items", "seeds", "detectable", "differs"),
     ]
-    rows = [
-        [
-            "step 100",
-            "HellaSwag acc_norm",
-            "accuracy",
-            "mul_tokens",
-            0.01,
-            -0.02,
-            0.04,
-            0.7,
-            1000,
-            2,
-            0.05,
-            "no",
-        ],
-        [
-            "step 1000",
-            "HellaSwag acc_norm",
-            "accuracy",
-            "mul_tokens",
-            0.06,
-            0.03,
-            0.09,
-            0.01,
-            1000,
-            2,
-            0.05,
-            "yes",
-        ],
-        [
-            "step 1000",
-            "HellaSwag, true endings",
-            "bits per byte",
-            "mul_tokens",
-            -0.01,
-            -0.02,
-            0.002,
-            0.3,
-            1000,
-            2,
-            0.02,
-            "no",
-        ],
-    ]
+    rows = []
+    for number, condition in enumerate(conditions[1:]):
+        for step in steps:
+            at, apart = step / 50_000, 0.01 * number
+            rows += [
+                [
+                    *(f"step {step}", "HellaSwag acc_norm", "accuracy", condition),
+                    *(at + apart, at + apart - 0.03, at + apart + 0.03),
+                    *(0.01, 1000, 2, 0.05, "yes" if at + apart > 0.03 else "no"),
+                ],
+                [
+                    *(f"step {step}", "HellaSwag, true endings", "bits per byte", condition),
+                    *(apart - 0.01, apart - 0.02, apart + 0.002, 0.3, 1000, 2, 0.02, "no"),
+                ],
+            ]
     write_rows(root / "plots/differences.csv", names, rows)
     sentences = [f"Sentence {number}: differences < 0.05 & more." for number in range(7)]
     compared = {
@@ -190,13 +181,30 @@ def write_differences(root: Path) -> None:
     write_json(root / "plots/comparisons.json", compared)
 
 
-def write_metrics(metrics: Path, seeds: tuple[int, ...]) -> None:
-    for condition in CONDITIONS:
-        write_json(metrics / condition / "tokenize.json", {"train": {"documents_sha256": "d" * 64}})
+def write_paired(root: Path, conditions=CONDITIONS, steps=STEPS) -> None:
+    rows = [
+        [
+            *(chart.name, chart.title, chart.y_label, condition, step, 512 * step, 1700 * step),
+            *(0.01 * number + 0.01, 0.01 * number - 0.02, 0.01 * number + 0.04),
+            "yes" if number else "no",
+        ]
+        for chart in CURVES
+        if chart.compared
+        for number, condition in enumerate(conditions[1:])
+        for step in steps
+    ]
+    write_rows(root / f"plots/{PAIRED.file}", list(Difference._fields), rows)
+
+
+def write_metrics(metrics: Path, seeds, conditions=CONDITIONS, steps=STEPS) -> None:
+    for condition in conditions:
+        text = {"documents": 1000, "original_bytes": 1_700_000, "tokens": 512_000}
+        splits = {split: {**text, "documents_sha256": "d" * 64} for split in ("train", "val")}
+        write_json(metrics / condition / "tokenize.json", splits)
         for seed in seeds:
-            for step in STEPS:
+            for step in steps:
                 folder = metrics / condition / f"seed_{seed}" / f"step_{step}"
-                weights = f"{CONDITIONS.index(condition)}{seed}{step:06}".ljust(64, "a")
+                weights = f"{conditions.index(condition)}{seed}{step:06}".ljust(64, "a")
                 parity = {
                     "max_abs_logit_difference": 5e-6,
                     "tokens": 3072,
@@ -204,6 +212,22 @@ def write_metrics(metrics: Path, seeds: tuple[int, ...]) -> None:
                 }
                 write_json(folder / "parity.json", parity)
                 write_json(folder / "evaluation.json", {"hellaswag": {"acc_norm": {"total": 1000}}})
+
+
+def write_continuations(root: Path, seed: int, conditions=CONDITIONS, steps=STEPS) -> None:
+    """Write one seed's samples for the prompts of the repository's own params.yaml."""
+    params = read_yaml(root / "params.yaml")
+    for condition in conditions:
+        for step in steps:
+            answer = [f" {condition} <of> {step}\n", [6, 9], None, " ends\x1b"]
+            ended = "stopped" if step == steps[-1] else "cut"
+            samples = [
+                Sample(prompt=prompt, answer=answer, prompt_tokens=5, new_tokens=9, ended=ended)
+                for prompt in params["samples"]["prompts"]
+            ]
+            folder = root / f"samples/{condition}/seed_{seed}/step_{step}"
+            with checksummed_directory(folder) as output:
+                write_samples(output, samples)
 
 
 def write_json(path: Path, value) -> None:

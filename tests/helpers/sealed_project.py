@@ -23,7 +23,7 @@ stages:
     matrix:
       which: ${names}
     cmd: python -m stages.probe ${item.which}
-    deps: [data/declared.txt, data/folder, common/__init__.py, common/errors.py, common/sections.py, common/yaml_file.py,
+    deps: [data/declared.txt, data/folder, common/__init__.py, common/errors.py, common/sections.py, common/share.py, common/yaml_file.py,
       stages/__init__.py, stages/probe.py]
     params: [wanted, {libraries.yaml: [probe]}]
     outs: [data/out.txt, "out/${item.which}"]
@@ -31,7 +31,7 @@ stages:
   fetch:
     meta: {network: true, resumable: true}
     cmd: python -m stages.fetch
-    deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]
+    deps: [common/__init__.py, common/errors.py, common/share.py, stages/__init__.py, stages/fetch.py]
     outs: [data/fetched]
 """  # noqa: E501
 STAGE = """
@@ -67,6 +67,7 @@ def project(tmp_path) -> Path:
         "common/errors.py",
         "common/files.py",
         "common/sections.py",
+        "common/share.py",
         "common/yaml_file.py",
         "stages/__init__.py",
     ):

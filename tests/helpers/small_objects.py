@@ -43,9 +43,10 @@ def write_token_split(
     documents: list[list[int]],
     sources: list[str] | None = None,
     vocab_size: int = 100,
+    per_shard: int | None = None,
 ):
-    """Write `documents` (token ids with their leading end of text) as one train and one val shard;
-    return both splits.
+    """Write `documents` (token ids with their leading end of text) as the train and the val split,
+    `per_shard` in a shard, None for one shard; return both splits.
 
     A token stands for two bytes.
     """
@@ -58,20 +59,24 @@ def write_token_split(
             for tokens, source in zip(documents, numbers, strict=True)
         ]
     )
-    splits = {}
-    for split in ("train", "val"):
-        write_shard(directory, split, 0, [np.array(tokens) for tokens in documents], table)
-        splits[split] = [
-            ShardEntry(
-                documents=len(documents),
-                documents_sha256="",
-                expressions={},
-                mul_fact_tokens=0,
-                original_bytes=int(table[:, 1].sum()),
-                plain_tokens=int(table[:, 0].sum()),
-                tokens=int(table[:, 0].sum()),
+    splits: dict[str, list[ShardEntry]] = {"train": [], "val": []}
+    ids = [np.array(tokens) for tokens in documents]
+    size = per_shard or len(documents)
+    for split, entries in splits.items():
+        for first in range(0, len(documents), size):
+            part = table[first : first + size]
+            write_shard(directory, split, len(entries), ids[first : first + size], part)
+            entries.append(
+                ShardEntry(
+                    documents=len(part),
+                    documents_sha256="",
+                    expressions={},
+                    mul_fact_tokens=0,
+                    original_bytes=int(part[:, 1].sum()),
+                    plain_tokens=int(part[:, 0].sum()),
+                    tokens=int(part[:, 0].sum()),
+                )
             )
-        ]
     index = Index(condition="baseline", sources=names, splits=splits, vocab_size=vocab_size)
     (directory / "index.json").write_text(index.model_dump_json())
     write_checksums(directory)

@@ -12,6 +12,8 @@ from model.runtime.distributed import Processes
 ONE_PROCESS = Processes(rank=0, local_rank=0, count=1)
 # torch's own kernels, in whatever process a test runs.
 NATIVE = Numerics(portable=False, threads=1, side_by_side=SideBySide(1))
+# For a test that has installed portable kernels.
+PORTABLE = NATIVE._replace(portable=True)
 NETWORK = GPTConfig(layers=1, heads=2, width=16, context=8, vocab_size=100)
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())["pretrain"] | {
     "max_steps": 4,

@@ -2,22 +2,20 @@
 hard to encode.
 """
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import tokenizers
-from repository import REPOSITORY
+from conditions import OWN
 from transformers import AutoTokenizer, GPT2Config
 
 from model.export.hf_tokenizer import to_hugging_face
-from model.tokens.bpe import END_OF_TEXT, Tokenizer, read_ranks
+from model.params.tokenize import TokenizeParams
+from model.tokens.bpe import END_OF_TEXT, PATTERN, Tokenizer, read_ranks
 
-# Every module of model/conditions/, whether params.yaml names it or not.
-NAMES = sorted(
-    path.stem for path in (REPOSITORY / "model/conditions").glob("*.py") if path.stem != "__init__"
-)
-CHOSEN = {name: import_module(f"model.conditions.{name}").CONDITION for name in NAMES}
+BASE = {"base_ranks": 512, "pattern": None, "mul_facts": False}
+CHOSEN = {name: TokenizeParams(**{**BASE, **own.get("tokenize", {})}) for name, own in OWN.items()}
+NAMES = sorted(CHOSEN)
 AWKWARD = [
     "",
     " ",
@@ -55,7 +53,7 @@ def faces(ranks_file, tmp_path_factory):
         ranks = read_ranks(ranks_file, count)
         for name in NAMES:
             chosen = CHOSEN[name]
-            ours = Tokenizer(ranks, chosen.mul_facts, chosen.pattern)
+            ours = Tokenizer(ranks, chosen.mul_facts, chosen.pattern or PATTERN)
             directory = tmp_path_factory.mktemp("face")
             GPT2Config().save_pretrained(directory)
             to_hugging_face(ours, context=64).save_pretrained(directory)

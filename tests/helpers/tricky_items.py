@@ -1,4 +1,4 @@
-"""HellaSwag items that are hard to score: no context, long endings, ties, Unicode."""
+"""Items that are hard to score: no context, long endings, ties, Unicode, few and many endings."""
 
 from model.data.items import Item
 from model.tasks.wordings import WORDINGS
@@ -40,4 +40,16 @@ ITEMS = [
     ),
     item("6 × 9 is <|endoftext|> and", ["<MUL_6_9_54>", "<|endoftext|>", "54", "a"], 6),
     item("a", ["b", "c", "d", "e"], 7),
+    Item(ind=8, ctx="Question: Is it?\nAnswer:", endings=["yes", "no"], label=1, source_id="s8"),
+    Item(ind=9, ctx="The word is ", endings=[*"abcde", " f"], label=5, source_id="s9"),
+    # WinoGrande's: each ending has a context of its own, of which one is cut.
+    Item(
+        ind=10,
+        ctx="Ann saw that ",
+        options=["Bo", "the tall baker " * 20, "Cy "],
+        endings=["was late."] * 3,
+        label=2,
+        source_id="s10",
+    ),
+    Item(ind=11, ctx="", options=["He", ""], endings=["sat.", "sat."], label=0, source_id="s11"),
 ]

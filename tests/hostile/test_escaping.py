@@ -15,20 +15,23 @@ import jinja2
 import pytest
 import yaml
 from browser import chromium, require_chromium
+from conditions import conditions
 from report_sample import CONDITIONS, write_rows, write_sample
 from repository import REPOSITORY
 
 from common.errors import printable
+from common.files import write_checksums, write_jsonl
 from model.report.page import STALE_BEGIN, STALE_END
 from model.results.markdown_table import Table, words
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph
 from tools.stale_report import stale_html
 
+# Without dots, since the condition is a key of params.yaml: conditions.NAME.tokenize.
 HOSTILE = (
-    "</script><img src=x onerror=\"window.pwned='image'\">'`{{7*7}}${7*7}\u2028|<!-- stale: end -->"
-    "<svg onload=window.pwned=1>&lt;b&amp;\n"
-    "</title></style></textarea><script>window.pwned='script'</script>\"onmouseover=\"window.pwned='attribute'"
+    "</script><img src=x onerror=\"pwned='image'\">'`{{7*7}}${7*7}\u2028|<!-- stale: end -->"
+    "<svg onload=pwned=1>&lt;b&amp;\n"
+    "</title></style></textarea><script>pwned='script'</script>\"onmouseover=\"pwned='attribute'"
 )
 # Elements of the page itself; one more of them would be the hostile text's.
 _OURS = ("script", "style", "title", "meta", "svg", "main")
@@ -69,10 +72,17 @@ def spoil_repository(root: Path) -> None:
         for table, old in zip(spoiled.get("tables", []), kept.get("tables", []), strict=True):
             table["name"] = old["name"]
         path.write_text(json.dumps(spoiled))
-    (root / f"metrics/{CONDITIONS[1]}").rename(root / f"metrics/{hostile}")
-    (root / f"model/conditions/{CONDITIONS[1]}.py").rename(root / f"model/conditions/{hostile}.py")
+    for name in ("metrics", "samples"):
+        (root / f"{name}/{CONDITIONS[1]}").rename(root / f"{name}/{hostile}")
+    for path in (root / "samples").rglob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row |= {key: spoil(row[key]) for key in ("prompt", "answer")}
+        write_jsonl(path, rows)
+        write_checksums(path.parent)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["conditions"] = [CONDITIONS[0], hostile]
+    params["samples"] = {**params["samples"], "prompts": spoil(params["samples"]["prompts"])}
+    params["conditions"] = conditions(**{CONDITIONS[0]: {}, hostile: {"sft": {"a": HOSTILE}}})
     params["fetch"] = {**params["fetch"], "passages": spoil(params["fetch"]["passages"])}
     (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=False))
 
@@ -148,7 +158,7 @@ def faults(page: str, clean: str) -> list[str]:
 
 def test_hostile_texts_become_no_markup_in_the_report(spoiled, clean):
     page = (spoiled / "plots/report.html").read_text()
-    assert page.count("window.pwned") > 100
+    assert page.count("pwned=") > 100
     assert faults(page, clean) == []
 
 
@@ -163,7 +173,7 @@ def test_the_data_of_charts_are_json_that_ends_no_script(spoiled):
     )
 
 
-@pytest.mark.parametrize("fault", ["autoescape", "chart data", "sentences"])
+@pytest.mark.parametrize("fault", ["autoescape", "chart data", "sentences", "samples"])
 def test_a_report_that_does_not_escape_is_seen(spoiled, clean, fault, tmp_path):
     root = tmp_path / "repository"
     shutil.copytree(spoiled, root, ignore=shutil.ignore_patterns("__pycache__"))
@@ -175,6 +185,11 @@ def test_a_report_that_does_not_escape_is_seen(spoiled, clean, fault, tmp_path):
             "<li>{{ sentence }}</li>",
             "<li>{{ sentence | safe }}</li>",
         ),
+        "samples": (
+            "model/report/samples.html",
+            "{{ part.text }}",
+            "{{ part.text | safe }}",
+        ),
     }[fault]
     assert right in (root / file).read_text()
     (root / file).write_text((root / file).read_text().replace(right, wrong))
@@ -182,7 +197,9 @@ def test_a_report_that_does_not_escape_is_seen(spoiled, clean, fault, tmp_path):
 
 
 def test_only_our_own_texts_are_declared_safe_in_the_template():
-    template = (REPOSITORY / "model/report/report.html").read_text()
+    template = "".join(
+        path.read_text() for path in sorted((REPOSITORY / "model/report").glob("*.html"))
+    )
     assert sorted(re.findall(r"(\w+) \| safe", template)) == [
         "chart_data",
         "scripts",
@@ -205,7 +222,7 @@ def test_what_is_stale_is_escaped(tmp_path):
     assert "\n  report:\n" in text
     (tmp_path / "dvc.yaml").write_text(text.replace("  report:\n", f"{stage}  report:\n"))
     section = stale_html(Graph(WorkingTree(tmp_path)))
-    assert "window.pwned" in section
+    assert "pwned=" in section
     assert Elements(section).counts.keys() <= {"p", "ul", "li", "a", "code"}
     assert Elements(section).attributes == {"href"}
 

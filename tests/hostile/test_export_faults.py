@@ -29,7 +29,6 @@ from transformers import GenerationConfig
 
 from common.errors import PipelineError
 from common.files import CHECKSUMS, verified_directory, write_checksums
-from model.conditions import Condition
 from model.export import gate
 from model.export.gate import Source, keep_export, read_source, verify_export
 from model.export.hf_tokenizer import to_hugging_face
@@ -44,6 +43,7 @@ from model.hugging_face.loading import load_hugging_face_model
 from model.network.canary import canary_rows, mean_loss
 from model.network.checkpoints import load_model, read_checkpoint
 from model.network.gpt import GPTConfig
+from model.params.tokenize import TokenizeParams
 from model.tokens.bpe import PATTERN, Tokenizer
 from model.tokens.shards import Index, TokenSplit
 from stages import pretrain, sft
@@ -667,7 +667,8 @@ def test_a_difference_is_named_by_its_key_and_both_values(found, expected, words
 
 
 PLACE = ("baseline", 1, 7)
-BASELINE, FACTS = Condition(), Condition(mul_facts=True)
+BASELINE = TokenizeParams(base_ranks=512, pattern=None, mul_facts=False)
+FACTS = BASELINE.model_copy(update={"mul_facts": True})
 
 
 @pytest.fixture
@@ -733,8 +734,13 @@ def with_facts_in_the_shards(tokens: Path, _) -> None:
         ),
         (
             lambda *_: None,
-            Condition(pattern=r"\p{L}|(?s:.)"),
+            BASELINE.model_copy(update={"pattern": r"\p{L}|(?s:.)"}),
             r"vocabulary\.json: pattern is .*, condition baseline has",
+        ),
+        (
+            lambda *_: None,
+            BASELINE.model_copy(update={"base_ranks": 300}),
+            r"ranks\.tiktoken: base_ranks is 512, condition baseline has 300",
         ),
         (
             lambda tokens, all_of: with_vocabulary(tokens, all_of["mul_tokens"]),
@@ -796,4 +802,4 @@ def test_a_file_that_fine_tuning_copies_and_is_not_there_is_one_line(export, tmp
         PipelineError,
         match=rf"{export.directory}: no {name}, which every export has; run dvc repro export",
     ):
-        sft.save(model, export.directory, tmp_path / "step_7")
+        sft.save(model, export.directory, tmp_path / "step_7", {})

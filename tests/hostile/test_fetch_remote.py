@@ -44,7 +44,7 @@ ITEMS = [
     {**{name: ITEM[name] for name in ITEM if name != "source_id"}, "source_id": f"wikihow~{number}"}
     for number in range(3)
 ]
-RECORDS = {"hellaswag": ITEMS, "gsm8k": QUESTIONS, "conversations": QUESTIONS}
+RECORDS = {"tasks": ITEMS, "gsm8k": QUESTIONS, "conversations": QUESTIONS}
 
 
 @pytest.fixture
@@ -127,9 +127,10 @@ def fetch_records(fetch_input, folder):
             "revision": COMMIT,
         }
         params = {"count": len(records), "source": source}
-        return fetch_input(
-            name, {"mine": {**params, "format": "gsm8k"}} if name == "conversations" else params
-        )
+        formats = {"tasks": "hellaswag", "conversations": "gsm8k"}
+        if name in formats:
+            params = {"mine": {**params, "format": formats[name]}}
+        return fetch_input(name, params)
 
     return run
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demo_charts import TASKS
 from gpt2_directories import save_gpt2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ from model.network.checkpoints import load_model, read_checkpoint
 from model.network.gpt import GPTConfig
 from model.post_training.answer_files import Generation, read_generations, write_generations
 from model.post_training.arithmetic_probes import Answer, read_answers
+from model.post_training.sample_files import Sample, read_samples, write_samples
 from model.tasks.item_scores import ItemScore, read_scores
 from model.tokens.bpe import Tokenizer
 from model.tokens.shards import TokenSplit
@@ -55,9 +57,12 @@ def make_shards(directory: Path, _) -> None:
 def use_shards(directory: Path) -> None:
     for name in ("train", "val"):
         split = TokenSplit(directory, name)
-        for number in range(len(split.lengths)):
-            assert len(split.document(number)) == split.lengths[number] > 0
-        assert len(split.sources) == 0 or split.sources.max() < len(split.index.sources)
+        for number in range(len(split.documents)):
+            split.shard(number)
+        documents, table = split.read(np.arange(split.documents.sum()))
+        for document, length in zip(documents, table[:, 0], strict=True):
+            assert len(document) == length > 0
+        assert table[:, 2].max(initial=0) < len(split.index.sources)
 
 
 def make_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
@@ -132,6 +137,12 @@ def make_generations(directory: Path, _) -> None:
     write_generations(directory / "items.jsonl", rows)
 
 
+def make_samples(directory: Path, _) -> None:
+    answer = ["It is ", [6, 9], None]
+    sample = Sample(prompt="6 × 9 =", answer=answer, prompt_tokens=5, new_tokens=3, ended="cut")
+    write_samples(directory, [sample] * 5)
+
+
 ARTIFACTS: dict[str, tuple[Callable, Callable]] = {
     "shards": (make_shards, use_shards),
     "tokenizer": (make_tokenizer, use_tokenizer),
@@ -155,6 +166,7 @@ ARTIFACTS: dict[str, tuple[Callable, Callable]] = {
         make_generations,
         lambda directory: read_generations(directory / "items.jsonl"),
     ),
+    "samples": (make_samples, read_samples),
 }
 EXAMPLES = {"export": 15, "another's GPT-2": 15}
 
@@ -239,7 +251,9 @@ def test_a_table_with_an_odd_header_is_named(made, tmp_path, header, version):
     content = b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + b"\n" + bytes(12 * 19)
     (tmp_path / "artifact/train_00000.documents.npy").write_bytes(content)
     write_checksums(tmp_path / "artifact")
-    assert not reads_or_says_why(lambda: TokenSplit(tmp_path / "artifact", "train"), "artifact")
+    assert not reads_or_says_why(
+        lambda: TokenSplit(tmp_path / "artifact", "train").shard(0), "artifact"
+    )
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "negative", "source", "index", "fraction"])
@@ -258,7 +272,7 @@ def test_a_table_that_does_not_fit_its_shard_is_named(made, tmp_path, change):
         table = table[:-1]
     np.save(path, table.astype(float) if change == "fraction" else table, allow_pickle=False)
     write_checksums(directory)
-    assert not reads_or_says_why(lambda: TokenSplit(directory, "train"), "train_00000")
+    assert not reads_or_says_why(lambda: TokenSplit(directory, "train").shard(0), "train_00000")
 
 
 SIZES = [("checkpoint", key) for key in ("layers", "width", "context", "vocab_size")] + [
@@ -339,12 +353,11 @@ def test_odd_metrics_are_read_or_named(made, tmp_path_factory, data):
     path = made / "evaluation.json"
     rate = {"rate": 0.5, "interval_95": [0.4, 0.6], "total": 10, "correct": 5}
     metrics = {
-        "hellaswag": {"acc_norm": rate, "gold_bits_per_byte": 2.5},
-        "continuation": {"acc_norm": rate},
+        task.name: {"acc_norm": rate, "chance": 0.25, "gold_bits_per_byte": 2.5} for task in TASKS
     }
     path.write_text(json.dumps(data.draw(changed_value(metrics))))
     reads_or_says_why(
-        lambda: evaluation_points(path, "baseline", 1, (5, 10, 20)), "evaluation.json"
+        lambda: evaluation_points(path, TASKS, "baseline", 1, (5, 10, 20)), "evaluation.json"
     )
     reads_or_says_why(lambda: read_json(path, PassagesIndex).total(), "evaluation.json", lines=9)
 

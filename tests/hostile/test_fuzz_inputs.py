@@ -30,7 +30,7 @@ from common.errors import PipelineError
 from common.sections import read_json, read_section, validate
 from common.yaml_file import read_yaml
 from model.data.items import read_items
-from model.params.all_sections import Params
+from model.params.all_sections import Params, read_conditions
 from model.sources import json_lines
 from model.sources.benchmark_passages import text_records
 from model.sources.conversation_records import FORMATS, read_questions
@@ -58,8 +58,8 @@ def bounded():
         yield
 
 
-def read_params(path: Path) -> Params:
-    return validate(read_yaml(path), Params, path)
+def read_params(path: Path) -> dict[str, Params]:
+    return read_conditions(read_yaml(path), path)
 
 
 @fuzz(60)

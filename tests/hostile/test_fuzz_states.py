@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mutations import changed_bytes, changed_value, fuzz, within
 from safetensors.torch import load_file, save_file
 from small_objects import checkpoint_config
-from tiny_training import NETWORK, ONE_PROCESS, params
+from tiny_training import NATIVE, NETWORK, ONE_PROCESS, params
 
 from common.files import write_checksums
 from model.network.checkpoints import write_checkpoint
@@ -35,7 +35,7 @@ def bounded():
 
 def parts() -> tuple[GPT, torch.optim.Optimizer]:
     model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
-    return model, make_optimizer(model, params())
+    return model, make_optimizer(model, params(), NATIVE.side_by_side)
 
 
 def store(directory: Path) -> RunStore:

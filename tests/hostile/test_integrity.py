@@ -36,7 +36,7 @@ def make_shards(directory: Path, **_) -> None:
 
 def read_shards(directory: Path) -> None:
     for split in ("train", "val"):
-        TokenSplit(directory, split)
+        TokenSplit(directory, split).shard(0)
 
 
 def make_tokenizer(directory: Path, tokenizer: Tokenizer, **_) -> None:

@@ -13,11 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from corpus_sample import ITEM, passages, write_shards
-from repository import REPOSITORY
-
-from common.files import write_checksums, write_jsonl
-from model.data.documents import Document
+from corpus_project import contents, make_corpus_project
 
 pytestmark = pytest.mark.slow("stages are killed at random moments and run again", minutes=1)
 
@@ -26,32 +22,7 @@ KILLS = 10  # for each stage
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, ranks_file) -> Path:
-    root = tmp_path_factory.mktemp("killed")
-    for name in ("pipeline", "common", "model", "stages"):
-        shutil.copytree(
-            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for name in (".dvcignore", "dvc.yaml", "libraries.yaml", "pyproject.toml"):
-        shutil.copy(REPOSITORY / name, root / name)
-    profile = (REPOSITORY / "profiles/micro.yaml").read_text()
-    assert "characters_per_shard: 100000\n" in profile
-    (root / "params.yaml").write_text(
-        profile.replace("characters_per_shard: 100000\n", "characters_per_shard: 30000\n")
-    )
-    for name in ("hellaswag", "gsm8k", "ranks"):
-        (root / "data/raw" / name).mkdir(parents=True)
-    write_jsonl(root / "data/raw/hellaswag/items.jsonl", [ITEM.model_dump()])
-    write_jsonl(root / "data/raw/gsm8k/test.jsonl", [{"question": "How many?", "answer": "#### 2"}])
-    shutil.copy(ranks_file, root / "data/raw/ranks/gpt2.tiktoken")
-    for name in ("hellaswag", "gsm8k", "ranks"):
-        write_checksums(root / "data/raw" / name)
-    (root / "data/params.ok").touch()
-    documents = [Document(f"{text} And 6 * 9 = 54, so.", source) for text, source in passages(2000)]
-    write_shards(
-        root / "data/raw/passages",
-        [documents[start : start + 250] for start in range(0, 2000, 250)],
-    )
-    return root
+    return make_corpus_project(tmp_path_factory.mktemp("killed"), ranks_file)
 
 
 def start(project: Path, arguments: list[str]) -> subprocess.Popen:
@@ -91,14 +62,6 @@ def wait_for_workers(project: Path) -> None:
     while str(project) in working_directories():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize(

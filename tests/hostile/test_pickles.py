@@ -80,6 +80,10 @@ def make_shards(directory: Path, _) -> None:
     write_token_split(directory, [[99, 1, 2], [99, 3]])
 
 
+def read_shard(directory: Path) -> None:
+    TokenSplit(directory, "train").shard(0)
+
+
 READERS = {
     "checkpoint, weights": (make_checkpoint, "model.safetensors", read_checkpoint),
     "checkpoint, config": (make_checkpoint, "config.json", read_checkpoint),
@@ -87,11 +91,15 @@ READERS = {
     "export, tokenizer": (make_export, "tokenizer.json", read_hugging_face_directory),
     "export, weights, by transformers": (make_export, "model.safetensors", load_hugging_face_model),
     "another's GPT-2": (make_export, "model.safetensors", read_gpt2),
-    "shard": (make_shards, "train_00000.bin", lambda directory: TokenSplit(directory, "train")),
+    "shard": (
+        make_shards,
+        "train_00000.bin",
+        read_shard,
+    ),
     "documents of a shard": (
         make_shards,
         "train_00000.documents.npy",
-        lambda directory: TokenSplit(directory, "train"),
+        read_shard,
     ),
     "ranks": (make_tokenizer, "ranks.tiktoken", Tokenizer.load),
 }

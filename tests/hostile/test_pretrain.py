@@ -113,7 +113,8 @@ def undisturbed(tmp_path_factory) -> tuple[dict[str, bytes], float]:
     started = time.monotonic()
     project.run()
     contents = project.contents()
-    assert len(contents) == 3 * 3 + 3 + 1
+    checkpoints, losses, figures = 3 * 3, 4, 1
+    assert len(contents) == checkpoints + losses + figures
     assert not project.scratch.exists()
     return contents, time.monotonic() - started
 
@@ -256,6 +257,28 @@ def test_two_processes_go_on_together_to_the_same_bytes(project):
     [step] = re.findall(r"goes on from step (\d+)", project.run())
     assert int(step) >= 60
     assert project.contents() == expected
+
+
+def test_every_other_way_to_train_goes_on_to_the_same_bytes(project):
+    project.run()
+    default = project.contents()
+    project.params(
+        optimizer="muon",
+        schedule="wsd",
+        mixture={"text": 1.0, "drills": 1.0},
+        document_starts="row",
+        attention_within_documents=True,
+    )
+    project.run()
+    expected = project.contents()
+    for name in OUTPUTS:
+        shutil.rmtree(project.root / name)
+    kill_after(project, 60)
+    [step] = re.findall(r"goes on from step (\d+)", project.run())
+    assert int(step) >= 60
+    assert project.contents() == expected
+    assert expected.keys() == default.keys()
+    assert not [name for name in expected if expected[name] == default[name]]
 
 
 def test_a_dying_process_ends_the_stage_with_its_own_error(project):

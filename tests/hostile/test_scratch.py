@@ -18,7 +18,10 @@ from pipeline.declared.dvc_yaml import read_instances
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.scratch_folder import fingerprint
 
-FETCH_DEPS = "deps: [common/__init__.py, common/errors.py, stages/__init__.py, stages/fetch.py]"
+FETCH_DEPS = (
+    "deps: [common/__init__.py, common/errors.py, common/share.py, stages/__init__.py,"
+    " stages/fetch.py]"
+)
 DEPS = """deps: [data/declared.txt, data/folder, common, model/__init__.py,
       model/runtime, stages/__init__.py, stages/fetch.py]
     params: [wanted, {libraries.yaml: [probe]}]"""

@@ -72,7 +72,8 @@ def test_every_hub_source_was_asked_for_by_name_and_commit(finished):
     """A local folder would have been read without a server; the profile names repositories."""
     directory, _ = finished
     fetch = profile()["fetch"]
-    sources = [fetch[name]["source"] for name in ("hellaswag", "ranks", "passages", "gsm8k")]
+    sources = [fetch[name]["source"] for name in ("ranks", "passages", "gsm8k")]
+    sources.append(fetch["tasks"]["hellaswag"]["source"])
     sources += [source["source"] for source in fetch["conversations"].values()]
     assert {source["kind"] for source in sources} == {"hub"}
     for source in sources:

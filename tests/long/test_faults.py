@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conditions import named, set_conditions
 from fault_table import rows, seen
 from micro_graph import ENVIRONMENT, edit, micro_clone, outputs
 from repository import REPOSITORY
@@ -34,7 +35,6 @@ pytestmark = pytest.mark.slow(
 
 # Shorter than the micro profile's: what is learned is of no interest here.
 SHORTER = (
-    ("\nconditions: [baseline, mul_tokens]\n", "\nconditions: [mul_tokens]\n"),
     ("max_steps: 200\n  checkpoint_steps: [200]", "max_steps: 60\n  checkpoint_steps: [60]"),
     ("log_every: 50", "log_every: 10"),
     ("validate_every: 100", "validate_every: 20"),
@@ -44,6 +44,7 @@ SHORTER = (
     ("state_every: 20", "state_every: 10"),
     ("new_tokens: 24", "new_tokens: 8"),
     ("new_tokens: 12", "new_tokens: 4"),
+    ("new_tokens: 16", "new_tokens: 4"),
 )
 STAGES = (
     "params",
@@ -55,6 +56,7 @@ STAGES = (
     "pretrain@mul_tokens-1",
     "export@mul_tokens-1-60",
     "evaluate@mul_tokens-1-60",
+    "samples@mul_tokens-1-60",
     "problems",
     "sft@mul_tokens-1",
     "generate@mul_tokens-1",
@@ -66,7 +68,7 @@ STAGES = (
     "report",
 )
 # Seconds of work each, and they keep nothing that a second run could go on from.
-NOT_RUN_AGAIN = {"export", "evaluate", "generate", "probes"}
+NOT_RUN_AGAIN = {"export", "evaluate", "samples", "generate", "probes"}
 
 
 class Clone:
@@ -132,6 +134,7 @@ def clone(tmp_path_factory):
     clone = Clone(Folder(tmp_path_factory.mktemp("folder")))
     clone.root.mkdir()
     micro_clone(clone.root)
+    set_conditions(clone.root / "params.yaml", named("mul_tokens"))
     for old, new in SHORTER:
         edit(clone.root / "params.yaml", old, new)
     clone.done("dvc", "repro")
@@ -360,7 +363,7 @@ def test_dvc_on_a_full_disk_can_be_run_again_with_one_command(small, undisturbed
 def test_a_note_that_names_another_program_is_removed_and_that_of_a_dvc_is_not(tmp_path):
     (tmp_path / RWLOCK).parent.mkdir(parents=True)
     command = ["python", "-c", "import sys; sys.stdin.read()"]
-    for word, removed in (("another", True), ("dvc", False)):
+    for word, removed in (("another", True), ("dvc", False), ("pipeline.driver", False)):
         with subprocess.Popen([*command, word], stdin=subprocess.PIPE) as process:
             holder = {"pid": process.pid, "cmd": "dvc repro"}
             (tmp_path / RWLOCK).write_text(
@@ -368,7 +371,7 @@ def test_a_note_that_names_another_program_is_removed_and_that_of_a_dvc_is_not(t
             )
             assert (remove_untrue(tmp_path) is not None) == removed
             assert (tmp_path / RWLOCK).exists() != removed
-    assert "no dvc that it names is running" in remove_untrue(tmp_path), "it has ended"
+    assert "nothing that it names is running" in remove_untrue(tmp_path), "it has ended"
     assert remove_untrue(tmp_path) is None
     (tmp_path / RWLOCK).write_text("{}")
     assert remove_untrue(tmp_path) is None, "nobody is named"

@@ -61,7 +61,7 @@ def test_the_bytes_of_the_micro_graph_do_not_depend_on_the_version(
     micro_clone(clone, environment)
     path = f"{environment}/bin:{os.environ['PATH']}"
     done = subprocess.run(
-        ["python", "-m", "pipeline.dvc_support.repro"],
+        ["python", "-m", "pipeline.driver"],
         cwd=clone,
         env={**os.environ, "PATH": path},
         text=True,

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conditions import named, set_conditions
 from micro_graph import ENVIRONMENT, edit, micro_clone, outputs, repro, shell
 from repository import REPOSITORY
 from s3_server import BUCKET, CREDENTIALS, require_s3, s3_server
@@ -39,11 +40,7 @@ def made(tmp_path_factory) -> Path:
     """
     author = tmp_path_factory.mktemp("sharing") / "author"
     micro_clone(author)
-    edit(
-        author / "params.yaml",
-        "\nconditions: [baseline, mul_tokens]\n",
-        "\nconditions: [mul_tokens]\n",
-    )
+    set_conditions(author / "params.yaml", named("mul_tokens"))
     identify(author)
     assert "curves" in repro(author)
     shell(["dvc", "remote", "add", "--default", "storage", "../remote"], author)

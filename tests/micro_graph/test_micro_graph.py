@@ -21,7 +21,7 @@ def clone(finished_graph, tmp_path_factory) -> Path:
 def test_every_stage_of_the_graph_runs(finished_graph):
     executed = (finished_graph.parent / "executed.txt").read_text().split()
     assert "curves" in executed
-    assert len(executed) == 31
+    assert len(executed) == 33
 
 
 def test_a_second_repro_runs_nothing(clone):

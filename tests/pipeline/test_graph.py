@@ -106,6 +106,7 @@ MUTATIONS = {
             f"{GSM8K}{DEPS}remove the line      - common/__init__.py",
             f"{GSM8K}{DEPS}remove the line      - common/errors.py",
             f"{GSM8K}{DEPS}remove the line      - common/files.py",
+            f"{GSM8K}{DEPS}remove the line      - common/share.py",
             f"{PROBES}{DEPS}add the line      - model/params/tokenize.py",
             f"{COMPARE}{DEPS}add the line      - model/params/tokenize.py",
         ],
@@ -135,7 +136,7 @@ MUTATIONS = {
         "dvc.yaml",
         "stages:\n",
         "<<<<<<< ours\nstages:\n",
-        ["dvc.yaml: not valid YAML at line 11: mapping values are not allowed in this context"],
+        ["dvc.yaml: not valid YAML at line 12: mapping values are not allowed in this context"],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
@@ -159,7 +160,10 @@ MUTATIONS = {
         "stages/evaluate.py",
         "    params = read",
         "    other = read_section(str(1), dict)\n    params = read",
-        [f"{STAGE}a key given to read_section is computed; write it as a literal"],
+        [
+            f"{STAGE}a key given to read_section is computed; write it as a literal, or as"
+            ' f"KEY.{item}.KEY" with a key of the matrix'
+        ],
     ),
     "a library that is not declared": (
         "model/statistics/rates.py",
@@ -188,7 +192,7 @@ MUTATIONS = {
         [
             f"libraries.yaml: {stage}: transformers is 5.23.0, and requirements.txt has 5.24.0; "
             "run make libraries"
-            for stage in ("export", "generate", "probes", "sft")
+            for stage in ("export", "generate", "probes", "samples", "sft")
         ],
     ),
     "a frozen stage": (
@@ -239,13 +243,16 @@ MUTATIONS = {
                 f"{STAGE}{DEPS}add the line      - {name}"
                 for name in (
                     "model/data/documents.py",
-                    "model/data/source_names.py",
                     "model/params/items.py",
+                    "model/params/source_names.py",
+                    "model/params/tasks.py",
                     "model/tasks/item_selection",
+                    "model/tasks/listing.py",
                     "stages/items.py",
                 )
             ),
             f"{STAGE}{PARAMS}add the line      - items",
+            f"{STAGE}{PARAMS}add the line      - tasks",
             "libraries.yaml: evaluate: lacks pyarrow, which the stage imports; run make libraries",
             "stages/evaluate.py: reaches stages/items.py; stages do not import each other",
         ],
@@ -259,65 +266,39 @@ MUTATIONS = {
             " import statement"
         ],
     ),
-    "a choice of modules that is not declared": (
+    "a condition's own values that are not declared": (
         "dvc.yaml",
-        "      - model/conditions/${item.condition}.py\n",
+        "      - conditions.${item.condition}.tokenize\n",
         "",
         [
-            "dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
-            "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
+            "dvc.yaml: tokenize: params: add the line      - conditions.${item.condition}.tokenize",
+            "dvc.yaml: export: params: add the line      - conditions.${item.condition}.tokenize",
         ],
     ),
-    "a module declared that is not the chosen one": (
+    "the values of one condition declared for all": (
         "dvc.yaml",
-        "      - model/conditions/${item.condition}.py\n",
-        "      - model/conditions/baseline.py\n",
+        "      - conditions.${item.condition}.sft\n",
+        "      - conditions.baseline.sft\n",
         [
-            "dvc.yaml: tokenize: deps: add the line      - model/conditions/${item.condition}.py",
-            "dvc.yaml: tokenize: deps: remove the line      - model/conditions/baseline.py",
-            "dvc.yaml: export: deps: add the line      - model/conditions/${item.condition}.py",
-            "dvc.yaml: export: deps: remove the line      - model/conditions/baseline.py",
+            "dvc.yaml: sft: params: add the line      - conditions.${item.condition}.sft",
+            "dvc.yaml: sft: params: remove the line      - conditions.baseline.sft",
         ],
     ),
-    "an import in a module that may be chosen": (
-        "model/conditions/digits.py",
-        "from model.conditions",
-        "import scipy\nimport model.statistics.rates\nfrom model.conditions",
-        [
-            "dvc.yaml: tokenize: deps: add the line      - model/statistics/rates.py",
-            "dvc.yaml: export: deps: add the line      - model/statistics/rates.py",
-            "libraries.yaml: export: lacks scipy, which the stage imports; run make libraries",
-            "libraries.yaml: tokenize: lacks scipy, which the stage imports; run make libraries",
-        ],
+    "values of a condition that nothing reads": (
+        "dvc.yaml",
+        "      - conditions.${item.condition}.sft\n",
+        "      - conditions.${item.condition}.model\n      - conditions.${item.condition}.sft\n",
+        ["dvc.yaml: sft: params: remove the line      - conditions.${item.condition}.model"],
     ),
-    "a choice in a module that is chosen": (
-        "model/conditions/digits.py",
-        "from model.conditions",
-        (
-            "from importlib import import_module\n"
-            'which = "hf"\nOTHER = import_module(f"model.{which}")\nfrom model.conditions'
-        ),
-        [
-            "model/conditions/digits.py:1: a module that is chosen chooses another, which hides an"
-            " import from dvc.yaml"
-        ],
-    ),
-    "a choice that is formatted": (
+    "a key of a condition that is formatted": (
         "stages/tokenize.py",
-        'f"model.conditions.{condition}"',
-        'f"model.conditions.{condition!s}"',
+        'f"conditions.{condition}.tokenize"',
+        'f"conditions.{condition!s}.tokenize"',
         [
-            "stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import"
-            " statement"
-        ],
-    ),
-    "a choice of what is not said": (
-        "stages/tokenize.py",
-        'f"model.conditions.{condition}"',
-        'f"model.{condition}.baseline"',
-        [
-            "stages/tokenize.py:34: import_module hides an import from dvc.yaml; write an import"
-            " statement"
+            "dvc.yaml: tokenize: a key given to read_section is computed; write it as a literal, or"
+            ' as f"KEY.{item}.KEY" with a key of the matrix',
+            "dvc.yaml: tokenize: params: remove the line      - "
+            "conditions.${item.condition}.tokenize",
         ],
     ),
     "a folder of which a module is not imported": (
@@ -355,21 +336,18 @@ MUTATIONS = {
     ),
     "a module of a folder that is no longer imported": (
         "stages/compare.py",
-        "from model.comparison.outcomes_file import Key, outcome_lines\n",
+        "from model.comparison.verdict import limits, sentences\n",
         "",
         [
             *(
                 f"{COMPARE}{DEPS}add the line      - model/comparison/{name}.py"
-                for name in ("difference_tables", "family", "outcomes", "verdict")
+                for name in ("difference_tables", "family", "outcomes", "outcomes_file", "runs")
             ),
             (
                 f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not"
-                " import model/comparison/outcomes_file.py)"
+                " import model/comparison/verdict.py)"
             ),
-            (
-                "model/comparison/outcomes_file.py: no stage imports it; import it, or move it"
-                " elsewhere"
-            ),
+            ("model/comparison/verdict.py: no stage imports it; import it, or move it elsewhere"),
         ],
     ),
     "a fact that is not known": (
@@ -378,7 +356,40 @@ MUTATIONS = {
         "meta: {verdikt: true}",
         [
             "dvc.yaml: distinct: meta: verdikt: unknown; known are checks_params, network,"
-            " reads_code, resumable, timings, verdict"
+            " reads_code, resources, resumable, spreads, timings, verdict"
+        ],
+    ),
+    "a phase that is no list": (
+        "dvc.yaml",
+        "spreads: [shards]",
+        "spreads: shards",
+        ["dvc.yaml: tokenize: meta: spreads: must be a list of different words, not 'shards'"],
+    ),
+    "a phase twice": (
+        "dvc.yaml",
+        "spreads: [shards]",
+        "spreads: [shards, shards]",
+        [
+            "dvc.yaml: tokenize: meta: spreads: must be a list of different words, not ['shards',"
+            " 'shards']"
+        ],
+    ),
+    "a phase without pieces": (
+        "dvc.yaml",
+        "{resumable: true, spreads: [shards]}",
+        "{spreads: [shards]}",
+        [
+            "dvc.yaml: tokenize: meta: spreads: needs resumable: true, for its phases leave their"
+            " pieces"
+        ],
+    ),
+    "resources without amounts": (
+        "dvc.yaml",
+        "meta: {verdict: true}",
+        "meta: {verdict: true, resources: {MEMORY: much}}",
+        [
+            "dvc.yaml: distinct: meta: resources: must map labels to amounts above 0, not"
+            " {'MEMORY': 'much'}"
         ],
     ),
     "a fact that is denied": (
@@ -410,8 +421,8 @@ MUTATIONS = {
     ),
     "a list that params.yaml lacks": (
         "params.yaml",
-        "conditions: [",
-        "condition: [",
+        "conditions:",
+        "condition:",
         ["params.yaml: conditions: missing; dvc.yaml uses it"],
     ),
 }
@@ -448,8 +459,8 @@ def test_a_module_without_a_stage_is_named(copy):
 def test_a_new_file_in_a_folder_that_is_a_dependency_unfolds_it(copy, name):
     """A stage would rerun for a file that it does not read."""
     (copy / name).write_text("")
-    others = ("difference_tables", "family", "outcomes", "outcomes_file", "verdict")
-    assert declaration_findings(WorkingTree(copy))[:6] == [
+    others = ("difference_tables", "family", "outcomes", "outcomes_file", "runs", "verdict")
+    assert declaration_findings(WorkingTree(copy))[:7] == [
         *(f"{COMPARE}{DEPS}add the line      - model/comparison/{each}.py" for each in others),
         (
             f"{COMPARE}{DEPS}remove the line      - model/comparison  (the stage does not import"
@@ -667,7 +678,9 @@ def test_pipeline_names_no_stage_and_dvc_yaml_says_what_is_special_about_one():
     assert named_stages('TIMED = {"pretrain"}') == ["pretrain"]
     assert named_stages('"""Only `sft` may, or export@baseline."""') == ["sft", "export"]
     special = {stage: set(text["meta"]) for stage, text in STAGES.items() if "meta" in text}
-    assert set().union(*special.values()) == FACTS.keys(), "every fact is some stage's"
+    of_a_cluster = {"resources"}  # its labels are those that a person gives their workers
+    found = set().union(*special.values())
+    assert found == FACTS.keys() - of_a_cluster, "every other fact is some stage's"
     assert [stage for stage, facts in special.items() if "network" in facts] == ["fetch"]
 
 
@@ -693,6 +706,7 @@ def test_transformers_reruns_exports_and_what_generates_with_them():
         "sft",
         "generate",
         "probes",
+        "samples",
     }
 
 

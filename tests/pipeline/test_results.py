@@ -77,7 +77,7 @@ def test_a_parameter_changed_after_the_run(copy):
         path.read_text().replace("parity_tolerance: 1.0e-4", "parity_tolerance: 1.0e+9")
     )
     lines = result_findings(WorkingTree(copy))
-    assert stages_of(lines) == {"params", "export", "curves"}
+    assert stages_of(lines) == {"params", "export", "compare", "curves"}
     assert any("params.yaml: export has changed in parity_tolerance" in line for line in lines)
 
 
@@ -85,7 +85,7 @@ def test_a_library_moved_after_the_run(copy):
     path = copy / "libraries.yaml"
     path.write_text(path.read_text().replace('transformers: "5.23.0"', 'transformers: "5.24.0"'))
     lines = result_findings(WorkingTree(copy))
-    assert stages_of(lines) == {"export", "generate", "probes", "sft"}
+    assert stages_of(lines) == {"export", "generate", "probes", "samples", "sft"}
     assert all(
         re.search(r"libraries.yaml: \w+ has changed in transformers", line)
         or line.startswith("dvc.lock: report: libraries.yaml has changed")
@@ -326,14 +326,14 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     assert lines[1] == f"  {2 * steps} × export: model/export/weight_map.py has changed"
     assert lines[2] == "  report: model/export/weight_map.py has changed", "it names all code"
     assert (
-        f"  {2 * steps} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves,"
-        " contents" in lines
+        f"  {2 * steps} × evaluate, {2 * steps} × samples, 2 × sft, 2 × generate, 2 × gsm8k,"
+        " 4 × probes, compare, curves, contents" in lines
     )
-    figures = 2 * (steps * (4 + 33) + 6 + 58 + 2 * 60) + 14 * 3
+    figures = 2 * (steps * (4 + 60) + 6 + 58 + 2 * 60) + 22 * 3
     assert f"until then these {figures} figures and 8 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
         assert line in committed_text("docs/walk_through.md")
-    assert f"  metrics/{RUN}/evaluation.json: 33" in lines
+    assert f"  metrics/{RUN}/evaluation.json: 60" in lines
     assert not any("pretrain.json" in line for line in lines), (
         "training does not depend on the exporter"
     )
@@ -365,7 +365,7 @@ def test_impact_counts_the_figures_of_stages_that_are_gone(copy):
         f"these stages are gone: evaluate@baseline-1337-{steps[0]},"
         f" evaluate@mul_tokens-1337-{steps[0]}, "
     )
-    assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 33" in lines
+    assert f"  metrics/baseline/seed_1337/step_{steps[0]}/evaluation.json: 60" in lines
 
 
 def test_an_export_kept_past_the_gate_is_found(copy):
@@ -411,7 +411,7 @@ def test_impact_of_a_wrong_params_file_is_not_everything(copy):
     lines = impact(copy)
     assert lines[1] == "  params: params.yaml has changed"
     assert lines[2].endswith("× evaluate: params.yaml: evaluate has changed in batch_tokens")
-    assert "  compare, curves, contents" in lines
+    assert {"  compare: params.yaml has changed", "  contents"} <= set(lines)
 
 
 def test_impact_names_the_instances_where_they_are_not_all_of_a_stage(copy):
@@ -451,8 +451,8 @@ def test_impact_counts_recorded_seconds_and_takes_other_instances_where_one_has_
     minutes, seconds = divmod(10 * exports, 60)
     spent = f"{minutes} min {seconds} s"
     rest = (
-        f"{exports} × evaluate, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes, compare, curves,"
-        " contents, report"
+        f"{exports} × evaluate, {exports} × samples, 2 × sft, 2 × generate, 2 × gsm8k, 4 × probes,"
+        " compare, curves, contents, report"
     )
     assert (
         lines[-1]

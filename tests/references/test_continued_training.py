@@ -17,6 +17,7 @@ from model.export.weight_map import (
 )
 from model.network.checkpoints import load_model, read_checkpoint
 from model.network.gpt import GPT
+from model.numerics.side_by_side import SideBySide
 from model.params.pretrain import PretrainParams
 from model.pretraining.losses import mean_loss
 from model.pretraining.optimizer import make_optimizer
@@ -56,7 +57,7 @@ def trained(model, loss_of, rows: torch.Tensor) -> list[float]:
     """Train `model` with our AdamW, a step for every four of `rows`; return the loss before each
     step.
     """
-    optimizer = make_optimizer(model.train(), PARAMS)
+    optimizer = make_optimizer(model.train(), PARAMS, SideBySide(1))
     losses = []
     for batch in rows.split(4):
         loss = loss_of(model, batch)

@@ -4,20 +4,20 @@ promise.
 
 import numpy as np
 import pytest
-from scipy import stats
 from simulated_answers import answers
 
+from benchmarks.intervals import CASES, simulate
 from model.comparison.family import Row, judge
 from model.statistics import paired
+from model.statistics.over_seeds import Student, over_seeds
 from model.statistics.paired import (
     Paired,
-    Student,
     by_cluster,
     compare,
 )
 
 pytestmark = pytest.mark.slow(
-    "each share of errors is that of a thousand simulated experiments", minutes=0.5
+    "each share of errors is that of many simulated experiments", minutes=4
 )
 
 EXPERIMENTS = 1000
@@ -207,7 +207,7 @@ def test_over_seeds_the_interval_covers_what_others_do_not(
     }
     for name, share in covered.items():
         record_property(name, float(share))
-    assert covered["over seeds"] >= COVERED[0]
+    assert covered["over seeds"] >= COVERED[0], "never too narrow; see also benchmarks/intervals.py"
     assert np.mean([each.seeds_p < 0.05 for each in found]) == pytest.approx(
         1 - covered["over seeds"]
     )
@@ -278,17 +278,43 @@ def test_of_few_items_too_what_is_called_detectable_is_found_four_times_in_five(
     assert power == pytest.approx(0.8 + 0.8 * (share / detectable - 1), abs=0.1)
 
 
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(seeds):
-    """Student's test of normal differences by seed, shifted by what is detectable with their true
-    error.
+@pytest.mark.parametrize("is_paired", [True, False])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(seeds, is_paired):
+    """Of normal figures by seed, shifted by what is detectable with their true error."""
+    error, items = 0.01, Student(0.006, 500)
+    generator = np.random.default_rng(0)
+    for level in (0.05, 0.05 / 4):
+        first, second = generator.normal(0, error, size=(2, 600, seeds))
+        shared = generator.normal(0, items.error, size=600)
+        drawn = [
+            over_seeds(one, other + by, items, 0.0, is_paired)
+            for one, other, by in zip(first, second, shared, strict=True)
+        ]
+        true = drawn[0].seeds._replace(error=error * np.sqrt(2 / seeds))
+        shift = drawn[0]._replace(seeds=true).detectable(level)
+        differences = (second - first).mean(axis=1) + shared + shift
+        found = [
+            two.p(difference) < level for two, difference in zip(drawn, differences, strict=True)
+        ]
+        assert np.mean(found) == pytest.approx(0.8, abs=0.08)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", CASES)
+def test_the_simulated_figures_of_the_docs_are_covered(name, seeds, monkeypatch, record_property):
+    """The benchmark's cases, 200 experiments each; docs/comparing.md has more of them.
+
+    With one seed the interval is about other items alone, and no network of another seed need be
+    in it.
     """
-    error = 0.01
-    for level in (0.05, 0.05 / 22):
-        shift = Student(error, seeds - 1).detectable(level)
-        by_seed = np.random.default_rng(0).normal(
-            shift, error * np.sqrt(seeds), size=(20_000, seeds)
-        )
-        assert np.mean(stats.ttest_1samp(by_seed, 0, axis=1).pvalue < level) == pytest.approx(
-            0.8, abs=0.01
-        )
+    monkeypatch.setattr(paired, "RESAMPLES", 199)
+    found = simulate(CASES[name], seeds, 200)
+    record_property("found", str(found))
+    assert found.false == pytest.approx(1 - found.covered)
+    if seeds > 1:
+        # 1.7 standard errors of 200 experiments below 93 %; with few seeds it covers more.
+        assert found.covered >= 0.90
+        assert found.false <= 0.08
+    elif name.startswith("loss, u 0.011"):
+        assert found.covered < 0.5, "why one seed has no p for losses"

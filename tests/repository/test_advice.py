@@ -52,8 +52,14 @@ REVIEWED = {
         "way_back: an output of another stage, as the seal knows"
     ),
     " holds what is no state ": "a state in a scratch folder, which fine-tuning makes again",
+    "names  twice; remove one": "a key of params.yaml",
+    "or bring the recorded files back with dvc checkout ": (
+        "tools/publish/checks.py: an output that differs from dvc.lock; its stage makes it again"
+    ),
     "unknown key; remove it or correct its spelling": "a key of params.yaml",
     "raise it, or remove the source": "a key of params.yaml",
+    "documents is of this source; remove it, or raise": "a key of params.yaml",
+    "all conditions have one ; remove it here, and set": "a key of params.yaml",
     "in quotes it is text: remove the quotes": "two characters of params.yaml",
     " has no place in YAML text; remove it": "a character of a YAML file",
     "directives (%YAML, %TAG) change how a file is read; remove them": "a line of a YAML file",
@@ -205,7 +211,7 @@ def test_a_folder_of_texts_that_is_no_output_is_kept(tasks):
 def test_the_seal_names_the_outputs_that_a_stage_reads():
     instances = read_instances(WorkingTree(REPOSITORY))
     every = list(instances.values())
-    assert set(outputs_read(instances["items"], every)) == {"data/corpus", "data/raw/hellaswag"}
+    assert set(outputs_read(instances["items"], every)) == {"data/corpus", "data/raw/tasks"}
     export = next(one for name, one in instances.items() if name.startswith("export@baseline"))
     assert "checkpoints/baseline/seed_1337" in outputs_read(export, every), (
         "of which it reads a part"

@@ -133,13 +133,16 @@ def test_a_commands_examples_are_what_it_takes(module, monkeypatch):
     class Taken(Exception):
         pass
 
-    parse = argparse.ArgumentParser.parse_args
+    def only(parse):
+        def parse_only(parser):
+            parse(parser)
+            raise Taken
 
-    def parse_only(parser):
-        parse(parser)
-        raise Taken
+        return parse_only
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    for name in ("parse_args", "parse_intermixed_args"):
+        parse = getattr(argparse.ArgumentParser, name)
+        monkeypatch.setattr(argparse.ArgumentParser, name, only(parse))
     for example in examples(docstring(module)):
         place = example.index(module)
         assert example[place - 1] == "-m"

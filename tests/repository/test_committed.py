@@ -77,7 +77,7 @@ def test_no_test_reads_figures_from_the_disk():
     reads = re.compile(r"""REPOSITORY / f?["'](?:metrics|plots|dvc\.lock|params\.yaml)\b""")
     allowed = {
         "test_committed.py",  # this one
-        "test_dvc_repro.py",  # a lock, whosever
+        "test_driver_lock.py",  # a lock, whosever
         "test_merge_lock.py",  # the same
         "test_experiments.py",  # the names of parameters
         "test_fuzz_inputs.py",  # something to damage

@@ -4,7 +4,10 @@ nothing runs.
 
 from pathlib import Path
 
+import pytest
+import yaml
 from committed_clone import copy  # noqa: F401
+from conditions import contributed, set_conditions, with_more
 from contributing import SECTIONS, commands
 from micro_graph import shell
 
@@ -19,8 +22,12 @@ OF_CONDITIONS = AFTER | {"distinct"}
 def edited(copy: Path, title: str) -> tuple[Graph, set[str]]:
     """Return the graph after a section's commands, and the stages that the edit adds."""
     before = set(Graph(WorkingTree(copy)).instances)
-    for command in commands(title):
-        shell(["bash", "-ec", command], copy)
+    if title == "A condition":
+        params = copy / "params.yaml"
+        params.write_text(with_more(params.read_text(), contributed()))
+    else:
+        for command in commands(title):
+            shell(["bash", "-ec", command], copy)
     graph = Graph(WorkingTree(copy))
     assert before < set(graph.instances), "none is gone"
     return graph, set(graph.instances) - before
@@ -47,10 +54,36 @@ def test_a_condition_reruns_its_own_stages_and_what_compares_all(copy):
 
 def test_a_checkpoint_step_leaves_exports_and_evaluations_of_the_old_ones(copy):
     graph, new = edited(copy, "A checkpoint step")
-    assert {name.split("@")[0] for name in new} == {"export", "evaluate"}
+    assert {name.split("@")[0] for name in new} == {"export", "evaluate", "samples"}
     assert all(name.endswith("-100") for name in new)
     trained = {name for name in graph.instances if name.startswith("pretrain@")}
-    assert graph.stale().keys() == new | trained | AFTER
-    old = {name for name in graph.instances if name.startswith(("export@", "evaluate@"))} - new
+    assert graph.stale().keys() == new | trained | AFTER | {"distinct"}
+    old = {
+        name for name in graph.instances if name.startswith(("export@", "evaluate@", "samples@"))
+    } - new
     assert old, "which run again only if training comes out different"
     assert old <= graph.downstream(trained)
+
+
+@pytest.mark.parametrize(
+    ("section", "stages"),
+    [
+        ("tokenize", {"tokenize@mul_tokens", "export@mul_tokens"}),
+        ("model", {"pretrain@mul_tokens", "export@mul_tokens"}),
+        ("pretrain", {"pretrain@mul_tokens", "export@mul_tokens"}),
+        ("sft", {"sft@mul_tokens"}),
+    ],
+)
+def test_an_edit_of_one_section_of_a_condition_reruns_what_reads_it_alone(copy, section, stages):
+    """In any condition but this one no stage before `compare` is stale, nor follows one that is."""
+    document = yaml.safe_load((copy / "params.yaml").read_text())
+    value = {"tokenize": {"mul_facts": False}, "model": {"width": 192}}.get(
+        section, {"learning_rate": 1.0e-3}
+    )
+    document["conditions"]["mul_tokens"][section] = value
+    set_conditions(copy / "params.yaml", document["conditions"])
+    graph = Graph(WorkingTree(copy))
+    stale = set(graph.stale())
+    assert {"-".join(name.split("-")[:1]) for name in stale} == stages | OF_CONDITIONS
+    follow = graph.downstream(stale) - stale
+    assert {name for name in follow if "baseline" in name} == set()

@@ -89,7 +89,7 @@ def test_the_experiments_table_has_parameters_and_metrics(tree):
         for data in (workspace, committed)
     ]
     assert rates == [4.0e-3, 2.0e-3]
-    run = f"{PARAMS['conditions'][0]}/seed_{PARAMS['seeds'][0]}"
+    run = f"{next(iter(PARAMS['conditions']))}/seed_{PARAMS['seeds'][0]}"
     metrics = json.loads((tree / f"metrics/{run}/pretrain.json").read_text())
     assert committed["metrics"][f"metrics/{run}/pretrain.json"]["data"] == metrics
 

@@ -3,9 +3,11 @@ those that are computed.
 """
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -35,12 +37,19 @@ def commands(text: str) -> list[str]:
 
 def missing(command: str) -> str | None:
     """Return what a command names and the repository does not have, None where it has all."""
-    words = command.split()
+    words = shlex.split(command)
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words.pop(0)
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
     if words[0] == "make":
         found = words[1] in targets
     elif words[:2] == ["dvc", "repro"]:
         found = set(words[2:]) <= set(read_stages(WorkingTree(REPOSITORY)))
+    elif words[:3] == [".venv/bin/python", "-m", "dask"]:
+        found = find_spec("dask") is not None
+    elif words[0] == "srun":
+        rest = [word for word in words[1:] if not word.startswith("--")]
+        return None if rest and missing(" ".join(rest)) is None else command
     elif words[:2] == ["python", "-m"]:
         found = (REPOSITORY / f"{words[2].replace('.', '/')}.py").is_file()
     elif words[0] in ("cp", "sbatch"):
@@ -48,7 +57,7 @@ def missing(command: str) -> str | None:
     elif words[0] == "source":
         found = words[1] == ".venv/bin/activate"
     else:
-        found = words[0] in ("git", "cd", "export", "mkdir", "set")
+        found = words[0] in ("git", "cd", "export", "mkdir", "set", "trap") or "=" in words[0]
     return None if found else command
 
 
@@ -57,12 +66,12 @@ def blocks() -> list[str]:
     found += re.findall(
         r"```sh\n(.*?)```", (REPOSITORY / "docs/distributed.md").read_text(), flags=re.DOTALL
     )
-    assert len(found) == 3
+    assert len(found) == 4
     return found
 
 
 @pytest.mark.parametrize(
-    "text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 3)
+    "text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 4)
 )
 def test_every_command_names_what_there_is(text):
     assert commands(text)
@@ -103,17 +112,19 @@ def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
     }
     gpus = str(PROFILE.pretrain.processes)
     assert asked == {
+        "cluster.sbatch": {"nodes": "4", "gpus-per-node": gpus},
         "full_size.sbatch": {"nodes": str(PROFILE.pretrain.nodes), "gpus-per-node": gpus},
         "pretrain.sbatch": {"nodes": "2", "gpus-per-node": gpus},
     }
 
 
-def test_the_computed_disk_and_arithmetic_are_those_in_the_text():
-    shown = TEXT.split("<!-- output of python -m tools.costs -->\n")[1].split(
+@pytest.mark.parametrize("command", ["tools.costs", "tools.costs --sizes"])
+def test_the_computed_disk_and_arithmetic_are_those_in_the_text(command):
+    shown = TEXT.split(f"<!-- output of python -m {command} -->\n")[1].split(
         "\n<!-- end of output -->"
     )[0]
     done = subprocess.run(
-        [sys.executable, "-m", "tools.costs"],
+        [sys.executable, "-m", *command.split()],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -130,6 +141,27 @@ def test_the_costs_are_of_gpt2s_own_size():
     assert by_stage["tokenize"] == pytest.approx(2 * (2 * 9_999_745_024 + 12 * 9_672_101) / 1e9)
 
 
+def test_a_hundred_times_the_tokens_need_what_is_measured_for_each():
+    """By hand: 10¹² tokens of 4.7 bytes, 1,024 cores, and 64 A100 for two conditions."""
+    row = [cell.strip() for cell in costs.sizes(PROFILE).splitlines()[-1].strip("|").split("|")]
+    assert row[0] == "1,000 B"
+    corpus, tokenize, pretrain = float(row[4]), float(row[5]), float(row[8])
+    assert corpus == pytest.approx(4.7e12 / (3.5e6 * 1024) / 60, abs=0.5)
+    assert tokenize == pytest.approx(2 * 4.7e12 / (5.1e6 * 1024) / 60, abs=0.5)
+    assert pretrain == pytest.approx(2 * 8.55e20 / (0.4 * 312e12 * 64) / 3600, abs=0.6)
+    dollars = float(row[-1].replace(",", ""))
+    assert dollars == pytest.approx(
+        22.32 * 8 * pretrain + 3 * 16 * (corpus + tokenize) / 60, rel=0.01
+    )
+
+
+def test_the_peak_has_dvcs_copy_and_the_scratch_of_one_stage():
+    names = {"a": 10, "b, scratch": 100, "c": 1, "d, scratch": 5}
+    found = costs.kept_and_peak([costs.Cost(name, size, "") for name, size in names.items()])
+    assert found == (11, 120)
+    assert costs.kept_and_peak([costs.Cost("a", 10, ""), costs.Cost("a, scratch", 1, "")])[1] == 21
+
+
 def test_the_sums_of_dollars_are_right():
     hours, prices = 5.0, {"Lambda": 22.32, "AWS": 27.45}
     assert prices["Lambda"] == pytest.approx(8 * 2.79)
@@ -137,16 +169,3 @@ def test_the_sums_of_dollars_are_right():
     numbers = set(re.findall(r"\d+(?:\.\d+)?", section))
     for price in prices.values():
         assert {f"{price:.2f}", f"{hours * price:.0f}", f"{3 * price:.0f}"} <= numbers
-
-
-def test_make_repro_with_jobs_is_the_scheduler_and_without_is_dvc():
-    said = {
-        jobs: subprocess.run(
-            ["make", "-n", "repro", *jobs], cwd=REPOSITORY, capture_output=True, text=True
-        ).stdout.splitlines()
-        for jobs in ((), ("JOBS=3",))
-    }
-    assert "python -m pipeline.dvc_support.repro" in said[()]
-    assert [line for line in said[("JOBS=3",)] if line not in said[()]] == [
-        "python -m pipeline.dvc_support.parallel 3"
-    ]

@@ -63,11 +63,27 @@ CALLS = {
     ("impact", "SINCE=v1..v2"): "[python][-m][pipeline.impact][v1..v2]",
     ("verdict",): "[python][-m][tools.verdict][main]",
     ("verdict", "REV=a b"): "[python][-m][tools.verdict][a b]",
+    ("plan", "X=0.01"): "[python][-m][tools.plan][0.01]",
+    (
+        "plan",
+        "X=0.01",
+        "FIGURE=task score",
+        "OUTCOMES=a b",
+    ): "[python][-m][tools.plan][0.01][--figure][task score][--outcomes][a b]",
     ("diff", "REV=a b"): "[dvc][params][diff][a b]",
     ("prune",): "[python][-m][pipeline.leftover.prune]",
     ("check",): "[python][-m][pipeline.check]",
-    ("repro",): "[python][-m][pipeline.dvc_support.repro]",
-    ("repro", "JOBS=4"): "[python][-m][pipeline.dvc_support.parallel][4]",
+    ("watch",): "[python][-m][tools.live.watch]",
+    ("watch", "ONCE=1"): "[python][-m][tools.live.watch][--once]",
+    ("watch", "PAGE=1"): "[python][-m][tools.live.watch][--page]",
+    ("watch", "PAGE=1", "PORT=8 9"): "[python][-m][tools.live.watch][--page][--port][8 9]",
+    ("watch", "PAGE=2"): "error: watch: PAGE must be 1 or unset",
+    ("verify",): "[python][-m][pipeline.dvc_support.share][verify]",
+    ("verify", "MODEL=a b"): "[python][-m][tools.verify][a b]",
+    ("verify", "MODEL=a b", "REV=c d"): "[python][-m][tools.verify][a b][--revision][c d]",
+    ("repro",): "[python][-m][pipeline.driver]",
+    ("repro", "JOBS=4"): "[python][-m][pipeline.driver][--jobs][4]",
+    ("repro", "CLUSTER=a b"): "[python][-m][pipeline.driver][--cluster][a b]",
     (
         "gc",
         "CLOUD=1 2",
@@ -88,9 +104,9 @@ def test_a_dry_run_without_a_folder_makes_one(folder):
 
 def test_the_environment_may_name_what_make_is_given(folder):
     assert "[python][-m][tools.dry_run][a b]" in make(folder, "dry-run", DIRECTORY="a b")
-    assert "[python][-m][pipeline.dvc_support.repro]" in make(folder, "repro", JOBS="4"), (
-        "another program's"
-    )
+    assert "[python][-m][pipeline.driver]" in make(folder, "repro", JOBS="4"), "another program's"
+    said = make(folder, "verify", "MODEL=a/b", REV="c")
+    assert "[python][-m][tools.verify][a/b]" in said.splitlines(), "another program's"
 
 
 def test_a_python_in_a_folder_with_blanks_sets_up(folder):

@@ -103,6 +103,11 @@ RUN_BY = {
     "make help": ("tests/repository/test_make_help.py", '"help")'),
     "make impact": ("docs/walk_through.md", "$ make impact\n"),  # run by test_pipeline.py
     "make check": ("tests/micro_graph/test_micro_graph.py", '"--old-file=.venv/.ready", "check"]'),
+    "make watch": ("tests/repository/test_make_arguments.py", '("watch",)'),
+    'python -m tools.ask exports/mul_tokens/seed_1337/step_3200 "What is 6 × 9? It is"': (
+        "tests/end_to_end/test_ask_command.py",
+        "tools.ask",
+    ),
     "make verdict REV=main": ("docs/walk_through.md", "$ make verdict REV=main "),
     "make prune": ("tests/end_to_end/test_pipeline.py", '"prune", "YES=1"]'),
     "cp profiles/gpt2-124m-10b.yaml params.yaml": ("docs/full_size.md", "cp profiles/gpt2-124m"),

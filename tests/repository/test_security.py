@@ -175,7 +175,7 @@ KEPT = [
     "from json import load\nload(file)",
     "GPT2LMHeadModel(config).eval()",
     "from yaml import safe_load, YAMLError",
-    "import_module(f'model.conditions.{name}')",
+    "import_module(f'model.tasks.item_selection.{task.items}')",
     "load_dataset('parquet', data_files=files)",
     "load_dataset(name, revision=revision, data_files=files)",
 ]

@@ -180,7 +180,8 @@ def test_other_figures_that_are_to_be_committed_are_named_too(committed):
         (
             "table losses",
             "table loses",
-            "README.md: there is no table loses, but verdict, losses, named, comparisons",
+            "README.md: there is no table loses, but verdict, losses, named, comparisons, "
+            "seeds_verdict, seeds_comparisons",
         ),
         (
             "named: two",
@@ -201,6 +202,21 @@ def test_a_wrong_marker_is_one_line(tree, old, new, message):
         assert done.returncode == 1
         assert done.stderr == f"error: tables: {message}\n"
         assert (tree / "README.md").read_text() == README.replace(old, new)
+
+
+def test_the_run_of_five_seeds_is_filled_in_once_it_is_committed(tree):
+    page = tree / "docs/page.md"
+    marked = "<!-- table seeds_{} -->\n{{}}<!-- end -->\n"
+    text = marked.format("verdict") + marked.format("comparisons")
+    page.write_text(text.format("", ""))
+    assert tables(tree).returncode == 0
+    assert page.read_text() == text.format(*["This run is not committed yet.\n"] * 2)
+    (tree / "docs/seeds").mkdir()
+    found = {"sentences": ["One.", "Two."], "table": NAMED.json()}
+    (tree / "docs/seeds/comparisons.json").write_text(json.dumps(found))
+    assert tables(tree, "--check").returncode == 1
+    assert tables(tree).returncode == 0
+    assert page.read_text() == text.format("- One.\n- Two.\n", NAMED.markdown())
 
 
 def test_without_results_the_command_says_so(tree):

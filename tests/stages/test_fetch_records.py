@@ -20,7 +20,7 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
     fails(
         project,
         "hellaswag",
-        r"fetch\.hellaswag: 20 items of one source \('wikihow~1'\); .* at least two",
+        r"fetch\.tasks\.hellaswag: 20 items of one source \('wikihow~1'\); .* at least two",
         source=source,
         count=20,
     )
@@ -28,7 +28,7 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
         len(
             read_jsonl(
                 project("hellaswag", source=put(tmp_path / "two.jsonl", ITEM, OTHER), count=2)
-                / "items.jsonl"
+                / "hellaswag.jsonl"
             )
         )
         == 2
@@ -38,10 +38,7 @@ def test_items_of_one_source_are_refused_before_anything_is_trained(project, tmp
 def test_items_that_repeat_anothers_text_are_counted(project, tmp_path, capsys):
     source = put(tmp_path / "items.jsonl", ITEM, {**ITEM, "source_id": "wikihow~2"}, OTHER)
     project("hellaswag", source=source, count=3)
-    assert (
-        "3 items, 1 of which repeat another's text under their own source_id\n"
-        in capsys.readouterr().out
-    )
+    assert "3 items of hellaswag, 1 of which repeat another's text\n" in capsys.readouterr().out
 
 
 def test_test_problems_are_held_to_one_answer_and_to_two_solutions(project, tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from card_code import run_card
+from conditions import named
 from gpt2_directories import save_gpt2
 from repository import REPOSITORY
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
@@ -18,6 +20,7 @@ from common.files import write_checksums, write_jsonl
 from model.data.conversations import two_turns
 from model.data.word_problems import STORIES
 from model.hugging_face.loading import load_hugging_face_model
+from model.post_training.chat_template import CHAT_TEMPLATE
 from stages import generate, gsm8k, problems, sft
 
 QUESTIONS = [{"question": f"What is {n}?", "answer": f"It is.\n#### {n}"} for n in range(6)]
@@ -28,6 +31,7 @@ PARAMS = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
 SECTIONS = {
     # Portable kernels would stay in the process for later tests.
     "numerics": {"kernels": "native", "threads": 1},
+    "conditions": named("mul_tokens"),
     "pretrain": {"max_steps": 5},
     "problems": PARAMS["problems"] | {"conversations": 16, "gsm8k_test": 4},
     "sft": (
@@ -187,10 +191,17 @@ def test_a_fine_tuned_model_is_a_directory_as_exports_are(project, monkeypatch, 
     assert AutoModelForCausalLM.from_pretrained(directory).lm_head.weight.equal(
         after["lm_head.weight"]
     )
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer.json", "generation_config.json"):
         assert (directory / name).read_bytes() == (
             Path(f"exports/{RUN}/step_5") / name
         ).read_bytes()
+    configs = [
+        json.loads((Path(root) / RUN / "step_5/tokenizer_config.json").read_text())
+        for root in ("exports", "sft")
+    ]
+    assert [config.pop("split_special_tokens") for config in configs] == [True, False]
+    assert configs[0] == configs[1]
+    assert (directory / "chat_template.jinja").read_text() == CHAT_TEMPLATE
     metrics = json.loads(Path(f"metrics/{RUN}/sft.json").read_text())
     assert metrics.keys() == {
         "conversations",
@@ -216,6 +227,16 @@ def test_a_fine_tuned_model_is_a_directory_as_exports_are(project, monkeypatch, 
     assert (
         f"sft {RUN}: 4 steps on 16 conversations, 0 of them cut, loss " in capsys.readouterr().out
     )
+
+
+def test_the_code_of_the_card_runs_as_it_stands(tmp_path, monkeypatch, capsys, tokenizer):
+    export = save_gpt2(tmp_path / "export", tokenizer, layers=1, heads=1, width=16, context=192)
+    output = Path("sft/mul_tokens/seed_3/step_5")
+    monkeypatch.chdir(tmp_path)
+    sft.save(load_hugging_face_model(export), export, output, {})
+    answers = run_card(tmp_path / output, monkeypatch, capsys).splitlines()
+    assert len(answers) >= 2
+    assert all(answers)
 
 
 def test_a_conversation_longer_than_the_context_is_cut_and_counted(project, monkeypatch):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from chart_points import points
+from demo_charts import CHARTS
 
 from common.errors import PipelineError
-from model.curves.charts import CHARTS
 from model.curves.points import Curves, chart_csv
 from tools.fault_panels import EXPORTED, MEASURED, SCORES, main, read_points
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conditions import conditions, with_conditions
 from repository import REPOSITORY
 
 from common.sections import validate
@@ -128,7 +129,7 @@ def test_the_processors_bfloat16_is_what_torch_says(tmp_path):
     assert machine.cpu_has_bfloat16(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "evaluate", "sft", "generate", "probes"])
+@pytest.mark.parametrize("stage", ["pretrain", "evaluate", "samples", "sft", "generate", "probes"])
 def test_every_section_with_a_device_is_looked_at(root, monkeypatch, stage):
     monkeypatch.setattr(
         machine, "cuda_problem", lambda processes, dtype: ("device", "cuda: none; set cpu")
@@ -202,6 +203,19 @@ def test_memory_that_a_micro_batch_exceeds_for_certain_is_refused(root, monkeypa
     assert changed(root, ("context: 96", "context: 1024")) == []
 
 
+def test_memory_that_one_condition_exceeds_is_named_with_it(root, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: 10**6)
+    wide = conditions(baseline={}, wide={"model": {"width": 3200}})
+    (root / "params.yaml").write_text(with_conditions(MICRO, wide))
+    [line] = machine.lacks(root)
+    assert line.startswith("params.yaml: conditions.wide: model.context: one micro batch of 2 rows")
+    # What it lacks stops its own stages, and no other condition's.
+    monkeypatch.setattr(machine, "_may_run", lambda root: {"pretrain", "pretrain@baseline-1"})
+    assert machine.lacks(root) == []
+    monkeypatch.setattr(machine, "_may_run", lambda root: {"pretrain", "pretrain@wide-1"})
+    assert machine.lacks(root) == [line]
+
+
 @pytest.mark.parametrize(
     "limits",
     [("max", None), ("1000", None), (None, "1000"), (None, str(2**63 - 4096)), (None, None)],
@@ -241,7 +255,7 @@ def test_what_no_stage_that_may_run_needs_is_not_asked_for(root, monkeypatch):
 
 
 def test_which_stages_may_run_is_read_from_the_lock(root):
-    assert {"fetch@hellaswag", "pretrain", "report"} <= machine._may_run(root)
+    assert {"fetch@tasks", "pretrain", "report"} <= machine._may_run(root)
     (root / "dvc.yaml").write_text("stages: [")
     assert machine._may_run(root) is None
 

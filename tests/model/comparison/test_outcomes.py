@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from committed import committed_tree
+from demo_charts import TASKS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import PipelineError
 from common.files import write_checksums, write_jsonl
-from model.comparison.outcomes import Outcomes, answered, evaluated, probed
+from model.comparison.outcomes import Outcomes, answered, evaluated, probed, validated
 from model.comparison.outcomes_file import Key, outcome_lines, parse_outcomes
 from model.post_training.arithmetic_probes import Answer
 from model.tasks.item_scores import ItemScore
+from model.tasks.labels import task_figures
+from model.tasks.table import Task
 
 
 def checksummed(directory: Path, **files: list[dict]) -> Path:
@@ -38,7 +41,11 @@ def test_an_ending_is_chosen_by_what_the_convention_divides_by(tmp_path):
     """The fourth ending is twice as long: per token it wins, in total it does not."""
     rows = [score(0, [3.0, 9, 9, 5]), score(1, [3.0, 9, 9, 5], label=3), score(2, [1.0, 9, 9, 5])]
     found = evaluated(
-        checksummed(tmp_path / "step", hellaswag=rows, hellaswag_lm_eval=rows, continuation=rows)
+        checksummed(tmp_path / "step", hellaswag=rows, hellaswag_lm_eval=rows),
+        [
+            Task("hellaswag", "hellaswag", "reference"),
+            Task("hellaswag_lm_eval", "hellaswag", "lm_eval"),
+        ],
     )
     assert found["HellaSwag acc_norm"].values.tolist() == [0, 1, 1]
     assert found["HellaSwag acc_norm"].clusters == ["video 0", "video 0", "video 1"]
@@ -46,6 +53,45 @@ def test_an_ending_is_chosen_by_what_the_convention_divides_by(tmp_path):
     assert bits.weights.tolist() == [2, 4, 2]
     assert (bits.values * np.log(2)).tolist() == pytest.approx([3, 5, 1])
     assert not bits.is_answers
+
+
+def test_validation_is_by_document_of_natural_text(tmp_path):
+    """Drills would count for the condition that has their facts as tokens."""
+    directory = tmp_path / "losses"
+    directory.mkdir()
+    (directory / "documents.csv").write_text(
+        "document,source,original_bytes,nats\n0,boolq,100,150.0\n4,drills,20,9.0\n7,squad,50,40.0\n"
+    )
+    write_checksums(directory)
+    [(name, found)] = validated(directory).items()
+    assert (name, found.role, found.is_answers) == ("validation", "primary", False)
+    assert found.weights.tolist() == [100, 50]
+    assert (found.values * np.log(2)).tolist() == pytest.approx([150, 40])
+    assert found.clusters == ["0", "7"], "documents, not sources, are drawn"
+    for damage in ("document,nats\n0,1\n", "", "document,source,original_bytes,nats\n0,a,9,nan\n"):
+        (directory / "documents.csv").write_text(damage)
+        write_checksums(directory)
+        with pytest.raises(PipelineError, match=r"documents\.csv: not the losses of the pretrain"):
+            validated(directory)
+
+
+def test_with_true_endings_every_task_has_bits_per_byte_and_its_chance(tmp_path):
+    rows = [score(0, [3.0, 9, 9, 5]), score(1, [3.0, 9, 9, 5], label=3)]
+    names = ("hellaswag", "hellaswag_lm_eval", "continuation", "commonsense_qa")
+    directory = checksummed(tmp_path / "step", **dict.fromkeys(names, rows))
+    tasks = [
+        Task("hellaswag", "hellaswag", "reference"),
+        Task("hellaswag_lm_eval", "hellaswag", "lm_eval"),
+        Task("continuation", "continuation", "reference"),
+        Task("commonsense_qa", "commonsense_qa", "lm_eval"),
+    ]
+    assert "continuation, true endings" not in evaluated(directory, tasks)
+    found = evaluated(directory, tasks, has_true_endings=True)
+    assert not any(name.startswith("CommonsenseQA, true") for name in found), "they are letters"
+    assert not found["continuation, true endings"].is_answers
+    accuracy = found["continuation acc_norm"]
+    assert (accuracy.chance, accuracy.item_set) == (0.25, "continuation")
+    assert found["HellaSwag acc_norm, lm-evaluation-harness"].item_set == "hellaswag"
 
 
 def test_answers_are_right_where_the_numbers_are_equal_and_none_is_wrong(tmp_path):
@@ -142,16 +188,15 @@ def test_the_committed_outcomes_are_the_committed_metrics():
         probes = "sft" if key.model == "fine-tuned" else "exports"
         group = {"seen": "seen", "held-out pair": "held_out_pair", "held-out form": "held_out_form"}
         path, keys = {
-            "HellaSwag acc_norm": (f"{step}/evaluation.json", ("hellaswag", "acc_norm")),
-            "HellaSwag acc_norm, lm-evaluation-harness": (
+            **{
+                figure.label: (f"{step}/evaluation.json", (figure.task, figure.metric))
+                for figure in task_figures(TASKS)
+            },
+            "continuation, true endings": (
                 f"{step}/evaluation.json",
-                ("hellaswag_lm_eval", "acc_norm"),
+                ("continuation", "gold_bits_per_byte"),
             ),
-            "HellaSwag, true endings": (
-                f"{step}/evaluation.json",
-                ("hellaswag", "gold_bits_per_byte"),
-            ),
-            "continuation acc_norm": (f"{step}/evaluation.json", ("continuation", "acc_norm")),
+            "validation": ("pretrain.json", ("val_bits_per_byte",)),
             **{
                 f"{words}, {rule}": ("gsm8k.json", (name, rule))
                 for name, words in (("generated", "generated problems"), ("gsm8k", "GSM8K"))

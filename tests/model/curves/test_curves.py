@@ -1,21 +1,29 @@
 import csv
+import itertools
 import json
 import math
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 import yaml
 from chart_points import CONDITIONS, points, training_picture
+from conditions import named
+from demo_charts import CHARTS, TASK_CHARTS, TASKS
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from repository import REPOSITORY
 
 from common.errors import PipelineError
 from common.files import json_bytes, write_checksums
-from model.curves.all_figures import draw_curves
+from model.curves import all_figures, charts
+from model.curves.all_figures import draw_curves, draw_training
 from model.curves.arithmetic_table import arithmetic_table
-from model.curves.charts import CHARTS
 from model.curves.data_table import data_table
+from model.curves.paired import Difference
 from model.curves.parity import refuse_same_weights
 from model.curves.points import (
     Point,
@@ -39,7 +47,7 @@ WITHOUT_RATES = json.dumps(
 
 def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
     for name, shown in (("a", CONDITIONS), ("b", CONDITIONS), ("c", CONDITIONS[:1])):
-        draw_curves(tmp_path / f"{name}.png", points(), CONDITIONS, shown, "Title")
+        draw_curves(tmp_path / f"{name}.png", points(), TASK_CHARTS, CONDITIONS, shown, "Title")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
     assert training_picture(tmp_path / "d.png", points()) == training_picture(
@@ -51,7 +59,7 @@ def test_figures_are_the_same_bytes_twice_and_not_empty(tmp_path):
             assert len(image.convert("RGB").getcolors(10**6)) > 50
 
 
-def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
+def test_the_picture_of_training_shows_every_curve(tmp_path):
     """Whatever a point's value or place, another one is another picture; a condition's last point
     is in sight.
     """
@@ -61,8 +69,8 @@ def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
         for name in ("loss", "bits_per_byte", "gradient_norm", "learning_rate")
     ]
     moves += [
-        ("bits_per_byte", {field: getattr(points()["loss"][1], field) + 1})
-        for field in Progress._fields
+        ("bits_per_byte", {field: getattr(points()["loss"][1], field) * 2})
+        for field in ("tokens", "original_bytes")
     ]
     count = 1
     for name, change in moves:
@@ -72,7 +80,116 @@ def test_the_picture_of_training_shows_every_curve_against_every_axis(tmp_path):
             curves[name][at] = curves[name][at]._replace(**change)
             pictures.add(training_picture(tmp_path / "moved.png", curves))
             count += 1
-    assert len(pictures) == count == 1 + 6 + 6
+    assert count == 1 + 6 + 4
+    assert len(pictures) == count - 1, "bytes out of proportion, of either split, have no axis"
+
+
+def drawn_axes(draw, curves) -> list:
+    """Return the panels of the picture that `draw` makes of `curves`, laid out."""
+    found = []
+
+    @contextmanager
+    def kept(file, width, height):
+        with mpl.rc_context():
+            figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+            FigureCanvasAgg(figure)
+            yield figure
+            figure.draw_without_rendering()
+            found.extend(figure.get_axes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(all_figures, "picture", kept)
+        draw(curves)
+    return found
+
+
+def training_axes(curves) -> list:
+    return drawn_axes(lambda found: draw_training(Path(), found, CONDITIONS, "Title"), curves)
+
+
+def scales(axis) -> list[str]:
+    return [axis.get_xlabel(), *(each.get_xlabel() for each in axis.child_axes)]
+
+
+def test_each_curve_of_training_is_drawn_once_with_an_axis_for_steps_tokens_and_bytes():
+    axes = training_axes(points((1,)))
+    titles = [axis.get_title(loc="left") for axis in axes]
+    assert len(titles) == len(set(titles)) == len(charts.TRAINING)
+    every = ["training tokens", "training steps", "bytes of original text read"]
+    assert [scales(axis) for axis in axes[:2]] == [every] * 2
+    top, below = axes[0].child_axes
+    low, high = axes[0].get_xlim()
+    assert top.get_xlim() == pytest.approx((low / 20, high / 20)), "20 tokens a step"
+    assert below.get_xlim() == pytest.approx((3 * low, 3 * high)), "3 bytes a token"
+
+
+def of_second(curves, **change) -> dict:
+    """Return the curves with the second condition's places multiplied."""
+    return {
+        name: [
+            point._replace(**{field: getattr(point, field) * by for field, by in change.items()})
+            if point.condition == CONDITIONS[1]
+            else point
+            for point in curve
+        ]
+        for name, curve in curves.items()
+    }
+
+
+def test_an_axis_that_does_not_hold_for_all_conditions_says_so_or_is_left_out():
+    curves = points((1,))
+    more = scales(training_axes(of_second(curves, original_bytes=1.006))[1])
+    assert more[2] == "bytes of original text read (baseline; mul_tokens +0.6 %)"
+    assert len(scales(training_axes(of_second(curves, original_bytes=1.2))[1])) == 2
+    assert scales(training_axes(of_second(curves, step=2))[1])[1] == "bytes of original text read"
+
+
+def overlapping(axes) -> int:
+    """Return how many pairs of panels, with their titles and labels, overlap."""
+    renderer = axes[0].get_figure(root=True).canvas.get_renderer()
+    boxes = [axis.get_tightbbox(renderer).padded(-2) for axis in axes]
+    return sum(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+FIVE = ["baseline", "mul_tokens", "fast", "wide", "muon"]
+
+
+@pytest.mark.parametrize("steps", [(10,), (5, 10, 20, 40)], ids=["one checkpoint", "four"])
+@pytest.mark.parametrize("conditions", [FIVE[:2], FIVE], ids=len)
+def test_no_two_panels_with_their_words_overlap_nor_do_two_bars(conditions, steps):
+    chart = CHARTS["hellaswag_acc_norm"]
+    curves = {
+        name: [
+            Point(condition, seed, "", step, 20_000 * step, 60_000 * step, 0.3, 0.2, 0.4)
+            for condition in conditions
+            for seed in (1, 2, 3)
+            for step in steps
+        ]
+        for name in ("bits_per_byte", chart.name)
+    }
+    differences = [
+        Difference(name, "f", "u", each, step, 20_000 * step, 60_000 * step, 0, -0.01, 0.01, False)
+        for name in curves
+        for each in conditions[1:]
+        for step in steps
+    ]
+
+    def draw(found):
+        draw_curves(Path(), found, [chart], conditions, conditions, "Title", differences)
+
+    axes = drawn_axes(draw, curves)
+    assert overlapping(axes) == 0
+    for axis, shown in ((axes[2], conditions), (axes[3], conditions[1:])):
+        bars = [line for line in axis.lines if line.get_marker() == "_"]
+        lefts = sorted(line.get_transform().transform(line.get_xydata())[0, 0] for line in bars)
+        assert len(lefts) == len(shown) * len(steps)
+        assert min((b - a for a, b in itertools.pairwise(lefts)), default=9) > 2, "pixels"
+        low, high = axis.get_window_extent().intervalx
+        assert low < lefts[0]
+        assert lefts[-1] < high
+    axes[2].set_title("a title so long that it reaches the next panel " * 3, loc="right")
+    axes[2].get_figure(root=True).draw_without_rendering()
+    assert overlapping(axes) > 0, "it is seen"
 
 
 def test_one_row_of_training_can_be_drawn(tmp_path):
@@ -107,9 +224,11 @@ def test_results_have_a_row_for_each_step_and_seed_with_intervals():
     )
     assert table.columns == ["Step", "Tokens", "Seed", "Baseline", "Mul_tokens"]
     assert "| 10 | 200 | 2 | 0.3100 [0.200, 0.400] | 0.3100 [0.200, 0.400] |" in table.markdown()
-    assert len(table.rows) == 4
+    assert len(table.rows) == 6, "two steps of two seeds, and what each step's seeds spread"
     rate = {"rate": 0.31, "interval_95": [0.2, 0.4]}
-    assert table.json()["values"][-1] == [10, 200, 2, rate, rate]
+    assert table.json()["values"][-2] == [10, 200, 2, rate, rate]
+    assert "| 10 | 200 | mean ± sd | 0.3050 ± 0.0071 | 0.3050 ± 0.0071 |" in table.markdown()
+    assert table.json()["values"][-1][3] == pytest.approx([0.305, 0.005 * 2**0.5])
 
 
 def test_one_seed_has_the_columns_of_the_original_report():
@@ -132,7 +251,7 @@ def test_the_results_are_of_held_out_text_and_not_of_training(reverse):
     )
     assert lines[0] == "**Validation, natural text** (bits per byte)"
     assert lines[4] == "| 5 | 100 | 1 | 0.3050 | 0.3050 |"
-    assert lines[-1] == "| 10 | 200 | 2 | 0.3100 | 0.3100 |"
+    assert lines[-2] == "| 10 | 200 | 2 | 0.3100 | 0.3100 |"
 
 
 def test_curves_read_what_pretrain_writes(tmp_path):
@@ -298,7 +417,7 @@ def test_a_damaged_evaluation_is_named(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"hellaswag": {}}))
     with pytest.raises(PipelineError, match=r"evaluation\.json: not the evaluate stage's"):
-        evaluation_points(path, "baseline", 1, Progress(5, 100, 300))
+        evaluation_points(path, TASKS, "baseline", 1, Progress(5, 100, 300))
 
 
 def probes_json(path, share: float) -> None:
@@ -323,16 +442,19 @@ def test_the_arithmetic_table_has_a_row_for_each_way_of_asking_and_answering(tmp
     )
     assert title == "**Arithmetic, final export** (rate of right products)"
     assert header == "| Prompt | Asked | Answer | n | Seed | Baseline | Mul_tokens |"
-    assert len(rows) == 2 * 3 * 2 * 2
+    assert len(rows) == 2 * 3 * 2 * (2 + 1), "each seed's, and their mean"
     assert (
         rows[0]
         == "| plain | seen | text | 2,203 | 1 | 0.100 [0.050, 0.200] | 0.050 [0.025, 0.100] |"
     )
     assert (
-        rows[3]
+        rows[4]
         == "| plain | seen | fact token | 2,203 | 2 | 0.200 [0.100, 0.400] | 0.100 [0.050, 0.200] |"
     )
-    assert rows[-1].startswith("| injected | held out form | fact token | 2,203 | 2 | ")
+    assert rows[2] == (
+        "| plain | seen | text | 2,203 | mean ± sd | 0.1500 ± 0.0707 | 0.0750 ± 0.0354 |"
+    )
+    assert rows[-2].startswith("| injected | held out form | fact token | 2,203 | 2 | ")
 
 
 @pytest.mark.parametrize(
@@ -372,9 +494,18 @@ def tree(tmp_path, monkeypatch) -> Path:
     and two checkpoints.
     """
     monkeypatch.chdir(tmp_path)
-    params = {"conditions": CONDITIONS, "export": {"parity_tolerance": 1e-4}, "seeds": [1]}
-    params["pretrain"] = {"checkpoint_steps": [2, 4]}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    asked = {"asked": "all", "wordings": ["reference"]}
+    params = {
+        "conditions": named(*CONDITIONS),
+        "export": {"parity_tolerance": 1e-4},
+        "seeds": [1],
+        "tokenize": {"mul_facts": False},
+        "model": {"width": 32},
+        "pretrain": {"checkpoint_steps": [2, 4]},
+        "sft": {},
+        "tasks": {"hellaswag": asked, "continuation": asked},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for number, condition in enumerate(CONDITIONS):
         places = {step: f"{step},{10 * step},{30 * step + number}" for step in (0, 1, 2, 4)}
         training = [
@@ -394,9 +525,11 @@ def tree(tmp_path, monkeypatch) -> Path:
             }
             (metrics / f"step_{step}/parity.json").write_bytes(json_bytes(parity))
             rate = {
-                "acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000}
+                "acc_norm": {"rate": 0.25 + step / 100, "interval_95": [0.2, 0.3], "total": 1000},
+                "chance": 0.25,
+                "gold_bits_per_byte": 2.75,
             }
-            evaluation = {"continuation": rate, "hellaswag": {**rate, "gold_bits_per_byte": 2.75}}
+            evaluation = {"hellaswag": rate, "continuation": rate}
             (metrics / f"step_{step}/evaluation.json").write_bytes(json_bytes(evaluation))
         (metrics / "pretrain.json").write_bytes(json_bytes({"loss_spikes": 0}))
         (metrics / "sft.json").write_bytes(json_bytes({"facts": number, "learned_tokens": 50}))
@@ -417,6 +550,10 @@ def tree(tmp_path, monkeypatch) -> Path:
         (fine_tuning / "training.csv").write_text("step,train_loss\n10,2.5\n20,1.5\n")
         write_checksums(fine_tuning)
         tokenize_json(Path("metrics") / condition, "tokenize")
+    Path("plots").mkdir()
+    header = "model,figure,unit,condition,difference,low,high,differs\n"
+    row = "step 4,HellaSwag acc_norm,accuracy,mul_tokens,0.01,-0.02,0.04,no\n"
+    Path("plots/differences.csv").write_text(header + row)
     return tmp_path
 
 
@@ -424,7 +561,8 @@ def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
     main()
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     declared = {path for entry in stages["curves"]["outs"] for path in entry}
-    assert declared == {str(path) for path in Path("plots").iterdir()}
+    written = {str(path) for path in Path("plots").iterdir()}
+    assert declared == written - {"plots/differences.csv"}
     pictures = {path.name for path in Path("plots/figures").iterdir()}
     assert pictures == {
         "combined.png",
@@ -433,6 +571,16 @@ def test_the_stage_writes_every_output_that_dvc_declares_of_it(tree):
         "baseline.png",
         "mul_tokens.png",
     }
+
+
+def test_the_stage_writes_the_paired_differences(tree):
+    main()
+    with open("plots/curves/paired.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["chart"] == "hellaswag_acc_norm"]
+    assert [(row["step"], row["difference"], row["low"], row["differs"]) for row in rows] == [
+        ("2", "0.0", "", ""),
+        ("4", "0.01", "-0.02", "no"),
+    ]
 
 
 def test_the_stage_gathers_each_row_of_each_run_once(tree):
@@ -472,6 +620,7 @@ def test_the_stage_gathers_each_row_of_each_run_once(tree):
     results = Path("plots/results.md").read_text()
     assert "| 4 | 40 | 2.1000 | 2.1000 |\n" in results
     assert [line for line in results.splitlines() if line.startswith("**")] == [
+        "**What the conditions differ in** (keys of params.yaml)",
         "**What the conditions are trained on** (the same documents in the same order)",
         "**Validation, natural text** (bits per byte)",
         "**HellaSwag acc_norm** (accuracy)",
@@ -505,7 +654,9 @@ def test_the_stage_writes_parity_and_the_gates_tolerance_unless_it_was_given_up(
     assert len(lines) == 5
     with_line = Path("plots/figures/evidence.png").read_bytes()
     params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}))
+    Path("params.yaml").write_text(
+        yaml.safe_dump({**params, "export": {"parity_tolerance": 1e9}}, sort_keys=False)
+    )
     main()
     assert (
         Path("plots/curves/parity.csv").read_text().splitlines()[1]
@@ -530,7 +681,10 @@ def test_the_stage_writes_the_same_bytes_twice(tree):
         written.append(
             {path: path.read_bytes() for path in Path("plots").rglob("*") if path.is_file()}
         )
-        shutil.rmtree("plots")
+        (tree / "plots").rename(tree / "earlier")
+        Path("plots").mkdir()
+        (tree / "earlier/differences.csv").rename("plots/differences.csv")
+        shutil.rmtree("earlier")
     assert written[0] == written[1]
 
 
@@ -545,7 +699,7 @@ def test_the_stage_refuses_losses_of_an_older_pretrain(tree):
         match=r"mul_tokens/seed_1/training\.csv: .*'train_bits_per_byte'.*; run dvc repro",
     ):
         main()
-    assert not Path("plots").exists()
+    assert [path.name for path in Path("plots").iterdir()] == ["differences.csv"]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import json
 
 import pytest
 from chart_points import CONDITIONS, points, training_picture
+from demo_charts import CHARTS, CURVES, TASK_CHARTS
 from PIL import Image
 
 from common.errors import PipelineError
 from model.curves.all_figures import draw_curves
-from model.curves.charts import CHARTS, CURVES
 from model.curves.evidence import draw_evidence
 from model.curves.fact_usage import Usage
 from model.curves.panels import Place, legend_columns, over_seeds, round_numbers
@@ -132,7 +132,7 @@ def test_a_single_checkpoint_can_be_drawn(tmp_path):
     curves = {
         name: [point for point in curve if point.step == 10] for name, curve in points().items()
     }
-    draw_curves(tmp_path / "curves.png", curves, CONDITIONS, CONDITIONS, "Title")
+    draw_curves(tmp_path / "curves.png", curves, TASK_CHARTS, CONDITIONS, CONDITIONS, "Title")
     evidence(tmp_path / "evidence.png", curves["parity"])
 
 

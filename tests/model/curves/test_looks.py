@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import vl_convert
 from chart_points import points
+from demo_charts import CHARTS
 from matplotlib.figure import Figure
 
-from model.curves.charts import CHARTS, Chart
+from model.curves.charts import Chart
 from model.curves.panels import condition_handles, draw_chart, look, seed_handles
 from model.curves.points import Point, chart_csv
 from model.curves.style import COLOURS, DARK_COLOURS, SHAPES
@@ -130,7 +131,7 @@ def test_a_single_step_shows_each_seed_and_their_mean():
     assert labels == ["faint: each of 3 seeds, around their mean", "bar: lowest to highest"]
 
 
-def test_the_legend_names_bands_and_bars_as_they_are_drawn():
+def test_the_legend_names_bars_and_seeds_as_they_are_drawn():
     one, several = points((1,)), points((1, 2))
     names = ("hellaswag_acc_norm", "loss")
 
@@ -144,10 +145,12 @@ def test_the_legend_names_bands_and_bars_as_they_are_drawn():
         ]
         return [handle.get_label() for handle in seed_handles(shown)]
 
-    assert labels(one) == ["band: 95 % interval"]
-    assert labels(one, 5) == ["bar: 95 % interval"]
-    assert labels(several)[1] == "band: lowest to highest, of their 95 % intervals too"
-    assert labels(several, 5)[1] == "band or bar: lowest to highest, of their 95 % intervals too"
+    assert labels(one) == labels(one, 5) == ["bar: 95 % interval"]
+    assert labels(several)[1] == "bar: lowest to highest, of their 95 % intervals too"
+    assert labels(several, 5)[1] == "bar: lowest to highest, of their 95 % intervals too"
+    assert [handle.get_label() for handle in seed_handles([(CHARTS["loss"], several["loss"])])] == [
+        "faint: each of 2 seeds, around their mean"
+    ]
     assert seed_handles([(CHARTS["loss"], one["loss"])]) == [], (
         "nothing is drawn around one seed's loss"
     )
@@ -164,7 +167,7 @@ def vega(chart: Chart, curve: list[Point], revisions: bool = False) -> str:
     rows = list(csv.DictReader(io.StringIO(chart_csv(chart, curve).decode())))
     if not revisions:
         return svg(report_chart(chart, "tokens", 1), rows)
-    text = json.dumps(template(chart))
+    text = json.dumps(template(chart, 2))
     for anchor, words in (("X_LABEL", "x"), ("Y_LABEL", "y"), ("X", "tokens")):
         text = text.replace(f"<DVC_METRIC_{anchor}>", words)
     return svg(json.loads(text), rows)
@@ -213,8 +216,10 @@ def test_vega_draws_intervals_of_a_single_step_beside_each_other(seeds):
     assert all(length > 20 for _, length in bars)
     assert all(after - before >= 5 for (before, _), (after, _) in itertools.pairwise(bars))
     assert len(symbols(picture)) == len(conditions)
-    several = vega(chart, sample(chart, conditions, seeds, steps=(100, 200)))
-    assert rules(several) == [], "a band has them"
+    steps = (100, 200, 400)
+    bars = rules(vega(chart, sample(chart, conditions, seeds, steps=steps)))
+    assert len(bars) == len(conditions) * len(steps)
+    assert all(after - before >= 4 for (before, _), (after, _) in itertools.pairwise(bars))
 
 
 def test_bars_of_vega_have_their_conditions_names_where_colours_run_out():
@@ -227,3 +232,74 @@ def test_bars_of_vega_have_their_conditions_names_where_colours_run_out():
 
     assert ">5%</text>" in texts(MANY[: len(COLOURS)])
     assert ">5%, condition_7</text>" in texts(MANY[: len(COLOURS) + 1])
+
+
+def template_picture(chart: Chart, rows: list[dict]) -> str:
+    """Return the picture of `dvc plots` of these rows."""
+    text = json.dumps(template(chart, 2))
+    for anchor, words in (("X_LABEL", "x"), ("Y_LABEL", "y"), ("X", chart.x[0])):
+        text = text.replace(f"<DVC_METRIC_{anchor}>", words)
+    return svg(json.loads(text), rows)
+
+
+@pytest.mark.parametrize("name", ["loss", "hellaswag_acc_norm"])
+def test_a_marker_is_a_revision_where_there_are_several_and_else_a_condition(name):
+    chart = CHARTS[name]
+    curve = sample(chart, MANY[:2], steps=(100, 200), split="val" if name == "loss" else "")
+    rows = list(csv.DictReader(io.StringIO(chart_csv(chart, curve).decode())))
+    found = {}
+    for revisions in (("main",), ("main", "branch")):
+        both = [{**row, "rev": rev} for rev in revisions for row in rows]
+        found[len(revisions)] = symbols(template_picture(chart, both))
+    assert len(found[1]) == 2
+    assert len({shape for _, shape in found[1]}) == 2, "one of each condition"
+    assert len(found[2]) == 4
+    by_colour = {
+        colour: {shape for other, shape in found[2] if other == colour} for colour, _ in found[2]
+    }
+    assert len(by_colour) == 2
+    assert len({frozenset(shapes) for shapes in by_colour.values()}) == 1, "the same for both"
+
+
+def difference_rows(conditions: list[str]) -> list[dict]:
+    return [
+        {
+            "model": "step 9",
+            "figure": "COPA",
+            "unit": "accuracy",
+            "condition": condition,
+            "difference": 0.01 * number,
+            "low": -0.1,
+            "high": 0.1,
+            "differs": "no",
+            "items": 10,
+            "seeds": 1,
+            "detectable": 0.05,
+            "holm_p": 1,
+        }
+        for number, condition in enumerate(conditions)
+    ]
+
+
+def test_a_row_is_named_once_and_the_zero_line_ends_below_its_name():
+    conditions = MANY[:5]
+    spec = report_chart(CHARTS["differences"], "difference", len(conditions))
+    picture = svg(spec, difference_rows(conditions))
+    assert picture.count(">COPA, step 9</text>") == 1
+    [zero] = [each for each in spec["layer"] if each["encoding"].get("x") == {"datum": 0}]
+    [name] = [each for each in spec["layer"] if each["mark"].get("style") == "row-label"]
+    below = name["mark"]["dy"] + spec["config"]["style"]["row-label"]["fontSize"]
+    start, end = zero["encoding"]["yOffset"]["scale"]["range"]
+    assert zero["mark"]["type"] == "tick", "a rule would cross the names"
+    assert below < start
+    assert zero["mark"]["size"] <= (end - start) / len(conditions) + 5
+    assert spec["layer"][1] == zero
+    assert zero["encoding"]["x"] == {"datum": 0}
+
+
+def test_conditions_stand_in_the_order_of_the_data_and_not_of_the_alphabet():
+    chart = CHARTS["hellaswag_acc_norm"]
+    conditions = ["b", "a", "c"]
+    picture = vega(chart, sample(chart, conditions))
+    places = dict(re.findall(r'condition: (\w)[^>]*transform="translate\(([\d.]+),', picture))
+    assert sorted(places, key=lambda name: float(places[name])) == conditions

@@ -3,6 +3,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from corpus_sample import ITEM, passages, write_shards
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 from common.errors import PipelineError
 from common.files import json_bytes, read_jsonl, write_checksums, write_jsonl
 from model.data.contamination import Benchmark, _words
-from model.data.corpus_shards import gather, place_of, plan_shards, scatter
+from model.data.corpus_shards import (
+    count_groups,
+    gather,
+    place_of,
+    plan_shards,
+    regroup,
+    scatter,
+    shards_per_group,
+)
 from model.data.documents import (
     Document,
     DocumentWriter,
@@ -20,8 +29,9 @@ from model.data.documents import (
     document_shards,
     read_split,
 )
-from model.data.source_names import DRILL_SOURCE
+from model.data.items import Item
 from model.params.corpus import CorpusParams
+from model.params.source_names import DRILL_SOURCE
 from stages import corpus
 
 PARAMS = CorpusParams(
@@ -49,10 +59,14 @@ def make_corpus(
     spills = [directory / f"spill_{number}" for number in range(len(paths))]
     for path, spill in zip(paths, spills, strict=True):
         scatter(path, shards, params, spill)
+    groups = [directory / f"group_{number}" for number in range(count_groups(len(shards)))]
+    for group, path in enumerate(groups):
+        regroup(spills, len(shards), group, path)
     splits: dict[str, list[Document]] = {"train": [], "val": []}
     counts: Counter = Counter()
     for index, shard in enumerate(shards):
-        gathered = gather(spills, shards, index, params, benchmark)
+        spill = groups[index // shards_per_group(len(shards))]
+        gathered = gather(spill, shards, index, params, benchmark)
         splits[shard.split] += gathered.documents
         counts.update(gathered.passages)
     return splits, counts
@@ -118,6 +132,31 @@ def test_the_size_of_shards_does_not_change_the_order_of_passages(tmp_path):
     assert {name: natural(split) for name, split in coarse.items()} == {
         name: natural(split) for name, split in splits.items()
     }
+
+
+@pytest.mark.parametrize("shards", [2, 3, 5, 17, 100])
+def test_every_number_of_shards_has_groups_of_about_its_root(shards):
+    size, groups = shards_per_group(shards), count_groups(shards)
+    assert (groups - 1) * size < shards <= groups * size
+    assert abs(size - shards**0.5) < 1
+
+
+def test_many_shards_do_not_need_a_batch_of_every_raw_shard(tmp_path):
+    """With 100 raw shards and some 400 of the corpus, one level wrote and read 40,000 batches."""
+    documents = passages(2000)
+    raw = [documents[start : start + 20] for start in range(0, 2000, 20)]
+    params = changed(characters_per_shard=len(documents[0].text) * 5)
+    splits, counts = make_corpus(tmp_path, raw, params)
+    assert counts["read"] == 2000
+    whole = changed(characters_per_shard=10**9)
+    coarse, _ = make_corpus(tmp_path / "coarse", [documents], whole)
+    assert {name: natural(split) for name, split in splits.items()} == {
+        name: natural(split) for name, split in coarse.items()
+    }
+    spills = [*tmp_path.glob("spill_*"), *tmp_path.glob("group_*")]
+    batches = [pa.ipc.open_file(path.read_bytes()).num_record_batches for path in spills]
+    assert len(spills) > 110
+    assert sum(batches) < 3000
 
 
 def test_what_is_dealt_in_many_rounds_arrives_whole(tmp_path, monkeypatch):
@@ -222,11 +261,11 @@ PROBLEM = {
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data/raw/hellaswag").mkdir(parents=True)
+    (tmp_path / "data/raw/tasks").mkdir(parents=True)
     (tmp_path / "data/raw/gsm8k").mkdir()
-    write_jsonl(Path("data/raw/hellaswag/items.jsonl"), [ITEM.model_dump()])
+    write_jsonl(Path("data/raw/tasks/hellaswag.jsonl"), [ITEM.row()])
     write_jsonl(Path("data/raw/gsm8k/test.jsonl"), [PROBLEM])
-    for name in ("hellaswag", "gsm8k"):
+    for name in ("tasks", "gsm8k"):
         write_checksums(Path("data/raw") / name)
 
     def run(documents: list[Document], **changes) -> Path:
@@ -242,6 +281,32 @@ def project(tmp_path, monkeypatch):
         return Path("data/corpus")
 
     return run
+
+
+def test_no_text_of_a_task_of_ones_own_enters_the_corpus(project):
+    """Whatever fetch.tasks has, with two endings or with options, whether it is asked or not."""
+    words = [f"word{number}" for number in range(40)]
+    two = Item(ind=0, ctx=" ".join(words[:7]), endings=["a b", "c d"], label=0, source_id="s")
+    blank = Item(
+        ind=1,
+        ctx=" ".join(words[12:16]) + " ",
+        options=["left", "right"],
+        endings=[" ".join(words[20:24])] * 2,
+        label=1,
+        source_id="t",
+    )
+    write_jsonl(Path("data/raw/tasks/mine.jsonl"), [two.row(), blank.row()])
+    write_checksums(Path("data/raw/tasks"))
+    planted = (f"{two.ctx} c d", f"{blank.ctx}left {blank.endings[0]}")
+    clean = (f"{two.ctx} e f", f"{blank.ctx}up {blank.endings[0]}")
+    output = project(
+        [*passages(300), *(Document(f"Then {text} now.", "text") for text in (*planted, *clean))]
+    )
+    texts = "\n".join(
+        document.text for split in ("train", "val") for document in read_split(output, split)
+    )
+    assert not any(text in texts for text in planted)
+    assert all(text in texts for text in clean)
 
 
 def test_no_text_of_a_benchmark_enters_the_corpus(project):

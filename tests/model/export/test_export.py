@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from card_code import run_card
 from safetensors.torch import load_file, save_file
 from small_objects import checkpoint_config, random_gpt, save_checkpoint
 from transformers import AutoModelForCausalLM
@@ -20,6 +21,7 @@ from common.files import verified_directory
 from model.export import weight_map
 from model.export.gate import Source, keep_export
 from model.export.hf_tokenizer import to_hugging_face
+from model.export.model_card import model_card
 from model.export.weight_map import (
     build_hugging_face_model,
     export_table,
@@ -121,6 +123,16 @@ def test_a_right_export_passes(export):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+
+
+def test_the_code_of_the_card_runs_as_it_stands(export, monkeypatch, capsys):
+    config = read_checkpoint(export.checkpoint)[0]
+    parity = export.run()
+    card = model_card(config, "0" * 64, 1, True, [], parity)
+    (export.directory / "README.md").write_text(card)
+    text = run_card(export.directory, monkeypatch, capsys)
+    assert text.startswith("<|endoftext|>Water is made of")
+    assert len(text) > len("<|endoftext|>Water is made of\n")
 
 
 def raw(export: Export) -> dict[str, torch.Tensor]:

@@ -82,6 +82,29 @@ def test_a_query_that_sees_no_key_gets_zeros_and_gives_none():
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("causal", [False, True])
+def test_weights_are_kept_for_the_backward_pass_or_computed_again_with_the_same_bytes(
+    monkeypatch, causal
+):
+    of, weights = parts(200, 150), torch.randn(2, 3, 200, 8)
+    found = []
+    for most in (2**20, 0):
+        monkeypatch.setattr(attention, "_KEPT", most)
+        _, kept = attention.attend(*of, is_causal=causal)
+        assert (len(kept) > 0) == (most > 0)
+        found.append(
+            with_gradients(
+                lambda *each: F.scaled_dot_product_attention(*each, is_causal=causal), of, weights
+            )
+        )
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    monkeypatch.setattr(attention, "_KEPT", 2**20)
+    with torch.no_grad():
+        assert not len(attention.attend(*of)[1])
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("masked", [False, True])
 def test_nan_stays_nan(masked):
     query, key, value = parts(4, 4)

@@ -25,11 +25,12 @@ REVIEWED = {
     *("_log_softmax", "_log_softmax_backward_data", "_softmax", "native_layer_norm"),
     *("native_layer_norm_backward", "nll_loss_backward", "nll_loss_forward"),
     *("embedding", "embedding_dense_backward", "index_add_"),
+    *("lerp", "lerp_"),  # Muon's
     # random numbers of torch's own generator
     *("normal_", "rand", "random_", "randperm", "uniform_"),
     # comparisons, and moving numbers
-    *("_local_scalar_dense", "all", "aminmax", "argmax", "bitwise_and", "eq", "le", "max", "ne"),
-    *("sort", "where"),
+    *("__and__", "_local_scalar_dense", "all", "aminmax", "argmax", "bitwise_and", "eq", "gt"),
+    *("is_nonzero", "le", "lt", "max", "ne", "sort", "tril", "where"),
     *("_to_copy", "_unsafe_view", "alias", "arange", "cat", "clone", "copy_", "detach", "empty"),
     *("empty_like", "expand", "fill_", "gather", "index", "index_put", "lift_fresh", "new_ones"),
     *("new_zeros", "ones_like", "permute", "scalar_tensor", "select", "set_", "slice"),

@@ -79,6 +79,12 @@ class TestProductsInPlace:
         close(out, (a.double() @ b.double()).float())
         torch.addmm(added, a, b, alpha=3, out=out)
         close(out, (added.double() + 3 * a.double() @ b.double()).float())
+        ahead = torch.full((2, 4, 9), math.nan)
+        torch.bmm(a.expand(2, 4, 5), b.expand(2, 5, 6), out=ahead[:, :, 2:8])
+        close(ahead[1, :, 2:8], a @ b)
+        assert ahead[:, :, [0, 1, 8]].isnan().all()
+        with pytest.raises(RuntimeError, match="single memory location"):
+            torch.mm(a, b, out=torch.ones(6).expand(4, 6))
         batches = torch.bmm(a[None], b[None], out=torch.empty(0))
         close(batches[0], a @ b)
 

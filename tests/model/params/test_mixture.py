@@ -26,6 +26,18 @@ def test_a_mixture_has_each_source_in_proportion_and_each_member_equally_often()
     assert {counts[name] for name in sources["b"]} == {3, 4}
 
 
+def test_parts_go_on_where_the_last_one_ended():
+    sources = {"a": [f"a{n}" for n in range(10)], "b": [f"b{n}" for n in range(7)]}
+    weights = {"a": 1.0, "b": 3.0}
+    parts = [mix(sources, weights, 8, seed=0, part=part) for part in range(15)]
+    counts = Counter(member for part in parts for member in part)
+    assert {counts[name] for name in sources["a"]} == {3}  # 2 in each of 15 parts, of 10
+    assert {counts[name] for name in sources["b"]} == {12, 13}  # 6 in each, of 7
+    assert parts[0] == mix(sources, weights, 8, seed=0)
+    places = [[member[0] for member in part].index("a") for part in parts]
+    assert len(set(places)) > 1, "each part is shuffled in another way"
+
+
 def test_the_order_is_drawn_by_the_seed_and_mixes_sources():
     sources = {"a": list(range(50)), "b": list(range(100, 150))}
     weights = {"a": 1.0, "b": 1.0}
@@ -33,6 +45,13 @@ def test_the_order_is_drawn_by_the_seed_and_mixes_sources():
     assert found == mix(sources, weights, 60, seed=1)
     assert found != mix(sources, weights, 60, seed=2)
     assert 10 < sum(member < 50 for member in found[:30]) < 20
+
+
+def test_the_order_of_weights_does_not_count():
+    """DVC takes mappings of another order as equal, and reruns nothing."""
+    sources = {"a": list(range(50)), "b": list(range(100, 150))}
+    found = mix(sources, {"a": 1.0, "b": 2.0}, 59, seed=1)
+    assert found == mix(sources, {"b": 2.0, "a": 1.0}, 59, seed=1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

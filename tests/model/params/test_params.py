@@ -8,16 +8,20 @@ import fetch_project
 import pytest
 import yaml
 from committed import committed_text
+from conditions import DIGITS, conditions, named
 from repository import REPOSITORY
 
 from common.errors import PipelineError
-from common.sections import read_section, validate
+from common.sections import overridden, read_overridden, read_section, validate
 from common.yaml_file import read_yaml
 from model.data.question_sample import sample_questions
 from model.data.word_problems import held_out_problems
-from model.params.all_sections import RESERVED_ENDINGS, RESERVED_NAMES, Params
+from model.params.all_sections import Params, read_conditions
+from model.params.conditions import RESERVED_ENDINGS, RESERVED_NAMES
+from model.params.network import NetworkParams
 from pipeline.declared.dvc_yaml import read_stages
 from pipeline.declared.file_trees import WorkingTree
+from stages.params import require_patterns
 
 PROFILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "profiles").glob("*.yaml"))]
 MICRO = yaml.safe_load((REPOSITORY / "profiles/micro.yaml").read_text())
@@ -35,7 +39,9 @@ MICRO["pretrain"] |= {
 
 def keys(value, path="") -> set[str]:
     """The dotted keys of a params file, apart from what its sources are."""
-    if not isinstance(value, dict) or path.endswith((".source", ".conversations", ".mixture")):
+    if not isinstance(value, dict) or path.endswith(
+        (".source", ".conversations", ".mixture", ".tasks")
+    ):
         return {path}
     return {key for name, child in value.items() for key in keys(child, f"{path}.{name}")}
 
@@ -114,8 +120,40 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
             1.0,
             "pretrain: min_learning_rate (1.0) must not exceed learning_rate (0.001)",
         ),
-        ("conditions", ["baseline", "baseline"], "names one of them twice"),
-        ("conditions", ["Base line"], "conditions.0: String should match pattern"),
+        ("conditions", ["baseline"], "conditions: Input should be a mapping of keys to values"),
+        ("conditions", named("Base line"), "conditions.Base line: String should match pattern"),
+        ("conditions.baseline.odd", {}, "conditions.baseline.odd: unknown key"),
+        (
+            "conditions.baseline.sft",
+            None,
+            "conditions.baseline: add sft: {}; a condition names all of tokenize, model, pretrain,"
+            " sft, empty where nothing differs",
+        ),
+        (
+            "conditions.baseline.model",
+            [],
+            "conditions.baseline.model: Input should be a mapping of keys to values",
+        ),
+        (
+            "pretrain.schedule",
+            "step",
+            "pretrain.schedule: Input should be 'cosine', 'linear' or 'wsd', got 'step'",
+        ),
+        (
+            "pretrain.optimizer",
+            "sgd",
+            "pretrain.optimizer: Input should be 'adamw' or 'muon', got 'sgd'",
+        ),
+        (
+            "pretrain.mixture",
+            {"sciq": 1.0, "squad": 2.0},
+            "pretrain.mixture names squad; the sources of the corpus are drills, sciq",
+        ),
+        (
+            "pretrain.mixture",
+            {"sciq": 0.0},
+            "pretrain.mixture.sciq: Input should be greater than 0, got 0.0",
+        ),
         (
             "problems.mixture",
             {"tulu": 1.0},
@@ -154,8 +192,12 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ),
         ("corpus.target_tokens", 96, "corpus.target_tokens (96) must be above model.context (96)"),
         ("probes.new_tokens", 96, "probes.new_tokens (96) must be below model.context (96)"),
+        ("samples.new_tokens", 96, "samples.new_tokens (96) must be below model.context (96)"),
+        ("samples.prompts", "6 × 9 =", "samples.prompts: Input should be a list, not the text"),
+        ("samples.prompts", ["a", ""] * 2, "samples.prompts: names 'a' twice; remove one"),
+        ("samples.prompts", [54], "samples.prompts.0: Input should be a valid string, got 54"),
         ("corpus.val_fraction", 1.0, "corpus.val_fraction: Input should be less than 1, got 1.0"),
-        ("fetch.hellaswag.source.kind", "ftp", "fetch.hellaswag.source"),
+        ("fetch.tasks.copa.source.kind", "ftp", "fetch.tasks.copa.source"),
         ("fetch.ranks.sha256", "abc", "fetch.ranks.sha256: String should match pattern"),
         (
             "fetch.ranks.sha256",
@@ -175,15 +217,30 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
             "model.context: Input should be less than or equal to 65536, got 1000000",
         ),
         (
-            "items.hellaswag_count",
+            "tasks.hellaswag.asked",
             1,
-            "items.hellaswag_count: Input should be greater than or equal to 2, got 1",
+            "tasks.hellaswag.asked: must be all, or a whole number of at least 2, got 1",
         ),
         (
-            "items.continuation_count",
-            1,
-            "items.continuation_count: Input should be greater than or equal to 2, got 1",
+            "tasks.continuation.asked",
+            "every",
+            "tasks.continuation.asked: must be all, or a whole number of at least 2, got 'every'",
         ),
+        ("tasks", {}, "tasks: Dictionary should have at least 1 item"),
+        ("tasks.copa.wordings", ["plain"], "tasks.copa.wordings.0: Input should be"),
+        ("tasks.copa.wordings", ["lm_eval", "lm_eval"], "names one of them twice"),
+        (
+            "tasks.mine",
+            {"asked": "all", "wordings": ["lm_eval"]},
+            "tasks.mine: fetch.tasks has no mine, which would say where its items are; it has "
+            "arc_easy, copa, hellaswag",
+        ),
+        (
+            "tasks.Mine",
+            {"asked": "all", "wordings": ["lm_eval"]},
+            "String should match pattern",
+        ),
+        ("fetch.tasks.copa.format", "csv", "fetch.tasks.copa.format: Input should be 'choices'"),
         (
             "problems.generated_test",
             1,
@@ -195,9 +252,9 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
             "problems.gsm8k_test: Input should be greater than or equal to 2, got 1",
         ),
         (
-            "fetch.hellaswag.count",
+            "fetch.tasks.hellaswag.count",
             1,
-            "fetch.hellaswag.count: Input should be greater than or equal to 2, got 1",
+            "fetch.tasks.hellaswag.count: Input should be greater than or equal to 2, got 1",
         ),
         (
             "fetch.gsm8k.count",
@@ -205,9 +262,9 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
             "fetch.gsm8k.count: Input should be greater than or equal to 2, got 1",
         ),
         (
-            "items.hellaswag_count",
+            "tasks.hellaswag.asked",
             20000,
-            "items.hellaswag_count (20000) exceeds fetch.hellaswag.count (10042)",
+            "tasks.hellaswag.asked (20000) exceeds fetch.tasks.hellaswag.count (10042)",
         ),
         (
             "problems.gsm8k_test",
@@ -216,15 +273,15 @@ def test_every_profile_has_the_schema_and_keys_of_params_yaml(path):
         ),
         (
             "conditions",
-            ["a", "combined"],
-            "conditions.1: combined is taken: plots/figures/combined.png is a picture of all",
+            named("a", "combined"),
+            "conditions.combined: combined is taken: plots/figures/combined.png is a picture",
         ),
         (
             "conditions",
-            ["a_holm_p"],
-            "conditions.0: a_holm_p ends with _holm_p, as keys of metrics/comparison.json do",
+            named("a_holm_p"),
+            "conditions.a_holm_p: a_holm_p ends with _holm_p, as keys of",
         ),
-        ("conditions", [], "conditions: List should have at least 1 item"),
+        ("conditions", {}, "conditions: Dictionary should have at least 1 item"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_key_and_rule(key, value, message):
@@ -242,6 +299,123 @@ def test_a_wrong_value_is_one_line_that_names_key_and_rule(key, value, message):
     assert message in str(caught.value)
     assert str(caught.value).startswith("params.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+def of(name: str, **own: dict) -> dict[str, Params]:
+    """Return what read_conditions makes of the micro profile with one condition more."""
+    document = {**copy.deepcopy(MICRO), "conditions": conditions(baseline={}, **{name: own})}
+    return read_conditions(document, Path("params.yaml"))
+
+
+def test_a_condition_has_its_own_values_and_the_others():
+    mixed = of("mixed", model={"width": 64}, pretrain={"learning_rate": 0.01}, sft={"beta1": 0.5})
+    base, own = mixed["baseline"], mixed["mixed"]
+    assert (own.model.width, own.pretrain.learning_rate, own.sft.beta1) == (64, 0.01, 0.5)
+    assert (base.model.width, base.pretrain.learning_rate, base.sft.beta1) == (32, 0.001, 0.9)
+    assert own.model.model_dump() == base.model.model_dump() | {"width": 64}
+    assert own.tokenize == base.tokenize
+    assert own.fetch == base.fetch
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            {"pretrain": {"learning_rat": 0.02}},
+            "conditions.a.pretrain.learning_rat: unknown key; remove it or correct its spelling",
+        ),
+        (
+            {"pretrain": {"learning_rate": "0.02"}},
+            "conditions.a.pretrain.learning_rate: Input should be a valid number, not the text",
+        ),
+        (
+            {"pretrain": {"min_learning_rate": 0.5}},
+            "conditions.a.pretrain: min_learning_rate (0.5) must not exceed learning_rate (0.001)",
+        ),
+        (
+            {"model": {"width": 33}},
+            "conditions.a.model: width (33) must be a multiple of heads (2)",
+        ),
+        (
+            {"pretrain": {"checkpoint_steps": [2, 4]}},
+            "conditions.a.pretrain.checkpoint_steps: all conditions have one checkpoint_steps;"
+            " remove it here, and set pretrain.checkpoint_steps",
+        ),
+        ({"sft": {"device": "cuda"}}, "conditions.a.sft.device: all conditions have one device;"),
+        (
+            {"pretrain": {"dtype": "bfloat16"}},
+            "conditions.a: pretrain.dtype (bfloat16) needs numerics.kernels: native",
+        ),
+        (
+            {"tokenize": {"base_ranks": 65500}},
+            "conditions.a: tokenize.base_ranks (65500) exceeds fetch.ranks.count (50256)",
+        ),
+        (
+            {"model": {"context": 24}, "pretrain": {"batch_rows": 16}},
+            "conditions.a: generate.new_tokens (24) must be below model.context (24)",
+        ),
+        (
+            {"sft": {"batch_rows": 7}},
+            "conditions.a: sft.max_steps × batch_rows (280) must be a multiple of",
+        ),
+        (
+            {"model": {"context": 48}},
+            "conditions.a: pretrain.batch_rows × model.context is 192, and 384 in baseline;",
+        ),
+    ],
+)
+def test_a_fault_of_a_condition_is_named_by_the_key_that_was_written(own, message):
+    with pytest.raises(PipelineError) as caught:
+        of("a", **own)
+    assert str(caught.value).startswith(f"params.yaml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_longer_context_with_fewer_rows_takes_as_many_tokens():
+    own = of("long", model={"context": 192}, pretrain={"batch_rows": 2})["long"]
+    assert (own.model.context, own.pretrain.batch_rows) == (192, 2)
+
+
+def test_a_fault_of_the_base_is_not_a_conditions():
+    document = {**copy.deepcopy(MICRO), "conditions": conditions(a={"model": {"width": 64}})}
+    document["model"]["heads"] = 3
+    with pytest.raises(PipelineError, match=r"^params\.yaml: model: width \(32\)"):
+        read_conditions(document, Path("params.yaml"))
+
+
+@pytest.mark.parametrize("section", ["tokenize", "model", "pretrain", "sft"])
+def test_keys_that_all_conditions_share_are_keys_of_their_section(section):
+    kind = Params.model_fields[section].annotation
+    assert kind.model_fields.keys() >= kind.COMMON
+
+
+def test_a_stage_reads_the_section_as_its_condition_has_it(tmp_path):
+    path = tmp_path / "params.yaml"
+    document = {**MICRO, "conditions": conditions(wide={"model": {"width": 64, "layers": 3}})}
+    path.write_text(yaml.safe_dump(document))
+    read = read_overridden("model", "conditions.wide.model", NetworkParams, path)
+    assert read.model_dump() == MICRO["model"] | {"width": 64, "layers": 3}
+    with pytest.raises(PipelineError, match=r"conditions\.narrow\.model: missing"):
+        read_overridden("model", "conditions.narrow.model", NetworkParams, path)
+
+
+def test_a_value_is_overridden_whole():
+    """A condition's mixture has none of the base's sources, and may be empty."""
+    base = {"mixture": {"squad": 2.0, "boolq": 1.0}, "steps": [1, 2]}
+    assert overridden(base, {"mixture": {"drop": 1.0}}) == base | {"mixture": {"drop": 1.0}}
+    assert overridden(base, {"mixture": {}, "steps": [3]}) == {"mixture": {}, "steps": [3]}
+    assert overridden(base, {}) == base
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"), [("(a", "not a regular expression"), ("a+", "does not match every")]
+)
+def test_a_pattern_that_encodes_not_all_text_is_refused_before_the_corpus_is_made(pattern, reason):
+    with pytest.raises(PipelineError) as caught:
+        require_patterns(of("odd", tokenize={"pattern": pattern}))
+    assert str(caught.value).startswith("params.yaml: conditions.odd: tokenize.pattern ")
+    assert reason in str(caught.value)
+    require_patterns(of("digits", tokenize={"pattern": DIGITS}))
 
 
 def test_several_faults_are_several_lines():
@@ -304,8 +478,6 @@ def test_no_other_output_can_be_met_by_a_conditions_name():
         place = re.compile(re.escape(before) + NAME + "(/|$)")
         others = {other for other in outputs if "${item.condition}" not in other}
         assert [other for other in others if place.match(other)] == []
-    modules = [path.name for path in (REPOSITORY / "model/conditions").glob("*.py")]
-    assert [name for name in modules if not re.fullmatch(NAME + r"\.py", name)] == ["__init__.py"]
 
 
 def read_outputs(text: dict) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conditions import named, set_conditions
 from fetch_project import ITEM, OTHER, fails, project  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def refused(document: dict, key: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_a_condition_is_one_plain_word(name):
-    refused({**copy.deepcopy(MICRO), "conditions": [*MICRO["conditions"], name]}, "conditions")
+    refused({**copy.deepcopy(MICRO), "conditions": named("baseline", name)}, "conditions")
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
@@ -87,11 +88,11 @@ def test_a_source_of_conversations_is_one_plain_word(name):
 def test_a_condition_that_is_taken_is_a_folder_just_below_its_root(name):
     try:
         document = validate(
-            {**MICRO, "conditions": [*MICRO["conditions"], name]}, Params, Path("params.yaml")
+            {**MICRO, "conditions": named("baseline", name)}, Params, Path("params.yaml")
         )
     except PipelineError:
         return
-    path = Path("data/tokens") / document.conditions[-1]
+    path = Path("data/tokens") / list(document.conditions)[-1]
     assert os.path.normpath(path) == str(path)
     assert path.parent == Path("data/tokens")
     assert len(os.fsencode(f".{path.name}.partial")) < 255
@@ -312,12 +313,7 @@ def test_a_stage_takes_no_arguments_that_dvc_yaml_does_not_give_it(sample, argum
 def test_a_condition_that_is_a_command_is_refused_before_any_shell_sees_it(tmp_path):
     write_sample(tmp_path)
     (tmp_path / "plots").rename(tmp_path / "unused")
-    hostile = (
-        (tmp_path / "params.yaml")
-        .read_text()
-        .replace("conditions: [baseline", 'conditions: ["x;touch pwned;", baseline')
-    )
-    (tmp_path / "params.yaml").write_text(hostile)
+    set_conditions(tmp_path / "params.yaml", named("x;touch pwned;", "baseline"))
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -328,5 +324,5 @@ def test_a_condition_that_is_a_command_is_refused_before_any_shell_sees_it(tmp_p
         ["dvc", "repro"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert "conditions.0" in done.stdout + done.stderr
+    assert "conditions.x;touch pwned;: " in done.stdout + done.stderr
     assert not (tmp_path / "pwned").exists()

@@ -18,6 +18,7 @@ from model.post_training import trainer
 from model.post_training.chat_format import Row
 from model.post_training.trainer import GroupTrainer, collate, trainer_states
 from model.runtime import resumable
+from model.runtime.live_figures import LiveFigures
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,7 @@ def test_the_newest_two_states_are_kept(project, tmp_path):
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
         "checkpoint-40",
         "checkpoint-60",
+        "live.jsonl",
     ]
 
 
@@ -273,7 +275,8 @@ def test_groups_have_the_loss_and_gradients_of_the_plain_trainer(project, tmp_pa
     for numerics in (set_numerics(NATIVE), side_by_side(2)):
         model = load_hugging_face_model(project.directory)
         states = trainer_states(tmp_path / "work", "cpu", "sft x")
-        made = trainer._trainer(model, rows, GROUPED, 0, states, numerics)
+        live = LiveFigures(None, "sft x", GROUPED.max_steps)
+        made = trainer._trainer(model, rows, GROUPED, 0, states, numerics, live)
         batch = collate(rows, model.config.eos_token_id)
         learned = (batch["labels"] != -100).sum()
         loss = made.training_step(model, batch, num_items_in_batch=learned)
@@ -285,6 +288,31 @@ def test_groups_have_the_loss_and_gradients_of_the_plain_trainer(project, tmp_pa
     for found, expected in zip(same_gradients, gradients, strict=True):
         assert expected.abs().max() > 0
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_gradients_of_groups_are_held_than_there_are_threads(
+    project, tmp_path, monkeypatch, threads
+):
+    held, most = [], []
+    add = trainer.PairwiseSum.add
+
+    def summed(self, tensors):
+        add(self, tensors)
+        held.pop()
+
+    def computed(model, ids, labels):
+        held.append(ids)
+        most.append(len(held))
+        return loss(model, ids, labels)
+
+    loss = trainer._summed_loss
+    monkeypatch.setattr(trainer.PairwiseSum, "add", summed)
+    monkeypatch.setattr(trainer, "_summed_loss", computed)
+    once = GROUPED.model_copy(update={"max_steps": 1})
+    project.train(tmp_path / "work", once, numerics=side_by_side(threads))
+    assert len(most) == 3
+    assert max(most) == threads
 
 
 def test_a_run_in_groups_learns_what_a_plain_run_learns(project, tmp_path):

@@ -26,12 +26,14 @@ def test_seconds_of_other_work_are_not_trainings():
     time.sleep(0.05)
     with speed.other("validation"):
         time.sleep(0.3)
-    said = speed.took(steps=2)
+    rate = speed.took(steps=2)
     summary = speed.summary()
     assert 0.05 <= summary["seconds"]["training"] < 0.3 <= summary["seconds"]["validation"]
     assert summary["steps"] == 2
     assert summary["tokens_per_second"] == 2000 / summary["seconds"]["training"]
-    assert said.startswith(f"{summary['tokens_per_second']:,.0f} tokens/s, MFU ")
+    assert rate == (summary["tokens_per_second"], summary["model_flops_utilization"])
+    seconds = sum(summary["seconds"].values())
+    assert speed.seconds_for(steps=6) == 3 * seconds
     share = (
         summary["tokens_per_second"] * flops_per_token(GPT2) / summary["product_flops_per_second"]
     )

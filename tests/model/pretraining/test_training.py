@@ -1,20 +1,28 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from portable_kernels import kernels  # noqa: F401
 from small_objects import write_token_split
-from tiny_training import NATIVE, NETWORK, ONE_PROCESS, params
+from tiny_training import NATIVE, NETWORK, ONE_PROCESS, PORTABLE, params
 
 from common.errors import PipelineError
-from model.network.batches import TrainingRows
 from model.network.checkpoints import read_checkpoint
 from model.network.gpt import GPT
 from model.pretraining.loop import History, Training
-from model.pretraining.optimizer import learning_rate_at, make_optimizer
+from model.pretraining.losses import mean_loss
+from model.pretraining.optimizer import make_optimizer
+from model.pretraining.schedule import learning_rate_at
 from model.pretraining.state import RunStore
+from model.pretraining.training_rows import TrainingRows
 from model.pretraining.validation import Validation
 from model.runtime.torch_setup import require_device
 from stages.pretrain import checkpoint_saver
+
+CANARY = torch.randint(
+    0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1)
+)
 
 
 @pytest.fixture
@@ -39,12 +47,12 @@ class Kept:
         pass
 
 
-def run(splits, **changes):
+def run(splits, numerics=NATIVE, **changes):
     model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
     rows = TrainingRows(splits[0], NETWORK.context, seed=0)
     validation = Validation(splits[1], 20, NETWORK.context, "drills")
     store = Kept()
-    training = Training(model, rows, validation, params(**changes), NATIVE, ONE_PROCESS, "test")
+    training = Training(model, rows, validation, params(**changes), numerics, ONE_PROCESS, "test")
     history = training.run(store)
     return model, (history.training, history.validated), store.saved
 
@@ -64,7 +72,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine_to_its_floor():
 
 
 def test_only_matrices_decay():
-    decayed, free = make_optimizer(GPT(NETWORK), params()).param_groups
+    decayed, free = make_optimizer(GPT(NETWORK), params(), NATIVE.side_by_side).param_groups
     assert decayed["weight_decay"] == 0.1
     assert free["weight_decay"] == 0.0
     assert all(parameter.dim() == 2 for parameter in decayed["params"])
@@ -78,6 +86,22 @@ def test_micro_batches_do_not_change_what_is_learned(splits):
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
     assert points[-1].train_loss == pytest.approx(again[-1].train_loss, abs=1e-5)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_with_portable_kernels_no_byte_follows_micro_batches(splits, tmp_path):
+    found = []
+    for rows in (1, 4):
+        model, (_, validated), _ = run(splits, PORTABLE, micro_batch_rows=rows)
+        save = checkpoint_saver("x", 1, params(micro_batch_rows=rows), PORTABLE, CANARY)
+        (tmp_path / f"{rows}").mkdir()
+        save(tmp_path / f"{rows}", 4, model)
+        found.append((validated, (tmp_path / f"{rows}/config.json").read_bytes()))
+    assert found[0] == found[1]
+    # It would follow them: rows have other places among those of a product.
+    validation = Validation(splits[1], 20, NETWORK.context, "drills")
+    losses = {validation.score(model, rows, ONE_PROCESS, PORTABLE.side_by_side) for rows in (1, 5)}
+    assert len(losses) == 2
 
 
 def test_training_learns_and_repeats_to_the_bit(splits):
@@ -170,6 +194,31 @@ def test_bits_per_byte_add_up_to_the_loss(splits):
     assert bits == pytest.approx(loss / math.log(2) * (20 * 13 - 1))
 
 
+def test_losses_by_document_add_up_to_the_figures(splits):
+    validation = Validation(splits[1], 20, NETWORK.context, "drills")
+    model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0)).eval()
+    nats = validation.nats(model, 5, ONE_PROCESS, NATIVE.side_by_side)
+    loss, text, _ = validation.figures(nats)
+    rows = validation.by_document(nats)
+    assert len(rows) == 20
+    assert [row.document for row in rows] == sorted({row.document for row in rows})
+    assert math.fsum(row.nats for row in rows) == pytest.approx(loss * (20 * 13 - 1))
+    natural = [row for row in rows if row.source != "drills"]
+    bits = math.fsum(row.nats for row in natural) / math.log(2)
+    assert bits / sum(row.original_bytes for row in natural) == pytest.approx(text)
+
+
+def test_the_history_ends_with_the_losses_of_the_last_network(splits):
+    """Of the network that is saved last, whatever steps were validated before it."""
+    model = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
+    rows = TrainingRows(splits[0], NETWORK.context, seed=0)
+    validation = Validation(splits[1], 20, NETWORK.context, "drills")
+    training = Training(model, rows, validation, params(), NATIVE, ONE_PROCESS, "test")
+    history = training.run(Kept())
+    nats = validation.nats(model, 4, ONE_PROCESS, NATIVE.side_by_side)
+    assert [row.nats for row in history.documents] == pytest.approx(nats.tolist())
+
+
 def test_a_validation_sample_of_drills_alone_is_refused(tmp_path):
     documents = [[99, *range(n, n + 12)] for n in range(40)]
     _, val = write_token_split(tmp_path / "tokens", documents, ["drills"] * 40)
@@ -179,10 +228,7 @@ def test_a_validation_sample_of_drills_alone_is_refused(tmp_path):
 
 def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
     network = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
-    canary = torch.randint(
-        0, NETWORK.vocab_size, (2, NETWORK.context + 1), generator=torch.Generator().manual_seed(1)
-    )
-    save = checkpoint_saver("baseline", 1, params(), canary)
+    save = checkpoint_saver("baseline", 1, params(), NATIVE, CANARY)
     keep = RunStore(tmp_path, [30, 60], save, ONE_PROCESS, "test").keep_checkpoint
     keep(30, network)
     with pytest.raises(PipelineError, match="steps 30 and 60 have the same weights"):
@@ -192,3 +238,38 @@ def test_a_run_that_saves_the_same_weights_at_two_steps_stops(tmp_path):
         "a fresh network knows nothing"
     )
     assert not (tmp_path / "checkpoints/step_60").exists()
+
+
+def test_the_defaults_are_a_plain_loop_to_the_bit(splits):
+    """AdamW, a cosine, all documents end to end: written out with torch alone."""
+    rows = TrainingRows(splits[0], NETWORK.context, seed=0)
+    order = np.random.default_rng([0, 0, 0]).permutation(40)
+    documents, _ = splits[0].read(np.arange(40))
+    stream = np.concatenate([documents[number] for number in order]).astype(np.int64)
+    assert (rows.rows(0, 16)[:, :-1].reshape(-1) == stream[: 16 * NETWORK.context]).all()
+
+    reference = GPT(NETWORK).initialize(torch.Generator().manual_seed(0))
+    parts = [
+        [each for each in reference.parameters() if (each.dim() > 1) == many]
+        for many in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(
+        [{"params": parts[0], "weight_decay": 0.1}, {"params": parts[1], "weight_decay": 0.0}],
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    batches = torch.from_numpy(rows.rows(0, 24)).split(4)
+    for step, batch in enumerate(batches, 1):
+        rate = 1e-3 * step / 2 if step <= 2 else None
+        if rate is None:
+            rate = 1e-4 + 0.5 * (1 + math.cos(math.pi * ((step - 2) / 4))) * (1e-3 - 1e-4)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        hidden = reference.last_hidden_state(batch[:, :-1]).flatten(0, 1)
+        mean_loss(hidden, reference.lm_head.weight, batch[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(parts[0] + parts[1], 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad()
+    ours, _, _ = run(splits, max_steps=6, checkpoint_steps=[6], warmup_steps=2, micro_batch_rows=4)
+    for one, other in zip(ours.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -10,12 +10,12 @@ from tiny_training import NATIVE, NETWORK, ONE_PROCESS, params
 
 from common.errors import PipelineError
 from common.files import write_checksums
-from model.network.batches import TrainingRows
 from model.network.checkpoints import write_checkpoint
 from model.network.gpt import GPT
 from model.pretraining.loop import History, Training
 from model.pretraining.optimizer import make_optimizer
 from model.pretraining.state import RunStore
+from model.pretraining.training_rows import TrainingRows
 from model.pretraining.validation import Validation
 from model.runtime import resumable
 
@@ -39,12 +39,12 @@ class Run:
     batch of `stop_at`.
     """
 
-    def __init__(self, folder, directory):
+    def __init__(self, folder, directory, **changes):
         documents = [[99, *(token % 50 for token in range(n, n + 12))] for n in range(40)]
         self.splits = write_token_split(
             folder / "tokens", documents, ["text"] * 20 + ["drills"] * 20
         )
-        self.directory = directory
+        self.directory, self.changes = directory, changes
         self.first_steps: list[int] = []
 
     def __call__(self, stop_at: int | None = None) -> tuple[GPT, History]:
@@ -54,7 +54,7 @@ class Run:
             model,
             rows,
             Validation(self.splits[1], 20, NETWORK.context, "drills"),
-            params(**STEPS),
+            params(**STEPS, **self.changes),
             NATIVE,
             ONE_PROCESS,
             "r",
@@ -115,6 +115,31 @@ def test_a_stopped_run_goes_on_from_its_newest_state_to_the_same_bits(
         run(stop_at)
     assert outcome(run) == undisturbed
     assert run.first_steps == [1, first]
+
+
+def test_muon_goes_on_to_the_same_bits(tmp_path):
+    runs = []
+    for name in ("whole", "stopped"):
+        (tmp_path / name / "scratch").mkdir(parents=True)
+        runs.append(Run(tmp_path / name, tmp_path / name / "scratch", optimizer="muon"))
+    whole, stopped = runs
+    with pytest.raises(Stopped):
+        stopped(11)
+    saved = load_file(stopped.directory / "states/step_8/state.safetensors")
+    assert saved["momentum_buffer.transformer.h.0.attn.c_attn.weight"].any()
+    assert "exp_avg.transformer.h.0.attn.c_attn.weight" not in saved
+    assert saved["exp_avg.transformer.wte.weight"].any()
+    assert outcome(stopped) == outcome(whole)
+    assert stopped.first_steps == [1, 9]
+
+
+def test_a_state_of_another_optimizer_is_refused(run, capsys):
+    with pytest.raises(Stopped):
+        run(7)
+    model, chosen = GPT(NETWORK), params(**STEPS, optimizer="muon")
+    optimizer = make_optimizer(model, chosen, NATIVE.side_by_side)
+    assert store(run.directory).resume(model, optimizer).step == 0
+    assert "its tensors are not those of this network" in capsys.readouterr().err
 
 
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bits(run, undisturbed):
@@ -220,7 +245,8 @@ def test_a_state_of_another_network_is_refused(run, capsys):
     with pytest.raises(Stopped):
         run(7)
     model = GPT(NETWORK.model_copy(update={"layers": 2}))
-    history = store(run.directory).resume(model, make_optimizer(model, params(**STEPS)))
+    optimizer = make_optimizer(model, params(**STEPS), NATIVE.side_by_side)
+    history = store(run.directory).resume(model, optimizer)
     assert history.step == 0
     assert "its tensors are not those of this network" in capsys.readouterr().err
 

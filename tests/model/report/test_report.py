@@ -11,14 +11,24 @@ from pathlib import Path
 
 import pytest
 import yaml
+from demo_charts import CHARTS, CURVES, TASK_CHARTS
 from report_sample import CONDITIONS, STEPS, write_json, write_rows, write_sample
 from repository import REPOSITORY
 
-from model.curves.charts import CHARTS, CURVES
+from common.errors import PipelineError
+from model.network.gpt import GPT, GPTConfig
 from model.report.figures import thinned
+from model.report.header import (
+    compared,
+    facts,
+    parameter_count,
+    rounded,
+    vocabulary_size,
+)
 from model.report.lineage import blob_id, read_stages, reduced
 from model.report.page import STALE_BEGIN, STALE_END
 from model.report.runs import checks, read_exports, sources
+from model.tokens.bpe import Tokenizer
 from pipeline.declared.code_imports import Code
 from pipeline.declared.dvc_yaml import load_yaml, read_instances
 from pipeline.declared.file_trees import WorkingTree
@@ -95,19 +105,115 @@ def test_the_verdict_comes_first_and_whole(page):
     assert [
         f"Sentence {number}: differences &lt; 0.05 &amp; more." in body for number in range(7)
     ] == [True] * 7
-    assert (
-        body.index("Sentence 0")
-        < body.index("Accuracy &lt;of&gt; all (accuracy)")
-        < body.index("Curves</h2>")
-    )
     assert "0.3013 [0.270, 0.334]" in body
+
+
+def order_of(page: str) -> list[str]:
+    """Return the page's parts by their ids, in order."""
+    return re.findall(r'<section id="(\w+)"', page)
+
+
+def test_curves_and_differences_come_before_tables_and_origins(page):
+    parts = order_of(page)
+    wanted = ["verdict", "curves", "differences", "tables", "integrity", "lineage", "stale"]
+    assert [part for part in parts if part in wanted] == wanted
+    linked = re.findall(r'<a href="#(\w+)">', page[page.index("<nav") : page.index("</nav>")])
+    assert linked == parts
+    tables, curves = (page.index(f'<section id="{name}"') for name in ("tables", "curves"))
+    moved = page[:curves] + page[tables:] + page[curves:tables]
+    assert order_of(moved) != order_of(page), "another order is seen"
+
+
+def header_of(page: str) -> dict[str, str]:
+    header = page[page.index("<header>") : page.index("</header>")]
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", header))
+
+
+def test_the_header_says_what_is_compared(page):
+    said = header_of(page)
+    assert "<h1>mul_tokens against baseline</h1>" in page
+    assert said["mul_tokens"] == "differs in tokenize.mul_facts false → true"
+    for name, words in {
+        "Network": "2 layers, 4 heads, width 128, context 256 tokens",
+        "Text": "1,000 training documents, 1.7 MB",
+        "Tokens": "1,000 steps of 2 × 256 = 512 tokens: 512,000, 1 times the 512,000",
+        "Optimizer": "AdamW, learning rate 0.002 to 0.0002 (cosine; 100 steps of warm-up)",
+        "Fine-tuning": "7,200 conversations, 900 steps of 8",
+        "Seeds": "1, 2",
+        "Arithmetic": "float32 on cpu, portable kernels",
+    }.items():
+        assert words in said[name], name
+
+
+def test_the_header_says_of_each_condition_what_is_its_own(sample):
+    params = yaml.safe_load((sample / "params.yaml").read_text())
+    empty = {"tokenize": {}, "model": {}, "pretrain": {}, "sft": {}}
+    params["conditions"] = {
+        "baseline": empty,
+        "mul_tokens": {**empty, "model": {"width": 192}, "pretrain": {"optimizer": "muon"}},
+    }
+    assert dict(compared(params))["mul_tokens"] == (
+        "differs in model.width 128 → 192, pretrain.optimizer adamw → muon"
+    )
+    said = dict(facts(params, sample / "metrics"))
+    assert re.search(r"^baseline: .*width 128,.*; mul_tokens: .*width 192,", said["Network"])
+    assert "mul_tokens: Muon (0.02) for the matrices inside blocks" in said["Optimizer"]
+    assert ":" not in said["Seeds"]
+    params["seeds"].append(3)
+    assert dict(facts(params, sample / "metrics"))["Seeds"] == "1, 2, 3"
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "context"), [(8, 1, 16), (12, 3, 5)], ids=["one block", "three blocks"]
+)
+def test_the_headers_parameters_are_the_networks(width, layers, context):
+    config = {"layers": layers, "heads": 2, "width": width, "context": context}
+    network = GPT(GPTConfig(**config, vocab_size=40))
+    assert parameter_count(config, 40) == sum(each.numel() for each in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (999, "999 "),
+        (999_499, "999 k"),
+        (999_900, "1 M"),
+        (1_600_000, "1.6 M"),
+        (15 * 10**11, "1.5 T"),
+    ],
+)
+def test_large_numbers_are_rounded_before_their_letter_is_chosen(number, words):
+    assert rounded(number) == words
+
+
+@pytest.mark.parametrize("kept", [200, 256])
+def test_the_headers_vocabulary_is_the_tokenizers(kept):
+    ranks = {bytes([number]): number for number in range(256)}
+    chosen = dict(list(ranks.items())[:kept]) if kept < 256 else ranks
+    size = Tokenizer(ranks, mul_facts=False).size
+    assert (vocabulary_size(len(chosen), 256) == size) == (kept == 256)
+    assert vocabulary_size(None, 256) == size
+
+
+def test_tables_of_tokens_without_figures_are_named(sample, tmp_path):
+    shutil.copytree(sample / "metrics", tmp_path / "metrics")
+    write_json(tmp_path / "metrics/mul_tokens/tokenize.json", {"train": {}})
+    params = yaml.safe_load((sample / "params.yaml").read_text())
+    with pytest.raises(PipelineError, match=r"mul_tokens/tokenize\.json: not the tokenize stage's"):
+        facts(params, tmp_path / "metrics")
 
 
 def test_every_chart_is_named_and_has_its_data_and_its_stage(page):
     elements = Elements(page)
     figures = [attributes for attributes in elements.named("div") if "data-chart" in attributes]
+    compared = [chart for chart in CURVES if chart.compared]
+    assert {chart.name for chart in compared} == {
+        "bits_per_byte",
+        *(chart.name for chart in TASK_CHARTS),
+    }
     assert {each["id"] for each in figures} == {
         *(chart.name for chart in CURVES),
+        *(f"{chart.name}_paired" for chart in compared),
         "differences_accuracy",
         "differences_bits_per_byte",
         "fact_usage",
@@ -115,7 +221,10 @@ def test_every_chart_is_named_and_has_its_data_and_its_stage(page):
     for each in figures:
         assert each["role"] == "img"
         assert each["aria-label"].startswith("Chart: ")
-    assert len(elements.named("figure")) == len(figures)
+    assert len(elements.named("figure")) == len(figures) - len(compared)
+    for chart in compared:
+        figure = page[page.index(f'aria-labelledby="{chart.name}-title"') :]
+        assert f'id="{chart.name}_paired"' in figure[: figure.index("</figure>")]
     parts = page.split("<figure ")[1:]
     assert all("<details>" in part and "<caption>" in part and "#stage-" in part for part in parts)
 
@@ -162,11 +271,8 @@ def test_lineage_has_what_dvc_yaml_gives_each_stage(sample):
             key for instance in mine for key in instance.params.get("params.yaml", ())
         }
         if stage.name != "report":
-            code = Code(WorkingTree(sample))
-            chosen = set().union(*code.choices(stage.name).values()) & stage.code.keys()
-            assert stage.code.keys() == code.closure(stage.name) | chosen, (
-                "folders are told by file"
-            )
+            closure = Code(WorkingTree(sample)).closure(stage.name)
+            assert stage.code.keys() == closure, "folders are told by file"
         named = {key for instance in mine for key in instance.params.get("libraries.yaml", ())}
         assert named == ({stage.name} & versions.keys() if stage.name != "report" else set())
         if stage.name != "report":
@@ -208,7 +314,7 @@ def test_integrity_is_said_and_a_fault_is_said(sample, tmp_path):
     assert all(
         check.holds
         for check in checks(
-            read_exports(sample / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4
+            read_exports(sample / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4, {}
         )
     )
     shutil.copytree(sample / "metrics", tmp_path / "metrics")
@@ -219,9 +325,25 @@ def test_integrity_is_said_and_a_fault_is_said(sample, tmp_path):
     write_json(
         tmp_path / "metrics/mul_tokens/tokenize.json", {"train": {"documents_sha256": "e" * 64}}
     )
-    found = checks(read_exports(tmp_path / "metrics", list(CONDITIONS), [1, 2], list(STEPS)), 1e-4)
+    exports = read_exports(tmp_path / "metrics", list(CONDITIONS), [1, 2], list(STEPS))
+    found = checks(exports, 1e-4, {})
     assert [check.holds for check in found] == [False] * 4
     assert "1.3" in found[0].figures
+
+
+def test_conditions_that_share_their_pretraining_may_share_weights(sample, tmp_path):
+    shutil.copytree(sample / "metrics", tmp_path / "metrics")
+    for path in (tmp_path / "metrics/baseline").rglob("parity.json"):
+        place = path.relative_to(tmp_path / "metrics/baseline")
+        shutil.copy(path, tmp_path / "metrics/mul_tokens" / place)
+    exports = read_exports(tmp_path / "metrics", list(CONDITIONS), [1, 2], list(STEPS))
+    name = "No two exports have the same weights"
+    [alone] = [check for check in checks(exports, 1e-4, {}) if check.name == name]
+    assert not alone.holds
+    twins = {"mul_tokens": "baseline"}
+    [check] = [check for check in checks(exports, 1e-4, twins) if check.name == name]
+    assert check.holds
+    assert check.figures.endswith("distinct; mul_tokens is pretrained as baseline is")
 
 
 @pytest.mark.parametrize(
@@ -265,6 +387,7 @@ def test_one_condition_has_a_report_too(tmp_path):
     for name, columns in (
         ("differences", ["model", "figure", "unit"]),
         ("fact_usage", ["condition", "seed"]),
+        ("curves/paired", ["chart", "condition"]),
     ):
         write_rows(tmp_path / f"plots/{name}.csv", columns, [])
     assert b"nothing to compare" in run(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 
 from common.errors import PipelineError
 from common.files import checksummed_directory, verified_directory, write_checksums
+from common.share import SHARE
 from model.runtime.resumable import (
     SCRATCH,
     Work,
@@ -73,6 +74,33 @@ def test_a_piece_of_other_work_is_made_anew(tmp_path, scratch, name):
     with pytest.raises(PipelineError, match=r"run/one: it is of other work"):
         verified_piece(tmp_path / "run", "one")
     assert (piece(tmp_path / "run", "one", Maker()) / "a").read_text() == "made"
+
+
+@pytest.mark.parametrize("before", [None, "damaged"])
+def test_a_share_bears_that_another_process_makes_the_same_piece(tmp_path, monkeypatch, before):
+    """Whoever is slower finds the piece there, and leaves nothing beside it."""
+    monkeypatch.setenv(SHARE, "phase 0/2")
+    if before:
+        (piece(tmp_path, "one", Maker()) / "a").write_text(before)
+
+    def make(directory: Path) -> None:
+        Maker()(directory)
+        assert (piece(tmp_path, "one", Maker()) / "a").read_text() == "made"
+
+    assert (piece(tmp_path, "one", make) / "a").read_text() == "made"
+    verified_piece(tmp_path, "one")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_piece_of_another_process_that_is_damaged_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv(SHARE, "phase 0/2")
+
+    def make(directory: Path) -> None:
+        Maker()(directory)
+        (piece(tmp_path, "one", Maker()) / "a").write_text("else")
+
+    with pytest.raises(PipelineError, match="one/a: missing or altered"):
+        piece(tmp_path, "one", make)
 
 
 def test_a_directory_that_a_library_has_filled_becomes_the_piece_that_piece_would_make(tmp_path):

@@ -90,13 +90,13 @@ def test_the_command_writes_the_bytes_of_the_evaluate_stage(trained_gpt2, items,
     assert figures["lm_eval"] == expected["hellaswag_lm_eval"]
 
 
-# The evaluate stage in the working directory, with one file of items for all tasks.
+# The evaluate stage in the working directory, with HellaSwag in both wordings.
 EVALUATE = """
 import shutil, sys
 from pathlib import Path
-from common.files import write_checksums
+from common.files import write_checksums, write_json
 from repository import REPOSITORY
-from model.tasks.table import TASKS
+from model.tasks.table import LISTED
 from stages import evaluate
 
 shutil.copyfile(REPOSITORY / "profiles/micro.yaml", "params.yaml")
@@ -104,8 +104,12 @@ shutil.copyfile(REPOSITORY / "pyproject.toml", "pyproject.toml")
 shutil.copytree(sys.argv[1], "exports/baseline/seed_1/step_7")
 write_checksums(Path("exports/baseline/seed_1/step_7"))
 Path("data/items").mkdir(parents=True)
-for name in {task.items for task in TASKS}:
-    shutil.copyfile(sys.argv[2], f"data/items/{name}.jsonl")
+shutil.copyfile(sys.argv[2], "data/items/hellaswag.jsonl")
+rows = [
+    {"name": "hellaswag", "items": "hellaswag", "wording": "reference"},
+    {"name": "hellaswag_lm_eval", "items": "hellaswag", "wording": "lm_eval"},
+]
+write_json(Path("data/items") / LISTED, {"tasks": rows})
 write_checksums(Path("data/items"))
 sys.argv = ["evaluate", "baseline", "1", "7"]
 evaluate.main()

@@ -1,12 +1,13 @@
 import math
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gpt2_directories import ONE_PROCESS, real_items, save_gpt2, scored
+from gpt2_directories import ONE_PROCESS, plain_nats, real_items, save_gpt2, scored
 from huggingface_hub import snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,28 @@ def test_uniform_logits_cost_log_vocab_a_token(tmp_path, tokenizer):
         assert score.nats == pytest.approx(
             [tokens * math.log(tokenizer.size) for tokens in score.tokens]
         )
+
+
+def test_rows_whose_exponentials_overflow_score_as_the_plain_way_does(
+    tmp_path, trained_gpt2, monkeypatch
+):
+    directory = shutil.copytree(trained_gpt2, tmp_path / "gpt2")
+    change_tensors(directory, lambda tensors: tensors["transformer.ln_f.weight"].mul_(40))
+    found = []
+    totals = scoring_network.ScoringNetwork._totals
+    monkeypatch.setattr(
+        scoring_network.ScoringNetwork,
+        "_totals",
+        lambda self, hidden: found.append(totals(self, hidden)) or found[-1],
+    )
+    items = real_items(20)
+    expected = scored(directory, items, REFERENCE)
+    for one, plain in zip(expected, plain_nats(directory, items, REFERENCE), strict=True):
+        assert one.nats == pytest.approx(plain, rel=1e-4)
+    infinite = torch.cat(found).isinf()
+    assert infinite.any()
+    assert not infinite.all()
+    assert scored(directory, items[::3], REFERENCE, batch_tokens=1) == expected[::3]
 
 
 def test_another_network_gives_other_scores(random_gpt2, trained_gpt2):

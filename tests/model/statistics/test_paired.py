@@ -33,7 +33,7 @@ def test_identical_arms_are_no_difference():
     )
     several = answers(np.random.default_rng(0), seeds=3)
     found = compare(several._replace(second=several.first), is_answers=True)
-    assert (found.difference, found.seeds_interval_95, found.seeds_p) == (0, (0, 0), 1)
+    assert (found.difference, found.items_interval_95, found.seeds_p) == (0, (0, 0), 1)
 
 
 @pytest.mark.parametrize("seeds", [1, 4])

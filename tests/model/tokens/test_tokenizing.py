@@ -2,16 +2,20 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conditions import DIGITS
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import PipelineError
 from common.files import json_bytes, write_checksums
 from model.data.documents import Document, DocumentWriter
-from model.tokens.bpe import Tokenizer
+from model.tokens.bpe import Tokenizer, read_ranks
 from model.tokens.condition_statistics import summarize
 from model.tokens.facts import MulFact, inject
-from model.tokens.shard_tokenizing import Task, tokenize_split
-from model.tokens.shards import Index, TokenSplit
+from model.tokens.shard_tokenizing import Task, publish_shards, tokenize_corpus
+from model.tokens.shards import ORIGINAL_BYTES, Index, TokenSplit
 
 WORDS = [
     "naïve",
@@ -48,16 +52,19 @@ def corpus(tmp_path) -> Path:
 
 
 def tokenize(
-    corpus: Path, tokenizer: Tokenizer, name: str, target: int | None = None, processes: int = 1
+    corpus: Path,
+    tokenizer: Tokenizer,
+    name: str,
+    target: int | None = None,
+    processes: int = 1,
+    plain: Tokenizer | None = None,
 ) -> tuple[Path, Index]:
     output, scratch = corpus.parent / name, corpus.parent / f"{name}.scratch"
     output.mkdir()
-    task = Task(corpus, ["text"], tokenizer, scratch)
-    targets = {"train": target, "val": None}
-    splits = {
-        split: tokenize_split(task, split, output, name, size, processes)
-        for split, size in targets.items()
-    }
+    task = Task(corpus, ["text"], tokenizer, scratch, plain)
+    finished = tokenize_corpus(task, name, target, processes)
+    publish_shards(finished, output)
+    splits = {split: [shard.entry for shard in shards] for split, shards in finished.items()}
     index = Index(condition=name, sources=["text"], splits=splits, vocab_size=tokenizer.size)
     (output / "index.json").write_bytes(json_bytes(index.model_dump()))
     write_checksums(output)
@@ -68,9 +75,14 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+def read_all(directory: Path, split: str = "train") -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the ids of all documents and their rows of the tables."""
+    found = TokenSplit(directory, split)
+    return found.read(np.arange(found.documents.sum()))
+
+
 def decoded(directory: Path, tokenizer: Tokenizer, split: str = "train") -> list[str]:
-    tokens = TokenSplit(directory, split)
-    documents = [tokens.document(number).tolist() for number in range(len(tokens.lengths))]
+    documents = [document.tolist() for document in read_all(directory, split)[0]]
     assert all(document[0] == tokenizer.end_of_text for document in documents)
     return [tokenizer.decode(document[1:]) for document in documents]
 
@@ -86,8 +98,8 @@ def test_shards_decode_to_the_corpus_in_order(corpus, tokenizer, baseline_tokeni
     assert len(index.splits["train"]) > 3
     assert decoded(plain, baseline_tokenizer) == texts
     assert decoded(facts, tokenizer) == [canonical(text) for text in texts]
-    split = TokenSplit(facts, "train")
-    assert split.original_bytes.tolist() == [len(text.encode()) for text in texts], (
+    _, table = read_all(facts)
+    assert table[:, ORIGINAL_BYTES].tolist() == [len(text.encode()) for text in texts], (
         "bytes are those before injection"
     )
     in_texts = sum(isinstance(segment, MulFact) for text in texts for segment in inject(text))
@@ -139,12 +151,35 @@ def test_the_target_is_met_exactly_with_the_same_documents_in_every_condition(
         *same, same_cut = decoded(facts, tokenizer)
         assert same == [canonical(text) for text in whole]
         assert same_cut in (cut, canonical(cut))
-        assert (
-            TokenSplit(plain, "train").original_bytes == TokenSplit(facts, "train").original_bytes
-        ).all()
+        tables = [read_all(directory)[1] for directory in (plain, facts)]
+        assert (tables[0][:, ORIGINAL_BYTES] == tables[1][:, ORIGINAL_BYTES]).all()
         ours, theirs = summarize(index)["train"], summarize(fact_index)["train"]
         assert ours["documents_sha256"] == theirs["documents_sha256"]
         assert ours["original_bytes"] == theirs["original_bytes"]
+
+
+@pytest.mark.parametrize("ranks", [256, 900])
+def test_a_condition_of_another_vocabulary_has_the_same_text(
+    corpus, ranks_file, baseline_tokenizer, ranks
+):
+    other = Tokenizer(read_ranks(ranks_file, ranks), True, DIGITS)
+    for target in (2, *range(100, 3000, 407)):
+        _, index = tokenize(corpus, baseline_tokenizer, f"plain_{target}", target)
+        directory, other_index = tokenize(
+            corpus, other, f"other_{target}", target, plain=baseline_tokenizer
+        )
+        ours, theirs = summarize(index)["train"], summarize(other_index)["train"]
+        assert ours["documents_sha256"] == theirs["documents_sha256"]
+        assert ours["original_bytes"] == theirs["original_bytes"]
+        assert other_index.total("train", "plain_tokens") == target
+        last, row = (found[-1] for found in read_all(directory))
+        assert len(other.decode_bytes(last[1:])) == row[ORIGINAL_BYTES], "cut as text without facts"
+
+
+@given(text=st.text(max_size=20), end=st.integers(0, 80))
+def test_bytes_that_end_anywhere_are_encoded_to_themselves(tokenizer, text, end):
+    content = text.encode()[:end]
+    assert tokenizer.decode_bytes(tokenizer.encode_bytes(content)) == content
 
 
 def test_a_corpus_smaller_than_the_target_is_refused(corpus, baseline_tokenizer):

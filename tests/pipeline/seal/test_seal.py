@@ -202,6 +202,13 @@ BROKEN = {
         'read_section("other", int)',
         UNDECLARED.format("read", "params").format("other of params.yaml"),
     ),
+    "what stands in a section's place": (
+        (
+            "from common.sections import Section, read_overridden\n"
+            'read_overridden("wanted", "other", Section)'
+        ),
+        UNDECLARED.format("read", "params").format("other of params.yaml"),
+    ),
     "swallowed by a library": (
         'try:\n    open("data/secret.txt")\nexcept Exception:\n    pass',
         READ.format("data/secret.txt"),
@@ -303,6 +310,17 @@ def test_a_file_that_the_stages_own_parameters_pin_is_declared_by_its_content(pr
     assert run(project, read, wanted=wanted).returncode == 0
     unpinned = error(run(project, 'open("data/other/secret.txt")', wanted=wanted))
     assert unpinned == f"error: seal: probe@a {READ.format('data/other/secret.txt')}"
+
+
+def test_all_of_params_yaml_may_be_read_where_the_file_is_a_dependency(project):
+    """And nothing else: the files that parameters name are still inputs."""
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(
+        text.replace("deps: [data/declared.txt,", "deps: [params.yaml, data/declared.txt,", 1)
+    )
+    assert run(project, 'assert read_section("other", int) == 4').returncode == 0
+    unknown = error(run(project, 'os.stat("data/secret.txt").st_size'))
+    assert unknown == f"error: seal: probe@a {ASKED.format('data/secret.txt')}"
 
 
 @native

@@ -197,6 +197,7 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
     made = {
         *library_variables({}),
         "PIPELINE_MADE",
+        "GLIBC_TUNABLES",
         "HF_HUB_OFFLINE",
         "HOME",
         "LC_ALL",
@@ -213,6 +214,11 @@ def test_no_variable_reaches_a_stage_but_those_that_are_listed(project):
     first, second = done.stdout.splitlines()
     assert set(first.split()) - library_path == {"PATH", *kept, *made}, done.stderr
     assert second == "3 True"
+
+
+def test_glibc_has_its_variable_when_the_interpreter_starts(project):
+    done = run(project, "print(open('/proc/self/environ').read().split(chr(0)))")
+    assert "'GLIBC_TUNABLES=glibc.malloc.hugetlb=1'" in done.stdout, done.stderr
 
 
 def test_a_stage_has_an_empty_home_that_is_gone_afterwards(project, elsewhere):

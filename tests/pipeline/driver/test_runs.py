@@ -1,9 +1,10 @@
-"""`make repro JOBS=N` on a graph of its own, whose stages wait for each other: what serial running
-could not do.
+"""The driver on a graph of its own, whose stages wait for each other: what serial running could not
+do.
 """
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -16,12 +17,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from repository import REPOSITORY
 from signals import as_in_a_terminal, as_in_the_background
-
-pytestmark = pytest.mark.slow(
-    "stages wait for each other, and for limits that have to pass", minutes=2
-)
 
 NAMES = ["a", "b", "c"]
 DVC_YAML = """
@@ -101,21 +99,27 @@ class Graph:
             ["dvc", "init", "-q", "--no-scm"], cwd=root, env=self.environment, check=True
         )
 
+    def started(self) -> list[str]:
+        """Return the stages that have started since the last call, in order."""
+        names = [event.split()[1] for event in self.events if event.startswith("starts")]
+        (self.root / "events").unlink(missing_ok=True)
+        return names
+
     def touch(self, *names: str) -> None:
         for name in names:
             (self.root / name).touch()
 
     def start(
-        self, jobs: int = 2, prepare: Callable[[], None] = as_in_a_terminal
+        self, jobs: int = 2, *stages: str, prepare: Callable[[], None] = as_in_a_terminal
     ) -> subprocess.Popen:
-        command = [sys.executable, "-m", "pipeline.dvc_support.parallel", str(jobs)]
+        command = [sys.executable, "-m", "pipeline.driver", "--jobs", str(jobs), *stages]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(
             command, cwd=self.root, env=self.environment, preexec_fn=prepare, **pipes
         )
 
-    def run(self, jobs: int = 2, status: int = 0) -> str:
-        with self.start(jobs) as process:
+    def run(self, jobs: int = 2, *stages: str, status: int = 0) -> str:
+        with self.start(jobs, *stages) as process:
             said, _ = process.communicate()
         assert process.returncode == status, said
         return said
@@ -166,31 +170,17 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.02)
 
 
-def test_the_lock_and_the_outputs_are_those_of_dvc_repro_to_the_byte(graph, serial):
-    graph.touch("together")
-    said = graph.run(jobs=4)
-    assert graph.results() == serial
-    assert said.splitlines()[-1] == "parallel: dvc repro finds nothing more to do"
-    assert re.search(
-        "Running stage 'half@a':\n> python stage.py half a\nparallel: half@a took", said
-    )
-    require_own_gpus(graph.events)
-    assert "starts" not in graph.run(jobs=4), "a second run has nothing to do"
-
-
-@pytest.mark.parametrize(
-    ("jobs", "share"), [(1, len(os.sched_getaffinity(0))), (2, None), (500, 1)]
-)
-def test_each_stage_gets_its_share_of_the_cores(graph, jobs, share):
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_the_lock_and_the_outputs_are_those_of_dvc_repro_to_the_byte(graph, serial, jobs):
+    if jobs > 1:
+        graph.touch("together")
     graph.run(jobs)
-    expected = share or max(1, len(os.sched_getaffinity(0)) // jobs)
-    assert set((graph.root / "threads").read_text().split()) == {str(expected)}
-
-
-def test_a_share_of_threads_that_a_person_has_set_is_kept(graph):
-    graph.environment["PIPELINE_THREADS"] = "7"
-    graph.run()
-    assert set((graph.root / "threads").read_text().split()) == {"7"}
+    assert graph.results() == serial
+    require_own_gpus(graph.events)
+    graph.started()
+    graph.serial()
+    assert "up to date" in graph.run(jobs)
+    assert graph.started() == [], "neither dvc repro nor a second run finds anything to do"
 
 
 def require_own_gpus(events: list[str]) -> None:
@@ -206,17 +196,53 @@ def require_own_gpus(events: list[str]) -> None:
         assert len(taken) == len(set(taken)), running
         assert len(running) <= 4
     assert "starts pair 0,1" in events
-    assert {event.split()[2] for event in events if "half" in event} == {"0", "1"}
+    assert {event.split()[2] for event in events if "half" in event} <= {"0", "1"}
     assert "starts join None" in events
+
+
+def test_cores_are_shared_among_what_is_ready(graph):
+    cores = len(os.sched_getaffinity(0))
+    graph.run(jobs=500)
+    *_, pair, join = (graph.root / "threads").read_text().split()
+    assert (pair, join) == (str(cores), str(cores)), "each was alone"
+
+
+def test_a_share_of_threads_that_a_person_has_set_is_kept(graph):
+    graph.environment["PIPELINE_THREADS"] = "7"
+    graph.run()
+    assert set((graph.root / "threads").read_text().split()) == {"7"}
+
+
+def test_one_stage_can_be_asked_for_and_gets_what_it_needs(graph):
+    graph.run(2, "half@b")
+    assert graph.started() == ["start", "half_b"]
+    assert "error: driver: Stage 'other' not found" in graph.run(2, "other", status=1)
 
 
 def test_what_came_out_the_same_starts_nothing_and_what_did_not_starts_what_is_behind_it(graph):
     graph.run()
+    graph.started()
     (graph.root / "seed.txt").write_text("1 \n")
-    assert re.findall(r"parallel: (\S+) starts", graph.run()) == ["start"]
+    graph.run()
+    assert graph.started() == ["start"]
     (graph.root / "seed.txt").write_text("2\n")
-    started = re.findall(r"parallel: (\S+) starts", graph.run())
-    assert (started[0], set(started[1:])) == ("start", {f"half@{name}" for name in NAMES})
+    graph.run()
+    first, *others = graph.started()
+    assert (first, set(others)) == ("start", {f"half_{name}" for name in NAMES})
+
+
+def test_what_has_run_before_comes_from_the_run_cache(graph, serial):
+    graph.run()
+    (graph.root / "seed.txt").write_text("2\n")
+    graph.run()
+    (graph.root / "dvc.lock").unlink()
+    for name in ("start", "pair"):
+        (graph.root / f"{name}.txt").unlink()
+    (graph.root / "seed.txt").write_text("1\n")
+    graph.started()
+    graph.run()
+    assert graph.started() == []
+    assert graph.results() == serial
 
 
 def test_after_a_failure_nothing_starts_what_runs_is_recorded_and_the_error_is_last(graph, serial):
@@ -225,23 +251,29 @@ def test_after_a_failure_nothing_starts_what_runs_is_recorded_and_the_error_is_l
         said = ""
         for line in process.stdout:
             said += line
-            if line == "parallel: half@b failed, so nothing new starts\n":
+            if line.startswith("failed   half@b"):
                 break
         (graph.root / "hold_half_a").unlink()
         said += process.communicate()[0]
     assert process.returncode == 1, said
     assert graph.events.count("ends half_a 0") == 1, "what ran beside it has ended by itself"
     assert not [event for event in graph.events if re.search("half_c|pair|join", event)]
-    assert said.index("half@a took") < said.index("error: half_b was told to fail")
-    assert (
-        said.splitlines()[-1]
-        == "error: parallel: half@b failed; what was done is recorded, and the next run goes on"
-        " from there"
-    )
+    assert said.index("done     half@a") < said.index("error: half_b was told to fail")
+    assert said.splitlines()[-1].startswith("error: driver: half@b (exit status 1) failed")
     assert "  half@a:" in (graph.root / "dvc.lock").read_text()
     (graph.root / "fail_half_b").unlink()
-    assert "half@a starts" not in graph.run()
+    graph.started()
+    graph.run()
+    assert "half_a" not in graph.started()
     assert graph.results() == serial
+
+
+def test_a_stage_that_makes_no_output_fails_in_one_line(graph):
+    (graph.root / "stage.py").write_text("")
+    said = graph.run(status=1)
+    assert "error: start: output 'start.txt' does not exist" in said, said
+    assert "Traceback" not in said
+    assert not (graph.root / "dvc.lock").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -253,16 +285,32 @@ def test_a_signal_ends_the_stages_and_nobody_is_left(graph, serial, number):
         process.send_signal(number)
         said, _ = process.communicate()
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith(
-        f"error: parallel: {number.name}; what was done is recorded"
-    )
+    assert said.splitlines()[-1].startswith(f"error: driver: {number.name} stopped the run")
     assert graph.processes() == []
     (graph.root / "hold").unlink()
-    assert "parallel: start starts" not in graph.run()
+    graph.started()
+    graph.run()
+    assert "start" not in graph.started()
     assert graph.results() == serial
 
 
-def test_in_the_background_it_goes_on_after_ctrl_c_and_hangups_and_ends_by_sigterm(graph, serial):
+def test_a_second_signal_kills_a_stage_that_does_not_end(graph):
+    text = (graph.root / "stage.py").read_text()
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    (graph.root / "stage.py").write_text(deaf + text)
+    graph.touch("hold")
+    with graph.start() as process:
+        wait_for(lambda: graph.events, "the first stage starts")
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 1
+    assert graph.processes() == []
+
+
+def test_in_the_background_it_goes_on_after_ctrl_c_and_hangups_and_ends_by_sigterm(graph):
     graph.serial("start")
     graph.touch("hold")
     with graph.start(prepare=as_in_the_background) as process:
@@ -273,49 +321,94 @@ def test_in_the_background_it_goes_on_after_ctrl_c_and_hangups_and_ends_by_sigte
             process.wait(1)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate()
-    assert said.splitlines()[-1].startswith("error: parallel: SIGTERM; what was done is recorded")
+    assert said.splitlines()[-1].startswith("error: driver: SIGTERM stopped the run")
     assert graph.processes() == []
 
 
-def test_what_a_killed_run_has_started_ends_by_itself_is_recorded_and_keeps_another_run_off(
-    graph, serial
-):
+def test_a_killed_driver_s_stage_keeps_the_next_one_waiting(graph, serial):
     graph.touch("hold")
     with graph.start() as process:
         wait_for(lambda: "starts start None" in graph.events, "the first stage starts")
         process.kill()
-    assert "error: parallel: another one runs here" in graph.run(status=1)
-    (graph.root / "hold").unlink()
-    wait_for(lambda: graph.processes() == [], "the stage ends")
-    assert "  start:" in (graph.root / "dvc.lock").read_text()
-    assert "parallel: start starts" not in graph.run()
+    with graph.start() as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        assert graph.started() == ["start"], "it has not started beside the other"
+        (graph.root / "hold").unlink()
+        process.communicate()
+    assert process.returncode == 0
     assert graph.results() == serial
 
 
-def test_a_repository_that_dvc_is_busy_in_and_a_wrong_number_are_one_line(graph):
-    with open(graph.root / ".dvc/tmp/lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert re.fullmatch("error: parallel: Unable to acquire lock.*\n", graph.run(status=1))
-    assert "N is a whole number above 0" in graph.run(jobs=0, status=2)
+def test_what_a_killed_driver_had_finished_is_recorded_and_not_run_again(graph, serial):
+    """Killed after the stage, before its outputs are hashed: another dvc holds DVC's lock."""
+    kill_before_recording(graph)
+    assert graph.started() == ["start"]
+    graph.run()
+    assert "start" not in graph.started()
+    assert graph.results() == serial
 
 
-def test_without_waiting_for_the_lock_stages_would_fail(graph):
-    """The mutation: several of DVC at once, as issue 11054 of treeverse/dvc has it."""
-    mutated = graph.root / "mutated"
-    for name in ("pipeline", "common"):
-        without_bytecode = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, mutated / name, ignore=without_bytecode)
-    path = mutated / "pipeline/dvc_support/parallel.py"
-    assert path.read_text().count('"--wait-for-lock", ') == 1
-    path.write_text(path.read_text().replace('"--wait-for-lock", ', ""))
-    graph.environment["PYTHONPATH"] = str(mutated)
-    (graph.root / ".dvc/tmp").mkdir(exist_ok=True)
+@pytest.mark.parametrize("edited", ["start.txt", "seed.txt"])
+def test_what_somebody_has_edited_since_is_run_again(graph, edited):
+    kill_before_recording(graph)
+    (graph.root / edited).write_text("5\n")
+    graph.started()
+    graph.run()
+    assert graph.started()[0] == "start"
+    assert (graph.root / "start.txt").read_text() == (graph.root / "seed.txt").read_text().strip()
+
+
+def kill_before_recording(graph: Graph) -> None:
     graph.touch("hold")
     with graph.start() as process:
         wait_for(lambda: "starts start None" in graph.events, "the first stage starts")
         with open(graph.root / ".dvc/tmp/lock", "r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             (graph.root / "hold").unlink()
-            said, _ = process.communicate()
-    assert process.returncode == 1
-    assert "Unable to acquire lock" in said
+            note = graph.root / ".dvc/tmp/driver/finished/start.json"
+            wait_for(note.exists, "the stage has ended")
+            time.sleep(0.2)
+            process.kill()
+    assert not (graph.root / "dvc.lock").exists()
+
+
+def test_another_dvc_that_works_on_the_same_paths_is_not_disturbed(graph):
+    other = ["python", "-c", "import sys; sys.stdin.read()", "dvc", "repro"]
+    (graph.root / ".dvc/tmp").mkdir(exist_ok=True)
+    with subprocess.Popen(other, stdin=subprocess.PIPE, env=graph.environment) as process:
+        holder = {"pid": process.pid, "cmd": "dvc repro"}
+        note = {"write": {str(graph.root / "half_b.txt"): holder}}
+        (graph.root / ".dvc/tmp/rwlock").write_text(json.dumps(note))
+        assert "is busy, it is being blocked by" in graph.run(status=1)
+        process.communicate()
+    graph.run()
+
+
+def test_a_wrong_number_is_one_line(graph):
+    assert "--jobs is a whole number above 0, not '0'" in graph.run(0, status=2)
+
+
+def test_twenty_kills_at_any_moment_lose_nothing(graph, serial):
+    """The pauses are spread over a whole run, from the imports to the last entry."""
+    (graph.root / "stage.py").write_text(
+        STAGE.replace("import os, sys, time", "import os, sys, time; time.sleep(0.1)")
+    )
+    (graph.root.parent / "reference").mkdir()
+    reference = Graph(graph.root.parent / "reference")
+    shutil.copy(graph.root / "stage.py", reference.root)
+    reference.serial()
+    done: set[str] = set()
+    for number in range(20):
+        with graph.start() as process:
+            time.sleep(0.5 + 0.1 * number)
+            process.kill()
+        assert done.isdisjoint(graph.started()), "what dvc.lock has does not run again"
+        if (graph.root / "dvc.lock").exists():
+            entries = yaml.safe_load((graph.root / "dvc.lock").read_text())["stages"]
+            done |= {name.replace("@", "_") for name in entries}
+    graph.run()
+    assert done.isdisjoint(graph.started())
+    assert graph.results() == reference.results()
+    graph.serial()
+    assert graph.started() == [], "dvc repro finds nothing to do"
