@@ -23,7 +23,7 @@ QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository 
 SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict tables experiments bench clean-artifacts prune cache hook lock libraries audit
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict plan tables experiments bench clean-artifacts prune cache hook lock libraries audit watch
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run
@@ -49,7 +49,7 @@ export HELP
 # Install what the pipeline needs into .venv. The other targets do so themselves; tests and the linter get what they need besides.
 setup: $(READY) $(PLOTS_PAGE)
 
-DRAWN_BY := model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
+DRAWN_BY := params.yaml model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
 	$(addprefix model/report/,vega.py charts.yaml bundle.py charts.js)
 $(PLOTS_PAGE): $(READY) $(addprefix tools/generated/dvc_plots,.py .html) $(DRAWN_BY)
 	@python -m tools.generated.dvc_plots
@@ -64,14 +64,22 @@ $(DEV): requirements-dev.txt $(READY)
 	@tools/install.sh $(VENV) requirements-dev.txt
 	@touch $@
 
-# Regenerate everything that is out of date, print the results, say where the plots are (JOBS=4: up to four stages at a time).
+# Regenerate everything that is out of date, on all cores; print the results, say where the plots are.
+# JOBS=2: at most two instances side by side. CLUSTER=tls://HOST:8786, or a scheduler file: on Dask workers (docs/cluster.md).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
-	@python -m pipeline.dvc_support.rwlock
-	@python -m pipeline.dvc_support.share seed
-	$(if $(filter command line,$(origin JOBS)),python -m pipeline.dvc_support.parallel $(JOBS),python -m pipeline.dvc_support.repro)
+	@python -m pipeline.driver $(if $(filter command line,$(origin JOBS)),--jobs "$$JOBS") $(if $(filter command line,$(origin CLUSTER)),--cluster "$$CLUSTER")
 	@python -m pipeline.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
+
+# What PAGE is in the environment is another program's.
+PAGE_SAID = $(if $(filter command line,$(origin PAGE)),$(PAGE))
+
+# Watch what runs here, losses beside the committed run's (PAGE=1: as a page with the report's charts). Ctrl-C ends it (docs/live.md).
+# The page is on 127.0.0.1:8890, or on PORT=N. ONCE=1: prints what runs now, and ends.
+watch: $(READY)
+	@$(if $(filter-out 1,$(PAGE_SAID)),echo "error: watch: PAGE must be 1 or unset" >&2; exit 1,\
+		python -m tools.live.watch $(if $(PAGE_SAID),--page $(if $(filter command line,$(origin PORT)),--port "$$PORT")) $(if $(filter command line,$(origin ONCE)),--once))
 
 # Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
 dry-run: $(READY)
@@ -111,22 +119,24 @@ diff: $(READY)
 
 # A row for each experiment, with the params in which they differ and the headline differences.
 # What has a path is a hash or a figure of one run.
-NOISE = .*/|metrics$$|common$$|model$$|stages$$|scores$$|checkpoints$$|.*losses$$|params.yaml$$|stages.yaml$$|dvc.contents.json$$|libraries.yaml$$|Executor|(pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
+NOISE = .*/|metrics$$|common$$|model$$|stages$$|scores$$|checkpoints$$|.*losses$$|params.yaml$$|stages.yaml$$|dvc.contents.json$$|libraries.yaml$$|Executor|(bits_per_byte|combined|pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
 experiments: $(READY)
 	@dvc exp show --only-changed --hide-workspace --precision 4 --drop '$(NOISE)'
 
 ##@ Upkeep
 
 # Measure speed and memory. Alone on the machine, please; about two hours.
-# What training, scoring, generating and tokenizing gain, and what the seal, the whole pipeline and the corpus cost.
+# What training, scoring, generating and tokenizing gain, and what the seal, the driver, the whole pipeline and the corpus cost.
 bench: $(DEV)
 	@python -m benchmarks.seal
+	@python -m benchmarks.driver
 	@python -m benchmarks.overhead
 	@python -m benchmarks.train
 	@python -m benchmarks.scoring
 	@python -m benchmarks.generate
 	@python -m benchmarks.tokenizing
 	@python -m benchmarks.memory
+	@python -m benchmarks.scale
 
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)
@@ -150,9 +160,10 @@ push: $(READY)
 pull: $(READY)
 	@python -m pipeline.dvc_support.share pull
 
-# Compare every byte of the cache and of the outputs with dvc.lock.
+# Compare every byte of the cache and of the outputs with dvc.lock (MODEL=OWNER/NAME: of a published model).
 verify: $(READY)
-	@python -m pipeline.dvc_support.share verify
+	@$(if $(filter command line,$(origin MODEL)),python -m tools.verify "$$MODEL" $(if $(filter command line,$(origin REV)),$${REV:+--revision "$$REV"}),\
+		python -m pipeline.dvc_support.share verify)
 
 # What is in the environment by that name was not said here, and may be another program's.
 CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
@@ -194,6 +205,10 @@ tables: $(READY)
 # Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
 	@python -m tools.verdict "$${REV:-main}"
+
+# How many seeds find a difference of X, by what runs with several seeds have shown (X=0.005, FIGURE="task score", OUTCOMES=file).
+plan: $(READY)
+	@python -m tools.plan "$$X" $${FIGURE:+--figure "$$FIGURE"} $${OUTCOMES:+--outcomes "$$OUTCOMES"}
 
 ##@ Upkeep
 
