@@ -119,7 +119,7 @@ diff: $(READY)
 
 # A row for each experiment, with the params in which they differ and the headline differences.
 # What has a path is a hash or a figure of one run.
-NOISE = .*/|metrics$$|common$$|model$$|stages$$|scores$$|checkpoints$$|.*losses$$|params.yaml$$|stages.yaml$$|dvc.contents.json$$|libraries.yaml$$|Executor|(bits_per_byte|combined|pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
+NOISE = .*/|metrics$$|common$$|model$$|stages$$|scores$$|samples$$|checkpoints$$|.*losses$$|params.yaml$$|stages.yaml$$|dvc.contents.json$$|libraries.yaml$$|Executor|(bits_per_byte|combined|pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
 experiments: $(READY)
 	@dvc exp show --only-changed --hide-workspace --precision 4 --drop '$(NOISE)'
 

@@ -435,7 +435,7 @@ def test_the_error_of_a_process_ends_the_stage_and_is_shown(clone):
     edit(
         clone / "stages/evaluate.py",
         "    scores = {}\n",
-        "    scores = {}\n    if processes.rank: read_jsonl(Path('data/items/none'))\n",
+        "    scores = {}\n    if processes.rank: read_stored_items(Path('data/items/none'))\n",
     )
     output = shell(EVALUATE, clone, check=False)
     advice = "delete data/items and run dvc repro, after make cache if it is said again"
