@@ -138,6 +138,10 @@ bench: $(DEV)
 	@python -m benchmarks.memory
 	@python -m benchmarks.scale
 
+# Test and measure what needs a GPU: about ten minutes on one H100 (PARTS="training": some of it). Without a GPU it says so.
+gpu: $(DEV)
+	@python -m benchmarks.gpu $(if $(filter command line,$(origin PARTS)),$(PARTS))
+
 # Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
 clean-artifacts: $(READY)
 	@python -m pipeline.leftover.prune --artifacts

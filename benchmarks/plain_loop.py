@@ -10,6 +10,7 @@ so state_dicts load in both.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ class PlainGPT(nn.Module):
                 )
 
     def forward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(tokens.size(1))
+        positions = torch.arange(tokens.size(1), device=tokens.device)
         x = self.transformer.wte(tokens) + self.transformer.wpe(positions)
         for block in self.transformer.h:
             x = block(x)
@@ -94,7 +95,11 @@ class PlainGPT(nn.Module):
 
 
 def make_optimizer(
-    model: PlainGPT, learning_rate: float, betas: tuple[float, float], weight_decay: float
+    model: PlainGPT,
+    learning_rate: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
     matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
@@ -102,16 +107,17 @@ def make_optimizer(
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused or None)
 
 
 def train(
-    model: PlainGPT,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     get_batch: Callable[[], tuple[Tensor, Tensor]],
     accumulation: int,
     gradient_clip: float,
     after_step: Callable[[Tensor | None], bool],
+    autocast: AbstractContextManager[object] | None = None,
 ) -> None:
     """Train until `after_step` returns False; it is asked before the first step with None, then
     with each step's mean loss.
@@ -122,9 +128,10 @@ def train(
     tokens, targets = get_batch()
     mean_loss = None
     while after_step(mean_loss):
-        mean_loss = torch.zeros(())
+        mean_loss = torch.zeros((), device=tokens.device)
         for _ in range(accumulation):
-            logits, loss = model(tokens, targets)  # noqa: RUF059 - as nanoGPT has it: the logits live until the next ones
+            with autocast or nullcontext():
+                logits, loss = model(tokens, targets)  # noqa: RUF059 - as nanoGPT has it: the logits live until the next ones
             loss = loss / accumulation
             tokens, targets = get_batch()
             loss.backward()

@@ -31,12 +31,14 @@ ITEMS = REPOSITORY / "data/items/hellaswag.jsonl"
 from pipeline.seal.environment import environment_of_libraries
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
+# Padded tokens of a batch, as the profiles have it.
+BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 
 
 class Ours:
     kernels = "portable"
 
-    def __init__(self, directory: Path, threads: int):
+    def __init__(self, directory: Path, threads: int, device: str, dtype: str):
         from model.hugging_face.directory import read_hugging_face_directory
         from model.numerics.setting import set_numerics
         from model.params.numerics import NumericsParams
@@ -49,7 +51,8 @@ class Ours:
         numerics = set_numerics(params)._replace(threads=threads)
         keep_freed_memory()
         self.gpt2 = read_hugging_face_directory(directory)
-        self.scorer = Scorer(self.gpt2, "cpu", "float32", numerics, 8192, Processes(0, 0, 1))
+        tokens = BATCH_TOKENS[device]
+        self.scorer = Scorer(self.gpt2, device, dtype, numerics, tokens, Processes(0, 0, 1))
 
     def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
         from model.tasks.wordings import WORDINGS
@@ -89,7 +92,7 @@ class Reference:
     karpathy/build-nanogpt, hellaswag.py.
     """
 
-    def __init__(self, directory: Path, threads: int):
+    def __init__(self, directory: Path, threads: int, device: str, dtype: str):
         import torch
         from transformers import AutoTokenizer, GPT2LMHeadModel
 
@@ -125,7 +128,7 @@ class Reference:
 
 
 class LmEval:
-    def __init__(self, directory: Path, threads: int):
+    def __init__(self, directory: Path, threads: int, device: str, dtype: str):
         import logging
 
         import torch
@@ -133,7 +136,7 @@ class LmEval:
 
         logging.disable(logging.WARNING)
         torch.set_num_threads(threads)
-        self.model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=1)
+        self.model = HFLM(pretrained=str(directory), device=device, dtype=dtype, batch_size=1)
 
     def nats(self, items: list, wording: str, batch: int) -> list[list[float]]:
         from lm_eval.api.instance import Instance
@@ -157,14 +160,16 @@ class LmEval:
 METHODS = {"ours": Ours, "native": Native, "reference": Reference, "lm-eval": LmEval}
 
 
-def work(method: str, directory: Path, threads: int) -> None:
+def work(
+    method: str, directory: Path, threads: int, device: str, dtype: str, items_file: Path
+) -> None:
     """Answer the requests on stdin, a line each, on what was stdout."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print
     from model.data.items import Item
 
-    records = [json.loads(line) for line in ITEMS.read_text().splitlines()]
-    solver = METHODS[method](directory, threads)
+    records = [json.loads(line) for line in items_file.read_text().splitlines()]
+    solver = METHODS[method](directory, threads, device, dtype)
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -178,14 +183,28 @@ def work(method: str, directory: Path, threads: int) -> None:
             started = time.perf_counter()
             nats = solver.nats(items, request["wording"], request["batch"])
             seconds = time.perf_counter() - started
-            answer = {"seconds": seconds, "nats": nats, "memory": peak_memory()}
+            answer = {"seconds": seconds, "nats": nats, "memory": peak_memory(device)}
+            release_memory(device)
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def peak_memory() -> float:
-    """Return the most that this process has had in memory, in MiB; getrusage would count its
-    parent's too.
+def release_memory(device: str) -> None:
+    """Give a GPU's memory that this process has cached to the other methods' processes."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def peak_memory(device: str = "cpu") -> float:
+    """Return the most that this process has had in the device's memory, in MiB.
+
+    getrusage would count its parent's too.
     """
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     [line] = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -219,8 +238,20 @@ def matmul_peaks(threads: int) -> dict[str, float]:
     return peaks
 
 
+class WorkerDied(RuntimeError):
+    """A method's process ended; the message is all it wrote to stderr."""
+
+
 class Worker:
-    def __init__(self, method: str, directory: Path, threads: int):
+    def __init__(
+        self,
+        method: str,
+        directory: Path,
+        threads: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        items_file: Path = ITEMS,
+    ):
         started = time.perf_counter()
         # As a stage is started: without garbage collection while it imports.
         code = (
@@ -234,6 +265,12 @@ class Worker:
             str(directory),
             "--threads",
             str(threads),
+            "--device",
+            device,
+            "--dtype",
+            dtype,
+            "--items-file",
+            str(items_file),
             "--worker",
             method,
         ]
@@ -261,9 +298,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             self.said.seek(0)
-            sys.exit(
-                f"{self.said.read().decode()}error: the process of {self.process.args[-1]} has died"
-            )
+            said = self.said.read().decode()
+            raise WorkerDied(f"{said}error: the process of {self.process.args[-1]} has died")
         return json.loads(line)
 
 
@@ -346,8 +382,8 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
     )
 
 
-def random_gpt2(directory: Path) -> None:
-    """Save a random GPT-2 of 124 million parameters with a vocabulary of 50,304."""
+def random_gpt2(directory: Path, **size: int) -> None:
+    """Save a random GPT-2 with a vocabulary of 50,304: of 124 million parameters, or of `size`."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -360,8 +396,9 @@ def random_gpt2(directory: Path) -> None:
         mul_facts=False,
     )
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=tokenizer.size)).save_pretrained(directory)
-    to_hugging_face(tokenizer, 1024).save_pretrained(directory)
+    config = GPT2Config(vocab_size=tokenizer.size, **size)
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    to_hugging_face(tokenizer, config.n_positions).save_pretrained(directory)
 
 
 def main() -> None:
@@ -381,10 +418,21 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    # Of a method's process only; benchmarks/gpu sets the first three.
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
+    parser.add_argument("--items-file", type=Path, default=ITEMS, help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.worker, options.model, options.threads)
+        work(
+            options.worker,
+            options.model,
+            options.threads,
+            options.device,
+            options.dtype,
+            options.items_file,
+        )
         return
     if not ITEMS.is_file():
         sys.exit(f"error: no {ITEMS.relative_to(REPOSITORY)}; make repro brings it")

@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -133,8 +134,15 @@ def make_task(name: str, steps: int, threads: int) -> Task:
 
 
 def train_ours(
-    task: Task, after_step: AfterStep, kernels: str = "portable", dtype: str = "float32"
+    task: Task,
+    after_step: AfterStep,
+    kernels: str = "portable",
+    dtype: str = "float32",
+    device: str = "cpu",
+    compiled: bool = False,
+    deterministic: bool = True,
 ) -> None:
+    """Train as the pretrain stage does; `deterministic` is off only to see what it costs."""
     from model.numerics.setting import set_numerics
     from model.numerics.side_by_side import SideBySide
     from model.params.numerics import NumericsParams
@@ -147,9 +155,10 @@ def train_ours(
 
     threads = task.threads if kernels == "native" else None
     set_numerics(NumericsParams(kernels=kernels, threads=threads))
+    torch.use_deterministic_algorithms(deterministic)
     keep_freed_memory()
-    params = task.params.model_copy(update={"device": "cpu", "dtype": dtype, "compile": False})
-    model = task.initial()
+    params = task.params.model_copy(update={"device": device, "dtype": dtype, "compile": compiled})
+    model = task.initial().to(device)
     side_by_side = SideBySide(task.threads if kernels == "portable" else 1)
     network, optimizer = LossNetwork(model, params), make_optimizer(model, params, side_by_side)
     alone = Processes(rank=0, local_rank=0, count=1)
@@ -157,10 +166,14 @@ def train_ours(
         gradients = RowGradients(network, side_by_side, alone)
     else:
         rows = params.micro_batch_rows
-        gradients = MicroBatchGradients(network, rows, alone, torch.device("cpu"))
+        gradients = MicroBatchGradients(network, rows, alone, torch.device(device))
     batches = task.rows.split(params.batch_rows)
+
+    def fetched(number: int) -> Tensor:
+        return batches[number].pin_memory() if device == "cuda" else batches[number]
+
     after = after_step(None)
-    for batch in prefetched(lambda number: batches[number], range(len(batches))):
+    for batch in prefetched(fetched, range(len(batches))):
         if not after:
             break
         after = after_step(
@@ -168,13 +181,20 @@ def train_ours(
         )
 
 
-def train_plain(task: Task, after_step: AfterStep) -> None:
+def train_plain(
+    task: Task,
+    after_step: AfterStep,
+    dtype: str = "float32",
+    device: str = "cpu",
+    compiled: bool = False,
+) -> None:
     torch.set_num_threads(task.threads)
     params = task.params
     model = plain_loop.PlainGPT(**task.config.model_dump())
     model.load_state_dict(task.initial().state_dict())
+    model.to(device)
     optimizer = plain_loop.make_optimizer(
-        model, params.learning_rate, (params.beta1, params.beta2), params.weight_decay
+        model, params.learning_rate, (params.beta1, params.beta2), params.weight_decay, compiled
     )
     taken = 0
 
@@ -185,14 +205,28 @@ def train_plain(task: Task, after_step: AfterStep) -> None:
             for number in range(taken, taken + params.micro_batch_rows)
         ]
         taken += params.micro_batch_rows
-        return torch.stack([row[:-1] for row in rows]), torch.stack([row[1:] for row in rows])
+        pair = torch.stack([row[:-1] for row in rows]), torch.stack([row[1:] for row in rows])
+        if device == "cuda":  # as nanoGPT's get_batch does
+            tokens, targets = (each.pin_memory().to(device, non_blocking=True) for each in pair)
+            return tokens, targets
+        return pair
 
+    network = torch.compile(model) if compiled else model
+    lower = dtype != "float32"
+    autocast = torch.autocast(device, getattr(torch, dtype)) if lower else nullcontext()
     plain_loop.train(
-        model, optimizer, get_batch, task.accumulation, params.gradient_clip, after_step
+        network, optimizer, get_batch, task.accumulation, params.gradient_clip, after_step, autocast
     )
 
 
-def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> None:
+def train_with_trainer(
+    task: Task,
+    after_step: AfterStep,
+    activation: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    compiled: bool = False,
+) -> None:
     import transformers
 
     from model.export.weight_map import (
@@ -244,7 +278,9 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
             output_dir=folder,
-            use_cpu=True,
+            use_cpu=device == "cpu",
+            bf16=dtype == "bfloat16",
+            torch_compile=compiled,
             max_steps=len(task.rows) // params.batch_rows,
             per_device_train_batch_size=params.micro_batch_rows,
             gradient_accumulation_steps=task.accumulation,
@@ -256,7 +292,7 @@ def train_with_trainer(task: Task, after_step: AfterStep, activation: str) -> No
             adam_beta2=params.beta2,
             max_grad_norm=params.gradient_clip,
             remove_unused_columns=False,
-            dataloader_pin_memory=False,
+            dataloader_pin_memory=device == "cuda",
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
@@ -285,8 +321,8 @@ class Turns:
     what was stdout.
     """
 
-    def __init__(self, untimed: int):
-        self.untimed, self.left, self.timed = untimed, 0, 0
+    def __init__(self, untimed: int, device: str = "cpu"):
+        self.untimed, self.left, self.timed, self.device = untimed, 0, 0, device
         self.answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print
 
@@ -302,8 +338,10 @@ class Turns:
             answer = {
                 "seconds": time.perf_counter() - self.started,
                 "loss": last,
-                "memory": peak_memory(),
+                "memory": peak_memory(self.device),
             }
+        if self.device == "cuda":
+            torch.cuda.empty_cache()  # what it does not hold is the other arms'
         if self.untimed:
             ctypes.CDLL(None).malloc_trim(0)
         print(json.dumps(answer), file=self.answers, flush=True)
@@ -322,13 +360,17 @@ def environment_of(arm: str) -> dict[str, str]:
     return {**of_libraries, "HF_HUB_OFFLINE": "1"}
 
 
+class WorkerDied(RuntimeError):
+    """An arm's process ended; the message is all it wrote to stderr."""
+
+
 class Worker:
     """An arm's process, seen from outside."""
 
-    def __init__(self, arm: str, arguments: list[str]):
+    def __init__(self, arm: str, arguments: list[str], module: str = "benchmarks.train"):
         self.arm, self.said = arm, tempfile.TemporaryFile()  # noqa: SIM115
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said}
-        command = [sys.executable, "-m", "benchmarks.train", *arguments, "--worker", arm]
+        command = [sys.executable, "-m", module, *arguments, "--worker", arm]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment_of(arm), text=True, **pipes
         )
@@ -350,7 +392,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             self.said.seek(0)
-            sys.exit(f"{self.said.read().decode()}error: the process of {self.arm} has died")
+            said = self.said.read().decode()
+            raise WorkerDied(f"{said}error: the process of {self.arm} has died")
         return json.loads(line)
 
 
@@ -475,7 +518,10 @@ def main() -> None:
     for name in ("demo", "124m") if options.config == "both" else (options.config,):
         configuration = CONFIGURATIONS[name]
         rounds, steps = options.rounds or configuration.rounds, options.steps or configuration.steps
-        lines.append(compare(name, rounds, steps, options.threads, bfloat16))
+        try:
+            lines.append(compare(name, rounds, steps, options.threads, bfloat16))
+        except WorkerDied as died:
+            sys.exit(str(died))
     print("training: " + "; ".join(lines))
 
 

@@ -50,7 +50,7 @@ avoid_broken_amx()  # as stages do that compute in bfloat16
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("reproducible")
 
-pytest_plugins = ["time_limit", "slow_tests"]
+pytest_plugins = ["time_limit", "slow_tests", "gpu_tests"]
 
 
 @pytest.fixture(scope="session")

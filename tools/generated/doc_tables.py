@@ -8,7 +8,8 @@ markers.
 documents with the plots/ of git's index, says so in one line, and exits 0 where they agree. A table
 stands between <!-- table NAME --> and <!-- end -->; `verdict` is the headline of
 plots/comparisons.json, `comparisons` its table. `seeds_verdict` and `seeds_comparisons` are those
-of docs/seeds/comparisons.json, which profiles/seeds.yaml made. Rows may be chosen: <!-- table NAME:
+of docs/seeds/comparisons.json, which profiles/seeds.yaml made, and `gpu` is that of
+benchmarks/gpu.json, which `make gpu` writes. Rows may be chosen: <!-- table NAME:
 text; text --> has those that contain one of the texts. Reads plots/results.json and
 plots/comparisons.json, on disk and in git's index. Writes README.md and docs/*.md.
 """
@@ -23,11 +24,14 @@ from common.files import write_bytes
 from model.results.markdown_table import Cell, Table
 from pipeline.declared.file_trees import GitTree, Tree, WorkingTree
 from pipeline.terminal.command_lines import command_line
+from tools.generated.gpu_table import gpu_table
 
 RESULTS = "plots/results.json"
 COMPARISONS = "plots/comparisons.json"
 # A copy of the comparisons that profiles/seeds.yaml made; its plots/ are not this tree's.
 OF_SEEDS = "docs/seeds/comparisons.json"
+# What `make gpu` measured, where a GPU was at hand.
+OF_GPU = "benchmarks/gpu.json"
 _NO_SEEDS = "This run is not committed yet.\n"
 # The marker, its name and its rows; whatever stands between it and its end.
 _MARKED = re.compile(r"(<!-- table (\w+)(?:: ([^\n]*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -127,6 +131,7 @@ def read_texts(tree: Tree) -> dict[str, Table | str]:
         "seeds_verdict": _NO_SEEDS,
         "seeds_comparisons": _NO_SEEDS,
     }
+    texts["gpu"] = gpu_table(json.loads(tree.read(OF_GPU)) if tree.has(OF_GPU) else {})
     if tree.has(OF_SEEDS):
         found = json.loads(tree.read(OF_SEEDS))
         said = "".join(f"- {line}\n" for line in found["sentences"])

@@ -145,7 +145,7 @@ def test_bfloat16_learns_the_answers_too(project, tmp_path):
     assert [stopped for _, stopped in project.answers(model)] == [True] * len(ANSWERS)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gpu_gives_the_same_bits_twice_and_after_a_kill(project, tmp_path, monkeypatch, dtype):
     params = PARAMS.model_copy(update={"device": "cuda", "dtype": dtype})

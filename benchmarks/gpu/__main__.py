@@ -1,0 +1,119 @@
+"""`make gpu`: test and measure everything that needs a GPU, in one command.
+
+    python -m benchmarks.gpu                      all parts, about ten minutes on one H100
+    python -m benchmarks.gpu training evaluation  two of them; each part ends within ten minutes
+    python -m benchmarks.gpu --rehearse --output /tmp/gpu.json
+        every part on the CPU with tiny networks: shows that the kit itself works
+
+Without a GPU it prints why in one line and exits 0. Each part runs in a process of its own, and
+its figures are written as soon as it ends, with the card, the versions and the date. A part whose
+packages are missing is recorded as not run. Exits 1 if a part fails. Writes benchmarks/gpu.json,
+from which `make tables` fills the table in docs/gpu.md.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.gpu import card
+from common.files import write_json
+from pipeline.terminal.command_lines import command_line
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FIGURES = REPOSITORY / "benchmarks/gpu.json"
+LIMIT = 590  # seconds of a part
+
+
+class Part(NamedTuple):
+    about: str
+    packages: tuple[str, ...]  # names to import, besides torch
+
+
+PARTS = {
+    "tests": Part("the tests marked `gpu`", ("pytest", "hypothesis", "xdist", "pytest_timeout")),
+    "graph": Part("the micro graph with every stage on the GPU, twice", ("dvc",)),
+    "training": Part("training at 124M against a plain loop and the Trainer", ("transformers",)),
+    "evaluation": Part("HellaSwag at 124M against lm-evaluation-harness", ("lm_eval",)),
+    "generation": Part("generation at 124M against transformers' generate", ("transformers",)),
+    "export": Part("a 124M network trained on the GPU, and its export's parity", ("dvc",)),
+}
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.run:
+        part = importlib.import_module(f"benchmarks.gpu.{options.run}")
+        write_json(options.output, part.measure(options.rehearse))
+        return
+    reason = None if options.rehearse else card.no_gpu()
+    if reason:
+        print(f"gpu: no GPU: {reason}")
+        return
+    if options.rehearse and options.output.resolve() == FIGURES:
+        sys.exit("error: gpu: a rehearsal's figures are no GPU's; name another file with --output")
+    machine = card.machine(options.rehearse)
+    print("gpu: " + ", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    failed = []
+    for name in options.parts or PARTS:
+        found = _run(name, options.rehearse)
+        _keep(options.output, name, {"machine": machine, **found})
+        figures = json.dumps(found.get("figures", found.get("why")), sort_keys=True)
+        print(f"gpu: {name}: {found['status']}: {figures}", flush=True)
+        if found["status"] == "failed":
+            failed.append(name)
+    if failed:
+        sys.exit(f"error: gpu: failed: {', '.join(failed)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line("benchmarks.gpu", __doc__, changes=True)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; else all")
+    parser.add_argument("--output", type=Path, default=FIGURES, help="else benchmarks/gpu.json")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, with tiny networks")
+    parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(name: str, rehearse: bool) -> dict[str, Any]:
+    """Run a part in its own process; return its status and its figures, or why there are none."""
+    missing = [each for each in PARTS[name].packages if not importlib.util.find_spec(each)]
+    if missing:
+        return {"status": "not run", "why": f"not installed: {', '.join(missing)}"}
+    print(f"gpu: {name}: {PARTS[name].about}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        output, log = Path(folder) / "figures.json", Path(folder) / "log"
+        command = [sys.executable, "-m", "benchmarks.gpu", "--run", name, "--output", str(output)]
+        with log.open("wb") as said:
+            try:
+                done = subprocess.run(
+                    [*command, *(["--rehearse"] if rehearse else [])],
+                    cwd=REPOSITORY,
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                    timeout=LIMIT,
+                )
+                why = "" if done.returncode == 0 else f"exited with {done.returncode}"
+            except subprocess.TimeoutExpired:
+                why = f"took longer than {LIMIT} s"
+        if why:
+            text = log.read_text(errors="replace")
+            print(text[-4000:], file=sys.stderr, flush=True)
+            last = text.strip().splitlines()[-1:] or [""]
+            return {"status": "failed", "why": f"{why}: {last[0]}"[:300]}
+        return {"status": "passed", "figures": json.loads(output.read_text())}
+
+
+def _keep(output: Path, name: str, found: dict[str, Any]) -> None:
+    """Put a part's figures into the file; those of the other parts stay."""
+    known = json.loads(output.read_text()) if output.is_file() else {}
+    write_json(output, {**known, name: found})
+
+
+if __name__ == "__main__":
+    main()
