@@ -46,7 +46,11 @@ PARTS = {
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    unknown = [name for name in options.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if options.run:
         part = importlib.import_module(f"benchmarks.gpu.{options.run}")
         write_json(options.output, part.measure(options.rehearse))
