@@ -108,7 +108,7 @@ RUN_BY = {
         "tests/end_to_end/test_ask_command.py",
         "tools.ask",
     ),
-    "make verdict REV=main": ("docs/walkthrough.md", "$ make verdict REV=main "),
+    "make verdict REV=main": ("docs/walkthrough.md", "$ make verdict REV=main\n"),
     "cp profiles/gpt2-124m-10b.yaml params.yaml": (
         "docs/first_full_size_run.md",
         "cp profiles/gpt2-124m",
