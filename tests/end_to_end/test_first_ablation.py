@@ -91,35 +91,44 @@ def test_every_block_is_a_command_an_edit_or_an_output():
     assert sum("make repro\n" in block.text for block in BLOCKS) == 2
 
 
+VERDICT = r"new_rate (does not differ significantly|differs) from baseline"
+
+
 def without_seconds(line: str) -> str:
     return re.sub(r", [\d.]+ s: ", ": ", line)
 
 
 def without_numbers(line: str) -> str:
-    line = re.sub(r"does not differ significantly|differs", "differs or not", line)
-    return re.sub(r"[0-9a-f]{64}|[+-]?\d[\d.,]*", "#", without_seconds(line))
+    line = re.sub(VERDICT, "VERDICT", without_seconds(line))
+    return re.sub(r"[0-9a-f]{64}|[+-]?\d[\d.,]*", "#", line)
 
 
 def test_the_page_shows_what_is_printed(followed):
-    """To the digit, if the text is that of the page: numerics are portable."""
-    same_text = followed.shown[0][0] == followed.shown[0][1]
+    """To the digit if Python's manual is that of the page, since numerics are portable. Elsewhere
+    in form.
+    """
+    counted, printed = followed.shown[0]
+    same_text = counted == printed
     plain: Callable[[str], str] = without_seconds if same_text else without_numbers
     for shown, printed in followed.shown:
         lines = {plain(line) for line in printed.splitlines()}
-        assert [line for line in map(plain, shown.splitlines()) if line not in lines] == []
+        for line in shown.splitlines():
+            if same_text or re.match(rf"{VERDICT}|done |\d+ passages", line):
+                assert plain(line) in lines
 
 
-def test_the_page_reads_its_verdicts_right(followed):
+def test_the_page_reads_its_verdicts_right():
     verdicts = [
         line
-        for shown, _ in followed.shown
-        for line in shown.splitlines()
-        if line.startswith("new_rate")
+        for block in BLOCKS
+        if not block.language
+        for line in block.text.splitlines()
+        if re.match(VERDICT, line)
     ]
     found, unknown = verdicts
     [difference, p] = re.search(r": ([+-][\d.]+) \(.*\), p ([\d.]+),", found).groups()
     assert found.startswith("new_rate differs from baseline")
-    assert "It is positive" in TEXT
+    assert f"- **{difference}** is the difference, new_rate minus baseline. It is positive" in TEXT
     assert float(difference) > 0
     assert float(p) < 0.05
     assert unknown.startswith("new_rate does not differ significantly from baseline")
