@@ -145,7 +145,7 @@ def test_the_second_question_reruns_its_own_condition_alone(followed):
     }
     assert {name for name in started if "baseline" in name or "tokenize" in name} == set()
     listed = repro.split("until then")[0]
-    assert "3 × pretrain: " in listed
+    assert "  pretrain@new_rate-1, pretrain@new_rate-2, pretrain@new_rate-3: " in listed
     assert "tokenize" not in listed
 
 
