@@ -284,8 +284,9 @@ def difference_of_logits(clone: Path, condition: str) -> float:
 
 
 def test_the_walkthrough(clone):
-    """Every command of docs/walkthrough.md, in order, on the micro profile: the fault is stopped,
-    named, let past, undone.
+    """Run every command of docs/walkthrough.md, in order, on the micro profile.
+
+    The gate stops and names the fault; then the fault is let past and undone.
     """
     text = (REPOSITORY / "docs/walkthrough.md").read_text()
     commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)

@@ -1,6 +1,4 @@
-"""What README and docs say of the committed run is so; their tables are
-tests/repository/test_tables.py's.
-"""
+"""Hold the sentences of README and docs to the committed run. test_tables.py holds their tables."""
 
 import json
 import re
@@ -95,8 +93,7 @@ def test_readme_is_short_enough_to_read():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 120
 
 
-# The script of CI or the test that runs each of README's commands, and what there is of the command
-# in it.
+# README's commands, each with the file that runs it and the text by which it does.
 RUN_BY = {
     "make repro": (".ci/run", "make repro\n"),
     "make test": (".ci/run", "make test"),
