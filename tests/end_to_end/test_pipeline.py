@@ -283,11 +283,12 @@ def difference_of_logits(clone: Path, condition: str) -> float:
     ]
 
 
-def test_the_walk_through(clone):
-    """Every command of docs/walk_through.md, in order, on the micro profile: the fault is stopped,
-    named, let past, undone.
+def test_the_walkthrough(clone):
+    """Run every command of docs/walkthrough.md, in order, on the micro profile.
+
+    The gate stops and names the fault; then the fault is let past and undone.
     """
-    text = (REPOSITORY / "docs/walk_through.md").read_text()
+    text = (REPOSITORY / "docs/walkthrough.md").read_text()
     commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
     assert len(commands) == 10
     shell(["git", "add", "-A"], clone)  # of what is not committed the file could not be named

@@ -332,7 +332,7 @@ def test_impact_of_an_exporter_edit_names_the_stages_the_figures_and_the_plots(c
     figures = 2 * (steps * (4 + 60) + 6 + 58 + 2 * 60) + 22 * 3
     assert f"until then these {figures} figures and 8 plots committed at HEAD are invalid:" in lines
     for line in lines[:6]:
-        assert line in committed_text("docs/walk_through.md")
+        assert line in committed_text("docs/walkthrough.md")
     assert f"  metrics/{RUN}/evaluation.json: 60" in lines
     assert not any("pretrain.json" in line for line in lines), (
         "training does not depend on the exporter"

@@ -134,7 +134,7 @@ def untransposed(part: str):
 
 
 def test_the_import_follows_the_exporters_table(gpt2, monkeypatch):
-    """The fault of docs/walk_through.md, which no shape gives away, is wrong in this direction as
+    """The fault of docs/walkthrough.md, which no shape gives away, is wrong in this direction as
     well.
     """
     monkeypatch.setattr(weight_map, "_BLOCK", untransposed("attn.c_proj.weight"))

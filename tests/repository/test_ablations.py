@@ -1,4 +1,4 @@
-"""The conditions that README and CONTRIBUTING show: what they change is valid at each scale."""
+"""Check the conditions that README and CONTRIBUTING show: each is valid at each scale."""
 
 import pytest
 import yaml

@@ -1,6 +1,4 @@
-"""What CONTRIBUTING.md says that its edits of params.yaml rerun, by what `make impact` reads:
-nothing runs.
-"""
+"""Compare what CONTRIBUTING.md says its edits rerun with what `make impact` finds; run nothing."""
 
 from pathlib import Path
 
@@ -75,7 +73,7 @@ def test_a_checkpoint_step_leaves_exports_and_evaluations_of_the_old_ones(copy):
     ],
 )
 def test_an_edit_of_one_section_of_a_condition_reruns_what_reads_it_alone(copy, section, stages):
-    """In any condition but this one no stage before `compare` is stale, nor follows one that is."""
+    """No stage of another condition is stale, or follows a stale one, before `compare`."""
     document = yaml.safe_load((copy / "params.yaml").read_text())
     value = {"tokenize": {"mul_facts": False}, "model": {"width": 192}}.get(
         section, {"learning_rate": 1.0e-3}

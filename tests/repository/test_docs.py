@@ -105,9 +105,9 @@ def test_the_index_has_every_document_once_with_its_question():
         flags=re.MULTILINE,
     )
     listed = [name for name, link, _ in rows if name == link]
-    assert listed == [
-        path.name for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name != "README.md"
-    ]
+    assert sorted(listed) == sorted(
+        path.name for path in (REPOSITORY / "docs").glob("*.md") if path.name != "README.md"
+    )
 
 
 def test_commands_are_listed():
@@ -223,6 +223,12 @@ def project() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
+def changelog_headings() -> list[str]:
+    """Return the titles of the CHANGELOG's versions, the newest first."""
+    text = (REPOSITORY / "CHANGELOG.md").read_text()
+    return re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+
+
 def test_the_citation_is_of_this_version_and_licence():
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     assert {
@@ -236,16 +242,26 @@ def test_the_citation_is_of_this_version_and_licence():
     assert citation["authors"] == [{"name": "The GPT-2 ablation maintainers"}]
 
 
+def test_the_changelog_begins_with_this_version():
+    """What is not released yet may stand above it."""
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    released = [title for title in changelog_headings() if title != "[Unreleased]"]
+    assert released[0] == f"[{citation['version']}] - {citation['date-released']}"
+
+
 def test_the_changelog_keeps_its_form():
     text = (REPOSITORY / "CHANGELOG.md").read_text()
-    versions = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-    assert versions[0] == "[Unreleased]"
+    versions = changelog_headings()
+    assert "[Unreleased]" not in versions[1:]
     assert all(
-        re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:]
+        re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version)
+        for version in versions
+        if version != "[Unreleased]"
     )
     kinds = re.findall(r"^### (.+)$", text, flags=re.MULTILINE)
     assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-    assert re.findall(r"^### .+\n\n(?!- )", text, flags=re.MULTILINE) == []
+    # An entry, or a line that names the entries below it.
+    assert re.findall(r"^### .+\n\n(?!- |[A-Z].+:\n\n- )", text, flags=re.MULTILINE) == []
     tags = subprocess.run(
         ["git", "tag", "--list", "v*"], cwd=REPOSITORY, capture_output=True, text=True
     ).stdout.split()

@@ -1,6 +1,4 @@
-"""What README and docs say of the committed run is so; their tables are
-tests/repository/test_tables.py's.
-"""
+"""Hold the sentences of README and docs to the committed run. test_tables.py holds their tables."""
 
 import json
 import re
@@ -15,7 +13,7 @@ from tools.fault_panels import read_points
 
 PARAMS = yaml.safe_load(committed_text("params.yaml"))
 README = committed_text("README.md")
-WALK_THROUGH = committed_text("docs/walk_through.md")
+WALKTHROUGH = committed_text("docs/walkthrough.md")
 RUNS = [
     f"metrics/{condition}/seed_{seed}"
     for condition in PARAMS["conditions"]
@@ -45,10 +43,10 @@ def test_what_the_docs_say_of_the_probes_is_so():
                 )
 
 
-def test_the_walk_through_starts_from_the_committed_figures():
+def test_the_walkthrough_starts_from_the_committed_figures():
     rows = re.findall(
         r"^\| (metrics/\S+) +\| (\S+) +\| (\S+) +\| \S+ +\| \S+ +\|$",
-        WALK_THROUGH,
+        WALKTHROUGH,
         flags=re.MULTILINE,
     )
     assert len(rows) == 2
@@ -59,7 +57,7 @@ def test_the_walk_through_starts_from_the_committed_figures():
         assert float(on_main) == round(value, 5)
     [(run, tokens)] = re.findall(
         r"^export (\S+): logits differ by at most \S+ on (\d+) tokens$",
-        WALK_THROUGH,
+        WALKTHROUGH,
         flags=re.MULTILINE,
     )
     assert int(tokens) == committed_json(f"metrics/{run}/parity.json")["tokens"]
@@ -95,22 +93,23 @@ def test_readme_is_short_enough_to_read():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 120
 
 
-# The script of CI or the test that runs each of README's commands, and what there is of the command
-# in it.
+# README's commands, each with the file that runs it and the text by which it does.
 RUN_BY = {
     "make repro": (".ci/run", "make repro\n"),
     "make test": (".ci/run", "make test"),
     "make help": ("tests/repository/test_make_help.py", '"help")'),
-    "make impact": ("docs/walk_through.md", "$ make impact\n"),  # run by test_pipeline.py
+    "make impact": ("docs/walkthrough.md", "$ make impact\n"),  # run by test_pipeline.py
     "make check": ("tests/micro_graph/test_micro_graph.py", '"--old-file=.venv/.ready", "check"]'),
     "make watch": ("tests/repository/test_make_arguments.py", '("watch",)'),
     'python -m tools.ask exports/mul_tokens/seed_1337/step_3200 "What is 6 × 9? It is"': (
         "tests/end_to_end/test_ask_command.py",
         "tools.ask",
     ),
-    "make verdict REV=main": ("docs/walk_through.md", "$ make verdict REV=main "),
-    "make prune": ("tests/end_to_end/test_pipeline.py", '"prune", "YES=1"]'),
-    "cp profiles/gpt2-124m-10b.yaml params.yaml": ("docs/full_size.md", "cp profiles/gpt2-124m"),
+    "make verdict REV=main": ("docs/walkthrough.md", "$ make verdict REV=main\n"),
+    "cp profiles/gpt2-124m-10b.yaml params.yaml": (
+        "docs/first_full_size_run.md",
+        "cp profiles/gpt2-124m",
+    ),
 }
 
 
