@@ -13,6 +13,8 @@ import pytest
 from repository import REPOSITORY
 from sealed_project import STAGE, USE_DEPS, WANTED, project  # noqa: F401
 
+from pipeline.seal import fault_messages
+
 pytestmark = pytest.mark.slow("each test starts a sealed process", minutes=0.2)
 
 SECTION = (
@@ -166,9 +168,20 @@ def test_every_message_of_the_seal_has_its_row():
     sources = (REPOSITORY / "pipeline/seal").glob("*.py")
     code = set().union(*(messages(path.read_text()) for path in sources))
     table = SECTION.split("\n### What the seal's errors mean\n")[1]
+    table = table.split("\n\n| the line ends with")[0]
     rows = re.findall(r"^\| `(.+?)`.* \| .+ \| .+ \|$", table, flags=re.MULTILINE)
     assert len(code) > 12
     assert unmatched(rows, code) == []
+
+
+def test_every_fault_of_the_machine_has_its_row():
+    ways = {*fault_messages._WAYS_ON.values(), *(way for _, _, way in fault_messages._SAID)}
+    told = [fault_messages.fault_line(KeyboardInterrupt(), "probe")]
+    told += [fault_messages.set_up_line(OSError("odd"), "probe")]
+    ways |= {re.split(r"error: probe: (?:odd; )?", line)[1] for line in told}
+    table = SECTION.split("\n| the line ends with | cause |\n")[1]
+    rows = re.findall(r"^\| `… (.+?)` \| .+ \|$", table, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(ways)
 
 
 def test_a_message_without_a_row_and_a_row_without_a_message_would_be_seen():
