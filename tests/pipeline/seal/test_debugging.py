@@ -82,7 +82,7 @@ def test_quit_and_the_end_of_input_fail_the_stage(project):
     for typed in (["quit"], []):
         status, said = debug(project, *typed)
         assert status == 1
-        assert said.rstrip().endswith("bdb.BdbQuit")
+        assert "seconds: 42" not in said
 
 
 def test_a_pdbrc_in_the_root_stops_the_stage(project):
