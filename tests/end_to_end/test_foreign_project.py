@@ -1,6 +1,6 @@
 """pipeline/ and common/ in another project: three stages of its own, none of this project's code.
 
-A CSV is made, a line is fitted to it with numpy, and the fit is drawn (docs/pipeline_elsewhere.md).
+A CSV is made, a line is fitted to it with numpy, and the fit is drawn (docs/architecture.md).
 Slow because DVC runs the stages several times, each in a process of its own: about half a minute.
 """
 

@@ -147,6 +147,35 @@ def test_what_the_architecture_says_an_edit_reruns_is_so():
     assert checked == 5
 
 
+def test_the_module_map_names_the_stages_that_reach_each_folder():
+    text = (REPOSITORY / "docs/architecture.md").read_text()
+    section = text.split("\n### Module map\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w/]+)/` \| .+ \| (.+) \|$", section, flags=re.MULTILINE)
+    tree = WorkingTree(REPOSITORY)
+    code = Code(tree)
+    # report depends on all code, by folder.
+    stages = [stage for stage in read_stages(tree) if stage != "report"]
+    for folder, readers in rows:
+        named = re.findall(r"`(\w+)`", readers)
+        if readers == "every stage" or readers.startswith("all but"):
+            named = [stage for stage in stages if stage not in named]
+        reached = [
+            stage
+            for stage in stages
+            if any(file.startswith(f"{folder}/") for file in code.closure(stage))
+        ]
+        assert (folder, named) == (folder, reached)
+    packages = {
+        path.parent.relative_to(REPOSITORY)
+        for top in ("common", "model", "pipeline")
+        for path in (REPOSITORY / top).rglob("*.py")
+    }
+    mapped = {folder for folder, _ in rows}
+    below = {"/".join(package.parts[:2]) for package in packages} - {"pipeline"}
+    assert below <= mapped
+    assert [folder for folder in mapped if not (REPOSITORY / folder).is_dir()] == []
+
+
 def test_the_architecture_has_every_stage_in_order():
     text = (REPOSITORY / "docs/architecture.md").read_text()
     section = text.split("\n## Stages\n")[1].split("\n## ")[0]

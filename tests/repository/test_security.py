@@ -234,9 +234,13 @@ def test_a_revision_is_a_commit(revision):
     HubSource(kind="hub", dataset="a/b", subset=None, split="train", revision="0" * 40)
 
 
-def test_every_test_that_the_page_on_security_names_is_there():
-    named = set(
-        re.findall(r"`(?:tests/)?(\w+\*?\.py)`", (REPOSITORY / "docs/security.md").read_text())
-    )
-    assert len(named) > 6
+def test_every_row_of_the_page_on_trust_names_tests_that_are_there():
+    text = (REPOSITORY / "docs/trust.md").read_text()
+    named = set(re.findall(r"`(?:tests/)?(\w+\*?\.py)`", text))
+    assert len(named) > 60
     assert [name for name in named if not list((REPOSITORY / "tests").rglob(name))] == []
+    tables = re.findall(r"^\| .+ \| test \|\n\|[-|]+\|\n((?:\| .+\n)+)", text, flags=re.MULTILINE)
+    rows = [row for table in tables for row in table.splitlines()]
+    assert len(rows) > 80
+    without = [row for row in rows if not re.search(r"\| `test_[^|]+\.py` \|$", row)]
+    assert without == []
