@@ -232,7 +232,7 @@ def test_a_cache_of_two_projects_is_collected_with_the_others_named(author):
     shell(["git", "tag", "--delete", "lone-1"], author)
     shell(["git", "tag", "--delete", "lone-1"], other)
     [command] = re.findall(
-        r"^dvc gc .* --projects", (REPOSITORY / "docs/sharing.md").read_text(), flags=re.MULTILINE
+        r"^dvc gc .* --projects", (REPOSITORY / "docs/operations.md").read_text(), flags=re.MULTILINE
     )
     assert command in collect(author)
     shell([*command.split(), str(other), "--force"], author)

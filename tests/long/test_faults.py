@@ -1,4 +1,4 @@
-"""docs/faults.md: runs are interrupted and killed; on a real disk of its own, which is filled and
+"""docs/operations.md: runs are interrupted and killed; on a real disk of its own, which is filled and
 made read-only, they go on.
 """
 

@@ -1,4 +1,4 @@
-"""docs/sharing.md: results through a remote, without a stage run, and what stops where a remote or
+"""docs/operations.md: results through a remote, without a stage run, and what stops where a remote or
 a cache is not whole.
 """
 

@@ -1,4 +1,4 @@
-"""docs/full_size.md and docs/slurm: every command exists, the scripts are sound, the figures are
+"""docs/first_full_size_run.md and docs/slurm: every command exists, the scripts are sound, the figures are
 those that are computed.
 """
 
@@ -18,7 +18,7 @@ from pipeline.declared.dvc_yaml import read_stages
 from pipeline.declared.file_trees import WorkingTree
 from tools import costs
 
-TEXT = (REPOSITORY / "docs/full_size.md").read_text()
+TEXT = (REPOSITORY / "docs/first_full_size_run.md").read_text()
 SCRIPTS = sorted((REPOSITORY / "docs/slurm").glob("*.sbatch"))
 PROFILE = Params(**yaml.safe_load((REPOSITORY / costs.PROFILE).read_text()))
 
@@ -63,9 +63,9 @@ def missing(command: str) -> str | None:
 
 def blocks() -> list[str]:
     found = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
-    found += re.findall(
-        r"```sh\n(.*?)```", (REPOSITORY / "docs/distributed.md").read_text(), flags=re.DOTALL
-    )
+    operations = (REPOSITORY / "docs/operations.md").read_text()
+    section = operations.split("\n## Several processes of one stage\n")[1].split("\n## ")[0]
+    found += re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     assert len(found) == 4
     return found
 
