@@ -1,6 +1,4 @@
-"""docs/first_full_size_run.md and docs/slurm: every command exists, the scripts are sound, the figures are
-those that are computed.
-"""
+"""Hold docs/first_full_size_run.md and docs/slurm: commands, scripts and computed figures."""
 
 import re
 import shlex

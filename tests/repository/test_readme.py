@@ -110,7 +110,10 @@ RUN_BY = {
     ),
     "make verdict REV=main": ("docs/walk_through.md", "$ make verdict REV=main "),
     "make prune": ("tests/end_to_end/test_pipeline.py", '"prune", "YES=1"]'),
-    "cp profiles/gpt2-124m-10b.yaml params.yaml": ("docs/first_full_size_run.md", "cp profiles/gpt2-124m"),
+    "cp profiles/gpt2-124m-10b.yaml params.yaml": (
+        "docs/first_full_size_run.md",
+        "cp profiles/gpt2-124m",
+    ),
 }
 
 
