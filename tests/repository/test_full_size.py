@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,11 +15,21 @@ from repository import REPOSITORY
 from model.params.all_sections import Params
 from pipeline.declared.dvc_yaml import read_stages
 from pipeline.declared.file_trees import WorkingTree
-from tools import costs
+from tools import costs, machine_limits
+from tools.repository_copy import copy_repository
 
 TEXT = (REPOSITORY / "docs/first_full_size_run.md").read_text()
 SCRIPTS = sorted((REPOSITORY / "docs/slurm").glob("*.sbatch"))
 PROFILE = Params(**yaml.safe_load((REPOSITORY / costs.PROFILE).read_text()))
+
+
+NEVER_RUN = "(never run here)"
+# The test that runs each command of the tutorial's other sections, and what there is of it in it.
+RUN_BY = {
+    "make setup": (".ci/long", "make setup"),
+    "make dry-run": ("tests/long/test_dry_run.py", '"-m", "tools.dry_run"]'),
+}
+_SHELL = ("bash", "cd", "export", "git", "mkdir", "rm", "sed", "set", "trap")
 
 
 def commands(text: str) -> list[str]:
@@ -55,25 +66,119 @@ def missing(command: str) -> str | None:
     elif words[0] == "source":
         found = words[1] == ".venv/bin/activate"
     else:
-        found = words[0] in ("git", "cd", "export", "mkdir", "set", "trap") or "=" in words[0]
+        found = words[0] in _SHELL or "=" in words[0]
     return None if found else command
 
 
-def blocks() -> list[str]:
-    found = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
-    operations = (REPOSITORY / "docs/operations.md").read_text()
-    section = operations.split("\n## Several processes of one stage\n")[1].split("\n## ")[0]
-    found += re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
-    assert len(found) == 4
-    return found
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 4)
-)
+def sections(text: str) -> dict[str, list[str]]:
+    """Return the shell blocks of each `##` section, by its title."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n")[0]: found for part in parts if (found := shell_blocks(part))}
+
+
+OPERATIONS = sections((REPOSITORY / "docs/operations.md").read_text())
+BLOCKS = [
+    *(block for found in sections(TEXT).values() for block in found),
+    *OPERATIONS["Several processes of one stage"],
+    *(path.read_text() for path in SCRIPTS),
+]
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_command_names_what_there_is(text):
     assert commands(text)
     assert [command for command in map(missing, commands(text)) if command] == []
+
+
+def unrun(text: str) -> list[str]:
+    """Return the commands of a tutorial that nothing runs, outside the section of such commands."""
+    found = []
+    for title, blocks in sections(text).items():
+        if not title.endswith(NEVER_RUN):
+            found += [command for block in blocks for command in commands(block)]
+    return [command for command in found if command not in RUN_BY | dict.fromkeys(run_here())]
+
+
+def run_here() -> list[str]:
+    """Return the commands that the test below runs as they stand in the tutorial."""
+    titles = ("1. Check the plan", "3. Choose where to run")
+    return [
+        command
+        for title in titles
+        for block in sections(TEXT)[title]
+        for command in commands(block)
+        if command not in RUN_BY
+    ]
+
+
+def test_every_command_of_the_tutorial_is_run_by_a_test_or_marked_as_never_run():
+    assert unrun(TEXT) == []
+    assert [title for title in sections(TEXT) if title.endswith(NEVER_RUN)] == [
+        f"4. Run {NEVER_RUN}"
+    ]
+    for file, text in RUN_BY.values():
+        assert text in (REPOSITORY / file).read_text()
+
+
+def test_a_command_of_the_tutorial_that_nothing_runs_would_be_seen():
+    text = f"## A\n\n```sh\nmake setup\ndvc repro\n```\n\n## B {NEVER_RUN}\n\n```sh\nx\n```\n"
+    assert unrun(text) == ["dvc repro"]
+
+
+def run_as_in_the_tutorial(folder: Path, source: Path) -> dict[str, str]:
+    """Run the commands of `run_here` in one shell; return what each printed.
+
+    `source` takes the place of REPOSITORY, and this environment that of `make setup`.
+    """
+    script = []
+    for command in run_here():
+        here = command.replace("REPOSITORY", str(source)).replace(
+            "make ", "make --old-file=.venv/.ready "
+        )
+        script += [f"echo {shlex.quote(f'$ {command}')}", here]
+        if command.startswith("cd "):
+            script.append(f"ln -s {sys.prefix} .venv")
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    parts = re.split(r"^\$ (.*)\n", done.stdout, flags=re.MULTILINE)[1:]
+    # python -m stages.params stands there twice.
+    found: dict[str, str] = {}
+    for command, printed in zip(parts[::2], parts[1::2], strict=True):
+        found[command + " again" * (command in found)] = printed
+    return found
+
+
+@pytest.mark.slow("copies the repository and checks the full-size profile twice", minutes=1)
+def test_the_tutorials_commands_for_a_machine_without_gpus_print_what_it_says(tmp_path):
+    source = tmp_path / "source"
+    copy_repository(REPOSITORY, source)
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["add", "--all"], [*author, "commit", "--quiet", "--message", "x"]):
+        subprocess.run(["git", *command], cwd=source, check=True)
+    printed = run_as_in_the_tutorial(tmp_path, source)
+    assert "prune: removed" in printed["YES=1 make prune"]
+    for command in ("tools.costs params.yaml", "tools.costs --sizes"):
+        assert printed[f"python -m {command}"].strip() in TEXT
+    valid = "params: 2 conditions, 1 seeds\n"
+    assert printed["python -m stages.params again"] == valid
+    assert f"# {valid}" in TEXT
+    if machine_limits.cuda_problem(PROFILE.pretrain.processes, PROFILE.pretrain.dtype) is None:
+        assert printed["python -m stages.params"] == valid
+    else:
+        lines = printed["python -m stages.params"].splitlines()
+        assert lines[0].startswith("error: params.yaml: pretrain.")
+        assert all(line.startswith("error: params.yaml: ") for line in lines)
+    [shown] = re.findall(r"^error: params.yaml: (.*): the installed torch", TEXT, re.MULTILINE)
+    assert shown == "pretrain.device: cuda"
 
 
 @pytest.mark.parametrize(
