@@ -107,6 +107,21 @@ def test_each_message_of_a_row_is_in_the_code_or_in_its_tests(row):
         assert joined(part) in joined(text), part
 
 
+def test_each_message_of_sharing_is_in_the_code():
+    text = (REPOSITORY / "docs/operations.md").read_text()
+    section = text.split("\n### What can go wrong\n")[1].split("\n## ")[0]
+    seen = re.findall(r"^\| (`[^|]*`) \|", section, flags=re.MULTILINE)
+    of_dvc = ["failed to pull … Is your cache up to date?"]
+    code = "".join(
+        path.read_text() for path in sorted((REPOSITORY / "pipeline/dvc_support").glob("*.py"))
+    )
+    quoted = [cell.split("`")[-2] for cell in seen]
+    assert len(quoted) == 7
+    for message in set(quoted) - {*of_dvc}:
+        for part in message.split("…"):
+            assert joined(re.sub("dvc.lock", "{LOCK}", part)) in joined(code), part
+
+
 def without_a_row(number: int) -> bool:
     """Return whether no row has the system's words for an errno and what the stage advises."""
     line = fault_messages.set_up_line(OSError(number, ""), "STAGE")
