@@ -258,6 +258,25 @@ def test_a_hundred_times_the_tokens_need_what_is_measured_for_each():
     )
 
 
+def test_what_to_expect_is_what_is_computed():
+    expected = dict(
+        re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|", TEXT.split("\n## ")[0], flags=re.MULTILINE)
+    )
+    parameters, _ = costs.parameters_and_operations(PROFILE)
+    tokens = costs.tokens_trained_on(PROFILE)
+    assert expected["network, tokens"].startswith(f"{parameters:,} parameters; {tokens:,} tokens")
+    disk = costs.disk(PROFILE)
+    kept, peak = costs.kept_and_peak(disk)
+    assert disk[-1].stage == "sft, scratch"
+    shared = kept + disk[-1].gigabytes
+    assert expected["disk"].startswith(f"{peak:.0f} GB; {shared:.0f} GB where the disk shares")
+    row = [cell.strip() for cell in costs.sizes(PROFILE).splitlines()[2].strip("|").split("|")]
+    corpus, tokenize, hours = row[4], row[5], row[8]
+    assert f"{corpus} minutes `corpus`, {tokenize} minutes" in expected["data, on 64 cores"]
+    assert expected["pretraining, 8 × A100"] == f"{hours} hours for both conditions"
+    assert f"**{expected['pretraining, dollars']} dollars**" in TEXT
+
+
 def test_the_peak_has_dvcs_copy_and_the_scratch_of_one_stage():
     names = {"a": 10, "b, scratch": 100, "c": 1, "d, scratch": 5}
     found = costs.kept_and_peak([costs.Cost(name, size, "") for name, size in names.items()])
