@@ -1,5 +1,6 @@
-"""docs/operations.md, experiments: its commands in its order, on the micro profile, and what each of its
-recipes leaves behind.
+"""Run the commands of "Experiments and branches" in docs/operations.md, on the micro profile.
+
+Each test checks what its recipe leaves behind.
 """
 
 import contextlib

@@ -221,6 +221,18 @@ def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
     }
 
 
+def test_the_workers_of_kubernetes_start_dask_with_the_certificate_as_a_secret():
+    text = (REPOSITORY / "docs/kubernetes/workers.yaml").read_text()
+    workers = yaml.safe_load(text)
+    pod = workers["spec"]["template"]["spec"]
+    [container], [volume] = pod["containers"], pod["volumes"]
+    assert missing(" ".join(container["command"])) is None
+    [variable], [mount] = container["env"], container["volumeMounts"]
+    assert variable == {"name": "DASK_CONFIG", "value": mount["mountPath"]}
+    assert mount["name"] == volume["name"]
+    assert f"create secret generic {volume['secret']['secretName']} " in text
+
+
 @pytest.mark.parametrize("command", ["tools.costs", "tools.costs --sizes"])
 def test_the_computed_disk_and_arithmetic_are_those_in_the_text(command):
     shown = TEXT.split(f"<!-- output of python -m {command} -->\n")[1].split(
