@@ -13,7 +13,7 @@ import yaml
 from repository import REPOSITORY
 
 from model.params.all_sections import Params
-from pipeline.declared.dvc_yaml import read_stages
+from pipeline.declared.dvc_yaml import read_instances, read_stages
 from pipeline.declared.file_trees import WorkingTree
 from tools import costs, machine_limits
 from tools.repository_copy import copy_repository
@@ -127,6 +127,22 @@ def test_every_command_of_the_tutorial_is_run_by_a_test_or_marked_as_never_run()
 def test_a_command_of_the_tutorial_that_nothing_runs_would_be_seen():
     text = f"## A\n\n```sh\nmake setup\ndvc repro\n```\n\n## B {NEVER_RUN}\n\n```sh\nx\n```\n"
     assert unrun(text) == ["dvc repro"]
+
+
+def test_the_keys_that_the_tutorial_sets_to_cpu_are_of_no_stage_that_prepares_data():
+    [line] = [command for command in run_here() if command.startswith("sed -i ")]
+    assert re.findall(r"s/(\w+): ", line) == ["device", "dtype", "processes"]
+    document = yaml.safe_load((REPOSITORY / costs.PROFILE).read_text())
+    changed = {
+        name
+        for name, section in document.items()
+        if isinstance(section, dict) and {"device", "dtype", "processes"} & section.keys()
+    }
+    assert changed == {"pretrain", "evaluate", "samples", "sft", "generate", "probes"}
+    instances = read_instances(WorkingTree(REPOSITORY)).values()
+    data = {"fetch", "corpus", "items", "tokenize", "problems"}
+    keys = {key for one in instances if one.stage in data for key in one.params["params.yaml"]}
+    assert not changed & {key.split(".")[0] for key in keys}
 
 
 def run_as_in_the_tutorial(folder: Path, source: Path) -> dict[str, str]:
