@@ -1,5 +1,6 @@
-"""docs/experiments.md: its commands in its order, on the micro profile, and what each of its
-recipes leaves behind.
+"""Run the commands of "Experiments and branches" in docs/operations.md, on the micro profile.
+
+Each test checks what its recipe leaves behind.
 """
 
 import contextlib
@@ -21,12 +22,12 @@ from pipeline.declared.file_trees import WorkingTree
 
 pytestmark = pytest.mark.slow("dvc runs experiments: each is a whole micro graph", minutes=4)
 
-TEXT = (REPOSITORY / "docs/experiments.md").read_text()
+TEXT = (REPOSITORY / "docs/operations.md").read_text()
 
 
 def commands(title: str) -> list[str]:
     """Return the commands of the section of that title, in order."""
-    section = TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+    section = TEXT.split(f"### {title}\n")[1].split("\n### ")[0]
     return re.findall(r"^\$ (.*?)(?:\s+#.*)?$", section, flags=re.MULTILINE)
 
 

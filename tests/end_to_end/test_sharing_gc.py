@@ -231,9 +231,8 @@ def test_a_cache_of_two_projects_is_collected_with_the_others_named(author):
     with_data(other, "theirs")
     shell(["git", "tag", "--delete", "lone-1"], author)
     shell(["git", "tag", "--delete", "lone-1"], other)
-    [command] = re.findall(
-        r"^dvc gc .* --projects", (REPOSITORY / "docs/sharing.md").read_text(), flags=re.MULTILINE
-    )
+    text = (REPOSITORY / "docs/operations.md").read_text()
+    [command] = re.findall(r"^dvc gc .* --projects", text, flags=re.MULTILINE)
     assert command in collect(author)
     shell([*command.split(), str(other), "--force"], author)
     assert stored(cache) == {"main", "kept", "theirs"}

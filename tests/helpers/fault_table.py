@@ -1,4 +1,4 @@
-"""docs/faults.md as the tests use it: what it quotes is what they look for."""
+"""Read the tables under "Faults" in docs/operations.md: tests look for the messages there."""
 
 import re
 from typing import NamedTuple
@@ -8,19 +8,19 @@ from repository import REPOSITORY
 
 class Row(NamedTuple):
     fault: str
+    seen: str  # the whole cell: messages stand between backticks
     messages: list[str]
-    tests: list[str]
 
 
 def rows() -> list[Row]:
+    """Return every row of the tables; raise ValueError for one without three cells."""
     found = []
-    for line in (REPOSITORY / "docs/faults.md").read_text().splitlines():
+    text = (REPOSITORY / "docs/operations.md").read_text()
+    for line in text.split("\n## Faults\n")[1].split("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if line.startswith("| ") and cells[0] != "fault":
-            fault, seen, _, _, tests = cells
-            found.append(
-                Row(fault, re.findall("`([^`]+)`", seen), re.findall(r"test_\w+\.py", tests))
-            )
+        if line.startswith("| ") and cells[0] != "cause":
+            fault, seen, _ = cells
+            found.append(Row(fault, seen, re.findall("`([^`]+)`", seen)))
     return found
 
 

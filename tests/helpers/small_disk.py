@@ -63,9 +63,7 @@ class SmallDisk(Folder):
         said = self._holder.stdout.readline()
         if said != "mounted\n":
             self.close()
-            no_small_disk(
-                f"no disk can be mounted here, see docs/continuous_integration.md: {said.strip()}"
-            )
+            no_small_disk(f"no disk can be mounted here, see docs/operations.md: {said.strip()}")
         self.root = Path(
             f"/proc/{self._holder.pid}/root{mount_point}"
         )  # as it is seen from outside

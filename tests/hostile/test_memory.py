@@ -149,15 +149,15 @@ def test_an_item_that_memory_does_not_hold_is_one_line(gpt2, tmp_path):
                 "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing"
                 " file data/2"
             ),
-            "the disk is full, and the library does not say so (numpy, torch)",
+            "the disk is full, but numpy or torch hides the cause",
         ),
         (
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 6784 vs 6676"),
-            "the disk is full, and the library does not say so (numpy, torch)",
+            "the disk is full, but numpy or torch hides the cause",
         ),
         (
             OSError("60209 requested and 55296 written"),
-            "the disk is full, and the library does not say so (numpy, torch)",
+            "the disk is full, but numpy or torch hides the cause",
         ),
     ],
     ids=[

@@ -1,5 +1,6 @@
-"""docs/sharing.md: results through a remote, without a stage run, and what stops where a remote or
-a cache is not whole.
+"""Get results through a remote without running a stage; stop at a damaged remote or cache.
+
+The commands are those of docs/operations.md.
 """
 
 import re

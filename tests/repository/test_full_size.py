@@ -1,6 +1,4 @@
-"""docs/full_size.md and docs/slurm: every command exists, the scripts are sound, the figures are
-those that are computed.
-"""
+"""Hold docs/first_full_size_run.md and docs/slurm: commands, scripts and computed figures."""
 
 import re
 import shlex
@@ -8,19 +6,30 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
 from repository import REPOSITORY
 
 from model.params.all_sections import Params
-from pipeline.declared.dvc_yaml import read_stages
+from pipeline.declared.dvc_yaml import read_instances, read_stages
 from pipeline.declared.file_trees import WorkingTree
-from tools import costs
+from tools import costs, machine_limits
+from tools.repository_copy import copy_repository
 
-TEXT = (REPOSITORY / "docs/full_size.md").read_text()
+TEXT = (REPOSITORY / "docs/first_full_size_run.md").read_text()
 SCRIPTS = sorted((REPOSITORY / "docs/slurm").glob("*.sbatch"))
 PROFILE = Params(**yaml.safe_load((REPOSITORY / costs.PROFILE).read_text()))
+
+
+NEVER_RUN = "(never run here)"
+# The test that runs each command of the tutorial's other sections, and what there is of it in it.
+RUN_BY = {
+    "make setup": (".ci/long", "make setup"),
+    "make dry-run": ("tests/long/test_dry_run.py", '"-m", "tools.dry_run"]'),
+}
+_SHELL = ("bash", "cd", "export", "git", "mkdir", "rm", "sed", "set", "trap")
 
 
 def commands(text: str) -> list[str]:
@@ -57,25 +66,135 @@ def missing(command: str) -> str | None:
     elif words[0] == "source":
         found = words[1] == ".venv/bin/activate"
     else:
-        found = words[0] in ("git", "cd", "export", "mkdir", "set", "trap") or "=" in words[0]
+        found = words[0] in _SHELL or "=" in words[0]
     return None if found else command
 
 
-def blocks() -> list[str]:
-    found = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
-    found += re.findall(
-        r"```sh\n(.*?)```", (REPOSITORY / "docs/distributed.md").read_text(), flags=re.DOTALL
-    )
-    assert len(found) == 4
-    return found
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "text", [*blocks(), *(path.read_text() for path in SCRIPTS)], ids=range(len(SCRIPTS) + 4)
-)
+def sections(text: str) -> dict[str, list[str]]:
+    """Return the shell blocks of each `##` section, by its title."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n")[0]: found for part in parts if (found := shell_blocks(part))}
+
+
+OPERATIONS = sections((REPOSITORY / "docs/operations.md").read_text())
+BLOCKS = [
+    *(block for found in sections(TEXT).values() for block in found),
+    *OPERATIONS["Several processes of one stage"],
+    *(path.read_text() for path in SCRIPTS),
+]
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_command_names_what_there_is(text):
     assert commands(text)
     assert [command for command in map(missing, commands(text)) if command] == []
+
+
+def unrun(text: str) -> list[str]:
+    """Return the commands of a tutorial that nothing runs, outside the section of such commands."""
+    found = []
+    for title, blocks in sections(text).items():
+        if not title.endswith(NEVER_RUN):
+            found += [command for block in blocks for command in commands(block)]
+    return [command for command in found if command not in RUN_BY | dict.fromkeys(run_here())]
+
+
+def run_here() -> list[str]:
+    """Return the commands that the test below runs as they stand in the tutorial."""
+    titles = ("1. Check the plan", "3. Choose where to run")
+    return [
+        command
+        for title in titles
+        for block in sections(TEXT)[title]
+        for command in commands(block)
+        if command not in RUN_BY
+    ]
+
+
+def test_every_command_of_the_tutorial_is_run_by_a_test_or_marked_as_never_run():
+    assert unrun(TEXT) == []
+    assert [title for title in sections(TEXT) if title.endswith(NEVER_RUN)] == [
+        f"4. Run {NEVER_RUN}"
+    ]
+    for file, text in RUN_BY.values():
+        assert text in (REPOSITORY / file).read_text()
+
+
+def test_a_command_of_the_tutorial_that_nothing_runs_would_be_seen():
+    text = f"## A\n\n```sh\nmake setup\ndvc repro\n```\n\n## B {NEVER_RUN}\n\n```sh\nx\n```\n"
+    assert unrun(text) == ["dvc repro"]
+
+
+def test_the_keys_that_the_tutorial_sets_to_cpu_are_of_no_stage_that_prepares_data():
+    [line] = [command for command in run_here() if command.startswith("sed -i ")]
+    assert re.findall(r"s/(\w+): ", line) == ["device", "dtype", "processes"]
+    document = yaml.safe_load((REPOSITORY / costs.PROFILE).read_text())
+    changed = {
+        name
+        for name, section in document.items()
+        if isinstance(section, dict) and {"device", "dtype", "processes"} & section.keys()
+    }
+    assert changed == {"pretrain", "evaluate", "samples", "sft", "generate", "probes"}
+    instances = read_instances(WorkingTree(REPOSITORY)).values()
+    data = {"fetch", "corpus", "items", "tokenize", "problems"}
+    keys = {key for one in instances if one.stage in data for key in one.params["params.yaml"]}
+    assert not changed & {key.split(".")[0] for key in keys}
+
+
+def run_as_in_the_tutorial(folder: Path, source: Path) -> dict[str, str]:
+    """Run the commands of `run_here` in one shell; return what each printed.
+
+    `source` takes the place of REPOSITORY, and this environment that of `make setup`.
+    """
+    script = []
+    for command in run_here():
+        here = command.replace("REPOSITORY", str(source)).replace(
+            "make ", "make --old-file=.venv/.ready "
+        )
+        script += [f"echo {shlex.quote(f'$ {command}')}", here]
+        if command.startswith("cd "):
+            script.append(f"ln -s {sys.prefix} .venv")
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    parts = re.split(r"^\$ (.*)\n", done.stdout, flags=re.MULTILINE)[1:]
+    # python -m stages.params stands there twice.
+    found: dict[str, str] = {}
+    for command, printed in zip(parts[::2], parts[1::2], strict=True):
+        found[command + " again" * (command in found)] = printed
+    return found
+
+
+@pytest.mark.slow("copies the repository and checks the full-size profile twice", minutes=1)
+def test_the_tutorials_commands_for_a_machine_without_gpus_print_what_it_says(tmp_path):
+    source = tmp_path / "source"
+    copy_repository(REPOSITORY, source)
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["add", "--all"], [*author, "commit", "--quiet", "--message", "x"]):
+        subprocess.run(["git", *command], cwd=source, check=True)
+    printed = run_as_in_the_tutorial(tmp_path, source)
+    assert "prune: removed" in printed["YES=1 make prune"]
+    for command in ("tools.costs params.yaml", "tools.costs --sizes"):
+        assert printed[f"python -m {command}"].strip() in TEXT
+    valid = "params: 2 conditions, 1 seeds\n"
+    assert printed["python -m stages.params again"] == valid
+    assert f"# {valid}" in TEXT
+    if machine_limits.cuda_problem(PROFILE.pretrain.processes, PROFILE.pretrain.dtype) is None:
+        assert printed["python -m stages.params"] == valid
+    else:
+        lines = printed["python -m stages.params"].splitlines()
+        assert lines[0].startswith("error: params.yaml: pretrain.")
+        assert all(line.startswith("error: params.yaml: ") for line in lines)
+    [shown] = re.findall(r"^error: params.yaml: (.*): the installed torch", TEXT, re.MULTILINE)
+    assert shown == "pretrain.device: cuda"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +237,18 @@ def test_the_scripts_ask_for_the_nodes_and_gpus_of_their_profile():
     }
 
 
+def test_the_workers_of_kubernetes_start_dask_with_the_certificate_as_a_secret():
+    text = (REPOSITORY / "docs/kubernetes/workers.yaml").read_text()
+    workers = yaml.safe_load(text)
+    pod = workers["spec"]["template"]["spec"]
+    [container], [volume] = pod["containers"], pod["volumes"]
+    assert missing(" ".join(container["command"])) is None
+    [variable], [mount] = container["env"], container["volumeMounts"]
+    assert variable == {"name": "DASK_CONFIG", "value": mount["mountPath"]}
+    assert mount["name"] == volume["name"]
+    assert f"create secret generic {volume['secret']['secretName']} " in text
+
+
 @pytest.mark.parametrize("command", ["tools.costs", "tools.costs --sizes"])
 def test_the_computed_disk_and_arithmetic_are_those_in_the_text(command):
     shown = TEXT.split(f"<!-- output of python -m {command} -->\n")[1].split(
@@ -153,6 +284,25 @@ def test_a_hundred_times_the_tokens_need_what_is_measured_for_each():
     assert dollars == pytest.approx(
         22.32 * 8 * pretrain + 3 * 16 * (corpus + tokenize) / 60, rel=0.01
     )
+
+
+def test_what_to_expect_is_what_is_computed():
+    expected = dict(
+        re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|", TEXT.split("\n## ")[0], flags=re.MULTILINE)
+    )
+    parameters, _ = costs.parameters_and_operations(PROFILE)
+    tokens = costs.tokens_trained_on(PROFILE)
+    assert expected["network, tokens"].startswith(f"{parameters:,} parameters; {tokens:,} tokens")
+    disk = costs.disk(PROFILE)
+    kept, peak = costs.kept_and_peak(disk)
+    assert disk[-1].stage == "sft, scratch"
+    shared = kept + disk[-1].gigabytes
+    assert expected["disk"].startswith(f"{peak:.0f} GB; {shared:.0f} GB where the disk shares")
+    row = [cell.strip() for cell in costs.sizes(PROFILE).splitlines()[2].strip("|").split("|")]
+    corpus, tokenize, hours = row[4], row[5], row[8]
+    assert f"{corpus} minutes `corpus`, {tokenize} minutes" in expected["data, on 64 cores"]
+    assert expected["pretraining, 8 × A100"] == f"{hours} hours for both conditions"
+    assert f"**{expected['pretraining, dollars']} dollars**" in TEXT
 
 
 def test_the_peak_has_dvcs_copy_and_the_scratch_of_one_stage():

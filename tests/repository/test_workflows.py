@@ -1,6 +1,4 @@
-"""GitHub's workflows: what they may do, what they run, and their schemas;
-docs/continuous_integration.md.
-"""
+"""GitHub's workflows: what they may do, what they run, and their schemas (docs/operations.md)."""
 
 import os
 import re
@@ -23,7 +21,7 @@ STARTED_BY = {
 
 
 def faults(name: str, text: str) -> list[str]:
-    """Return what of a workflow is against docs/continuous_integration.md."""
+    """Return what of a workflow is against docs/operations.md."""
     flow = load_yaml(text.encode())
     found = [] if set(flow["on"]) == STARTED_BY[name] else ["started by something else"]
     for job in flow["jobs"].values():

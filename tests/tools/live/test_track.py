@@ -14,10 +14,10 @@ from signals import as_in_a_terminal
 from model.runtime.live_figures import LiveFigures
 from tools.live.track import FollowedRun, Forwarder
 
-# The environment of docs/live.md, made from requirements-trackers.txt.
+# The environment of docs/operations.md, made from requirements-trackers.txt.
 PYTHON = REPOSITORY / ".trackers/bin/python"
 needs_trackers = pytest.mark.skipif(
-    not PYTHON.exists(), reason="no .trackers: docs/live.md shows how to make this environment"
+    not PYTHON.exists(), reason="no .trackers: docs/operations.md shows how to make it"
 )
 PRETRAIN = "checkpoints/a/.seed_1.scratch/0f3c"
 SFT = "sft/a/seed_1/.step_40.scratch/77ab"
