@@ -3,7 +3,7 @@
     python -m benchmarks.intervals [EXPERIMENTS]
 
 Each experiment draws networks, items and answers whose truth is known, and calls the code that
-`compare` calls. Prints the table of docs/comparing.md: coverage and false positives where the
+`compare` calls. Prints the table of docs/lab_notes.md: coverage and false positives where the
 conditions do not differ, and how often a true difference is found (power), at .05 for one figure
 alone. The sizes of what varies are those of the demonstration's networks. Ten minutes on one core
 for 1,000 experiments of each row.

@@ -303,7 +303,7 @@ def test_over_seeds_too_what_is_called_detectable_is_found_four_times_in_five(se
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", CASES)
 def test_the_simulated_figures_of_the_docs_are_covered(name, seeds, monkeypatch, record_property):
-    """The benchmark's cases, 200 experiments each; docs/comparing.md has more of them.
+    """The benchmark's cases, 200 experiments each; docs/lab_notes.md has more of them.
 
     With one seed the interval is about other items alone, and no network of another seed need be
     in it.

@@ -6,7 +6,7 @@ from common.yaml_file import read_yaml
 
 
 def test_the_profile_of_five_seeds_is_the_demonstration():
-    """Its verdict in docs/seeds.md is about the demonstration's networks."""
+    """Its verdict in docs/evaluation.md is about the demonstration's networks."""
     ours, demonstration = (
         read_yaml(REPOSITORY / path) for path in ("profiles/seeds.yaml", "params.yaml")
     )
