@@ -1,4 +1,4 @@
-"""Which of the questions are asked: a seeded sample, of which a comparison can be made."""
+"""Draw the questions to ask: a seeded sample that a comparison can use."""
 
 import random
 from collections.abc import Callable
@@ -16,10 +16,10 @@ def sample_questions(
     count: int | None,
     seed: int,
 ) -> list[Question]:
-    """Return `count` questions drawn without replacement by `seed`, all of them for None.
+    """Return `count` questions drawn without replacement by `seed`, or all if `count` is None.
 
-    Raises PipelineError, which names params.yaml's `key`, if there are fewer questions, or if all
-    drawn ones are of one cluster.
+    Raises PipelineError, which names params.yaml's `key`, if there are fewer questions. It also
+    raises if all drawn ones are of one cluster, since intervals resample clusters and need two.
     """
     if count is not None and count > len(questions):
         raise PipelineError(f"params.yaml: {key}: {count} asked for, there are {len(questions)}")
