@@ -27,7 +27,7 @@ class Item(Section):
     `options` follow the context, one for each ending, and are not scored. WinoGrande has them: its
     options differ and its endings are one text,
 
-        ctx `The cup fits into the bag since the `   options `cup`, `bag`   endings `is small.` twice
+        ctx `The cup fits the bag since the `   options `cup`, `bag`   endings `is small.` twice
 
     `activity_label`, `ctx_a` and `ctx_b` are HellaSwag's; its second wording uses them. `source_id`
     names the video, article or document that the item was made from. Items that share it are one
