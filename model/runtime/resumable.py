@@ -143,7 +143,7 @@ def verified_piece(scratch: Path, name: str) -> Work:
     directory = verified_directory(scratch / name)
     work = read_json(directory / _WORK, Work)
     if (work.run, work.piece) != (scratch.name, name):
-        raise PipelineError(f"{directory}: it is of other work")
+        raise PipelineError(f"{directory}: belongs to other work")
     return work
 
 

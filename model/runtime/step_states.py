@@ -56,10 +56,10 @@ class States(NamedTuple):
                 continue
             if work.machine != self.machine:
                 self._say(
-                    f"warning: {self.label}: begun on {work.machine}, goes on on {self.machine}: "
+                    f"warning: {self.label}: began on {work.machine}, resumes on {self.machine}: "
                     "the last bits may differ"
                 )
-            self._say(f"{self.label}: goes on from step {step}")
+            self._say(f"{self.label}: resumes from step {step}")
             return found
         return None
 

@@ -114,7 +114,7 @@ def _message(message: Any) -> dict[str, str]:
     if not isinstance(role, str) or role not in _ROLES:
         roles = ", ".join(_ROLES)
         raise ValueError(
-            f"the role {role!r:.80} is none of {roles}; rename it or leave the chat out"
+            f"the role {role!r:.80} is not one of {roles}; rename it or leave the chat out"
         )
     # Other keys, such as a name or an index, do not reach the model. These would change what it
     # should learn, so a record with them is refused.

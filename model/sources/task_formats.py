@@ -2,9 +2,9 @@
 
 Each function takes a record in the benchmark's layout on the hub, and its number. It returns the
 fields of an Item. The text is that of the harness's task (0.4.13, lm_eval/tasks/), to which
-tests/references/test_lm_eval_tasks.py compares every item. Scoring puts one space between context
-and ending; an ending that begins with a space, as COPA's, gets two. Items of one passage, goal,
-concept or pair of names share a `source_id`, and so are one cluster.
+tests/references/test_lm_eval_tasks.py compares every item. model/tasks/wordings.py puts one space
+between context and ending, so an ending that begins with a space, as COPA's, has two before it.
+Items of one passage, goal, concept or pair of names share a `source_id`: they are one cluster.
 """
 
 from typing import Any
@@ -149,7 +149,7 @@ def _place(answers: list[str], true: str) -> int | str:
     ValueError if it is not among them.
     """
     if true and true not in answers:
-        raise ValueError(f"its true answer, {true!r}, is none of {', '.join(answers)}")
+        raise ValueError(f"its true answer, {true!r}, is not one of {', '.join(answers)}")
     return answers.index(true) if true else ""
 
 
