@@ -27,6 +27,7 @@ def with_effect(sections: Sections) -> dict[str, Any]:
     wsd.
     """
     pretrain = sections["pretrain"]
+    # Keys without effect would make two conditions look different that train one network.
     idle = {
         key
         for key in pretrain

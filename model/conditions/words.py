@@ -19,6 +19,7 @@ def differences(base: Sections, conditions: Mapping[str, Sections]) -> dict[str,
     condition may override.
     """
     effective = {name: _leaves(effective_sections(base, own)) for name, own in conditions.items()}
+    # Mappings keep the order of params.yaml: the first condition is what others are compared with.
     [first, *others] = effective
     return {name: _changes(effective[first], effective[name]) for name in others}
 
@@ -26,6 +27,7 @@ def differences(base: Sections, conditions: Mapping[str, Sections]) -> dict[str,
 def _changes(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [
         f"{key} {_shown(first.get(key))} → {_shown(other.get(key))}"
+        # The first one's keys in their order, then keys that only the other has.
         for key in {**first, **other}
         if first.get(key) != other.get(key)
     ]

@@ -55,6 +55,7 @@ class Benchmark:
             # hash() of a tuple of integers is the same in every process; only strings are salted.
             if hash(tuple(numbers[start : start + self._length])) in self._ngrams:
                 return True
+            # The next run may overlap this one.
             start = known.find(run, start + 1)
         return False
 
@@ -77,4 +78,5 @@ def _slots(numbers: list[int]) -> np.ndarray:
 
 
 def _words(text: str) -> list[str]:
+    # Words of letters, digits and underscores; `settled` makes them the same on every Python.
     return _WORD.findall(settled(text).lower())

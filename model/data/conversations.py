@@ -61,6 +61,7 @@ def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
     found: list[Kept] = []
     try:
         for row in read_jsonl(path):
+            # `**row` raises TypeError for a line that is not an object.
             found.append(kind(**row))
     except (TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())

@@ -122,6 +122,7 @@ def scatter(passages: Path, shards: list[Shard], params: CorpusParams, spill: Pa
                     raise PipelineError(
                         f"a source of passages may not be named {DRILL_SOURCE}; rename its file"
                     )
+                # Duplicates that differ in white space around them get one place.
                 text = document.text.strip()
                 place = place_of(text, params)
                 # A split's keys 0 … 2⁶⁴ − 1 are cut into equal ranges, one for each shard.
@@ -167,16 +168,19 @@ def gather(
     for batch in _dealt(spill, DOCUMENT_SCHEMA, size, index % size):
         for text, source in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             read += 1
+            # The same source whatever the order of the raw shards.
             found[text] = min(source, found.get(text, source))
     passages = [
         Document(*pair) for pair in found.items() if not benchmark.shares_text_with(pair[0])
     ]
+    # Each passage that was read is a duplicate, contaminated, or among the documents.
     counts = {
         "read": read,
         "duplicate": read - len(found),
         "contaminated": len(found) - len(passages),
     }
     characters = sum(len(document.text) for document in passages)
+    # (key, document): sorting by the key shuffles, since keys are hashes.
     keyed = [(place_of(document.text, params).key, document) for document in passages]
     shard = shards[index]
     for text in _drills(shard, params, characters):
@@ -250,6 +254,7 @@ def _deal(
     `target_of` maps the column `shard`, int32 (rows,), to targets. A file of 2 rounds and 3 targets
     has the batches 0 1 2 | 0 1 2, some perhaps empty, so target 1 has the batches 1 and 4.
     """
+    # One thread per worker: the passes already use all cores.
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with (
         open(spill, "wb") as file,
@@ -272,6 +277,7 @@ def _dealt(spill: Path, schema: pa.Schema, targets: int, target: int) -> Iterato
     """Yield the batches of `target` in a file that `_deal` wrote, with the columns of `schema`."""
     with open(spill, "rb") as file:
         reader = pa.ipc.open_file(file)
+        # Batches of one target are `targets` apart, and only they are read.
         for number in range(target, reader.num_record_batches, targets):
             yield reader.get_batch(number).select(schema.names)
 

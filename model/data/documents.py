@@ -79,6 +79,7 @@ class DocumentWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error, pending documents are not written: the shard is incomplete anyway.
         if kind is None:
             self._flush()
         self._close_shard()
@@ -94,6 +95,7 @@ class DocumentWriter:
         self._pending_characters += len(document.text)
         self.documents[document.source] += 1
         self.characters[document.source] += len(document.text)
+        # A shard ends with this document.
         full = self._shard_characters + self._pending_characters >= self._characters_per_shard
         if (
             full
@@ -136,6 +138,7 @@ def document_shards(directory: Path, prefix: str) -> list[Path]:
     Raises PipelineError if there are none, or if a number is missing.
     """
     shards = sorted(directory.glob(f"{prefix}_*.parquet"))
+    # Numbers without a gap from 0, so that a lost shard is noticed.
     if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
         raise PipelineError(
             f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}"
@@ -153,6 +156,7 @@ def read_documents(shard: Path) -> Iterator[Document]:
             if not file.schema_arrow.equals(DOCUMENT_SCHEMA):
                 raise ValueError("its columns are not a document's")
             for number in range(file.num_row_groups):
+                # In one thread: the passes already use all cores.
                 group = file.read_row_group(
                     number, columns=DOCUMENT_SCHEMA.names, use_threads=False
                 )

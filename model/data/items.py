@@ -53,6 +53,7 @@ class Item(Section):
         options = info.data.get("options") or [""] * len(endings)
         if len(options) != len(endings):
             raise ValueError(f"has {len(endings)}, and options has {len(options)}; give one each")
+        # Both wordings: an ending may be all brackets, and empty without them.
         for readings, where in _readings(endings, info.data):
             for number, text in enumerate(readings):
                 if not visible(text):
@@ -118,6 +119,7 @@ def read_items(
     first: dict[tuple[str, ...], int] = {}
     for number, item in enumerate(items):
         _require_different(item, f"{path}: record {number}")
+        # The number of the first record with this text and source: its own if there is none before.
         earlier = first.setdefault((item.source_id, *_text(item)), number)
         if earlier != number:
             raise PipelineError(

@@ -23,6 +23,7 @@ def sample_questions(
     """
     if count is not None and count > len(questions):
         raise PipelineError(f"params.yaml: {key}: {count} asked for, there are {len(questions)}")
+    # `sample` draws without replacement; the order is that of the draw.
     drawn = questions if count is None else random.Random(seed).sample(questions, count)
     if len({cluster(question) for question in drawn}) < 2:
         advice = "raise it, or take another problems.seed" if count else "take another source"

@@ -24,6 +24,7 @@ def read_gold(answer: str) -> Fraction:
     them would be a guess.
     """
     _, *ends = answer.split(MARK)
+    # Two marks leave open which number is the answer.
     if len(ends) != 1:
         raise ValueError(f"has {MARK} {len(ends)} times; it must end in one line `{MARK} NUMBER`")
     match = _REFERENCE.fullmatch(ends[0].rstrip())

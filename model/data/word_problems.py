@@ -160,6 +160,7 @@ def numbers_of(story: Story) -> tuple[list[tuple[int, ...]], list[tuple[int, ...
         for numbers in itertools.product(_DIGITS, repeat=count)
         if min(result for *_, result in _solved(story, numbers)) >= story.least
     ]
+    # A hash of story and numbers: the held-out ones stay the same for any seed.
     drawn = sorted(
         possible, key=lambda numbers: hashlib.sha256(f"{story.question}{numbers}".encode()).digest()
     )
@@ -172,6 +173,7 @@ def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Prob
     lines = [
         f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)
     ]
+    # The answer is the result of the last step.
     lines.append(f"#### {lines[-1].split()[-1]}")
     return Problem(
         story.question, story.question.format_map({**words, **_values(numbers)}), "\n".join(lines)

@@ -130,8 +130,8 @@ class GPT(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            # The only other vectors are the gains of norms.
             elif parameter.dim() == 1:
+                # The gains of norms, the only other vectors.
                 nn.init.ones_(parameter)
             else:
                 std = residual_std if name.endswith("c_proj.weight") else 0.02

@@ -16,6 +16,7 @@ def cores() -> int:
     """
     share = os.environ.get(SHARE)
     if share is not None:
+        # isascii too, since isdigit also accepts digits of other scripts and superscripts like ².
         if not (share.isascii() and share.isdigit() and int(share) > 0):
             raise PipelineError(
                 f"{SHARE} is {share!r}: set it to a whole number above 0, or unset it"

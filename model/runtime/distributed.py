@@ -51,6 +51,7 @@ def joined_processes(device: str = "cpu", patience: timedelta = _PATIENCE) -> It
     process hangs, the others fail after `patience`. If one dies, torchrun ends the others at once.
     Raises PipelineError if the variables contradict each other.
     """
+    # torchrun sets all three; without it this process is 0 of 1.
     environment = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
     rank, local_rank, count = (int(os.environ.get(name, default)) for name, default in environment)
     if not 0 <= rank < count:

@@ -66,6 +66,7 @@ class LiveFigures:
         row = {"kind": kind, "run": self._run, "step": step, "steps": self._steps, **figures}
         with suppress(OSError), open(self._path, "ab") as file:
             file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        # Flushed, so that a reader of the log sees the line at once.
         if output := _kept_output():
             with suppress(OSError):
                 print(line(row), file=output, flush=True)
@@ -75,6 +76,7 @@ def line(row: Mapping[str, Any]) -> str:
     """Return a row as a log line: `pretrain a/seed_1: step 50 of 3200, loss 4.1234, 40 s left`."""
     left = row.get("seconds_left")
     words = [f"step {row['step']} of {row['steps']}", in_words(row)]
+    # Validation rows have no estimate of the time left.
     if left is not None:
         words.append(f"{duration(left)} left")
     return f"{row['run']}: {', '.join(filter(None, words))}"

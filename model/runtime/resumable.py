@@ -59,11 +59,13 @@ def scratch_directory(output: Path) -> Iterator[Path]:
     sibling of `output`, `.NAME.scratch`, and is removed in any case.
     """
     sealed = os.environ.get(SCRATCH)
+    # The seal's folders for an output are inside a folder of this name, one for each work.
     siblings = output.with_name(f".{output.name}.scratch")
     directory = Path(sealed) if sealed else siblings
     if not sealed:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
+    # An exception in the block leaves `finished` False, and the folder for the next run.
     finished = False
     try:
         yield directory
@@ -95,6 +97,7 @@ def piece(
     try:
         verified_piece(scratch, name)
     except PipelineError:
+        # Only the processes of a shared stage may make one piece at the same time.
         if SHARE in os.environ:
             _make_beside_others(scratch, name, make_at)
         else:
@@ -112,9 +115,11 @@ def _make_beside_others(scratch: Path, name: str, make_at: Callable[[Path], None
     # What stands there is damaged or belongs to other work: the caller checked it.
     shutil.rmtree(scratch / name, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
+    # mkdtemp gives each process a name of its own, on the same file system as the piece.
     own = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=scratch))
     make_at(own)
     try:
+        # One rename is atomic; it fails if the target is a folder with files.
         os.rename(own, scratch / name)
     except OSError:
         # The other process was faster: a folder with files is at the target.
@@ -129,6 +134,7 @@ def complete_piece(scratch: Path, name: str, machine: str | None = None) -> None
 
 def _complete(directory: Path, work: Work) -> None:
     """Add work.json and SHA256SUMS to a directory that has all other files."""
+    # Before the checksums, so that they cover it.
     (directory / _WORK).write_bytes(json_bytes(work.model_dump()))
     # The seal stops the stage here if an input has changed since it started.
     sys.audit("pipeline.piece_done")

@@ -54,6 +54,7 @@ class States(NamedTuple):
                 self._say(f"warning: {self.label}: {directory.name} is not used: {reason}")
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
+            # Only a warning: the run stays valid, but is no longer the same bit for bit.
             if work.machine != self.machine:
                 self._say(
                     f"warning: {self.label}: began on {work.machine}, resumes on {self.machine}: "

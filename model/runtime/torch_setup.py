@@ -67,6 +67,7 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
         finally:
             # Without this, an exception would let the child go on with the parent's work.
             os._exit(status)
+    # Negative: the number of the signal that ended the child.
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status in (-signal.SIGILL, -signal.SIGSEGV):
         # The largest instruction set without AMX.

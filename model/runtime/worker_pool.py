@@ -49,6 +49,7 @@ def in_order(
     """
     share = share_in(os.environ)
     if share is None:
+        # `closing` drops waiting jobs if the caller stops reading.
         with closing(_results(work, shared, jobs, processes)) as results:
             yield from shown(results, len(jobs))
     elif share.phase == phase:
@@ -62,6 +63,7 @@ def _results(
     work: Callable[[Any, Job], Result], shared: Any, jobs: Sequence[Job], processes: int | None
 ) -> Generator[Result, None, None]:
     """Yield the results of `jobs` in order, computed by at most as many workers as jobs."""
+    # No more workers than jobs, and one even without jobs.
     workers = max(1, min(processes or cores(), len(jobs)))
     with ProcessPoolExecutor(workers, _METHOD, initializer=_begin, initargs=(shared,)) as pool:
         try:

@@ -31,6 +31,7 @@ def _squad_background(record: dict[str, Any]) -> str:
 _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "boolq": lambda record: record["passage"],
     "sciq": lambda record: record["support"],
+    # LAMBADA's query lacks the passage's last word, which is the first choice.
     "lambada": lambda record: record["doc"]["query"] + " " + record["doc"]["choices"][0],
     "coqa": lambda record: record["doc"]["story"],
     "squad": _squad_background,

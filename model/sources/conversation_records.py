@@ -58,6 +58,7 @@ def gsm8k_conversations(name: str, records: Records, source: str) -> list[Conver
         fields = _question_fields(record)
         if isinstance(fields["answer"], str):
             fields["answer"] = without_calculations(fields["answer"])
+        # A field that is missing is an error below; one without text is counted as left out.
         if any(isinstance(text, str) and not has_text(text) for text in fields.values()):
             found.append(None)
         else:
@@ -77,6 +78,7 @@ def chat_conversations(name: str, records: Records, source: str) -> list[Convers
     for number, record in enumerate(records):
         where = f"{name}: record {number}"
         messages = _messages(record, where)
+        # A system message is not learned, so the chat is as good without an empty one.
         messages = [
             each for each in messages if each["role"] != "system" or has_text(each["content"])
         ]

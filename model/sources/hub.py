@@ -117,6 +117,7 @@ class HubDataset:
                 HfFileSystem().get_file(file.location, str(copy))
             else:
                 shutil.copyfile(file.location, copy)
+            # An OSError, so that a download that was cut off is repeated.
             if copy.stat().st_size != file.size:
                 raise OSError(f"{copy.stat().st_size} bytes arrived of {file.size}")
 
@@ -143,6 +144,7 @@ class HubDataset:
             try:
                 self.download(file, copy)
                 yield from self.read(copy, f"{self._source.dataset}/{file.name}")
+            # The next file needs the room.
             finally:
                 copy.unlink(missing_ok=True)
 

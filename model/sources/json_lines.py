@@ -63,6 +63,7 @@ def read_json_lines(
         except UnicodeDecodeError as error:
             raise PipelineError(not_utf8(f"{name}: record {number}", error, place)) from None
         except (ValueError, RecursionError) as error:
+            # Checked only after decoding failed, since blank lines are rare.
             if not line.strip(_BLANK):
                 place += len(line)
                 continue
@@ -80,6 +81,7 @@ def read_json_lines(
         yield record
         number += 1
         place += len(line)
+    # A file of blank lines is more likely a fault than an empty source.
     if number == 0:
         advice = "download it again, or take it out of the source"
         raise PipelineError(f"{name}: has no records, only blank lines; {advice}")

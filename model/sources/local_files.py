@@ -35,6 +35,7 @@ def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
     for file, pinned in zip(files, source.files, strict=True):
         # Of a wheel, only files that the package lists count.
         if members is not None and pinned.path not in members:
+            # The pinned path with a typing error, or as another version of the package has it.
             near = difflib.get_close_matches(pinned.path, members, n=1)
             advice = f"correct the path in params.yaml{f', to {near[0]} perhaps' if near else ''}"
             raise PipelineError(f"{file.name}: no file of this package; {advice}")
@@ -150,6 +151,7 @@ def _visible_files(root: Path) -> list[str]:
         raise PipelineError(
             f"{root}: has no files; correct fetch.passages.source.path in params.yaml"
         )
+    # The order of bytes, the same in every locale.
     return sorted(found, key=os.fsencode)
 
 

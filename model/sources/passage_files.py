@@ -128,6 +128,7 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
     groups: list[list[PassageFile]] = [[]]
     size = 0
     for file in passage_files(params):
+        # The piece has enough: the next file begins another.
         if size >= params.characters_per_shard:
             groups.append([])
             size = 0
@@ -166,6 +167,7 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
             else:
                 blank += 1
     index = PassagesIndex(characters=dict(writer.characters), documents=dict(writer.documents))
+    # DocumentWriter may have written several, if one file is longer than a shard.
     shards = len(list(directory.glob("passages_*.parquet")))
     write_json(
         directory / "index.json",

@@ -60,6 +60,7 @@ def fault_of(head: bytes) -> str | None:
     """Return a file's fault and what to do, by its first HEAD_BYTES bytes; None for data."""
     if not head:
         return "is empty; download it again, or take it out of the source"
+    # Some downloaders reserve the whole file first, filled with zero bytes.
     if not head.strip(b"\0"):
         return "begins with zero bytes only, as an unfinished download does; download it again"
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()

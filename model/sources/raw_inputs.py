@@ -40,6 +40,7 @@ def fetch_task(name: str, params: TaskInput, scratch: Path) -> list[Item]:
     an item, or if all items are of one source.
     """
     key = f"fetch.tasks.{name}"
+    # A task's source has one file, which the params' section checks.
     [(file, records)] = _records(params.source, scratch)
     items = read_items(
         Path(file),
@@ -58,6 +59,7 @@ def fetch_ranks(params: RanksInput) -> bytes:
     Raises PipelineError unless it has the pinned SHA-256 and exactly `params.count` ranks.
     """
     if isinstance(params.source, HubFileSource):
+        # The hub has the vocabulary as vocab.json, from which tiktoken's file is made.
         vocabulary = download_hub_file(params.source)
         require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
         ranks, name = (
@@ -142,6 +144,7 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
     lines = []
     try:
         for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+            # A bool is an int too, and would pass isinstance.
             if type(rank) is not int:
                 raise TypeError(f"the id of {token!r:.40} is {rank!r:.40}")
             if token != "<|endoftext|>":

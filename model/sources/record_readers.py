@@ -95,6 +95,7 @@ def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[
         )
         # 4 MB of records at a time: 256 of up to 15 kB, or 4 of a megabyte.
         records = min(max(_BYTES_PER_BATCH // max(longest, 1), 1), _RECORDS_PER_BATCH)
+        # The number in the file of the batch's first record.
         first = 0
         for batch in file.iter_batches(records, columns=columns, use_threads=False):
             yield from _rows(batch, first, name)
