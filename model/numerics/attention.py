@@ -130,7 +130,7 @@ def _joined_heads(part: Tensor) -> Tensor:
 
 
 class _Blocks:
-    """Blocks of queries.
+    """Blocks of at most 64 queries, with the keys that they attend to.
 
     Iteration yields for each block its queries as a slice of T, `seen`, and the slice of its
     weights among those of all blocks. Its queries attend to keys 0 to `seen` - 1. `queries` are

@@ -67,7 +67,7 @@ class ValidationPoint(NamedTuple):
 
 
 class History:
-    """What was done and measured up to `step`.
+    """The steps and figures of a run up to `step`.
 
     Later steps depend on the history, the weights and the optimizer only. `documents` holds the
     document losses of the last validation. A state leaves them out, because a resumed run ends with

@@ -1,4 +1,4 @@
-"""The optimizers: AdamW for all parameters, or Muon for the matrices of blocks and AdamW else.
+"""The optimizers: AdamW for all, or Muon for the matrices inside blocks and AdamW for the rest.
 
 Source of AdamW's recipe: GPT-3 (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it.
 

@@ -49,7 +49,7 @@ def require_data(path: Path, name: str | None = None) -> None:
 
 
 def unreadable(name: str, error: OSError) -> PipelineError:
-    """Return the error for a file that the operating system does not let us read."""
+    """Return the PipelineError for a file that cannot be read."""
     reason = error.strerror or error
     return PipelineError(
         f"{name}: cannot be read ({reason}); check the disk and the file's permissions"
