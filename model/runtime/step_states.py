@@ -40,7 +40,7 @@ class States(NamedTuple):
         """Return `read(step, directory)` of the newest usable state, None if there is none.
 
         A state is unusable if it is damaged or of other work, or if `read` raises PipelineError or
-        OSError. An unusable state is named in a warning and removed. Another warning tells if the
+        OSError. An unusable state is named in a warning and removed. Another warning appears if the
         state was written on other hardware.
         """
         for step in steps_of(self.scratch, self.prefix):

@@ -112,7 +112,7 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
         # A stream begins with ff ff ff ff, or before Arrow 0.15 with the length of its schema.
         length = int.from_bytes(head[:4], "little")
         if not is_file and length > file.size() and length != _STREAM_MARK:
-            fault = "holds no Arrow data, as its name says it does"
+            fault = "holds no Arrow data, although its name says so"
             raise PipelineError(f"{name}: {fault}; rename it or download it again")
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _require_columns(reader.schema, columns, name)

@@ -75,7 +75,7 @@ def require_kind(head: bytes, expected: str | None, name: str) -> None:
         fault = f"holds {found} data, not {expected or 'text'} as its name says"
         raise PipelineError(f"{name}: {fault}; {advice}")
     if expected in _REQUIRED and not head.startswith(_REQUIRED[expected]):
-        fault = f"holds no {expected} data, as its name says it does"
+        fault = f"holds no {expected} data, although its name says so"
         raise PipelineError(f"{name}: {fault}; rename it or download it again")
 
 
