@@ -1,12 +1,13 @@
-"""One module a stage, run as `python -m stages.NAME`, and always sealed: see pipeline/seal/start.py
-and pipeline/seal/sealed_stage.py.
+"""The stages: one module each, run as `python -m stages.NAME`, always under the seal.
+
+The seal (pipeline/seal/start.py, pipeline/seal/sealed_stage.py) stops a stage that reads or writes
+what dvc.yaml does not declare.
 """
 
 import sys
 
-if (
-    sys.argv[0] == "-m"
-):  # what runpy leaves there while it imports the package of the module it will run
+# With `python -m`, runpy leaves "-m" here while it imports the package of the module that it runs.
+if sys.argv[0] == "-m":
     from pipeline.seal.start import start
 
     start()

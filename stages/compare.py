@@ -1,9 +1,12 @@
 """Compare the conditions on the same items: differences, intervals, detectable differences.
 
-Reads losses/ and scores/ of the runs that params.yaml names. Writes metrics/outcomes.jsonl, the
-outcome of every document and item; metrics/comparison.json, the figures of the last checkpoint and
-the fine-tuned model; and all comparisons to plots/comparisons.json, plots/comparisons.md and
-plots/differences.csv. Costs a few seconds at any size.
+Reads losses/ and scores/ of the runs that params.yaml names. Writes
+
+    metrics/outcomes.jsonl    the outcome of every document and item
+    metrics/comparison.json   the figures of the last checkpoint and the fine-tuned model
+    plots/comparisons.json, plots/comparisons.md, plots/differences.csv    all comparisons
+
+Costs a few seconds at any size.
 """
 
 from pathlib import Path
@@ -43,6 +46,8 @@ def main() -> None:
         for seed in seeds
         for (model, figure), outcomes in figures(f"{condition}/seed_{seed}", steps, tasks).items()
     }
+    # All comparisons of the other conditions with the first are one family: their p values are
+    # corrected together.
     family = judge([row for other in others for row in rows(found, first, other, seeds)])
     words, unseen = sentences(first, family), limits(family)
     write_bytes(METRICS / "outcomes.jsonl", outcome_lines(found).encode())
@@ -70,8 +75,8 @@ def main() -> None:
 def figures(run: str, steps: list[int], tasks: list[Task]) -> dict[tuple[str, str], Outcomes]:
     """Return the outcomes of one run by model and figure.
 
-    Models are the checkpoints, the last of which is also validated and asked for products, and the
-    fine-tuned one.
+    Models are the checkpoints and the fine-tuned model: `step 800`, …, `fine-tuned`. The last
+    checkpoint also has losses of validation documents and answers to the probes.
     """
     scores = SCORES / run
     *earlier, last = steps

@@ -1,11 +1,10 @@
-"""List the files of the directories that stages read in part, so that `make check` can follow them
-without the data.
+"""List every file of the directories that stages read in part, with its MD5.
 
 Reads checkpoints/, data/tokens/, losses/, samples/, scores/ and sft_losses/. Writes
-dvc.contents.json: the MD5 of every file by its path, as DVC counts them. dvc.lock has one hash for
-a whole directory, from which nobody can tell whether `export` read this checkpoint. Costs one pass
-over these files: a tenth of a second in the demonstration, two minutes for the 50 GB of the full
-size.
+dvc.contents.json: the MD5 of every file by its path, as DVC counts them. With it `make check` can
+follow single files without the data: dvc.lock has one hash for a whole directory, which does not
+show whether `export` read this checkpoint. Costs one pass over these files: a tenth of a second in
+the demo, two minutes for the 50 GB of the full size.
 """
 
 import fnmatch
@@ -18,7 +17,7 @@ from common.errors import run_stage
 from common.files import write_json
 
 FOLDERS = ("checkpoints", "data/tokens", "losses", "samples", "scores", "sft_losses")
-# What DVC leaves out as well (.dvcignore): unfinished work of other stages, and files of editors,
+# DVC leaves these out too (.dvcignore): unfinished work of other stages, and files of editors,
 # merges and desktops.
 _IGNORED = (
     *(".*.partial", ".*.scratch", ".gitignore", ".DS_Store", ".nfs*", "*.swp", "*~"),
@@ -35,7 +34,7 @@ def main() -> None:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Yield every file below `folder` that DVC sees."""
+    """Yield every file below `folder` that DVC counts, in order of names."""
     for entry in sorted(os.listdir(folder)):
         path = folder / entry
         if any(fnmatch.fnmatch(entry, pattern) for pattern in _IGNORED):
@@ -47,6 +46,7 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def md5_file(path: Path) -> str:
+    """Return the MD5 of a file's bytes, DVC's hash."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

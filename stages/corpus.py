@@ -1,10 +1,10 @@
-"""Make the corpus: de-duplicated, decontaminated, shuffled English passages with arithmetic drills,
-split by content.
+"""Make the corpus: distinct, decontaminated, shuffled English passages with arithmetic drills.
 
 Reads data/raw/passages, data/raw/tasks and data/raw/gsm8k. Writes data/corpus: train_*.parquet,
-val_*.parquet, index.json. Costs seconds in the demo; at full size 45 GB of text go through all
-cores, at about 3.5 MB/s each (benchmarks/memory.py; most of it is the contamination check), with 50
-GB of disk for the while. Goes on with the shards that a killed run has finished.
+val_*.parquet, index.json; a document's split depends on its content. Costs seconds in the demo. At
+full size 45 GB of text go through all cores at about 3.5 MB/s each (benchmarks/memory.py; most of
+it is the contamination check), and need 50 GB of disk meanwhile. A run after a kill continues with
+the shards that were not finished.
 """
 
 import json
@@ -53,9 +53,7 @@ TOTALS = "totals.json"
 
 
 class Task(NamedTuple):
-    """What every worker has: the passages' shards, the corpus's, and where pieces of work are
-    kept.
-    """
+    """What every worker needs: raw shards, corpus shards, and the folder of finished pieces."""
 
     passages: list[Path]
     shards: list[Shard]
@@ -69,6 +67,7 @@ def main() -> None:
     passages = read_json(verified(PASSAGES / "index.json"), PassagesIndex)
     documents, characters = passages.total()
     shards = plan_shards(characters, params)
+    # All texts that evaluation scores: the corpus must not have them.
     asked = [
         texts
         for path in sorted(verified_directory(TASKS).glob("*.jsonl"))
@@ -78,6 +77,7 @@ def main() -> None:
     benchmark = Benchmark([*asked, *evaluated_texts(read_jsonl(GSM8K))], params.contamination_words)
     with scratch_directory(OUTPUT) as scratch:
         task = Task(document_shards(PASSAGES, "passages"), shards, params, benchmark, scratch)
+        # Each phase needs all results of the one before, so it is run to its end.
         for _ in _in_phase("scatter", scatter_shard, task, len(task.passages)):
             pass
         for _ in _in_phase("regroup", regroup_group, task, count_groups(len(shards))):
@@ -104,17 +104,22 @@ def _regrouped(group: int) -> str:
 
 
 def _spill(task: Task, name: str) -> Path:
-    """Return the spill of a finished piece; raise PipelineError in a share that comes too early."""
+    """Return the spill of a finished piece.
+
+    Raises PipelineError if it is missing: in a share (common/share.py) that was started too early.
+    """
     path = task.scratch / name / SPILL
     if not path.exists():
         raise PipelineError(
-            f"corpus: {name} is not there; the phases are scatter, regroup, gather, each after all "
-            "shares of the one before"
+            f"corpus: {name} is missing; run the phases scatter, regroup and gather in this order, "
+            "each after all shares of the one before"
         )
     return path
 
 
 def scatter_shard(task: Task, number: int) -> Path:
+    """Return the piece with raw shard `number`, distributed over groups."""
+
     def make(directory: Path) -> None:
         scatter(task.passages[number], task.shards, task.params, directory / SPILL)
 
@@ -122,6 +127,8 @@ def scatter_shard(task: Task, number: int) -> Path:
 
 
 def regroup_group(task: Task, group: int) -> Path:
+    """Return the piece with group `group`, distributed over its shards."""
+
     def make(directory: Path) -> None:
         spills = (_spill(task, _scattered(n)) for n in range(len(task.passages)))
         regroup(spills, len(task.shards), group, directory / SPILL)
@@ -130,6 +137,8 @@ def regroup_group(task: Task, group: int) -> Path:
 
 
 def gather_shard(task: Task, index: int) -> Path:
+    """Return the piece with shard `index` of the corpus, and its counts in totals.json."""
+
     def make(directory: Path) -> None:
         spill = _spill(task, _regrouped(index // shards_per_group(len(task.shards))))
         gathered = gather(spill, task.shards, index, task.params, task.benchmark)
@@ -141,8 +150,9 @@ def gather_shard(task: Task, index: int) -> Path:
 def put_together(
     pieces: list[Path], shards: list[Shard], output: Path, shuffle_seed: int
 ) -> CorpusIndex:
-    """Put the finished shards into `output`, numbered without those that got no document; return
-    what they hold.
+    """Put the finished shards into `output`; return the corpus's index.
+
+    Shards without a document are left out, so the numbers of the others are continuous.
     """
     totals: dict[str, dict[str, Counter[str]]] = {
         key: {split: Counter() for split in SPLITS} for key in ("characters", "documents")
@@ -169,7 +179,7 @@ def put_together(
 
 
 def require_whole(index: CorpusIndex, passages: int) -> None:
-    """Raise PipelineError unless every passage is accounted for and both splits have documents."""
+    """Raise PipelineError unless all passages were read and both splits have documents."""
     if index.passages["read"] != passages:
         raise PipelineError(
             f"corpus: {index.passages['read']} of {passages} passages arrived; this is a fault of"
@@ -185,6 +195,7 @@ def require_whole(index: CorpusIndex, passages: int) -> None:
 def _in_phase(
     phase: str, work: Callable[[Task, int], Path], task: Task, count: int
 ) -> Iterator[Path]:
+    """Yield the pieces of a phase in order, under a progress bar."""
     bar = partial(tqdm, desc=f"corpus: {phase}", unit="shard", disable=None)
     return in_order(
         work,

@@ -1,9 +1,8 @@
 """Gather every run's figures into learning curves: data for `dvc plots`, PNGs, and results tables.
 
 Reads losses/, sft_losses/ and metrics/ of the runs that params.yaml names, and
-plots/differences.csv. Writes plots/curves,
-plots/fact_usage.csv, plots/figures, and the tables as plots/results.md and plots/results.json.
-Costs a few seconds at any size.
+plots/differences.csv. Writes plots/curves, plots/fact_usage.csv, plots/figures, and the tables as
+plots/results.md and plots/results.json. Costs a few seconds at any size.
 """
 
 from pathlib import Path
@@ -53,6 +52,8 @@ def main() -> None:
     seeds = read_section("seeds", list[int])
     steps = base["pretrain"]["checkpoint_steps"]
     tolerance = tolerance_to_show(read_section("export.parity_tolerance", float))
+    # Two checkpoints with the same weights would be one curve counted twice. Twins share their
+    # pretraining on purpose.
     refuse_same_weights(
         [
             METRICS / condition / f"seed_{seed}" / f"step_{step}" / "parity.json"
@@ -66,6 +67,7 @@ def main() -> None:
     charts = curves_of(tasks)
     points: Curves = {chart.name: [] for chart in charts}
     usages: list[Usage] = []
+    # Tokens trained on up to each checkpoint's step.
     at_tokens: dict[int, int] = {}
     for condition in conditions:
         usages += document_usage(METRICS / condition / "tokenize.json", condition)
@@ -138,7 +140,7 @@ def results_tables(
     seeds: list[int],
     at_tokens: dict[int, int],
 ) -> list[Table]:
-    """Return every table of results; `at_tokens` maps checkpoint steps to tokens."""
+    """Return every table of results; `at_tokens` maps checkpoint steps to tokens trained on."""
     tables = [
         data_table({condition: METRICS / condition / "tokenize.json" for condition in conditions})
     ]

@@ -1,9 +1,9 @@
-"""Check before a step is trained that no two conditions train the same network: such conditions
-compare with nothing.
+"""Check before training that no two conditions would train the same network.
 
-Reads data/tokens: each condition's index.json and the SHA-256 of its shards; and the sections that
-conditions override. Writes data/distinct.ok, always the same bytes: `pretrain` waits for it and
-reruns for its own condition only. Costs half a second at any size.
+Comparing such conditions would show nothing. Reads data/tokens (each condition's index.json and the
+SHA-256 of its shards), and the sections that conditions override. Writes data/distinct.ok, always
+with the same bytes, so `pretrain` waits for it but reruns for its own condition only. Costs half a
+second at any size.
 """
 
 from pathlib import Path
@@ -40,8 +40,9 @@ def main() -> None:
 
 
 class Condition(NamedTuple):
-    """What a condition does: its sections, by name, without idle keys, its number of training
-    tokens, and what `training_shards` returns.
+    """A condition's effect: its sections without idle keys, its training tokens, its shards.
+
+    `tokens` is how many tokens it trains on, and `shards` the result of `training_shards`.
     """
 
     sections: dict[str, Any]
@@ -50,7 +51,7 @@ class Condition(NamedTuple):
 
 
 def refuse_same_effect(conditions: dict[str, Condition]) -> None:
-    """Raise PipelineError naming every group of conditions that have the same effect."""
+    """Raise PipelineError, which names every group of conditions with the same effect."""
     groups: list[list[str]] = []
     for name, condition in conditions.items():
         alike = [group for group in groups if _same_effect(conditions[group[0]], condition)]
@@ -73,14 +74,19 @@ def refuse_same_effect(conditions: dict[str, Condition]) -> None:
 
 
 def _same_effect(one: Condition, other: Condition) -> bool:
-    """Return whether two conditions train one network, and do not differ in `sft` alone."""
+    """Return whether two conditions train one network, and do not differ in `sft` alone.
+
+    They train one network if `model`, `pretrain` and the hashes of the training tokens agree. If
+    only `sft` differs, fine-tuning is their effect. A `tokenize` that differs and gives the same
+    tokens has no effect.
+    """
     same = {name for name in one.sections if one.sections[name] == other.sections[name]}
     trained_alike = {"model", "pretrain"} <= same and one.shards == other.shards
     return trained_alike and ("sft" in same or "tokenize" not in same)
 
 
 def training_shards(directory: Path) -> tuple[str, ...]:
-    """Return the names and SHA-256 of the training ids, as the directory's checksums have them."""
+    """Return the lines of the directory's SHA256SUMS for the files of training ids, sorted."""
     lines = (directory / CHECKSUMS).read_text().splitlines()
     return tuple(
         sorted(

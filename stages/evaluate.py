@@ -1,9 +1,9 @@
 """Score one export on every task that params.yaml lists.
 
 Reads exports/CONDITION/seed_S/step_N and data/items, whose tasks.json lists the tasks. Writes
-metrics/CONDITION/seed_S/step_N/evaluation.json and scores/CONDITION/seed_S/step_N: a file for each
-task, with a line of log-likelihoods for each item.
-Costs about eighteen seconds in the demo, three of them to start.
+metrics/CONDITION/seed_S/step_N/evaluation.json, and scores/CONDITION/seed_S/step_N: a file for each
+task, with a line of log-likelihoods for each item. Costs about eighteen seconds in the demo, three
+of them to start.
 """
 
 import sys
@@ -46,6 +46,7 @@ def main() -> None:
     numerics = set_numerics(read_section("numerics", NumericsParams))
     keep_freed_memory()
     tasks = [Task(**row) for row in read_json(verified(ITEMS / LISTED), dict)["tasks"]]
+    # The processes share the items; all get all scores, and the first writes.
     with joined_processes() as processes:
         scores = _score(run, tasks, params, numerics, processes)
         if processes.rank == 0:
@@ -70,7 +71,7 @@ def _write(run: Path, tasks: list[Task], scores: dict[str, list[dict[str, Any]]]
     with checksummed_directory(directory) as output:
         for name, rows in scores.items():
             write_jsonl(output / f"{name}.jsonl", rows)
-    # From the files that are kept, so that whoever reads them finds the same figures.
+    # Computed from the files just written, so anyone who reads them finds the same figures.
     metrics = {
         task.name: summarize(read_scores(directory / f"{task.name}.jsonl"), WORDINGS[task.wording])
         for task in tasks

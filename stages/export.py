@@ -1,9 +1,10 @@
-"""Export one checkpoint to a Hub-ready directory that provably computes the same.
+"""Export one checkpoint to a directory for the hub, after proving that it computes the same.
 
 Reads checkpoints/CONDITION/seed_S/step_N and data/tokens/CONDITION (tokenizer and validation
-tokens). Writes exports/CONDITION/seed_S/step_N, through the gate of model/export/gate.py, and
-metrics/CONDITION/seed_S/step_N/parity.json. Costs the import of transformers plus a second in the
-demo; half a minute at 124M.
+tokens). Writes exports/CONDITION/seed_S/step_N and metrics/CONDITION/seed_S/step_N/parity.json. The
+gate (model/export/gate.py) stops the stage unless files, weights and logits agree with the
+checkpoint. Costs the import of transformers plus a second in the demo, half a minute at 124M
+parameters.
 """
 
 import sys

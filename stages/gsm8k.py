@@ -1,8 +1,7 @@
 """Read the numbers in one fine-tuned model's answers to the problems, and count the right ones.
 
 Reads generations/CONDITION/seed_S. Writes metrics/CONDITION/seed_S/gsm8k.json, and the numbers that
-were read to scores/CONDITION/seed_S/gsm8k.
-Costs two seconds in the demo.
+were read to scores/CONDITION/seed_S/gsm8k. Costs two seconds in the demo.
 """
 
 import sys
@@ -38,9 +37,9 @@ def main() -> None:
 
 
 def read_all(path: Path, generations: list[Generation]) -> list[Reading]:
-    """Return the readings of a file's generations.
+    """Return the numbers read in a file's generations.
 
-    Raises PipelineError naming the record whose reference solution has no answer.
+    Raises PipelineError, which names the record, if a reference solution has no answer.
     """
     readings: list[Reading] = []
     try:

@@ -1,8 +1,8 @@
 """Select the items that every checkpoint answers, for each task of params.yaml.
 
 Reads data/raw/tasks and the validation split of data/corpus. Writes data/items/NAME.jsonl for each
-task, and tasks.json, which lists tasks and wordings for `evaluate`.
-Costs a second at any size.
+task, and data/items/tasks.json, which lists tasks and wordings for `evaluate`. Costs a second at
+any size.
 """
 
 from collections.abc import Iterator

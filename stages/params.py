@@ -1,9 +1,10 @@
-"""Check all of params.yaml before anything runs, so that a wrong value costs a line and not a run.
+"""Check all of params.yaml before anything runs, so a wrong value costs a second and not a run.
 
-Reads params.yaml. Writes data/params.ok, always the same bytes: later stages wait for it and rerun
-for their own keys only. Before it the seal asks whether this machine has what params.yaml names
-(tools/machine_limits.py). Encodes 12,288 characters with each condition's pattern. A
-processor that cannot compute the portable bytes costs a line, and no more. Costs a second.
+Reads params.yaml. Writes data/params.ok, always with the same bytes, so later stages wait for it
+but rerun for their own keys only. Before the stage starts, the seal checks that this machine has
+what params.yaml names (tools/machine_limits.py). The stage encodes 12,288 characters with each
+condition's pattern. It warns, and does not stop, if the processor cannot compute the portable
+bytes. Costs a second.
 """
 
 import sys
@@ -25,7 +26,8 @@ def main() -> None:
     require_patterns(conditions)
     params, *_ = conditions.values()
     problems = params.problems
-    if problems.generated_test is not None:  # a sample that `problems` would refuse
+    # The stage `problems` would refuse such a sample, but only after data was fetched.
+    if problems.generated_test is not None:
         held_out, key = held_out_problems(problems.seed), "problems.generated_test"
         sample_questions(
             key, held_out, lambda problem: problem.story, problems.generated_test, problems.seed
@@ -38,7 +40,8 @@ def main() -> None:
 
 
 def require_patterns(conditions: dict[str, Params]) -> None:
-    """Raise PipelineError for a regular expression that would not encode every character."""
+    """Raise PipelineError if a condition's pattern does not match every character."""
+    # The pattern alone matters, so a vocabulary of the 256 single bytes is enough.
     bytes_alone = {bytes([byte]): byte for byte in range(256)}
     for name, params in conditions.items():
         try:

@@ -1,12 +1,14 @@
-"""Pretrain one condition with one seed; a killed run goes on from its newest state, to the same
-bits.
+"""Pretrain one condition with one seed; a killed run resumes from its newest state, bit for bit.
 
-Reads data/tokens/CONDITION. Writes checkpoints/CONDITION/seed_S (a step_N directory for each of
-pretrain.checkpoint_steps), losses/CONDITION/seed_S (curves, and the last validation's loss of each
-document) and metrics/CONDITION/seed_S/pretrain.json, and how fast it was to
-timings/CONDITION/seed_S/pretrain.json, which nothing depends on. docs/live.md says how to see its
-figures while it trains. Costs about two minutes of two cores in the demo; at full size hours of
-eight A100 (docs/full_size.md).
+Reads data/tokens/CONDITION. Writes, for CONDITION/seed_S,
+
+    checkpoints/   a directory step_N for each of pretrain.checkpoint_steps
+    losses/        curves, and each validation document's loss at the last validation
+    metrics/       pretrain.json: the last figures
+    timings/       pretrain.json: how fast it was; no stage depends on it
+
+docs/live.md shows how to watch its figures while it trains. Costs about two minutes of two cores in
+the demo; at full size hours of eight A100 (docs/full_size.md).
 """
 
 import csv
@@ -48,7 +50,8 @@ from model.runtime.torch_setup import (
 )
 from model.tokens.shards import TokenSplit
 
-# While one of them writes a state or a checkpoint, or compiles.
+# How long a process waits for the others, of which one may be writing a state or a checkpoint, or
+# compiling.
 _PATIENCE = timedelta(hours=1)
 
 
@@ -67,7 +70,9 @@ def main() -> None:
         raise PipelineError(
             f"{tokens}: holds the tokens of {splits['train'].index.condition}; rerun tokenize"
         )
+    # The vocabulary's size comes from the tokens, not from params.yaml.
     config = GPTConfig(**size.model_dump(), vocab_size=splits["train"].index.vocab_size)
+    # Of their own where one kind of chance is to be held fixed while the other varies.
     weight_seed = seed if params.weight_seed is None else params.weight_seed
     data_seed = seed if params.data_seed is None else params.data_seed
     run = f"{condition}/seed_{seed}"
@@ -102,14 +107,18 @@ def main() -> None:
 def checkpoint_saver(
     condition: str, seed: int, params: PretrainParams, numerics: Numerics, canary: Tensor
 ) -> Callable[[Path, int, GPT], None]:
-    """Return what writes a checkpoint to a directory; it refuses weights that an earlier step saved
-    already.
+    """Return the function that writes a checkpoint to a directory, with its canary loss.
+
+    `canary` is int64 (rows, context + 1). The function raises PipelineError if an earlier step
+    saved the same weights: training has then stopped to change them.
     """
 
     def save(directory: Path, step: int, model: GPT) -> None:
-        with torch.no_grad():  # a few rows at a time: a document may be long
+        # A few rows at a time, since a document may be long.
+        with torch.no_grad():
             parts = canary.split(numerics.rows_at_a_time(params.micro_batch_rows))
-            # fsum: since Python 3.12 sum rounds otherwise than before.
+            # fsum, since Python 3.12 changed how `sum` rounds floats. Each mean counts as often as
+            # it has rows.
             total = math.fsum(
                 mean_loss(model(rows[:, :-1]), rows[:, 1:]) * len(rows) for rows in parts
             )
@@ -134,12 +143,14 @@ def checkpoint_saver(
 
 
 def publish_checkpoints(scratch: Path, output: Path, steps: list[int]) -> None:
+    """Put the checkpoints of `steps` from the scratch folder into the directory `output`."""
     with atomic_directory(output) as partial:
         for step in steps:
             publish_piece(scratch / f"{CHECKPOINT}{step}", partial / f"step_{step}")
 
 
 def write_figures(run: str, history: History) -> None:
+    """Write the curves, the documents' losses and the last figures; print the summary line."""
     with checksummed_directory(Path("losses") / run) as output:
         (output / "training.csv").write_bytes(csv_bytes(history.training))
         (output / "validation.csv").write_bytes(csv_bytes(history.validated))
@@ -160,9 +171,7 @@ def write_figures(run: str, history: History) -> None:
 def csv_bytes(
     points: list[TrainingPoint] | list[ValidationPoint] | list[DocumentLoss],
 ) -> bytes:
-    """Return named tuples as CSV with a header; floats are written so that reading gives the same
-    bits back.
-    """
+    """Return named tuples as CSV with a header; reading a float gives the same bits back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(points[0]._fields)

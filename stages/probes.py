@@ -1,9 +1,8 @@
-"""Ask one final export, or its fine-tuned model, for all products of two digits, in every form.
+"""Probe one final export, or its fine-tuned model, for all products of two digits, in every form.
 
 Reads MODELS/CONDITION/seed_S/step_MAX, where MODELS is exports or sft. Writes
-metrics/CONDITION/seed_S/probes/MODELS.json and scores/CONDITION/seed_S/probes/MODELS: a line for
-each answer.
-Costs about twelve seconds in the demo, five of them to start.
+metrics/CONDITION/seed_S/probes/MODELS.json, and scores/CONDITION/seed_S/probes/MODELS: a line for
+each answer. Costs about twelve seconds in the demo, five of them to start.
 """
 
 import sys
@@ -52,7 +51,7 @@ def main() -> None:
     answers_kept = Path("scores") / run / "probes" / models
     with checksummed_directory(answers_kept) as output:
         write_jsonl(output / "answers.jsonl", [answer._asdict() for answer in answers])
-    # From the file that is kept, so that whoever reads it finds the same figures.
+    # Computed from the file just written, so anyone who reads it finds the same figures.
     metrics = summarize(read_answers(answers_kept / "answers.jsonl"))
     write_json(Path("metrics") / run / "probes" / f"{models}.json", metrics)
     figures = ", ".join(

@@ -1,10 +1,9 @@
-"""Draw what is fine-tuned on and what is asked afterwards: a mixture of conversations, held-out
-problems, GSM8K's test set.
+"""Draw the conversations to fine-tune on, and the problems that fine-tuned models answer.
 
-Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, to train on, and
-data/problems, which the fine-tuned models answer. Conversations that share text with GSM8K's test
-set are left out and counted; its own training set has seven. Costs a second in the demo, minutes
-for a million conversations.
+Reads data/raw/conversations and data/raw/gsm8k. Writes data/conversations, a mixture of
+conversations to train on, and data/problems: held-out generated problems and GSM8K's test set.
+Conversations that share text with GSM8K's test set are left out and counted; GSM8K's own training
+set has seven. Costs a second in the demo, minutes for a million conversations.
 """
 
 import itertools
@@ -46,7 +45,7 @@ def main() -> None:
         AskedQuestion(question=asked, answer=solution, cluster=story)
         for story, asked, solution in held_out_problems(params.seed)
     ]
-    # Some of GSM8K's differ in a name only.
+    # Some of GSM8K's questions differ in a name only, so those with one solution are one cluster.
     distinct = [
         AskedQuestion(**question.model_dump(), cluster=question.answer) for question in tests
     ]
@@ -69,6 +68,7 @@ def main() -> None:
     dropped = "".join(
         f", {count} contaminated of {name} dropped" for name, count in contaminated.items()
     )
+    # Sources with fewer conversations than the mixture draws, and how often each one is taken.
     short = {
         name: count / len(sources[name])
         for name, count in drawn.items()
@@ -86,13 +86,15 @@ def _cluster(question: AskedQuestion) -> str:
 
 
 def generated(count: int, seed: int) -> list[Conversation]:
+    """Return `count` generated problems with their solutions as conversations."""
     problems = itertools.islice(training_problems(seed), count)
     return [two_turns(GENERATED, problem.question, problem.solution) for problem in problems]
 
 
 def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], int]:
-    """Return the conversations of a fetched source that share no text with the test set, and how
-    many others there are.
+    """Return a source's conversations that share no text with the test set, and the others' count.
+
+    Raises PipelineError if all of them share text with it.
     """
     found = read_kept(path, Conversation)
     clean = [
@@ -102,7 +104,7 @@ def read_source(path: Path, benchmark: Benchmark) -> tuple[list[Conversation], i
     ]
     if not clean:
         raise PipelineError(
-            f"{path}: none of {len(found)} conversations is free of GSM8K's test set; take another"
+            f"{path}: all {len(found)} conversations share text with GSM8K's test set; take another"
             " source"
         )
     return clean, len(found) - len(clean)

@@ -1,9 +1,8 @@
-"""Write the report: one page with the verdict, tables, charts, integrity, and which code, data and
-parameters made what.
+"""Write the report: one HTML page with verdict, tables, charts, integrity checks and lineage.
 
-Reads plots/, metrics/ and samples/ of the run, params.yaml, libraries.yaml, stages.yaml (a link to
-dvc.yaml) and all code, whose content it names. Writes plots/report.html. Costs a few seconds at any
-size.
+Lineage is which code, data and parameters made each result. Reads plots/, metrics/ and samples/ of
+the run, params.yaml, libraries.yaml, stages.yaml (a link to dvc.yaml) and all code, which the page
+names by its hash. Writes plots/report.html. Costs a few seconds at any size.
 """
 
 from pathlib import Path
@@ -48,7 +47,7 @@ def main() -> None:
             seeds=seeds,
             samples=sampled(SAMPLES, conditions, seeds[0], steps, prompts, same),
             compared=_of("comparisons.json", "table", dict),
-            # That one has other tables' rows again.
+            # The table `learning` repeats rows of other tables.
             tables=[
                 table
                 for table in _of("results.json", "tables", list)
@@ -70,7 +69,7 @@ def main() -> None:
 
 
 def _of(name: str, key: str, kind: type) -> Any:
-    """Return what is under `key` of a file of plots/; PipelineError where that is not of `kind`."""
+    """Return the value of `key` in a file of plots/; raise PipelineError if it is not a `kind`."""
     found = read_json(PLOTS / name, dict).get(key)
     if not isinstance(found, kind):
         raise PipelineError(f"{PLOTS / name}: no {key}; run dvc repro")

@@ -1,8 +1,8 @@
-"""Have one export continue the prompts of params.yaml, greedily, for people to read.
+"""Let one export continue the prompts of params.yaml greedily, for people to read.
 
 Reads exports/CONDITION/seed_S/step_N. Writes samples/CONDITION/seed_S/step_N: a line for each
-prompt. A prompt is encoded as its condition encodes a training document, so facts in it are tokens
-where the condition has them. Costs a third of a second in the demo; at full size not measured.
+prompt. A prompt is encoded as its condition encodes a training document, so its facts are tokens if
+the condition has fact tokens. Costs a third of a second in the demo; not measured at full size.
 """
 
 import sys

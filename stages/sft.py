@@ -1,10 +1,9 @@
-"""Fine-tune one final export on conversations, to answer as the assistant; a killed run goes on to
-the same bits.
+"""Fine-tune one final export on conversations; a killed run resumes bit for bit.
 
-Reads exports/CONDITION/seed_S/step_MAX and data/conversations. Writes
-sft/CONDITION/seed_S/step_MAX, a Hugging Face directory as exports are, sft_losses/CONDITION/seed_S
-and metrics/CONDITION/seed_S/sft.json. Costs about forty seconds of two cores in the demo; at full
-size minutes of one GPU, by an estimate of 5 × 10¹⁵ operations.
+The model learns what the assistant writes. Reads exports/CONDITION/seed_S/step_MAX and
+data/conversations. Writes sft/CONDITION/seed_S/step_MAX, a Hugging Face directory like an export,
+sft_losses/CONDITION/seed_S and metrics/CONDITION/seed_S/sft.json. Costs about forty seconds of two
+cores in the demo; at full size minutes of one GPU, by an estimate of 5 × 10¹⁵ operations.
 """
 
 import csv
@@ -109,6 +108,7 @@ def main() -> None:
         for conversation in conversations
     ]
     context = model.config.n_positions
+    # Longer conversations are cut at the context, and counted below.
     rows = [Row(row.ids[:context], row.is_learned[:context]) for row in whole]
     counts = {
         "conversations": len(rows),
@@ -125,8 +125,10 @@ def main() -> None:
 
 
 def save(model: GPT2LMHeadModel, export: Path, output: Path, own: dict[str, Any]) -> None:
-    """Write the model with the export's tokenizer, and read it back: what is kept are the weights
-    that were trained. The card names the condition's `own` values of the section `sft`.
+    """Write the model with the export's tokenizer and a card, and check it by reading it back.
+
+    The card names the condition's `own` values of the section `sft`. Raises PipelineError if the
+    weights that are read back are not those that were trained.
     """
     settings = ", ".join(f"sft.{key} {value}" for key, value in own.items())
     with checksummed_directory(output) as partial:
@@ -155,12 +157,13 @@ def save(model: GPT2LMHeadModel, export: Path, output: Path, own: dict[str, Any]
         ]
         if different or trained.keys() != kept.keys():
             raise PipelineError(
-                f"{output}: {', '.join(different[:4])} read back otherwise than trained; run it"
-                " again"
+                f"{output}: {', '.join(different[:4])} differ from the trained weights when read"
+                " back; run it again"
             )
 
 
 def write_figures(run: str, curve: list[LossPoint], counts: dict[str, int]) -> None:
+    """Write the loss curve and the run's metrics; print the summary line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(LossPoint._fields)

@@ -1,9 +1,9 @@
 """Turn the corpus into one condition's token shards.
 
-Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION: uint16 shards, index.json and
-the tokenizer, and metrics/CONDITION/tokenize.json: what the condition makes of the documents that
-all of them have. Costs seconds in the demo; at full size 45 GB of text go through all cores. Goes
-on with the shards that a killed run has finished.
+Reads data/corpus and data/raw/ranks. Writes data/tokens/CONDITION (uint16 shards, index.json and
+the tokenizer) and metrics/CONDITION/tokenize.json (tokens, bytes and facts of the documents that
+all conditions have). Costs seconds in the demo; at full size 45 GB of text go through all cores. A
+run after a kill continues with the shards that were not finished.
 """
 
 import sys
@@ -28,11 +28,13 @@ RANKS = Path("data/raw/ranks/gpt2.tiktoken")
 def main() -> None:
     [condition] = sys.argv[1:]
     params = read_overridden("tokenize", f"conditions.{condition}.tokenize", TokenizeParams)
-    limit: Any = int | None  # type[T] does not stand for a union
+    # Typed as Any, since mypy's type[T] does not accept a union.
+    limit: Any = int | None
     target_tokens = read_section("corpus.target_tokens", limit)
     ranks = read_ranks(verified(RANKS), params.base_ranks)
     tokenizer = Tokenizer(ranks, params.mul_facts, params.pattern or PATTERN)
     base = read_section("tokenize", TokenizeParams)
+    # The vocabulary that all conditions count plain tokens in, if this one has another.
     plain = None
     if (base.base_ranks, base.pattern) != (params.base_ranks, params.pattern):
         ranks = read_ranks(RANKS, base.base_ranks)

@@ -1,4 +1,4 @@
-"""Conversations to fine-tune on and problems to ask, as the stages hand them to each other."""
+"""Conversations for fine-tuning and problems to ask, in the form that stages exchange."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -14,12 +14,14 @@ Kept = TypeVar("Kept", bound=Section)
 
 
 class Message(Section):
+    """One message of a conversation; it has visible text."""
+
     role: Literal["system", "user", "assistant"]
     content: VisibleText
 
 
 class Conversation(Section):
-    """Messages in order; training learns what the assistant writes.
+    """Messages in order, at least one of them the assistant's; training learns those.
 
     `source` is the conversation's source in params.yaml.
     """
@@ -43,19 +45,23 @@ class Question(Section):
 
 
 class AskedQuestion(Question):
-    """One to be asked; who can answer one of a `cluster` can answer the others."""
+    """A question that the model answers. Questions of one `cluster` are not independent.
+
+    A model that can answer one of a cluster can answer the others, so intervals resample clusters.
+    """
 
     cluster: str = Field(min_length=1)
 
 
 def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
-    """Return the rows of a file of a checksummed directory as `kind`.
+    """Return the rows of a JSON lines file of a checksummed directory as `kind`.
 
-    Raises PipelineError, which names file and record.
+    Raises PipelineError, which names file and record, for a row that is not of that kind.
     """
     found: list[Kept] = []
     try:
         for row in read_jsonl(path):
+            # `**row` raises TypeError for a line that is not an object.
             found.append(kind(**row))
     except (TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())
@@ -66,6 +72,7 @@ def read_kept(path: Path, kind: type[Kept]) -> list[Kept]:
 
 
 def two_turns(source: str, question: str, answer: str) -> Conversation:
+    """Return a conversation of one question and its answer."""
     return Conversation(
         source=source,
         messages=[

@@ -1,4 +1,4 @@
-"""Documents in sharded parquet (zstd): each row holds one text and the name of its source."""
+"""Documents in shards of parquet (zstd): each row holds one text and the name of its source."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,20 +15,22 @@ from common.sections import Section
 DOCUMENT_SCHEMA = pa.schema([("text", pa.string()), ("source", pa.string())])
 _DOCUMENTS_PER_GROUP = 1024
 _CHARACTERS_PER_GROUP = 4_000_000
-# A row group's text is below Arrow's 2 GiB then, at up to four bytes a character.
+# Characters of a document at most. A row group of one such document and less than 4 million other
+# characters stays below Arrow's 2 GiB, at up to four bytes a character.
 LONGEST_DOCUMENT = 250_000_000
 
 
 class Document(NamedTuple):
+    """A text and the name of its source."""
+
     text: str
     source: str
 
 
 class CorpusIndex(Section):
-    """A corpus's index.json.
+    """index.json of the corpus: documents and characters by split and source.
 
-    It has documents and characters by split and source, counts of the passages read and dropped,
-    and the seed of the shuffle.
+    Also the counts of passages read and dropped, and the seed of the shuffle.
     """
 
     characters: dict[str, dict[str, int]]
@@ -37,27 +39,27 @@ class CorpusIndex(Section):
     shuffle_seed: int
 
     def sources(self) -> list[str]:
-        """The names of all sources in both splits, in alphabetical order."""
+        """Return the names of all sources in both splits, in alphabetical order."""
         return sorted({source for split in self.documents.values() for source in split})
 
 
 class PassagesIndex(Section):
-    """The index.json of the fetched passages: documents and characters by source."""
+    """index.json of the fetched passages: documents and characters by source."""
 
     characters: dict[str, int]
     documents: dict[str, int]
 
     def total(self) -> tuple[int, int]:
-        """The numbers of all documents and characters."""
+        """Return the numbers of all documents and characters."""
         return sum(self.documents.values()), sum(self.characters.values())
 
 
 class DocumentWriter:
-    """Append documents to `{prefix}_00000.parquet`, `_00001`, …
+    """Append documents to `{prefix}_00000.parquet`, `_00001`, …; a context manager.
 
-    A shard ends with the document that fills it. Memory holds one row group at a time, however long
-    the documents. `documents` and `characters` count what was written, by source. Use as a context
-    manager.
+    A shard ends with the document that fills it: with 100 characters per shard, documents of 60, 50
+    and 30 make shards of 110 and 30. Memory holds one row group at a time, however many documents
+    there are. `documents` and `characters` count what was written, by source.
     """
 
     def __init__(self, directory: Path, prefix: str, characters_per_shard: int):
@@ -77,11 +79,13 @@ class DocumentWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error, pending documents are not written: the shard is incomplete anyway.
         if kind is None:
             self._flush()
         self._close_shard()
 
     def append(self, document: Document) -> None:
+        """Append a document; raise PipelineError if it is longer than LONGEST_DOCUMENT."""
         if len(document.text) > LONGEST_DOCUMENT:
             raise PipelineError(
                 f"a document of {document.source} is longer than {LONGEST_DOCUMENT} characters; "
@@ -91,6 +95,7 @@ class DocumentWriter:
         self._pending_characters += len(document.text)
         self.documents[document.source] += 1
         self.characters[document.source] += len(document.text)
+        # A shard ends with this document.
         full = self._shard_characters + self._pending_characters >= self._characters_per_shard
         if (
             full
@@ -102,6 +107,7 @@ class DocumentWriter:
             self._close_shard()
 
     def _flush(self) -> None:
+        """Write pending documents as one row group; open a shard if none is open."""
         if not self._pending:
             return
         if self._writer is None:
@@ -122,12 +128,17 @@ class DocumentWriter:
 
 
 def shard_path(directory: Path, prefix: str, shard: int) -> Path:
+    """Return the path of a shard: `passages_00003.parquet`."""
     return directory / f"{prefix}_{shard:05d}.parquet"
 
 
 def document_shards(directory: Path, prefix: str) -> list[Path]:
-    """Return the shards of `prefix` in `directory`, in order; raise PipelineError if one lacks."""
+    """Return the shards of `prefix` in `directory`, in order.
+
+    Raises PipelineError if there are none, or if a number is missing.
+    """
     shards = sorted(directory.glob(f"{prefix}_*.parquet"))
+    # Numbers without a gap from 0, so that a lost shard is noticed.
     if not shards or shards != [shard_path(directory, prefix, n) for n in range(len(shards))]:
         raise PipelineError(
             f"{directory}: no complete series of {prefix}_*.parquet; {way_back(directory)}"
@@ -145,6 +156,7 @@ def read_documents(shard: Path) -> Iterator[Document]:
             if not file.schema_arrow.equals(DOCUMENT_SCHEMA):
                 raise ValueError("its columns are not a document's")
             for number in range(file.num_row_groups):
+                # In one thread: the passes already use all cores.
                 group = file.read_row_group(
                     number, columns=DOCUMENT_SCHEMA.names, use_threads=False
                 )

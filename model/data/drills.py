@@ -1,9 +1,8 @@
 """Arithmetic drills: true statements of 45 products in many forms, some held out from training.
 
-A form is a way to state a product. `group_of` is the only rule of what is held out: a fifth of the
-facts in every form (the same fifth in all forms with an equation), and a few forms entirely.
-Training drills state nothing that is held out, validation drills only what is held out. The probes
-ask for both.
+A form is a way to state a product. `group_of` alone decides what is held out: a fifth of the facts
+in every form (the same fifth in all forms with an equation), and a few forms entirely. Training
+drills state only what is not held out, validation drills only what is. The probes ask for both.
 """
 
 import random
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 GROUPS = ("seen", "held_out_pair", "held_out_form")
 
+# At least and at most.
 _STATEMENTS_PER_DOCUMENT = (6, 14)
 _DIGITS = range(1, 10)
 _UNITS = (
@@ -27,8 +27,11 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 class Form(NamedTuple):
     """One way to state a × b = p.
 
-    In `template`, {a} is a number in digits, {a:w} and {a:W} in words, and {a:row|rows} the word
-    that agrees with it. The answer is {p}, or the text in brackets.
+    In `template`, {a} is a number in digits, {a:w} and {a:W} in words (`six`, `Six`), and
+    {a:row|rows} the word that agrees with it. The answer is {p}, or the text in brackets. With
+    a = 6 and b = 9, `{a:W} times {b:w}, in figures: [{a} × {b} = {p}].` becomes
+
+        prompt `Six times nine, in figures:`   answer ` 6 × 9 = 54`   rest `.`
     """
 
     name: str
@@ -37,13 +40,13 @@ class Form(NamedTuple):
 
     @property
     def asks(self) -> bool:
-        """Whether both factors stand before the answer, so the text before it is a question."""
+        """Return whether both factors stand before the answer, so that the prompt determines it."""
         prompt = self.template[: _answer(self).start()]
         return "{a" in prompt and "{b" in prompt
 
 
-# A form's place decides what is held out, so add new forms at the end. model/tokens/facts.py reads
-# these signs.
+# A form's place decides what is held out, so add new forms at the end. model/tokens/facts.py
+# recognizes these signs as expressions.
 FORMS = (
     # The product is part of what becomes a token.
     Form("times_sign", "{a} × {b} = {p}."),
@@ -118,6 +121,7 @@ FORMS = (
          "{a:W} {a:table|tables} for {b:w} {b:guest|guests}{a:| each} {a:seats|seat} "
          "{p:w}.", held_out=True),
 )  # fmt: skip
+# Forms with a × b = p in signs, and where a form's answer stands.
 _EQUATION = re.compile(r"\{a\}[^{]*\{b\}[^{]*=[^{]*\{p\}")
 _ANSWER = re.compile(r"\[(?P<enclosed>.*)\]|\{p(?::w)?\}")
 _WORDS = {
@@ -164,7 +168,10 @@ class Statement(NamedTuple):
 
 
 class _Number(int):
-    """A number that a template formats as digits, as words, or as a word that agrees with it."""
+    """A number for `str.format`: in digits, in words, or as a word that agrees with it.
+
+    For 6: `{:}` is 6, `{:w}` six, `{:W}` Six, and `{:row|rows}` rows.
+    """
 
     def __format__(self, spec: str) -> str:
         if "|" in spec:
@@ -181,11 +188,12 @@ def in_words(number: int) -> str:
 
 
 def group_of(a: int, b: int, form: Form) -> str:
-    """Return which of GROUPS the fact a × b belongs to in this form; b × a belongs to the same."""
+    """Return which of GROUPS the fact a × b belongs to in this form; b × a has the same group."""
     if form.held_out:
         return "held_out_form"
     low, high = sorted((a, b))
-    # A Latin square: as `low` and the form run, each residue comes up equally often.
+    # A Latin square modulo 5: for each `high`, the held-out `low` moves by one from form to form.
+    # A form of place 0 holds out 3 × 9 and 8 × 9, since 3 + 27 = 30 and 8 + 27 = 35.
     return "held_out_pair" if (low + 3 * high + _number(form)) % 5 == 0 else "seen"
 
 
@@ -193,8 +201,8 @@ def group_of(a: int, b: int, form: Form) -> str:
 def _number(form: Form) -> int:
     """Return the form's place; forms with an equation all have the place of the first of them.
 
-    `We know that 6 × 9 = 54` also states `6 × 9 = 54`, and `6*9=54` is the same token in conditions
-    with fact tokens. So all forms with an equation must hold out the same facts.
+    They must hold out the same facts: `We know that 6 × 9 = 54` also states `6 × 9 = 54`, and in
+    conditions with fact tokens `6*9=54` is the same token.
     """
     same = (
         [other for other in FORMS if _EQUATION.search(other.template)]
@@ -215,23 +223,26 @@ def state(form: Form, a: int, b: int, generator: random.Random) -> Statement:
         form.template[place.end() :],
     )
     prompt, answer, rest = (part.format_map(values) for part in parts)
+    # The space before the answer belongs to the answer, as in GPT-2's tokens.
     stripped = prompt.rstrip()
     return Statement(stripped, prompt[len(stripped) :] + answer, rest)
 
 
 def _answer(form: Form) -> re.Match[str]:
+    """Return where the answer stands in the form's template, of which each has one."""
     found = _ANSWER.search(form.template)
-    assert found is not None  # each template has one answer
+    assert found is not None
     return found
 
 
 def generate_drills(split: str, seed: int, stream: int) -> Iterator[str]:
     """Yield drill documents without end for "train" or "val", of 6 to 14 true statements each.
 
-    A stream depends on the arguments only.
+    The documents depend on the arguments only. Streams of different numbers differ.
     """
     is_train = {"train": True, "val": False}[split]
     generator = random.Random(f"{seed}/{split}/{stream}")
+    # Every form and ordered pair of factors of the split, each equally likely.
     choices = [
         (form, a, b)
         for form in FORMS

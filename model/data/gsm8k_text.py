@@ -1,4 +1,4 @@
-"""GSM8K's problems (Cobbe et al. 2021) as text, with the calculator's annotations and without."""
+"""GSM8K's problems (Cobbe et al. 2021) as text, with and without calculator annotations."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,8 @@ def without_calculations(solution: str) -> str:
 def evaluated_texts(problems: Iterable[dict[str, str]]) -> Iterator[tuple[str, list[str]]]:
     """Yield each problem as a context and its endings, for model/data/contamination.py.
 
-    Both wordings are endings, since a copy of the problem may have either.
+    The endings are the solution with and without annotations, since a copy of the problem may have
+    either.
     """
     for problem in problems:
         solution = problem["answer"]

@@ -1,4 +1,4 @@
-"""Text in records from outside: what a reader sees of it, and which strings are no text."""
+"""Text in records from outside: its visible form, and the checks of strings that are no text."""
 
 from typing import Annotated
 
@@ -6,8 +6,8 @@ from pydantic import AfterValidator, BeforeValidator
 
 from model.text.characters import composed, is_control
 
-# Letters, symbols and marks that draw nothing: fillers of Hangul and Khmer, Braille's empty cell,
-# Mongolian and other variation selectors.
+# Letters, symbols and marks without a visible form: fillers of Hangul and Khmer, Braille's empty
+# cell, Mongolian and other variation selectors.
 _BLANKS = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -17,7 +17,8 @@ _BLANKS = frozenset(
 def visible(text: str) -> str:
     """Return `text` as a reader sees it.
 
-    It is composed (NFC), has no invisible characters, and each run of white space is one space.
+    The result is composed (NFC) and has no invisible characters, and each run of white space is one
+    space. So `a\\u200bb  c` becomes `ab c`.
     """
     if not (text.isascii() and text.isprintable()):
         kept = (each for each in composed(text) if each.isspace() or not _is_invisible(each))
@@ -26,14 +27,14 @@ def visible(text: str) -> str:
 
 
 def has_text(text: str) -> bool:
-    """Return whether any character of `text` can be seen."""
+    """Return whether `text` has a visible character."""
     return any(not each.isspace() and not _is_invisible(each) for each in text)
 
 
 def whole_text(text: str) -> str:
     """Return `text`; raise ValueError if it has half a surrogate pair.
 
-    JSON can write one (`\\ud83d`), UTF-8 cannot.
+    JSON can write one (`\\ud83d`), but UTF-8 cannot.
     """
     try:
         text.encode()
@@ -57,5 +58,6 @@ def _is_invisible(character: str) -> bool:
     return character in _BLANKS or is_control(character)
 
 
+# Any text without half surrogate pairs; and text that also has a visible character.
 Text = Annotated[str, BeforeValidator(_whole)]
 VisibleText = Annotated[str, BeforeValidator(_whole), AfterValidator(_seen)]

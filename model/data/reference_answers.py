@@ -4,9 +4,10 @@ import re
 from fractions import Fraction
 
 MARK = "####"
-_LONGEST_NUMBER = 30  # digits, as many as model/post_training/answer_reading.py reads
-# 7, 1,234.50, .5, 3/4 or 1 1/2, and a full stop after it or none. A comma needs three digits on its
-# right, for 1,5 may be 1.5.
+# Digits, as many as model/post_training/answer_reading.py reads.
+_LONGEST_NUMBER = 30
+# 7, 1,234.50, .5, 3/4 or 1 1/2, with or without a full stop after it. A comma needs three digits on
+# its right, since 1,5 may mean 1.5.
 _REFERENCE = re.compile(
     r" (?P<sign>-?)"
     r"(?:(?P<number>(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?|\.[0-9]+)"
@@ -15,13 +16,15 @@ _REFERENCE = re.compile(
 
 
 def read_gold(answer: str) -> Fraction:
-    """Return the one number after a solution's only `####`; raise ValueError if there is none.
+    """Return the number after a solution's only `####`; raise ValueError for any other ending.
 
+    `48 / 2 = 24\\n#### 24` gives 24, `#### 1,234.5` gives 2469/2, and `#### -1 1/2` gives -3/2.
     Both rules of model/post_training/answer_reading.py read the same number from every accepted
     spelling. Other spellings (`$7`, `7%`, `7 plums`, `**7**`, `####7`) are errors, since reading
     them would be a guess.
     """
     _, *ends = answer.split(MARK)
+    # Two marks leave open which number is the answer.
     if len(ends) != 1:
         raise ValueError(f"has {MARK} {len(ends)} times; it must end in one line `{MARK} NUMBER`")
     match = _REFERENCE.fullmatch(ends[0].rstrip())
@@ -34,6 +37,7 @@ def read_gold(answer: str) -> Fraction:
     if int(match["under"]) == 0:
         raise ValueError(f"has {match[0]!r} after {MARK}, a division by zero; write a number")
     fraction = Fraction(int(match["over"]), int(match["under"]))
+    # `1 3/2` may be 2 1/2 or two numbers.
     if match["whole"] and fraction >= 1:
         raise ValueError(f"has {match[0]!r} after {MARK}, which is two numbers; write one")
     return sign * (int(match["whole"] or 0) + fraction)

@@ -1,9 +1,9 @@
 """Generate word problems of one or two steps, solved in GSM8K's style: `… = 24`, `#### 24`.
 
-A problem is a story and its small whole numbers. Of each story's numbers, sixteen (at most a
-quarter) are held out: training has none of these pairs of a story and its numbers, the test has
-each of them once. The pair is held out, not the computation: another story may have taught that 6 ×
-9 is 54, and the test measures whether the model sees that this story needs it.
+A problem is a story and its small whole numbers. Of each story's combinations of numbers, sixteen
+(at most a quarter) are held out: training has none of these pairs of a story and its numbers, and
+the test has each of them once. The pair is held out, not the computation. Another story may have
+taught that 6 × 9 is 54; the test measures whether the model finds that this story needs it.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from functools import cache
 from typing import NamedTuple
 
 _DIGITS = range(2, 10)
-_HELD_OUT = 16  # of each story's, so that each counts alike in the test
+# Combinations held out of each story. Most stories have that many, so they count alike.
+_HELD_OUT = 16
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "×": operator.mul, "÷": operator.floordiv}
 _NAMES = (
     "Anna",
@@ -35,6 +36,8 @@ _THINGS = ("apples", "balls", "books", "cards", "cups", "pens", "plums", "shells
 
 
 class Problem(NamedTuple):
+    """A word problem: its story's template, the question, and the solution's lines."""
+
     story: str
     question: str
     solution: str
@@ -43,9 +46,13 @@ class Problem(NamedTuple):
 class Story(NamedTuple):
     """A template of a question and the steps of its solution, each of two numbers and a sign.
 
-    {a}, {b} and {c} are one-digit numbers, {ab} is a × b, {name} and {friend} are people, and
+    {a}, {b} and {c} are numbers from 2 to 9, {ab} is a × b, {name} and {friend} are people, and
     {thing} is what they have. A step may use `_`, the result of the step before. No result is below
-    `least`.
+    `least`. The steps ("a × b", "_ + c") with 3, 4 and 5 give the solution
+
+        3 × 4 = 12
+        12 + 5 = 17
+        #### 17
     """
 
     question: str
@@ -124,7 +131,7 @@ STORIES = (
 
 
 def training_problems(seed: int) -> Iterator[Problem]:
-    """Yield problems without end, none held out; all stories come up equally often."""
+    """Yield problems without end, none of them held out; each story is equally likely."""
     generator = random.Random(seed)
     while True:
         story = generator.choice(STORIES)
@@ -132,7 +139,7 @@ def training_problems(seed: int) -> Iterator[Problem]:
 
 
 def held_out_problems(seed: int) -> list[Problem]:
-    """Return each held-out pair of a story and numbers once, shuffled, with people and things."""
+    """Return a problem for each held-out pair of a story and its numbers, shuffled by `seed`."""
     generator = random.Random(seed)
     pairs = [(story, numbers) for story in STORIES for numbers in numbers_of(story)[0]]
     generator.shuffle(pairs)
@@ -141,13 +148,19 @@ def held_out_problems(seed: int) -> list[Problem]:
 
 @cache
 def numbers_of(story: Story) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Return the numbers that the story can have: those held out by hash, and the others."""
+    """Return the combinations that the story can have: those held out, and the others.
+
+    A hash of the story and the numbers chooses the held-out ones. A story of two numbers from 2 to
+    9 has at most 64 combinations, of which 16 are held out.
+    """
     count = 3 if any("c" in step for step in story.steps) else 2
+    # Combinations without a result below the story's least, such as a negative one.
     possible = [
         numbers
         for numbers in itertools.product(_DIGITS, repeat=count)
         if min(result for *_, result in _solved(story, numbers)) >= story.least
     ]
+    # A hash of story and numbers: the held-out ones stay the same for any seed.
     drawn = sorted(
         possible, key=lambda numbers: hashlib.sha256(f"{story.question}{numbers}".encode()).digest()
     )
@@ -160,6 +173,7 @@ def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Prob
     lines = [
         f"{left} {sign} {right} = {result}" for left, sign, right, result in _solved(story, numbers)
     ]
+    # The answer is the result of the last step.
     lines.append(f"#### {lines[-1].split()[-1]}")
     return Problem(
         story.question, story.question.format_map({**words, **_values(numbers)}), "\n".join(lines)
@@ -167,6 +181,7 @@ def solve(story: Story, numbers: tuple[int, ...], words: dict[str, str]) -> Prob
 
 
 def _told(story: Story, numbers: tuple[int, ...], generator: random.Random) -> Problem:
+    """Return the story's problem with people and a thing drawn from `generator`."""
     name, friend = generator.sample(_NAMES, 2)
     return solve(
         story, numbers, {"name": name, "friend": friend, "thing": generator.choice(_THINGS)}
@@ -174,7 +189,7 @@ def _told(story: Story, numbers: tuple[int, ...], generator: random.Random) -> P
 
 
 def _solved(story: Story, numbers: tuple[int, ...]) -> list[tuple[int, str, int, int]]:
-    """Return each step with its numbers and its result."""
+    """Return each step as (left, sign, right, result): (3, "×", 4, 12)."""
     values, solved = _values(numbers), []
     for step in story.steps:
         left, sign, right = step.split()
@@ -185,5 +200,6 @@ def _solved(story: Story, numbers: tuple[int, ...]) -> list[tuple[int, str, int,
 
 
 def _values(numbers: tuple[int, ...]) -> dict[str, int]:
+    """Return the values of a, b, ab and, with three numbers, c."""
     values = dict(zip("abc", numbers, strict=False))
     return {**values, "ab": values["a"] * values["b"]}

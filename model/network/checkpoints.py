@@ -1,4 +1,4 @@
-"""Raw checkpoints: model.safetensors with nanoGPT's names, and config.json for the network."""
+"""Raw checkpoints: model.safetensors with nanoGPT's names, and config.json with the network."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ _WEIGHTS = "model.safetensors"
 class CheckpointConfig(Section):
     """config.json: the network, the run and step of its weights, and their canary loss.
 
-    `canary_loss` is what training measured with these weights on the first `canary_documents`
-    spread over the validation split, in nats per token. An export with another canary loss was made
-    from other weights.
+    `canary_loss` is in nats per token. Training measured it with these weights on
+    `canary_documents` documents spread over the validation split (model/network/canary.py). An
+    export with another canary loss was made from other weights.
     """
 
     canary_documents: int = Field(gt=0)
@@ -52,13 +52,14 @@ def write_checkpoint(directory: Path, model: GPT, config: CheckpointConfig) -> s
 
 
 def weights_sha256(directory: Path) -> str:
+    """Return the SHA-256 of the checkpoint's weights file."""
     return sha256_file(directory / _WEIGHTS)
 
 
 def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor]]:
     """Return the config and the tensors by name.
 
-    Raises PipelineError if the weights are not those that were written.
+    Raises PipelineError if a file is missing, or is not the one that was written.
     """
     config = read_json(verified(directory / "config.json"), CheckpointConfig)
     weights = verified(directory / _WEIGHTS)
@@ -69,13 +70,14 @@ def read_checkpoint(directory: Path) -> tuple[CheckpointConfig, dict[str, Tensor
 
 
 def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
-    """Return the network with the checkpoint's tensors.
+    """Return the network with the checkpoint's tensors, in evaluation mode.
 
     Raises PipelineError for a tensor that is missing, unknown or of another shape.
     """
     _require_size(config, tensors)
     model = GPT(config.network)
     try:
+        # `state_dict` lists the shared weight under both names, so strict loading needs both.
         model.load_state_dict({**tensors, _TIED: tensors["transformer.wte.weight"]}, strict=True)
     except (RuntimeError, KeyError) as error:
         faults = " ".join(str(error).split())
@@ -86,7 +88,11 @@ def load_model(config: CheckpointConfig, tensors: dict[str, Tensor]) -> GPT:
 
 
 def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
-    """Refuse a network of another size than its tensors before it is built."""
+    """Raise PipelineError if the config's sizes do not fit the tensors.
+
+    It runs before the network is built: a wrong size in config.json could ask for more memory than
+    the machine has.
+    """
     network = config.network
     for name, shape in (
         ("transformer.wte.weight", (network.vocab_size, network.width)),
@@ -97,6 +103,8 @@ def _require_size(config: CheckpointConfig, tensors: dict[str, Tensor]) -> None:
                 f"checkpoint step {config.step}: does not fit its network: {name} is not of shape "
                 f"{shape}"
             )
+    # Each layer has several tensors, so this bound refuses only absurd counts. `load_state_dict`
+    # compares the names exactly.
     if network.layers > len(tensors):
         raise PipelineError(
             f"checkpoint step {config.step}: does not fit its network: no tensors for "

@@ -1,4 +1,4 @@
-"""The name of the hardware: what a training run's last bits depend on beside its inputs."""
+"""The name of the hardware, on which the last bits of a training run depend besides its inputs."""
 
 import re
 from pathlib import Path
@@ -12,9 +12,10 @@ _LISTED = _PROCESSORS.exists()
 
 
 def machine(device: torch.device) -> str:
-    """Return the GPU's name, or the processor's and the instruction set that torch uses.
+    """Return the GPU's name, or the processor's with the instruction set that torch uses.
 
-    With portable kernels that compute the known answer, all processors are one.
+    Returns `portable kernels` if they are installed and compute the known answer, since all such
+    processors compute the same bytes.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name()

@@ -1,28 +1,30 @@
 """Portable kernels: torch's CPU operators that compute the same bytes on every x86-64 with AVX2.
 
-torch computes most operators in code of its own, whose bytes depend on the instruction set alone;
-ATEN_CPU_CAPABILITY caps that at AVX2. What else it calls is MKL, which chooses its instructions
-by vendor and model, and sums in another order for each choice:
+torch computes most operators in code of its own. Their bytes depend on the instruction set alone,
+which ATEN_CPU_CAPABILITY caps at AVX2. For the following operators torch calls MKL. MKL chooses its
+instructions by vendor and model of the processor, and sums in another order for each choice:
 
-    products    mm, addmm, bmm, baddbmm, and what calls them: linear, matmul
-    attention   made of products
-    functions   exp, log, sqrt (pow of 0.5), tanh of whole tensors
+    torch's operators                                   computed here by
+    products    mm, addmm, bmm, baddbmm, and what       numpy.matmul: OpenBLAS with Haswell's
+                calls them: linear, matmul              kernels (OPENBLAS_CORETYPE)
+    attention                                           products and softmax (attention.py)
+    functions   exp, log, sqrt (pow of 0.5), tanh       numpy's vector functions, kept to AVX2
+                of whole tensors                        (NPY_DISABLE_CPU_FEATURES)
 
-`install` replaces these by numpy's: its OpenBLAS, kept to Haswell's kernels by OPENBLAS_CORETYPE,
-and its own vector functions, kept to AVX2 by NPY_DISABLE_CPU_FEATURES. The operators are replaced
-below autograd, through torch.library, so that transformers' models and backward passes use them
-too. Operators that reach MKL in another way raise. oneDNN, which torch uses for convolutions and
-the exact GELU, chooses instructions by itself and is turned off.
+`install` replaces these operators below autograd, through torch.library. So transformers' models
+and backward passes use the replacements too. Operators that reach MKL in another way raise
+NotImplementedError. oneDNN, which torch uses for convolutions and the exact GELU, also chooses
+instructions by processor; it is turned off.
 
-Which operators these are was found by running all that torch's own tests have samples for
-natively, on a processor with AVX-512, and under emulated Haswell and EPYC: the others had the same
-bytes. Not covered: complex and sparse tensors, and torch.compile, which generates other code.
+The list was found by experiment: all operators with samples in torch's own tests ran on a processor
+with AVX-512, and under emulated Haswell and EPYC. Operators that are not listed had the same bytes.
+Not covered: complex and sparse tensors, and torch.compile, which generates other code.
 
-A sum's bytes depend on how many threads share it. So one thread computes each operator; several
+A sum's bytes depend on how many threads share it. So one thread computes each operator, and several
 rows of a batch are computed side by side instead (model/numerics/side_by_side.py).
 
-The variables are read when the libraries are loaded. pyproject.toml has them, and the seal sets
-them for the stages (pipeline/seal/environment.py); known_answer.py tells whether they took effect.
+Libraries read the variables when they are loaded. pyproject.toml has them, and the seal sets them
+for the stages (pipeline/seal/environment.py). known_answer.py checks whether they took effect.
 """
 
 import warnings
@@ -37,7 +39,7 @@ from torch.library import Library, get_kernel
 from model.numerics import attention
 
 # These reach MKL's vector functions, random numbers, BLAS, LAPACK or Fourier transforms, or other
-# libraries that choose instructions by themselves. Nothing here needs them.
+# libraries that choose instructions by processor. No stage needs them.
 _REFUSED = (
     *("acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "log10", "log2", "logit", "sin"),
     *("tan", "trunc"),
@@ -65,22 +67,25 @@ _REFUSED = (
     *("mkldnn_rnn_layer", "_embedding_bag", "_embedding_bag_forward_only"),
 )
 
-# torch has MKL's square root for an exponent of 0.5, and code of its own for others.
+# torch calls MKL's square root for an exponent of 0.5, and code of its own for all others.
 _POWERS = ("pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out")
 
 _TYPES = (torch.float32, torch.float64)
 
-# Held, since the operators are gone with it.
+# Kept for the life of the process: when the Library is deleted, torch's operators come back.
 _library: Library | None = None
 
 
 def install() -> None:
-    """Replace torch's operators on the CPU in this process; a second call does nothing."""
+    """Replace torch's operators on the CPU in this process; a second call does nothing.
+
+    Also sets torch to one thread and turns oneDNN off.
+    """
     global _library
     if is_installed():
         return
     library = Library("aten", "IMPL")
-    # torch warns of the first operator that is replaced.
+    # torch warns about the first operator that is replaced.
     warnings.filterwarnings("ignore", message="Warning only once for all operators")
 
     def replace(name: str, kernel: Callable[..., Any], **options: bool) -> None:
@@ -93,6 +98,7 @@ def install() -> None:
         product, into = _products(name)
         replace(name, product)
         replace(f"{name}.out", into)
+    # The fused form `added × beta + alpha × left @ right`, in torch's three variants.
     for name in ("addmm", "baddbmm"):
         added, in_place, into = _added_products(name)
         replace(name, added)
@@ -104,6 +110,7 @@ def install() -> None:
         replace(f"{name}_", in_place)
         replace(f"{name}.out", into)
     for name, root in zip(_POWERS, _elementwise("sqrt"), strict=True):
+        # Taken before the replacement, so exponents other than 0.5 still reach torch's code.
         native = get_kernel(f"aten::{name}", "CPU").call_boxed
         replace(name, _power(native, root), with_keyset=True)
     for operator in _REFUSED:
@@ -120,7 +127,10 @@ def is_installed() -> bool:
 
 
 def _overloads(operator: str) -> list[str]:
-    """Return the names of an operator's overloads, and of its form in place."""
+    """Return the names of an operator's overloads, and those of its in-place form.
+
+    For `log2`: log2, log2.out, log2_.
+    """
     return [
         f"{name}.{overload}".removesuffix(".default")
         for name in (operator, f"{operator}_")
@@ -130,6 +140,8 @@ def _overloads(operator: str) -> list[str]:
 
 
 def _refusal(operator: str) -> Callable[..., Any]:
+    """Return a kernel that raises NotImplementedError, which names `operator`."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise NotImplementedError(
             f"aten::{operator} has no portable kernel; set numerics.kernels to native in "
@@ -140,9 +152,10 @@ def _refusal(operator: str) -> Callable[..., Any]:
 
 
 def _arrays(operator: str, *tensors: Tensor) -> list[np.ndarray]:
-    """Return the tensors' own memory as arrays of one type.
+    """Return the tensors' own memory as numpy arrays of one dtype.
 
-    Strides become flags of BLAS, not copies.
+    Nothing is copied: a transposed tensor becomes a strided array, which numpy passes to BLAS as a
+    flag. Raises NotImplementedError unless all are float32, or all float64.
     """
     dtype = tensors[0].dtype
     if dtype not in _TYPES or any(tensor.dtype != dtype for tensor in tensors):
@@ -154,15 +167,16 @@ def _arrays(operator: str, *tensors: Tensor) -> list[np.ndarray]:
 
 
 def _call(function: np.ufunc, *arguments: np.ndarray, out: np.ndarray) -> None:
-    """Compute as torch does: an overflow, or the logarithm of -1, is no warning."""
+    """Compute without numpy's warnings: torch gives none for overflows or the logarithm of -1."""
     with np.errstate(all="ignore"):
         function(*arguments, out=out)
 
 
 def _product_shape(operator: str, left: Tensor, right: Tensor) -> tuple[int, ...]:
-    """Return the shape of left @ right.
+    """Return the shape of left @ right: (…, rows, inner) @ (…, inner, columns).
 
-    Raises RuntimeError unless both are matrices, or batches of as many; numpy broadcasts.
+    Raises RuntimeError unless both are matrices, or with bmm batches of equally many matrices.
+    numpy would broadcast other shapes, which torch's operators do not.
     """
     *batch, rows, inner = left.shape
     if (
@@ -176,13 +190,14 @@ def _product_shape(operator: str, left: Tensor, right: Tensor) -> tuple[int, ...
 
 
 def _products(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """Return the operator that returns its result, and the one with `out`."""
+    """Return two forms of a product: the one that returns its result, and the one with `out`."""
 
     def multiply(left: Tensor, right: Tensor) -> Tensor:
         return write(left, right, left.new_empty(_product_shape(operator, left, right)))
 
     def multiply_into(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
-        # There may be gaps between rows. `copy_` raises for elements that share memory.
+        # numpy writes into a tensor with gaps between its rows. Other layouts get a copy of the
+        # result; `copy_` raises if elements of `out` share memory.
         fits = out.shape == _product_shape(operator, left, right)
         if fits and out.stride(-1) == 1 and 0 not in out.stride():
             return write(left, right, out)
@@ -198,7 +213,7 @@ def _products(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tenso
 
 
 def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
-    """Return the operator that returns its result, the one in place, and the one with `out`."""
+    """Return three forms of a sum with a product: returning it, in place, and with `out`."""
     multiply, multiply_into = _products(operator)
 
     def add(
@@ -208,16 +223,18 @@ def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
         result = multiply(left, right)
         if alpha != 1:
             result.mul_(alpha)
-        # BLAS's rule: what is multiplied by zero is not read, and may be NaN.
+        # BLAS's rule: with beta = 0, `added` is not read, so its NaNs do not spread.
         return result.add_(added, alpha=beta) if beta else result
 
     def add_in_place(
         added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:
         shape = (*left.shape[:-1], right.shape[-1])
+        # In place nothing broadcasts: the result has to fit into `added`.
         if added.shape != shape:
             shapes = f"{tuple(shape)} to {tuple(added.shape)} in place"
             raise RuntimeError(f"aten::{operator}_ does not add {shapes}")
+        # The same rule of BLAS: overwrite without reading.
         if beta == 0:
             product = multiply_into(left, right, out=added)
             return product if alpha == 1 else product.mul_(alpha)
@@ -240,14 +257,14 @@ def _added_products(operator: str) -> tuple[Callable[..., Tensor], ...]:
 
 
 def _elementwise(operator: str) -> tuple[Callable[..., Tensor], ...]:
-    """Return numpy's function of that name: returning its result, in place, and with `out`.
+    """Return three forms of numpy's function of that name: returning, in place, and with `out`.
 
-    `copy_` writes into a tensor with gaps, and raises for one whose elements share memory.
+    Results for tensors with gaps go through `copy_`, which raises if elements share memory.
     """
     function: np.ufunc = getattr(np, operator)
 
     def compute(x: Tensor) -> Tensor:
-        # TensorIterator's rule: the result has the argument's order of dimensions in memory.
+        # TensorIterator's rule: in memory, the result has the argument's order of dimensions.
         result = torch.empty_like(x)
         values, results = _arrays(operator, x, result)
         _call(function, values, out=results)
@@ -268,7 +285,10 @@ def _elementwise(operator: str) -> tuple[Callable[..., Tensor], ...]:
 
 
 def _power(native: Callable[..., Any], root: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the operator that raises a tensor to a number: `root` for 0.5, else torch's own."""
+    """Return the operator `pow` with a number as exponent: `root` for 0.5, else torch's own.
+
+    `keys` is the set of dispatch keys that torch passes on to its own kernel.
+    """
 
     def power(keys: Any, x: Tensor, exponent: float, **out: Tensor) -> Tensor:
         if exponent == 0.5:

@@ -1,8 +1,9 @@
-"""Whether this processor has what portable kernels need. Imports neither torch nor numpy."""
+"""Check whether this processor can run portable kernels. Imports neither torch nor numpy."""
 
 from pathlib import Path
 
-NEEDED = ("avx2", "fma")  # flags that Linux lists for an x86-64 processor
+# Flags that Linux lists for an x86-64 processor in /proc/cpuinfo.
+NEEDED = ("avx2", "fma")
 
 _LISTED = Path("/proc/cpuinfo")
 
@@ -10,7 +11,7 @@ _LISTED = Path("/proc/cpuinfo")
 def lacks() -> str | None:
     """Return why this processor cannot compute the portable bytes, or None if it can.
 
-    Where Linux lists no flags, on ARM and macOS, it cannot.
+    A processor without a list of flags, as on ARM and macOS, cannot.
     """
     lines = _LISTED.read_text(errors="replace").splitlines() if _LISTED.exists() else []
     flags = next((line.split() for line in lines if line.startswith("flags")), None)
@@ -21,7 +22,7 @@ def lacks() -> str | None:
 
 
 def warning() -> str | None:
-    """Return a line for a person whose processor cannot, or None."""
+    """Return the warning that this processor cannot compute the portable bytes, None if it can."""
     reason = lacks()
     if reason is None:
         return None

@@ -1,4 +1,4 @@
-"""Compute several things side by side, each in one thread, with the same bytes for any number."""
+"""Compute several things side by side, each in one thread: the same bytes for any thread count."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,10 @@ Result = TypeVar("Result")
 
 
 class SideBySide:
-    """`threads` threads that wait for work. torch and numpy compute outside the interpreter lock.
+    """A pool of `threads` threads; with one, everything runs in the caller's thread.
 
-    torch uses one thread for each operator: a sum that several threads share has other bytes.
+    Threads help, since torch and numpy compute outside the interpreter lock. In each of them torch
+    uses one thread per operator, because a sum that several threads share has other bytes.
     """
 
     def __init__(self, threads: int):
@@ -25,9 +26,10 @@ class SideBySide:
         )
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Return function(item) for each item, in order; raise what the first to fail raised.
+        """Return function(item) for each item, in order.
 
-        The caller's gradient mode does not hold in the threads: `function` sets its own.
+        Raises what the first failing item raised. Threads do not inherit the caller's gradient mode
+        (`torch.no_grad`), so `function` sets its own.
         """
         if self._pool is None:
             return [function(item) for item in items]

@@ -1,4 +1,4 @@
-"""The losses of single validation documents, as `pretrain` keeps them and `compare` reads them."""
+"""Losses of single validation documents: `pretrain` writes documents.csv, `compare` reads it."""
 
 import csv
 import math
@@ -10,10 +10,10 @@ from common.files import verified
 
 
 class DocumentLoss(NamedTuple):
-    """One row of documents.csv: a validation document's loss in nats, over its original bytes.
+    """One row of documents.csv: a validation document's loss in nats, and its original bytes.
 
-    `document` is its number in the validation split. Its nats include those of the end-of-text
-    token before it.
+    `document` is its number in the validation split. `nats` is the sum over its tokens, the
+    end-of-text token before it included.
     """
 
     document: int
@@ -23,7 +23,10 @@ class DocumentLoss(NamedTuple):
 
 
 def read_document_losses(path: Path) -> list[DocumentLoss]:
-    """Return the rows of one run; raise PipelineError naming a file that is not `pretrain`'s."""
+    """Return the rows of one run's documents.csv.
+
+    Raises PipelineError, which names the file, if it is missing, damaged, empty or not finite.
+    """
     try:
         with open(verified(path), encoding="utf-8", newline="") as file:
             rows = [

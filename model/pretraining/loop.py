@@ -1,7 +1,11 @@
 """The pretraining loop: gradient accumulation, several processes, validation, checkpoints.
 
 The global batch and its order do not depend on the number of processes. Gradients are exchanged
-once per step.
+once per step. A step:
+
+    rows of the global batch ─▶ this process's share ─▶ gradients ─▶ sum over processes
+    ─▶ clip ─▶ optimizer ─▶ every `log_every`: figures; `validate_every`: validation;
+    `checkpoint_steps`: log, validation, checkpoint; `state_every`: state to resume from
 """
 
 import math
@@ -33,7 +37,11 @@ from model.runtime.live_figures import LiveFigures, in_words
 
 
 class TrainingPoint(NamedTuple):
-    """One row of training.csv: means since the last row, and tokens and bytes up to `step`."""
+    """One row of training.csv.
+
+    Loss (nats per token), bits per byte and gradient norm are means over the steps since the last
+    row. `tokens` and `original_bytes` count from the start up to `step`.
+    """
 
     step: int
     tokens: int
@@ -45,7 +53,10 @@ class TrainingPoint(NamedTuple):
 
 
 class ValidationPoint(NamedTuple):
-    """One row of validation.csv: loss in nats per token; bits per byte of text and of drills."""
+    """One row of validation.csv: loss in nats per token; bits per byte of text and of drills.
+
+    The last is None if the validation sample has no drills.
+    """
 
     step: int
     tokens: int
@@ -56,10 +67,11 @@ class ValidationPoint(NamedTuple):
 
 
 class History:
-    """What was done and measured up to `step`.
+    """The steps and figures of a run up to `step`.
 
-    Later steps depend on it, the weights and the optimizer, and on nothing else. `documents` are of
-    the last validation; a state does not keep them, since the run ends with a validation.
+    Later steps depend on the history, the weights and the optimizer only. `documents` holds the
+    document losses of the last validation. A state leaves them out, because a resumed run ends with
+    a validation that measures them again.
     """
 
     def __init__(self) -> None:
@@ -71,7 +83,7 @@ class History:
 
 
 class Store(Protocol):
-    """Storage of a run (model/pretraining/state.py): every process calls it, the first writes."""
+    """Storage of a run (model/pretraining/state.py): all processes call it, the first writes."""
 
     def resume(self, model: GPT, optimizer: Optimizers) -> History: ...
     def keep_checkpoint(self, step: int, model: GPT) -> None: ...
@@ -86,23 +98,28 @@ class LossNetwork(nn.Module):
         super().__init__()
         self.model, self._end_of_text = model, end_of_text
         self._device, self._dtype = params.device, getattr(torch, params.dtype)
-        # The function and not the module: names of parameters stay what they are.
+        # A compiled module would rename its parameters; a compiled function does not.
         self._hidden = (
             _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
         )
 
     def forward(self, rows: Tensor) -> Tensor:
+        # rows (batch, context + 1): a row's inputs are all tokens but the last, its targets all but
+        # the first.
         lower = self._dtype != torch.float32
         with torch.autocast(self._device, self._dtype) if lower else nullcontext():
             inputs = rows[:, :-1]
+            # (batch, context, width)
             hidden = self._hidden(inputs, seen_in_document(inputs, self._end_of_text))
+        # The output layer's input (batch × context, width), its weight (vocab, width), and the
+        # targets (batch × context,).
         return mean_loss(
             hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten()
         )
 
 
 class Training:
-    """One run: `model` is trained in place, on the device it is on."""
+    """One pretraining run; it trains `model` in place, on the model's device."""
 
     def __init__(
         self,
@@ -119,16 +136,19 @@ class Training:
         self._label = label
         self._device = model.lm_head.weight.device
         self._tokens_per_step = params.batch_rows * model.config.context
+        # A tensor of loss and gradient norm for each step since the last row of training.csv. They
+        # stay on the device: reading one would wait for it.
         self._since_log: list[Tensor] = []
         dtype = getattr(torch, params.dtype)
-        # The peak is measured in one thread of several that compute side by side.
+        # `Speed` measures the peak in one thread; this many compute at the same time.
         computing = processes.count * numerics.side_by_side.threads
         self.speed = Speed(model.config, self._tokens_per_step, self._device, dtype, computing)
 
     def run(self, store: Store, live: LiveFigures | None = None) -> History:
         """Train to `max_steps` from the newest state in `store`; append all figures to `live`.
 
-        Raises PipelineError if a figure is not finite.
+        Returns the history of the whole run, resumed steps included. Raises PipelineError if a loss
+        or a gradient norm is not finite.
         """
         params, model = self._params, self._model
         optimizer = make_optimizer(model, params, self._numerics.side_by_side)
@@ -154,6 +174,7 @@ class Training:
                     optimizer_step(gradients, optimizer, batch, learning_rate, params)
                 )
                 bar.update()
+                # A checkpoint needs figures of its own step, so saving also logs and validates.
                 saving, state = step in params.checkpoint_steps, step % params.state_every == 0
                 if saving or step % params.log_every == 0:
                     self._log(history, learning_rate, live, bar)
@@ -162,6 +183,7 @@ class Training:
                 if saving:
                     with self.speed.other("checkpoints"):
                         store.keep_checkpoint(step, model)
+                # After the last step there is nothing to resume.
                 if state and step < params.max_steps:
                     with self.speed.other("states"):
                         store.keep_state(model, optimizer, history)
@@ -182,18 +204,24 @@ class Training:
 
     def _batch(self, step: int) -> Tensor:
         """Return this process's rows of the step's global batch; runs in the read-ahead thread."""
+        # Step s (from 1) has the rows from (s − 1) × batch_rows on. Of 8 rows, rank 1 of 2 takes
+        # the last 4.
         count = self._params.batch_rows // self._processes.count
         first = (step - 1) * self._params.batch_rows + self._processes.rank * count
         batch = torch.from_numpy(self._rows.rows(first, count))
         if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)  # a thread's own, and at first the first one
+            # Each thread has a current device of its own, at first GPU 0.
+            torch.cuda.set_device(self._device)
             return batch.pin_memory()
         return batch
 
     def _log(
         self, history: History, learning_rate: float, live: LiveFigures, bar: "tqdm[NoReturn]"
     ) -> None:
-        figures = torch.stack(self._since_log).double().cpu().numpy()  # waits for the device
+        # (steps since the last row, 2): loss and gradient norm. This waits for the device.
+        figures = torch.stack(self._since_log).double().cpu().numpy()
+        # With native kernels each process has the mean of its own rows. With portable ones all have
+        # the same mean, and the mean of equal numbers changes nothing.
         figures = self._processes.total(figures) / self._processes.count
         self._since_log = []
         loss, norm = figures.mean(axis=0).tolist()
@@ -203,6 +231,7 @@ class Training:
         tokens = history.step * self._tokens_per_step
         seen = self._rows.original_bytes(tokens)
         before = history.training[-1].original_bytes if history.training else 0
+        # The interval's nats, as bits, over the bytes of text that its tokens stand for.
         bits_per_byte = loss * len(figures) * self._tokens_per_step / math.log(2) / (seen - before)
         point = TrainingPoint(history.step, tokens, seen, learning_rate, norm, loss, bits_per_byte)
         history.training.append(point)
@@ -213,7 +242,7 @@ class Training:
         }
         left = self.speed.seconds_for(self._params.max_steps - history.step)
         live.append("training", **shown, seconds_left=left)
-        # The bar has the steps and the time left itself.
+        # The bar already shows steps and time left.
         bar.set_postfix_str(in_words(shown))
 
     def _look_for_spikes(self, history: History, figures: np.ndarray) -> None:
@@ -251,9 +280,9 @@ def optimizer_step(
     learning_rate: float,
     params: PretrainParams,
 ) -> Tensor:
-    """Take one step on `batch` (rows, context + 1) int64.
+    """Take one optimizer step on `batch`, this process's rows, int64 (rows, context + 1).
 
-    Returns its mean loss and gradient norm, a tensor of two.
+    Returns the mean loss in nats per token and the gradient norm before clipping, float32 (2,).
     """
     optimizer.set_learning_rate(learning_rate)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -265,8 +294,9 @@ def optimizer_step(
 
 
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compile with kernels chosen by rule, not by timing, so that a resumed run has the same."""
-    import torch._inductor.config as inductor  # half a second
+    """Compile with kernels chosen by rule, not by timing, so a resumed run has the same ones."""
+    # Imported here, since the import takes half a second.
+    import torch._inductor.config as inductor
 
     inductor.deterministic = True
     return torch.compile(function)
@@ -275,7 +305,8 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:
     """Raise PipelineError if `figure` is not finite.
 
-    Training losses are of the network before the step, the validation loss of the one to be saved.
+    Both kinds of loss are checked before a checkpoint: a training loss is the network's before its
+    step, the validation loss is that of the network to be saved.
     """
     if not math.isfinite(figure):
         raise PipelineError(

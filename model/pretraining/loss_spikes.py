@@ -1,7 +1,7 @@
 """Loss spikes: steps whose loss is far above the losses just before.
 
-They precede divergence, and a run that recovers from one may still be worse for it. The usual
-causes are a learning rate at its limit, a broken shard, and a number format of too few bits.
+A spike often precedes divergence, and a run that recovers from one may still end worse. The usual
+causes are a learning rate at its limit, a broken shard, and a number format with too few bits.
 """
 
 import statistics
@@ -10,15 +10,16 @@ from collections.abc import Iterable
 
 _WINDOW = 100  # steps
 _DEVIATIONS = 10.0
-_LEAST_RISE = 0.5  # nats a token
+_LEAST_RISE = 0.5  # nats per token
 
 
 class SpikeDetector:
-    """Compares each step's loss with the median of the 100 before it, and their deviation.
+    """Compare each step's loss with the median and the deviation of the 100 losses before it.
 
-    A spike is more than ten standard deviations above the median, and at least half a nat. The
-    standard deviation is 1.4826 × the median absolute deviation, as for a normal distribution.
-    Spikes in the window itself hardly change either measure.
+    A spike is more than ten standard deviations above the median, and more than half a nat. The
+    standard deviation is estimated as 1.4826 × the median absolute deviation, the factor for a
+    normal distribution. Spikes in the window hardly change either measure. Example: with a median
+    of 3.20 and a deviation of 0.02, a loss above 3.70 is a spike, since 10 × 0.02 is below 0.5.
     """
 
     def __init__(self, recent: Iterable[float] = (), count: int = 0):
@@ -26,7 +27,10 @@ class SpikeDetector:
         self.count = count
 
     def hear(self, loss: float) -> float | None:
-        """Add a step's mean loss in nats per token; return the median before it, if a spike."""
+        """Add a step's mean loss in nats per token; return the median before it if it is a spike.
+
+        The first 100 losses only fill the window.
+        """
         usual = None
         if len(self.recent) == _WINDOW:
             median = statistics.median(self.recent)

@@ -1,8 +1,11 @@
 """The output layer and the cross-entropy in one operation, a few hundred rows at a time.
 
 At GPT-2's size the logits of a micro batch of 4 × 1,024 tokens take 0.8 GB, and autograd would hold
-them three times. Here each block of logits is turned into its part of both gradients at once: the
-same three products, and no logits kept.
+them three times. Here each block of logits becomes its part of both gradients at once. That takes
+the same three products and keeps no logits. For a block of rows, with L the sum of its losses:
+
+    logits Z = W Hᵀ     P = softmax(Z)     D = P − one-hot(targets)     all (vocab, rows)
+    dL/dH = Dᵀ W (rows, width)     dL/dW = D H (vocab, width)
 """
 
 import math
@@ -12,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Blocks of logits that stay in a CPU's cache, and that keep a GPU busy.
+# Rows in a block: few enough for a CPU's cache, enough to keep a GPU busy.
 _ROWS_ON_CPU, _ROWS_ON_GPU = 512, 4096
-# Between these limits, a row's sum of exponentials and what is computed from it stay far from
-# float32's limits.
+# Sums of exponentials between these limits, and what is computed from them, stay far from float32's
+# limits of about 1e-38 and 3e38.
 _SAFE_TOTALS = (1e-25, 1e25)
 
 
@@ -31,43 +34,55 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of `token_losses`, with gradients for `hidden` and `weight`.
+    """Return the mean of `token_losses`, a scalar with gradients for `hidden` and `weight`.
 
-    Products are computed in `hidden`'s dtype.
+    Products are computed in the dtype of `hidden`.
     """
     apply: Callable[..., Tensor] = _MeanLoss.apply
     return apply(hidden, weight, targets)
 
 
 class _MeanLoss(torch.autograd.Function):
-    """The gradient of a row's loss for its logits is softmax minus one at the target.
+    """The mean loss; the forward pass already computes both gradients.
 
-    In float32, the softmax's denominator is applied to the narrow side of the products, and the
-    target's part is added by rows. With fewer bits, that difference would be lost where the network
-    is sure, so it is computed before rounding.
+    The gradient of a row's loss for its logits is softmax minus one at the target. With E the
+    exponentials, t their sum in a row, and p = E / t:
+
+    - In float32, 1 / t multiplies the narrow side of the products, width numbers a row instead of
+      vocab, and the one at the target is subtracted as a row of `weight` or of `hidden`.
+    - With fewer bits, p − 1 at the target would round to zero where the network is sure. So it is
+      computed in float32 and rounded afterwards.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        # hidden (rows of all blocks, width), weight (vocab, width), targets (rows of all blocks,).
         lower = weight.to(hidden.dtype)
         of_hidden = torch.empty_like(hidden)
-        # Products in float32 are written over what is there.
+        # In float32 the first block's product overwrites `of_weight` (beta is 0), so the memory
+        # need not be zeroed.
         exact = hidden.dtype == weight.dtype
         of_weight = torch.empty_like(weight) if exact else torch.zeros_like(weight)
         losses = []
         for rows in _blocks(hidden):
+            # (rows,), (vocab, rows), (rows,)
             loss, exponentials, total = _exponentials(hidden[rows], lower, targets[rows])
             losses.append(loss)
             if exact:
+                # (rows, 1)
                 share = (1 / total)[:, None]
                 of_hidden[rows] = (exponentials.T @ weight) * share - weight[targets[rows]]
+                # Column r of E times row r of `hidden`, over t: that row's part of dL/dW.
                 part = hidden[rows] * share
                 of_weight.addmm_(exponentials, part, beta=rows.start > 0)
             else:
+                # D, (vocab, rows), in the lower dtype.
                 gradient = _lowered(exponentials.mul_(1 / total), targets[rows], hidden.dtype)
                 torch.mm(gradient.T, lower, out=of_hidden[rows])
-                of_weight += gradient @ hidden[rows]  # summed in float32
+                # Each block's product has the lower dtype; blocks are summed in float32.
+                of_weight += gradient @ hidden[rows]
         if exact:
+            # The one at each target: subtract the row's hidden state from the target's row.
             of_weight.index_add_(0, targets, hidden, alpha=-1)
         ctx.gradients = of_hidden, of_weight
         return torch.cat(losses).mean()
@@ -76,7 +91,9 @@ class _MeanLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         of_hidden, of_weight = ctx.gradients
-        ctx.gradients = None  # they are scaled in place
+        # They are scaled in place, so a second backward pass would be wrong.
+        ctx.gradients = None
+        # The mean divides by the number of rows.
         scale = scale / len(of_hidden)
         return of_hidden.mul_(scale), of_weight.mul_(scale), None
 
@@ -84,25 +101,30 @@ class _MeanLoss(torch.autograd.Function):
 def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return losses (rows,), exponentials of the logits (vocab, rows), and their sums (rows,).
 
-    All are float32; the exponentials and their sums have any common scale in a row. The product is
-    transposed, because MKL then computes it 1.6 times as fast for a narrow network.
+    All are float32. In each row, the exponentials and their sum share one factor of any size, which
+    cancels in their quotient. The product is transposed, because MKL then computes it 1.6 times as
+    fast for a narrow network.
 
-    Logits are taken times log2(e), so that exp(x) is 2^logit: torch computes powers of two itself,
-    and twice as fast as MKL computes exp on AMD.
+    Logits are multiplied by log2(e), so exp(x) is 2^logit: torch computes powers of two with code
+    of its own, twice as fast as MKL computes exp on AMD.
 
     Finding and subtracting the greatest logit takes two passes over the logits. A CPU does it only
-    if the sums are out of range, which those of trained networks are not. A GPU always does it,
-    since it would have to wait for the sums.
+    if a sum is out of range, which does not happen with trained networks. A GPU always does it,
+    since checking the sums would wait for the device.
     """
     logits = _logits(hidden, weight)
+    # (rows,): the target's logit, in bits.
     chosen = logits.gather(0, targets[None])[0]
     if hidden.is_cpu:
         exponentials = logits.exp2_()
         total = exponentials.sum(0)
         least, greatest = total.aminmax()
         if _SAFE_TOTALS[0] < least.item() and greatest.item() < _SAFE_TOTALS[1]:
+            # −ln(2^chosen / total), in nats.
             return total.log() - chosen * math.log(2), exponentials, total
+        # exp2_ wrote over the logits, so they are computed again.
         logits = _logits(hidden, weight)
+    # (rows,)
     greatest = logits.amax(0)
     exponentials = logits.sub_(greatest).exp2_()
     total = exponentials.sum(0)
@@ -110,17 +132,21 @@ def _exponentials(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
 
 
 def _lowered(probabilities: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `probabilities` (vocab, rows) minus one at each target, rounded to `dtype`."""
     chosen = targets[None]
     return probabilities.scatter_(0, chosen, probabilities.gather(0, chosen) - 1).to(dtype)
 
 
 def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """Return logits (vocab, rows), float32 or more, times log2(e)."""
+    # The narrow factor takes the log2(e): width numbers a row, not vocab. In fewer bits that would
+    # round `hidden` once more, so there the logits take it, in float32.
     if torch.finfo(hidden.dtype).bits >= 32:
         return weight @ (hidden * math.log2(math.e)).T
     return (weight @ hidden.T).to(torch.float32).mul_(math.log2(math.e))
 
 
 def _blocks(hidden: Tensor) -> list[slice]:
+    """Return slices of at most a block's rows that cover all rows of `hidden`."""
     size = _ROWS_ON_CPU if hidden.is_cpu else _ROWS_ON_GPU
     return [slice(start, min(start + size, len(hidden))) for start in range(0, len(hidden), size)]

@@ -1,7 +1,12 @@
-"""Muon: a matrix moves by its gradients' mean, made nearly orthogonal.
+"""Muon: move each matrix by the moving average of its gradients, made nearly orthogonal.
 
-Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), as `torch.optim.Muon` has
-it. That one computes the iteration in bfloat16, for which there are no portable kernels.
+Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), as `torch.optim.Muon`
+implements it. torch's own computes the iteration in bfloat16, which has no portable kernels. A step
+of matrix X with gradient G, momentum μ, learning rate r and weight decay d:
+
+    M ← μ M + (1 − μ) G
+    U = (1 − μ) G + μ M with Nesterov's momentum, else M
+    X ← (1 − r d) X − r · rate_factor · orthogonalized(U)
 """
 
 import math
@@ -13,8 +18,9 @@ from torch import Tensor, nn
 
 from model.numerics.side_by_side import SideBySide
 
-# The polynomial a x + b x³ + c x⁵. Its iteration takes singular values between 0 and 1 to about 0.7
-# to 1.2, the small ones as fast as can be.
+# The polynomial a x + b x³ + c x⁵ of Jordan et al. Repeated, it takes singular values between 0 and
+# 1 to about 0.7 to 1.2. These coefficients are chosen to raise small values fastest: near 0, each
+# step multiplies them by 3.4445.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _LEAST_NORM = 1e-7
 
@@ -22,7 +28,8 @@ _LEAST_NORM = 1e-7
 class Muon(torch.optim.Optimizer):
     """`torch.optim.Muon`, with the iteration computed in `dtype`.
 
-    `threads` computes the updates of several matrices side by side.
+    `threads` computes the updates of several matrices side by side. State per matrix: one
+    `momentum_buffer` of its shape, where AdamW keeps two.
     """
 
     def __init__(
@@ -56,11 +63,13 @@ class Muon(torch.optim.Optimizer):
                     self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
             self._threads.map(partial(self._move, group), group["params"])
 
-    # A thread has a gradient mode of its own.
+    # Each thread has a gradient mode of its own, so the caller's does not hold here.
     @torch.no_grad()
     def _move(self, group: dict[str, Any], matrix: nn.Parameter) -> None:
+        """Move one matrix (rows, columns) as the module's docstring says."""
         gradient, rate, momentum = matrix.grad, group["lr"], group["momentum"]
         assert gradient is not None, "a matrix has no gradient"
+        # a.lerp(b, w) is (1 − w) a + w b. All tensors here are (rows, columns).
         mean = self.state[matrix]["momentum_buffer"].lerp_(gradient, 1 - momentum)
         update = gradient.lerp(mean, momentum) if group["nesterov"] else mean
         direction = orthogonalized(update.to(self._dtype), group["ns_steps"])
@@ -71,22 +80,28 @@ class Muon(torch.optim.Optimizer):
 def orthogonalized(x: Tensor, steps: int) -> Tensor:
     """Return a matrix near U @ V.T, where `x` (rows, columns) is U @ S @ V.T.
 
-    Newton and Schulz's iteration in the dtype of `x`; S becomes numbers from about 0.7 to 1.2.
+    The Newton-Schulz iteration in the dtype of `x`. The singular values become about 0.7 to 1.2.
     """
+    # With more columns than rows, x xᵀ is the smaller of the two squares.
     is_tall = x.shape[0] > x.shape[1]
     x = x.T if is_tall else x
-    x = x / x.norm().clamp(min=_LEAST_NORM)  # no singular value is above 1
+    # The Frobenius norm is at least the greatest singular value, so none is above 1 afterwards.
+    x = x / x.norm().clamp(min=_LEAST_NORM)
     for _ in range(steps):
+        # S = x xᵀ (rows, rows); then x ← a x + (b S + c S²) x, which applies the polynomial to
+        # each singular value.
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     return x.T if is_tall else x
 
 
 def rate_factor(adjustment: str, shape: torch.Size) -> float:
-    """Return what a matrix's learning rate is multiplied by, for its shape (rows, columns).
+    """Return the factor of a matrix's learning rate for its shape (rows, columns).
 
-    `original` is Jordan's. `match_rms_adamw` gives updates the root mean square of AdamW's usual
-    ones, so that AdamW's learning rate fits (Liu et al. 2025, arXiv 2502.16982).
+    `original` is Jordan's: sqrt(max(1, rows / columns)). `match_rms_adamw` is
+    0.2 × sqrt(max(rows, columns)): updates then have the root mean square of AdamW's usual ones, so
+    AdamW's learning rate fits (Liu et al. 2025, arXiv 2502.16982). For a matrix of 3072 × 768 the
+    factors are 2 and 11.1.
     """
     rows, columns = shape
     if adjustment == "original":

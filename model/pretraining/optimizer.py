@@ -1,6 +1,11 @@
-"""The optimizers of the parameters: AdamW for all, or Muon for the matrices inside blocks.
+"""The optimizers: AdamW for all, or Muon for the matrices inside blocks and AdamW for the rest.
 
 Source of AdamW's recipe: GPT-3 (Brown et al. 2020, appendix B) as karpathy/nanoGPT has it.
+
+                               optimizer: adamw        optimizer: muon
+    matrices inside blocks     AdamW, weight decay     Muon, weight decay
+    embeddings                 AdamW, weight decay     AdamW, weight decay
+    biases and norms           AdamW, no decay         AdamW, no decay
 """
 
 from typing import Any
@@ -16,9 +21,9 @@ _BLOCKS = "transformer.h."
 
 
 class Optimizers:
-    """Optimizers of different parameters, used as one.
+    """Several optimizers of different parameters, used as one.
 
-    Each of their groups has a `relative_rate`: its learning rate over the schedule's.
+    Each parameter group has a `relative_rate`: its learning rate divided by the schedule's.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer):
@@ -41,9 +46,10 @@ class Optimizers:
             part.zero_grad(set_to_none)
 
     def moments(self) -> dict[Tensor, dict[str, Tensor]]:
-        """Return what is kept of each parameter, by name: the tensors themselves, not copies.
+        """Return each parameter's moments by name: the tensors themselves, not copies.
 
-        Before the first step there are none; they are created here, as zeros.
+        Moments that the first step would create are created here, as zeros. A resumed run can then
+        copy saved values into them.
         """
         found = {}
         for part in self._parts:
@@ -55,10 +61,11 @@ class Optimizers:
 
 
 def _first_moments(part: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """Return what the optimizer creates at its first step."""
+    """Return the state that the optimizer creates at its first step, as zeros."""
     if isinstance(part, Muon):
         return {"momentum_buffer": torch.zeros_like(parameter)}
-    return {  # torch's AdamW with fused=True
+    # The names and shapes of torch's AdamW with fused=True.
+    return {
         "step": torch.zeros((), device=parameter.device),
         "exp_avg": torch.zeros_like(parameter),
         "exp_avg_sq": torch.zeros_like(parameter),
@@ -68,7 +75,7 @@ def _first_moments(part: torch.optim.Optimizer, parameter: Tensor) -> dict[str, 
 def make_optimizer(model: nn.Module, params: PretrainParams, threads: SideBySide) -> Optimizers:
     """Return AdamW, or Muon for the matrices inside blocks and AdamW for the rest.
 
-    Matrices (embeddings among them) decay; biases and norms do not.
+    Weight decay applies to matrices, embeddings included, and not to biases and norms.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -104,6 +111,7 @@ def make_optimizer(model: nn.Module, params: PretrainParams, threads: SideBySide
         dtype=getattr(torch, params.dtype),
         threads=threads,
     )
+    # Set from its own rate here; the schedule then scales both optimizers alike.
     for group in muon.param_groups:
         group["relative_rate"] = group["lr"] / params.learning_rate
     return Optimizers(muon, adamw)

@@ -1,11 +1,15 @@
-"""Pretraining's part of resuming: which files a state and a checkpoint have.
+"""States and checkpoints of pretraining: which files they have, and how a run resumes.
 
 Both are pieces (model/runtime/resumable.py) in the run's scratch folder:
     checkpoints/step_N      a checkpoint, as it will be published
     states/step_N           state.safetensors: weights, moments of AdamW and Muon, random
                             generators; history.json: curves and recent losses. The place in
                             the data follows from the step.
-A run goes on from its newest state to the same bits.
+A run resumes from its newest usable state and computes the same bits. With several processes the
+first reads and writes; the order of a resume is:
+
+    first process   read the newest state ─▶ broadcast history ─▶ broadcast weights and moments
+    others          ──────────────────────▶ receive history   ─▶ receive each tensor in turn
 """
 
 import shutil
@@ -35,7 +39,10 @@ _STATE = "states/step_"
 
 
 class SavedHistory(Section):
-    """history.json: the History of the state's step."""
+    """history.json: the History (model/pretraining/loop.py) of the state's step.
+
+    `recent_losses` (nats per token) and `spikes` are the spike detector's window and count.
+    """
 
     recent_losses: list[float]
     spikes: int
@@ -46,7 +53,8 @@ class SavedHistory(Section):
 class RunStore:
     """Checkpoints and states in the scratch folder of one run.
 
-    `scratch` is None in all processes but the first, which alone reads and writes it.
+    `scratch` is the folder in the first process, which alone reads and writes it, and None in the
+    others.
     """
 
     def __init__(
@@ -75,6 +83,8 @@ class RunStore:
             received = [history]
             dist.broadcast_object_list(received, src=0, device=torch.device("cpu"))
             [history] = received
+            # Without a state nothing is sent: all processes drew the same first weights. All have
+            # the tensors in the same order, which pairs each broadcast with its receivers.
             if history.step:
                 for tensor in _tensors(model, optimizer).values():
                     dist.broadcast(tensor, src=0)
@@ -101,13 +111,15 @@ class RunStore:
 
     def _newest(self, scratch: Path, model: GPT, optimizer: Optimizers) -> History:
         def read(step: int, directory: Path) -> History:
+            # A resumed run does not make earlier checkpoints again, so a state is usable only if
+            # all of them are whole.
             for checkpoint in self._checkpoint_steps:
                 if checkpoint <= step:
                     verified_piece(scratch, f"{CHECKPOINT}{checkpoint}")
             return _read(step, directory, model, optimizer)
 
         history = self._states(scratch, model).newest(read) or History()
-        # Checkpoints after the state are of steps that are taken again.
+        # The run takes the steps after the state again, and makes their checkpoints again.
         for later in steps_of(scratch, CHECKPOINT):
             if later > history.step:
                 shutil.rmtree(scratch / f"{CHECKPOINT}{later}")
@@ -130,7 +142,10 @@ def _write(partial: Path, model: GPT, optimizer: Optimizers, history: History) -
 
 
 def _read(step: int, directory: Path, model: GPT, optimizer: Optimizers) -> History:
-    """Restore model and optimizer from a state; PipelineError leaves them as they are."""
+    """Restore model and optimizer from a state, and return its history.
+
+    Raises PipelineError if the state does not fit; model and optimizer then stay as they are.
+    """
     saved = read_json(directory / "history.json", SavedHistory)
     try:
         found = load_file(directory / "state.safetensors")
@@ -145,7 +160,10 @@ def _read(step: int, directory: Path, model: GPT, optimizer: Optimizers) -> Hist
 
 
 def _tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
-    """Return the weights and the optimizers' moments by name: the tensors themselves."""
+    """Return the weights and the optimizers' moments by name: the tensors themselves, not copies.
+
+    Names are `weights.transformer.wte.weight`, `exp_avg.transformer.wte.weight` and so on.
+    """
     tensors, moments = {}, optimizer.moments()
     for name, parameter in model.named_parameters():
         tensors[f"weights.{name}"] = parameter.data
@@ -154,13 +172,15 @@ def _tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
 
 
 def _restore(found: dict[str, Tensor], model: GPT, optimizer: Optimizers) -> None:
+    """Copy `found` into the model, the optimizer and torch's generators, after checking all."""
     expected = _tensors(model, optimizer)
     generators = _generators(model)
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in (expected | generators).items()}
     if {name: (tensor.shape, tensor.dtype) for name, tensor in found.items()} != kinds:
         raise PipelineError("state.safetensors: its tensors are not those of this network")
-    # Only the first weights are drawn from the generators today. Dropout would draw from them at
-    # each step, and is resumed correctly in a run of one process.
+    # Today only the first weights are drawn from the generators. Dropout would draw at each step;
+    # it would resume correctly in a run of one process, since only the first process's generators
+    # are saved.
     try:
         torch.set_rng_state(found["generator.cpu"])
         if "generator.cuda" in generators:

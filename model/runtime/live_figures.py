@@ -1,9 +1,12 @@
-"""A run's figures while it trains: a file that others follow, and lines where output is kept.
+"""A run's figures while it trains: a file that tools follow, and lines in logs.
 
-live.jsonl in the run's scratch folder has one row a line, a JSON object: `kind` ("training" or
-"validation"), `run`, `step`, `steps` (of the whole run), and figures by name. Readers outside the
-graph follow it (tools/live/follow.py). No output depends on it, so it may hold rates and times. It
-goes when the scratch folder goes.
+live.jsonl in the run's scratch folder has one JSON object a line: `kind` ("training" or
+"validation"), `run`, `step`, `steps` (of the whole run), and figures by name, for example
+
+    {"kind": "training", "run": "a/seed_1", "step": 50, "steps": 3200, "train_loss": 4.1234, …}
+
+Tools outside DVC's graph follow it (tools/live/follow.py). No output depends on it, so it may hold
+rates and times. It is removed with the scratch folder.
 """
 
 import json
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 NAME = "live.jsonl"
-# In the order of a line. A terminal cuts what is too long, so the loss and the speed come first.
+# In the order of a line. A terminal cuts long lines, so loss and speed come first.
 _WORDS = {
     "train_loss": "loss {:.4f}",
     "val_loss": "validation loss {:.4f}",
@@ -29,11 +32,11 @@ _WORDS = {
 
 
 class LiveFigures:
-    """Appends the rows of the run `run`, which has `steps` steps, to live.jsonl in `scratch`.
+    """Append the rows of the run `run`, which has `steps` steps, to live.jsonl in `scratch`.
 
-    Where stderr or stdout is no terminal, a row is printed there as a line, since a progress bar
-    would not show. Every process makes an instance; `scratch` is None in all but the first, which
-    alone writes and prints. Call `go_on` before the first `append`.
+    If stderr or stdout is not a terminal, each row is also printed there as a line, since a
+    progress bar would not show. Every process creates an instance. `scratch` is None in all but the
+    first, which alone writes and prints. Call `go_on` before the first `append`.
     """
 
     def __init__(self, scratch: Path | None, run: str, steps: int):
@@ -41,9 +44,9 @@ class LiveFigures:
         self._run, self._steps = run, steps
 
     def go_on(self, step: int) -> None:
-        """Keep a killed run's rows up to `step`, from where this run goes on; 0 keeps none.
+        """Keep a killed run's rows up to `step`, where this run resumes; 0 keeps none.
 
-        The file is replaced by another, so a reader sees that rows were cut off even if the file
+        The file is replaced by a new one. So a reader sees that rows were cut off, even if the file
         has grown past its old size meanwhile.
         """
         if self._path is None:
@@ -54,32 +57,33 @@ class LiveFigures:
         os.replace(partial, self._path)
 
     def append(self, kind: str, step: int, **figures: Any) -> None:
-        """Append a row, and hand it to the operating system, so that a kill cannot lose it.
+        """Append a row and pass it to the operating system, so a kill cannot lose it.
 
-        A full disk, or a log that nobody reads any longer, ends no training: the row or the line is
-        left out.
+        A full disk or a closed log does not stop training: the row or the line is left out.
         """
         if self._path is None:
             return
         row = {"kind": kind, "run": self._run, "step": step, "steps": self._steps, **figures}
         with suppress(OSError), open(self._path, "ab") as file:
             file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        # Flushed, so that a reader of the log sees the line at once.
         if output := _kept_output():
             with suppress(OSError):
                 print(line(row), file=output, flush=True)
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Return a row as a line: `pretrain a/seed_1: step 50 of 3200, loss 4.1234, …, 40 s left`."""
+    """Return a row as a log line: `pretrain a/seed_1: step 50 of 3200, loss 4.1234, 40 s left`."""
     left = row.get("seconds_left")
     words = [f"step {row['step']} of {row['steps']}", in_words(row)]
+    # Validation rows have no estimate of the time left.
     if left is not None:
         words.append(f"{duration(left)} left")
     return f"{row['run']}: {', '.join(filter(None, words))}"
 
 
 def in_words(figures: Mapping[str, Any]) -> str:
-    """Return the figures that a person watches: `loss 4.1234, 2.2218 bits per byte`."""
+    """Return the figures of `_WORDS` in their order: `loss 4.1234, 2.2218 bits per byte`."""
     return ", ".join(
         words.format(figures[name])
         for name, words in _WORDS.items()
@@ -98,9 +102,10 @@ def duration(seconds: float) -> str:
 
 
 def _kept_output() -> IO[str] | None:
-    """Return the stream that is kept or passed on; None if both are a terminal, with a bar.
+    """Return stderr or stdout if it goes to a file or pipe; None if both are terminals.
 
-    A process that was started without a stream (`2>&-`) has None in its place.
+    A terminal shows the progress bar instead. A process started without a stream (`2>&-`) has None
+    in its place.
     """
     for stream in (sys.stderr, sys.stdout):
         if stream is not None and not stream.isatty():
@@ -109,13 +114,14 @@ def _kept_output() -> IO[str] | None:
 
 
 def _rows_up_to(path: Path, step: int) -> bytes:
-    """Return the file's whole lines before the first one of a later step, or of no step."""
+    """Return the file's complete lines before the first one of a later step or without a step."""
     kept = b""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return kept
     for row in content.splitlines(keepends=True):
+        # A kill may have cut the last line.
         if not row.endswith(b"\n") or not _step(row) <= step:
             break
         kept += row
@@ -123,7 +129,7 @@ def _rows_up_to(path: Path, step: int) -> bytes:
 
 
 def _step(row: bytes) -> float:
-    """Return the step of a row; infinity if it is damaged."""
+    """Return the step of a row, or infinity if the row is damaged."""
     try:
         return int(json.loads(row)["step"])
     except (KeyError, TypeError, ValueError):

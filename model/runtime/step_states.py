@@ -1,4 +1,4 @@
-"""The states of a training run: pieces named by their step, of which the newest usable is used."""
+"""The states of a training run: pieces named by step. A run resumes from the newest usable one."""
 
 import shutil
 import sys
@@ -9,16 +9,16 @@ from typing import NamedTuple, TypeVar
 from common.errors import PipelineError
 from model.runtime.resumable import complete_piece, piece, verified_piece
 
-# Two, so that a damaged state costs the steps between them and not the run.
+# Two, so that a damaged state costs the steps between them, not the whole run.
 _KEPT = 2
 
 Found = TypeVar("Found")
 
 
 class States(NamedTuple):
-    """States in the scratch folder `scratch`, named `prefix` and their step: states/step_200.
+    """States in the scratch folder `scratch`, named by `prefix` and step: `states/step_200`.
 
-    `machine` is the hardware of this run, and `label` is what its messages begin with.
+    `machine` is the hardware of this run. Messages begin with `label`.
     """
 
     scratch: Path
@@ -27,22 +27,24 @@ class States(NamedTuple):
     label: str
 
     def keep(self, step: int, make: Callable[[Path], None]) -> None:
-        """Write the state of `step`, which `make` puts into a directory, and remove old states."""
+        """Write the state of `step` with `make`, which fills a directory; remove old states."""
         piece(self.scratch, f"{self.prefix}{step}", make, self.machine)
         self._remove_old()
 
     def complete(self, step: int) -> None:
-        """Make a state of what a library has written under its name, and remove old states."""
+        """Make the directory that a library has written for `step` a state; remove old states."""
         complete_piece(self.scratch, f"{self.prefix}{step}", self.machine)
         self._remove_old()
 
     def newest(self, read: Callable[[int, Path], Found]) -> Found | None:
         """Return `read(step, directory)` of the newest usable state, None if there is none.
 
-        A state is not usable if it is damaged, of other work, or if `read` raises PipelineError or
-        OSError. It is named in a warning and removed.
+        A state is unusable if it is damaged or of other work, or if `read` raises PipelineError or
+        OSError. An unusable state is named in a warning and removed. Another warning appears if the
+        state was written on other hardware.
         """
         for step in steps_of(self.scratch, self.prefix):
+            # From the newest step to the oldest.
             directory = self.scratch / f"{self.prefix}{step}"
             try:
                 work = verified_piece(self.scratch, f"{self.prefix}{step}")
@@ -52,12 +54,13 @@ class States(NamedTuple):
                 self._say(f"warning: {self.label}: {directory.name} is not used: {reason}")
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
+            # Only a warning: the run stays valid, but is no longer the same bit for bit.
             if work.machine != self.machine:
                 self._say(
-                    f"warning: {self.label}: begun on {work.machine}, goes on on {self.machine}: "
+                    f"warning: {self.label}: began on {work.machine}, resumes on {self.machine}: "
                     "the last bits may differ"
                 )
-            self._say(f"{self.label}: goes on from step {step}")
+            self._say(f"{self.label}: resumes from step {step}")
             return found
         return None
 
@@ -71,6 +74,7 @@ class States(NamedTuple):
 
 def steps_of(scratch: Path, prefix: str) -> list[int]:
     """Return the steps of the pieces whose names begin with `prefix`, the last step first."""
+    # `prefix` may contain a folder: "states/step_" lists the folder `states`.
     start = scratch / prefix
     names = [path.name for path in start.parent.glob(f"{start.name}*")]
     steps = [name.removeprefix(start.name) for name in names]

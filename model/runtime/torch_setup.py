@@ -1,4 +1,4 @@
-"""Process-wide settings of every stage that computes with torch."""
+"""Process-wide settings of the stages that compute with torch."""
 
 import ctypes
 import faulthandler
@@ -14,7 +14,7 @@ from common.errors import PipelineError
 
 
 def require_device(key: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` names a device that this machine lacks."""
+    """Raise PipelineError if the device of params.yaml's `key` is not on this machine."""
     if device == "cuda" and not torch.cuda.is_available():
         raise PipelineError(
             f"params.yaml: {key}: cuda is not available to torch {torch.__version__} here; set cpu"
@@ -22,7 +22,10 @@ def require_device(key: str, device: str) -> None:
 
 
 def require_dtype(key: str, dtype: str, device: str) -> None:
-    """Raise PipelineError when params.yaml's `key` is a dtype that the device cannot compute in."""
+    """Raise PipelineError if the device has no arithmetic for the dtype of params.yaml's `key`.
+
+    With bfloat16, also avoids AMX where it is broken (`avoid_broken_amx`).
+    """
     if dtype == "bfloat16":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -36,16 +39,18 @@ def require_dtype(key: str, dtype: str, device: str) -> None:
 
 
 def _product() -> None:
+    """Multiply two bfloat16 matrices of 64 × 64, as training in bfloat16 does."""
     torch.set_num_threads(1)
     torch.mm(*torch.ones(2, 64, 64, dtype=torch.bfloat16))
 
 
 def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
-    """Turn AMX off in oneDNN if the processor reports AMX and crashes in it, as some VMs do.
+    """Turn AMX off in oneDNN if the processor reports AMX but crashes in it, as some VMs do.
 
-    A child process tries `product`. Call this before the process multiplies anything: oneDNN reads
-    its variable at the first product. Raises PipelineError if the child ends in another way, which
-    tells nothing about the processor.
+    A child process tries `product`. Call this before the process multiplies anything, since oneDNN
+    reads its variable at the first product. Order: fork; the child multiplies; the parent waits; if
+    an illegal instruction or a segmentation fault ended the child, the parent sets the variable.
+    Raises PipelineError if the child fails in another way, which says nothing about the processor.
     """
     if not torch.cpu.get_capabilities().get("amx_tile", False):
         return
@@ -53,16 +58,20 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
     if child == 0:
         status = 1
         try:
+            # A crash is expected here, so no traceback of it.
             faulthandler.disable()
             product()
             status = 0
         except BaseException:
             traceback.print_exc()
-        finally:  # an exception, too, ends the child here and not the parent's work a second time
+        finally:
+            # Without this, an exception would let the child go on with the parent's work.
             os._exit(status)
+    # Negative: the number of the signal that ended the child.
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status in (-signal.SIGILL, -signal.SIGSEGV):
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"  # the most without AMX
+        # The largest instruction set without AMX.
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"
         print(
             "warning: the processor reports AMX and crashes in it; oneDNN computes without AMX",
             file=sys.stderr,
@@ -75,7 +84,10 @@ def avoid_broken_amx(product: Callable[[], None] = _product) -> None:
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """Return the device of process `local_rank` of this machine; a GPU becomes torch's default."""
+    """Return the device of process `local_rank` of this machine; make a GPU torch's default.
+
+    Raises PipelineError if the machine has fewer GPUs than processes.
+    """
     if device == "cpu":
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
@@ -90,8 +102,8 @@ def own_device(device: str, local_rank: int) -> torch.device:
 def keep_freed_memory() -> None:
     """Let glibc keep large freed blocks instead of returning them to the kernel at every step.
 
-    Page faults on fresh blocks cost 40 % of the training rate of a 4 × 128 model on two cores. Does
-    nothing without glibc.
+    Page faults on fresh blocks cost 40 % of the training rate of a network of 4 layers and width
+    128 on two cores. Without glibc this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

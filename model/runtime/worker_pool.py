@@ -1,4 +1,4 @@
-"""Work on all cores, with the results in the order of the jobs."""
+"""A pool of worker processes that returns results in the order of the jobs."""
 
 import multiprocessing
 import os
@@ -19,9 +19,10 @@ from model.runtime.cores import cores
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# A fork of the sealed process has its seal; Python 3.14 would start another process to fork from.
-# macOS's libraries do not survive a fork.
+# A fork of the sealed process keeps its seal. Python 3.14's default would fork from a separate
+# server process instead. macOS's libraries fail after a fork, so Python's default is used there.
 _METHOD = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+# In a worker: the value that all its jobs share.
 _shared: Any = None
 
 
@@ -35,19 +36,20 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """Yield work(shared, job) for each of `jobs`, in order.
 
-    `processes` is the number of workers, None for one on each core. `shown` draws the progress: it
-    gets the results and how many there will be, and returns the results.
+    `work` must be a module's function. `shared` is sent to each worker once. `processes` is the
+    number of workers, None for one on each core. `shown` draws the progress: it takes the results
+    and their number, and returns the results.
 
-    `phase` names the call if its jobs make pieces that processes may share (common/share.py). In
-    such a process the call of its phase does the jobs of its share, yields nothing and raises
-    ShareDone; all other calls do nothing and yield nothing.
+    `phase` names the call if its jobs make pieces that processes may share (common/share.py). In a
+    process with a share, the call of its phase does the jobs of the share, yields nothing and
+    raises ShareDone. All other calls do nothing and yield nothing there.
 
-    `work` must be a module's function; `shared` is sent to each worker once. When a job fails or
-    the iterator is closed, waiting jobs are dropped. Raises what a job raises, and PipelineError if
-    a worker is killed.
+    When a job fails or the iterator is closed, waiting jobs are dropped. Raises what a job raises,
+    and PipelineError if a worker is killed.
     """
     share = share_in(os.environ)
     if share is None:
+        # `closing` drops waiting jobs if the caller stops reading.
         with closing(_results(work, shared, jobs, processes)) as results:
             yield from shown(results, len(jobs))
     elif share.phase == phase:
@@ -60,6 +62,8 @@ def in_order(
 def _results(
     work: Callable[[Any, Job], Result], shared: Any, jobs: Sequence[Job], processes: int | None
 ) -> Generator[Result, None, None]:
+    """Yield the results of `jobs` in order, computed by at most as many workers as jobs."""
+    # No more workers than jobs, and one even without jobs.
     workers = max(1, min(processes or cores(), len(jobs)))
     with ProcessPoolExecutor(workers, _METHOD, initializer=_begin, initargs=(shared,)) as pool:
         try:
@@ -75,19 +79,23 @@ def _results(
 
 
 def _begin(shared: Any) -> None:
+    """Prepare a worker: store the shared value, and let Ctrl-C end it."""
     global _shared
     _shared = shared
-    # SIGINT is ignored in the background. Else die without a traceback: the stage prints its own.
+    # A shell's background job ignores SIGINT, and so does the worker. Otherwise the worker dies of
+    # it without a traceback, since the stage prints its own message.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _call(work: Callable[[Any, Job], Result], job: Job) -> Result:
+    """Do a job in a worker; raise only errors that can be sent to the parent."""
     try:
         return work(_shared, job)
     except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301
-        except Exception:  # not picklable, for example a panic of native code
+        except Exception:
+            # Not picklable, for example a panic of native code: send its traceback as text.
             raise RuntimeError("".join(traceback.format_exception(error))) from None
         raise

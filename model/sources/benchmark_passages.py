@@ -1,7 +1,7 @@
 """English passages from the records of benchmarks.
 
-BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ show a passage with each question; only the passage is
-taken.
+BoolQ, LAMBADA, CoQA, SQuAD, DROP and SciQ show a passage with each question. Only the passage is
+used.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +13,12 @@ from model.data.documents import LONGEST_DOCUMENT, Document
 from model.params.passage_names import BENCHMARKS, benchmark_of
 from model.sources.text_streams import not_utf8_field
 
-_SHOWN = 10  # fields of a record
+# Fields of a record that a message names.
+_SHOWN = 10
 
 
 def _squad_background(record: dict[str, Any]) -> str:
+    """Return the passage, which a query has between lines `Background: …` and `Question: …`."""
     query: str = record["doc"]["query"]
     _, _, rest = query.partition("\nBackground: ")
     background, marker, _ = rest.rpartition("\nQuestion: ")
@@ -25,10 +27,11 @@ def _squad_background(record: dict[str, Any]) -> str:
     return background
 
 
-# Values extract a record's passage.
+# For each benchmark, the function that extracts the passage of a record.
 _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "boolq": lambda record: record["passage"],
     "sciq": lambda record: record["support"],
+    # LAMBADA's query lacks the passage's last word, which is the first choice.
     "lambada": lambda record: record["doc"]["query"] + " " + record["doc"]["choices"][0],
     "coqa": lambda record: record["doc"]["story"],
     "squad": _squad_background,
@@ -37,10 +40,10 @@ _EXTRACTORS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Iterator[Document]:
-    """Yield the passages of one benchmark file, by its path in the wheel.
+    """Yield the passages of one benchmark file; its path in the wheel names the benchmark.
 
-    A passage without text is an empty document. Raises PipelineError for a record without its
-    field.
+    A passage without text becomes an empty document. Raises PipelineError for an unknown benchmark
+    and for a record without its passage.
     """
     source = benchmark_of(path)
     if source is None:
@@ -63,11 +66,13 @@ def benchmark_passages(path: PurePath, records: Iterable[dict[str, Any]]) -> Ite
 def text_records(name: str, records: Iterable[dict[str, Any]], source: str) -> Iterator[Document]:
     """Yield each record's `text` as a document of `source`, an empty one if it is blank.
 
-    `name` is what messages call the file. Raises PipelineError for a record that has no text field.
+    Messages call the file `name`. Raises PipelineError for a record whose `text` is missing, not a
+    string, not UTF-8 or too long.
     """
     for number, record in enumerate(records):
         text = record.get("text")
-        if isinstance(text, bytes):  # some writers of parquet do not mark strings as such
+        # Some writers of parquet store strings as plain bytes.
+        if isinstance(text, bytes):
             text = _decoded(text, f"{name}: record {number}")
         if not isinstance(text, str):
             fields = ", ".join(printable(str(key)) for key in list(record)[:_SHOWN]) or "none"
@@ -88,6 +93,7 @@ def _decoded(text: bytes, where: str) -> str:
 
 
 def _kind(value: Any) -> str:
+    """Return JSON's word for the type of a value, for messages."""
     kinds: dict[type, str] = {
         type(None): "null",
         list: "a list",

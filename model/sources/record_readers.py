@@ -1,6 +1,6 @@
 """Read the records of one file: parquet, arrow, JSON lines or text, the last two also compressed.
 
-Memory holds a few records at a time.
+Memory holds at most 256 records at a time, fewer if they are long.
 """
 
 import codecs
@@ -30,12 +30,17 @@ _RECORDS_PER_BATCH = 256
 _BYTES_PER_BATCH = 4_000_000
 _BUFFER_BYTES = 1 << 20
 _COLUMNS_SHOWN = 20
+# The first four bytes of an Arrow stream.
 _STREAM_MARK = 0xFFFFFFFF
+# The decoder's message for a frame that was compressed with a larger window than it allows.
 _ZSTD_WINDOW = "Frame requires too much memory"
 
 
 def format_of(path: Path) -> str | None:
-    """Return the suffix that tells a file's format, None where it is none that is read here."""
+    """Return the suffix that names a file's format, None for formats that are not read here.
+
+    a.jsonl and a.jsonl.gz give `.jsonl`; a.parquet.gz gives None, since parquet compresses itself.
+    """
     *rest, last = ["", *path.suffixes]
     kind = rest[-1] if last in COMPRESSIONS else last
     known = {".jsonl", ".txt"} | ({".parquet", ".arrow"} if last == kind else set())
@@ -45,12 +50,12 @@ def format_of(path: Path) -> str | None:
 def read_records(
     path: Path, columns: list[str] | None = None, name: str | None = None, kind: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of one file, its format `kind` taken from its name by default.
+    """Yield the records of one file; its format `kind` is that of its name by default.
 
-    `name` is what messages call the file. If `columns` are given, only they are read of parquet and
-    arrow: a file without one of them is an error, and other columns may be anything. Of JSON lines,
-    half a surrogate pair is an error in `columns` only. Raises PipelineError, with the record where
-    there is one.
+    Messages call the file `name`. If `columns` are given, only they are read from parquet and
+    arrow: a file without one of them is an error, and other columns may be anything. In JSON lines,
+    half a surrogate pair is then an error in `columns` only. Raises PipelineError, with the number
+    of the record where there is one.
     """
     name = name or str(path)
     kind = kind or format_of(path)
@@ -77,16 +82,20 @@ def read_records(
 
 
 def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a parquet file."""
     with open(path, "rb") as head:
         require_kind(head.read(HEAD_BYTES), "parquet", name)
-    # A row group may be all of its file: read buffered, and few long records at a time.
+    # A row group may be the whole file, so it is read through a buffer and a few records at a time.
     with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
         _require_columns(file.schema_arrow, columns, name)
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        # Mean bytes of a record in the row group with the longest ones.
         longest = max(
             (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
         )
+        # 4 MB of records at a time: 256 of up to 15 kB, or 4 of a megabyte.
         records = min(max(_BYTES_PER_BATCH // max(longest, 1), 1), _RECORDS_PER_BATCH)
+        # The number in the file of the batch's first record.
         first = 0
         for batch in file.iter_batches(records, columns=columns, use_threads=False):
             yield from _rows(batch, first, name)
@@ -94,6 +103,7 @@ def _parquet(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[
 
 
 def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of an Arrow file or stream, as `datasets` writes them."""
     with pa.memory_map(str(path)) as file:
         head = bytes(file.read(HEAD_BYTES))
         file.seek(0)
@@ -102,7 +112,7 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
         # A stream begins with ff ff ff ff, or before Arrow 0.15 with the length of its schema.
         length = int.from_bytes(head[:4], "little")
         if not is_file and length > file.size() and length != _STREAM_MARK:
-            fault = "holds no Arrow data, as its name says it does"
+            fault = "holds no Arrow data, although its name says so"
             raise PipelineError(f"{name}: {fault}; rename it or download it again")
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         _require_columns(reader.schema, columns, name)
@@ -114,7 +124,7 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
             for start in range(0, kept.num_rows, _RECORDS_PER_BATCH):
                 yield from _rows(kept.slice(start, _RECORDS_PER_BATCH), first + start, name)
             first += batch.num_rows
-        # Of two streams in one file the second would not be read.
+        # A second stream in the file would not be read.
         if not is_file and file.read(HEAD_BYTES).strip(b"\0"):
             raise PipelineError(
                 f"{name}: has other data behind its Arrow stream; keep one stream a file"
@@ -122,6 +132,7 @@ def _arrow(path: Path, columns: list[str] | None, name: str) -> Iterator[dict[st
 
 
 def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) -> None:
+    """Raise PipelineError if a column is missing or there twice; None checks all columns."""
     shown = ", ".join(printable(column) for column in schema.names[:_COLUMNS_SHOWN])
     for column in schema.names if columns is None else columns:
         count = schema.names.count(column)
@@ -134,7 +145,7 @@ def _require_columns(schema: pa.Schema, columns: list[str] | None, name: str) ->
 
 
 def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
-    # Offsets are used as they stand: damaged ones read beyond the file.
+    # pyarrow uses the offsets of strings unchecked, so damaged ones would read beyond the file.
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -144,11 +155,12 @@ def _validate(batch: pa.RecordBatch, first: int, name: str) -> None:
 
 
 def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a batch, of which the first is the file's record `first`."""
+    """Return the rows of a batch, which begins with the file's record `first`."""
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
         return rows
     except UnicodeDecodeError:
+        # Find the row, for the message.
         for row in range(batch.num_rows):
             try:
                 batch.slice(row, 1).to_pylist()
@@ -159,13 +171,15 @@ def _rows(batch: pa.RecordBatch, first: int, name: str) -> list[dict[str, Any]]:
 
 
 def _text(file: Any, name: str, start: int) -> dict[str, Any]:
-    """Return the whole content as one record's `text`; its own ends of lines stay."""
+    """Return the whole content as one record's `text`, with its line ends unchanged."""
+    # Decodes chunks, and keeps the bytes of a character that a chunk cuts.
     decoder = codecs.getincrementaldecoder("utf-8")()
     parts: list[str] = []
     characters, place = 0, start
-    # One character more than a document may have, for DocumentWriter to refuse.
+    # Stops after more characters than a document may have; DocumentWriter refuses those.
     while characters <= LONGEST_DOCUMENT:
         chunk = file.read(_BUFFER_BYTES)
+        # Where the bytes that the decoder still has begin: its errors count from there.
         begin = place - len(decoder.getstate()[0])
         try:
             parts.append(decoder.decode(chunk, final=not chunk))

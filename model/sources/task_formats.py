@@ -1,10 +1,10 @@
-"""Records of published multiple-choice benchmarks as items, worded as lm-evaluation-harness has it.
+"""Records of published multiple-choice benchmarks as items, in lm-evaluation-harness's wording.
 
-Each function takes a record in the layout that the hub has the benchmark in, and its number, and
-returns the fields of an Item. The text is that of the harness's own task, 0.4.13
-(lm_eval/tasks/): tests/references/test_lm_eval_tasks.py holds every item to it. One space stands
-between context and ending; an ending that begins with a space, as COPA's, has two before it.
-Items of one passage, goal, concept or pair of names are one cluster.
+Each function takes a record in the benchmark's layout on the hub, and its number. It returns the
+fields of an Item. The text is that of the harness's task (0.4.13, lm_eval/tasks/), to which
+tests/references/test_lm_eval_tasks.py compares every item. model/tasks/wordings.py puts one space
+between context and ending, so an ending that begins with a space, as COPA's, has two before it.
+Items of one passage, goal, concept or pair of names share a `source_id`: they are one cluster.
 """
 
 from typing import Any
@@ -17,7 +17,10 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _own(record: Record, number: int) -> Record:
-    """Return an item of this repository's own format (docs/scoring.md); `source_id` may lack."""
+    """Return an item of this repository's own format (docs/scoring.md).
+
+    Without a `source_id`, the item is a cluster of its own.
+    """
     known = ("context", "options", "endings", "label", "source_id")
     unknown = sorted(set(record) - set(known))
     if unknown:
@@ -33,6 +36,7 @@ def _own(record: Record, number: int) -> Record:
 
 
 def _arc(record: Record, number: int) -> Record:
+    # Context `Question: …` and `Answer:`; endings are the choices' texts. Each item is a cluster.
     return {
         "ind": number,
         "ctx": f"Question: {record['question']}\nAnswer:",
@@ -42,6 +46,7 @@ def _arc(record: Record, number: int) -> Record:
 
 
 def _openbookqa(record: Record, number: int) -> Record:
+    # The context is the stem alone, which the endings complete.
     return {
         "ind": number,
         "ctx": record["question_stem"],
@@ -51,7 +56,10 @@ def _openbookqa(record: Record, number: int) -> Record:
 
 
 def _lettered(record: Record) -> Record:
-    """Return the endings of a question whose choices have letters, and the true one."""
+    """Return the endings of a question whose choices have letters, and the label.
+
+    Choices labelled A, B, C with the answer key B give the label 1.
+    """
     choices = record["choices"]
     return {
         "endings": list(choices["text"]),
@@ -60,6 +68,7 @@ def _lettered(record: Record) -> Record:
 
 
 def _piqa(record: Record, number: int) -> Record:
+    # Several items have one goal, which is their cluster.
     return {
         "ind": number,
         "ctx": f"Question: {record['goal']}\nAnswer:",
@@ -70,10 +79,11 @@ def _piqa(record: Record, number: int) -> Record:
 
 
 def _winogrande(record: Record, number: int) -> Record:
-    """Return an item whose contexts differ, and whose ending is one text.
+    """Return an item whose contexts differ, and whose endings are one text.
 
-    The harness compares the probabilities of what follows the blank. The wheel's records have the
-    item under `doc`.
+    The harness compares the probabilities of what follows the blank: of `The cup fits the bag since
+    the _ is small.`, that of `is small.` after `… since the cup` and after `… since the bag`. The
+    wheel's records have the item under `doc`.
     """
     item = record.get("doc", record)
     before, blank, after = item["sentence"].partition("_")
@@ -86,12 +96,13 @@ def _winogrande(record: Record, number: int) -> Record:
         "options": options,
         "endings": [after.strip()] * 2,
         "label": _place(["1", "2"], item["answer"]),
-        # Twins, two sentences that differ by a word, have the same pair.
+        # WinoGrande has twins, two sentences that differ in a word and have the same two names.
         "source_id": " / ".join(sorted(options)),
     }
 
 
 def _social_iqa(record: Record, number: int) -> Record:
+    # Several questions have one context, which is their cluster.
     return {
         "ind": number,
         "ctx": f"Q: {record['context']} {record['question']}\nA:",
@@ -102,7 +113,7 @@ def _social_iqa(record: Record, number: int) -> Record:
 
 
 def _commonsense_qa(record: Record, number: int) -> Record:
-    """Return a question that lists its answers; the endings are their letters."""
+    """Return a question that lists its answers as `A. …`, `B. …`; the endings are the letters."""
     texts = record["choices"]["text"]
     letters = _LETTERS[: len(texts)]
     answers = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, texts, strict=True))
@@ -116,6 +127,7 @@ def _commonsense_qa(record: Record, number: int) -> Record:
 
 
 def _copa(record: Record, number: int) -> Record:
+    # `The man fell.`, cause, and `He slipped.` become `The man fell because` and ` he slipped.`
     connectors = {"cause": "because", "effect": "therefore"}
     connector = connectors.get(record["question"])
     if connector is None:
@@ -131,9 +143,13 @@ def _copa(record: Record, number: int) -> Record:
 
 
 def _place(answers: list[str], true: str) -> int | str:
-    """Return the true answer's place; of an empty one, as in a test split, what Item refuses."""
+    """Return the place of the true answer among `answers`.
+
+    Returns an empty string, which Item refuses, if the answer is empty, as in a test split. Raises
+    ValueError if it is not among them.
+    """
     if true and true not in answers:
-        raise ValueError(f"its true answer, {true!r}, is none of {', '.join(answers)}")
+        raise ValueError(f"its true answer, {true!r}, is not one of {', '.join(answers)}")
     return answers.index(true) if true else ""
 
 
@@ -149,12 +165,13 @@ FORMATS: dict[str, Fields] = {
     "copa": _copa,
 }
 
-# As the harness scores them: five items of Social IQa have two equal endings, and some come twice.
+# Taken unchanged, as the harness scores them: five items of Social IQa have two equal endings, and
+# some items come twice.
 PUBLISHED = frozenset(FORMATS) - {"choices", "hellaswag"}
 
 
 def item_fields(name: str) -> Fields:
-    """Return the function of a format; it raises ValueError for a record of another one."""
+    """Return the function of a format, which raises ValueError for a record of another format."""
     make = FORMATS[name]
 
     def fields(record: Record, number: int) -> Record:
@@ -169,8 +186,9 @@ def item_fields(name: str) -> Fields:
 
 
 def is_item(record: Any) -> bool:
-    """Return whether a record begins an item.
+    """Return whether a record is an item, or the first record of one.
 
-    The wheel's WinoGrande has a record for each option, of which `idx` is the number.
+    The wheel's WinoGrande has a record for each option, with the option's number as `idx`. Only the
+    first counts.
     """
     return not isinstance(record, dict) or record.get("idx", 0) == 0 or "doc" not in record

@@ -1,4 +1,4 @@
-"""Open a file of text, compressed or not, as the bytes behind its byte-order mark."""
+"""Open a file of text, compressed or not, and skip its byte-order mark."""
 
 import zlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from model.sources.pointers import BYTE_ORDER_MARK, HEAD_BYTES, fault_of
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _BUFFER_BYTES = 1 << 20
 _GZIP_CHUNK_BYTES = 1 << 17
-# The first bytes of a kind of file, its name, and what to do with it.
+# First bytes of a kind of file, the kind's name, and what to do with such a file.
 _KINDS = (
     (b"\x1f\x8b", "gzip", "name it .gz"),
     (b"\x28\xb5\x2f\xfd", "zstd", "name it .zst"),
@@ -35,7 +35,7 @@ _KINDS = (
     (b"{\\rtf1", "RTF", "take its text out"),
 )
 _REQUIRED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
-# UTF-32's little-endian mark begins with UTF-16's.
+# In this order, since UTF-32's little-endian mark begins with UTF-16's.
 _MARKS = {
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
@@ -46,10 +46,10 @@ _MARKS = {
 
 @contextmanager
 def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Yield the decompressed content behind its UTF-8 byte-order mark, and that mark's bytes.
+    """Yield the decompressed content after its UTF-8 byte-order mark, and the mark's length.
 
-    `name` is what messages call the file. Raises PipelineError if its first bytes are not those of
-    UTF-8 text, or not compressed as its name says; OSError or EOFError if it is cut off.
+    Messages call the file `name`. Raises PipelineError if the first bytes are not UTF-8 text, or
+    not compressed as the name says. Reading raises OSError or EOFError if the file is cut off.
     """
     compression = COMPRESSIONS.get(path.suffix)
     with open(path, "rb") as file:
@@ -57,6 +57,7 @@ def open_content(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
     with _open(path, compression) as content:
         head = content.read(HEAD_BYTES)
     mark = 0
+    # Files that were joined or converted twice may have several marks.
     while head.startswith(BYTE_ORDER_MARK, mark):
         mark += len(BYTE_ORDER_MARK)
     _require_text(head[mark:], mark, "its content, decompressed, " if compression else "", name)
@@ -74,20 +75,27 @@ def require_kind(head: bytes, expected: str | None, name: str) -> None:
         fault = f"holds {found} data, not {expected or 'text'} as its name says"
         raise PipelineError(f"{name}: {fault}; {advice}")
     if expected in _REQUIRED and not head.startswith(_REQUIRED[expected]):
-        fault = f"holds no {expected} data, as its name says it does"
+        fault = f"holds no {expected} data, although its name says so"
         raise PipelineError(f"{name}: {fault}; rename it or download it again")
 
 
 def _kind_of(head: bytes) -> tuple[str | None, str]:
+    """Return the kind of file that first bytes tell, and what to do with it; None for text."""
+    # tar has its mark behind the first file's name and attributes.
     if head[257:262] == b"ustar":
         return "tar", "unpack it with tar -xf"
+    # 0x184D2A50 to 5F, little-endian: zstd data may begin with a frame that decoders skip.
     if 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18":
-        return "zstd", "name it .zst"  # it begins with a frame that decoders skip
+        return "zstd", "name it .zst"
     found = ((kind, advice) for magic, kind, advice in _KINDS if head.startswith(magic))
     return next(found, (None, ""))
 
 
 def _require_text(head: bytes, mark: int, inside: str, name: str) -> None:
+    """Raise PipelineError if first bytes, behind `mark` bytes of a mark, are not UTF-8 text.
+
+    `inside` begins the message's words about compressed content.
+    """
     if fault := fault_of(head):
         raise PipelineError(f"{name}: {inside}{fault}")
     found, advice = _kind_of(head)
@@ -103,6 +111,7 @@ def _require_text(head: bytes, mark: int, inside: str, name: str) -> None:
 
 
 def zero_byte(name: str, place: int) -> str:
+    """Return the message for a zero byte at byte `place` of the content."""
     advice = "convert it to UTF-8 text without zero bytes"
     return f"{name}: byte {place} is zero, as in UTF-16 and in binary files; {advice}"
 
@@ -115,29 +124,33 @@ def not_utf8(what: str, error: UnicodeDecodeError, start: int) -> str:
 
 
 def not_utf8_field(what: str, error: UnicodeDecodeError) -> str:
+    """Return the message for a field `what` of a record; places count from its text's start."""
     byte, place = error.object[error.start], error.start
     advice = "write the file anew, with text in UTF-8"
     return f"{what} is not UTF-8: byte 0x{byte:02x} at byte {place} of a text; {advice}"
 
 
 def _open(path: Path, compression: str | None) -> BinaryIO:
+    """Open the decompressed content of a file."""
     if compression == "gzip":
         return BufferedReader(_Gzip(path), _BUFFER_BYTES)
     if compression == "zstd":
-        # pyarrow's stream goes on to the next frame, and tells a truncated one.
+        # pyarrow's stream reads all frames of a file, and raises if the last one is cut off.
         stream = pa.input_stream(str(path), compression="zstd", buffer_size=_BUFFER_BYTES)
         return BufferedReader(stream, _BUFFER_BYTES)
     return open(path, "rb", buffering=_BUFFER_BYTES)
 
 
 class _Gzip(RawIOBase):
-    """The content of all members of a gzip file; zero bytes behind one are padding, as for gzip.
+    """The content of all members of a gzip file; zero bytes after a member are padding.
 
-    pyarrow's stream does not read padding, and the module gzip takes a tenth more time.
+    gzip itself reads files so. pyarrow's stream does not accept padding, and Python's module gzip
+    takes a tenth more time.
     """
 
     def __init__(self, path: Path):
         self._file = FileIO(path)
+        # 31: a window of 2¹⁵ bytes, with gzip's header and checksum.
         self._decoder = zlib.decompressobj(wbits=31)
         self._pending = b""
 
@@ -145,11 +158,13 @@ class _Gzip(RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` and return the number of bytes, 0 at the end; EOFError if it is cut off."""
         room = memoryview(buffer).nbytes
         while True:
             if self._decoder.eof and not self._begin_member():
                 return 0
             chunk = self._pending or self._file.read(_GZIP_CHUNK_BYTES)
+            # A chunk may give more than `room` bytes; its unread part waits in the decoder's tail.
             content = self._decoder.decompress(chunk, room)
             if not chunk and not content:
                 raise EOFError("the gzip data is cut off")
@@ -160,13 +175,14 @@ class _Gzip(RawIOBase):
                 return len(content)
 
     def _begin_member(self) -> bool:
-        """Skip padding; return whether there is another member."""
+        """Skip padding and prepare the next member; return whether there is one."""
         following = self._pending.lstrip(b"\0")
         while not following:
             chunk = self._file.read(_GZIP_CHUNK_BYTES)
             if not chunk:
                 return False
             following = chunk.lstrip(b"\0")
+        # The first byte of every member.
         if following[:1] != b"\x1f":
             raise OSError("behind its gzip data is something else")
         self._pending = following

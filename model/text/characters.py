@@ -1,9 +1,9 @@
-r"""Characters as Unicode 14 knows them, the tables of Python 3.11, on every Python.
+r"""Properties of characters by Unicode 14, the tables of Python 3.11, on every Python.
 
-Each version of Python has newer tables than the one before (3.12: Unicode 15.0, 3.13: 15.1, 3.14:
-16.0), and `\w`, `str.lower` or `unicodedata` follow them. Text with a character that is younger
-than Unicode 14 would then give other results on another Python. Here such a character has no
-properties, as on Python 3.11: it is no letter and no digit, has no case, and joins no other.
+Newer Pythons have newer tables (3.12: Unicode 15.0, 3.13: 15.1, 3.14: 16.0), and `\w`, `str.lower`
+and `unicodedata` follow them. Text with a character younger than Unicode 14 would then give other
+results on another Python. Here such a character has no properties, as on Python 3.11. It is not a
+letter or a digit, has no case, and does not combine with others.
 
 `\s`, `str.isspace`, `str.split` and `str.strip` need no care: all tables have the same white space.
 """
@@ -27,23 +27,24 @@ _RANGES = [each.partition("-") for each in _ADDED.split()]
 _YOUNGER = re.compile(
     "([{}])".format("".join(f"{chr(int(a, 16))}-{chr(int(b or a, 16))}" for a, _, b in _RANGES))
 )
-# Never a character, in any version.
+# U+FFFF is a noncharacter in every version: no letter, no digit, no case.
 _NO_CHARACTER = "\uffff"
-# Unicode 16 gave these an upper case.
+# These lower-case letters have an upper case only since Unicode 16.
 _WITHOUT_UPPER_CASE = ("\u019b", "\u0264")
 
 
 def settled(text: str) -> str:
     r"""Return `text` with U+FFFF for each character that is younger than Unicode 14.
 
-    Its length and the places in it stay. In it `\w`, `\d`, `str.lower` and `str.isprintable` find
-    the same on every Python. `str.upper` does not: see `capitalized`.
+    Its length and the places in it stay the same. On the result, `\w`, `\d`, `str.lower` and
+    `str.isprintable` agree on every Python. `str.upper` does not: see `capitalized`.
     """
     return text if text.isascii() else _YOUNGER.sub(_NO_CHARACTER, text)
 
 
 def capitalized(text: str) -> str:
-    """Return `str.capitalize` of `text`."""
+    """Return `str.capitalize` of `text` as Python 3.11 computes it."""
+    # The pattern has a group, so `split` also returns the younger characters, which stay.
     first, *others = _YOUNGER.split(text)
     head = first[:1] if first.startswith(_WITHOUT_UPPER_CASE) else first[:1].capitalize()
     return (
@@ -54,12 +55,14 @@ def capitalized(text: str) -> str:
 
 
 def composed(text: str) -> str:
-    """Return `text` in Unicode's normal form C."""
+    """Return `text` in Unicode's normal form C, as Python 3.11 computes it."""
+    # Younger characters split the text, so they cannot combine with their neighbours.
     return "".join(unicodedata.normalize("NFC", each) for each in _YOUNGER.split(text))
 
 
 def is_control(character: str) -> bool:
-    """Return whether a character is a control (Cc), a format (Cf: zero width, direction, soft
-    hyphen) or half a surrogate pair (Cs).
+    """Return whether a character is of Unicode's category Cc, Cf or Cs.
+
+    These are controls, formats (zero width, direction, soft hyphen) and half surrogate pairs.
     """
     return unicodedata.category(settled(character)) in ("Cc", "Cf", "Cs")

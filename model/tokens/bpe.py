@@ -1,9 +1,14 @@
 """GPT-2's byte-pair encoding with a prefix of its ranks, end of text, and 45 fact tokens.
 
-A prefix of the merge ranks is itself a valid byte-pair encoding. The ids in order: base ranks, end
-of text, 45 facts, and padding to a multiple of 64. All conditions have the same ids. A condition
-without facts reserves their ids, and reserved ids are never produced. With all 50,256 ranks the
-vocabulary has 50,304 ids, as nanoGPT's.
+A prefix of the merge ranks is itself a valid byte-pair encoding. The ids with all 50,256 ranks:
+
+    0 … 50255        ranks: 256 single bytes, then merges in the order in which they apply
+    50256            end of text
+    50257 … 50301    the 45 multiplication facts
+    50302, 50303     reserved: padding to a multiple of 64, as nanoGPT's 50,304
+
+All conditions have the same ids. A condition without facts reserves the facts' ids. Reserved ids
+are never produced.
 """
 
 import base64
@@ -25,22 +30,25 @@ from common.sections import Section, read_json
 from model.tokens.facts import MUL_FACTS, FoundFact, find_facts
 
 END_OF_TEXT = "<|endoftext|>"
+# GPUs multiply matrices faster if the vocabulary's size is a multiple of 64.
 _MULTIPLE = 64
-_SHORT = 64  # characters
+# Texts between facts up to this many characters are cached.
+_SHORT = 64
+# A text that tries a pattern on all characters below U+3000, before hours of work depend on it.
 _CHARACTERS = "".join(map(chr, range(0x3000)))
-# Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (GPT-2's pattern, written to
-# be faster).
+# Source: r50k_base in openai/tiktoken, tiktoken_ext/openai_public.py (GPT-2's pattern in a faster
+# spelling). It cuts `It's 6 × 9.` into `It`, `'s`, ` 6`, ` ×`, ` 9` and `.`; merges stay inside.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 # tiktoken 0.14 panics on 999,999 or more white space characters before other text, because
-# `\s+(?!\S)` can backtrack to each of them. A cut before the last one changes no id, since the
-# pattern ends a piece there. Unicode's white space, unlike Python's, does not include U+001C to
-# U+001F.
+# `\s+(?!\S)` can backtrack to each of them. Texts are therefore cut in long runs, before the last
+# white space character. The pattern ends a piece there anyway, so no id changes. Unicode's white
+# space, unlike Python's, does not include U+001C to U+001F.
 _LONGEST_RUN = 500_000
 _LONG_RUN = re.compile(rf"(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{{{_LONGEST_RUN},}}+(?!\Z)")
 
 
 class Vocabulary(Section):
-    """What `vocabulary.json` holds: the condition's meaning of every id from `end_of_text` up."""
+    """vocabulary.json: the condition's pattern, and a name for every id from `end_of_text` on."""
 
     end_of_text: int
     mul_facts: bool
@@ -52,9 +60,9 @@ class Vocabulary(Section):
 class EncodedDocument(NamedTuple):
     """A training document's ids, uint16 (tokens,), without the end of text before them.
 
-    `plain_tokens` is their number if no fact is replaced, `facts` the number of facts among them.
-    `expressions` are the counts of `inject`; in a condition without facts, nothing is counted as
-    changed.
+    `facts` is the number of facts among them. `plain_tokens` is how many ids the text has if no
+    fact is replaced. `expressions` counts (form, "found") and (form, "changed"), as `find_facts`
+    does; in a condition without facts it counts only what is found.
     """
 
     tokens: np.ndarray
@@ -64,18 +72,20 @@ class EncodedDocument(NamedTuple):
 
 
 class Tokenizer:
-    """Text to ids and back; its state is vocabulary.json and ranks.tiktoken in one directory."""
+    """Maps text to ids and back. It is stored as vocabulary.json and ranks.tiktoken."""
 
     def __init__(self, ranks: dict[bytes, int], mul_facts: bool, pattern: str = PATTERN):
         """Build the tokenizer; `ranks` maps the tokens of ranks 0 … n-1 to their rank, n ≥ 256.
 
-        `mul_facts` gives the facts their ids. `pattern` is the regular expression whose matches are
-        encoded one by one.
+        With `mul_facts`, facts become ids. `pattern` is the regular expression whose matches are
+        encoded one by one. Raises PipelineError if it is not a regular expression, or does not
+        match every character.
         """
         self.ranks = ranks
         self.mul_facts = mul_facts
         self.pattern = pattern
         self.end_of_text = len(ranks)
+        # Rounded up: 50,256 + 1 + 45 = 50,302 becomes 50,304.
         self.size = -(-(len(ranks) + 1 + len(MUL_FACTS)) // _MULTIPLE) * _MULTIPLE
         self._fact_ids = {
             fact: self.end_of_text + 1 + index for index, fact in enumerate(MUL_FACTS)
@@ -90,19 +100,18 @@ class Tokenizer:
             )
         except ValueError as error:
             raise self._refusal(f"not a regular expression ({error})") from None
+        # Bytes of each id's text: `_encode` checks with them that no byte was lost.
         self._lengths = np.array([*map(len, ranks), len(END_OF_TEXT)])
-        self.encode_text(
-            _CHARACTERS
-        )  # before hours of work come to what the pattern does not match
+        self.encode_text(_CHARACTERS)
         self._encode_short = lru_cache(2**16)(self.encode_text)
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[bytes, int], bool, str]]:
-        # tiktoken's own object does not travel between processes.
+        # For pickle: tiktoken's own object cannot be sent to a worker process.
         return Tokenizer, (self.ranks, self.mul_facts, self.pattern)
 
     @cached_property
     def names(self) -> list[str]:
-        """The names of the ids from `end_of_text` on, none of which ordinary text encodes to."""
+        """The names of the ids from `end_of_text` on, which ordinary text is never encoded to."""
         names = {
             self.end_of_text: END_OF_TEXT,
             **{token: fact.token for token, fact in self._facts.items()},
@@ -113,7 +122,7 @@ class Tokenizer:
         ]
 
     def encode_text(self, text: str) -> list[int]:
-        """Encode `text` as it stands; the spelling of a special token is text like any other."""
+        """Encode `text` without facts; the spelling of a special token is ordinary text."""
         ids: list[int] = self.encode_plain(text).tolist()
         return ids
 
@@ -125,27 +134,30 @@ class Tokenizer:
         return np.concatenate([self._encode(text[start:end]) for start, end in pairwise(cuts)])
 
     def encode_bytes(self, content: bytes) -> np.ndarray:
-        """Encode UTF-8 that may end within a character, whose bytes are then a token each."""
+        """Encode UTF-8 bytes to uint16 (tokens,); a character cut at the end becomes its bytes.
+
+        A cut document may end like that. Each byte of the incomplete character is one token.
+        """
         whole = content.decode(errors="ignore")
         rest = content[len(whole.encode()) :]
         ends = [self.ranks[bytes([byte])] for byte in rest]
         return np.concatenate([self.encode_plain(whole), np.array(ends, dtype=np.uint16)])
 
     def _encode(self, text: str) -> np.ndarray:
+        """Encode text without long runs of white space; raise PipelineError if bytes are lost."""
         try:
             tokens = self._encoding.encode_to_numpy(
                 text, allowed_special=frozenset(), disallowed_special=()
             )
-        except (
-            UnicodeEncodeError
-        ):  # a lone surrogate, which this method of tiktoken's does not replace
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which tiktoken's encode_to_numpy does not replace by U+FFFD.
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             return self._encode(text)
         except ValueError as error:
             raise self._refusal(
                 f"gives up on a text of {len(text):,} characters ({error})"
             ) from None
-        # What the pattern does not match, tiktoken leaves out without a word.
+        # tiktoken silently leaves out what the pattern does not match.
         if self._lengths[tokens].sum() != len(text.encode()):
             raise self._refusal("does not match every character")
         return tokens.astype(np.uint16)
@@ -156,7 +168,11 @@ class Tokenizer:
     def encode_document(self, text: str) -> EncodedDocument:
         """Encode a training document: as `encode_text`, but each fact is one token.
 
-        A condition without facts encodes as `encode_text`.
+        In a condition without facts this encodes as `encode_text`. With facts, `We know that
+        6 × 9 = 54, and so on.` is encoded in three parts, of which the second holds the fact:
+
+            part   `We know that`   ` 6 × 9 = 54,`       ` and so on.`
+            ids    merges           blank, fact, comma   merges
         """
         expressions: Counter[tuple[str, str]] = Counter()
         facts = find_facts(text, expressions)
@@ -171,10 +187,13 @@ class Tokenizer:
             )
             return EncodedDocument(plain, len(plain), 0, found)
         parts: list[np.ndarray] = []
+        # Up to `end`, the text is encoded.
         plain_tokens = end = 0
         for start, stop, inside in _surroundings(text, facts):
             parts.append(self.encode_plain(text[end:start]))
+            # The text before the stretch, and the stretch as it would be without facts.
             plain_tokens += len(parts[-1]) + len(self._encode_around(text[start:stop]))
+            # The stretch with facts: what stands before each one, the fact's id, and the rest.
             around: list[int] = []
             for fact in inside:
                 around += [
@@ -192,17 +211,18 @@ class Tokenizer:
         )
 
     def _encode_around(self, text: str) -> list[int]:
-        """As `encode_text`; what stands around facts is mostly short and seldom new."""
+        """Encode as `encode_text`, with a cache: texts around facts are short and often repeat."""
         return self._encode_short(text) if len(text) <= _SHORT else self.encode_text(text)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Decode ids to text; ids above the ranks become their names, facts `6 × 9 = 54`.
+        """Decode ids to text: a fact becomes `6 × 9 = 54`, other ids above the ranks their names.
 
-        Invalid UTF-8, such as a character that is cut between two tokens, becomes U+FFFD.
+        Invalid UTF-8, such as a character whose tokens are cut off, becomes U+FFFD.
         """
         return self.decode_bytes(tokens).decode("utf-8", errors="replace")
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        """Decode ids to bytes, which need not be valid UTF-8."""
         return b"".join(self._bytes(int(token)) for token in tokens)
 
     def _bytes(self, token: int) -> bytes:
@@ -212,6 +232,7 @@ class Tokenizer:
         return (str(fact) if fact else self.names[token - self.end_of_text]).encode()
 
     def save(self, directory: Path) -> None:
+        """Write vocabulary.json and ranks.tiktoken; the caller writes the checksums."""
         vocabulary = Vocabulary(
             end_of_text=self.end_of_text,
             mul_facts=self.mul_facts,
@@ -228,9 +249,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
-        """Read what `save` wrote to a checksummed directory.
+        """Read the tokenizer that `save` wrote to a checksummed directory.
 
-        Raises PipelineError if these ranks do not give the vocabulary.
+        Raises PipelineError if a file is damaged, or if the ranks do not give the vocabulary.
         """
         path = verified(directory / "vocabulary.json")
         vocabulary = read_json(path, Vocabulary)
@@ -251,12 +272,18 @@ class Tokenizer:
 def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int, list[FoundFact]]]:
     """Yield stretches of `text` that hold all facts, as start, stop and the facts in between.
 
-    Stretches are cut before a blank that follows no blank, where byte-pair encoding always begins a
-    new token. So the text outside them is encoded the same with and without facts, and only the
-    stretches are encoded twice.
+    A stretch begins and ends before a blank that follows no blank. Byte-pair encoding always begins
+    a new token there. So the text outside the stretches is encoded the same with and without facts,
+    and only the stretches are encoded twice. In `We know that 6 × 9 = 54, and 3 * 4 is more.`:
+
+        We know that| 6 × 9 = 54,| and| 3 * 4| is more.
+                     ‾‾‾‾‾‾‾‾‾‾‾‾      ‾‾‾‾‾‾           two stretches
+
+    Facts with only one such place between them, as in `6*9=54, 3*4=12`, share one stretch.
     """
     start = stop = 0
     inside: list[FoundFact] = []
+    # A stretch ends before the next fact at the latest.
     limits = [*(fact.start for fact in facts[1:]), len(text)]
     for fact, limit in zip(facts, limits, strict=True):
         left = _cut(text, fact.start, stop, -1)
@@ -271,13 +298,18 @@ def _surroundings(text: str, facts: list[FoundFact]) -> Iterator[tuple[int, int,
 
 
 def _cut(text: str, place: int, limit: int, step: int) -> int:
+    """Return the nearest place to cut from `place` on in direction `step`, or `limit`."""
     while place != limit and not (text[place] in " \n" and not text[place - 1].isspace()):
         place += step
     return place
 
 
 def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
-    """Read the first `count` ranks (None: all) of a file in tiktoken's format, in order from 0."""
+    """Read the first `count` ranks (None: all) of a file in tiktoken's format, in order from 0.
+
+    Raises PipelineError if the file has fewer, if they are not consecutive from 0, or if a single
+    byte has none.
+    """
     ranks: dict[bytes, int] = {}
     try:
         for line in path.read_bytes().splitlines()[:count]:
@@ -292,9 +324,8 @@ def read_ranks(path: Path, count: int | None = None) -> dict[bytes, int]:
             f"{path}: {len(ranks)} ranks, not consecutive from 0 or fewer than the {count} asked "
             "for"
         )
-    if any(
-        bytes([byte]) not in ranks for byte in range(256)
-    ):  # tiktoken would panic where a text has one that is not
+    # tiktoken would panic at a text with a byte that has no rank.
+    if any(bytes([byte]) not in ranks for byte in range(256)):
         raise PipelineError(
             f"{path}: a single byte has no rank, so that not every text could be encoded; take "
             "GPT-2's ranks"

@@ -1,4 +1,4 @@
-"""What a condition's tokenizer makes of the documents that all conditions have."""
+"""Metrics of one condition's shards: tokens, bytes and facts of the documents all share."""
 
 import hashlib
 from collections import Counter
@@ -23,6 +23,7 @@ def summarize(index: Index) -> dict[str, Any]:
 
 
 def _split(index: Index, split: str) -> dict[str, Any]:
+    # A hash over the shards' hashes, so it covers all documents in order.
     digests = "".join(entry.documents_sha256 for entry in index.splits[split])
     totals = {
         figure: index.total(split, figure)

@@ -1,8 +1,8 @@
 """Tokenize a corpus, one token shard for each parquet shard, on all cores.
 
 The output depends on the corpus and the tokenizer only, not on the number of workers: each worker
-tokenizes whole shards, and results are collected in order. Finished shards survive a kill, and
-several processes may share them (common/share.py): none needs the result of another.
+tokenizes whole shards, and results are collected in order. Finished shards survive a kill. Several
+processes may share the shards (common/share.py), since no shard needs the result of another.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ ENTRY = "entry.json"
 
 
 class Task(NamedTuple):
-    """What every worker needs: the corpus `directory`, and `scratch` for finished shards.
+    """What every worker needs: the corpus `directory`, the tokenizer, and `scratch` for its shards.
 
-    `plain` has the vocabulary in which plain tokens are counted, the same in every condition; None
-    where it is that of `tokenizer`.
+    `plain` has the vocabulary in which plain tokens are counted, the same in every condition. None
+    means that it is the vocabulary of `tokenizer`.
     """
 
     directory: Path
@@ -52,7 +52,7 @@ class Task(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One shard to tokenize, up to `plain_tokens` of it where that is no None."""
+    """One shard to tokenize: its first `plain_tokens` plain tokens, or all of it if None."""
 
     split: str
     number: int
@@ -60,7 +60,7 @@ class Job(NamedTuple):
 
 
 class Tokenized(NamedTuple):
-    """A finished shard: its entry in the index, and the directory where it waits as shard 0."""
+    """A finished shard: its entry in the index, and the directory that has it as shard 0."""
 
     entry: ShardEntry
     directory: Path
@@ -71,9 +71,10 @@ def tokenize_corpus(
 ) -> dict[str, list[Tokenized]]:
     """Tokenize both splits of the corpus; return the finished shards of each, in order.
 
-    `target_tokens` cuts the training split to exactly so many tokens of the plain vocabulary. Every
-    condition then has the same documents, and the same bytes of the last one, cut as text without
-    facts. Raises PipelineError if the split has fewer tokens.
+    `target_tokens` cuts the training split to exactly so many tokens of the plain vocabulary. The
+    last document is cut as text without facts. So every condition has the same documents, and the
+    same bytes of the last one. With 1,000 tokens in shards of 400, 400 and 400, the third is
+    tokenized again up to 200. Raises PipelineError if the split has fewer tokens.
     """
     # The training split comes last: its shards after the cut are not waited for.
     jobs = [
@@ -82,6 +83,7 @@ def tokenize_corpus(
         for number in range(len(document_shards(task.directory, split)))
     ]
     finished: dict[str, list[Tokenized]] = {"train": [], "val": []}
+    # Plain tokens that are still missing; None without a target.
     left = target_tokens
     results = in_order(
         tokenize_shard,
@@ -122,7 +124,7 @@ def publish_shards(finished: dict[str, list[Tokenized]], output: Path) -> None:
 
 
 def tokenize_shard(task: Task, job: Job) -> Tokenized:
-    """Return the shard, made now or by a run before."""
+    """Return the finished shard: a piece made now or by an earlier run of the same work."""
     limit = "" if job.plain_tokens is None else f"_{job.plain_tokens}"
     directory = piece(
         task.scratch, f"{job.split}_{job.number:05d}{limit}", partial(_make, task, job)
@@ -131,6 +133,7 @@ def tokenize_shard(task: Task, job: Job) -> Tokenized:
 
 
 def _make(task: Task, job: Job, directory: Path) -> None:
+    """Write a shard's ids, its documents table and its index entry into `directory`."""
     tokenizer, left = task.tokenizer, job.plain_tokens
     counting = task.plain or tokenizer
     number_of = {source: number for number, source in enumerate(task.sources)}
@@ -144,7 +147,10 @@ def _make(task: Task, job: Job, directory: Path) -> None:
         encoded = tokenizer.encode_document(text)
         content = text.encode()
         plain_tokens = len(task.plain.encode_plain(text)) if task.plain else encoded.plain_tokens
-        if left is not None and plain_tokens >= left:  # end of text is one more
+        # A document has one more token, its end of text. With 10 left, one of 10 or more is cut to
+        # 9, and one of 9 fits exactly.
+        if left is not None and plain_tokens >= left:
+            # Cut in the plain vocabulary, then encode the same bytes in this condition's.
             plain = counting.encode_plain(text)[: left - 1]
             content, plain_tokens = counting.decode_bytes(plain), len(plain)
             if task.plain:
@@ -152,10 +158,12 @@ def _make(task: Task, job: Job, directory: Path) -> None:
             encoded = EncodedDocument(plain, len(plain), 0, Counter())
         left = None if left is None else left - plain_tokens - 1
         counts.update(encoded.expressions)
+        # The length before each text, so that the hash also fixes where documents end.
         digest.update(len(content).to_bytes(8, "big") + content)
         documents.append(
             np.concatenate([[tokenizer.end_of_text], encoded.tokens]).astype(np.uint16)
         )
+        # One row of the table: tokens with end of text, original bytes, source.
         rows.append((len(encoded.tokens) + 1, len(content), number_of[source]))
         totals.update(mul_fact_tokens=encoded.facts, plain_tokens=plain_tokens + 1)
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)

@@ -6,6 +6,11 @@ In a directory of shards, for a split `train` or `val` and shard n:
                                 original UTF-8 bytes, source
     index.json                  sizes, and the names that the source numbers stand for
     SHA256SUMS                  of every file
+
+Two documents in GPT-2's ids, `Hi!` of source 0 and `6 × 9` of source 1, whose `×` takes two bytes:
+
+    train_00000.bin             50256 17250 0 | 50256 21 13958 860     7 ids, 14 bytes
+    train_00000.documents.npy   [[3, 3, 0], [4, 6, 1]]
 """
 
 from pathlib import Path
@@ -20,7 +25,8 @@ from common.files import read_checksums, verified, way_back
 from common.sections import Section, read_json
 
 TOKENS, ORIGINAL_BYTES, SOURCE = range(3)
-_LARGEST = 2**48  # so that sums over shards are below 2⁶³
+# The largest figure of a shard: sums over 2¹⁵ such shards still fit into int64.
+_LARGEST = 2**48
 
 
 class Expressions(Section):
@@ -33,8 +39,9 @@ class Expressions(Section):
 class ShardEntry(Section):
     """What a shard holds; `documents_sha256` and `plain_tokens` are the same in every condition.
 
-    `documents_sha256` is of the original texts in order, each cut where the shard cuts it.
-    `plain_tokens` is the number of tokens without facts, in the vocabulary of the base section.
+    `documents_sha256` covers the original texts in order, the last one as far as the shard has it.
+    `plain_tokens` is the number of tokens without facts, in the vocabulary that all conditions
+    share. `original_bytes` are UTF-8 bytes.
     """
 
     documents: int = Field(gt=0, lt=_LARGEST)
@@ -47,12 +54,15 @@ class ShardEntry(Section):
 
 
 class Index(Section):
+    """index.json: the shards of each split in order, and the sources by number."""
+
     condition: str
     sources: list[str]
     splits: dict[str, list[ShardEntry]]
     vocab_size: int = Field(gt=0)
 
     def total(self, split: str, figure: str) -> int:
+        """Return the sum of a figure of ShardEntry over a split's shards."""
         return sum(getattr(entry, figure) for entry in self.splits[split])
 
 
@@ -65,10 +75,10 @@ def shard_paths(directory: Path, split: str, number: int) -> tuple[Path, Path]:
 def write_shard(
     directory: Path, split: str, number: int, documents: list[np.ndarray], table: np.ndarray
 ) -> None:
-    """Write one shard.
+    """Write one shard's two files.
 
-    `documents` are token ids (tokens,) with their leading end of text. `table` is int32 (documents,
-    3) with the columns of this module's docstring.
+    `documents` are ids (tokens,) with their leading end of text. `table` is integer (documents, 3),
+    with the columns of this module's docstring.
     """
     tokens_path, table_path = shard_paths(directory, split, number)
     np.concatenate(documents).astype("<u2").tofile(tokens_path)
@@ -76,7 +86,7 @@ def write_shard(
 
 
 class Shard(NamedTuple):
-    """A shard's ids, uint16 (tokens,), and its documents table, int32 (documents, 3); mapped."""
+    """A shard's ids, uint16 (tokens,), memory-mapped, and its table, int32 (documents, 3)."""
 
     tokens: np.ndarray
     table: np.ndarray
@@ -85,13 +95,13 @@ class Shard(NamedTuple):
 class TokenSplit:
     """One split of a shard directory.
 
-    `documents`, `tokens` and `original_bytes` are arrays over shards, int64: how many each holds.
-    Nothing else is kept in memory, for a split may have a billion documents, and the kernel limits
-    how many files a process maps. A shard is verified when it is read for the first time.
+    `documents`, `tokens` and `original_bytes` are int64 (shards,): how many each shard holds. Only
+    these stay in memory, since a split may have a billion documents, and the kernel limits how many
+    files a process maps. A shard is verified when it is read for the first time.
     """
 
     def __init__(self, directory: Path, split: str):
-        """Read the index; raise PipelineError if a file is missing or has another size."""
+        """Read the index; raise PipelineError if a file is missing or has the wrong size."""
         self._directory, self._split = directory, split
         self._checksums = read_checksums(directory)
         self._verified: set[int] = set()
@@ -109,7 +119,7 @@ class TokenSplit:
         )
 
     def shard(self, number: int) -> Shard:
-        """Map a shard; raise PipelineError if it is not the one that was written."""
+        """Map a shard into memory; raise PipelineError if it is not the one that was written."""
         tokens_path, table_path = shard_paths(self._directory, self._split, number)
         if number not in self._verified:
             for path in (tokens_path, table_path):
@@ -121,15 +131,19 @@ class TokenSplit:
     def read(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the ids of the documents `numbers`, and their rows of the tables (documents, 3).
 
-        Documents are numbered in the order of the shards. `numbers` must ascend.
+        Documents are numbered through all shards, from 0. `numbers` must ascend. With shards of 3
+        and 4 documents, number 5 is the third document of shard 1.
         """
+        # Documents up to the end of each shard: [3, 7] in the example.
         ends = np.cumsum(self.documents)
         shard_of = np.searchsorted(ends, numbers, side="right")
         tokens: list[np.ndarray] = []
         rows: list[np.ndarray] = []
         for number in np.unique(shard_of).tolist():
             shard = self.shard(number)
+            # Where each document of the shard ends among its ids, (documents of the shard,).
             token_ends = np.cumsum(shard.table[:, TOKENS], dtype=np.int64)
+            # Numbers within the shard: 5 − (7 − 4) = 2.
             chosen = numbers[shard_of == number] - (ends[number] - self.documents[number])
             rows.append(shard.table[chosen])
             for end, length in zip(token_ends[chosen], rows[-1][:, TOKENS], strict=True):
@@ -138,13 +152,15 @@ class TokenSplit:
 
 
 def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray:
-    """Return a shard's documents table, which has to be what the index says of the shard."""
+    """Return a shard's documents table, int32 (documents, 3).
+
+    Raises PipelineError if it is unreadable, or contradicts the shard's entry in the index.
+    """
     entry = index.splits[split][number]
     try:
-        table = np.array(
-            np.load(path, mmap_mode="r", allow_pickle=False)
-        )  # mapped, a header that lies costs no memory
-    # numpy reads headers with Python's tokenizer.
+        # Mapped first: a header that states a wrong size then takes no memory.
+        table = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    # numpy reads headers with Python's tokenizer, which raises errors of its own.
     except (
         EOFError,
         MemoryError,
@@ -164,6 +180,7 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
         raise PipelineError(
             f"{path}: holds {found}, not {entry.documents} documents; {way_back(path.parent)}"
         )
+    # (3,): of which the sums of tokens and original bytes are in the index.
     totals = table.sum(axis=0, dtype=np.int64)
     if (
         (table[:, TOKENS] < 1).any()
@@ -178,6 +195,7 @@ def _read_table(path: Path, index: Index, split: str, number: int) -> np.ndarray
 
 
 def _require_sizes(tokens: Path, table: Path, count: int) -> None:
+    """Raise PipelineError unless both files exist and the first has `count` ids of two bytes."""
     for path in (tokens, table):
         if not path.is_file():
             raise PipelineError(f"{path}: missing; {way_back(path.parent)}")

@@ -239,7 +239,7 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(clone):
         if process.returncode == -signal.SIGKILL:
             killed += 1
             assert re.search(
-                "sft baseline/seed_1: goes on from step [24]0\n", shell(command, clone)
+                "sft baseline/seed_1: resumes from step [24]0\n", shell(command, clone)
             )
         assert outputs(clone) == before
         if killed == 2:

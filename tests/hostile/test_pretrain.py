@@ -137,7 +137,7 @@ def test_twenty_kills_at_random_moments_change_no_byte(project, undisturbed):
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
             said, _ = process.communicate()
-        resumed += "goes on from step" in said
+        resumed += "resumes from step" in said
         assert process.returncode in (0, -signal.SIGKILL), said
         if process.returncode == 0 or kills == KILLS:
             if process.returncode:
@@ -208,7 +208,7 @@ def test_an_abandoned_state_never_leaks_into_another_run(project, tmp_path):
     project.scratch.joinpath(own.name).rename(now)
     project.params()
     said = project.run()
-    assert "it is of other work" in said
+    assert "belongs to other work" in said
     assert "goes on" not in said
 
 
@@ -254,7 +254,7 @@ def test_two_processes_go_on_together_to_the_same_bytes(project):
     for name in OUTPUTS:
         shutil.rmtree(project.root / name)
     kill_after(project, 60)
-    [step] = re.findall(r"goes on from step (\d+)", project.run())
+    [step] = re.findall(r"resumes from step (\d+)", project.run())
     assert int(step) >= 60
     assert project.contents() == expected
 
@@ -274,7 +274,7 @@ def test_every_other_way_to_train_goes_on_to_the_same_bytes(project):
     for name in OUTPUTS:
         shutil.rmtree(project.root / name)
     kill_after(project, 60)
-    [step] = re.findall(r"goes on from step (\d+)", project.run())
+    [step] = re.findall(r"resumes from step (\d+)", project.run())
     assert int(step) >= 60
     assert project.contents() == expected
     assert expected.keys() == default.keys()

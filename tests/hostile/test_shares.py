@@ -154,8 +154,8 @@ def test_no_share_goes_on_from_a_phase_that_is_not_done(shared):
     said, _ = process.communicate()
     assert process.returncode == 1
     assert said.strip().splitlines()[-1] == (
-        "error: corpus: scattered_00001 is not there; the phases are scatter, regroup, gather, each"
-        " after all shares of the one before"
+        "error: corpus: scattered_00001 is missing; run the phases scatter, regroup and gather in"
+        " this order, each after all shares of the one before"
     )
 
 

@@ -91,7 +91,7 @@ def test_evidence_that_is_not_there_is_an_error(finished):
     run = dry_run.Run.__new__(dry_run.Run)
     run.clone = directory / "clone"
     params = yaml.safe_load((run.clone / "params.yaml").read_text())
-    server, resumed = HubServer([]), "pretrain x: goes on from step 2"
+    server, resumed = HubServer([]), "pretrain x: resumes from step 2"
     assert "pretrain" in dry_run.evidence_of(run, params, server, "states/step_2", resumed)
     with pytest.raises(SystemExit, match="did not go on from its state"):
         dry_run.evidence_of(run, params, server, "states/step_2", "")

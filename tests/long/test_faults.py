@@ -284,7 +284,7 @@ def test_a_second_dvc_is_refused_and_a_killed_one_takes_its_stage_along_and_goes
     wait_until_all_have_ended(clone)
     said = clone.done("dvc", "repro", "--force", "--single-item", "pretrain")
     assert re.search(seen("dvc is killed, by SIGTERM or SIGKILL")[0], said), said
-    assert "goes on from step" in said
+    assert "resumes from step" in said
     assert clone.outputs() == outputs_of(undisturbed)
     assert clone.hidden() == []
 
@@ -314,7 +314,7 @@ def test_ctrl_c_in_a_terminal_is_a_line_each_and_the_next_run_goes_on(clone, und
     assert re.search(f"{of_stage}\n{of_dvc}\n", said), said
     assert "Traceback" not in said
     said = clone.done("dvc", "repro", "--force", "--single-item", "pretrain")
-    assert "goes on from step" in said
+    assert "resumes from step" in said
     assert clone.outputs() == outputs_of(undisturbed)
 
 
@@ -332,7 +332,7 @@ def test_a_terminated_stage_leaves_no_output_and_the_next_run_goes_on(clone, und
     wait_until_all_have_ended(clone)
     one = instance(clone, "pretrain@mul_tokens-1")
     assert of_instance(one, clone.outputs()) == {}
-    assert "goes on from step" in clone.done(*one.command.split())
+    assert "resumes from step" in clone.done(*one.command.split())
     assert clone.outputs() == outputs_of(undisturbed)
 
 

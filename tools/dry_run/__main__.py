@@ -149,7 +149,7 @@ def evidence_of(
     run: Run, params: dict[str, Any], server: HubServer, state: str, resumed: str
 ) -> dict[str, str]:
     """Return what was seen of each stage; exits where something that the slice is for was not."""
-    goes_on = [line for line in resumed.splitlines() if "goes on from step" in line]
+    goes_on = [line for line in resumed.splitlines() if "resumes from step" in line]
     sums = sorted(run.clone.glob("checkpoints/*/*/step_*/SHA256SUMS"))
     parity = [json.loads(path.read_text()) for path in run.clone.glob("metrics/*/*/*/parity.json")]
     shapes = {

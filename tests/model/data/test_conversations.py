@@ -46,7 +46,9 @@ def said(*turns: tuple[str, str]) -> list[dict]:
 
 
 HELLO, HI = ("user", "Hello"), ("assistant", "Hi.")
-ROLES = "is none of system, developer, user, human, assistant, gpt; rename it or leave the chat out"
+ROLES = (
+    "is not one of system, developer, user, human, assistant, gpt; rename it or leave the chat out"
+)
 
 # What a record has, and the messages it becomes.
 TAUGHT = {

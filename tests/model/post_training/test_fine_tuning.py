@@ -226,7 +226,7 @@ def test_a_state_of_other_work_is_named_and_not_used(
     assert same(project.train(tmp_path / "work"), undisturbed)
     said = capsys.readouterr().err
     assert "checkpoint-40 is not used" in said
-    assert "it is of other work" in said
+    assert "belongs to other work" in said
 
 
 def test_a_state_of_another_machine_is_used_and_named(
@@ -235,7 +235,7 @@ def test_a_state_of_another_machine_is_used_and_named(
     monkeypatch.setattr(trainer, "machine", lambda _: "an abacus")
     kill(project, tmp_path / "work", monkeypatch, 40, True)
     assert same(project.train(tmp_path / "work"), undisturbed)
-    assert "warning: sft x: begun on an abacus, goes on on " in capsys.readouterr().err
+    assert "warning: sft x: began on an abacus, resumes on " in capsys.readouterr().err
 
 
 def test_a_run_that_was_killed_at_its_end_takes_no_step_more(

@@ -53,5 +53,5 @@ def test_any_number_of_threads_and_a_kill_give_the_same_bytes(gpt2, tmp_path):
     assert killed.returncode == -signal.SIGKILL
     resumed = computed(gpt2, tmp_path / "killed/work", 2)
     assert output(resumed, 2) == expected
-    assert "sft x: goes on from step 2" in resumed.stderr
+    assert "sft x: resumes from step 2" in resumed.stderr
     assert "warning" not in resumed.stderr

@@ -174,7 +174,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(run, undisturbed, c
     assert run.first_steps == [1, 13]
     said = capsys.readouterr().err
     assert "warning: r: step_16 is not used: " in said
-    assert "r: goes on from step 12" in said
+    assert "r: resumes from step 12" in said
 
 
 def test_a_half_written_state_is_as_good_as_none(run, undisturbed):
@@ -195,7 +195,7 @@ def test_a_state_of_other_work_is_refused(run, undisturbed, tmp_path, capsys):
     assert outcome(run) == undisturbed
     assert run.first_steps == [1]
     assert "step_4 is not used: " in (said := capsys.readouterr().err)
-    assert "it is of other work" in said
+    assert "belongs to other work" in said
 
 
 def test_a_state_under_another_steps_name_is_refused(run, undisturbed, capsys):
@@ -216,7 +216,7 @@ def test_a_state_with_the_checkpoint_of_other_work_is_refused(run, undisturbed, 
     assert outcome(run) == undisturbed
     assert run.first_steps == [1, 5]
     assert "step_8 is not used: " in (said := capsys.readouterr().err)
-    assert "checkpoints/step_6: it is of other work" in said
+    assert "checkpoints/step_6: belongs to other work" in said
 
 
 @pytest.mark.parametrize(

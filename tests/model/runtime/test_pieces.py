@@ -71,7 +71,7 @@ def test_a_piece_of_other_work_is_made_anew(tmp_path, scratch, name):
     foreign = piece(tmp_path / scratch, name, Maker("foreign"))
     (tmp_path / "run").mkdir(exist_ok=True)
     foreign.rename(tmp_path / "run/one")
-    with pytest.raises(PipelineError, match=r"run/one: it is of other work"):
+    with pytest.raises(PipelineError, match=r"run/one: belongs to other work"):
         verified_piece(tmp_path / "run", "one")
     assert (piece(tmp_path / "run", "one", Maker()) / "a").read_text() == "made"
 

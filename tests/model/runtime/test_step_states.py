@@ -72,7 +72,7 @@ def test_a_state_that_cannot_be_read_is_one_line_and_is_removed(states, capsys, 
     assert states.newest(refuse) == (1, "state")
     assert capsys.readouterr().err.splitlines() == [
         "warning: r: step_2 is not used: first; second",
-        "r: goes on from step 1",
+        "r: resumes from step 1",
     ]
     assert steps_of(states.scratch, states.prefix) == [1]
 
@@ -81,6 +81,6 @@ def test_a_state_of_another_machine_is_used_with_a_warning(states, capsys):
     states.keep(1, write)
     assert states._replace(machine="a slide rule").newest(read) == (1, "state")
     assert capsys.readouterr().err.splitlines() == [
-        "warning: r: begun on an abacus, goes on on a slide rule: the last bits may differ",
-        "r: goes on from step 1",
+        "warning: r: began on an abacus, resumes on a slide rule: the last bits may differ",
+        "r: resumes from step 1",
     ]

@@ -263,13 +263,13 @@ def test_what_is_not_compressed_or_compressed_twice_is_named(tmp_path, name):
     refused(
         tmp_path / name,
         lines("a"),
-        "holds no (gzip|zstd) data, as its name says it does; rename it",
+        "holds no (gzip|zstd) data, although its name says so; rename it",
     )
     for binary in ("a.parquet", "a.arrow"):
         refused(
             tmp_path / binary,
             lines("a"),
-            "holds no (parquet|Arrow) data, as its name says it does; rename it",
+            "holds no (parquet|Arrow) data, although its name says so; rename it",
         )
     refused(
         tmp_path / name,

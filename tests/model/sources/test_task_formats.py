@@ -118,10 +118,10 @@ CAUSE = {"premise": "It rained.", "choice1": "A.", "choice2": "B.", "label": 0, 
     ("name", "record", "why"),
     [
         ("winogrande", {**BLANK, "answer": ""}, "label: is not given ('')"),
-        ("winogrande", {**BLANK, "answer": "3"}, "its true answer, '3', is none of 1, 2"),
+        ("winogrande", {**BLANK, "answer": "3"}, "its true answer, '3', is not one of 1, 2"),
         ("winogrande", {**BLANK, "sentence": "Ann thanked Bo."}, "has no blank, _, in its"),
         ("social_iqa", {**SOCIAL, "label": ""}, "label: is not given ('')"),
-        ("social_iqa", {**SOCIAL, "label": "0"}, "its true answer, '0', is none of 1, 2, 3"),
+        ("social_iqa", {**SOCIAL, "label": "0"}, "its true answer, '0', is not one of 1, 2, 3"),
         ("copa", {**CAUSE, "question": "Cause"}, "asks 'Cause', and neither cause nor effect"),
     ],
 )
