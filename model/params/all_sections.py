@@ -1,4 +1,4 @@
-"""All of params.yaml: every section's own rules, those between sections, and each condition's."""
+"""All of params.yaml: each section's own rules, the rules between sections, and each condition."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from common.errors import PipelineError
-from common.sections import Section, validate, validate_overridden
+from common.sections import Section, param, validate, validate_overridden
 from model.params.conditions import Name, Overrides
 from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
@@ -26,18 +26,30 @@ from model.params.source_names import DRILL_SOURCE
 from model.params.tasks import CONTINUATION, Tasks
 from model.params.tokenize import TokenizeParams
 
-# numpy takes no greater one.
+# numpy takes no greater seed.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# uint16 holds the ids of shards: the ranks, end of text, 45 facts, all padded to a multiple of 64.
-_MOST_RANKS = 2**16 - 46
 
 
 class Params(Section):
-    conditions: dict[Name, Overrides] = Field(min_length=1)
-    seeds: list[Seed] = Field(min_length=1)
+    """All of params.yaml."""
+
+    conditions: dict[Name, Overrides] = param(
+        "The arms of the experiment, by name; all are compared with the first one. A condition "
+        "names four sections, and has values of its own in place of theirs.",
+        min_length=1,
+    )
+    seeds: list[Seed] = param(
+        "A run of each condition for each seed. It draws the initial weights and the order of "
+        "documents.",
+        rule="no seed twice",
+        min_length=1,
+    )
     numerics: NumericsParams
     fetch: FetchParams
-    tasks: Tasks
+    tasks: Tasks = param(
+        "Multiple-choice tasks that every checkpoint answers, by name. `continuation` is made of "
+        "held-out documents. The items of any other task are those of `fetch.tasks.NAME`."
+    )
     corpus: CorpusParams
     items: ItemsParams
     tokenize: TokenizeParams
@@ -80,17 +92,6 @@ class Params(Section):
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count "
                 f"({self.fetch.ranks.count})"
             )
-        if self.tokenize.base_ranks > _MOST_RANKS:
-            raise ValueError(
-                f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: "
-                "ids have 16 bits"
-            )
-        for name, seed in (
-            ("weight_seed", self.pretrain.weight_seed),
-            ("data_seed", self.pretrain.data_seed),
-        ):
-            if seed is not None and seed >= 2**32:
-                raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
         self._require_known_sources()
         self._require_native()
         context, target_tokens = self.model.context, self.corpus.target_tokens
