@@ -48,7 +48,8 @@ class Params(Section):
     fetch: FetchParams
     tasks: Tasks = param(
         "Multiple-choice tasks that every checkpoint answers, by name. `continuation` is made of "
-        "held-out documents. The items of any other task are those of `fetch.tasks.NAME`."
+        "held-out documents. The items of any other task are those of `fetch.tasks.NAME`.",
+        rule="`continuation`, or names in `fetch.tasks`",
     )
     corpus: CorpusParams
     items: ItemsParams
@@ -77,6 +78,7 @@ class Params(Section):
                 f"fetch.conversations.{GENERATED} has the name of this repository's own problems; "
                 "choose another"
             )
+        # Then every conversation is learned equally often.
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
         if taken % drawn:
             raise ValueError(
@@ -94,11 +96,13 @@ class Params(Section):
             )
         self._require_known_sources()
         self._require_native()
+        # A row of training has one token more than the context.
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
             raise ValueError(
                 f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})"
             )
+        # The prompt needs at least one token of the context.
         for name, new_tokens in (
             ("probes", self.probes.new_tokens),
             ("generate", self.generate.new_tokens),
@@ -113,7 +117,7 @@ class Params(Section):
     def _require_known_sources(self) -> None:
         """Raise ValueError if pretrain.mixture names a source that the corpus cannot have."""
         names = source_names(self.fetch.passages.source)
-        if names is None:
+        if names is None:  # a tree's folders name them; pretrain checks
             return
         if self.corpus.drill_fraction:
             names.add(DRILL_SOURCE)
@@ -145,6 +149,7 @@ class Params(Section):
                     f"tasks.{name}.asked ({task.asked}) exceeds fetch.tasks.{name}.count "
                     f"({sources[name].count})"
                 )
+        # A second wording's scores are in a file NAME_WORDING.
         names = [
             f"{name}_{wording}"
             for name, task in self.tasks.items()
@@ -172,10 +177,11 @@ class Params(Section):
 
 
 def read_conditions(document: Any, path: Path) -> dict[str, Params]:
-    """Return params.yaml's content `document` as each condition has it, by the condition's name.
+    """Return what each condition reads in params.yaml, by the condition's name.
 
-    Raises PipelineError with one line per fault of `document`, or of the first condition that has
-    one; its lines name the condition's own keys.
+    `document` is the file's content. Raises PipelineError with one line for each fault of
+    `document`, or else of the first condition that has a fault. A condition's lines name its own
+    keys.
     """
     params = validate(document, Params, path)
     found = {name: _of_condition(document, params, name, path) for name in params.conditions}
@@ -191,6 +197,11 @@ def read_conditions(document: Any, path: Path) -> dict[str, Params]:
 
 
 def _of_condition(document: Any, params: Params, name: str, path: Path) -> Params:
+    """Return `document` with the condition's own values in place, validated as a whole.
+
+    conditions.wide.model {width: 192} and model {layers: 2, width: 128, …} make
+    model {layers: 2, width: 192, …}.
+    """
     whole = dict(document)
     for section in Overrides.model_fields:
         values, key = document["conditions"][name][section], f"conditions.{name}.{section}"
@@ -201,4 +212,5 @@ def _of_condition(document: Any, params: Params, name: str, path: Path) -> Param
 
 
 def tokens_a_step(params: Params) -> int:
+    """Return how many tokens an optimizer step trains on, in all processes."""
     return params.pretrain.batch_rows * params.model.context

@@ -17,7 +17,7 @@ _LEAST_ITEMS = 2
 
 
 def _quoted(value: Any) -> Any:
-    """Return `value`; raise ValueError for a number: a version or commit without quotes."""
+    """Return `value`; raise ValueError for a number, which is text without its quotes."""
     if isinstance(value, int | float):
         raise ValueError("must be text, so put it in quotes")
     return value
@@ -197,7 +197,8 @@ class FetchParams(Section):
 
     tasks: TaskInputs = param(
         "Items of multiple-choice tasks, by name; their text is kept out of the corpus. That holds "
-        "for tasks that `tasks` does not list, too."
+        "for tasks that `tasks` does not list, too.",
+        rule="none is named `continuation`",
     )
     ranks: RanksInput
     passages: PassagesInput

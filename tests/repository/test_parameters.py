@@ -295,6 +295,12 @@ BROKEN = {
         {},
         "fetch.conversations.generated has the name",
     ),
+    "tasks": (MORE, {}, "tasks.mine: fetch.tasks has no mine"),
+    "fetch.tasks": (
+        DOCUMENT["fetch"]["tasks"] | {"continuation": DOCUMENT["fetch"]["tasks"]["copa"]},
+        {},
+        "fetch.tasks.continuation has the name of the task of held-out documents",
+    ),
     "tasks.NAME.asked": (1, {}, "must be all, or a whole number of at least 2"),
     "tasks.NAME.wordings": (["lm_eval", "lm_eval"], {}, "names one of them twice"),
     "corpus.target_tokens": (256, {}, "must be above model.context (256)"),
@@ -366,12 +372,8 @@ def ruled_keys() -> set[str]:
             if (field.json_schema_extra or {}).get("rule")
         }
 
-    found = {
-        row.key
-        for rows in FOUND.sections.values()
-        for row in rows
-        if row.allowed != reference_without_rules()[row.key]
-    }
+    plain = reference_without_rules()
+    found = {key for key, row in ROWS.items() if row.allowed != plain[key]} | of(Params)
     assert of(HubFileSource) == {"filename"}, "whose rule tests/model/params/test_paths.py holds"
     return found
 

@@ -329,6 +329,8 @@ def markdown(tree: Tree) -> str:
         text = about(Params, name)
         if [row.key for row in rows] == [name]:
             text = ""  # the table's one row says it
+        if text and not _is_section(Params.model_fields[name].annotation):
+            text += f" Allowed: {_row(Params, name, name).allowed}."
         parts += [f"\n## {name}\n", text and f"\n{_linked(text)}\n", _overridable(name), "\n"]
         parts.append(_table(rows, params, reruns))
         following = reruns.following(reruns.of_section([row.key for row in rows]))
