@@ -23,16 +23,9 @@ from model.params.all_sections import Params, read_conditions
 from model.params.fetch import HubFileSource
 from pipeline.declared.lockfile import Graph
 from stages.params import require_patterns
-from tools.generated.parameters import (
-    REFERENCE,
-    Reruns,
-    Row,
-    about,
-    allowed_values,
-    first_sentence,
-    markdown,
-    reference,
-)
+from tools.generated.parameter_rows import Row, about, allowed_values, first_sentence, reference
+from tools.generated.parameters import REFERENCE, markdown
+from tools.generated.reruns import Reruns
 
 PARAMS = committed_text("params.yaml")
 DOCUMENT = load(PARAMS.encode(), "params.yaml")
