@@ -9,10 +9,12 @@ from common.yaml_file import read_yaml
 from model.data.conversations import Message
 from model.export.hf_tokenizer import to_hugging_face
 from model.hugging_face.directory import read_tokenizer
+from model.params.fetch import ConversationsInput, PassagesInput
 from model.params.pretrain import PretrainParams
 from model.post_training.chat_format import conversation_row
 from model.tokens.bpe import Tokenizer, read_ranks
 from model.tokens.export_tokenizer import FactTokenizer
+from pipeline.declared.dvc_yaml import load_yaml
 
 
 def example(document: str, name: str) -> list[str]:
@@ -62,6 +64,22 @@ def test_the_conversation_is_read_and_learned_as_in_the_example(tmp_path, baseli
     assert facts.decode(row.ids[:start]) == read
     assert facts.decode(row.ids[start:]) == learned
     assert all(row.is_learned[start:])
+
+
+def test_the_sources_in_the_examples_are_valid():
+    text = (REPOSITORY / "docs/data.md").read_text()
+    own, conversations = (
+        load_yaml(
+            block.replace("sha256: …", f"sha256: {'a' * 64}")
+            .replace("revision: …", f"revision: {'b' * 40}")
+            .encode()
+        )
+        for block in re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    assert PassagesInput(**own["fetch"]["passages"]).source.kind == "files"
+    sources = conversations["fetch"]["conversations"]
+    assert {ConversationsInput(**each).format for each in sources.values()} == {"gsm8k", "chat"}
+    assert conversations["problems"]["mixture"].keys() == sources.keys()
 
 
 def test_the_rows_of_a_step_are_shared_out_as_in_the_picture():
