@@ -202,9 +202,10 @@ hook: $(DEV)
 
 ##@ Results
 
-# Put the tables of plots/ into README.md and docs/. `make lint` says whether they are the committed run's.
+# Write the tables of README.md and docs/ from plots/, and docs/parameters.md. `make lint` fails if one is stale.
 tables: $(READY)
 	@python -m tools.generated.doc_tables
+	@python -m tools.generated.parameters
 
 # Which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
@@ -226,12 +227,13 @@ audit: .audit/.ready
 
 ##@ Run
 
-# The linter, the formatter, types, spelling, and whether README's and docs' tables are the committed run's.
+# The linter, the formatter, types, spelling, and whether the generated parts of README and docs are current.
 lint: $(DEV)
 	ruff check . && ruff format --check .
 	mypy
 	git ls-files -z | xargs -0 codespell
 	@python -m tools.generated.doc_tables --check
+	@python -m tools.generated.parameters --check
 
 ##@ Upkeep
 

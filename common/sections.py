@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import PipelineError, printable
 from common.yaml_file import old_reading, plain_value, read_yaml, shown
@@ -22,6 +22,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     COMMON: ClassVar[frozenset[str]] = frozenset()
+
+
+def param(about: str, *, unit: str = "", rule: str = "", **bounds: Any) -> Any:
+    """Return the field of one key of params.yaml, with what docs/parameters.md states of it.
+
+    The first sentence of `about` is the key's comment in params.yaml. `bounds` are pydantic's (gt,
+    ge, lt, le, min_length, pattern). `rule` is for people: a bound that a validator checks, since
+    it depends on other keys.
+    """
+    return Field(description=about, json_schema_extra={"unit": unit, "rule": rule}, **bounds)
 
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""All of params.yaml: every section's own rules, those between sections, and each condition's."""
+"""All of params.yaml: each section's own rules, the rules between sections, and each condition."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from common.errors import PipelineError
-from common.sections import Section, validate, validate_overridden
+from common.sections import Section, param, validate, validate_overridden
 from model.params.conditions import Name, Overrides
 from model.params.corpus import CorpusParams
 from model.params.evaluate import EvaluateParams
@@ -26,18 +26,31 @@ from model.params.source_names import DRILL_SOURCE
 from model.params.tasks import CONTINUATION, Tasks
 from model.params.tokenize import TokenizeParams
 
-# numpy takes no greater one.
+# numpy takes no greater seed.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# uint16 holds the ids of shards: the ranks, end of text, 45 facts, all padded to a multiple of 64.
-_MOST_RANKS = 2**16 - 46
 
 
 class Params(Section):
-    conditions: dict[Name, Overrides] = Field(min_length=1)
-    seeds: list[Seed] = Field(min_length=1)
+    """All of params.yaml."""
+
+    conditions: dict[Name, Overrides] = param(
+        "The arms of the experiment, by name; all are compared with the first one. A condition "
+        "names four sections, and has values of its own in place of theirs.",
+        min_length=1,
+    )
+    seeds: list[Seed] = param(
+        "A run of each condition for each seed. It draws the initial weights and the order of "
+        "documents.",
+        rule="no seed twice",
+        min_length=1,
+    )
     numerics: NumericsParams
     fetch: FetchParams
-    tasks: Tasks
+    tasks: Tasks = param(
+        "Multiple-choice tasks that every checkpoint answers, by name. `continuation` is made of "
+        "held-out documents. The items of any other task are those of `fetch.tasks.NAME`.",
+        rule="`continuation`, or names in `fetch.tasks`",
+    )
     corpus: CorpusParams
     items: ItemsParams
     tokenize: TokenizeParams
@@ -65,6 +78,7 @@ class Params(Section):
                 f"fetch.conversations.{GENERATED} has the name of this repository's own problems; "
                 "choose another"
             )
+        # Then every conversation is learned equally often.
         drawn, taken = self.problems.conversations, self.sft.max_steps * self.sft.batch_rows
         if taken % drawn:
             raise ValueError(
@@ -80,24 +94,15 @@ class Params(Section):
                 f"tokenize.base_ranks ({self.tokenize.base_ranks}) exceeds fetch.ranks.count "
                 f"({self.fetch.ranks.count})"
             )
-        if self.tokenize.base_ranks > _MOST_RANKS:
-            raise ValueError(
-                f"tokenize.base_ranks ({self.tokenize.base_ranks}) must be at most {_MOST_RANKS}: "
-                "ids have 16 bits"
-            )
-        for name, seed in (
-            ("weight_seed", self.pretrain.weight_seed),
-            ("data_seed", self.pretrain.data_seed),
-        ):
-            if seed is not None and seed >= 2**32:
-                raise ValueError(f"pretrain.{name} ({seed}) must be below 2³²")
         self._require_known_sources()
         self._require_native()
+        # A row of training has one token more than the context.
         context, target_tokens = self.model.context, self.corpus.target_tokens
         if target_tokens is not None and target_tokens <= context:
             raise ValueError(
                 f"corpus.target_tokens ({target_tokens}) must be above model.context ({context})"
             )
+        # The prompt needs at least one token of the context.
         for name, new_tokens in (
             ("probes", self.probes.new_tokens),
             ("generate", self.generate.new_tokens),
@@ -112,7 +117,7 @@ class Params(Section):
     def _require_known_sources(self) -> None:
         """Raise ValueError if pretrain.mixture names a source that the corpus cannot have."""
         names = source_names(self.fetch.passages.source)
-        if names is None:
+        if names is None:  # a tree's folders name them; pretrain checks
             return
         if self.corpus.drill_fraction:
             names.add(DRILL_SOURCE)
@@ -144,6 +149,7 @@ class Params(Section):
                     f"tasks.{name}.asked ({task.asked}) exceeds fetch.tasks.{name}.count "
                     f"({sources[name].count})"
                 )
+        # A second wording's scores are in a file NAME_WORDING.
         names = [
             f"{name}_{wording}"
             for name, task in self.tasks.items()
@@ -171,10 +177,11 @@ class Params(Section):
 
 
 def read_conditions(document: Any, path: Path) -> dict[str, Params]:
-    """Return params.yaml's content `document` as each condition has it, by the condition's name.
+    """Return what each condition reads in params.yaml, by the condition's name.
 
-    Raises PipelineError with one line per fault of `document`, or of the first condition that has
-    one; its lines name the condition's own keys.
+    `document` is the file's content. Raises PipelineError with one line for each fault of
+    `document`, or else of the first condition that has a fault. A condition's lines name its own
+    keys.
     """
     params = validate(document, Params, path)
     found = {name: _of_condition(document, params, name, path) for name in params.conditions}
@@ -190,6 +197,11 @@ def read_conditions(document: Any, path: Path) -> dict[str, Params]:
 
 
 def _of_condition(document: Any, params: Params, name: str, path: Path) -> Params:
+    """Return `document` with the condition's own values in place, validated as a whole.
+
+    conditions.wide.model {width: 192} and model {layers: 2, width: 128, …} make
+    model {layers: 2, width: 192, …}.
+    """
     whole = dict(document)
     for section in Overrides.model_fields:
         values, key = document["conditions"][name][section], f"conditions.{name}.{section}"
@@ -200,4 +212,5 @@ def _of_condition(document: Any, params: Params, name: str, path: Path) -> Param
 
 
 def tokens_a_step(params: Params) -> int:
+    """Return how many tokens an optimizer step trains on, in all processes."""
     return params.pretrain.batch_rows * params.model.context

@@ -1,17 +1,16 @@
-"""The `conditions` section: by name, the values that a condition has in place of others.
+"""The `conditions` section: for each condition, its own values of four sections.
 
-Each condition names the four sections that it may override, empty where nothing differs, so that
-dvc.yaml can declare `conditions.NAME.pretrain`: DVC refuses a key that is not there.
+A condition names all four sections, empty where nothing differs: dvc.yaml declares
+`conditions.NAME.pretrain`, and DVC refuses a key that is not there.
 """
 
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.sections import Section
+from common.sections import Section, param
 
-# Files of plots/figures that show all conditions. A condition of the same name would overwrite
-# NAME.png.
+# Files of plots/figures that show all conditions. A condition of the same name would overwrite one.
 RESERVED_NAMES = ("combined", "evidence", "training")
 # metrics/comparison.json has keys CONDITION, and CONDITION with each of these.
 RESERVED_ENDINGS = ("_difference", "_holm_p")
@@ -37,12 +36,15 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterV
 
 
 class Overrides(Section):
-    """Values by key of each section, as params.yaml has them; checked once they are in place."""
+    """A condition's own values, by section and key.
 
-    tokenize: dict[str, Any]
-    model: dict[str, Any]
-    pretrain: dict[str, Any]
-    sft: dict[str, Any]
+    They are checked when they are in place of the section's values.
+    """
+
+    tokenize: dict[str, Any] = param("The condition's own values of `tokenize`.")
+    model: dict[str, Any] = param("The condition's own values of `model`.")
+    pretrain: dict[str, Any] = param("The condition's own values of `pretrain`.")
+    sft: dict[str, Any] = param("The condition's own values of `sft`.")
 
     @model_validator(mode="before")
     @classmethod

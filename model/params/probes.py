@@ -1,18 +1,25 @@
-"""The `probes` section: how the arithmetic questions are asked."""
+"""The `probes` section: how models answer the arithmetic questions."""
 
 from typing import Literal
 
-from pydantic import Field
-
-from common.sections import Section
+from common.sections import Section, param
 
 
 class ProbesParams(Section):
-    """`batch_rows` prompts are continued at a time, each by `new_tokens` tokens.
+    """How models answer the arithmetic questions."""
 
-    So many tokens are enough for a number in words.
-    """
-
-    batch_rows: int = Field(gt=0)
-    device: Literal["cpu", "cuda"]
-    new_tokens: int = Field(gt=0)
+    batch_rows: int = param(
+        "Prompts that are continued together. It may change the last bits of a logit.",
+        unit="rows",
+        gt=0,
+    )
+    device: Literal["cpu", "cuda"] = param(
+        "Where answers are computed: `cpu` or `cuda`.",
+        rule="`cuda` needs `numerics.kernels: native`",
+    )
+    new_tokens: int = param(
+        "Length of an answer. The demonstration's 10 tokens are enough for a number in words.",
+        unit="tokens",
+        rule="below `model.context`",
+        gt=0,
+    )

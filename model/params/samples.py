@@ -2,21 +2,30 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from common.errors import printable
-from common.sections import Section
+from common.sections import Section, param
 
 
 class SamplesParams(Section):
-    """Each of `prompts` is continued greedily, by at most `new_tokens` tokens.
+    """Fixed prompts that every checkpoint continues, for people to read in the report.
 
-    An empty prompt is the start of a document. Without prompts nothing is sampled.
+    Each next token is the likeliest one (greedy decoding).
     """
 
-    prompts: list[str]
-    device: Literal["cpu", "cuda"]
-    new_tokens: int = Field(gt=0)
+    prompts: list[str] = param(
+        "Texts that every checkpoint continues. An empty text is the start of a document; without "
+        "prompts nothing is sampled.",
+        rule="no text twice",
+    )
+    device: Literal["cpu", "cuda"] = param(
+        "Where continuations are computed: `cpu` or `cuda`.",
+        rule="`cuda` needs `numerics.kernels: native`",
+    )
+    new_tokens: int = param(
+        "Greatest length of a continuation.", unit="tokens", rule="below `model.context`", gt=0
+    )
 
     @field_validator("prompts")
     @classmethod

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from common.sections import Section
+from common.sections import Section, param
 
 # An interval and a comparison need two clusters of items, so at least two items.
 _LEAST_ITEMS = 2
@@ -23,15 +23,19 @@ def _is_a_number_or_all(value: object) -> object:
 
 
 class TaskParams(Section):
-    """One task.
+    """One task."""
 
-    `asked`: how many items, drawn by `items.seed`; all takes every item. `wordings`: how items are
-    asked (model/tasks/wordings.py). The first has the task's name and is what curves show; a
-    further one is a second measurement.
-    """
-
-    asked: Annotated[int | Literal["all"], BeforeValidator(_is_a_number_or_all)]
-    wordings: list[Wording] = Field(min_length=1)
+    asked: Annotated[int | Literal["all"], BeforeValidator(_is_a_number_or_all)] = param(
+        "Items that are asked, drawn by `items.seed`; `all` takes every item.",
+        unit="items",
+        rule=f"`all`, or from {_LEAST_ITEMS} to `fetch.tasks.NAME.count`",
+    )
+    wordings: list[Wording] = param(
+        "How items are asked (docs/evaluation.md). The first wording has the task's name, and "
+        "curves show it. Each further one is a second measurement.",
+        rule="no wording twice",
+        min_length=1,
+    )
 
     @field_validator("wordings")
     @classmethod

@@ -347,8 +347,8 @@ def test_a_condition_has_its_own_values_and_the_others():
             "conditions.a: pretrain.dtype (bfloat16) needs numerics.kernels: native",
         ),
         (
-            {"tokenize": {"base_ranks": 65500}},
-            "conditions.a: tokenize.base_ranks (65500) exceeds fetch.ranks.count (50256)",
+            {"tokenize": {"base_ranks": 60000}},
+            "conditions.a: tokenize.base_ranks (60000) exceeds fetch.ranks.count (50256)",
         ),
         (
             {"model": {"context": 24}, "pretrain": {"batch_rows": 16}},
