@@ -1,8 +1,8 @@
 """The scratch folder, where a stage's finished pieces survive a kill, and the instance's lock.
 
-model/runtime/resumable.py writes the pieces. For the output data/tokens/train.bin they lie in
+model/runtime/resumable.py writes the pieces. For the output data/tokens/baseline they lie in
 
-    data/tokens/.train.bin.scratch/FINGERPRINT/
+    data/tokens/.baseline.scratch/FINGERPRINT/
 
 FINGERPRINT is a hash of the command, the inputs and the parameters. After an edit of one of them
 the hash is another, so a resumed run never finds pieces of other inputs.
