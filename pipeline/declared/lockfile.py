@@ -187,13 +187,16 @@ class Graph:
         return self._hashes[path]
 
     def _find_hash(self, path: str) -> str | None:
-        """Return the MD5 of `path`; None if it is missing. For the output data/tokens (a folder):
+        """Return the MD5 of `path`; None if it is missing.
 
-        data/tokens               its own hash, from dvc.lock
-        data/tokens/train.bin     that file's, from the listing in dvc.contents.json
-        data/tokens/shards        made of the listed files below it
-        data                      made of all outputs below it
-        params.yaml               of the file in the tree
+        If the folder a/b is an output:
+
+            a/b           its hash in dvc.lock
+            a/b/c.bin     the file's hash, as dvc.contents.json lists it
+            a/b/d         a folder's hash, from the listed files below it
+            a             a folder's hash, from all outputs below it
+
+        For any other path, hash the file or folder in the tree.
         """
         if path in self._made:
             return self._made[path]
