@@ -22,8 +22,9 @@ A task goes this way (the method that moves it on):
 An instance whose meta has `spreads` goes through the queue once for each of its phases, as one
 share for each worker in this folder, and at last as a whole, which puts the pieces together.
 
-Threads: Dask's and the fetching threads only append to deques and set `_woken`. Everything else
-runs in the driver's thread, in `finished`, so the tables of workers and tasks need no locks.
+Threads: those of Dask, and those that fetch outputs, only append to deques, note a task's progress
+and set `_look_at` and `_woken`. Everything else runs in the driver's thread, so the tables of
+workers and tasks need no locks.
 """
 
 import asyncio
@@ -300,7 +301,7 @@ class ClusterPlace:
             self._admit(new)
 
     def _admit(self, new: dict[str, Any]) -> None:
-        """Admit or refuse new workers: address, answer, versions, then the clone if it needs one."""
+        """Admit or refuse new workers by address, answer, versions and, if needed, a clone."""
         private = [address for address in new if _is_private(address)]
         for address in new.keys() - private:
             self._refuse(address, "its address is neither this machine's own nor inside TLS")
@@ -665,7 +666,7 @@ def checked_address(address: str) -> str:
 
 
 def _address_in(file: Path) -> str:
-    """Return the address in a scheduler's file; wait for the file, as the scheduler may be starting.
+    """Return the address in a scheduler's file; wait for the file if the scheduler is starting.
 
     Raises ClusterError.
     """
@@ -706,7 +707,7 @@ def _run_there() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def _versions(root: Path) -> dict[str, str | None]:
-    """Return the versions that a worker must have: those of libraries.yaml, and our DVC and Dask."""
+    """Return the versions that a worker must have: of libraries.yaml, and our DVC and Dask."""
     tree = WorkingTree(root)
     stages = declared_versions(tree).values() if tree.has(FILE) else ()
     declared = {name: version for libraries in stages for name, version in libraries.items()}

@@ -1,4 +1,4 @@
-"""A stage's stdout and stderr: a pseudo-terminal, so that tqdm draws bars for the driver to read."""
+"""A stage's stdout and stderr: a pseudo-terminal, so tqdm draws bars that the driver can read."""
 
 import codecs
 import fcntl

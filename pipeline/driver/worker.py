@@ -11,11 +11,12 @@ A status, a log, an entry for dvc.lock and small files go back.
     any other folder                       they run in a clone below .dvc/tmp/cluster, at the
                                            driver's commit; each worker process has its own clone
 
-One instance has three processes below the worker:
+The processes of one instance:
 
-    worker ── keeper.py ── shell with the stage's command
-       └─ socket ─┘   signals go down, the exit status comes up; the end of the socket means that the
-                      worker died or does not want the instance any more
+    worker ──socket── keeper.py ── shell with the stage's command
+
+Signals go down through the socket, and the exit status comes up. When the socket ends, the worker
+has died or the instance is cancelled, and the keeper ends the command.
 """
 
 import asyncio
@@ -146,7 +147,7 @@ class _Running:
         return self._result(status)
 
     def in_clone(self, root: Path, job: Job, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run the job by pipeline/driver/elsewhere.py in the clone, which pulls, runs and pushes."""
+        """Run the job by the clone's pipeline/driver/elsewhere.py, which pulls, runs and pushes."""
         for path, content in inputs["files"].items():
             _write(root, path, content)
         # Delete only what the driver did not send, as left by an earlier run. The folder stays,
