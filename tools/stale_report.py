@@ -1,10 +1,9 @@
-"""`make report`: plots/report.html with what is stale in the working tree now, written to
-report.html.
+"""Write report.html: plots/report.html, with a list of stale results (`make report`).
 
     python -m tools.stale_report
 
-The report stage cannot say it: it is the last stage, and what it would say would be true only while
-it runs. Reads plots/report.html, which a run makes, and what `make check` reads. Writes
+The report stage cannot list them. It is the last stage, so its list would be true only while it
+runs. Reads plots/report.html, which a run makes, and all that `make check` reads. Writes
 report.html, which nothing depends on.
 """
 
@@ -24,9 +23,7 @@ BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 def stale_html(graph: Graph) -> str:
-    """Return what is stale as HTML: stages and why, what follows them, and which committed figures
-    are not to be believed.
-    """
+    """Return the stale results as HTML: stages with reasons, stages after them, invalid figures."""
     reasons = graph.stale()
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
@@ -69,9 +66,7 @@ def _link(graph: Graph, name: str) -> str:
 
 
 def filled(page: str, section: str) -> str:
-    """Return `page` with `section` for what it says of staleness; ValueError where it has no place
-    for it.
-    """
+    """Return `page` with `section` between the markers; raise ValueError if it has no markers."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
