@@ -14,6 +14,9 @@ Each but `configure` reads request.json in FOLDER. In order, for one instance:
                                cache
     receive    at the driver   {"name", "entry"}: fetch the outputs from the remote, check them out,
                                compare every file with the entry
+
+Reads request.json, dvc.yaml and dvc.lock. Writes outputs, DVC's cache and the DVC remote, dvc.lock
+of the clone, and answer.json.
 """
 
 import hashlib

@@ -119,7 +119,7 @@ def page_style() -> bytes:
 
 @cache
 def page_script() -> bytes:
-    """Return one script: Vega, the report's drawing code, the charts, and the code that fills them."""
+    """Return one script: Vega, the report's drawing code, the charts, and the code of the page."""
     charts = [
         {"name": chart.name, "title": chart.title, "caption": _caption(chart), "spec": spec(chart)}
         for chart in TRAINING

@@ -13,7 +13,7 @@ from pipeline.driver.state_file import DriverState, RunningInstance, read_state
 from tools.live.follow import Follower, live_files
 
 # By stage: the figures of a row to compare with the committed run's. A chart of plots/curves/ and
-# its split have the same figures as the stage's table, from which model/curves/points.py reads them.
+# its split have the same figures as the stage's table: model/curves/points.py reads them there.
 CHARTS = {
     "pretrain": {
         "train_loss": ("loss", "train"),
@@ -53,7 +53,7 @@ Curve = dict[int, float]  # by step
 class Compared(NamedTuple):
     """One figure of a run: its newest value, and the committed run's.
 
-    `committed_step` is the same step, or else the nearest earlier one that the committed run logged.
+    `committed_step` is the same step, or the nearest earlier one that the committed run logged.
     """
 
     label: str
@@ -133,7 +133,7 @@ class Run:
         return found
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows; a row of an earlier step replaces that step and all after it, as on a resume."""
+        """Add rows; one of an earlier step, as after a resume, replaces all from that step on."""
         for row in rows:
             kind, step = row.get("kind"), row.get("step")
             if kind not in ("training", "validation") or not isinstance(step, int):

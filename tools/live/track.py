@@ -190,7 +190,7 @@ TRACKERS: dict[str, Callable[[Path], Tracker]] = {
 
 
 class Forwarder:
-    """Forward each new row below `root` to a tracker once; the file `state` records the last steps."""
+    """A forwarder of new rows below `root` to a tracker; the file `state` has the last steps."""
 
     def __init__(self, root: Path, state: Path, tracker: Tracker):
         self._root, self._state, self._tracker = root, state, tracker
