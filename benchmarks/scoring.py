@@ -1,16 +1,17 @@
-"""Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in
-alternation in one run.
+"""Compare the speed of scoring HellaSwag: ours, the reference script's loop, lm-evaluation-harness.
 
     python -m benchmarks.scoring
         the last export, and a random model of GPT-2's size; about twenty minutes
     python -m benchmarks.scoring DIRECTORY --items 64 --rounds 5
 
-Ours has portable kernels and, for comparison, native ones. Each has a process of its own, with the
-same model, items and number of threads; while one computes the others wait. The harness has the
-batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two
-that read the same text. Memory is a process's peak, libraries included. The share of the peak is of
-what a product of two matrices of 2048 × 2048 reaches here, counting the products that remain to be
-computed when a context is read once. The CPU path is measured. The last line sums up.
+Ours runs with portable kernels and, for comparison, with native ones. Each method has its own
+process, with the same model, items and number of threads. They take turns; while one computes the
+others wait. The harness uses the batch size that was fastest in a trial. Ours scores both wordings,
+and each ratio is between two methods that read the same text.
+
+Memory is a process's peak, including libraries. The share of the peak compares matrix products per
+second with what a product of two 2048 × 2048 matrices reaches here. It counts the products that
+remain when each context is read once. This measures the CPU path. The last line is a summary.
 """
 
 import argparse
@@ -57,8 +58,9 @@ class Ours:
         return [score.nats for score in self.scorer.score(items, WORDINGS[wording], "ours")]
 
     def products(self, items: list, wording: str) -> tuple[float, float]:
-        """Return the floating-point operations of matrix products that `items` take, and those
-        without anything shared.
+        """Return the floating-point operations of the matrix products for `items`.
+
+        Then those without sharing, if each ending read its whole context again.
         """
         from model.scoring.packing import batches, by_size, pack
         from model.scoring.prefix_trees import encode
@@ -85,8 +87,9 @@ class Native(Ours):
 
 
 class Reference:
-    """One item at a time, its four rows padded, the whole output layer: evaluate of
-    karpathy/build-nanogpt, hellaswag.py.
+    """One item at a time, its four rows padded, with the whole output layer.
+
+    After `evaluate` of karpathy/build-nanogpt, hellaswag.py.
     """
 
     def __init__(self, directory: Path, threads: int):
@@ -158,7 +161,7 @@ METHODS = {"ours": Ours, "native": Native, "reference": Reference, "lm-eval": Lm
 
 
 def work(method: str, directory: Path, threads: int) -> None:
-    """Answer the requests on stdin, a line each, on what was stdout."""
+    """Answer requests, one per line of stdin, on the original stdout."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print
     from model.data.items import Item
@@ -183,9 +186,7 @@ def work(method: str, directory: Path, threads: int) -> None:
 
 
 def peak_memory() -> float:
-    """Return the most that this process has had in memory, in MiB; getrusage would count its
-    parent's too.
-    """
+    """Return the peak of this process's memory in MiB; getrusage would include its parent's."""
     [line] = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -195,9 +196,7 @@ def peak_memory() -> float:
 
 
 def matmul_peaks(threads: int) -> dict[str, float]:
-    """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by
-    F.linear and by oneDNN.
-    """
+    """Return the FLOP/s of products of 2048 × 2048 float32 matrices, by F.linear and by oneDNN."""
     import torch
 
     from model.scoring.matmul import OneDNNProduct, Product
@@ -222,7 +221,7 @@ def matmul_peaks(threads: int) -> dict[str, float]:
 class Worker:
     def __init__(self, method: str, directory: Path, threads: int):
         started = time.perf_counter()
-        # As a stage is started: without garbage collection while it imports.
+        # Without garbage collection during the imports, as for a stage.
         code = (
             "import gc, runpy; gc.disable(); "
             "runpy.run_module('benchmarks.scoring', run_name='__main__', alter_sys=True)"
@@ -268,7 +267,7 @@ class Worker:
 
 
 def compare(directory: Path, name: str, items: list[int], rounds: int, threads: int) -> str:
-    """Measure, print what was found, and return it in a line."""
+    """Measure and print the results; return a summary in one line."""
     workers = {method: Worker(method, directory, threads) for method in METHODS}
     trial = items[: max(4, len(items) // 4)]
     rates = {
