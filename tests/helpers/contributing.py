@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md as the tests use it: its sections and their commands."""
+"""Read the sections of CONTRIBUTING.md and their commands."""
 
 import re
 
@@ -15,7 +15,7 @@ def blocks(title: str, language: str) -> list[str]:
 
 
 def commands(title: str) -> list[str]:
-    """Return a section's commands but for `make repro`: the sections' edits are run together."""
+    """Return a section's commands without `make repro`: the edits of all sections run together."""
     found = "".join(blocks(title, "console")).split("$ ")[1:]
     assert found
     return [command for command in found if command != "make repro\n"]

@@ -1,4 +1,4 @@
-"""docs/faults.md as the tests use it: what it quotes is what they look for."""
+"""Read the table of docs/faults.md: tests look for the messages that it quotes."""
 
 import re
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def rows() -> list[Row]:
 
 
 def seen(fault: str, stage: str = r"\S+") -> list[str]:
-    """Return what a row says is seen, as regular expressions."""
+    """Return the messages that a row quotes, as regular expressions."""
     [row] = [row for row in rows() if row.fault == fault]
     return [pattern(message, stage) for message in row.messages]
 
