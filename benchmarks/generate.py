@@ -39,8 +39,10 @@ def main() -> None:
     parser.add_argument("--condition", default="baseline")
     parser.add_argument("--set", choices=["gsm8k", "generated"], default="gsm8k", dest="name")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--items", type=int, default=128, help="problems in a round")
-    parser.add_argument("--threads", type=int, help="of portable kernels; else all cores")
+    parser.add_argument("--items", type=int, default=128, help="how many problems a round has")
+    parser.add_argument(
+        "--threads", type=int, help="threads of portable kernels (default: all cores)"
+    )
     options = parser.parse_args()
     os.chdir(REPOSITORY)
     kernels = read_section("numerics.kernels", str)

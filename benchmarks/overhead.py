@@ -113,8 +113,10 @@ def hashing_seconds(root: Path) -> float:
 def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--jobs", type=int, help="instances side by side; default: as make repro")
-    parser.add_argument("--profile", type=Path, help="instead of params.yaml")
+    parser.add_argument(
+        "--jobs", type=int, help="instances side by side (default: as in make repro)"
+    )
+    parser.add_argument("--profile", type=Path, help="a params file in place of params.yaml")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:

@@ -119,7 +119,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", type=int, default=20_000)
-    parser.add_argument("--documents", type=int, default=50_000, help="in each shard")
+    parser.add_argument("--documents", type=int, default=50_000, help="documents in each shard")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".benchmark.") as folder:
         directory = Path(folder) / "tokens"

@@ -371,12 +371,12 @@ def main() -> None:
         "model",
         nargs="?",
         type=Path,
-        help="a Hugging Face GPT-2 directory; without, two models are measured",
+        help="a Hugging Face GPT-2 directory (default: measure two models)",
     )
     parser.add_argument(
         "--items",
         type=int,
-        help="how many, sampled; 300 of the demonstration's model, 64 of GPT-2's size",
+        help="items to sample (default: 300 for the demonstration's model, 64 for GPT-2's size)",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -439,19 +439,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--config", choices=[*CONFIGURATIONS, "both"], default="both", help="micro is the tests'"
+        "--config",
+        choices=[*CONFIGURATIONS, "both"],
+        default="both",
+        help="networks to train; micro is for tests",
     )
     parser.add_argument(
         "--rounds",
         type=int,
-        help="counted turns of each; 7 of the demonstration's network, 2 of GPT-2's size",
+        help="counted turns of each arm (default: 7 for the demonstration, 2 for GPT-2's size)",
     )
-    parser.add_argument("--steps", type=int, help="of a turn; 40 and 1")
+    parser.add_argument("--steps", type=int, help="steps of a turn (default: 40 and 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--bfloat16",
         action="store_true",
-        help="even where the processor has no instructions for it",
+        help="measure bfloat16 even if the processor has no instructions for it",
     )
     parser.add_argument("--worker", choices=[*ARMS, BFLOAT16], help=argparse.SUPPRESS)
     options = parser.parse_args()

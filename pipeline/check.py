@@ -138,11 +138,11 @@ def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
         elif key == "spreads" and not _are_phases(value):
             findings.append(f"{where}: must be a list of different words, not {value!r}")
         elif key == "spreads" and meta.get("resumable") is not True:
-            findings.append(f"{where}: needs resumable: true, for its phases leave their pieces")
+            findings.append(f"{where}: needs resumable: true, because its phases leave pieces")
         elif key == "resources" and not _are_amounts(value):
             findings.append(f"{where}: must map labels to amounts above 0, not {value!r}")
         elif key not in ("resources", "spreads", "timings") and value is not True:
-            findings.append(f"{where}: must be true, not {value!r}; leave it out where it is not")
+            findings.append(f"{where}: must be true, not {value!r}; otherwise leave it out")
     return findings
 
 
@@ -347,7 +347,7 @@ def fix(root: Path) -> None:
     print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
     _write_libraries(tree)
     for name in carry(root):
-        print(f"fix: {LOCK}: {name}: the same code by its new names; it is not run again")
+        print(f"fix: {LOCK}: {name}: the same code under new names; it is not rerun")
     left = declaration_findings(tree)
     if left:
         print("\n".join(left))
@@ -369,7 +369,7 @@ def main() -> None:
     root = Path.cwd()
     parser = command_line("pipeline.check", __doc__)
     parser.add_argument(
-        "--staged", action="store_true", help="what git's index has, in place of the working tree"
+        "--staged", action="store_true", help="check git's index in place of the working tree"
     )
     parser.add_argument(
         "--fix",

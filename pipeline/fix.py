@@ -58,7 +58,15 @@ def edited(text: str, lines: list[Line]) -> tuple[str, list[Line]]:
 
 
 def _with_group(text: str, group: list[Line]) -> str:
-    """Apply the lines of one list."""
+    """Apply the lines of one list, which may be written in any of these ways.
+
+    The key is missing; [a, b] in one row; one entry per row. With a file, the list of its keys is
+    nested in the list `params`:
+
+        params:
+          - corpus
+          - libraries.yaml: [corpus]
+    """
     rows = text.splitlines(keepends=True)
     stages = _value(yaml.compose(text, yaml.SafeLoader), "stages")
     stage = _block(_value(stages, group[0].stage), yaml.MappingNode)

@@ -28,8 +28,8 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
         return [
-            "impact: no stage would rerun; whether the figures are as they were recorded, make "
-            "check says"
+            "impact: no stage would rerun; make check tells whether the figures are as they were "
+            "recorded"
         ]
     direct, following = set(reasons), graph.downstream(set(reasons))
     lines = [f"these stages are gone: {', '.join(gone)}"] if gone else []
@@ -167,7 +167,7 @@ def main() -> None:
         nargs="?",
         default="",
         metavar="A | A..B",
-        help="revisions of git; without, what is uncommitted",
+        help="revisions of git (default: uncommitted edits)",
     )
     before, dots, after = parser.parse_args().revisions.partition("..")
     if dots and not (before and after):

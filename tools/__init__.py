@@ -2,7 +2,7 @@
 
 import os
 
-import pipeline  # noqa: F401  which says so where this Python has not the libraries
+import pipeline  # noqa: F401  (exits with an error if this Python lacks the libraries)
 
 # A notebook's shell may name a backend that this environment lacks. No tool opens a window.
 os.environ["MPLBACKEND"] = "Agg"

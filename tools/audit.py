@@ -98,7 +98,7 @@ def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
         for fault in said[name].get("vulns", []):
             fixed = ", ".join(fault.get("fix_versions", [])) or "no version"
             lines.append(
-                f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, mended in {fixed}"
+                f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, fixed in {fixed}"
             )
     return lines
 

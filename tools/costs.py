@@ -191,10 +191,10 @@ def main() -> None:
         nargs="?",
         type=Path,
         default=PROFILE,
-        help=f"a complete params.yaml; {PROFILE} if none",
+        help=f"a complete params.yaml (default: {PROFILE})",
     )
     parser.add_argument(
-        "--sizes", action="store_true", help="the profile at 1, 10 and 100 times its tokens"
+        "--sizes", action="store_true", help="show the profile at 1, 10 and 100 times its tokens"
     )
     options = parser.parse_args()
     params = validate(read_yaml(options.profile), Params, options.profile, "")

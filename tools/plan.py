@@ -67,8 +67,10 @@ def seeds_needed(difference: float, of_network: float, of_items: float) -> int |
 def main() -> None:
     parser = command_line("tools.plan", __doc__)
     parser.add_argument("difference", type=float, help="the true difference to find, above 0")
-    parser.add_argument("--figure", default="validation", help="its name in plots/comparisons.md")
-    parser.add_argument("--outcomes", type=Path, help="of runs with several seeds")
+    parser.add_argument(
+        "--figure", default="validation", help="the figure's name in plots/comparisons.md"
+    )
+    parser.add_argument("--outcomes", type=Path, help="outcomes of runs with several seeds")
     options = parser.parse_args()
     if not 0 < options.difference < math.inf:
         parser.error("the difference must be above 0")
@@ -115,7 +117,7 @@ def look(figure: str, path: Path) -> list[Seen]:
         # The first row: for a task's accuracy, that is the mean over checkpoints.
         two = mine[0].comparison.over_seeds
         if two is None or two.seeds.error == 0:
-            raise PipelineError(f"{path}: {figure}: all seeds agree; nothing tells how they vary")
+            raise PipelineError(f"{path}: {figure}: all seeds agree, so their variance is unknown")
         seen.append(
             Seen(
                 other,

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             " a name on the hub"
         ),
     )
-    parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
+    parser.add_argument("--revision", help="commit, branch or tag, for a name on the hub")
     parser.add_argument(
         "--items",
         type=Path,
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON lines in HellaSwag's schema, or a file of data/raw/tasks",
     )
     parser.add_argument(
-        "--count", type=positive, help="how many items, sampled by --seed; all of them without"
+        "--count", type=positive, help="number of items, sampled by --seed (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))

@@ -191,6 +191,17 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
+    """Return what the source of the module `path` imports and reads.
+
+        import a.b                            module a.b
+        from a import b                       modules a and a.b, since b may be a module
+        from . import b                       the same, relative to the module's package
+        read_section("x.y", …)                section x.y
+        import_module(f"a.{entry.name}")      package a
+        import_module(name), run_path(…)      SyntaxError: the import cannot be known
+
+    All of the file counts, also the bodies of functions.
+    """
     modules, packages, sections = set(), set(), set()
     whole = ast.parse(content, path)
     for node in ast.walk(whole):

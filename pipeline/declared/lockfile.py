@@ -72,16 +72,15 @@ class Graph:
         self._params: dict[str, Any] = {}
 
     def stale(self) -> dict[str, list[str]]:
-        """Return why each stage that would rerun would: code, parameters, command or inputs other
-        than those of its last run.
+        """Return the reasons by stage, for each stage that would rerun.
+
+        A reason is code, a parameter, a command or an input that differs from the last run's.
         """
         reasons = {name: self._reasons(instance) for name, instance in self.instances.items()}
         return {name: lines for name, lines in reasons.items() if lines}
 
     def downstream(self, names: set[str]) -> set[str]:
-        """Return the stages that depend on outputs of `names`, directly or not, in addition to
-        `names`.
-        """
+        """Return the stages, other than `names`, that depend on outputs of `names` at any depth."""
         reached = set(names)
         while True:
             outputs = {path for name in reached for path in self.instances[name].outputs}

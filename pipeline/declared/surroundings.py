@@ -54,7 +54,7 @@ def questions(path: str, content: bytes) -> list[str]:
     allowed = ALLOWED.get(path, set())
     found = sorted({(line, name) for line, name in _asked(tree) if name not in allowed})
     advice = (
-        "which is no input that DVC knows; make it a parameter, or allow it in "
+        "which DVC does not track as an input; make it a parameter, or allow it in "
         f"tool.pipeline.surroundings of {FILE} if it changes no output"
     )
     return [f"{path}:{line}: asks for {name}, {advice}" for line, name in found]

@@ -122,9 +122,14 @@ def _place(
 
 def _options() -> argparse.Namespace:
     parser = command_line("pipeline.driver", __doc__, changes=True)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="as dvc repro names them")
     parser.add_argument(
-        "--jobs", metavar="N", help="how many instances side by side; default: one for each core"
+        "stages",
+        nargs="*",
+        metavar="STAGE",
+        help="stages or instances, named as for dvc repro (default: all)",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", help="how many instances side by side (default: one per core)"
     )
     parser.add_argument(
         "--cluster",

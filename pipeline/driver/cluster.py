@@ -499,6 +499,7 @@ class ClusterPlace:
     def _submit(self, task: _Task, worker: _Worker) -> None:
         job = task.job
         key = f"{job.name}-{task.share.replace(' ', '-')}{uuid.uuid4().hex[:8]}"
+        # Workers with the same `cpus` run on the same cores, and share them equally by slots.
         beside = sum(each.slots for each in self._workers.values() if each.cpus == worker.cpus)
         sent = {
             "driver": self._run,

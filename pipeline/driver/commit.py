@@ -30,7 +30,7 @@ from pipeline.driver.place import Outcome
 from pipeline.driver.worker import FOLDER
 from pipeline.dvc_support.lock_entries import ENTRY, HEAD
 
-LARGEST = 32 << 20  # bytes; larger files are not sent with an instance
+LARGEST = 32 << 20  # bytes of metrics and plots; with more, an instance cannot run elsewhere
 _SHOWN = 3  # files of a list in a message
 
 
@@ -122,6 +122,7 @@ class Commit:
         text = (self._root / LOCK).read_text() if (self._root / LOCK).exists() else ""
         upstream = self.upstream(name)
         entries = [match[0] for match in ENTRY.finditer(text) if match[1] in upstream]
+        # If the instance reads only a part of an output, pull that part.
         pull = {
             dep if below(dep, out.path) else out.path
             for dep in self._instances[name].deps
@@ -185,7 +186,7 @@ def fetch_outputs(root: Path, commit: Commit, outcome: Outcome, result: dict[str
     name = outcome.name
     written = commit.written(name)
     if more := sorted(path for path in result["files"] if not _is_in(path, written)):
-        return _failed(outcome, f"the worker sent {', '.join(more)}, which is no output of it")
+        return _failed(outcome, f"the worker sent {', '.join(more)}, which is not among its outs")
     folder = FOLDER / "received" / name
     for path, content in result["files"].items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def receive(root: Path, request: dict[str, Any]) -> None:
     with _repo(root) as repo:
         stage, entry = _stage(repo, request["name"]), parse_yaml(request["entry"], LOCK)
         if other := _other_inputs(stage, entry):
-            sys.exit(f"error: {', '.join(other)} is another one here than on the worker")
+            sys.exit(f"error: {', '.join(other)} differs here from the worker's")
         StageLoader.fill_from_lock(stage, entry)
         for objects in stage.get_used_objs().values():
             repo.cloud.pull(objects)

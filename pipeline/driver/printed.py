@@ -59,7 +59,7 @@ class Printed:
 
     @property
     def progress(self) -> Progress | None:
-        """The newest bar; of nested ones the outermost."""
+        """The newest bar; of nested bars, the outermost."""
         return self._bar
 
     @property

@@ -126,6 +126,11 @@ class Recorder:
             return found
 
     def _prepare(self, stage: Stage) -> Found:
+        """Find out, in this order, whether the instance is DVC's own, unchanged, or recovered.
+
+        Only then remove its outputs and try the run cache: a result that a killed run has finished
+        must not be removed.
+        """
         if not _is_run(stage):
             stage.reproduce()
             self._write_entry(stage)
@@ -146,7 +151,11 @@ class Recorder:
         return Found.RESTORED
 
     def record(self, name: str) -> None:
-        """Hash the outputs into the cache, and write the instance's entry into dvc.lock."""
+        """Hash the outputs into the cache, and write the instance's entry into dvc.lock.
+
+        The note in FINISHED comes first and is removed last. After a kill in between, `_recovered`
+        finds it and records the outputs without running the instance again.
+        """
         stage = self._stages[name]
         note = {"of": _inputs(stage), "outs": _fingerprints(stage.outs)}
         path = self._root / FINISHED / f"{name}.json"

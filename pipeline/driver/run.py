@@ -51,7 +51,10 @@ class Run:
             while self._asked or self._running or not (self._ending or self._schedule.finished):
                 if self.stopping is not None:
                     self._place.stop(self.stopping)
+                # The workers of a cluster come and go.
                 self._schedule.resize(self._place.machine)
+                # An instance takes its slot before DVC prepares it. If it turns out to be unchanged
+                # or restored, `_prepared` gives the slot back at once.
                 while not self._ending and (taken := self._schedule.take()) is not None:
                     name, share = taken
                     self._ask(name, self._recorder.prepare, partial(self._prepared, name, share))

@@ -151,6 +151,8 @@ class WarmInterpreters:
             and each.libraries.names <= libraries.names
             and each.libraries.variables == libraries.variables
         ]
+        # Libraries cannot be removed from a process, so a parent must have none that the stage does
+        # not import. Without a parent, start a new interpreter.
         parent = max(parents, key=lambda each: len(each.libraries.names), default=None)
         request = {"id": 0, "modules": libraries.modules}
         if parent is None or not _send(parent, request, there.fileno()):

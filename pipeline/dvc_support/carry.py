@@ -61,6 +61,8 @@ def _renamed(
     named = [dep for dep in instance.deps if is_code(dep)]
     if {dep["path"] for dep in code} == set(named):
         return None
+    # Each recorded name must cover files that are still the same, and all the recorded names
+    # together exactly the files that the new names cover.
     files = {path: tree.read(path) for dep in named for path in _files(tree, dep)}
     covered: set[str] = set()
     for dep in code:

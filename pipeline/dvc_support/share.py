@@ -43,7 +43,7 @@ def push(root: Path, graph: Graph, cache: Path) -> None:
     files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
     probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
     run(root, probe, f"remote {remote} does not answer", quiet=True)
-    run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
+    run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; run make push again")
 
 
 def pull(root: Path, graph: Graph, cache: Path) -> None:
@@ -207,7 +207,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
 def main() -> None:
     parser = command_line("pipeline.dvc_support.share", __doc__, changes=True)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--cloud", action="store_true", help="of gc: the remote too")
+    parser.add_argument("--cloud", action="store_true", help="with gc: clean the remote too")
     options = parser.parse_args()
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":

@@ -71,6 +71,8 @@ def templates(
             for key, values in known.items()
             if key not in free
         }
+        # Expand the stage once with marks in place of values, so that its outputs show where the
+        # values stand: metrics/\0run\0/seed_\0seed\0.json.
         wild = {**text, "matrix": {key: [f"{_PLACE}{key}{_PLACE}"] for key in matrix}}
         [instance] = expand(stage, {**wild, "params": [], "deps": []}, params)
         for output in more(instance).outputs:
@@ -89,6 +91,10 @@ def _values(values: str | list[Any], params: Any) -> list[str]:
 
 
 def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern[str]:
+    """Return the pattern of an output with marks; a key's second place must have the same value.
+
+    Split at the marks, every second part is a key: "metrics/", "run", "/seed_", "seed", ".json".
+    """
     seen: set[str] = set()
     parts = []
     for number, part in enumerate(output.split(_PLACE)):

@@ -176,7 +176,7 @@ class Guard:
 
     def _asked_for_host(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._network and not self._several:
-            self._break("asked for the host's name, which is no input that DVC knows")
+            self._break("asked for the host's name, which DVC does not track as an input")
 
     def _connected(self, event: str, arguments: tuple[Any, ...]) -> None:
         first, *rest = arguments
@@ -252,7 +252,7 @@ class Guard:
         them right after this process. The seconds are written only after every check.
         """
         if self._share:
-            self._break(f"has no phase {self._share.phase}, which dvc.yaml says it spreads")
+            self._break(f"has no phase {self._share.phase}, which dvc.yaml lists under spreads")
         if self._unread and PARAMS not in self._instance.deps:
             self._break(
                 f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
@@ -271,7 +271,7 @@ class Guard:
         if changed is not None:
             self._break(
                 f"ran while {changed} changed, and DVC would record the new one as what it read; "
-                f"run it again, or undo the change and say dvc commit {self._instance.name}"
+                f"run it again, or undo the change and run dvc commit {self._instance.name}"
             )
         self._done = True
         if self._duration is None:
@@ -290,7 +290,10 @@ class Guard:
             self._break(_UNREADABLE)
         changed = changed_input(self._before, after)
         if changed is not None:
-            self._break(f"ran while {changed} changed, so what it made is of neither; run it again")
+            self._break(
+                f"ran while {changed} changed, so its result belongs to neither version; run it "
+                "again"
+            )
 
     def _inside(self, path: Any, folder: int = -1) -> str | None:
         """Return `path` relative to the repository; None outside it and inside the environment.
@@ -392,7 +395,7 @@ class Guard:
                 return
             if not self._done:
                 print(
-                    f"error: seal: {self._instance.name} ended before run_stage had seen it done",
+                    f"error: seal: {self._instance.name} ended before run_stage reported success",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -145,7 +145,11 @@ def _parser() -> argparse.ArgumentParser:
         "--file", type=Path, help="prompts, one per line; in a .jsonl, each `prompt` or `question`"
     )
     parser.add_argument(
-        "--compare", nargs="+", default=[], metavar="MODEL", help="ask these too, side by side"
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="ask these models too, side by side",
     )
     parser.add_argument(
         "--tokens",
@@ -165,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace facts in the prompt by fact tokens, as in training documents",
     )
-    parser.add_argument("--json", action="store_true", help="a JSON line for each answer")
+    parser.add_argument("--json", action="store_true", help="print a JSON line for each answer")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     add_kernels(parser)
     return parser

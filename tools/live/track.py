@@ -368,10 +368,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("tracker", choices=sorted(TRACKERS))
     parser.add_argument(
-        "--folder", type=Path, default=Path("trackers"), help="for the tracker's files"
+        "--folder",
+        type=Path,
+        default=Path("trackers"),
+        help="folder for the tracker's files (default: trackers)",
     )
     parser.add_argument(
-        "--repository", type=Path, default=ROOT, help="whose runs to follow; this one by default"
+        "--repository",
+        type=Path,
+        default=ROOT,
+        help="clone whose runs to follow (default: this one)",
     )
     parser.add_argument("--once", action="store_true", help="forward what is there, and end")
     return parser

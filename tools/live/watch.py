@@ -35,10 +35,10 @@ def main() -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="without a terminal; default 60",
+        help="seconds between two prints without a terminal; default 60",
     )
     parser.add_argument("--page", action="store_true", help="serve a page on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the page; default {PORT}")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port of the page; default {PORT}")
     options = parser.parse_args()
     watch = Watch(Path.cwd())
     try:

@@ -28,15 +28,21 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = command_line("tools.publish", __doc__, changes=True)
-    parser.add_argument("directory", metavar="EXPORT", type=Path, help="of exports/ or sft/")
+    parser.add_argument(
+        "directory", metavar="EXPORT", type=Path, help="a directory of exports/ or sft/"
+    )
     parser.add_argument("name", metavar="OWNER/NAME", help="the repository on the hub")
-    parser.add_argument("--private", action="store_true", help="of a new repository")
-    parser.add_argument("--revision", metavar="BRANCH", default="main", help="main without it")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument(
+        "--revision", metavar="BRANCH", default="main", help="branch on the hub (default: main)"
+    )
     parser.add_argument(
         "--license",
-        help="of the weights, by the hub's identifier (mit); default: the card has none",
+        help="license of the weights, by the hub's identifier, as mit (default: not stated)",
     )
-    parser.add_argument("--language", default="en", help="of the text that it was trained on")
+    parser.add_argument(
+        "--language", default="en", help="language of the training text (default: en)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show everything, send nothing")
     options = parser.parse_args()
     from tools.publish.card import Choices  # huggingface_hub takes a second

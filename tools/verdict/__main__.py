@@ -116,7 +116,7 @@ def stale() -> list[str]:
         found = Graph(WorkingTree(Path.cwd())).stale()
     except (OSError, KeyError, TypeError, ValueError, YamlFault):
         return [
-            "Whether the working tree's figures are of its code cannot be told; make check says"
+            "It is unknown whether the working tree's figures are of its code; make check tells"
             " why."
         ]
     # Missing lists in dvc.contents.json do not make the figures stale.

@@ -41,7 +41,7 @@ Files = Mapping[str, Path]
 def main() -> None:
     parser = command_line("tools.verify", __doc__)
     parser.add_argument("model", help="OWNER/NAME on the hub, or a directory")
-    parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
+    parser.add_argument("--revision", help="commit, branch or tag, for a name on the hub")
     options = parser.parse_args()
     directory = Path(options.model)
     if directory.is_dir():
