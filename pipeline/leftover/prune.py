@@ -323,7 +323,9 @@ def remove_empty(root: Path) -> int:
 def main() -> None:
     parser = command_line("pipeline.leftover.prune", __doc__)
     parser.add_argument(
-        "--artifacts", action="store_true", help="delete outputs that dvc repro brings back"
+        "--artifacts",
+        action="store_true",
+        help="free the disk of outputs that dvc repro brings back",
     )
     only_artifacts = parser.parse_args().artifacts
     root = Path.cwd()
