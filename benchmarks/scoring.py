@@ -163,7 +163,7 @@ METHODS = {"ours": Ours, "native": Native, "reference": Reference, "lm-eval": Lm
 def work(method: str, directory: Path, threads: int) -> None:
     """Answer requests, one per line of stdin, on the original stdout."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print
+    os.dup2(2, 1)  # libraries print to stderr from here on
     from model.data.items import Item
 
     records = [json.loads(line) for line in ITEMS.read_text().splitlines()]
@@ -282,7 +282,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         ("native", "lm_eval"),
         ("lm-eval", "lm_eval"),
     ]
-    for method, wording in contests:  # once without counting
+    for method, wording in contests:  # one round that does not count
         workers[method].ask(trial, wording, best)
     seconds: dict[tuple[str, str], list[float]] = {contest: [] for contest in contests}
     peaks = []

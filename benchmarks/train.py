@@ -288,7 +288,7 @@ class Turns:
     def __init__(self, untimed: int):
         self.untimed, self.left, self.timed = untimed, 0, 0
         self.answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what libraries print
+        os.dup2(2, 1)  # libraries print to stderr from here on
 
     def __call__(self, loss: Tensor | None) -> bool:
         self.left -= 1

@@ -44,7 +44,7 @@ from pipeline.terminal.command_lines import command_line
 
 
 def declaration_findings(tree: Tree) -> list[str]:
-    """Compare dvc.yaml and libraries.yaml with the code, both ways."""
+    """Return findings about entries that dvc.yaml and libraries.yaml lack, or should not have."""
     code, stages = Code(tree), read_stages(tree)
     findings = [
         line for stage, text in stages.items() for line in _stage_findings(code, stage, text)
@@ -210,7 +210,7 @@ def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]])
 
 
 def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the stages whose command says which module they run."""
+    """Return the stages whose command is `python -m stages.NAME …`, with their own name."""
     return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 
 

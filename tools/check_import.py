@@ -32,7 +32,7 @@ def main() -> None:
 
 def compared(directory: Path) -> str:
     """Return in words how much the logits differ; raise PipelineError if more than rounding."""
-    import torch  # seconds, for which --help need not wait
+    import torch  # takes seconds, for which --help need not wait
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
     from transformers.utils import logging
 

@@ -92,7 +92,7 @@ def _compile(
     oldest = re.findall(r">=([\d.]+)", project["requires-python"])[0]
     with tempfile.TemporaryDirectory() as folder:
         lock, constraint = Path(folder, "lock.txt"), Path(folder, "constraint.txt")
-        # Without hashes: uv would copy these instead of reading the index's.
+        # Without hashes: uv would copy them instead of reading those of the index.
         lock.write_text(_pins(locked))
         constraint.write_text(_pins(held))
         command = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"]

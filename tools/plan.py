@@ -96,7 +96,7 @@ def plan(difference: float, figure: str, path: Path) -> list[str]:
 
 def look(figure: str, path: Path) -> list[Seen]:
     """Return the variances of `figure` in the runs of `path`, one for each later condition."""
-    from model.comparison.runs import compare_runs  # seconds: --help need not wait
+    from model.comparison.runs import compare_runs  # takes seconds, for which --help need not wait
 
     found = _read(path)
     first, *others = dict.fromkeys(key.condition for key in found)

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    import torch  # seconds, for which --help need not wait
+    import torch  # takes seconds, for which --help need not wait
 
     from model.hugging_face.directory import read_hugging_face_directory
     from model.numerics.setting import set_numerics

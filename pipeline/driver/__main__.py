@@ -112,7 +112,10 @@ def _place(
     machine = _machine(options.jobs)
     if options.cluster is None:
         return LocalPlace(root, waiting, machine, [lock])
-    from pipeline.driver.cluster import ClusterError, ClusterPlace  # Dask, a second
+    from pipeline.driver.cluster import (
+        ClusterError,
+        ClusterPlace,
+    )  # imports Dask, which takes a second
 
     try:
         return ClusterPlace(root, options.cluster, LocalPlace(root, (), machine, [lock]))

@@ -14,7 +14,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a job ended."""
+    """The end of a job: its status and what it printed."""
 
     name: str
     status: int  # exit status; -N if signal N ended it

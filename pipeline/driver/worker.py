@@ -71,7 +71,7 @@ _clone: tuple[Path, int] | None = None  # this process's clone, and the descript
 
 
 class CannotClone(Exception):
-    """Why a worker cannot run the driver's commit, in one line."""
+    """The reason why a worker cannot run the driver's commit, in one line."""
 
 
 def about(token: str, libraries: list[str], dask_worker: Worker) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
 
 def _entries(text: str) -> dict[str, str]:
     """Return the text of each stage's entry; nothing if the branch has no dvc.lock."""
-    from pipeline.dvc_support.lock_entries import ENTRY, entries_are_apart  # imports dvc, a second
+    from pipeline.dvc_support.lock_entries import (
+        ENTRY,
+        entries_are_apart,
+    )  # imports dvc, which takes a second
 
     if text in ("", _EMPTY):
         return {}

@@ -66,7 +66,7 @@ def main() -> None:
 
 def cut_lock(root: Path) -> None:
     """Remove entries of stages that no longer exist from dvc.lock, while no dvc writes it."""
-    from pipeline.dvc_support.lock_entries import rewrite_lock  # imports dvc, a second
+    from pipeline.dvc_support.lock_entries import rewrite_lock  # imports dvc, which takes a second
 
     rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 

@@ -96,7 +96,7 @@ class Guard:
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared
         self._reading_section = False
-        # Importing lists the folders that modules are in.
+        # Python lists the folders of modules when it imports them.
         self._listable = {".", WATCHER} | {
             str(folder)
             for dep in instance.deps
@@ -144,7 +144,7 @@ class Guard:
             self._reading_section = False  # _read_section has just checked the key
         elif not self._covers(self._readable, name) and not below(
             name, WATCHER
-        ):  # a traceback quotes the guard's own lines
+        ):  # Python reads the guard's own source to print a traceback
             full = os.path.join(self._root, name)
             # A missing file is no input, and an open directory is none until it is listed.
             if _is_there(full) and not _is_directory(full):

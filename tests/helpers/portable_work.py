@@ -37,7 +37,7 @@ from model.tasks.wordings import WORDINGS
 
 
 class Nowhere:
-    """A store that keeps nothing."""
+    """A store of training states that keeps none."""
 
     def resume(self, model, optimizer) -> History:
         return History()

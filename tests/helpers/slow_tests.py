@@ -8,10 +8,10 @@ the list, so the longest files come first.
 
 import pytest
 
-# Seconds for a slow test, with the fixtures that it is the first to use; pyproject.toml's
-# `timeout` for every other test.
+# Seconds for a slow test, including the fixtures that it is the first to use. Every other test has
+# pyproject.toml's `timeout`.
 LIMIT = 1500
-# A test that takes more seconds than this has to say why. Only reported: machines differ.
+# A test that takes more seconds than this needs a reason. It is only reported: machines differ.
 SLOW = 10
 
 

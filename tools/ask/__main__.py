@@ -54,7 +54,7 @@ def ask(options: argparse.Namespace) -> None:
         raise PipelineError(f"{needless[0]}: needs --temperature; without it answers are greedy")
     directories = {name: find_model(name) for name in [options.model, *options.compare]}
 
-    import torch  # seconds, for which --help and wrong arguments need not wait
+    import torch  # takes seconds, for which --help and wrong arguments need not wait
 
     from model.numerics.setting import set_numerics
     from model.params.numerics import NumericsParams

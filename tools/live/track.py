@@ -49,7 +49,7 @@ class FollowedRun(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Where figures go."""
+    """A tracker, which receives figures."""
 
     def log(self, run: FollowedRun, step: int, figures: dict[str, float]) -> None:
         """Log figures of a step of a run; their names begin with the stage."""

@@ -43,7 +43,7 @@ def main() -> None:
     watch = Watch(Path.cwd())
     try:
         if options.page:
-            from tools.live.page import serve  # jinja, Vega: a second
+            from tools.live.page import serve  # imports jinja and Vega, which takes a second
 
             serve(watch, options.port)
         elif options.once:

@@ -245,7 +245,9 @@ def _tolerance(commit: Commit) -> float:
 
 def _require_readable(directory: Path) -> None:
     """Read the model back as later stages do; raise PipelineError if it is not a whole GPT-2."""
-    from model.hugging_face.directory import read_hugging_face_directory  # torch takes seconds
+    from model.hugging_face.directory import (
+        read_hugging_face_directory,
+    )  # imports torch, which takes seconds
 
     network = read_hugging_face_directory(directory)
     bad = [name for name, tensor in network.tensors.items() if not tensor.isfinite().all()]

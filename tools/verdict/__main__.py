@@ -41,7 +41,7 @@ def main() -> None:
         sys.exit(f"error: verdict: {OUTCOMES}: no text ({error}); run make repro")
     except PipelineError as error:
         sys.exit(f"error: verdict: {error}")
-    from tools.verdict.revisions import report  # seconds, for which --help need not wait
+    from tools.verdict.revisions import report  # takes seconds, for which --help need not wait
 
     root = Path.cwd()
     rounding = is_only_rounding(GitTree(root, revision), WorkingTree(root))
