@@ -1,8 +1,10 @@
 """Estimate how long a run will still take, from recorded durations, progress bars and the graph.
 
-one instance    its bar's time left, or else its recorded seconds × how much slower today is
-the run         simulate the rest: `slots` side by side, the longest chain first
-shown           move gradually from the last estimate to the new one
+    one instance    its bar's time left, or else its recorded seconds × how much slower today is
+    the run         simulate the rest: `slots` side by side, the longest chain first
+    shown           move gradually from the last estimate to the new one
+
+An instance that has never run here counts with the mean of its stage's other instances.
 """
 
 import heapq

@@ -132,8 +132,8 @@ class LiveView(View):
     def _undo_wrapping(self) -> None:
         """After the terminal became narrower, erase the extra lines that wrapping has made.
 
-        Live erases only as many lines as it drew. At 100 columns it drew a line of 90; at 40 the
-        terminal shows it as three, so two are extra.
+        Live erases only as many lines as it drew. Say it drew a line of 90 columns. A terminal of
+        40 columns shows three lines, so two are extra.
         """
         before, self._width = self._width, self._console.width
         if not self._live.is_started or self._width >= before:

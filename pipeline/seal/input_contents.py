@@ -1,9 +1,8 @@
 """How the seal recognises a changed input, during a run and between a killed run and the next.
 
-a file, or a folder of code    by content: `git switch` to another branch and back changes
-                               nothing, and an edit that keeps size and time is noticed
-a folder of data               by its files' sizes and times: reading it for each piece of work
-                               may take too long
+A file, or a folder of code, is compared by content. So `git switch` to another branch and back
+changes nothing, and an edit that keeps size and time is noticed. A folder of data is compared by
+its files' sizes and times, because reading it for each piece of work may take too long.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Handle a closed stdout or stderr, as after `… | head`, without a traceback.
 
-a stage, a command that changes files    continues; what it prints is dropped
-a command that only prints               ends with 141, the status that shells give to SIGPIPE
+A stage, or a command that changes files, continues; what it prints is dropped. A command that only
+prints ends with 141, the status that shells give to SIGPIPE.
 """
 
 import atexit
