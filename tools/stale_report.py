@@ -28,14 +28,14 @@ def stale_html(graph: Graph) -> str:
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
         return (
-            "<p>Nothing: code, parameters, data and libraries are those that every figure was made"
-            " from.</p>"
+            "<p>Nothing: every figure was made from the present code, parameters, data and"
+            " libraries.</p>"
         )
     following = graph.downstream(set(reasons))
     lines = [
         (
-            "<p>These stages would run again, so what they wrote is not of the code, parameters and"
-            " data as they are now:</p>"
+            "<p>These stages would run again, because their code, parameters or data differ from"
+            " those of their results:</p>"
         ),
         "<ul>",
     ]
@@ -47,7 +47,7 @@ def stale_html(graph: Graph) -> str:
     lines.append("</ul>")
     if following:
         links = ", ".join(_link(graph, name) for name in graph.instances if name in following)
-        lines.append(f"<p>If what they write comes out different, these follow: {links}.</p>")
+        lines.append(f"<p>If their new results differ, these run again too: {links}.</p>")
     files = [
         out
         for name, instance in graph.instances.items()
@@ -55,10 +55,10 @@ def stale_html(graph: Graph) -> str:
         for out in instance.tracked
     ]
     if files:
-        lines += ["<p>Until then do not believe the figures in:</p>", "<ul>"]
+        lines += ["<p>Until then the figures in these files may be wrong:</p>", "<ul>"]
         lines += [f"<li><code>{html.escape(path)}</code></li>" for path in files]
         lines.append("</ul>")
-    return "\n".join([*lines, "<p><code>make repro</code> mends it.</p>"])
+    return "\n".join([*lines, "<p><code>make repro</code> updates them.</p>"])
 
 
 def _link(graph: Graph, name: str) -> str:

@@ -141,7 +141,9 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.jobs is not None and options.cluster is not None:
-        parser.error("--jobs is of this machine; workers have dask worker's --nthreads slots")
+        parser.error(
+            "--jobs is for this machine; a worker has as many slots as dask worker --nthreads"
+        )
     if options.jobs is not None:
         if not re.fullmatch("[1-9][0-9]*", options.jobs):
             parser.error(f"--jobs is a whole number above 0, not {options.jobs!r}")

@@ -142,7 +142,7 @@ class ClusterPlace:
             self._client.subscribe_topic(self._run, self._told)
             self._notice_workers()
             if self._seen and not self._workers:
-                raise ClusterError("none of its workers can be used, as said above")
+                raise ClusterError("none of its workers can be used, see above")
         except BaseException:
             self.close()
             raise

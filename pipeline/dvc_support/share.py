@@ -211,7 +211,7 @@ def main() -> None:
     options = parser.parse_args()
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":
-        parser.error("--cloud is of gc")
+        parser.error("--cloud goes with gc only")
     cloud = {"cloud": True} if options.cloud else {}
     try:
         with told_in_one_line(name):

@@ -358,7 +358,7 @@ def main() -> None:
         foreign = list(foreign_files(root, list(read_instances(WorkingTree(root)).values())))
     if foreign:
         sys.exit(
-            "error: prune: stages would still read as results what no stage writes "
+            "error: prune: stages would still read a file as results that no stage writes "
             f"({foreign[0]}); move it elsewhere"
         )
 

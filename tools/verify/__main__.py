@@ -46,7 +46,7 @@ def main() -> None:
     directory = Path(options.model)
     if directory.is_dir():
         if options.revision:
-            parser.error("--revision is of a name on the hub")
+            parser.error("--revision is for a name on the hub")
         files, name, asked = model_files(directory), options.model, None
     else:
         files, name = downloaded(options.model, options.revision)
