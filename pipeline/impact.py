@@ -72,6 +72,7 @@ def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
 
 
 def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> list[str]:
+    """Return lines on the committed figures and plots of the stages `names`, and of `gone` ones."""
     tracked = [
         out
         for name, instance in graph.instances.items()

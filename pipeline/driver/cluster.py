@@ -166,6 +166,8 @@ class ClusterPlace:
             needs["GPU"] = len(job.devices)
         task = _Task(job, needs)
         phases = list(meta.get("spreads", ()))
+        # Shares write pieces to the scratch folder, which only workers in this folder have. With
+        # one such worker, sharing gains nothing.
         if phases and sum(worker.shared for worker in self._workers.values()) > 1:
             self._spreads[job.name] = _Spread(task, phases)
             self._next_phase(self._spreads[job.name])
@@ -571,6 +573,7 @@ class ClusterPlace:
             print(
                 f"cluster: {task.job.name}: its worker on {host} died; another try", file=sys.stderr
             )
+            # The dead worker's keeper needs some seconds to end the stage, which holds its lock.
             task.not_before = time.monotonic() + _DIED_AGO
             self._queue.append(task)
 

@@ -94,6 +94,8 @@ class Recorder:
                 for stage in steps
             }
             waiting: set[str] = set()
+            # Comparing with dvc.lock reads every path. Held for reading, so that no other dvc
+            # replaces one meanwhile.
             if steps:
                 self._hold(*steps, write=False)
             for name, stage in self._stages.items():

@@ -180,6 +180,8 @@ class _Running:
         here, there = socket.socketpair()
         with here:
             with there:
+                # In this order: `signal_all` sets `_stopped` first and then reads `_lines`. So a
+                # signal that comes now either finds this line, or is seen here.
                 _lines[self._key] = self._task["driver"], here
                 if (number := _stopped.get(self._task["driver"])) is not None:
                     del _lines[self._key]
@@ -210,6 +212,8 @@ class _Running:
                 self._output.read()
             self._tell()
             if wanted and not self._is_wanted():
+                # The keeper reads the end of the socket, and ends the command. Go on reading until
+                # it reports the status: Dask must not reuse the slot before.
                 wanted = False
                 line.shutdown(socket.SHUT_WR)
             if line.fileno() in ready:

@@ -55,6 +55,7 @@ class LockEntries:
             name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2]
             for name, entry in new.items()
         }
+        # YAML may need quotes or anchors for a new entry; such an entry cannot be cut out again.
         apart = all(entries_are_apart(HEAD + block) for block in blocks.values())
         if not apart or not self._is_apart(text):
             return _rewritten(text, new)

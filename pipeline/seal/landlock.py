@@ -51,6 +51,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path], network: bool) 
     if version < 1:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
+    # A kernel refuses rights that its version does not know: 2 added _REFER, 3 _TRUNCATE, 4 TCP.
     handled = (
         _READ_FILE
         | _WRITE_FILE
