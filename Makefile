@@ -8,16 +8,16 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 # Stages run as `python -m stages.…`; the environment's python must be the first one found.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# matplotlib's, also where the shell of a notebook names a backend that the environment does not have.
+# matplotlib's backend. A notebook's shell may name one that this environment does not have.
 export MPLBACKEND := Agg
 # Keeps the order of `dvc metrics diff` the same from run to run, and text the same on every machine.
 export PYTHONHASHSEED := 0
 export PYTHONUTF8 := 1
 
-# The page that `dvc plots` fills, with its scripts in it; its templates and plots/dvc.yaml are made with it.
+# The page that `dvc plots` fills, scripts included. Its templates and plots/dvc.yaml are made with it.
 PLOTS_PAGE := .dvc/plots_page.html
 
-# Each file of tests is one process's; the slowest files start first (tests/helpers/slow_tests.py).
+# One process runs all tests of a file. The slowest files start first (tests/helpers/slow_tests.py).
 PYTEST := python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository micro_graph)
 SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
@@ -28,12 +28,12 @@ SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
 
 ##@ Run
 
-# This list; plain make shows it too.
+# Show this list; plain make does too.
 help:
 	@[ -t 1 ] && [ -z "$${NO_COLOR-}" ] && bold=$$(printf '\033[1m') plain=$$(printf '\033[0m') || bold= plain=; \
 	awk -v bold="$$bold" -v plain="$$plain" "$$HELP" $(MAKEFILE_LIST)
 
-# A comment counts for the next target, past variables; an empty line or a recipe ends it. A group may be begun again.
+# A comment belongs to the next target, even after variables; an empty line or a recipe ends it. A group may be continued later.
 define HELP
 /^##@ / { group = substr($$0, 5); if (!(group in lines)) { order[++groups] = group; lines[group] = "" } next }
 /^# / { if (said == "") { said = substr($$0, 3); sub(/[.] .*|[.]$$/, "", said) } next }
@@ -46,7 +46,7 @@ END { for (i = 1; i <= groups; i++) printf "%s%s%s%s\n%s", (i > 1 ? "\n" : ""), 
 endef
 export HELP
 
-# Install what the pipeline needs into .venv. The other targets do so themselves; tests and the linter get what they need besides.
+# Install what the pipeline needs into .venv. Other targets do this themselves; tests and the linter also install requirements-dev.txt.
 setup: $(READY) $(PLOTS_PAGE)
 
 DRAWN_BY := params.yaml model/tasks/table.py model/tasks/labels.py model/curves/charts.py model/curves/style.py \
@@ -64,7 +64,7 @@ $(DEV): requirements-dev.txt $(READY)
 	@tools/install.sh $(VENV) requirements-dev.txt
 	@touch $@
 
-# Regenerate everything that is out of date, on all cores; print the results, say where the plots are.
+# Run everything that is out of date, on all cores; print the results, and where the plots are.
 # JOBS=2: at most two instances side by side. CLUSTER=tls://HOST:8786, or a scheduler file: on Dask workers (docs/cluster.md).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
@@ -72,16 +72,16 @@ repro: $(READY) $(PLOTS_PAGE)
 	@python -m pipeline.check
 	@echo && cat plots/results.md && echo && echo "Report: plots/report.html; plots: plots/figures/*.png, dvc plots show --open (writes dvc_plots/index.html)"
 
-# What PAGE is in the environment is another program's.
+# Only a PAGE on make's command line counts; the environment's may be another program's.
 PAGE_SAID = $(if $(filter command line,$(origin PAGE)),$(PAGE))
 
-# Watch what runs here, losses beside the committed run's (PAGE=1: as a page with the report's charts). Ctrl-C ends it (docs/live.md).
-# The page is on 127.0.0.1:8890, or on PORT=N. ONCE=1: prints what runs now, and ends.
+# Watch what runs here, with losses beside the committed run's (PAGE=1: as a page with the report's charts). Ctrl-C ends it (docs/live.md).
+# The page is on 127.0.0.1:8890, or on PORT=N. ONCE=1: print what runs now, and end.
 watch: $(READY)
 	@$(if $(filter-out 1,$(PAGE_SAID)),echo "error: watch: PAGE must be 1 or unset" >&2; exit 1,\
 		python -m tools.live.watch $(if $(PAGE_SAID),--page $(if $(filter command line,$(origin PORT)),--port "$$PORT")) $(if $(filter command line,$(origin ONCE)),--once))
 
-# Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY has to be new.
+# Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY must be new.
 dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
@@ -89,44 +89,44 @@ dry-run: $(READY)
 test: $(DEV) $(PLOTS_PAGE)
 	$(PYTEST) $(QUICK_TESTS)
 
-# Run every test but the longest, which `.ci/long` runs (tests/long).
+# Run all tests except the longest, which `.ci/long` runs (tests/long).
 test-all: $(DEV) $(PLOTS_PAGE)
 	$(PYTEST) $(QUICK_TESTS) $(SLOW_TESTS)
 
-# Say whether everything is declared and the committed results are of this tree. About a second, no data needed.
+# Check that dvc.yaml declares everything, and that no committed result is stale. About a second, no data needed.
 check: $(READY)
 	@python -m pipeline.check
 
-# Write into dvc.yaml the lines that make check asks for.
+# Write into dvc.yaml the lines that make check prints.
 fix: $(READY)
 	@python -m pipeline.check --fix
 
 ##@ Results
 
-# Write report.html, the report with what is stale now.
+# Write report.html: the report, with a list of results that are stale now.
 report: $(READY)
 	@python -m tools.stale_report
 
-# What uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: those of a branch).
+# Show what uncommitted edits rerun, invalidate and cost (SINCE=main, SINCE=v1..v2: edits of a branch).
 impact: $(READY)
 	@python -m pipeline.impact $${SINCE:+"$$SINCE"}
 
-# Params and headline figures beside another revision's or experiment's (REV=main).
+# Show params and headline figures beside another revision's or experiment's (REV=main).
 diff: $(READY)
 	@echo "Differences of the working tree from $${REV:-main}:"
 	@params="$$(dvc params diff "$${REV:-main}")" && echo "$${params:-no parameter}"
 	@figures="$$(dvc metrics diff "$${REV:-main}" --precision 4 --no-path --targets metrics/comparison.json)" && echo && echo "$${figures:-no headline figure}"
 
-# A row for each experiment, with the params in which they differ and the headline differences.
-# What has a path is a hash or a figure of one run.
+# List the experiments, with the params in which they differ and the headline differences.
+# NOISE: columns to drop. A name with a path is a hash, or a figure of one run.
 NOISE = .*/|metrics$$|common$$|model$$|stages$$|scores$$|samples$$|checkpoints$$|.*losses$$|params.yaml$$|stages.yaml$$|dvc.contents.json$$|libraries.yaml$$|Executor|(bits_per_byte|combined|pretrained|fine_tuned)[.](?!.*_difference$$).*|.*[.](products|.*flexible|.*harness).*
 experiments: $(READY)
 	@dvc exp show --only-changed --hide-workspace --precision 4 --drop '$(NOISE)'
 
 ##@ Upkeep
 
-# Measure speed and memory. Alone on the machine, please; about two hours.
-# What training, scoring, generating and tokenizing gain, and what the seal, the driver, the whole pipeline and the corpus cost.
+# Measure speed and memory. Takes about two hours; run nothing else meanwhile.
+# Compares training, scoring, generating and tokenizing with other programs; measures the cost of the seal, the driver and the pipeline.
 bench: $(DEV)
 	@python -m benchmarks.seal
 	@python -m benchmarks.driver
@@ -142,15 +142,15 @@ bench: $(DEV)
 gpu: $(DEV)
 	@python -m benchmarks.gpu $(if $(filter command line,$(origin PARTS)),$(PARTS))
 
-# Free the disk of models, generations and scores. And of what killed training and fine-tuning would have gone on from.
+# Delete models, generations and scores, to free the disk. Also deletes what killed training and fine-tuning would resume from.
 clean-artifacts: $(READY)
 	@python -m pipeline.leftover.prune --artifacts
 
-# Remove results of runs that params.yaml no longer names: lists them, and asks (YES=1: does not ask).
+# Remove results of runs that params.yaml no longer names; list them and ask first (YES=1: do not ask).
 prune: $(READY)
 	@python -m pipeline.leftover.prune
 
-# Remove what the disk has spoiled in DVC's cache, so that dvc repro makes it again. Reads all of it.
+# Remove damaged objects from DVC's cache, so that dvc repro makes them again. Reads the whole cache.
 cache: $(READY)
 	@python -m pipeline.dvc_support.cache
 
@@ -169,18 +169,18 @@ verify: $(READY)
 	@$(if $(filter command line,$(origin MODEL)),python -m tools.verify "$$MODEL" $(if $(filter command line,$(origin REV)),$${REV:+--revision "$$REV"}),\
 		python -m pipeline.dvc_support.share verify)
 
-# What is in the environment by that name was not said here, and may be another program's.
+# Only a CLOUD on make's command line counts; the environment's may be another program's.
 CLOUD_SAID = $(if $(filter command line,$(origin CLOUD)),$(CLOUD))
 
-# Free DVC's cache of what no branch, tag or experiment needs (CLOUD=1: the remote as well). DVC asks first.
+# Remove from DVC's cache what no branch, tag or experiment needs (CLOUD=1: from the remote as well). DVC asks first.
 gc: $(READY)
 	@$(if $(filter-out 1,$(CLOUD_SAID)),echo "error: gc: CLOUD must be 1 or unset; make gc CLOUD=1 frees the remote as well" >&2; exit 1,\
 		python -m pipeline.dvc_support.share gc $(if $(filter 1,$(CLOUD_SAID)),--cloud))
 
-# Install what remotes on S3 need. No stage needs it, so it is no part of requirements.txt; the constraint keeps all that is.
+# Install what remotes on S3 need. No stage needs it, so requirements.txt does not have it.
 s3: $(VENV)/.s3
 
-# Install what the tests of S3 need, a server among it.
+# Install what the tests of S3 need, including a server.
 s3-test: $(VENV)/.s3 $(VENV)/.s3-test
 
 $(VENV)/.s3 $(VENV)/.s3-test: $(VENV)/.%: requirements-%.txt $(READY)
@@ -191,7 +191,7 @@ $(VENV)/.s3-test: $(DEV)
 
 ##@ Upkeep
 
-# Have git run the checks of .pre-commit-config.yaml before each commit, and merge dvc.lock stage by stage.
+# Make git run the checks of .pre-commit-config.yaml before each commit, and merge dvc.lock stage by stage.
 hook: $(DEV)
 	@git config --unset-all core.hooksPath '^[.]githooks$$' || true
 	pre-commit install --allow-missing-config
@@ -207,17 +207,17 @@ tables: $(READY)
 	@python -m tools.generated.doc_tables
 	@python -m tools.generated.parameters
 
-# Which differences from another revision's figures are more than noise (REV=main).
+# Show which differences from another revision's figures are more than noise (REV=main).
 verdict: $(READY)
 	@python -m tools.verdict "$${REV:-main}"
 
-# How many seeds find a difference of X, by what runs with several seeds have shown (X=0.005, FIGURE="task score", OUTCOMES=file).
+# Compute how many seeds find a difference of X, from runs with several seeds (X=0.005, FIGURE="task score", OUTCOMES=file).
 plan: $(READY)
 	@python -m tools.plan "$$X" $${FIGURE:+--figure "$$FIGURE"} $${OUTCOMES:+--outcomes "$$OUTCOMES"}
 
 ##@ Upkeep
 
-# Say which known vulnerabilities there are in what the locks install. Needs the internet, and pip-audit in an environment of its own.
+# List known vulnerabilities of the packages in the locks. Needs the internet, and pip-audit in an environment of its own.
 audit: .audit/.ready
 	@.audit/bin/python -m tools.audit
 
@@ -237,7 +237,7 @@ lint: $(DEV)
 
 ##@ Upkeep
 
-# Write the locks, for every Python and platform, with uv. Pins stay where they fit (UPGRADE=numpy: but this one's; UPGRADE=all).
+# Write the locks, for every Python and platform, with uv. Pins stay if they fit, except that of UPGRADE=numpy; UPGRADE=all renews all.
 lock: $(READY)
 	@python -m tools.lock $(UPGRADE)
 	@$(MAKE) --no-print-directory libraries

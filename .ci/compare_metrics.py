@@ -1,8 +1,9 @@
-"""Compare what a run just made with what is committed.
+"""Compare the results of a run with the committed ones.
 
-On a machine that computes the known answer of portable kernels, metrics and dvc.lock (the hashes of
-all outputs) must have the committed bytes. Elsewhere, or with native kernels, figures must be close
-to the committed ones. Prints which of the two holds; exits 1 when a figure is off, missing or new.
+If this machine computes the known answer of portable kernels, metrics and dvc.lock (the hashes of
+all outputs) must have the committed bytes. Otherwise, or with native kernels, figures must be close
+to the committed ones. Prints which rule was applied; exits with 1 if a figure is off, missing or
+new.
 """
 
 import json
@@ -16,18 +17,18 @@ from typing import Any
 
 import yaml
 
-# Another processor sums in another order, and training amplifies that. Chosen, not measured: 0.05
-# is above one and a half times the half-width of an accuracy's interval, 2 % about what bits per
-# byte fall over the last third of training.
+# Another processor sums in another order, and training amplifies the difference. These tolerances
+# were chosen, not measured. 0.05 is more than one and a half times the half-width of an accuracy's
+# interval. 2 % is about how much bits per byte fall over the last third of training.
 RELATIVE = 0.02
 ACCURACY = 0.05
-# Fine-tuning moves figures more: between two seeds 0.12 of the generated problems, 0.07 in a bound
-# of the probes' intervals, and 12 % of the loss.
+# Figures after fine-tuning vary more. Between two seeds they differed by 0.12 for generated
+# problems, 0.07 in a bound of the probes' intervals, and 12 % in the loss.
 FINE_TUNED_ACCURACY = 0.15
 FINE_TUNING_LOSS = 0.25
 COMPARISON = "metrics/comparison.json"
 
-Rule = Callable[[Any, Any], bool]  # of our value and the committed one
+Rule = Callable[[Any, Any], bool]  # takes our value and the committed one
 
 
 def anything(ours: Any, committed: Any) -> bool:
@@ -47,9 +48,7 @@ def within_share(share: float) -> Rule:
 
 
 def equal_or_within_share(share: float) -> Rule:
-    """Return the rule for a value of any type: a float may differ by a share of itself, everything
-    else may not differ.
-    """
+    """Return the rule that a float may differ by `share` of itself, and no other value may."""
 
     def rule(ours: Any, committed: Any) -> bool:
         if isinstance(committed, float):
@@ -59,7 +58,7 @@ def equal_or_within_share(share: float) -> Rule:
     return rule
 
 
-# How each figure is compared; the first row that fits counts. File: COMPARISON, a name below a
+# Rows of (file, figure, rule); the first row that fits decides. File: COMPARISON, a name below a
 # run's metrics, or None for any. Figure: a regular expression for the whole dotted path.
 RULES: tuple[tuple[str | None, str, Rule], ...] = (
     (None, r".*max_abs_logit_difference", between(float("-inf"), 1e-4)),
@@ -72,9 +71,9 @@ RULES: tuple[tuple[str | None, str, Rule], ...] = (
     ("probes/sft.json", r".*(rate|\.0|\.1)", within(FINE_TUNED_ACCURACY)),
     ("gsm8k.json", r"\.generated\..*(rate|\.0|\.1)", within(FINE_TUNED_ACCURACY)),
     (None, r".*(rate|\.0|\.1)", within(ACCURACY)),
-    (None, r".*correct", anything),  # the rate is compared
+    (None, r".*correct", anything),  # another row compares the rate
     (None, r".*weights_sha256", anything),  # other rounding gives other weights
-    # Other weights give other answers; that answers end is compared.
+    # Other weights give other answers, so only the end of answers is compared.
     ("gsm8k.json", r".*(\.cut|\.facts|\.no_answer\..*)", anything),
     ("gsm8k.json", r".*\.stopped", within_share(ACCURACY)),
     ("sft.json", r".*", equal_or_within_share(FINE_TUNING_LOSS)),
@@ -102,9 +101,7 @@ def close(file: str, path: str, ours: Any, committed: Any) -> bool:
 
 
 def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
-    """Return a line for each figure of a file that another processor's rounding does not
-    explain.
-    """
+    """Return a line for each figure that another processor's rounding does not explain."""
     left, right = dict(figures(json.loads(ours))), dict(figures(json.loads(committed)))
     if left.keys() != right.keys():
         return [f"{name}: other keys than committed"]
@@ -116,7 +113,7 @@ def compare(name: str, ours: bytes, committed: bytes) -> list[str]:
 def must_be_identical() -> bool:
     """Return whether the run's kernels are portable, and this machine computes the known answer.
 
-    A process of its own has the variables that the seal sets for stages.
+    A new process computes it, with the variables that the seal sets for stages.
     """
     sys.path.insert(0, os.getcwd())
     from pipeline.seal.environment import environment_of_libraries

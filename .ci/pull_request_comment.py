@@ -1,13 +1,12 @@
-"""Post what CI found of a pull request's figures as a comment, or bring the one that is there up to
-date.
+"""Post the figures of a pull request as a comment, or update the comment that is there.
 
     GH_TOKEN=… REPOSITORY=owner/name HEAD_OWNER=… HEAD_BRANCH=… HEAD_SHA=… CONCLUSION=… RUN_URL=… \
         python3 .ci/pull_request_comment.py figures/figures.txt
 
-Runs with a token that may write, so everything that comes from the pull request is text to it:
-which pull request it is, GitHub says and no file; the figures stand in a code block that they
-cannot end, where nothing is a link, a mention or HTML. Reads the file. Writes one comment, through
-`gh`, which needs GH_TOKEN. Has nothing but Python's standard library.
+Runs with a token that may write, so it trusts nothing that comes from the pull request. GitHub, not
+a file, tells which pull request it is. The figures stand in a code block that they cannot end, so
+they can hold no link, mention or HTML. Reads the file. Writes one comment through `gh`, which needs
+GH_TOKEN. Uses only Python's standard library.
 """
 
 import json
@@ -21,7 +20,7 @@ from typing import Any
 
 MARKER = "<!-- figures of this pull request -->"
 AUTHOR = "github-actions[bot]"
-MOST = 55_000  # characters; GitHub takes 65,536
+MOST = 55_000  # characters of figures; GitHub accepts 65,536 for the whole comment
 PAGE = 100
 
 
@@ -36,8 +35,9 @@ def api(path: str, method: str = "GET", body: dict | None = None) -> Any:
 
 
 def pull_request(repository: str, owner: str, branch: str, sha: str) -> int | None:
-    """Return the number of the open pull request whose last commit is `sha`, None where it is
-    closed or has gone on.
+    """Return the number of the open pull request whose last commit is `sha`.
+
+    None if it is closed, or has newer commits.
     """
     head = urllib.parse.quote(f"{owner}:{branch}", safe="")
     found = [
@@ -61,7 +61,7 @@ def earlier_comment(repository: str, number: int) -> int | None:
 
 
 def comment_text(figures: str | None, sha: str, conclusion: str, run_url: str) -> str:
-    """Return the comment in Markdown; `figures` is not trusted."""
+    """Return the comment in Markdown; `figures` is untrusted text."""
     lines = [
         MARKER,
         (

@@ -1,12 +1,12 @@
-"""What the driver costs for an instance, beside plain `dvc repro`, on stages that do nothing.
+"""Measure what the driver costs per instance, beside plain `dvc repro`, on stages that do nothing.
 
     python -m benchmarks.driver                    1,000 instances with 1, 2 and 4 slots; minutes
     python -m benchmarks.driver --instances 200 --slots 1 --dvc 50 100
 
-Each row is a new project below the system's folder for temporary files: one stage with as many
-instances, each of which writes one line to a file of its own. Cold runs all of them, no-op finds
-nothing to do. Processor time includes that of the instances, a shell each. `dvc repro` is measured
-with fewer instances, since its time grows with the square of their number.
+Each row is a new project in the system's folder for temporary files. It has one stage, and each of
+the stage's instances writes one line to its own file. The cold run runs all instances; the no-op
+run has nothing to do. Processor time includes the instances, one shell each. `dvc repro` is
+measured with fewer instances, because its time grows with the square of their number.
 """
 
 import argparse

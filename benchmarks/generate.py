@@ -1,13 +1,12 @@
-"""Generation: batches side by side against transformers' `generate`, one prompt at a time.
+"""Compare the speed of generation: our batches against transformers' `generate` on single prompts.
 
     python -m benchmarks.generate
-        the fine-tuned baseline's answers to GSM8K, which `make repro` leaves
+        the fine-tuned baseline's answers to GSM8K, after `make repro`
     python -m benchmarks.generate --condition mul_tokens --set generated --threads 1
 
-Both ways compute as `numerics` of params.yaml says, in alternation. A round is a sample of the
-problems, which each way answers once; the first round does not count. Both ways must give the same
-answers, or it stops. Then all problems are answered once, as the generate stage does. The last line
-sums up.
+Both compute with `numerics` of params.yaml, in alternation. A round is a sample of the problems,
+which each answers once; the first round does not count. It stops if their answers differ. Then ours
+answers all problems once, as the generate stage does. The last line is a summary.
 """
 
 import argparse
@@ -40,12 +39,14 @@ def main() -> None:
     parser.add_argument("--condition", default="baseline")
     parser.add_argument("--set", choices=["gsm8k", "generated"], default="gsm8k", dest="name")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--items", type=int, default=128, help="problems in a round")
-    parser.add_argument("--threads", type=int, help="of portable kernels; else all cores")
+    parser.add_argument("--items", type=int, default=128, help="how many problems a round has")
+    parser.add_argument(
+        "--threads", type=int, help="threads of portable kernels (default: all cores)"
+    )
     options = parser.parse_args()
     os.chdir(REPOSITORY)
     kernels = read_section("numerics.kernels", str)
-    # Read when numpy and torch are loaded, which the imports below do.
+    # numpy and torch read these when the imports below load them.
     os.environ.update(library_variables({"numerics.kernels": kernels}))
     if options.threads:
         os.environ[SHARE] = str(options.threads)

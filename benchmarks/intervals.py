@@ -1,12 +1,12 @@
-"""How often the intervals of `compare` cover the truth, and find a difference, by simulation.
+"""Simulate how often the intervals of `compare` cover the truth, and find a difference.
 
     python -m benchmarks.intervals [EXPERIMENTS]
 
 Each experiment draws networks, items and answers whose truth is known, and calls the code that
-`compare` calls. Prints the table of docs/lab_notes.md: coverage and false positives where the
-conditions do not differ, and how often a true difference is found (power), at .05 for one figure
-alone. The sizes of what varies are those of the demonstration's networks. Ten minutes on one core
-for 1,000 experiments of each row.
+`compare` calls. Prints the table of docs/lab_notes.md. If the conditions do not differ, it counts
+coverage and false positives; if they do, how often the difference is found (power). The level is
+.05 for one figure alone. Variances are those of the demonstration's networks. Takes ten minutes on
+one core for 1,000 experiments of each row.
 """
 
 import sys
@@ -21,12 +21,12 @@ from model.statistics.paired import Comparison, Paired, Term, compare, compare_s
 Generator = np.random.Generator
 Experiment = Callable[[Generator, int, float], Comparison]
 
-# The part of an answer that the item decides: with 0.97, two networks answer 6 % of them otherwise.
+# The part of an answer that the item decides. With 0.97, two networks differ in 6 % of the answers.
 _ALIKE = 0.97
 
 
 class Case(NamedTuple):
-    """One kind of figure: its words, its true difference where power is asked, and how to draw it.
+    """One kind of figure: its words, the true difference for power, and how to draw it.
 
     `experiment` maps a generator, the number of seeds and the true difference to a comparison.
     """
@@ -46,9 +46,9 @@ def accuracies(
 ) -> Paired:
     """Draw the answers of two conditions, about 30 % right, by a probit model.
 
-    `of_seeds` is the standard deviation of a network's accuracy over all items there could be.
+    `of_seeds` is the standard deviation of a network's accuracy over the whole population of items.
     """
-    slope = 0.348  # of accuracy by the probit, at 30 %
+    slope = 0.348  # d accuracy / d probit at 30 %: the normal density there
     ease = np.sqrt(alike) * generator.normal(size=items)
     arms = []
     for better in (0.0, effect):
@@ -61,10 +61,10 @@ def accuracies(
 def losses(
     generator: Generator, seeds: int, effect: float, of_seeds: float = 0.002, documents: int = 767
 ) -> Paired:
-    """Draw bits per byte by document: networks of one seed move together (0.8).
+    """Draw bits per byte by document; networks of one seed correlate by 0.8.
 
-    A document moves a condition by 0.0009 of bits per byte over all documents, and a network by
-    half of that.
+    Over all documents together, they shift a condition by 0.0009 bits per byte (standard
+    deviation), and a single network by half of that.
     """
     weights = generator.integers(100, 1500, size=documents).astype(float)
     hard = generator.normal(2.2, 0.3, size=documents)
@@ -93,10 +93,10 @@ def _loss(of_seeds: float) -> Experiment:
 
 
 def _checkpoints(count: int) -> Experiment:
-    """Return an experiment of the mean of `count` checkpoints.
+    """Return an experiment on the mean of `count` checkpoints.
 
-    A checkpoint answers 2.65 % of the items otherwise than the run's others do: as measured, the
-    error of one checkpoint is 0.0083, and of the mean of four 0.0054.
+    Each checkpoint changes its answer to 2.65 % of the items. This gives the measured errors:
+    0.0083 for one checkpoint, 0.0054 for the mean of four.
     """
 
     def experiment(generator: Generator, seeds: int, effect: float) -> Comparison:
@@ -114,8 +114,8 @@ def _checkpoints(count: int) -> Experiment:
 
 
 def _tasks(generator: Generator, seeds: int, effect: float) -> Comparison:
-    """The mean over five tasks of (accuracy - chance) / (1 - chance), chance 0.25."""
-    both = generator.normal(size=(2, seeds, 1))  # what a network is better at in all tasks
+    """Compare the mean over five tasks of (accuracy - chance) / (1 - chance), with chance 0.25."""
+    both = generator.normal(size=(2, seeds, 1))  # a network's advantage in all tasks together
     terms = []
     for _ in range(5):
         task = accuracies(generator, seeds, 0.75 * effect, items=500)
@@ -131,7 +131,7 @@ def _tasks(generator: Generator, seeds: int, effect: float) -> Comparison:
 
 
 def _moved(answers: np.ndarray, by: np.ndarray, generator: Generator) -> np.ndarray:
-    """Make the share `by` of each network's answers, (seeds, 1), right, or wrong if negative."""
+    """Make the share `by`, (seeds, 1), of each network's answers right, or wrong if negative."""
     drawn = generator.random(answers.shape)
     share = np.where(by > 0, by / (1 - answers.mean()), -by / answers.mean())
     changed = (drawn < share) & (answers == np.where(by > 0, 0.0, 1.0))
@@ -152,7 +152,7 @@ SEEDS = (1, 2, 3, 5)
 
 
 class Found(NamedTuple):
-    """Shares of experiments: null ones covered and called different, and differences found."""
+    """Shares of experiments: without a difference, covered and false positives; with one, found."""
 
     covered: float
     false: float
@@ -160,7 +160,7 @@ class Found(NamedTuple):
 
 
 def simulate(case: Case, seeds: int, experiments: int) -> Found:
-    """Return how `case` fares with `seeds` networks of each condition."""
+    """Return the shares for `case` with `seeds` networks of each condition."""
     null, real = (
         [
             case.experiment(np.random.default_rng([number, seeds]), seeds, effect)

@@ -1,13 +1,13 @@
-"""Memory of the stages that all of the corpus goes through, on a synthetic corpus of any size.
+"""Measure the memory of the stages that read the whole corpus, on a synthetic corpus of any size.
 
     python -m benchmarks.memory
         2,000 MB of text and documents of up to a megabyte; about fifteen minutes
     python -m benchmarks.memory --megabytes 200
 
 Runs the real, sealed stages corpus and tokenize in a copy of this checkout's code, with the
-parameters of profiles/gpt2-124m-10b.yaml. The figure is the peak of the stage and its workers
-together: proportional set sizes (PSS, where what processes share counts once), sampled twenty times
-a second. Linux only. Needs `make repro` to have been made here.
+parameters of profiles/gpt2-124m-10b.yaml. The result is the peak of the stage and its workers
+together: the sum of proportional set sizes (PSS, in which shared memory counts once), sampled
+twenty times a second. Linux only. Run `make repro` here first.
 """
 
 import argparse
@@ -26,8 +26,9 @@ STAGES = (["corpus"], ["tokenize", "baseline"], ["tokenize", "mul_tokens"])
 
 
 def make_passages(directory: Path, megabytes: float, characters_per_shard: int) -> None:
-    """Write documents of sentences drawn from the demonstration's corpus; most are short, one in a
-    thousand has a megabyte.
+    """Write documents of sentences drawn from the demonstration's corpus.
+
+    Most are short; one in a thousand has a megabyte.
     """
     from common.files import checksummed_directory, json_bytes
     from model.data.documents import Document, DocumentWriter, PassagesIndex, read_split
@@ -89,7 +90,7 @@ def make_project(root: Path, megabytes: float) -> None:
 
 
 def peak_of(command: list[str], root: Path) -> tuple[float, float]:
-    """Run `command`; return the peak of its processes in MiB, and its seconds."""
+    """Run `command`; return the peak of its processes' memory in MiB, and its seconds."""
     started, peak = time.perf_counter(), 0
     with subprocess.Popen(command, cwd=root, start_new_session=True) as process:
         while process.poll() is None:
@@ -117,7 +118,7 @@ def proportional_kilobytes(process: Path) -> int:
         return int(
             re.search(r"^Pss:\s+(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)[1]
         )
-    except (OSError, TypeError):  # gone meanwhile
+    except (OSError, TypeError):  # the process has ended
         return 0
 
 

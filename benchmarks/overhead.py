@@ -1,19 +1,21 @@
-"""What the pipeline itself costs in the demonstration: everything but what stages compute, by
-stage.
+"""Measure what the pipeline itself costs in the demonstration, by stage.
 
     python -m benchmarks.overhead               as make repro runs it, one instance for each core
     python -m benchmarks.overhead --jobs 1      one after the other: no stage slows another down
     python -m benchmarks.overhead --profile profiles/micro.yaml
 
-Regenerates the whole graph in a copy of the working tree without a cache, as a fresh clone does,
-which takes as long as `make repro`, alone on the machine. A process's wall time runs from when the
-driver starts an instance to its end. Its work runs from the first line of the stage's main to its
-last; before it come the seal and the imports, and before those the start of an interpreter, or the
-wait for a warm one and its imports. The driver's own seconds, with DVC's hashing and writing: with
-`--jobs 1`, the time in which no instance runs; with more, its processor time, since it works while
-instances run. The overhead is all but the work, as a part of the processes' wall time and the
-driver's seconds. In the work are the checksums that stages write and verify: three times what
-hashing all outputs once takes is counted as overhead for them too.
+Runs the whole graph in a copy of the working tree without a cache, as a fresh clone does. It takes
+as long as `make repro`; run nothing else meanwhile. The wall time of an instance has four parts:
+
+    start of an interpreter, or wait for a warm one │ seal and imports │ work │ end
+
+The work runs from the first line of the stage's main to its last. The driver's own seconds include
+DVC's hashing and writing. With `--jobs 1` they are the time in which no instance runs; with more
+jobs they are its processor time, because it works while instances run.
+
+The overhead is everything except the work, as a part of the processes' wall time plus the driver's
+seconds. Stages write and verify checksums during their work. For these, three times the time of
+hashing all outputs once is counted as overhead too.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from pipeline.declared.lockfile import CONTENTS
 from pipeline.declared.timings import DURATIONS
 from tools.repository_copy import copy_repository
 
-CHECKSUM_PASSES = 3  # written, and verified by about two readers
+CHECKSUM_PASSES = 3  # one to write, and about two readers that verify
 MEASURED = Path(".dvc/tmp/overhead.json")  # in the copy
 
 
@@ -52,7 +54,7 @@ class Run(NamedTuple):
 
 def run(root: Path, jobs: int | None) -> Run:
     """Run the graph in the copy at `root`."""
-    # Where Python keeps bytecode, as it does unless it is told not to.
+    # Let Python keep bytecode, as it does by default.
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment = {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "benchmarks.overhead", "--inside"]
@@ -70,7 +72,7 @@ def run(root: Path, jobs: int | None) -> Run:
 
 
 def drive(jobs: int | None) -> None:
-    """Be the driver in the copy; write down each process's seconds, and this one's."""
+    """Run the driver in the copy; record each process's seconds, and this one's."""
     from pipeline.driver import __main__ as driver
 
     wall: dict[str, float] = {}
@@ -111,8 +113,10 @@ def hashing_seconds(root: Path) -> float:
 def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--jobs", type=int, help="instances side by side; default: as make repro")
-    parser.add_argument("--profile", type=Path, help="instead of params.yaml")
+    parser.add_argument(
+        "--jobs", type=int, help="instances side by side (default: as in make repro)"
+    )
+    parser.add_argument("--profile", type=Path, help="a params file in place of params.yaml")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -120,11 +124,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix=".benchmark.", dir=REPOSITORY) as directory:
         root = Path(directory)
-        # Where results are as committed, their stages need not run.
+        # Without committed results: their stages would not have to run.
         copy_repository(REPOSITORY, root, ("metrics/", "plots/", CONTENTS))
         if options.profile:
             shutil.copy(options.profile, root / "params.yaml")
-            (root / "dvc.lock").unlink()  # of other instances
+            (root / "dvc.lock").unlink()  # it records other instances
         measured = run(root, options.jobs)
         if measured.wall.keys() != read_instances(WorkingTree(root)).keys():
             sys.exit("error: not every stage has run, so the table would not be of the whole graph")
@@ -134,7 +138,7 @@ def main() -> None:
 
 
 def read_duration(root: Path, name: str) -> tuple[float, float]:
-    """Return the seconds from the seal's beginning to the stage's end, and those of its main."""
+    """Return the seconds from the seal's start to the stage's end, and those of its main."""
     sealed, work = (root / DURATIONS / name).read_text().split()
     return float(sealed), float(work)
 
@@ -157,7 +161,7 @@ def print_table(measured: Run, inside: dict[str, tuple[float, float]], checksums
     print(f"| driver and DVC | | {own:.1f} | | | {own:.1f} | |")
     print(f"| checksums in the work, at most | | | {-checksums:.1f} | | {checksums:.1f} | |")
     computed = works.total() - checksums
-    # So the seconds of the checksums leave the work, and are in the column before the last.
+    # This moves the seconds of the checksums from the work to the column before the last.
     print(row("all", counts.total(), all_walls + own, computed, all_sealed - checksums))
     print(f"\nwall time of the run: {measured.total:.1f} s")
 

@@ -1,11 +1,10 @@
-"""GPT-2's training as a reader of karpathy/nanoGPT would write it again: the reference that
-benchmarks/train.py measures against.
+"""A plain GPT-2 training loop after karpathy/nanoGPT, the reference of benchmarks/train.py.
 
-Plain torch, one process on the CPU in float32, nothing tuned: torch's default AdamW, all logits of
-a micro batch at once. What nanoGPT's model.py and train.py compute, in our words, without what does
-nothing here: dropout of 0, automatic mixed precision, distributed training, compilation. GELU is
-GPT-2's, by tanh, where nanoGPT has since taken the exact one. Module names are nanoGPT's and ours,
-so state_dicts load in both.
+Plain torch, one process on the CPU in float32, not tuned: torch's default AdamW, all logits of a
+micro batch at once. It computes what nanoGPT's model.py and train.py compute, written anew, without
+the parts that do nothing here: dropout of 0, automatic mixed precision, distributed training,
+compilation. GELU is GPT-2's tanh form; nanoGPT has since changed to the exact one. Module names are
+nanoGPT's and ours, so state_dicts load in both.
 """
 
 import math
@@ -59,8 +58,10 @@ class Block(nn.Module):
 
 
 class PlainGPT(nn.Module):
-    """`forward(tokens, targets)`, both (rows, time) int64, returns logits (rows, time, vocab) and
-    the mean loss in nats.
+    """GPT-2: `forward(tokens, targets)` returns logits and the mean loss in nats.
+
+    tokens, targets  (rows, time) int64
+    logits           (rows, time, vocab) float32
     """
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, width: int):
@@ -119,11 +120,11 @@ def train(
     after_step: Callable[[Tensor | None], bool],
     autocast: AbstractContextManager[object] | None = None,
 ) -> None:
-    """Train until `after_step` returns False; it is asked before the first step with None, then
-    with each step's mean loss.
+    """Train until `after_step` returns False.
 
-    `get_batch` returns a micro batch's tokens and targets, (rows, time) int64; a step takes
-    `accumulation` of them.
+    It is called with None before the first step, then with each step's mean loss. `get_batch`
+    returns the tokens and targets of a micro batch, each (rows, time) int64. A step takes
+    `accumulation` micro batches.
     """
     tokens, targets = get_batch()
     mean_loss = None

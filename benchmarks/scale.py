@@ -1,13 +1,13 @@
-"""Memory and time of reading training rows from a billion documents.
+"""Measure memory and time of reading training rows from a billion documents.
 
     python -m benchmarks.scale
         10⁹ documents in 20,000 shards, 10¹² tokens; one minute, 0.2 GB of disk
     python -m benchmarks.scale --shards 200 --documents 50000
 
-All shards are hard links to the files of one, so the token shards, their index and their checksums
-are read by the code that pretraining reads them with. One process opens the split, reads rows of
-two epochs at the beginning, in the middle and at the end, and counts original bytes there, as a
-resumed run does. Prints seconds and the peak of its memory; exits with 1 above 2 GiB. Linux only.
+All shards are hard links to the files of one shard. The code of pretraining reads the shards, their
+index and their checksums. One process opens the split, reads rows of two epochs at the beginning,
+in the middle and at the end, and counts original bytes there, as a resumed run does. Prints seconds
+and the peak of its memory; exits with 1 above 2 GiB. Linux only.
 """
 
 import argparse
@@ -30,9 +30,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LIMIT_BYTES = 2 * 2**30
 CONTEXT = 1024
 MEAN_TOKENS = 1000
-# Of 512 rows: more than a block of documents.
+# Batches of 512 rows; together they are more than one block of documents.
 _BATCHES = 600
-# ext4 lets a file have 65,000 names.
+# Hard links of one file; ext4 allows 65,000.
 _NAMES = 30_000
 
 
@@ -78,7 +78,7 @@ def make_split(directory: Path, shards: int, documents: int, mean_tokens: int) -
 
 
 def read_everywhere(directory: Path) -> None:
-    """Read rows and count bytes all over two epochs; print how long it took."""
+    """Read rows and count bytes in many places of two epochs; print how long it took."""
     started = time.perf_counter()
     split = TokenSplit(directory, "train")
     rows = TrainingRows(split, CONTEXT, seed=1337)
@@ -104,7 +104,7 @@ def read_everywhere(directory: Path) -> None:
 
 
 def memory() -> str:
-    """Return the peak of this process's memory, with mapped files, and what it has of its own."""
+    """Return in words the peak of this process's memory with mapped files, and without them."""
     status = Path("/proc/self/status").read_text()
     own = int(re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2**20
     return f"peak {peak_gibibytes():.2f} GiB, {own:.2f} without mapped files"
@@ -119,11 +119,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", type=int, default=20_000)
-    parser.add_argument("--documents", type=int, default=50_000, help="in each shard")
+    parser.add_argument("--documents", type=int, default=50_000, help="documents in each shard")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".benchmark.") as folder:
         directory = Path(folder) / "tokens"
-        writer = os.fork()  # its memory is not that of reading
+        writer = os.fork()  # so that writing does not count in this process's memory
         if writer == 0:
             make_split(directory, options.shards, options.documents, MEAN_TOKENS)
             os._exit(0)

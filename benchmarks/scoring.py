@@ -1,16 +1,17 @@
-"""Scoring HellaSwag: this repository, the reference script's loop and lm-evaluation-harness, in
-alternation in one run.
+"""Compare the speed of scoring HellaSwag: ours, the reference script's loop, lm-evaluation-harness.
 
     python -m benchmarks.scoring
         the last export, and a random model of GPT-2's size; about twenty minutes
     python -m benchmarks.scoring DIRECTORY --items 64 --rounds 5
 
-Ours has portable kernels and, for comparison, native ones. Each has a process of its own, with the
-same model, items and number of threads; while one computes the others wait. The harness has the
-batch size that is fastest in a trial. Ours answers in both wordings, and each ratio is between two
-that read the same text. Memory is a process's peak, libraries included. The share of the peak is of
-what a product of two matrices of 2048 × 2048 reaches here, counting the products that remain to be
-computed when a context is read once. The CPU path is measured. The last line sums up.
+Ours runs with portable kernels and, for comparison, with native ones. Each method has its own
+process, with the same model, items and number of threads. They take turns; while one computes the
+others wait. The harness uses the batch size that was fastest in a trial. Ours scores both wordings,
+and each ratio is between two methods that read the same text.
+
+Memory is a process's peak, including libraries. The share of the peak compares matrix products per
+second with what a product of two 2048 × 2048 matrices reaches here. It counts the products that
+remain when each context is read once. This measures the CPU path. The last line is a summary.
 """
 
 import argparse
@@ -60,8 +61,9 @@ class Ours:
         return [score.nats for score in self.scorer.score(items, WORDINGS[wording], "ours")]
 
     def products(self, items: list, wording: str) -> tuple[float, float]:
-        """Return the floating-point operations of matrix products that `items` take, and those
-        without anything shared.
+        """Return the floating-point operations of the matrix products for `items`.
+
+        Then those without sharing, if each ending read its whole context again.
         """
         from model.scoring.packing import batches, by_size, pack
         from model.scoring.prefix_trees import encode
@@ -88,8 +90,9 @@ class Native(Ours):
 
 
 class Reference:
-    """One item at a time, its four rows padded, the whole output layer: evaluate of
-    karpathy/build-nanogpt, hellaswag.py.
+    """One item at a time, its four rows padded, with the whole output layer.
+
+    After `evaluate` of karpathy/build-nanogpt, hellaswag.py.
     """
 
     def __init__(self, directory: Path, threads: int, device: str, dtype: str):
@@ -163,9 +166,9 @@ METHODS = {"ours": Ours, "native": Native, "reference": Reference, "lm-eval": Lm
 def work(
     method: str, directory: Path, threads: int, device: str, dtype: str, items_file: Path
 ) -> None:
-    """Answer the requests on stdin, a line each, on what was stdout."""
+    """Answer requests, one per line of stdin, on the original stdout."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print
+    os.dup2(2, 1)  # libraries print to stderr from here on
     from model.data.items import Item
 
     records = [json.loads(line) for line in items_file.read_text().splitlines()]
@@ -197,10 +200,7 @@ def release_memory(device: str) -> None:
 
 
 def peak_memory(device: str = "cpu") -> float:
-    """Return the most that this process has had in the device's memory, in MiB.
-
-    getrusage would count its parent's too.
-    """
+    """Return the peak of this process's memory in MiB; getrusage would include its parent's."""
     if device == "cuda":
         import torch
 
@@ -214,9 +214,7 @@ def peak_memory(device: str = "cpu") -> float:
 
 
 def matmul_peaks(threads: int) -> dict[str, float]:
-    """Return floating-point operations a second of products of float32 matrices of 2048 × 2048, by
-    F.linear and by oneDNN.
-    """
+    """Return the FLOP/s of products of 2048 × 2048 float32 matrices, by F.linear and by oneDNN."""
     import torch
 
     from model.scoring.matmul import OneDNNProduct, Product
@@ -253,7 +251,7 @@ class Worker:
         items_file: Path = ITEMS,
     ):
         started = time.perf_counter()
-        # As a stage is started: without garbage collection while it imports.
+        # Without garbage collection during the imports, as for a stage.
         code = (
             "import gc, runpy; gc.disable(); "
             "runpy.run_module('benchmarks.scoring', run_name='__main__', alter_sys=True)"
@@ -304,7 +302,7 @@ class Worker:
 
 
 def compare(directory: Path, name: str, items: list[int], rounds: int, threads: int) -> str:
-    """Measure, print what was found, and return it in a line."""
+    """Measure and print the results; return a summary in one line."""
     workers = {method: Worker(method, directory, threads) for method in METHODS}
     trial = items[: max(4, len(items) // 4)]
     rates = {
@@ -319,7 +317,7 @@ def compare(directory: Path, name: str, items: list[int], rounds: int, threads: 
         ("native", "lm_eval"),
         ("lm-eval", "lm_eval"),
     ]
-    for method, wording in contests:  # once without counting
+    for method, wording in contests:  # one round that does not count
         workers[method].ask(trial, wording, best)
     seconds: dict[tuple[str, str], list[float]] = {contest: [] for contest in contests}
     peaks = []
@@ -409,12 +407,12 @@ def main() -> None:
         "model",
         nargs="?",
         type=Path,
-        help="a Hugging Face GPT-2 directory; without, two models are measured",
+        help="a Hugging Face GPT-2 directory (default: measure two models)",
     )
     parser.add_argument(
         "--items",
         type=int,
-        help="how many, sampled; 300 of the demonstration's model, 64 of GPT-2's size",
+        help="items to sample (default: 300 for the demonstration's model, 64 for GPT-2's size)",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -1,11 +1,11 @@
-"""What the seal costs: each stage with and without it, in alternation, on this checkout.
+"""Measure what the seal costs: each stage with and without it, in alternation, on this checkout.
 
     make bench            ROUNDS=9 for more than five rounds
 
-Needs a run of the graph to have been made (make repro); stages write the same bytes again. What the
-seal costs is paid when a process starts and imports, so pretrain and evaluate, whose computing
-would only add noise, are measured through export, which imports as much; ALL=1 runs them too. The
-last line sets the sum over all stages against their last run's seconds.
+Run `make repro` first; stages write the same bytes again. The seal costs time when a process starts
+and imports. Computing in pretrain and evaluate would only add noise, so export stands for them: it
+imports as much. ALL=1 runs them too. The last line compares the sum over all stages with the
+seconds of their last run.
 """
 
 import argparse
@@ -34,8 +34,8 @@ def seconds(command: list[str]) -> float:
 
 def commands(instance: Instance) -> tuple[list[str], list[str]]:
     _, _, module, *arguments = shlex.split(instance.command)
-    # As `python -m` runs a stage, garbage collection off for the imports included, but with nothing
-    # that seals it.
+    # Run the stage as `python -m` does, also with garbage collection off for the imports, but
+    # without the seal.
     unsealed = (
         f"import gc, runpy; gc.disable(); runpy.run_module({module!r}, run_name='__main__',"
         " alter_sys=True)"

@@ -1,16 +1,18 @@
-"""Tokenizing: this repository, raw tiktoken and datasets.map, in alternation in one run.
+"""Compare the speed of tokenizing: this repository, raw tiktoken and datasets.map, in alternation.
 
     python -m benchmarks.tokenizing
         both conditions, GPT-2's whole vocabulary; about five minutes
     python -m benchmarks.tokenizing --megabytes 100 --rounds 9
 
-Ours reads parquet and leaves shards that are written, hashed and synced; raw is
-`tiktoken.Encoding.encode_ordinary_batch` with as many threads as we have workers, on texts that are
-in memory, and leaves nothing; datasets.map has a Hugging Face fast tokenizer of the same vocabulary
-and as many processes, and leaves its Arrow file. The texts are passages of the demonstration's
-corpus, put together to the mean length of FineWeb-Edu's documents; --characters 500 for short ones.
-Drills are among them in the demonstration's share. The last lines sum up: medians, and the range of
-the rounds' ratios.
+    ours          reads parquet; writes, hashes and syncs shards
+    raw           tiktoken.Encoding.encode_ordinary_batch on texts in memory; as many threads as
+                  we have workers; writes nothing
+    datasets.map  a Hugging Face fast tokenizer of the same vocabulary; as many processes; writes
+                  its Arrow file
+
+The texts are passages of the demonstration's corpus, joined to the mean length of FineWeb-Edu's
+documents (--characters 500 for short ones). Drills are among them in the demonstration's share. The
+last lines have the medians, and the range of the rounds' ratios.
 """
 
 import argparse

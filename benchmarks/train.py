@@ -1,5 +1,4 @@
-"""Training: this repository's loop, a plain one after nanoGPT and transformers' Trainer, in
-alternation in one run.
+"""Compare the speed of training: our loop, a plain one after nanoGPT, and transformers' Trainer.
 
     python -m benchmarks.train
         both configurations; forty minutes on two cores, 16 GB of memory
@@ -8,18 +7,23 @@ alternation in one run.
     python -m benchmarks.train --config 124m
         GPT-2's size, steps of two micro batches of 4 × 1,024 tokens; half an hour
 
-Ours is measured with portable kernels and with native ones. Each has a process of its own, the same
-initial weights, rows, AdamW, clipping and number of threads; while one computes the others wait. A
-turn of a few steps is timed from the request to the end of the last step, the fetching of rows
-included and the set-up not; the first turn does not count. All must have the same loss at the end
-of every turn, or it stops. The Trainer is measured with GPT-2's own `gelu_new`, which transformers
-computes in several operations, and with the same function in one (`gelu_pytorch_tanh`). Memory is a
-process's peak, libraries included. The share of the peak is of what a product of two matrices of
-2048 × 2048 reaches here, counting each product of the network thrice, for backward, and half of
-attention's square. At GPT-2's size a process gives back freed memory while it waits, or they would
-not fit beside each other, and a turn begins with a step that is not timed, in which the pages come
-back. bfloat16 is ours alone, with native kernels, after the others, where the processor has
-instructions for it. The last line sums up.
+The arms take turns; while one computes the others wait. Each arm has its own process, with the same
+initial weights, rows, AdamW, clipping and number of threads. Ours runs with portable kernels and
+with native ones. The Trainer runs with GPT-2's own `gelu_new`, which transformers computes in
+several operations, and with the same function in one operation (`gelu_pytorch_tanh`).
+
+A turn is a few steps. Its time runs from the request to the end of the last step; it includes
+fetching rows, but no set-up. The first turn does not count. The benchmark stops if the arms' losses
+differ at the end of a turn.
+
+Memory is a process's peak, including libraries. At GPT-2's size a process returns freed memory when
+it waits; otherwise the arms would not fit beside each other. A turn then begins with an untimed
+step, in which the memory comes back.
+
+The share of the peak compares matrix products per second with what a product of two 2048 × 2048
+matrices reaches here. Each product of the network counts three times (forward, and two backward),
+and attention's square counts half. bfloat16 is measured last, for ours with native kernels only, if
+the processor has instructions for it. The last line is a summary.
 """
 
 import argparse
@@ -53,16 +57,16 @@ from pipeline.seal.environment import environment_of_libraries
 
 TOLERANCE = 1e-3  # nats, between the losses of two arms after the same steps
 
-# Called with None before the first step and with the mean loss after each; False ends the training.
+# Called with None before the first step, and with the mean loss after each; False ends training.
 AfterStep = Callable[[Tensor | None], bool]
 
 
 class Configuration(NamedTuple):
     profile: str
-    batch: dict[str, int]  # in place of the profile's
+    batch: dict[str, int]  # replaces the profile's values
     rounds: int
-    steps: int  # in a turn
-    # steps before them, after which the memory that was given back while waiting is there again
+    steps: int  # of a turn
+    # Steps at the start of a turn, in which the memory returned while waiting comes back.
     untimed: int = 0
 
 
@@ -80,9 +84,7 @@ CONFIGURATIONS = {
 
 
 class Task(NamedTuple):
-    """What every arm trains: the network and its initial weights' seed, the batches, AdamW's
-    settings.
-    """
+    """What every arm trains: network, seed of the initial weights, batches, AdamW's settings."""
 
     config: GPTConfig
     params: PretrainParams
@@ -101,20 +103,19 @@ class Task(NamedTuple):
         return self.params.batch_rows * self.config.context
 
     def products_per_step(self) -> int:
-        """Return the floating-point operations of a step's matrix products, none of them computed
-        twice.
-        """
+        """Return the floating-point operations of a step's matrix products, each counted once."""
         config = self.config
         of_token = config.width * (12 * config.layers * config.width + config.vocab_size)
         of_attention = (
             config.layers * config.width * config.context
-        )  # scores and mixing, of half the square
+        )  # the scores and the weighted sum, over half of the square
         return 3 * 2 * (of_token + of_attention) * self.tokens_per_step
 
 
 def make_task(name: str, steps: int, threads: int) -> Task:
-    """Return configuration `name` with the rows of `steps` steps, whose tokens are as unevenly
-    frequent as words are.
+    """Return configuration `name` with rows for `steps` steps.
+
+    The tokens' frequencies are as uneven as those of words.
     """
     profile, batch, *_ = CONFIGURATIONS[name]
     path = REPOSITORY / profile
@@ -251,8 +252,8 @@ def train_with_trainer(
 
         def __getitem__(self, number: int) -> dict[str, Tensor]:
             row = task.rows[number]
-            # Given the targets, the model does not shift `labels`, which would leave a row's last
-            # token out.
+            # Given shifted targets, the model does not shift `labels` itself. Its shift would drop
+            # a row's last token.
             return {"input_ids": row[:-1], "labels": row[1:], "shift_labels": row[1:]}
 
     class Trainer(transformers.Trainer):
@@ -261,9 +262,7 @@ def train_with_trainer(
             return losses[-1]
 
     class Turn(transformers.TrainerCallback):
-        """All that is not ours lies between the ends of two steps: fetching, logging, the
-        callbacks.
-        """
+        """Ends of steps; between two of them lies all of the Trainer's work, such as logging."""
 
         def on_train_begin(self, arguments, state, control, **_) -> None:
             control.should_training_stop = not after_step(None)
@@ -271,7 +270,7 @@ def train_with_trainer(
         def on_step_end(self, arguments, state, control, **_) -> None:
             loss = torch.stack(
                 losses
-            ).sum()  # each is a micro batch's sum by the tokens of the whole batch
+            ).sum()  # each is a micro batch's summed loss, divided by the whole batch's tokens
             losses.clear()
             control.should_training_stop |= not after_step(loss)
 
@@ -317,14 +316,15 @@ ARMS: dict[str, Callable[[Task, AfterStep], None]] = {
 
 
 class Turns:
-    """In an arm's process: lets it train for as many steps as a line on stdin asks, and answers on
-    what was stdout.
+    """The turns of an arm, in its own process.
+
+    A line on stdin has the number of steps to train; the answer goes to the original stdout.
     """
 
     def __init__(self, untimed: int, device: str = "cpu"):
         self.untimed, self.left, self.timed, self.device = untimed, 0, 0, device
         self.answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what libraries print
+        os.dup2(2, 1)  # libraries print to stderr from here on
 
     def __call__(self, loss: Tensor | None) -> bool:
         self.left -= 1
@@ -352,7 +352,7 @@ class Turns:
 
 
 def environment_of(arm: str) -> dict[str, str]:
-    """Return the environment of an arm's process: ours has that of the stages."""
+    """Return the environment of an arm's process; our arms have that of the stages."""
     kernels = {"ours": "portable", NATIVE: "native", BFLOAT16: "native"}.get(arm)
     of_libraries = (
         environment_of_libraries({"numerics.kernels": kernels}) if kernels else os.environ
@@ -365,7 +365,7 @@ class WorkerDied(RuntimeError):
 
 
 class Worker:
-    """An arm's process, seen from outside."""
+    """An arm's process, as the benchmark sees it."""
 
     def __init__(self, arm: str, arguments: list[str], module: str = "benchmarks.train"):
         self.arm, self.said = arm, tempfile.TemporaryFile()  # noqa: SIM115
@@ -377,9 +377,7 @@ class Worker:
         self._answer()
 
     def ask(self, steps: int) -> dict:
-        """Have it take `steps` steps; return their seconds, the last loss and the process's peak in
-        MiB.
-        """
+        """Let it take `steps` steps; return seconds, the last loss and the peak memory in MiB."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         return self._answer()
@@ -398,9 +396,7 @@ class Worker:
 
 
 def largest_difference(answers: dict[str, dict]) -> float:
-    """Return how far the arms' losses are apart; exits with an error where they did not do the same
-    work.
-    """
+    """Return the largest difference between the arms' losses; exit if it exceeds TOLERANCE."""
     losses = {arm: answer["loss"] for arm, answer in answers.items()}
     difference = max(losses.values()) - min(losses.values())
     if not difference <= TOLERANCE:
@@ -409,7 +405,7 @@ def largest_difference(answers: dict[str, dict]) -> float:
 
 
 def compare(name: str, rounds: int, steps: int, threads: int, bfloat16: bool) -> str:
-    """Measure, print what was found, and return it in a line."""
+    """Measure and print the results; return a summary in one line."""
     arguments = [
         "--config",
         name,
@@ -486,19 +482,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--config", choices=[*CONFIGURATIONS, "both"], default="both", help="micro is the tests'"
+        "--config",
+        choices=[*CONFIGURATIONS, "both"],
+        default="both",
+        help="networks to train; micro is for tests",
     )
     parser.add_argument(
         "--rounds",
         type=int,
-        help="counted turns of each; 7 of the demonstration's network, 2 of GPT-2's size",
+        help="counted turns of each arm (default: 7 for the demonstration, 2 for GPT-2's size)",
     )
-    parser.add_argument("--steps", type=int, help="of a turn; 40 and 1")
+    parser.add_argument("--steps", type=int, help="steps of a turn (default: 40 and 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--bfloat16",
         action="store_true",
-        help="even where the processor has no instructions for it",
+        help="measure bfloat16 even if the processor has no instructions for it",
     )
     parser.add_argument("--worker", choices=[*ARMS, BFLOAT16], help=argparse.SUPPRESS)
     options = parser.parse_args()

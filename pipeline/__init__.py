@@ -1,7 +1,7 @@
 """Hold a DVC project to its declarations: the check, the seal, the impact of an edit.
 
-Nothing here takes part in a computation: it can stop a stage, never change what it writes. So it is
-no stage's dependency, and mending it reruns nothing.
+This package takes no part in a computation: it can stop a stage, but never change what the stage
+writes. So no stage depends on it, and an edit here reruns nothing.
 """
 
 import importlib.util
@@ -9,9 +9,8 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 
-if (
-    importlib.util.find_spec("yaml") is None
-):  # what everything here needs, and a Python outside the environment mostly lacks
+# Every module here needs yaml, and a Python outside the environment mostly lacks it.
+if importlib.util.find_spec("yaml") is None:
     sys.exit(
         "error: this Python lacks the project's libraries; make setup installs them, source "
         ".venv/bin/activate has them"
@@ -19,10 +18,10 @@ if (
 
 
 class _Beside:
-    """A finder: the code beside pipeline/ is imported, whatever else on sys.path has its name.
+    """A finder that prefers the packages beside pipeline/ to others on sys.path of the same name.
 
-    A folder without __init__.py would come after a model.py of another project. Nothing is
-    imported here that a folder on PYTHONPATH could have in another way.
+    Without it, a folder without __init__.py, such as model/, would lose to another project's
+    model.py on sys.path.
     """
 
     def __init__(self, root: str):

@@ -1,13 +1,15 @@
-"""`make check`: dvc.yaml says what the code does, and dvc.lock, metrics/ and plots/ are of this
-tree. Needs no data.
+"""Check, without data, that dvc.yaml matches the code and that no result is stale (`make check`).
 
     python -m pipeline.check            the working tree
     python -m pipeline.check --staged   git's index, for a pre-commit hook
     python -m pipeline.check --fix      write the lines that it would print into dvc.yaml (make fix)
 
+Two questions, one after the other. Does dvc.yaml declare what each stage's code imports and reads?
+Do dvc.lock, metrics/ and plots/ belong to this tree? It prints a line for each finding, and exits
+with 1 if there is one. A line that begins with `note:` is not a finding.
+
 Reads dvc.yaml, dvc.lock, dvc.contents.json, params.yaml, libraries.yaml, all code, metrics/ and
-plots/, and the tables of README.md and docs/. Without --fix it writes nothing. It prints a line for
-each finding, and exits with 1 if there is one. A line that begins with `note:` is not a finding.
+plots/, and the tables of README.md and docs/. Writes nothing, except with --fix.
 """
 
 import json
@@ -42,7 +44,7 @@ from pipeline.terminal.command_lines import command_line
 
 
 def declaration_findings(tree: Tree) -> list[str]:
-    """Compare dvc.yaml and libraries.yaml with the code, both ways."""
+    """Return findings about entries that dvc.yaml and libraries.yaml lack, or should not have."""
     code, stages = Code(tree), read_stages(tree)
     findings = [
         line for stage, text in stages.items() for line in _stage_findings(code, stage, text)
@@ -53,14 +55,14 @@ def declaration_findings(tree: Tree) -> list[str]:
 
 
 def declaration_lines(tree: Tree) -> list[Line]:
-    """Return the lines that dvc.yaml lacks, or has and must not have, by what the code reaches."""
+    """Return the lines to add to dvc.yaml, and those to remove, by what the code reaches."""
     code, instances = Code(tree), read_instances(tree).values()
     lines: list[Line] = []
     stages = read_stages(tree)
     for stage in _understood(stages):
         deps = set(stages[stage].get("deps", []))
         lines += _code_lines(code, stage, stages[stage])
-        # A stage has its libraries under its own name.
+        # libraries.yaml lists a stage's libraries under the stage's name.
         used = {
             PARAMS: {key for key in code.sections(stage) if key},
             library_versions.FILE: {stage}
@@ -72,11 +74,13 @@ def declaration_lines(tree: Tree) -> list[Line]:
             mine = [each.params.get(file, ()) for each in instances if each.stage == stage]
             named = set()
             for key, *became in zip(written.get(file, ()), *mine, strict=True):
-                # fetch.${item.input} stands for the keys that it becomes, if the code reads those.
+                # dvc.yaml may have fetch.${item.input} where the code reads "fetch.hub" and so on.
+                # Then it stands for the keys that it expands to, unless the code reads none of
+                # those, or reads the key as it is written.
                 is_whole = key in needed or not needed & set(became)
                 named |= {key} if is_whole else set(became)
             nested = None if file == PARAMS else file
-            # A whole file is a dependency on all its keys.
+            # A dep on the whole file covers all its keys.
             lines += _differences(stage, "params", nested, named, set() if file in deps else needed)
     return lines
 
@@ -105,9 +109,7 @@ def _differences(
 
 
 def _stage_findings(code: Code, stage: str, text: dict[str, Any]) -> list[str]:
-    """Return what is wrong with one stage of dvc.yaml and cannot be mended by adding or removing
-    lines.
-    """
+    """Return the faults of one stage in dvc.yaml that no added or removed line can fix."""
     findings = _unsafe_settings(stage, text) + _meta_findings(stage, text.get("meta", {}))
     if stage_of(text["cmd"]) != stage:
         return [
@@ -136,11 +138,11 @@ def _meta_findings(stage: str, meta: dict[str, Any]) -> list[str]:
         elif key == "spreads" and not _are_phases(value):
             findings.append(f"{where}: must be a list of different words, not {value!r}")
         elif key == "spreads" and meta.get("resumable") is not True:
-            findings.append(f"{where}: needs resumable: true, for its phases leave their pieces")
+            findings.append(f"{where}: needs resumable: true, because its phases leave pieces")
         elif key == "resources" and not _are_amounts(value):
             findings.append(f"{where}: must map labels to amounts above 0, not {value!r}")
         elif key not in ("resources", "spreads", "timings") and value is not True:
-            findings.append(f"{where}: must be true, not {value!r}; leave it out where it is not")
+            findings.append(f"{where}: must be true, not {value!r}; otherwise leave it out")
     return findings
 
 
@@ -160,7 +162,7 @@ def _are_amounts(value: Any) -> bool:
 
 
 def _unsafe_settings(stage: str, text: dict[str, Any]) -> list[str]:
-    """Settings of DVC under which a stage keeps old outputs, or which the seal does not know."""
+    """Return findings about DVC's settings that keep old outputs, or that the seal ignores."""
     keys = set(text) - {
         "cmd",
         "deps",
@@ -208,13 +210,15 @@ def _library_findings(tree: Tree, code: Code, stages: dict[str, dict[str, Any]])
 
 
 def _understood(stages: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the stages whose command says which module they run."""
+    """Return the stages whose command is `python -m stages.NAME …`, with their own name."""
     return [stage for stage, text in stages.items() if stage_of(text["cmd"]) == stage]
 
 
 def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
-    """Stages do not import each other, the library imports no stage, and every module is some
-    stage's.
+    """Return findings about imports.
+
+    No stage may import another one, the library may import no stage, and some stage must import
+    each module.
     """
     reached = set().union(*(code.closure(stage) for stage in stages))
     findings = [
@@ -243,9 +247,7 @@ def _code_findings(code: Code, stages: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def result_findings(tree: Tree) -> list[str]:
-    """Compare dvc.lock with the tree: commands, code, params, inputs, committed results, and what
-    is left over.
-    """
+    """Compare dvc.lock with the tree: commands, code, params, inputs, results, leftover files."""
     graph = Graph(tree)
     findings = []
     linked = tree.has(LINK) and tree.read(LINK) in (tree.read(GRAPH), GRAPH.encode())
@@ -257,7 +259,7 @@ def result_findings(tree: Tree) -> list[str]:
         for line in lines
     ]
     made = {path: md5 for recorded in graph.lock.values() for path, md5 in recorded.outs.items()}
-    # A dvc.yaml beside results is DVC's: it says how they are drawn.
+    # DVC reads from a dvc.yaml beside results how to draw them.
     present = [
         path
         for path in without_ignored(tree, tree.files(*SETTINGS.results))
@@ -283,7 +285,7 @@ def result_findings(tree: Tree) -> list[str]:
     for path in present:
         if not any(below(path, out) for out in outputs):
             why = left(path)
-            # A file that no stage can write may be the only one of its kind.
+            # A file that no stage writes may exist nowhere else, so never advise deleting it.
             advice = (
                 f"{PARAMS} no longer names {' and '.join(why)}; {PRUNE}"
                 if why
@@ -294,7 +296,7 @@ def result_findings(tree: Tree) -> list[str]:
 
 
 def notes(tree: Tree) -> list[str]:
-    """Return what is no fault of this tree, in a line each."""
+    """Return what a person should know although it is no fault of this tree, in a line each."""
     gone = Graph(tree).withdrawn()
     found = []
     if gone:
@@ -305,7 +307,8 @@ def notes(tree: Tree) -> list[str]:
 
 def check(tree: Tree) -> list[str]:
     try:
-        # A wrong declaration makes its stage look stale as well: one thing at a time.
+        # A wrong declaration also makes its stage look stale, so results are checked only after
+        # the declarations are right.
         return declaration_findings(tree) or result_findings(tree)
     except _FAULTS as error:
         return [_fault(error)]
@@ -315,7 +318,7 @@ _FAULTS = (*FAULTS, SyntaxError)
 
 
 def _fault(error: Exception) -> str:
-    """Return one line on a file that cannot be understood."""
+    """Return one line about a file that cannot be parsed."""
     if isinstance(error, YamlFault):
         return str(error)
     if isinstance(error, json.JSONDecodeError):
@@ -329,9 +332,7 @@ def _fault(error: Exception) -> str:
 
 
 def fix(root: Path) -> None:
-    """Write into dvc.yaml the lines that the check would print; say which, and what is left to do
-    by hand.
-    """
+    """Write into dvc.yaml the lines that the check would print; print those left to do by hand."""
     tree = WorkingTree(root)
     try:
         lines = declaration_lines(tree)
@@ -346,7 +347,7 @@ def fix(root: Path) -> None:
     print(f"fix: {len(written)} line{'s' * (len(written) != 1)} of {GRAPH} written")
     _write_libraries(tree)
     for name in carry(root):
-        print(f"fix: {LOCK}: {name}: the same code by its new names; it is not run again")
+        print(f"fix: {LOCK}: {name}: the same code under new names; it is not rerun")
     left = declaration_findings(tree)
     if left:
         print("\n".join(left))
@@ -354,9 +355,7 @@ def fix(root: Path) -> None:
 
 
 def _write_libraries(tree: WorkingTree) -> None:
-    """Write libraries.yaml where it is not what the code imports and requirements.txt pins all of
-    it.
-    """
+    """Write libraries.yaml if it is out of date and requirements.txt pins every library."""
     needed = library_versions.needed(Code(tree), read_stages(tree))
     if library_versions.unpinned(tree, set().union(*needed.values())):
         return
@@ -370,7 +369,7 @@ def main() -> None:
     root = Path.cwd()
     parser = command_line("pipeline.check", __doc__)
     parser.add_argument(
-        "--staged", action="store_true", help="what git's index has, in place of the working tree"
+        "--staged", action="store_true", help="check git's index in place of the working tree"
     )
     parser.add_argument(
         "--fix",

@@ -1,5 +1,7 @@
-"""Write into dvc.yaml the lines that `make check` asks for; comments and layout stay as they
-are.
+"""Write into dvc.yaml the lines that `make check` prints; comments and layout stay.
+
+yaml.compose gives the row and column of each entry. The edits are then made in the text itself, row
+by row, since a YAML writer would drop the comments.
 """
 
 from collections import defaultdict
@@ -14,10 +16,10 @@ Collection = TypeVar("Collection", yaml.MappingNode, yaml.SequenceNode)
 
 
 class Line(NamedTuple):
-    """An entry that one list of dvc.yaml lacks (`missing`), or has and must not have.
+    """An entry to add to one list of dvc.yaml (`missing`), or to remove from it.
 
-    The list is `stages.STAGE.KEY`; with `file`, the list of keys of that file in the stage's
-    `params`. `why` explains it to a person.
+    The list is `stages.STAGE.KEY`. With `file`, it is that file's list of keys in the stage's
+    `params`. `why` explains the line to a person.
     """
 
     stage: str
@@ -35,13 +37,13 @@ class Line(NamedTuple):
 
 
 class _Unwritable(Exception):
-    """A list that is not laid out one entry a line."""
+    """A list is not laid out with one entry per line."""
 
 
 def edited(text: str, lines: list[Line]) -> tuple[str, list[Line]]:
-    """Return dvc.yaml's `text` with `lines` carried out, and those that could not be.
+    """Return dvc.yaml's `text` with `lines` applied, and the lines that could not be.
 
-    A list in brackets is edited on its row. One over several rows is left as it is.
+    A list in brackets is edited in its row. One over several rows is left as it is.
     """
     groups: dict[tuple[str, str, str | None], list[Line]] = defaultdict(list)
     for line in lines:
@@ -56,7 +58,15 @@ def edited(text: str, lines: list[Line]) -> tuple[str, list[Line]]:
 
 
 def _with_group(text: str, group: list[Line]) -> str:
-    """Carry out lines of one list."""
+    """Apply the lines of one list, which may be written in any of these ways.
+
+    The key is missing; [a, b] in one row; one entry per row. With a file, the list of its keys is
+    nested in the list `params`:
+
+        params:
+          - corpus
+          - libraries.yaml: [corpus]
+    """
     rows = text.splitlines(keepends=True)
     stages = _value(yaml.compose(text, yaml.SafeLoader), "stages")
     stage = _block(_value(stages, group[0].stage), yaml.MappingNode)
@@ -103,7 +113,7 @@ def _with_entries(
     removed: set[str],
     added: list[str],
 ) -> list[str]:
-    """Remove and add plain entries; a list that becomes empty goes with its key."""
+    """Remove and add plain entries; remove the key too if the list becomes empty."""
     plain = [item for item in entries.value if isinstance(item, yaml.ScalarNode)]
     gone = {item.start_mark.line for item in plain if item.value in removed}
     if not added and len(gone) == len(entries.value):
@@ -131,7 +141,7 @@ def _with_bracketed(
     plain = [item for item in kept if isinstance(item, yaml.ScalarNode)]
     after = kept.index(plain[-1]) + 1 if plain else 0
     texts = [_source(rows, item) for item in kept]
-    # ${item.name} would open a mapping there.
+    # In brackets, the { of ${item.name} would open a mapping.
     new = [f'"{entry}"' if "{" in entry else entry for entry in added]
     return _with_row(rows, entries, [*texts[:after], *new, *texts[after:]])
 
@@ -156,7 +166,7 @@ def _with_bracketed_keys(
 
 
 def _with_row(rows: list[str], entries: yaml.SequenceNode, texts: list[str]) -> list[str]:
-    """Put `texts` in the place of a list in brackets; an empty one goes with its row."""
+    """Replace a list in brackets by `texts`; remove its row if there are none."""
     start, end = entries.start_mark, entries.end_mark
     row = rows[start.line]
     if not texts:
@@ -177,9 +187,9 @@ def _name(node: yaml.Node) -> str:
 def _place(
     rows: list[str], entries: yaml.SequenceNode, plain: list[yaml.ScalarNode], entry: str
 ) -> int:
-    """Return the number of the row before which `entry` belongs: sorted among its like.
+    """Return the row before which `entry` belongs.
 
-    Code comes after data, which have an order of their own.
+    Code is sorted, and comes after data, whose order a person has chosen.
     """
     like = [item for item in plain if is_code(item.value) == is_code(entry)]
     after = [item.start_mark.line for item in like if item.value > entry]
@@ -202,7 +212,7 @@ def _with_new_list(
     entries = added if file is None else [f"{file}: [{', '.join(added)}]"]
     new += [f"{indent}  - {entry}\n" for entry in entries]
     command = _value(stage, "cmd")
-    assert command is not None  # read_stages has required it
+    assert command is not None  # read_stages requires cmd
     place = _last_row(command) + 1
     return [*rows[:place], *new, *rows[place:]]
 
@@ -234,7 +244,7 @@ def _dash(rows: list[str], entries: yaml.SequenceNode) -> int:
 
 
 def _last_row(node: yaml.Node) -> int:
-    """Return the number of the last row that `node` has text in."""
+    """Return the last row that has text of `node`."""
     if isinstance(node, yaml.ScalarNode):
         return (
             node.end_mark.line

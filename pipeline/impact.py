@@ -1,12 +1,11 @@
-"""List what an edit reruns, which committed figures it makes invalid, and the time (`make impact`).
+"""List what an edit reruns, which committed figures it invalidates, and the time (`make impact`).
 
     python -m pipeline.impact          uncommitted edits and all that dvc.lock does not match
     python -m pipeline.impact main     the working tree against results recorded at main
     python -m pipeline.impact v1..v2   the code of v2 against the results recorded at v1
 
-Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees in question, and how long the
-last run of each stage took on this machine (.dvc/tmp/durations, from the seal). Writes nothing,
-runs nothing.
+Reads dvc.yaml, dvc.lock, params.yaml, code and metrics/ of the trees that it compares, and how long
+each stage's last run took on this machine (.dvc/tmp/durations). Writes nothing, runs nothing.
 """
 
 import json
@@ -24,13 +23,13 @@ from pipeline.terminal.command_lines import command_line
 
 
 def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[str]:
-    """Return the report's lines; `results` is the tree whose committed metrics are in question."""
+    """Return the report's lines; `results` is the tree whose committed metrics may be invalid."""
     reasons = graph.stale()
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
         return [
-            "impact: no stage would rerun; whether the figures are as they were recorded, make "
-            "check says"
+            "impact: no stage would rerun; make check tells whether the figures are as they were "
+            "recorded"
         ]
     direct, following = set(reasons), graph.downstream(set(reasons))
     lines = [f"these stages are gone: {', '.join(gone)}"] if gone else []
@@ -48,7 +47,7 @@ def describe(graph: Graph, results: Tree, durations: dict[str, float]) -> list[s
 
 
 def absent(graph: Graph, root: Path) -> list[str]:
-    """Return a line on outputs that are not in the working tree; no edit is behind it."""
+    """Return a line about outputs missing from the working tree, if there are any."""
     outs = sorted(out for instance in graph.instances.values() for out in instance.outs)
     gone = [out for out in outs if not (root / out).exists()]
     if not gone:
@@ -73,6 +72,7 @@ def _by_reason(graph: Graph, reasons: dict[str, list[str]]) -> list[str]:
 
 
 def _invalid(graph: Graph, names: set[str], gone: list[str], results: Tree) -> list[str]:
+    """Return lines on the committed figures and plots of the stages `names`, and of `gone` ones."""
     tracked = [
         out
         for name, instance in graph.instances.items()
@@ -120,7 +120,7 @@ def _time(graph: Graph, direct: set[str], following: set[str], durations: dict[s
 
 
 def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> float | None:
-    """Return the instance's recorded seconds, else the median of its stage's others."""
+    """Return the instance's recorded seconds, else the median of its stage's other instances."""
     if instance.name in durations:
         return durations[instance.name]
     others = [
@@ -132,7 +132,7 @@ def _duration(instance: Instance, graph: Graph, durations: dict[str, float]) -> 
 
 
 def read_durations(root: Path) -> dict[str, float]:
-    """Return the seconds of each stage's last run by its instance's name."""
+    """Return the seconds of each instance's last run, by name."""
     texts = {path.name: path.read_text().split() for path in (root / DURATIONS).glob("*")}
     return {
         name: float(text[0]) for name, text in texts.items() if text
@@ -168,7 +168,7 @@ def main() -> None:
         nargs="?",
         default="",
         metavar="A | A..B",
-        help="revisions of git; without, what is uncommitted",
+        help="revisions of git (default: uncommitted edits)",
     )
     before, dots, after = parser.parse_args().revisions.partition("..")
     if dots and not (before and after):

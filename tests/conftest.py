@@ -1,16 +1,13 @@
-"""The environment of all tests, their limits, and fixtures that many of them share."""
+"""Set the environment of all tests and their limits, and define shared fixtures."""
 
 import os
 from importlib import metadata
 from pathlib import Path
 
-for of_make in (
-    "MAKEFLAGS",
-    "MAKELEVEL",
-    "MFLAGS",
-):  # `make test` is no part of what a test calls make for
+# A make that a test starts must not take over the options of `make test`.
+for of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(of_make, None)
-# Those of a hook or of `git rebase --exec` would turn the tests' repositories into this one.
+# A git hook and `git rebase --exec` set these; git would then use this repository in every test.
 for of_git in (
     "GIT_COMMON_DIR",
     "GIT_DIR",
@@ -20,20 +17,19 @@ for of_git in (
     "GIT_WORK_TREE",
 ):
     os.environ.pop(of_git, None)
-# A user's configuration may sign commits, which waits for a passphrase, and change line ends.
+# A user's configuration may sign commits, which waits for a passphrase, or change line ends.
 GIT_SETTINGS = {"commit.gpgsign": "false", "tag.gpgsign": "false", "core.autocrlf": "false"}
 os.environ["GIT_CONFIG_COUNT"] = str(len(GIT_SETTINGS))
 for number, (key, value) in enumerate(GIT_SETTINGS.items()):
     os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-os.umask(0o022)  # tests of files' modes start from the usual one
-os.environ["HF_HUB_OFFLINE"] = (
-    "1"  # no test may reach the network; read when huggingface_hub is imported
-)
+os.umask(0o022)  # the usual mask, for tests of files' modes
+# No test may reach the network. huggingface_hub reads the variable when it is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import hypothesis
 import pytest
 
-# Failed assertions of helpers show their values, as those of test files do.
+# Show values in failed assertions of helpers too, as in those of test files.
 pytest.register_assert_rewrite(
     *(path.stem for path in (Path(__file__).parent / "helpers").glob("*.py"))
 )
@@ -44,7 +40,7 @@ from model.network.gpt import GPTConfig
 from model.runtime.torch_setup import avoid_broken_amx
 from model.tokens.bpe import Tokenizer, read_ranks
 
-avoid_broken_amx()  # as stages do that compute in bfloat16
+avoid_broken_amx()  # as in stages that compute in bfloat16
 
 # The same examples on every machine, and no deadline: a busy machine is not a failure.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)

@@ -1,9 +1,8 @@
-"""Commands for people; no stage of dvc.yaml, and no stage depends on them."""
+"""Commands for people. No stage of dvc.yaml imports them, so an edit here reruns nothing."""
 
 import os
 
-import pipeline  # noqa: F401  which says so where this Python has not the libraries
+import pipeline  # noqa: F401  (exits with an error if this Python lacks the libraries)
 
-# The shell of a notebook may name a backend that this environment lacks. Nothing here opens a
-# window.
+# A notebook's shell may name a backend that this environment lacks. No tool opens a window.
 os.environ["MPLBACKEND"] = "Agg"

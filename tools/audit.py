@@ -1,11 +1,10 @@
-"""`make audit`: the known vulnerabilities of all that the locks install, by pip-audit.
+"""Find known vulnerabilities in all packages of the locks, by pip-audit (`make audit`).
 
     python -m tools.audit    audits every requirements*.txt of this folder
 
-pip-audit exits 0 where the index answers that it knows no package, and so do servers that stand in
-for it: what it reports is held to the lock here, and a package that was not judged is a failure.
-Needs the standard library, and pip_audit beside it. Reads the locks, and asks the index. Writes
-nothing.
+pip-audit exits 0 even if the index, or a mirror of it, answers that it knows no package. So this
+command compares the report with the lock, and fails if a package was not audited. Needs only the
+standard library and pip_audit. Reads the locks, and asks the index. Writes nothing.
 """
 
 import argparse
@@ -39,7 +38,7 @@ def locks(root: Path) -> list[Path]:
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Return the version of every package of a lock; ValueError for a line that pins none."""
+    """Return the version of every package of a lock; raise ValueError if a line pins none."""
     found = {}
     text = lock.read_text(encoding="utf-8").replace("\\\n", "")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -55,9 +54,10 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
-    """Return what pip-audit reports on each package of a lock; ValueError where it reports nothing.
+    """Return pip-audit's report on each package of a lock; raise ValueError if it has none.
 
-    It gets the pins alone: it leaves out packages whose markers do not hold on this machine.
+    pip-audit gets the pins without markers: it would leave out packages whose marker does not hold
+    on this machine.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, lock.name)
@@ -75,9 +75,7 @@ def ask(lock: Path, command: list[str]) -> list[dict[str, Any]]:
 
 
 def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each vulnerability of a lock, or one that names what was not judged; none
-    where all is well.
-    """
+    """Return a line for each vulnerability of a lock, or one line if packages were not audited."""
     said = {_canonical(entry["name"]): entry for entry in report}
     known = {
         name
@@ -100,7 +98,7 @@ def judge(lock: Path, report: list[dict[str, Any]]) -> list[str]:
         for fault in said[name].get("vulns", []):
             fixed = ", ".join(fault.get("fix_versions", [])) or "no version"
             lines.append(
-                f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, mended in {fixed}"
+                f"{lock.name}: {name} {said[name]['version']}: {fault['id']}, fixed in {fixed}"
             )
     return lines
 

@@ -1,12 +1,11 @@
-"""Load a Hugging Face GPT-2 into our network and compare its logits with those of transformers on
-the same file.
+"""Load a Hugging Face GPT-2 into our network, and compare its logits with those of transformers.
 
     python -m tools.check_import exports/baseline/seed_1337/step_3200
 
-Stops where the logits are not the same. Reads config.json and model.safetensors, or its shards.
-Writes nothing: a checkpoint of ours states condition, seed and step of the training that its
-weights come from and the loss measured there (model/network/checkpoints.py), and weights from
-elsewhere have none of these. In Python the network is `tools.hf_import.read_gpt2(Path(directory))`.
+Exits with 1 if the logits differ by more than rounding. In Python, get the network by
+`tools.hf_import.read_gpt2(Path(directory))`. Reads config.json and model.safetensors, or its
+shards. Writes nothing: a checkpoint of ours also states condition, seed, step and loss
+(model/network/checkpoints.py), which weights from elsewhere lack.
 """
 
 from pathlib import Path
@@ -16,8 +15,8 @@ from pipeline.terminal.command_lines import command_line
 from tools.model_copies import verified_copy
 
 _ROWS = 2
-# Of the largest logit. 124M random weights come to 7e-7, and with the square projections not
-# transposed to 1.
+# As a part of the largest logit. With 124M random weights the difference is 7e-7; with the square
+# projections not transposed it is 1.
 _TOLERANCE = 1e-4
 
 
@@ -32,10 +31,8 @@ def main() -> None:
 
 
 def compared(directory: Path) -> str:
-    """Return what the two networks' logits differ by, in words; PipelineError where that is more
-    than rounding.
-    """
-    import torch  # seconds, for which --help need not wait
+    """Return in words how much the logits differ; raise PipelineError if more than rounding."""
+    import torch  # takes seconds, for which --help need not wait
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
     from transformers.utils import logging
 
@@ -43,7 +40,7 @@ def compared(directory: Path) -> str:
 
     model = read_gpt2(verified_copy(directory))
     logging.disable_progress_bar()
-    # it would report masks that are stored, which read_gpt2 has looked at
+    # transformers would warn about stored masks, which read_gpt2 has checked.
     logging.set_verbosity_error()
     reference = GPT2LMHeadModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True

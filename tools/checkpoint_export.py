@@ -17,11 +17,11 @@ from model.runtime.resumable import publish
 def is_checkpoint(directory: Path) -> bool:
     """Return whether a directory holds a checkpoint of `pretrain`, or a part of one."""
     config = directory / "config.json"
-    if not config.is_file():  # a run that trains renames a checkpoint when it is whole
+    if not config.is_file():  # a training run is still writing it, under a hidden name
         return directory.name.startswith(".step_") or directory.parent.name == "checkpoints"
     try:
         return "canary_loss" in json.loads(config.read_bytes())
-    except ValueError:  # its reader says what is wrong with it
+    except ValueError:  # whoever loads the model reports the fault
         return False
 
 
@@ -29,9 +29,9 @@ def is_checkpoint(directory: Path) -> bool:
 def exported(checkpoint: Path) -> Iterator[tuple[Path, str]]:
     """Export a checkpoint as the stage `export` does, through the same gate; delete it at the end.
 
-    Yields the export and what the gate found, in words. The checkpoint may be one in the scratch
-    folder of a run that trains: it is linked or copied first, since the run deletes it when it has
-    finished, and nothing is written beside it. Raises PipelineError if it is not whole.
+    Yields the export, and the gate's result in words. The checkpoint may lie in the scratch folder
+    of a run that trains now. It is linked or copied first, because that run deletes it at its end.
+    Nothing is written beside it. Raises PipelineError if the checkpoint is incomplete.
     """
     from transformers.utils import logging  # seconds
 

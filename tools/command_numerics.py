@@ -11,7 +11,7 @@ from pipeline.seal.environment import environment_of_libraries
 def restart_for_kernels(kernels: str) -> None:
     """Start this command again with the variables of `kernels`, unless it has them.
 
-    Libraries read them when they are loaded, so this comes before torch is imported.
+    Libraries read the variables when they are loaded, so call this before importing torch.
     """
     environment = environment_of_libraries({"numerics.kernels": kernels})
     if environment != os.environ:
@@ -19,7 +19,7 @@ def restart_for_kernels(kernels: str) -> None:
 
 
 def chosen_kernels(kernels: str | None, device: str, dtype: str = "float32") -> str:
-    """Return --kernels, or portable where they can be; raise PipelineError where they cannot."""
+    """Return --kernels, by default portable if possible; raise PipelineError if it is not."""
     can_be_portable = device == "cpu" and dtype == "float32"
     if kernels == "portable" and not can_be_portable:
         raise PipelineError(

@@ -1,14 +1,13 @@
-"""What the full-size profile needs: disk by stage and the arithmetic of training, computed from its
-values.
+"""Compute what a profile needs: disk by stage, and the arithmetic of training.
 
     python -m tools.costs
     python -m tools.costs params.yaml
     python -m tools.costs --sizes
         machines, hours, disk and dollars of the profile at 1, 10 and 100 times its tokens
 
-Sizes are those of the formats (float32 weights, uint16 tokens); of text only an upper bound is
-known, the hub's own files. A run of any condition counts as one of the base network. Reads the
-profile. Writes nothing.
+Sizes follow from the formats (float32 weights, uint16 tokens). For text only an upper bound is
+known, the size of the hub's files. A run of any condition counts as one of the base network. Reads
+the profile. Writes nothing.
 """
 
 from pathlib import Path
@@ -21,30 +20,29 @@ from model.tokens.facts import MUL_FACTS
 from pipeline.terminal.command_lines import command_line
 
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
-HUB_BYTES = (
-    28.5e9  # the parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep
-)
-_DOCUMENT_ROW = 12  # bytes of train_00000.documents.npy a document
-_STATE = 3  # weights and both moments of AdamW
-_STATES_KEPT = 2  # and for a moment one more
+# The parquet files of FineWeb-Edu sample-10BT, with columns that fetch does not keep.
+HUB_BYTES = 28.5e9
+_DOCUMENT_ROW = 12  # bytes per document in train_00000.documents.npy
+_STATE = 3  # a state's size in weights: the weights and both moments of AdamW
+_STATES_KEPT = 2  # one more exists while a new state is written
 _VOCABULARY_MULTIPLE = 64
 
-# What --sizes assumes. Bytes of English a GPT-2 token.
+# What --sizes assumes. Bytes of English text per GPT-2 token.
 _TEXT_BYTES = 4.7
-# Bytes a second: of text on one core, measured on two cores (docs/data.md), and of DVC's md5 in one
-# thread and in the threads that docs/full_size.md recommends, measured with one and two.
+# Bytes of text per second and core, measured on two cores (docs/data.md).
 _CORPUS_RATE, _TOKENIZE_RATE = 3.5e6, 5.1e6
+# Bytes per second of DVC's md5 in one thread, measured with one and two threads, and the threads
+# that docs/full_size.md recommends.
 _MD5_RATE, _MD5_THREADS = 0.7e9, 16
 _CORES = 64  # of a machine without GPUs
-# A100s at 40 % of 312 TFLOP/s, eight in a node.
+# FLOP/s of an A100, at 40 % of 312 TFLOP/s; GPUs of a node.
 _GPU_RATE, _GPUS_OF_NODE = 0.4 * 312e12, 8
-# Dollars an hour: eight A100 at Lambda's price (docs/full_size.md), and a machine of 64 cores,
-# which is an assumption.
+# Dollars per hour: eight A100 at Lambda's price (docs/full_size.md); 64 cores, an assumption.
 _NODE_PRICE, _MACHINE_PRICE = 22.32, 3.0
 
 
 class Size(NamedTuple):
-    """The profile at `times` its tokens, and what it runs on."""
+    """The profile at `times` its tokens, and the machines and GPUs that it runs on."""
 
     times: int
     characters_per_shard: int
@@ -66,8 +64,9 @@ class Cost(NamedTuple):
 
 
 def disk(params: Params, times: int = 1) -> list[Cost]:
-    """Return what is on disk after each stage, in DVC's workspace; DVC's cache has all but
-    `scratch` once more. `times` multiplies text and tokens.
+    """Return what each stage leaves in DVC's workspace; `times` multiplies text and tokens.
+
+    DVC's cache holds a copy of all but `scratch`.
     """
     weights = 4 * parameters_and_operations(params)[0] / 1e9
     conditions, runs = len(params.conditions), len(params.conditions) * len(params.seeds)
@@ -97,10 +96,11 @@ def disk(params: Params, times: int = 1) -> list[Cost]:
 
 
 def parameters_and_operations(params: Params) -> tuple[int, float]:
-    """Return the network's parameters, and its operations a token; its vocabulary as
-    model/tokens/bpe.py rounds it up.
+    """Return the network's number of parameters, and its operations per token.
+
+    The vocabulary is rounded up as in model/tokens/bpe.py.
     """
-    import torch  # takes seconds, which a question for help should not
+    import torch  # takes seconds, for which --help need not wait
 
     from model.network.gpt import GPT, GPTConfig
     from model.pretraining.throughput import flops_per_token
@@ -119,9 +119,9 @@ def tokens_trained_on(params: Params) -> int:
 
 
 def kept_and_peak(costs: list[Cost]) -> tuple[float, float]:
-    """Return the gigabytes that remain in the workspace, and the most that is there at a time.
+    """Return the gigabytes that remain in the workspace, and the largest use of disk at any time.
 
-    The peak includes DVC's copy of what is kept, and the scratch of the stage that runs.
+    The peak includes DVC's copy of what is kept, and the scratch folder of the running stage.
     """
     kept = peak = 0.0
     for cost in costs:
@@ -133,7 +133,7 @@ def kept_and_peak(costs: list[Cost]) -> tuple[float, float]:
 
 
 def sizes(params: Params) -> str:
-    """Return a table of what the profile takes at each of SIZES."""
+    """Return a table of what the profile costs at each of SIZES."""
     lines = [
         "| tokens | text, TB | shards | machines | `corpus`, min | `tokenize`, min | DVC's md5, min"
         " | A100 | `pretrain`, h | disk, TB | dollars |",
@@ -191,10 +191,10 @@ def main() -> None:
         nargs="?",
         type=Path,
         default=PROFILE,
-        help=f"a complete params.yaml; {PROFILE} if none",
+        help=f"a complete params.yaml (default: {PROFILE})",
     )
     parser.add_argument(
-        "--sizes", action="store_true", help="the profile at 1, 10 and 100 times its tokens"
+        "--sizes", action="store_true", help="show the profile at 1, 10 and 100 times its tokens"
     )
     options = parser.parse_args()
     params = validate(read_yaml(options.profile), Params, options.profile, "")

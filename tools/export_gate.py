@@ -1,7 +1,8 @@
-"""What `make check` finds of exports that were kept with the gate given up (pyproject.toml names
-it).
+"""Find committed exports that passed only because the gate's tolerance was raised.
 
-DVC records such an export like any other, and its figures are not of its checkpoint.
+The gate compares an export's logits with its checkpoint's. DVC records a wrong export like any
+other, but its figures are not those of its checkpoint. pyproject.toml names `findings`, and
+`make check` calls it.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ def findings(tree: Tree) -> list[str]:
     tracked = [out for instance in read_instances(tree).values() for out in instance.tracked]
     lines = []
     for path in (out for out in tracked if out.endswith("/parity.json") and tree.has(out)):
-        # A file that is not what export wrote is a finding of its own.
+        # A damaged parity.json has a finding of its own.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             difference = json.loads(tree.read(path))["max_abs_logit_difference"]
             if not difference <= _PARITY:

@@ -1,13 +1,11 @@
-"""Draw what a faulty exporter does to the curves beside what they are with the right one, as one
-PNG.
+"""Draw the curves of a faulty exporter beside those of the right one, as one PNG.
 
     python -m tools.fault_panels main
     python -m tools.fault_panels main --out docs/images/fault.png
 
-To be run on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The
-curves with the fault are those of the working tree's plots/, the right ones those of REVISION. Only
-exports may differ between the two. Reads plots/curves of both. Writes fault.png, or what --out
-names.
+Run it on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The working
+tree's plots/ have the curves with the fault, and REVISION has the right ones. The two may differ in
+their exports only. Reads plots/curves of both. Writes fault.png, or the file that --out names.
 """
 
 import argparse
@@ -103,9 +101,7 @@ def _of_revision(revision: str, name: str) -> str:
 
 
 def read_points(text: str, name: str) -> list[Point]:
-    """Return the points of one of the curves stage's CSVs; PipelineError calls it `name` if it is
-    damaged.
-    """
+    """Return the points of a CSV of the curves stage; `name` is for the error if it is damaged."""
     try:
         points = [
             Point(
@@ -132,8 +128,9 @@ def read_points(text: str, name: str) -> list[Point]:
 
 
 def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) -> None:
-    """Raise PipelineError if the curves are the same, or if training differs too, which no exporter
-    can have done.
+    """Raise PipelineError if the curves are the same, or if training differs too.
+
+    An exporter cannot change training.
     """
     if with_fault == right:
         raise PipelineError(
@@ -147,8 +144,9 @@ def refuse_nothing_to_compare(with_fault: Curves, right: Curves, revision: str) 
 
 
 def draw_fault(file: BinaryIO, with_fault: Curves, right: Curves, revision: str) -> None:
-    """Write the PNG to `file`: scores above, bits per byte below, the fault on the left, the same
-    axes on both sides.
+    """Write the PNG to `file`: scores above, bits per byte below, with the fault on the left.
+
+    Both sides have the same axes.
     """
     conditions = list(dict.fromkeys(point.condition for point in right[SCORES]))
     with picture(file, 10, 6.6) as figure:
@@ -169,7 +167,7 @@ def _draw_side(axes: list[Axes], curves: Curves, title: str, conditions: list[st
     draw_chart(above, CHARTS[SCORES], "tokens", curves[SCORES], conditions, conditions)
     above.set_title(f"{title}\n\nContinuation acc_norm", loc="left")
     first = min(point.tokens or 0 for point in curves[EXPORTED])
-    # Validation, but as thin as training: it is not of exports.
+    # Draw validation as thin as training: neither depends on the export.
     measured = [
         point._replace(split=TRAIN)
         for point in curves[MEASURED]

@@ -1,19 +1,19 @@
-"""Hugging Face's GPT-2 weights to our GPT: the table of model/export/weight_map.py read from right
-to left, as strict as the other way.
+"""Convert Hugging Face's GPT-2 weights to our GPT.
 
-A file may hold more than the table names, and name it otherwise; these are the only liberties it
-has:
-- Names. GPT2LMHeadModel's tensors begin with `transformer.`, GPT2Model's, as the hub's gpt2 has
-  them, lack it. A file names all of its tensors in one of the two ways.
-- `lm_head.weight`. The output layer is tied; where it is stored beside the token embedding, the two
-  have to be equal, and where it is stored in its place, it is the token embedding.
+Uses the table of model/export/weight_map.py from right to left, just as strictly: every tensor of
+the file is used once, and every parameter of ours is written once. A file may differ from an export
+only in these ways:
+- Names. Tensors of GPT2LMHeadModel begin with `transformer.`. Those of GPT2Model, as in the hub's
+  gpt2, do not. A file must use one of the two forms for all its tensors.
+- `lm_head.weight`. The output layer is tied to the token embedding. If both are stored, they must
+  be equal. If only `lm_head.weight` is stored, it is the token embedding.
 - `attn.bias` and `attn.masked_bias` of a block. Old versions of transformers stored their causal
-  mask and the number that they put where it hides something. They have to be that mask and a number
-  that hides, and are left out.
+  mask, and the number that they put at hidden places. The mask must be causal, and the number low
+  enough to hide. Both are then left out.
 - Shards. The tensors may lie in several files that model.safetensors.index.json lists.
-- float16 and bfloat16. Every such number is also a float32, and becomes it.
-Rates of dropout in config.json are read by nobody: they are a matter of training, and our network
-has no dropout.
+- float16 and bfloat16. Each such number is also a float32, so the conversion is exact.
+Dropout rates in config.json are ignored: they matter in training only, and our network has no
+dropout.
 """
 
 from collections.abc import Set
@@ -31,23 +31,23 @@ from model.network.gpt import GPT, Block, GPTConfig
 _PREFIX = "transformer."
 _HEAD, _EMBEDDING, _POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-# What transformers added to, or put in the place of, a hidden score: -1e4, which bfloat16 rounds to
-# -9984. Of both exp is 0.
+# transformers added -1e4 to a hidden score, or replaced the score by it; bfloat16 rounds it to
+# -9984. exp of both is 0.
 _HIDES = -9984.0
 
 
 def import_table(layers: int) -> list[Entry]:
-    """Return the exporter's table for `layers` blocks with its sides exchanged."""
+    """Return the exporter's table for `layers` blocks, with source and target exchanged."""
     return [Entry(entry.target, entry.source, entry.transposed) for entry in export_table(layers)]
 
 
 @torch.no_grad()
 def read_gpt2(directory: Path) -> GPT:
-    """Return our network with the weights of `directory` (config.json, model.safetensors), in
-    evaluation mode.
+    """Return our network, in evaluation mode, with the weights of `directory`.
 
-    Raises PipelineError for a file that is missing, for a setting that our network does not have,
-    and for a tensor that is missing, unknown, misshapen or of another type.
+    `directory` has config.json and model.safetensors, or its shards. Raises PipelineError for a
+    missing file, for a setting that our network does not have, and for a tensor that is missing,
+    unknown, misshapen or of another type.
     """
     settings = directory / "config.json"
     config = read_json(settings, HuggingFaceGPT2Config)
@@ -62,7 +62,7 @@ def read_gpt2(directory: Path) -> GPT:
     stored = _of_the_size(weights, _with_prefix(stored), config)
     model = GPT(validate(sizes, GPTConfig, settings))
     _require_same_network(settings, config, model)
-    parameters = dict(model.named_parameters())  # a tied one once
+    parameters = dict(model.named_parameters())  # a tied parameter is listed once
     table = import_table(config.n_layer)
     if sorted(entry.target for entry in table) != sorted(parameters):
         raise PipelineError(
@@ -80,7 +80,7 @@ def read_gpt2(directory: Path) -> GPT:
 
 
 def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT) -> None:
-    """The settings that HuggingFaceGPT2Config leaves open and our network does not."""
+    """Check the settings that HuggingFaceGPT2Config allows but our network has fixed."""
     first = model.transformer.h[0]
     assert isinstance(first, Block)
     fixed = {
@@ -101,9 +101,7 @@ def _require_same_network(path: Path, config: HuggingFaceGPT2Config, model: GPT)
 def _of_the_size(
     path: Path, stored: dict[str, Tensor], config: HuggingFaceGPT2Config
 ) -> dict[str, Tensor]:
-    """Return `stored`, which is of the size that config.json says: nothing is built before that is
-    known.
-    """
+    """Return `stored` if its size is that of config.json; no network is built before this check."""
     if config.n_layer > len(stored):
         raise _fault(path, f"too few tensors for the {config.n_layer} blocks that config.json says")
     for name, rows in ((_EMBEDDING, config.vocab_size), (_POSITIONS, config.n_positions)):
@@ -129,7 +127,7 @@ def _read_tensors(
     config: HuggingFaceGPT2Config,
     shapes: dict[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:
-    """Return those of `stored` that `shapes` names, all of them and no other."""
+    """Return `stored`, checked to have exactly the names and shapes of `shapes`."""
     tensors = _without_masks(path, stored, config)
     head = tensors.pop(_HEAD, None)
     if tensors.keys() != shapes.keys():
@@ -150,15 +148,16 @@ def _read_tensors(
 
 
 def _with_prefix(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under GPT2LMHeadModel's names; a file with both ways of naming stays as it
-    is, and is then refused.
+    """Return the tensors under GPT2LMHeadModel's names.
+
+    A file that mixes both forms of names is returned unchanged, and `_read_tensors` refuses it.
     """
     named = dict(stored)
     if not any(name.startswith(_PREFIX) for name in stored):
         named = {
             name if name == _HEAD else _PREFIX + name: tensor for name, tensor in stored.items()
         }
-    if _HEAD in named:  # of two tied tensors safetensors' save_model keeps the first name
+    if _HEAD in named:  # safetensors' save_model keeps only the first name of two tied tensors
         named.setdefault(_EMBEDDING, named[_HEAD])
     return named
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install locks into an environment, and make that first where there is none: with uv where it is on
-# PATH, else with venv and pip.
+# Install locks into an environment; make the environment first if it is missing. Uses uv if it is on
+# PATH, else venv and pip.
 #
 #     [PYTHON=/path/to/python] tools/install.sh FOLDER LOCK…
 #
-# Runs before any library is there, so it needs a shell only. An environment that works is kept,
-# unless PYTHON asks for another version of Python: results do not depend on the version.
+# Runs before any library is installed, so it needs only a shell. An environment that works is kept,
+# unless PYTHON names another version of Python; results do not depend on the version.
 set -eu
 FITS='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
 RANGE="Python 3.11 to 3.14"
@@ -16,7 +16,7 @@ fail() {
 	exit 1
 }
 
-# The environment that make puts first on PATH is not where to look for a Python or for uv.
+# make puts .venv/bin first on PATH. Look for Python and uv elsewhere.
 outside=
 IFS=:
 for part in $PATH; do
@@ -29,10 +29,10 @@ uv=$(find_outside uv || true)
 fits() { "$1" -c "$FITS" >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
 
-# Without uv it takes Python's own venv, which Debian has in a package of its own.
+# Without uv, Python's own venv is needed, which Debian has in a package of its own.
 makes_environments() { [ -n "$uv" ] || "$1" -c "import ensurepip" >/dev/null 2>&1; }
 
-# Print the Python for a new environment: PYTHON, else the newest on PATH that fits. Nothing if none does.
+# Print the Python for a new environment: PYTHON, else the newest on PATH that fits; nothing if none fits.
 choose_python() {
 	for name in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3; do
 		path=$(find_outside "$name") && fits "$path" && makes_environments "$path" && echo "$path" && return
@@ -42,11 +42,11 @@ choose_python() {
 
 make_environment() {
 	python=$(choose_python)
-	# The environment behind a link may be others' too.
+	# Other clones may use the environment behind a link, so do not replace it.
 	[ ! -L "$folder" ] || [ ! -e "$folder/pyvenv.cfg" ] ||
 		fail "$folder is a link to an environment of another Python; remove the link, and run make again"
 	real=$(readlink -f "$folder" 2>/dev/null || echo "$folder")
-	# A link may lead to a folder that holds more than an environment.
+	# The folder behind a link may hold more than an environment, so do not clear it.
 	clear=--clear
 	[ ! -L "$folder" ] || clear=
 	if [ -n "$uv" ]; then
@@ -69,8 +69,8 @@ install() {
 
 has_gpu() { [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; }
 
-# Install torch's CPU build, 6 GB smaller, where there is no GPU and an index has it: the user's index, or
-# PyTorch's own, which uv knows. Its version is the locked one with +cpu.
+# Install torch's CPU build, which is 6 GB smaller, if there is no GPU and an index has it: the user's
+# index, or PyTorch's own, which uv knows. Its version is the locked one with +cpu.
 install_cpu_torch() {
 	[ "$(uname)" = Linux ] && ! has_gpu || return 0
 	entry=$(sed -n '/^torch==/,/[^\\]$/p' "$1")

@@ -1,11 +1,11 @@
-"""`make lock`: write the locks, with hashes, for every Python and platform that set-up takes.
+"""Write the locks, with hashes, for every Python and platform that set-up supports (`make lock`).
 
     python -m tools.lock             keeps every pin that still fits
     python -m tools.lock all         moves everything to its newest version
     python -m tools.lock NAME…       moves these packages to their newest versions
 
 Needs uv on PATH and the package index. Reads requirements*.in, pyproject.toml and the present
-locks. Writes every requirements*.txt but requirements-data.txt; none of them names an index.
+locks. Writes every requirements*.txt except requirements-data.txt. No lock names an index.
 """
 
 import re
@@ -23,12 +23,12 @@ from pipeline.terminal.command_lines import command_line
 # An entry is its pin, perhaps with a marker, and a line for each hash.
 _ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)[^\\\n]*(?:\\\n +--hash=\S+ ?)+\n", re.M)
 _HASH = re.compile(r"--hash=(\S+)")
-# Only torch's CUDA build needs these; set-up leaves them out where torch is built for CPUs.
+# Only torch's CUDA build needs these; set-up leaves them out if torch is built for CPUs.
 _CUDA_LIBRARY = re.compile(r"(cuda|nvidia)-.*|triton")
 
 
 class Lock(NamedTuple):
-    """What a lock is for, what it is made from, and the locks on top of which it is installed."""
+    """A lock: its purpose, its requirements, and the locks that are installed before it."""
 
     purpose: str
     asks: str  # a requirements*.in, or requirements
@@ -83,14 +83,16 @@ def _pins(packages: list[Entry]) -> str:
 def _compile(
     root: Path, asks: str, locked: list[Entry], held: list[Entry], *options: str
 ) -> list[Entry]:
-    """Return what `asks` needs on any platform, by uv, which keeps versions of `locked` where they
-    fit and of `held` always; raises CalledProcessError.
+    """Return the packages that `asks` needs on any platform, as uv resolves them.
+
+    uv keeps a version of `locked` if it fits, and always keeps those of `held`. Raises
+    CalledProcessError.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     oldest = re.findall(r">=([\d.]+)", project["requires-python"])[0]
     with tempfile.TemporaryDirectory() as folder:
         lock, constraint = Path(folder, "lock.txt"), Path(folder, "constraint.txt")
-        # Without hashes: uv would copy these instead of reading the index's.
+        # Without hashes: uv would copy them instead of reading those of the index.
         lock.write_text(_pins(locked))
         constraint.write_text(_pins(held))
         command = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
@@ -101,10 +103,10 @@ def _compile(
 
 
 def _with_cpu_builds(root: Path, torch: Entry, locked: list[Entry]) -> Entry:
-    """Return torch's entry with the hashes of its +cpu wheels too.
+    """Return torch's entry, with the hashes of its +cpu wheels added.
 
-    PyTorch's own index has them. Where it is out of reach, the hashes of the present lock stay,
-    if that is of the same version.
+    PyTorch's own index has them. If it cannot be reached, the present lock's hashes stay, as long
+    as they are of the same version.
     """
     try:
         asks = f"torch=={torch.version}+cpu\n"
@@ -122,7 +124,7 @@ def _with_cpu_builds(root: Path, torch: Entry, locked: list[Entry]) -> Entry:
 
 
 def write_lock(root: Path, name: str, *upgrade: str) -> None:
-    """Write one lock; CalledProcessError where uv cannot make it."""
+    """Write one lock; raise CalledProcessError if uv cannot resolve it."""
     lock = LOCKS[name]
     asks = (root / lock.asks).read_text() if lock.asks.endswith(".in") else lock.asks
     locked, held = _read(root, name, *[CUDA] * (name == MAIN)), _read(root, *lock.beside)

@@ -1,10 +1,9 @@
-"""What params.yaml asks of this machine and it does not have: found in the first second, not when
-the stage runs.
+"""Find what params.yaml needs and this machine lacks, in the first second of a run.
 
-GPUs, arithmetic, memory, nodes, packages and files are no inputs of the `params` stage: with the
-same params.yaml they differ from machine to machine. So the seal checks them before that stage,
-whoever starts it. What no stage that may run needs is not asked for: results that were computed
-elsewhere can be looked at, and reported on, without a GPU.
+GPUs, arithmetic, memory, nodes, packages and files differ between machines with the same
+params.yaml, so they are no inputs of the `params` stage. The seal checks them before that stage
+starts. It checks only what stages that may run need: a machine without a GPU can still show and
+report results that were computed elsewhere.
 """
 
 import contextlib
@@ -26,20 +25,13 @@ from pipeline.declared.file_trees import WorkingTree
 from pipeline.declared.lockfile import Graph, object_path
 from pipeline.seal.several_processes import allocation_problem
 
-_DEVICES = (
-    "pretrain",
-    "evaluate",
-    "samples",
-    "sft",
-    "generate",
-    "probes",
-)  # stages with a section that names a device
-_COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute
-_BFLOAT16_CAPABILITY = 8  # Ampere's
-_ACTIVATIONS = (
-    8  # numbers that each layer keeps for the backward pass, at least, in widths of the network
-)
-# A container's: of control groups version 2, and of version 1.
+# Stages whose section names a device.
+_DEVICES = ("pretrain", "evaluate", "samples", "sft", "generate", "probes")
+_COMPUTE_CAPABILITY_MAJOR = 75  # a value of CUdevice_attribute
+_BFLOAT16_CAPABILITY = 8  # major compute capability of Ampere, the first with bfloat16
+# A lower bound: numbers that each layer keeps for the backward pass, per token and unit of width.
+_ACTIVATIONS = 8
+# A container's limit, in control groups version 2 and version 1.
 _MEMORY_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -47,8 +39,10 @@ _MEMORY_LIMITS = (
 
 
 class Lack(NamedTuple):
-    """A line for a person, and which stage it stops: an instance's name, or the stage of all such
-    instances, with `condition` of all that are that condition's.
+    """A line for a person, and the stage that it stops.
+
+    `stage` is an instance's name, or a stage for all its instances. With `condition`, it stops only
+    the instances of that condition.
     """
 
     stage: str
@@ -57,12 +51,11 @@ class Lack(NamedTuple):
 
 
 def lacks(root: Path) -> list[str]:
-    """Return a line for each thing that stages which may run need and that this machine does not
-    have.
+    """Return a line for each thing that this machine lacks and a stage that may run needs.
 
-    Nothing where params.yaml is not valid: the stage says what is wrong with it.
+    Returns nothing if params.yaml is not valid: the stage itself reports that.
     """
-    # A quarter of a second, for this stage alone.
+    # Takes a quarter of a second, so only the stage that calls this pays for it.
     from model.params.all_sections import Params, read_conditions
 
     try:
@@ -86,7 +79,7 @@ def lacks(root: Path) -> list[str]:
 
 
 def _is_of(lack: Lack, needed: set[str]) -> bool:
-    """Return whether one of these stages and instances needs what is lacking."""
+    """Return whether one of the stages and instances `needed` has this lack."""
     if lack.condition:
         own = f"{lack.stage}@{lack.condition}-"
         return any(name.startswith(own) for name in needed)
@@ -94,14 +87,16 @@ def _is_of(lack: Lack, needed: set[str]) -> bool:
 
 
 def _of_condition(lack: Lack, name: str) -> Lack:
-    """Return a lack that comes of a condition's own values, with the condition's key."""
+    """Return the lack with the condition's key, for one that a condition's own values cause."""
     line = lack.line.replace(f"{PARAMS}: ", f"{PARAMS}: conditions.{name}: ", 1)
     return lack._replace(line=line, condition=name)
 
 
 def _may_run(root: Path) -> set[str] | None:
-    """Return the stages and instances that are out of date, follow such, or whose outputs are
-    nowhere; None if unknown.
+    """Return the stages and instances that may run; None if unknown.
+
+    These are the ones that are out of date, those after them, and those whose outputs are neither
+    in the tree nor in DVC's cache.
     """
     try:
         graph = Graph(WorkingTree(root))
@@ -113,7 +108,7 @@ def _may_run(root: Path) -> set[str] | None:
             for name, outs in recorded.items()
             if any(not (root / out).exists() for out in outs)
         } - {"params"}
-        if absent:  # to ask DVC where its cache is takes a second
+        if absent:  # asking DVC for its cache's folder takes a second
             cache = Path(
                 subprocess.check_output(["dvc", "cache", "dir"], cwd=root, text=True).strip()
             )
@@ -136,9 +131,7 @@ def _may_run(root: Path) -> set[str] | None:
 
 
 def _is_gone(root: Path, cache: Path, outs: dict[str, str]) -> bool:
-    """Return whether an output is neither in the tree nor in DVC's cache, so that DVC has to make
-    it again.
-    """
+    """Return whether DVC must make an output again: the tree and DVC's cache both lack it."""
     return any(
         not (root / out).exists() and not object_path(cache, md5).exists()
         for out, md5 in outs.items()
@@ -162,8 +155,10 @@ def _devices(params: Any) -> Iterator[Lack]:
 
 
 def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
-    """Return the key and what is wrong if `processes` cannot have a GPU each that computes in
-    `dtype`; costs milliseconds.
+    """Return None if each of `processes` can have a GPU that computes in `dtype`.
+
+    Otherwise return the key of params.yaml and what is wrong. Takes milliseconds, because it calls
+    the driver and does not import torch.
     """
     version, is_for_cpu, is_for_amd = torch_build()
     if is_for_cpu:
@@ -175,7 +170,7 @@ def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
             ),
         )
     if is_for_amd:
-        return None  # its driver is another one
+        return None  # AMD's driver is not checked
     try:
         driver = load_driver()
         status = driver.cuInit(0)
@@ -203,13 +198,14 @@ def cuda_problem(processes: int, dtype: str) -> tuple[str, str] | None:
 
 
 def load_driver() -> ctypes.CDLL:
-    """Return NVIDIA's driver library; OSError where there is none."""
+    """Return NVIDIA's driver library; raise OSError if there is none."""
     return ctypes.CDLL("libcuda.so.1")
 
 
 def torch_build() -> tuple[str, bool, bool]:
-    """Return torch's version, whether it is built for processors only, and whether for AMD's GPUs;
-    nothing is imported.
+    """Return torch's version, whether it is built for CPUs only, and whether for AMD's GPUs.
+
+    Reads torch/version.py as text: importing torch takes seconds.
     """
     found = importlib.util.find_spec("torch")
     text = (
@@ -225,9 +221,7 @@ def torch_build() -> tuple[str, bool, bool]:
 
 
 def cpu_has_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether torch would find bfloat16 arithmetic; True where the processor cannot be
-    asked.
-    """
+    """Return whether torch would find bfloat16 arithmetic; True if /proc/cpuinfo does not tell."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", processors.read_text(), flags=re.MULTILINE)
     except OSError:
@@ -254,9 +248,7 @@ def _memory(params: Any) -> Iterator[Lack]:
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that this machine has, or a container's limit; None where that is
-    unknown.
-    """
+    """Return this machine's bytes of memory, or a container's lower limit; None if unknown."""
     limits: list[Callable[[], int]] = [partial(_limit, path) for path in _MEMORY_LIMITS]
     sizes = []
     for ask in (_physical_memory, *limits):

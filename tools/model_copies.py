@@ -1,4 +1,4 @@
-"""Copies of a model: their files without what the hub and its client add, and their SHA256SUMS."""
+"""Read copies of a model: check SHA256SUMS, ignore the files that the hub's client adds."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 from common.errors import PipelineError, printable
 from common.files import CHECKSUMS, read_checksums, verified
 
-# What the hub and its client put beside a model's files.
+# Names that the hub and its client put beside a model's files.
 OF_THE_HUB = (".gitattributes", ".cache")
 
 
 def model_files(directory: Path) -> Mapping[str, Path]:
-    """Return the files of a directory by name, without what the hub and its client add."""
+    """Return a directory's files by name, without those that the hub and its client add."""
     files = {
         path.relative_to(directory).as_posix(): path
         for path in sorted(directory.rglob("*"))
@@ -23,9 +23,9 @@ def model_files(directory: Path) -> Mapping[str, Path]:
 
 
 def verified_copy(directory: Path) -> Path:
-    """Return a model's directory, which may have no SHA256SUMS.
+    """Return a model's directory, checked against its SHA256SUMS if it has one.
 
-    Raises PipelineError if a file is not as SHA256SUMS has it, lacks or was added.
+    Raises PipelineError if a file differs from SHA256SUMS, is missing or was added.
     """
     if not (directory / CHECKSUMS).is_file():
         return directory

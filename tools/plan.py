@@ -1,17 +1,24 @@
-"""`make plan X=0.005`: how many seeds a difference of X needs, by what committed runs have shown.
+"""Compute how many seeds are needed to find a difference of X (`make plan X=0.005`).
 
     python -m tools.plan 0.005
     python -m tools.plan 0.02 --figure "task score"
 
 Reads outcomes of runs with at least three seeds: metrics/outcomes.jsonl, else
 docs/seeds/outcomes.jsonl of profiles/seeds.yaml, or the file that --outcomes names. Writes
-nothing. Exits with 1 if a figure or its seeds are too few to tell.
+nothing. Exits with 1 if there are too few seeds to tell, or no such figure.
 
 With S seeds of each condition, the difference of two conditions has the variance
-2 (u² (1 - rho) + w²) / S + v²: u is how much a network's figure moves from seed to seed, rho how
-much the conditions move together, w what its single answers add by chance, and v how much items
-suit one condition. A test at .05 finds X four times in five if X is 2.8 times the error, so that
-S = 15.7 (u² (1 - rho) + w²) / (X² - 7.85 v²).
+
+    2 (u² (1 - rho) + w²) / S + v²
+
+    u    how much a network's figure varies from seed to seed (standard deviation)
+    rho  how much the two conditions vary together, with the same seed (correlation)
+    w    the chance in a network's single answers
+    v    how much items suit one condition more than the other; more seeds do not reduce it
+
+A test at .05 finds X four times in five (80 % power) if X is 2.8 times the standard error, so
+
+    S = 15.7 (u² (1 - rho) + w²) / (X² - 7.85 v²)    with 7.85 = (1.96 + 0.84)², 15.7 = 2 · 7.85
 """
 
 import math
@@ -27,17 +34,17 @@ if TYPE_CHECKING:
     from model.comparison.outcomes_file import Key
 
 OUTCOMES = Path("metrics/outcomes.jsonl")
-# What profiles/seeds.yaml found, committed beside docs/seeds.md.
+# The outcomes of profiles/seeds.yaml, which git keeps.
 OF_SEEDS = Path("docs/seeds/outcomes.jsonl")
 LEAST_SEEDS = 3
-# Student's quantiles of few seeds are wider than those of the formula.
+# Seeds to add to the formula: with few seeds, Student's quantiles are wider than the normal ones.
 _MORE = 2
 
 
 class Seen(NamedTuple):
-    """What runs have shown of one figure: the two variances of the formula, and their seeds.
+    """The variances of one figure, estimated from runs with several seeds.
 
-    `of_network` is u² (1 - rho) + w², `of_items` is v². `freedom` is that of `of_network`.
+    `of_network` is u² (1 - rho) + w², with `freedom` degrees of freedom; `of_items` is v².
     """
 
     condition: str
@@ -49,9 +56,9 @@ class Seen(NamedTuple):
 
 
 def seeds_needed(difference: float, of_network: float, of_items: float) -> int | None:
-    """Return how many seeds of each condition find `difference` four times in five, at least two.
+    """Return how many seeds of each condition, at least two, find `difference` four times in five.
 
-    Return None if no number of seeds does, since too few items were asked.
+    Returns None if no number of seeds suffices, because there are too few items.
     """
     left = difference**2 - 7.85 * of_items
     return None if left <= 0 else max(2, math.ceil(15.7 * of_network / left) + _MORE)
@@ -60,8 +67,10 @@ def seeds_needed(difference: float, of_network: float, of_items: float) -> int |
 def main() -> None:
     parser = command_line("tools.plan", __doc__)
     parser.add_argument("difference", type=float, help="the true difference to find, above 0")
-    parser.add_argument("--figure", default="validation", help="its name in plots/comparisons.md")
-    parser.add_argument("--outcomes", type=Path, help="of runs with several seeds")
+    parser.add_argument(
+        "--figure", default="validation", help="the figure's name in plots/comparisons.md"
+    )
+    parser.add_argument("--outcomes", type=Path, help="outcomes of runs with several seeds")
     options = parser.parse_args()
     if not 0 < options.difference < math.inf:
         parser.error("the difference must be above 0")
@@ -73,7 +82,7 @@ def main() -> None:
 
 
 def default_path() -> Path:
-    """Return this tree's outcomes, or those of profiles/seeds.yaml where it has too few seeds."""
+    """Return the path of this tree's outcomes, or of OF_SEEDS if they have too few seeds."""
     if not OF_SEEDS.exists():
         return OUTCOMES
     seeds = {key.seed for key in _read(OUTCOMES)} if OUTCOMES.exists() else set()
@@ -81,13 +90,13 @@ def default_path() -> Path:
 
 
 def plan(difference: float, figure: str, path: Path) -> list[str]:
-    """Return what to print; raises PipelineError if there is too little to tell."""
+    """Return the lines to print; raises PipelineError if there are too few seeds."""
     return [line for seen in look(figure, path) for line in sentences(difference, seen)]
 
 
 def look(figure: str, path: Path) -> list[Seen]:
-    """Return what the runs of `path` have shown of `figure`, a row for each later condition."""
-    from model.comparison.runs import compare_runs  # seconds: --help need not wait
+    """Return the variances of `figure` in the runs of `path`, one for each later condition."""
+    from model.comparison.runs import compare_runs  # takes seconds, for which --help need not wait
 
     found = _read(path)
     first, *others = dict.fromkeys(key.condition for key in found)
@@ -105,10 +114,10 @@ def look(figure: str, path: Path) -> list[Seen]:
         if not mine:
             names = ", ".join(dict.fromkeys(row.figure for row in rows))
             raise PipelineError(f"{path}: no figure {figure!r}, but {names}")
-        # Of a task's accuracy the mean over checkpoints stands before the checkpoints.
+        # The first row: for a task's accuracy, that is the mean over checkpoints.
         two = mine[0].comparison.over_seeds
         if two is None or two.seeds.error == 0:
-            raise PipelineError(f"{path}: {figure}: all seeds agree; nothing tells how they vary")
+            raise PipelineError(f"{path}: {figure}: all seeds agree, so their variance is unknown")
         seen.append(
             Seen(
                 other,
@@ -148,7 +157,8 @@ def sentences(difference: float, seen: Seen) -> list[str]:
             f" than {2.8 * v:.4g}."
         )
         return lines
-    # Seeds vary by chance too: with few, their variance may be far higher than it looks.
+    # The variance itself is an estimate. With few seeds the true one may be far higher: take the
+    # upper end of a one-sided 80 % interval.
     worst = seen.of_network * seen.freedom / float(stats.chi2.ppf(0.2, seen.freedom))
     more = seeds_needed(difference, worst, seen.of_items)
     lines.append(

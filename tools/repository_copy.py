@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def copy_repository(root: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
-    """Copy the files that git has or would take, but for those whose path begins with one of
-    `leave_out`, and begin a repository.
+    """Copy the files that git tracks or would add into a new git repository.
 
-    With their times, and with `root`'s environment as its own, so that make sees nothing to set up.
+    Paths that begin with one of `leave_out` are not copied. The copies keep their times, and the
+    new repository uses `root`'s environment, so that make has nothing to set up.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(command, cwd=root, text=True).split("\0"):

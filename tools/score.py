@@ -1,17 +1,19 @@
-"""Score any GPT-2 on HellaSwag as the evaluate stage does: a Hugging Face directory, or a name on
-the hub.
+"""Score any GPT-2 on HellaSwag as the evaluate stage does.
 
     python -m tools.score exports/baseline/seed_1337/step_3200
     python -m tools.score gpt2 --output /tmp/gpt2
     python -m tools.score checkpoints/baseline/.seed_1337.scratch/*/checkpoints/step_800
     torchrun --nproc-per-node 8 -m tools.score gpt2-xl --device cuda --dtype bfloat16
 
-Asks all 10,042 items (`dvc repro fetch` brings them) unless told otherwise, in both wordings; other
-tasks are beside them, `--items data/raw/tasks/arc_easy.jsonl --wordings lm_eval`. With
-portable kernels, the default on a CPU in float32, it writes the same bytes on every x86-64
-processor with AVX2: those of the evaluate stage, for an export and items of this repository.
-OpenAI's gpt2 has acc 0.2859 and acc_norm 0.2955 in the reference script's, 0.2892 and 0.3114 in
-lm-evaluation-harness's. Reads the model and the items. Writes nothing without --output.
+The model is a Hugging Face directory, one of our checkpoints, or a name on the hub. By default it
+scores all 10,042 items (`dvc repro fetch` downloads them) in both wordings. For another task, add
+`--items data/raw/tasks/arc_easy.jsonl --wordings lm_eval`.
+
+With portable kernels, the default on a CPU in float32, it writes the same bytes on every x86-64
+processor with AVX2. For an export and items of this repository, these are the evaluate stage's.
+OpenAI's gpt2 has acc 0.2859 and acc_norm 0.2955 in the wording of the reference script, 0.2892 and
+0.3114 in that of lm-evaluation-harness. Reads the model and the items. Writes nothing without
+--output.
 """
 
 import argparse
@@ -45,14 +47,13 @@ def main() -> None:
     try:
         score(options)
         sys.stdout.flush()
-    except (
-        BrokenPipeError
-    ):  # of `… | head`, which has enough; Python flushes once more when it ends
+    except BrokenPipeError:
+        # `… | head` has read enough. Python flushes stdout once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def score(options: argparse.Namespace) -> None:
-    import torch  # seconds, for which --help need not wait
+    import torch  # takes seconds, for which --help need not wait
 
     from model.hugging_face.directory import read_hugging_face_directory
     from model.numerics.setting import set_numerics
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             " a name on the hub"
         ),
     )
-    parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
+    parser.add_argument("--revision", help="commit, branch or tag, for a name on the hub")
     parser.add_argument(
         "--items",
         type=Path,
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON lines in HellaSwag's schema, or a file of data/raw/tasks",
     )
     parser.add_argument(
-        "--count", type=positive, help="how many items, sampled by --seed; all of them without"
+        "--count", type=positive, help="number of items, sampled by --seed (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
@@ -143,7 +144,7 @@ def _cores() -> int:
 
 @contextmanager
 def _directory(model: str, revision: str | None) -> Iterator[Path]:
-    """Yield where `model` is: an export of it if it is a checkpoint."""
+    """Yield the model's directory; for a checkpoint, that of a temporary export."""
     directory = Path(model)
     if not (directory.is_dir() and is_checkpoint(directory)):
         yield _hugging_face_directory(model, revision)
@@ -155,9 +156,7 @@ def _directory(model: str, revision: str | None) -> Iterator[Path]:
 
 
 def _hugging_face_directory(model: str, revision: str | None) -> Path:
-    """Return where `model` is; a directory that has checksums, as an export, is read only as it was
-    written.
-    """
+    """Return the model's directory, checked against SHA256SUMS if it has one, as an export does."""
     directory = Path(model)
     if directory.is_dir():
         return verified_copy(directory)

@@ -1,10 +1,9 @@
-"""`make report`: plots/report.html with what is stale in the working tree now, written to
-report.html.
+"""Write report.html: plots/report.html, with a list of stale results (`make report`).
 
     python -m tools.stale_report
 
-The report stage cannot say it: it is the last stage, and what it would say would be true only while
-it runs. Reads plots/report.html, which a run makes, and what `make check` reads. Writes
+The report stage cannot list them. It is the last stage, so its list would be true only while it
+runs. Reads plots/report.html, which a run makes, and all that `make check` reads. Writes
 report.html, which nothing depends on.
 """
 
@@ -24,21 +23,19 @@ BEGIN, END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 def stale_html(graph: Graph) -> str:
-    """Return what is stale as HTML: stages and why, what follows them, and which committed figures
-    are not to be believed.
-    """
+    """Return the stale results as HTML: stages with reasons, stages after them, invalid figures."""
     reasons = graph.stale()
     gone = sorted(graph.lock.keys() - graph.instances.keys())
     if not reasons and not gone:
         return (
-            "<p>Nothing: code, parameters, data and libraries are those that every figure was made"
-            " from.</p>"
+            "<p>Nothing: every figure was made from the present code, parameters, data and"
+            " libraries.</p>"
         )
     following = graph.downstream(set(reasons))
     lines = [
         (
-            "<p>These stages would run again, so what they wrote is not of the code, parameters and"
-            " data as they are now:</p>"
+            "<p>These stages would run again, because their code, parameters or data differ from"
+            " those of their results:</p>"
         ),
         "<ul>",
     ]
@@ -50,7 +47,7 @@ def stale_html(graph: Graph) -> str:
     lines.append("</ul>")
     if following:
         links = ", ".join(_link(graph, name) for name in graph.instances if name in following)
-        lines.append(f"<p>If what they write comes out different, these follow: {links}.</p>")
+        lines.append(f"<p>If their new results differ, these run again too: {links}.</p>")
     files = [
         out
         for name, instance in graph.instances.items()
@@ -58,10 +55,10 @@ def stale_html(graph: Graph) -> str:
         for out in instance.tracked
     ]
     if files:
-        lines += ["<p>Until then do not believe the figures in:</p>", "<ul>"]
+        lines += ["<p>Until then the figures in these files may be wrong:</p>", "<ul>"]
         lines += [f"<li><code>{html.escape(path)}</code></li>" for path in files]
         lines.append("</ul>")
-    return "\n".join([*lines, "<p><code>make repro</code> mends it.</p>"])
+    return "\n".join([*lines, "<p><code>make repro</code> updates them.</p>"])
 
 
 def _link(graph: Graph, name: str) -> str:
@@ -69,9 +66,7 @@ def _link(graph: Graph, name: str) -> str:
 
 
 def filled(page: str, section: str) -> str:
-    """Return `page` with `section` for what it says of staleness; ValueError where it has no place
-    for it.
-    """
+    """Return `page` with `section` between the markers; raise ValueError if it has no markers."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

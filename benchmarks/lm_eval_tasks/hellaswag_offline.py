@@ -1,4 +1,4 @@
-"""The text of lm-evaluation-harness's hellaswag, from the package itself."""
+"""lm-evaluation-harness's own preparation of HellaSwag's text, from the package itself."""
 
 from lm_eval.tasks.hellaswag.utils import process_docs
 

@@ -1,5 +1,11 @@
-"""What a stage's code reaches, read from its source: first-party modules, libraries, and the
-sections of params.yaml.
+"""What a stage's code reaches: first-party modules, libraries, sections of params.yaml.
+
+Read from the source, by walking import statements, without running any code:
+
+    stages/NAME.py  → the modules that it imports → the modules that those import → …
+
+Importing a.b.c also runs a/__init__.py and a/b/__init__.py, so these are reached too, if they
+exist. An import inside a function counts as well: the stage may call the function.
 """
 
 import ast
@@ -14,7 +20,7 @@ from pipeline.declared.dvc_yaml import below
 from pipeline.declared.file_trees import Tree, without_ignored
 from pipeline.declared.settings import SETTINGS
 
-# The package that watches the stages; pipeline/__init__.py says why it is no dependency of theirs.
+# The package that watches the stages; pipeline/__init__.py says why no stage depends on it.
 WATCHER = "pipeline"
 # The folders of what stages run.
 CODE = tuple(SETTINGS.code)
@@ -29,9 +35,8 @@ def is_code(dep: str) -> bool:
 class _Source(NamedTuple):
     modules: frozenset[str]  # dotted names as the import statements have them
     packages: frozenset[str]  # of import_module(f"package.{entry.name}"): any module of the package
-    sections: frozenset[
-        str | None
-    ]  # keys of params.yaml that are read, as dvc.yaml has them; None for one that is computed
+    # Keys of params.yaml that are read, as dvc.yaml writes them; None for a computed key.
+    sections: frozenset[str | None]
     at_once: frozenset[str]  # of import statements outside functions: module, or module:name
 
 
@@ -51,7 +56,7 @@ class Code:
 
     @cached_property
     def _visible(self) -> list[str]:
-        """The files of code folders that DVC hashes with their folder, sorted."""
+        """The files in folders of code that DVC hashes, sorted."""
         return without_ignored(self._tree, self._tree.files(*CODE))
 
     @cached_property
@@ -64,10 +69,15 @@ class Code:
         return found
 
     def dependencies(self, stage: str) -> set[str]:
-        """Return the code that the stage has to depend on, as dvc.yaml must name it.
+        """Return the code that the stage must depend on, as dvc.yaml must name it.
 
-        A folder is one dependency if and only if the stage reaches every file in it: hashing the
-        folder then covers what listing its modules covers. The outermost such folder is named.
+        A folder is one dependency if and only if the stage reaches every file in it: its hash then
+        covers exactly those modules. The outermost such folder is named. If a stage reaches all of
+        model/scoring/ but not all of model/:
+
+            model/scoring/scorer.py     → model/scoring
+            model/scoring/packing.py    → model/scoring
+            model/text/MODULE.py        → model/text/MODULE.py
         """
         reached = self.closure(stage)
         return {self._outermost(path, reached) for path in reached}
@@ -89,9 +99,7 @@ class Code:
         return sorted(self._folders.get(folder, set()) - self.closure(stage))
 
     def closure(self, stage: str) -> set[str]:
-        """Return the paths of all first-party modules that running `stages.{stage}` imports, itself
-        among them.
-        """
+        """Return the paths of `stages.{stage}` and of all first-party modules that it reaches."""
         if stage not in self._closures:
             self._closures[stage] = self._find_closure(stage)
         return self._closures[stage]
@@ -117,9 +125,9 @@ class Code:
         return names - own - sys.stdlib_module_names
 
     def imported_at_once(self, stage: str) -> set[str]:
-        """Return what modules of the closure import of `libraries` as soon as they are imported.
+        """Return what the closure imports of `libraries` outside functions.
 
-        `module` for an import statement, `module:name` for one with from.
+        `import module` gives `module`, and `from module import name` gives `module:name`.
         """
         libraries = self.libraries(stage)
         every = {each for path in self.closure(stage) for each in self._source(path).at_once}
@@ -134,9 +142,10 @@ class Code:
         }
 
     def sections(self, stage: str) -> set[str | None]:
-        """Return the keys that the closure gives to read_section and read_overridden.
+        """Return the keys that the closure passes to read_section and read_overridden.
 
-        f"conditions.{name}.sft" is conditions.${item.name}.sft; None stands for a computed key.
+        f"conditions.{name}.sft" becomes conditions.${item.name}.sft, as dvc.yaml writes it. None
+        stands for a computed key.
         """
         return {key for path in self.closure(stage) for key in self._source(path).sections}
 
@@ -182,6 +191,17 @@ class Code:
 
 
 def _parse(path: str, content: bytes) -> _Source:
+    """Return what the source of the module `path` imports and reads.
+
+        import a.b                            module a.b
+        from a import b                       modules a and a.b, since b may be a module
+        from . import b                       the same, relative to the module's package
+        read_section("x.y", …)                section x.y
+        import_module(f"a.{entry.name}")      package a
+        import_module(name), run_path(…)      SyntaxError: the import cannot be known
+
+    All of the file counts, also the bodies of functions.
+    """
     modules, packages, sections = set(), set(), set()
     whole = ast.parse(content, path)
     for node in ast.walk(whole):
@@ -219,12 +239,12 @@ def _parse(path: str, content: bytes) -> _Source:
     )
 
 
-# The functions that read params.yaml, and how many keys they take first.
+# The functions that read params.yaml, and how many of their first arguments are keys.
 _KEYS = {"read_overridden": 2, "read_section": 1}
 
 
 def _key(key: ast.expr) -> str | None:
-    """Return a key of params.yaml as dvc.yaml names it, None where it is computed."""
+    """Return a key of params.yaml as dvc.yaml writes it; None if it is computed."""
     match key:
         case ast.Constant(value=str(text)):
             return text
@@ -248,9 +268,9 @@ def _at_once(module: ast.Module) -> Iterator[str]:
 
 
 def _package(call: ast.Call) -> str | None:
-    """Return "package" of import_module(f"package.{entry.name}"), where a table names the module.
+    """Return "package" for import_module(f"package.{entry.name}"), None for any other call.
 
-    None for any other call. All modules of the package are dependencies.
+    A table names the module, so all modules of the package are dependencies.
     """
     match call:
         case ast.Call(
@@ -275,8 +295,6 @@ def _called(function: ast.expr) -> str:
 
 
 def stage_of(command: str) -> str | None:
-    """Return the stage that a command of dvc.yaml runs, None where it is none of `python -m
-    stages.NAME …`.
-    """
+    """Return NAME if a command of dvc.yaml is `python -m stages.NAME …`, else None."""
     match = re.fullmatch(rf"python -m {STAGES}\.(\w+)((?: [\w.${{}}-]+)*)", command)
     return match[1] if match else None

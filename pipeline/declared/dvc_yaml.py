@@ -1,8 +1,10 @@
-"""dvc.yaml with its matrices expanded: the stages DVC runs, by the names it gives them.
+"""Read dvc.yaml and expand its matrices: an Instance for each stage that DVC runs, by DVC's name.
 
-Resolves what this project uses of DVC's templating (`${item.key}` and `${key.of.params.yaml}`) in a
-few milliseconds, so that every stage can be held to its declaration; tests/pipeline/test_graph.py
-compares the result with DVC's own.
+    stages.export with matrix: {run: [a, b], step: [500]}   →   export@a-500, export@b-500
+
+DVC takes a second to import; this takes milliseconds, so each stage can check its own declaration
+at its start. Of DVC's templating it resolves what this project uses: `${item.key}` and
+`${key.of.params.yaml}`. tests/pipeline/test_graph.py compares the result with DVC's own.
 """
 
 import itertools
@@ -16,11 +18,11 @@ from pipeline.declared.file_trees import Tree
 
 PARAMS = "params.yaml"
 GRAPH = "dvc.yaml"
-# A link to dvc.yaml for the stage that reports on all stages: DVC lets no stage depend on dvc.yaml
-# by its own name.
+# A link to dvc.yaml, for the stage that reports on all stages: DVC does not let a stage depend on
+# dvc.yaml under its own name.
 LINK = "stages.yaml"
 _PLACE = re.compile(r"\$\{([^}]+)\}")
-# What a stage's `meta` may say of it. DVC keeps `meta` and ignores it, so a change reruns nothing.
+# The keys of a stage's `meta`. DVC keeps `meta` and ignores it, so a change reruns nothing.
 FACTS = {
     "checks_params": (
         "runs first: pipeline/ checks the machine and what earlier runs left before it"
@@ -40,10 +42,10 @@ FACTS = {
 
 
 class Instance(NamedTuple):
-    """A stage as DVC runs it. `params` maps a file to the keys declared of it; `tracked` are
-    outputs that git keeps.
+    """A stage as DVC runs it: one instance of its matrix, or the stage itself.
 
-    `meta` holds facts about the stage, by the names in FACTS.
+    `params` maps a file to its declared keys. DVC caches `outs`, and git keeps `tracked`. `meta`
+    has the keys of FACTS.
     """
 
     name: str
@@ -61,9 +63,7 @@ class Instance(NamedTuple):
 
 
 def load_yaml(content: bytes, name: str = "YAML text") -> Any:
-    """Return what DVC reads in `content`; raises YamlFault with one line that names the file as
-    `name`.
-    """
+    """Parse `content` as DVC does; raises YamlFault, in one line that calls the file `name`."""
     return load(content, name)
 
 
@@ -116,13 +116,14 @@ def read_instances(tree: Tree) -> dict[str, Instance]:
 
 
 def verdicts(instances: Iterable[Instance]) -> set[str]:
-    """Return the outputs of those that always write the same bytes."""
+    """Return the outputs of instances that always write the same bytes (`verdict` in meta)."""
     return {out for instance in instances if instance.meta.get("verdict") for out in instance.outs}
 
 
 def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
-    """Return the instances of one entry of dvc.yaml's `stages`; raises YamlFault where params.yaml
-    lacks a key it names.
+    """Return the instances of one entry of dvc.yaml's `stages`.
+
+    Raises YamlFault if params.yaml lacks a key that the entry names.
     """
     matrix = {key: _choices(values, params) for key, values in text.get("matrix", {}).items()}
     instances = []
@@ -150,9 +151,9 @@ def expand(stage: str, text: dict[str, Any], params: Any) -> list[Instance]:
 
 
 def _choices(values: Any, params: Any) -> list[str | int]:
-    """Return the values of one axis of a matrix: a list's entries, or a mapping's keys, as DVC.
+    """Return the values of one axis of a matrix: a list's entries or a mapping's keys, as in DVC.
 
-    Raises YamlFault unless they are text and whole numbers.
+    Raises YamlFault unless all are text or whole numbers.
     """
     key = _PLACE.fullmatch(values) if isinstance(values, str) else None
     place = f"{PARAMS}: {key[1]}" if key else "dvc.yaml: matrix"
@@ -170,11 +171,15 @@ def _choices(values: Any, params: Any) -> list[str | int]:
 
 
 def _names(value: Any) -> bool:
-    """Return whether DVC and this module make the same name of `value`."""
+    """Return whether DVC and this module write `value` the same way in a name."""
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _resolve(value: Any, params: Any, item: dict[str, Any]) -> Any:
+    """Fill in the places in `value`, at any depth.
+
+    "${a.b}" alone becomes the value itself, which may be a list; "x-${a.b}" becomes text.
+    """
     if isinstance(value, dict):
         return {
             _resolve(key, params, item): _resolve(child, params, item)
@@ -223,9 +228,7 @@ def keys_of(entries: list[str | dict[str, Any]]) -> dict[str, tuple[str, ...]]:
 
 
 def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
-    """Return what the instance's parameters are in `tree`, by `key of file`; None for a key that is
-    not there.
-    """
+    """Return the instance's parameters in `tree` by `key of file`; None for a missing key."""
     values: dict[str, Any] = {}
     for file, keys in instance.params.items():
         document = load(tree.read(file), file)
@@ -234,9 +237,7 @@ def parameter_values(tree: Tree, instance: Instance) -> dict[str, Any]:
 
 
 def pinned_files(values: dict[str, Any]) -> list[str]:
-    """Return the paths that parameters pin by SHA-256, `path` beside `sha256`: declared by
-    content.
-    """
+    """Return the paths that parameters pin by content: each `path` beside a `sha256`."""
     found, todo = [], list(values.values())
     while todo:
         value = todo.pop()

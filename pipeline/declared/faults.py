@@ -1,4 +1,4 @@
-"""What reading a project's files raises if one is not as DVC or its writer left it."""
+"""The errors that reading a damaged or hand-edited project file may raise."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ FAULTS = (AttributeError, KeyError, OSError, TypeError, ValueError, YamlFault)
 
 @contextmanager
 def told_in_one_line(command: str) -> Iterator[None]:
-    """Exit with `error: COMMAND: …`, in one line, where a file cannot be understood."""
+    """Exit with `error: COMMAND: …`, in one line, if a file cannot be parsed."""
     try:
         yield
     except FAULTS as error:

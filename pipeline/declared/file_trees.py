@@ -1,4 +1,11 @@
-"""The repository's files as they are on disk, in git's index, or in a commit."""
+"""The repository's files on disk, in git's index, or in a commit, behind one interface.
+
+    WorkingTree(root)            files on disk
+    GitTree(root)                git's index, the next commit
+    GitTree(root, "main")        a commit
+
+Each has `has(path)`, `read(path)` and `files(*folders)`; paths are relative to the root.
+"""
 
 import fnmatch
 import os
@@ -8,6 +15,8 @@ from pathlib import Path
 
 
 class WorkingTree:
+    """The files on disk."""
+
     name = "the working tree"
 
     def __init__(self, root: Path):
@@ -29,7 +38,7 @@ class WorkingTree:
 
 
 class GitTree:
-    """A commit's files, or for the empty revision those of the index (the next commit)."""
+    """A commit's files; for the empty revision, those of git's index."""
 
     def __init__(self, root: Path, revision: str = ""):
         self.revision = revision
@@ -40,7 +49,8 @@ class GitTree:
             else ("ls-files", "-z")
         )
         self._paths = frozenset(self._git(*listing).decode().split("\0"))
-        self._prefix = f"{revision}:./".encode()  # from this folder, wherever git's root is
+        # "REVISION:./PATH" is relative to this folder, which need not be git's root.
+        self._prefix = f"{revision}:./".encode()
 
     def _git(self, *arguments: str) -> bytes:
         done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True)
@@ -48,6 +58,7 @@ class GitTree:
             raise ValueError(done.stderr.decode().strip())
         return done.stdout
 
+    # One process answers all reads: "REVISION:./PATH\n" in; "HASH TYPE SIZE\nCONTENT\n" out.
     @cached_property
     def _objects(self) -> subprocess.Popen[bytes]:
         command = ["git", "cat-file", "--batch"]
@@ -62,7 +73,7 @@ class GitTree:
         if path not in self._paths:
             raise FileNotFoundError(f"{path} at {self.name}")
         asked, found = self._objects.stdin, self._objects.stdout
-        assert asked is not None  # a pipe, as the other
+        assert asked is not None  # both are pipes
         assert found is not None
         asked.write(self._prefix + path.encode() + b"\n")
         asked.flush()
@@ -80,13 +91,11 @@ class GitTree:
 Tree = WorkingTree | GitTree
 
 
-_COMMITS = 50  # in which the recorded content of a folder is looked for
+_COMMITS = 50  # how many commits to search for the recorded content of a folder
 
 
 def changing_commits(tree: Tree, folder: str) -> list[str]:
-    """Return the latest commits that changed `folder`, newest first; none outside a git
-    repository.
-    """
+    """Return the latest commits that changed `folder`, newest first; none without git."""
     revision = (tree.revision or "HEAD") if isinstance(tree, GitTree) else "HEAD"
     command = [
         "git",
@@ -109,7 +118,7 @@ IGNORED = ".dvcignore"
 
 
 def without_ignored(tree: Tree, paths: list[str]) -> list[str]:
-    """Return those of `paths` that DVC sees: no part of them matches a pattern of .dvcignore."""
+    """Return those of `paths` that DVC sees: no part of a path matches a pattern of .dvcignore."""
     patterns = (
         [line.removeprefix("\\") for line in tree.read(IGNORED).decode().split("\n") if line]
         if tree.has(IGNORED)

@@ -1,8 +1,9 @@
-"""The libraries whose upgrade can change a stage's bytes: libraries.yaml has their versions by
-stage.
+"""Compare libraries.yaml with the code, with requirements.txt and with what is installed.
 
-A stage of dvc.yaml has its own name there among its params, if it imports a library. Python is
-none of them: results are the same on each version that pyproject.toml declares.
+libraries.yaml lists, by stage, the versions of the libraries whose upgrade can change the stage's
+bytes. Each stage that imports one declares its own name there as a parameter, so an upgrade reruns
+only those stages. Python is not listed: results are the same on every version that pyproject.toml
+declares.
 """
 
 import re
@@ -27,7 +28,7 @@ Versions = dict[str, dict[str, str]]  # by stage and library
 
 
 def inputs(imported: set[str]) -> set[str]:
-    """Return the libraries of libraries.yaml for a stage that imports the packages `imported`."""
+    """Return the libraries that libraries.yaml must list for a stage that imports `imported`."""
     names = {
         SETTINGS.distributions.get(name, name.replace("_", "-")) for name in imported
     } - NOT_INPUTS.keys()
@@ -40,7 +41,7 @@ def needed(code: Code, stages: Iterable[str]) -> dict[str, set[str]]:
 
 
 def declared_versions(tree: Tree) -> Versions:
-    """Return what libraries.yaml has; raises YamlFault."""
+    """Return the content of libraries.yaml; raises YamlFault."""
     versions = read_mapping(tree, FILE)
     for stage, libraries in versions.items():
         if not isinstance(libraries, dict):
@@ -55,7 +56,7 @@ def locked_versions(tree: Tree) -> dict[str, str]:
 
 
 def installed_version(library: str) -> str | None:
-    """Return the installed version without its build tag (+cpu, +cu130: one release)."""
+    """Return the installed version without its build tag: +cpu and +cu130 are one release."""
     try:
         return metadata.version(library).partition("+")[0]
     except metadata.PackageNotFoundError:
@@ -63,10 +64,9 @@ def installed_version(library: str) -> str | None:
 
 
 def python_mismatch(tree: Tree) -> list[str]:
-    """Return a line if this is no Python that pyproject.toml declares: results are not proved to be
-    the same there.
+    """Return a line if pyproject.toml does not declare this Python, where results may differ.
 
-    Of requires-python the bounds count that are written `>=3.11` and `<3.15`.
+    It understands two forms of bounds in requires-python: `>=3.11` and `<3.15`.
     """
     project = tomllib.loads(tree.read(PROJECT).decode()) if tree.has(PROJECT) else {}
     declared = project.get("project", {}).get("requires-python", "")
@@ -82,7 +82,7 @@ def python_mismatch(tree: Tree) -> list[str]:
 def mismatches(instance: Instance, versions: Versions) -> list[str]:
     """Return a line for each library of the instance that is not installed in its declared version.
 
-    An instance that depends on libraries.yaml as a whole has all of them.
+    An instance with the whole of libraries.yaml as a dep needs all of them.
     """
     stages = versions if FILE in instance.deps else instance.params.get(FILE, ())
     wanted = {
@@ -105,7 +105,7 @@ def mismatches(instance: Instance, versions: Versions) -> list[str]:
 
 
 def differences(tree: Tree, libraries: dict[str, set[str]]) -> list[str]:
-    """Return a line for each way in which libraries.yaml is not what `render` makes."""
+    """Return a line for each difference between libraries.yaml and what `render` returns."""
     found = declared_versions(tree) if tree.has(FILE) else {}
     wanted = _versions(tree, libraries)
     lines = []
@@ -130,9 +130,7 @@ def unpinned(tree: Tree, libraries: set[str]) -> list[str]:
 
 
 def render(tree: Tree, libraries: dict[str, set[str]]) -> str:
-    """Return libraries.yaml's text: for each stage its `libraries`, as requirements.txt pins
-    them.
-    """
+    """Return libraries.yaml's text: each stage's `libraries`, as requirements.txt pins them."""
     rows = [
         f"{stage}: {{{', '.join(map(_pair, versions.items()))}}}\n"
         for stage, versions in _versions(tree, libraries).items()

@@ -1,10 +1,14 @@
-"""Is what dvc.lock records still what the tree says? Answered from text alone: no output data is
-needed.
+"""Compare dvc.lock with the tree, from text alone: no output data is needed.
 
-DVC's own data-free check (`dvc repro --dry --allow-missing`) does not look into output directories,
-so it passes a stage whose dependency is a part of one (treeverse/dvc#11099). dvc.contents.json
-closes that: a stage lists there the files of such directories, and a list counts only where it has
-the very hash that dvc.lock records.
+DVC's own check without data (`dvc repro --dry --allow-missing`) does not look into output
+directories. It passes a stage whose dependency is part of one (treeverse/dvc#11099). So a stage
+lists the files of such directories in dvc.contents.json. A list counts only if its hash is the one
+that dvc.lock records:
+
+    dvc.lock             checkpoints/baseline/seed_1337: 1f2e….dir    the hash of this listing:
+    dvc.contents.json    checkpoints/baseline/seed_1337/step_1500/SHA256SUMS: fd7f…
+                         checkpoints/baseline/seed_1337/step_1500/config.json: 3ee0…
+                         …
 """
 
 import hashlib
@@ -34,7 +38,7 @@ Entries = dict[str, str]  # MD5 by path, relative to a directory
 
 
 class MissingContents(Exception):
-    """A directory's hash is recorded and the list of its files is not."""
+    """dvc.lock records a directory's hash, but dvc.contents.json does not list its files."""
 
 
 class Recorded(NamedTuple):
@@ -47,8 +51,9 @@ class Recorded(NamedTuple):
 
 
 class Graph:
-    """The stages that a tree declares, and what is recorded of their last run (by default in the
-    same tree).
+    """The stages that a tree declares, and the record of their last run.
+
+    The record is that of `recorded_in`, by default of the same tree.
     """
 
     def __init__(self, tree: Tree, recorded_in: Tree | None = None):
@@ -57,8 +62,7 @@ class Graph:
         self.instances = read_instances(tree)
         self.lock = read_lock(records)
         self.contents: Entries = json.loads(records.read(CONTENTS)) if records.has(CONTENTS) else {}
-        # DVC keeps the entries of stages that are no more; what they wrote is no input of any
-        # stage.
+        # DVC keeps the entries of stages that no longer exist; their outputs are no stage's input.
         mine = [recorded for name, recorded in self.lock.items() if name in self.instances]
         self._made = {path: md5 for recorded in mine for path, md5 in recorded.outs.items()}
         self._records = records
@@ -68,16 +72,15 @@ class Graph:
         self._params: dict[str, Any] = {}
 
     def stale(self) -> dict[str, list[str]]:
-        """Return why each stage that would rerun would: code, parameters, command or inputs other
-        than those of its last run.
+        """Return the reasons by stage, for each stage that would rerun.
+
+        A reason is code, a parameter, a command or an input that differs from the last run's.
         """
         reasons = {name: self._reasons(instance) for name, instance in self.instances.items()}
         return {name: lines for name, lines in reasons.items() if lines}
 
     def downstream(self, names: set[str]) -> set[str]:
-        """Return the stages that depend on outputs of `names`, directly or not, in addition to
-        `names`.
-        """
+        """Return the stages, other than `names`, that depend on outputs of `names` at any depth."""
         reached = set(names)
         while True:
             outputs = {path for name in reached for path in self.instances[name].outputs}
@@ -94,7 +97,7 @@ class Graph:
             reached |= new
 
     def withdrawn(self) -> list[str]:
-        """Return the names that dvc.lock has and dvc.yaml, with params.yaml, no longer gives."""
+        """Return the names in dvc.lock that dvc.yaml and params.yaml no longer give."""
         return sorted(self.lock.keys() - self.instances.keys())
 
     def _reasons(self, instance: Instance) -> list[str]:
@@ -130,11 +133,11 @@ class Graph:
         return lines
 
     def _edits(self, folder: str, recorded: str) -> list[str]:
-        """Return a line for each file by which a folder of code differs from the recorded one.
+        """Return a line for each file that differs from the recorded state of a folder of code.
 
-        dvc.lock has one hash for all of a folder, and DVC keeps no listing of a dependency. So the
-        listing is that of a commit whose files have this very hash; without one the answer is
-        empty.
+        dvc.lock has one hash for the whole folder, and DVC keeps no listing of a dependency. So
+        search git for a commit whose files have this hash, and compare with that commit's files.
+        Returns nothing if there is no such commit.
         """
         now = _listing(self.tree, folder)
         was = self._recorded_listing(folder, recorded) if now else None
@@ -177,14 +180,23 @@ class Graph:
         return value_or_none(self._params[file], key)
 
     def _hash(self, path: str) -> str | None:
-        """Return the MD5 that a dependency has now: of an output from the lock, of any other file
-        from the tree.
-        """
+        """Return the MD5 of a dependency now; None if it is missing (see `_find_hash`)."""
         if path not in self._hashes:
             self._hashes[path] = self._find_hash(path)
         return self._hashes[path]
 
     def _find_hash(self, path: str) -> str | None:
+        """Return the MD5 of `path`; None if it is missing.
+
+        If the folder a/b is an output:
+
+            a/b           its hash in dvc.lock
+            a/b/c.bin     the file's hash, as dvc.contents.json lists it
+            a/b/d         a folder's hash, from the listed files below it
+            a             a folder's hash, from all outputs below it
+
+        For any other path, hash the file or folder in the tree.
+        """
         if path in self._made:
             return self._made[path]
         entries: Entries = {}
@@ -246,7 +258,7 @@ def _news(name: str, was: Entries, now: Entries) -> str:
 
 
 def _listing(tree: Tree, folder: str) -> Entries:
-    """Return the MD5 of each file below `folder` that DVC sees, by its path in there."""
+    """Return the MD5 of each file below `folder` that DVC sees, by its path below it."""
     files = without_ignored(tree, tree.files(folder))
     return {name[len(folder) + 1 :]: md5_of(tree.read(name)) for name in files}
 
@@ -256,8 +268,9 @@ def md5_of(content: bytes) -> str:
 
 
 def directory_hash(entries: Entries) -> str:
-    """Return DVC's hash of a directory: the MD5 of its listing
-    (dvc_data.hashfile.tree.Tree.as_bytes).
+    """Return DVC's hash of a directory: the MD5 of its listing, and ".dir".
+
+    Source: dvc_data.hashfile.tree.Tree.as_bytes.
     """
     listing = [{"md5": entries[name], "relpath": name} for name in sorted(entries)]
     return md5_of(json.dumps(listing, sort_keys=True).encode()) + ".dir"
@@ -271,12 +284,12 @@ def _change(was: Any, now: Any) -> str:
 
 
 def object_path(cache: Path, md5: str) -> Path:
-    """Return where DVC's cache has the object of that MD5."""
+    """Return where DVC's cache keeps the object with that MD5."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def cached_entries(cache: Path, md5: str) -> Entries | None:
-    """Return a directory's listing from DVC's cache, None where it is not there."""
+    """Return a directory's listing from DVC's cache; None if the cache lacks it."""
     path = object_path(cache, md5)
     if not path.is_file():
         return None

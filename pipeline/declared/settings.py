@@ -1,4 +1,4 @@
-"""What pipeline/ has to know of a project: the table [tool.pipeline] of its pyproject.toml.
+"""The settings of a project: the table [tool.pipeline] of its pyproject.toml.
 
 Read once, from the working directory: every command runs at the repository's root.
 """
@@ -16,23 +16,23 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Settings(NamedTuple):
-    """The table's keys, with what holds where pyproject.toml does not name them."""
+    """The table's keys, and their values if pyproject.toml does not name them."""
 
     # Folders of the code that stages run. An edit in them reruns what imports it.
     code: Sequence[str] = ("common", "stages")
-    # The folder among them with a module a stage: dvc.yaml runs `python -m stages.NAME`.
+    # The one of these folders with a module for each stage: dvc.yaml runs `python -m stages.NAME`.
     stages: str = "stages"
     # Folders of outputs that git keeps.
     results: Sequence[str] = ("metrics", "plots")
     # Folders of outputs that `prune --artifacts` frees.
     artifacts: Sequence[str] = ()
-    # Functions in tools/, as module:name. `findings` and `notes` are called by pipeline.check with
-    # a tree, `machine` with the root, before a stage with `checks_params` in its meta; each returns
-    # lines.
+    # Functions in tools/, as module:name; each returns lines to print. pipeline.check calls
+    # `findings` and `notes` with a tree. The seal calls `machine` with the root, before a stage
+    # with `checks_params` in its meta.
     findings: Sequence[str] = ()
     notes: Sequence[str] = ()
     machine: Sequence[str] = ()
-    # What error messages tell a person to run, by purpose.
+    # The commands that error messages name, by purpose.
     commands: Mapping[str, str] = _NONE
     # Variables of the environment that stages get beyond pipeline/seal/environment.py's.
     environment: Mapping[str, Sequence[str]] = _NONE
@@ -41,19 +41,19 @@ class Settings(NamedTuple):
     # Variables that libraries read when they are loaded, set for stages. A value is text, or
     # {"key of params.yaml": {"a value of it": "text"}}, for stages that declare that parameter.
     variables: Mapping[str, Any] = _NONE
-    # Flags in /proc/cpuinfo without which a processor cannot compute as the variables say: there
-    # none is set.
+    # Flags in /proc/cpuinfo that a processor needs for these variables; without them none is set.
     variables_need: Sequence[str] = ()
-    # Imported name → name in requirements.txt, where the two differ.
+    # Imported name → name in requirements.txt, if the two differ.
     distributions: Mapping[str, str] = _NONE
-    # Keys of params that only judge a finished input, each with the values beside it that make it
-    # so. A correction of one makes no kept piece of a resumable stage invalid.
+    # Keys of params that only check a finished input, so that correcting one keeps the pieces of a
+    # resumable stage. Each has the conditions on sibling keys under which this holds: sha256 =
+    # { kind = "hub" } holds beside kind: hub.
     judged: Mapping[str, Mapping[str, str]] = _NONE
-    # Libraries that are no input of any stage, and why.
+    # Libraries that cannot change a stage's bytes, and why.
     not_inputs: Mapping[str, str] = _NONE
-    # Libraries that write bytes for the one that a stage imports.
+    # Imported library → libraries that it calls to write bytes.
     behind: Mapping[str, Sequence[str]] = _NONE
-    # By module: questions about the machine that it may ask (pipeline/declared/surroundings.py).
+    # Module → what it may read of the machine (pipeline/declared/surroundings.py).
     surroundings: Mapping[str, Sequence[str]] = _NONE
 
 
@@ -66,13 +66,13 @@ _COMMANDS = {
     "repro": "dvc repro",
     "setup": "pip install -r requirements.txt",
 }
-# What holds of common/, in any project.
+# For the imports of common/, in every project.
 _DISTRIBUTIONS = {"yaml": "pyyaml"}
 _NOT_INPUTS = {
     "pydantic": "checks values and, being strict, converts none",
     "pyyaml": "reads params.yaml, whose values DVC compares itself",
 }
-# Which outputs stages make: for the advice of an error message.
+# common/files.py reads the seal's list of outputs there, for the advice of an error message.
 _SURROUNDINGS = {"common/files.py": ["os.environ"]}
 
 
@@ -94,7 +94,7 @@ def read(root: str = ".") -> Settings:
 
 
 def _checked(table: dict[str, Any]) -> Settings:
-    """Return the settings of a table; raise ValueError for a value of another kind."""
+    """Return the settings of a table; raise ValueError for a value of the wrong type."""
     for key, value in table.items():
         default = Settings._field_defaults.get(key)
         if isinstance(default, tuple) and not _is_list_of_text(value):
@@ -109,7 +109,7 @@ def _checked(table: dict[str, Any]) -> Settings:
         if not _is_text_or_chosen(value):
             raise ValueError(f"variables.{name}: must be text, or a table KEY = {{VALUE = text}}")
     for name in table.get("offline", {}):
-        # Another variable could change what a stage computes, and rerun nothing.
+        # Any other variable could change what a stage computes without rerunning it.
         if not name.endswith("_OFFLINE"):
             raise ValueError(f"offline.{name}: must be a name that ends in _OFFLINE")
     return Settings(**table)
@@ -134,9 +134,9 @@ REPRO = f"run {SETTINGS.commands['repro']}"
 
 
 def hooks(kind: str) -> list[Callable[..., list[str]]]:
-    """Return the project's own functions of a kind, imported: findings, notes or machine.
+    """Return the project's own functions of a kind: findings, notes or machine.
 
-    They are in the package tools/, so that no other name in pyproject.toml runs code.
+    Only modules of tools/ can be named, so pyproject.toml cannot run any other code.
     """
     named = [name.split(":") for name in getattr(SETTINGS, kind)]
     return [
@@ -145,5 +145,5 @@ def hooks(kind: str) -> list[Callable[..., list[str]]]:
 
 
 def command(purpose: str) -> str:
-    """Return what a person runs for `purpose`, as `make repro`."""
+    """Return the command that a person runs for `purpose`, such as `make repro`."""
     return SETTINGS.commands[purpose]

@@ -1,9 +1,13 @@
-"""Find where a stage's code asks for the clock, the host, the environment or the size of a file.
+"""Find where a stage's code reads the clock, the host, the environment or a file's size.
 
-A result that depends on it is another one tomorrow or elsewhere, and DVC finds nothing changed. The
-seal cannot see such a question, for Python asks the system without an audit event; so `make check`
-finds it in the source, by what names stand for, however they are imported. What is put together
-while it runs (`getattr(time, "ti" + "me")`) it does not find.
+A result that depends on one of these differs tomorrow or elsewhere, while DVC sees no change.
+Python raises no audit event for such a call, so the seal cannot stop it. `make check` finds it in
+the source, however the name was imported:
+
+    import time as t; t.time()           time.time
+    from os import environ as e; e["A"]  os.environ
+
+It does not find a name that is built at run time: `getattr(time, "ti" + "me")`.
 """
 
 import ast
@@ -13,7 +17,7 @@ from collections.abc import Iterator
 
 from pipeline.declared.settings import FILE, SETTINGS
 
-# By module: functions whose answer DVC does not track as an input. "*" is all of a module.
+# By module: functions whose result DVC does not track as an input. "*" means all of a module.
 _ASKING = {
     "datetime": {"now", "today", "utcnow"},
     "getpass": {"*"},
@@ -36,21 +40,21 @@ _ASKING = {
     "uuid": {"*"},
 }  # fmt: skip
 _METHODS = {"lstat", "stat"}  # of a path
-# Who may ask what: no answer reaches an output, or the stage stops where it is not what it should
-# be.
+# Exceptions by module. Either the value reaches no output, or the stage stops if it is not as
+# expected.
 ALLOWED = {path: set(names) for path, names in SETTINGS.surroundings.items()}
 _WORTH_PARSING = re.compile(rf"\b(?:{'|'.join([*_ASKING, *_METHODS])})\b".replace(".", r"\."))
 
 
 def questions(path: str, content: bytes) -> list[str]:
-    """Return a line for each place in the module `path` that asks for what it may not."""
+    """Return a line for each place in the module `path` that reads what it may not."""
     if not _WORTH_PARSING.search(content.decode()):
         return []
     tree = ast.parse(content, path)
     allowed = ALLOWED.get(path, set())
     found = sorted({(line, name) for line, name in _asked(tree) if name not in allowed})
     advice = (
-        "which is no input that DVC knows; make it a parameter, or allow it in "
+        "which DVC does not track as an input; make it a parameter, or allow it in "
         f"tool.pipeline.surroundings of {FILE} if it changes no output"
     )
     return [f"{path}:{line}: asks for {name}, {advice}" for line, name in found]

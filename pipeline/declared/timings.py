@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pipeline.declared.dvc_yaml import Instance
 
-# A file for each instance: seconds of its last run, and how many of these after it was imported.
+# A file for each instance: "SECONDS SECONDS" of its last run, in all and without its imports.
 DURATIONS = Path(".dvc/tmp/durations")
-# Where a stage may write how fast it was; no dependency and no output is there.
+# Where a stage may write how fast it was. Nothing here is a dependency or an output.
 TIMINGS = "timings"
 
 
 def with_timings(instance: Instance) -> Instance:
-    """Return the instance with the file of its timings among what it writes."""
+    """Return the instance with its file of timings, if it has one, among its tracked outputs."""
     if "timings" not in instance.meta:
         return instance
     return instance._replace(tracked=(*instance.tracked, instance.meta["timings"]))

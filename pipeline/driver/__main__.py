@@ -1,16 +1,19 @@
-"""`make repro`: what `dvc repro` does, with all instances that are ready side by side.
+"""Do what `dvc repro` does, with all ready instances side by side (`make repro`).
 
-Asks DVC for the graph and for what has changed, restores what the run cache has, and runs the rest,
-each instance in a process of its own with its share of the cores. Records each as DVC does, and is
-the only one that writes dvc.lock: entry by entry, by a rename. `dvc repro` afterwards, or after a
-kill at any moment, goes on from there and leaves the same bytes. After a failure nothing new
-starts; what runs ends and is recorded. Ctrl-C stops what runs; stages that keep their state go on
-from it next time.
+DVC provides the graph and finds what has changed. The driver restores what the run cache has, and
+runs the rest: each instance in its own process, with its share of the cores. It records each
+instance as DVC does. Only the driver writes dvc.lock, one entry at a time, by a rename. So
+`dvc repro` can follow at any time, even after a kill: it continues, and leaves the same bytes.
 
-An instance whose section of params.yaml says `device: cuda` has `processes` GPUs to itself
-(CUDA_VISIBLE_DEVICES), of DEVICES=0,1,… or else of all that there are. PIPELINE_THREADS, where it
-is set, is what each instance gets instead of its share. Reads dvc.yaml, params.yaml and dvc.lock.
-Writes what the stages write, dvc.lock, and while it runs what `make watch` shows of it.
+After a failure nothing new starts; running instances end and are recorded. Ctrl-C stops the running
+instances; resumable stages continue next time.
+
+An instance with `device: cuda` in its section of params.yaml gets `processes` GPUs of its own
+(CUDA_VISIBLE_DEVICES). They are taken from DEVICES=0,1,…, or else from all GPUs here. If
+PIPELINE_THREADS is set, each instance gets that many threads instead of its share.
+
+Reads dvc.yaml, params.yaml and dvc.lock. Writes the stages' outputs, dvc.lock, and while it runs
+the state that `make watch` shows.
 
     python -m pipeline.driver                 all that is out of date, on this machine
     python -m pipeline.driver --jobs 2        at most two instances side by side
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".dvc/tmp/driver")
 LINUX = sys.platform == "linux"
-_PATIENCE = 20.0  # seconds that a killed driver's stages may take to end
+_PATIENCE = 20.0  # seconds to wait until a killed driver's stages have ended
 
 
 def main() -> None:
@@ -75,7 +78,7 @@ def main() -> None:
     if not waiting:
         print("Everything is up to date.")
         return
-    with suppress(*FAULTS):  # a project whose outputs git does not keep
+    with suppress(*FAULTS):  # seeding is only an optimization
         seed(Graph(WorkingTree(root)), recorder.cache)
     seconds = recorded_seconds(root, waiting)
     place = _place(root, waiting, options, lock)
@@ -90,7 +93,7 @@ def main() -> None:
     )
     run = Run(instances, schedule, recorder, place, view)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        # nohup has SIGHUP ignored, and a shell that starts a command in the background SIGINT.
+        # Keep ignoring what the caller ignores: nohup SIGHUP, a shell's background job SIGINT.
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: run.ask_to_stop(number))
     try:
@@ -100,7 +103,7 @@ def main() -> None:
         place.close()
         recorder.close()
     if run.stopping is not None or run.failed:
-        sys.exit(1)  # the view has said why, and what to do
+        sys.exit(1)  # the view has printed why, and what to do
 
 
 def _place(
@@ -109,7 +112,10 @@ def _place(
     machine = _machine(options.jobs)
     if options.cluster is None:
         return LocalPlace(root, waiting, machine, [lock])
-    from pipeline.driver.cluster import ClusterError, ClusterPlace  # Dask, a second
+    from pipeline.driver.cluster import (
+        ClusterError,
+        ClusterPlace,
+    )  # imports Dask, which takes a second
 
     try:
         return ClusterPlace(root, options.cluster, LocalPlace(root, (), machine, [lock]))
@@ -119,9 +125,14 @@ def _place(
 
 def _options() -> argparse.Namespace:
     parser = command_line("pipeline.driver", __doc__, changes=True)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="as dvc repro names them")
     parser.add_argument(
-        "--jobs", metavar="N", help="how many instances side by side; default: one for each core"
+        "stages",
+        nargs="*",
+        metavar="STAGE",
+        help="stages or instances, named as for dvc repro (default: all)",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", help="how many instances side by side (default: one per core)"
     )
     parser.add_argument(
         "--cluster",
@@ -130,7 +141,9 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.jobs is not None and options.cluster is not None:
-        parser.error("--jobs is of this machine; workers have dask worker's --nthreads slots")
+        parser.error(
+            "--jobs is for this machine; a worker has as many slots as dask worker --nthreads"
+        )
     if options.jobs is not None:
         if not re.fullmatch("[1-9][0-9]*", options.jobs):
             parser.error(f"--jobs is a whole number above 0, not {options.jobs!r}")
@@ -139,13 +152,16 @@ def _options() -> argparse.Namespace:
 
 
 def _take_back_streams() -> None:
-    # DVC replaces them by colorama's when it is imported, which matters on Windows only.
+    # Importing DVC replaces the streams by colorama's, which only Windows needs.
     if type(sys.stdout).__module__.startswith("colorama"):
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def _only_one(root: Path) -> int:
-    """Return a lock that stages inherit, so a killed driver's stages hold it until they end."""
+    """Take the lock of the only driver, or exit; return its descriptor.
+
+    Stages inherit the lock, so those of a killed driver hold it until they end.
+    """
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     lock = os.open(root / FOLDER / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     until = time.monotonic() + _PATIENCE
@@ -164,7 +180,7 @@ def _only_one(root: Path) -> int:
 
 
 def recorded_seconds(root: Path, names: Sequence[str]) -> dict[str, float]:
-    """Return how long each instance took last, of those that have run here."""
+    """Return the seconds of each instance's last run here, if there was one."""
     found = {}
     for name in names:
         with suppress(OSError, ValueError, IndexError):
@@ -187,10 +203,10 @@ def _devices() -> list[str]:
 
 
 def _devices_asked(root: Path, names: Sequence[str]) -> dict[str, int]:
-    """Return how many GPUs each instance needs, by its stage's section of params.yaml."""
+    """Return how many GPUs each instance needs, from its stage's section of params.yaml."""
     try:
         params = read_mapping(WorkingTree(root), PARAMS)
-    except FAULTS:  # a project without it
+    except FAULTS:  # a project may have no params.yaml
         return {}
     sections = {name: params.get(name.partition("@")[0]) for name in names}
     return {

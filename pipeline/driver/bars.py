@@ -1,4 +1,4 @@
-"""tqdm's progress bars, read back from the text that tqdm prints."""
+"""Read tqdm's progress bars back from the text that tqdm prints."""
 
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from pipeline.driver.place import Progress
 LONGEST = 2000  # characters; tqdm cuts a bar at the terminal's width
 
 _CLOCK = r"-?(?:\d+:)?\d\d:\d\d"
-# " [00:40<00:50, 32.10step/s, loss 4.123]"; tqdm cuts the end of what is wider than the terminal.
+# " [00:40<00:50, 32.10step/s, loss 4.123]"; tqdm cuts the end if it is wider than the terminal.
 _BRACKET = re.compile(
     rf" \[(?P<elapsed>{_CLOCK})(?:<(?P<left>{_CLOCK}|\?))?, *(?P<rate>[^,\[\]]*)"
     r"(?:, (?P<said>(?:[^\[\]]|\[[^\[\]]*\])*))?(?:\]|$)"
@@ -30,7 +30,7 @@ _RATE = re.compile(
 
 
 class Bar(NamedTuple):
-    """A bar, and what somebody else printed behind it in the same line."""
+    """A bar, and other text that was printed after it in the same line."""
 
     progress: Progress
     behind: str
@@ -39,7 +39,7 @@ class Bar(NamedTuple):
 def read_bar(line: str) -> Bar | None:
     """Return the bar at the beginning of a line; None if there is none.
 
-    Counts that tqdm has rounded (`1.44k`) are numbers of that precision.
+    A count that tqdm has rounded stays rounded: `1.44k` is 1440.
     """
     if len(line) > LONGEST or not (bracket := _BRACKET.search(line)):
         return None
@@ -67,9 +67,9 @@ def _of_total(head: str, rate: re.Match[str]) -> tuple[str, int, int | None, str
 
 
 def _counted(head: str, rate: re.Match[str]) -> tuple[str, int, None, str] | None:
-    """Return the same of one that has none.
+    """Return label, done, None and unit of a bar without a total.
 
-    Its count has a point only if tqdm has scaled it, and then k or M may precede its unit.
+    Its count has a point only if tqdm has scaled it; then k or M may stand before the unit.
     """
     if not (found := _COUNTED.fullmatch(head)):
         return None

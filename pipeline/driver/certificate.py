@@ -4,9 +4,9 @@
     python -m pipeline.driver.certificate FOLDER     elsewhere; then set DASK_CONFIG=FOLDER
 
 Reads nothing. Writes FOLDER/pipeline-tls.yaml: Dask's configuration with a new certificate and its
-private key, valid for a year. Every machine that has a .venv of its own needs a copy. Whoever reads
-the file can run commands on every worker, so only its owner may. With it Dask listens and connects
-by TLS only, and its web pages are off.
+private key, valid for a year. Every machine that has its own .venv needs a copy. Anybody who can
+read the file can run commands on every worker, so only its owner may read it. With this file Dask
+listens and connects by TLS only, and its web pages are off.
 """
 
 import os

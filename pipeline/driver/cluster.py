@@ -1,14 +1,30 @@
 """Run instances on the workers of a Dask cluster, on any number of machines.
 
-`ClusterPlace` decides itself which worker runs what: a worker has as many slots as `dask worker
---nthreads` gives it, and the resources of `--resources`, of which GPU counts. Dask starts, cancels
-and watches. Workers may join and leave at any time. What a worker is sent is a command line, and
-where it does not share this folder a commit, entries of dvc.lock and small files; it answers with a
-status, a log, and there with an entry and small files (pipeline/driver/worker.py).
+`ClusterPlace` decides which worker runs what; Dask starts, cancels and watches the tasks. A worker
+has the slots of `dask worker --nthreads` and the resources of `--resources`; GPU is one of them.
+Workers may join and leave at any time.
 
-A worker whose libraries, Python or code of this package differ is refused, one without the shared
-folder also if it cannot fetch this commit. Instances with `network` in their meta run on the
-driver's machine, which has its user's files and network.
+    worker in this folder    ← command line
+                             → status, log
+    worker elsewhere         ← command line, commit, entries of dvc.lock, small files
+                             → status, log, its own entry, small files; outputs by the DVC remote
+
+pipeline/driver/worker.py is the worker's side. A worker is refused if its Python, its libraries or
+its code of this package differ, and one elsewhere also if it cannot fetch the commit. Instances
+with `network` in their meta run on the driver's machine, with its user's files and network.
+
+A task goes this way (the method that moves it on):
+
+    start ──→ queue ──_assign──→ running on a worker ──_task_ended──→ outcome
+                ↑                      │
+                └────── _try_again ────┘   its worker died; up to TRIES times
+
+An instance whose meta has `spreads` goes through the queue once for each of its phases, as one
+share for each worker in this folder, and at last as a whole, which puts the pieces together.
+
+Threads: those of Dask, and those that fetch outputs, only append to deques, note a task's progress
+and set `_look_at` and `_woken`. Everything else runs in the driver's thread, so the tables of
+workers and tasks need no locks.
 """
 
 import asyncio
@@ -40,17 +56,17 @@ from pipeline.driver.place import Job, Machine, Outcome, Place, Progress
 
 CERTIFICATE = "python -m pipeline.driver.certificate"
 START = f"start it as {Path(sys.executable).name} -m dask worker … in the repository's folder"
-TRIES = 3  # a job is started at most so often
-_PATIENCE = 10.0  # seconds in which a scheduler answers, or a worker
-_CLONING = 600.0  # seconds in which a worker has fetched the commit
-_LOOK = 10.0  # seconds between two looks at which workers there are, if nothing was reported
-_DEVICES = 512  # more than any job asks for; a worker's resource GPU is what counts
-_DIED_AGO = 6.0  # seconds after which a dead worker's keepers have ended what ran there
+TRIES = 3  # how often a job is started at most
+_PATIENCE = 10.0  # seconds to wait for an answer of the scheduler or a worker
+_CLONING = 600.0  # seconds to wait until a worker has fetched the commit
+_LOOK = 10.0  # seconds between two listings of the workers, if Dask reports no change
+_DEVICES = 512  # more than any job needs; a worker's resource GPU is the real limit
+_DIED_AGO = 6.0  # seconds after which a dead worker's keepers have ended its instances
 _SCHEMES = ("tcp", "tls")
 
 
 class ClusterError(Exception):
-    """Why there is no cluster to work with, in one line."""
+    """The reason why the cluster cannot be used, in one line."""
 
 
 @dataclass
@@ -67,7 +83,7 @@ class _Worker:
 
 @dataclass
 class _Task:
-    """A job, or a share of its pieces (`share`, as PIPELINE_SHARE has it)."""
+    """A job, or a share of its pieces (`share`, in the form of PIPELINE_SHARE)."""
 
     job: Job
     needs: dict[str, float]
@@ -80,16 +96,16 @@ class _Task:
 
 @dataclass
 class _Spread:
-    """A job whose pieces are made by all workers first, phase by phase."""
+    """A job whose pieces all workers make first, phase by phase."""
 
     task: _Task
     phases: list[str]
-    left: int = 0  # shares of the phase that have not ended
+    left: int = 0  # shares of the current phase that have not ended
     failed: Outcome | None = None
 
 
 class ClusterPlace:
-    """The workers of the scheduler at `address`; `local` runs what has to stay on this machine.
+    """The workers of the scheduler at `address`; `local` runs what must stay on this machine.
 
     Raises ClusterError.
     """
@@ -98,17 +114,18 @@ class ClusterPlace:
         self._root, self._local = root, local
         self._run = f"pipeline-{uuid.uuid4().hex[:12]}"
         self._stopping: int | None = None
-        self._workers: dict[str, _Worker] = {}  # by address, of those that may work
-        self._seen: dict[str, str] = {}  # by address, a worker's name in Dask
-        self._removed: deque[str] = deque()  # addresses that Dask has reported
+        self._workers: dict[str, _Worker] = {}  # by address, the admitted ones
+        self._seen: dict[str, str] = {}  # address → name in Dask, also of refused workers
+        self._removed: deque[str] = deque()  # addresses that Dask has reported as gone
         self._queue: deque[_Task] = deque()
-        self._tasks: dict[str, _Task] = {}  # by key, of those that run
+        self._tasks: dict[str, _Task] = {}  # running ones, by key
         self._spreads: dict[str, _Spread] = {}  # by instance
         self._on_this_machine: set[str] = set()
         self._pushes: dict[str, concurrent.futures.Future[str] | None] = {}  # by instance
         self._outcomes: list[Outcome] = []
         self._progress: dict[str, Progress | None] = {}  # by key
-        # What other threads append: how a task ended, by key, and jobs whose outputs have arrived.
+        # Other threads append to these two: (key, result) of a task that has ended, and outcomes of
+        # jobs whose outputs have arrived.
         self._ended: deque[tuple[str, Any]] = deque()
         self._arrived: deque[Outcome] = deque()
         self._woken = threading.Event()
@@ -125,7 +142,7 @@ class ClusterPlace:
             self._client.subscribe_topic(self._run, self._told)
             self._notice_workers()
             if self._seen and not self._workers:
-                raise ClusterError("none of its workers can be used, as said above")
+                raise ClusterError("none of its workers can be used, see above")
         except BaseException:
             self.close()
             raise
@@ -133,7 +150,8 @@ class ClusterPlace:
     @property
     def machine(self) -> Machine:
         """What the workers have together, as far as they have joined."""
-        # What waits for a worker of its kind takes nobody's place.
+        # The driver starts a job for each slot. One that waits for a worker with a GPU must not
+        # take the slot of a job that could run, so each task in the queue adds a slot.
         slots = sum(worker.slots for worker in self._workers.values()) + len(self._queue)
         cores = sum({worker.cpus: worker.cores for worker in self._workers.values()}.values())
         return Machine(max(1, slots), max(1, cores), tuple(map(str, range(_DEVICES))))
@@ -148,6 +166,8 @@ class ClusterPlace:
             needs["GPU"] = len(job.devices)
         task = _Task(job, needs)
         phases = list(meta.get("spreads", ()))
+        # Shares write pieces to the scratch folder, which only workers in this folder have. With
+        # one such worker, sharing gains nothing.
         if phases and sum(worker.shared for worker in self._workers.values()) > 1:
             self._spreads[job.name] = _Spread(task, phases)
             self._next_phase(self._spreads[job.name])
@@ -199,8 +219,8 @@ class ClusterPlace:
             )
 
     def close(self) -> None:
-        """Cancel what runs, which ends it on the workers, and leave the cluster."""
-        with suppress(OSError, TimeoutError, RuntimeError):  # a scheduler that is gone
+        """Cancel what runs, so that the workers end it, and disconnect."""
+        with suppress(OSError, TimeoutError, RuntimeError):  # the scheduler has gone
             futures = [task.future for task in self._tasks.values() if task.future]
             if futures:
                 self._client.sync(
@@ -215,7 +235,7 @@ class ClusterPlace:
 
     def _connect(self) -> Client:
         for name in ("distributed.client", "distributed.core", "distributed.batched"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said here
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # this module prints what matters
         security = Security()
         try:
             client = Client(
@@ -235,7 +255,7 @@ class ClusterPlace:
         return client
 
     def _leave_token(self) -> str:
-        """Write the file by which workers show that they have this very folder."""
+        """Write random text into a file; a worker that can read it has this very folder."""
         token = uuid.uuid4().hex
         path = self._root / worker_side.FOLDER / self._run
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +263,7 @@ class ClusterPlace:
         return token
 
     def _workers_changed(self, event: tuple[float, Any]) -> None:
-        """Called in Dask's thread, for everything that the scheduler reports."""
+        """Note workers that come and go. Dask's thread calls this for each event."""
         message = event[1]
         action = message.get("action") if isinstance(message, dict) else None
         if action == "remove-worker":
@@ -253,14 +273,14 @@ class ClusterPlace:
             self._woken.set()
 
     def _told(self, event: tuple[float, Any]) -> None:
-        """Called in Dask's thread, with the progress of a task."""
+        """Note the progress of a task. Dask's thread calls this."""
         shown = event[1]["progress"]
         self._progress[event[1]["key"]] = None if shown is None else Progress(*shown)
 
     def _notice_workers(self) -> None:
-        """Take in the workers that have joined, and try again elsewhere what ran on one that died.
+        """Admit workers that have joined; queue again what ran on workers that have died.
 
-        `seen` keeps those that were refused too, so that each is named once.
+        `_seen` also keeps refused workers, so that each refusal is printed once.
         """
         self._look_at = time.monotonic() + _LOOK
         removed = {self._removed.popleft() for _ in range(len(self._removed))}
@@ -269,7 +289,8 @@ class ClusterPlace:
         present = self._client.sync(scheduler.identity, n_workers=-1, callback_timeout=_PATIENCE)[
             "workers"
         ]
-        # A worker may be back at the same address, without what ran there.
+        # A worker may die and come back at the same address between two calls. `present` lists it,
+        # but what ran there is lost, so `removed` counts first.
         for address in [each for each in self._seen if each in removed or each not in present]:
             del self._seen[address]
             gone = self._workers.pop(address, None)
@@ -282,13 +303,14 @@ class ClusterPlace:
             self._admit(new)
 
     def _admit(self, new: dict[str, Any]) -> None:
+        """Admit or refuse new workers by address, answer, versions and, if needed, a clone."""
         private = [address for address in new if _is_private(address)]
         for address in new.keys() - private:
             self._refuse(address, "its address is neither this machine's own nor inside TLS")
         fit: dict[str, dict[str, Any]] = {}
         answers = self._ask(private, worker_side.about, self._run, sorted(self._versions))
         for address, answer in answers.items():
-            if isinstance(answer, OSError):  # TimeoutError is one
+            if isinstance(answer, OSError):  # or TimeoutError, a subclass
                 self._refuse(address, _reason(answer))
             elif isinstance(answer, BaseException):
                 self._refuse(address, f"{_reason(answer)}; {START}")
@@ -313,7 +335,7 @@ class ClusterPlace:
             )
 
     def _differences(self, answer: dict[str, Any]) -> list[str]:
-        """Return what makes a worker unfit, in a few words each."""
+        """Return the reasons why a worker is unfit, a few words each."""
         python = ".".join(map(str, sys.version_info[:2]))
         found = [
             f"it listens at {address} without TLS; start it with --host 127.0.0.1"
@@ -334,7 +356,7 @@ class ClusterPlace:
         return found
 
     def _make_clones(self, addresses: list[str]) -> dict[str, str]:
-        """Have workers check out this commit; return the problems of those that cannot."""
+        """Make workers check out this commit; return the problems of those that cannot."""
         if not addresses:
             return {}
         try:
@@ -355,9 +377,10 @@ class ClusterPlace:
         *arguments: Any,
         seconds: float | None = None,
     ) -> dict[str, Any]:
-        """Call a function on workers, all at once; return by address what it returns or raises.
+        """Call a function on all workers at once; return its result or exception by address.
 
-        One that does not answer in time, such as a suspended one, holds up nobody for longer.
+        Each worker has its own time limit, so a suspended one delays the others no longer than
+        that.
         """
         limit = _PATIENCE if seconds is None else seconds
         client = self._client
@@ -399,7 +422,11 @@ class ClusterPlace:
         self._assign()
 
     def _assign(self) -> None:
-        """Start what can start; what waits for GPUs is not overtaken by what needs fewer."""
+        """Start what can start, in the order of the queue.
+
+        `held` has the resources that an earlier task waits for. A later task that needs one of them
+        waits too: otherwise small tasks would keep taking the GPUs that a large one needs together.
+        """
         held: set[str] = set()
         for task in list(self._queue):
             if task.not_before > time.monotonic() or held & task.needs.keys():
@@ -418,7 +445,7 @@ class ClusterPlace:
             self._submit(task, worker)
 
     def _is_pushed(self, task: _Task) -> bool:
-        """Return whether the DVC remote has a task's inputs; push them if it may lack any."""
+        """Return whether the DVC remote has a task's inputs; start a push of those it may lack."""
         upstream = self._commit.upstream(task.job.name)
         if new := sorted(upstream - self._pushes.keys()):
             push = self._fetching.submit(push_outputs, self._root, new)
@@ -435,11 +462,16 @@ class ClusterPlace:
         return not problem
 
     def _must_stay(self, task: _Task) -> bool:
-        """Return whether no worker can get at the task's inputs, but this machine can."""
+        """Return whether only this machine can get the task's inputs."""
         shared = any(worker.shared for worker in self._workers.values())
         return bool(self._workers) and not shared and not self._commit.has_inputs(task.job.name)
 
     def _worker_for(self, task: _Task) -> _Worker | None:
+        """Return the worker to run a task; None if none has room.
+
+        Workers in this folder come first, since they need no transfers; of these, the one with the
+        most free slots. Shares run only there, because they write to one scratch folder.
+        """
         fitting = [
             worker
             for worker in self._workers.values()
@@ -469,6 +501,7 @@ class ClusterPlace:
     def _submit(self, task: _Task, worker: _Worker) -> None:
         job = task.job
         key = f"{job.name}-{task.share.replace(' ', '-')}{uuid.uuid4().hex[:8]}"
+        # Workers with the same `cpus` run on the same cores, and share them equally by slots.
         beside = sum(each.slots for each in self._workers.values() if each.cpus == worker.cpus)
         sent = {
             "driver": self._run,
@@ -494,7 +527,7 @@ class ClusterPlace:
         task.future.add_done_callback(lambda future: self._done(key, future))
 
     def _done(self, key: str, future: Future[Any]) -> None:
-        """Called in a thread of Dask's."""
+        """Note how a task ended. A thread of Dask calls this."""
         try:
             self._ended.append((key, future.result(timeout=60)))
         except BaseException as error:
@@ -503,7 +536,7 @@ class ClusterPlace:
 
     def _task_ended(self, key: str, result: Any) -> None:
         task = self._tasks.get(key)
-        if task is None:  # its worker died, and it was tried again
+        if task is None:  # its worker died, and the task is in the queue again
             return
         if isinstance(result, BaseException):
             if type(result).__name__ in ("CancelledError", "FutureCancelledError", "KilledWorker"):
@@ -517,12 +550,12 @@ class ClusterPlace:
         if "entry" not in result:
             self._outcome(task, outcome)
             return
-        self._pushes[task.job.name] = None  # by the worker
+        self._pushes[task.job.name] = None  # the worker has pushed its outputs
         fetched = self._fetching.submit(fetch_outputs, self._root, self._commit, outcome, result)
         fetched.add_done_callback(self._received)
 
     def _received(self, done: "concurrent.futures.Future[Outcome]") -> None:
-        """Called in the thread that has fetched a job's outputs."""
+        """Note that a job's outputs are here. The thread that has fetched them calls this."""
         self._arrived.append(done.result())
         self._woken.set()
 
@@ -540,6 +573,7 @@ class ClusterPlace:
             print(
                 f"cluster: {task.job.name}: its worker on {host} died; another try", file=sys.stderr
             )
+            # The dead worker's keeper needs some seconds to end the stage, which holds its lock.
             task.not_before = time.monotonic() + _DIED_AGO
             self._queue.append(task)
 
@@ -553,7 +587,12 @@ class ClusterPlace:
             task.future = None
 
     def _outcome(self, task: _Task, outcome: Outcome) -> None:
-        """Note how a task ended: a job, or one share of it, after whose phase comes the next."""
+        """Note how a task ended.
+
+        For a whole job, that is the job's outcome. For a share, start the next phase after the last
+        share of this one. If a share fails, drop those in the queue; those that run may end, and
+        then the job has failed.
+        """
         outcome = outcome._replace(name=task.job.name)
         spread = self._spreads.get(task.job.name)
         if not task.share or spread is None:
@@ -609,8 +648,8 @@ class ClusterPlace:
 def checked_address(address: str) -> str:
     """Return a scheduler's address, read from its file if `address` is a path.
 
-    Raises ClusterError if it leads to another machine without TLS: whoever reaches a scheduler or a
-    worker without TLS runs commands there.
+    Raises ClusterError if it leads to another machine without TLS: anybody who reaches a scheduler
+    or a worker without TLS can run commands there.
     """
     if os.sep in address.partition("://")[0] or address.endswith(".json"):
         address = _address_in(Path(address))
@@ -631,7 +670,7 @@ def checked_address(address: str) -> str:
 
 
 def _address_in(file: Path) -> str:
-    """Return the address in a scheduler's file, for which it waits: the scheduler may be starting.
+    """Return the address in a scheduler's file; wait for the file if the scheduler is starting.
 
     Raises ClusterError.
     """
@@ -646,7 +685,7 @@ def _address_in(file: Path) -> str:
 
 
 def _is_private(address: str) -> bool:
-    """Return whether nobody but this machine and holders of a certificate can talk to it."""
+    """Return whether only this machine, or holders of a certificate, can reach an address."""
     parts = urlsplit(address)
     if parts.scheme == "tls":
         return True
@@ -659,8 +698,8 @@ def _is_private(address: str) -> bool:
 def _run_there() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that calls the worker's `run`.
 
-    A function inside another is pickled by its code and not by its name. The scheduler unpickles
-    it, and may be started where it finds neither this package nor DVC.
+    A nested function is pickled by its code, a top-level one by its module's name. The scheduler
+    unpickles it too, and may run where it finds neither this package nor DVC.
     """
 
     def run(task: dict[str, Any]) -> dict[str, Any]:
@@ -672,9 +711,7 @@ def _run_there() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def _versions(root: Path) -> dict[str, str | None]:
-    """Return what a worker must have: the libraries of libraries.yaml as it declares them, and
-    DVC and Dask as they are here.
-    """
+    """Return the versions that a worker must have: of libraries.yaml, and our DVC and Dask."""
     tree = WorkingTree(root)
     stages = declared_versions(tree).values() if tree.has(FILE) else ()
     declared = {name: version for libraries in stages for name, version in libraries.items()}

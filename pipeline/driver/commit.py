@@ -1,9 +1,11 @@
-"""What a worker without the driver's folder needs of it: a commit, and an instance's inputs.
+"""Prepare what a worker without the driver's folder needs: a commit, and an instance's inputs.
 
-The code, dvc.yaml and params.yaml come with the commit, which the worker fetches by git; outputs of
-other instances come from the DVC remote, by their entries of dvc.lock; those that DVC does not
-cache, metrics and plots, are small and are sent. An instance with an input of another kind, a file
-that git ignores or one outside the repository, cannot run there.
+    code, dvc.yaml, params.yaml                  with the commit, which the worker fetches by git
+    outputs of other instances, cached by DVC    from the DVC remote, by their entries of dvc.lock
+    metrics and plots, which DVC does not cache  sent with the instance, since they are small
+
+An instance with any other input (a file that git ignores, or one outside the repository) cannot run
+on such a worker.
 """
 
 import json
@@ -28,12 +30,12 @@ from pipeline.driver.place import Outcome
 from pipeline.driver.worker import FOLDER
 from pipeline.dvc_support.lock_entries import ENTRY, HEAD
 
-LARGEST = 32 << 20  # bytes of files that are sent with an instance
+LARGEST = 32 << 20  # bytes of metrics and plots; with more, an instance cannot run elsewhere
 _SHOWN = 3  # files of a list in a message
 
 
 class NotSendable(Exception):
-    """Why this tree is no commit that a worker can fetch; a clause that follows "and"."""
+    """The reason why a worker cannot fetch this tree as a commit; a clause that follows "and"."""
 
 
 class _Out(NamedTuple):
@@ -49,7 +51,7 @@ class _Instance(NamedTuple):
 
 
 class Commit:
-    """The instances of the tree at `root` and its commit, as they are now."""
+    """The instances of the tree at `root`, and its commit."""
 
     def __init__(self, root: Path):
         self._root = root
@@ -66,19 +68,20 @@ class Commit:
         self._tracked: set[str] | None = None
 
     def meta(self, name: str) -> dict[str, Any]:
-        """Return what dvc.yaml says of the instance under `meta`."""
+        """Return the instance's `meta` in dvc.yaml."""
         return self._instances[name].meta
 
     def written(self, name: str) -> set[str]:
-        """Return the paths that an instance writes and DVC does not cache."""
+        """Return the paths that an instance writes but DVC does not cache."""
         instance = self._instances[name]
         timings = instance.meta.get("timings")
         more = {timings} if isinstance(timings, str) else set()
         return {out.path for out in instance.outs if not out.cached} | more
 
     def sendable(self) -> tuple[str, list[str]]:
-        """Return the commit, and the addresses of git remotes that may have it; raise NotSendable
-        if the working tree is not that commit.
+        """Return the commit, and the addresses of git remotes that may have it.
+
+        Raises NotSendable if an uncommitted change may affect a result.
         """
         try:
             commit = self._git("rev-parse", "--verify", "HEAD").strip()
@@ -98,7 +101,7 @@ class Commit:
         return commit, [self._git("remote", "get-url", name).strip() for name in remotes]
 
     def has_inputs(self, name: str) -> bool:
-        """Return whether a worker can have all inputs of an instance."""
+        """Return whether a worker can get all inputs of an instance."""
         for dep in self._instances[name].deps:
             if not (self._made(dep) or self._is_tracked(dep)):
                 return False
@@ -106,17 +109,20 @@ class Commit:
         return sum(sizes) <= LARGEST
 
     def upstream(self, name: str) -> set[str]:
-        """Return the instances that make the inputs of an instance on the DVC remote."""
+        """Return the instances whose outputs a worker pulls from the DVC remote for `name`."""
         deps = self._instances[name].deps
         return {out.stage for dep in deps for out in self._made(dep) if out.cached}
 
     def inputs(self, name: str) -> dict[str, Any]:
-        """Return what a worker is sent of an instance's inputs: a request for
-        pipeline/driver/elsewhere.py, and all files of the paths in `sent`.
+        """Return what to send to a worker for an instance.
+
+        `request` is for pipeline/driver/elsewhere.py. `sent` are the paths of metrics and plots,
+        and `files` has the content of every file in them.
         """
         text = (self._root / LOCK).read_text() if (self._root / LOCK).exists() else ""
         upstream = self.upstream(name)
         entries = [match[0] for match in ENTRY.finditer(text) if match[1] in upstream]
+        # If the instance reads only a part of an output, pull that part.
         pull = {
             dep if below(dep, out.path) else out.path
             for dep in self._instances[name].deps
@@ -150,8 +156,9 @@ class Commit:
         return path in self._tracked
 
     def _is_input(self, path: str, new: bool) -> bool:
-        """Return whether an uncommitted file may change a result: not dvc.lock, an output, or a new
-        file that no instance depends on.
+        """Return whether an uncommitted file may change a result.
+
+        dvc.lock, outputs, and new files that no instance depends on cannot.
         """
         if path == LOCK or Path(path).name == ".gitignore":
             return False
@@ -163,7 +170,7 @@ class Commit:
     def _path(self, item: Output) -> str:
         if isinstance(item, ParamsDependency) or item.protocol == "local":
             return os.path.relpath(item.fs_path, self._root)
-        return str(item.def_path)  # on a remote, so never in git
+        return str(item.def_path)  # an address on a remote, which git never tracks
 
     def _git(self, *arguments: str) -> str:
         return subprocess.run(
@@ -172,14 +179,14 @@ class Commit:
 
 
 def fetch_outputs(root: Path, commit: Commit, outcome: Outcome, result: dict[str, Any]) -> Outcome:
-    """Take in what a worker has made: its small files, and by the DVC remote its outputs.
+    """Bring here what a worker has made: small files as sent, outputs from the DVC remote.
 
-    Returns the outcome with its entry, or that of a failure.
+    Returns the outcome with its entry for dvc.lock, or a failed outcome.
     """
     name = outcome.name
     written = commit.written(name)
     if more := sorted(path for path in result["files"] if not _is_in(path, written)):
-        return _failed(outcome, f"the worker sent {', '.join(more)}, which is no output of it")
+        return _failed(outcome, f"the worker sent {', '.join(more)}, which is not among its outs")
     folder = FOLDER / "received" / name
     for path, content in result["files"].items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -191,12 +198,12 @@ def fetch_outputs(root: Path, commit: Commit, outcome: Outcome, result: dict[str
 
 
 def push_outputs(root: Path, names: list[str]) -> str:
-    """Push what instances have made to the DVC remote; return why it failed, or nothing."""
+    """Push the outputs of instances to the DVC remote; return why that failed, or nothing."""
     return _by_a_process(root, "push", FOLDER / "pushed" / names[0], {"names": names})
 
 
 def _by_a_process(root: Path, what: str, folder: Path, request: dict[str, Any]) -> str:
-    """Have pipeline/driver/elsewhere.py answer a request; return its error, or nothing."""
+    """Run pipeline/driver/elsewhere.py for a request; return its error, or nothing."""
     (root / folder).mkdir(parents=True, exist_ok=True)
     write_bytes(root / folder / REQUEST, json.dumps(request).encode())
     done = subprocess.run(
@@ -204,7 +211,8 @@ def _by_a_process(root: Path, what: str, folder: Path, request: dict[str, Any]) 
         cwd=root,
         capture_output=True,
         text=True,
-        start_new_session=what == "receive",  # Ctrl-C: what is done is recorded
+        # Ctrl-C must not stop a fetch: the instance is done, and its result will be recorded.
+        start_new_session=what == "receive",
     )
     shutil.rmtree(root / folder)
     last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]

@@ -1,16 +1,22 @@
-"""Run one instance in a worker's clone, or take in at the driver what such a worker has made.
+"""Run one instance in a worker's clone, or fetch what such a worker has made.
 
     python -m pipeline.driver.elsewhere configure CHECKOUT   in a clone: DVC's settings of CHECKOUT
     python -m pipeline.driver.elsewhere run FOLDER           in a clone: one instance
     python -m pipeline.driver.elsewhere push FOLDER          at the driver: outputs made there
     python -m pipeline.driver.elsewhere receive FOLDER       at the driver: outputs made in a clone
 
-`run` reads request.json in FOLDER: the instance's name, the entries of dvc.lock that it depends on,
-and which inputs to pull from the DVC remote. It pulls them, does what the driver does for one
-instance, pushes the outputs, and writes answer.json: the entry, and the paths of files that DVC
-does not cache. `push` reads request.json with names of instances, and pushes their outputs.
-`receive` reads request.json too: name, entry, and which instance it is. It fetches the outputs from
-the remote, checks them out, and compares every file with the entry.
+Each but `configure` reads request.json in FOLDER. In order, for one instance:
+
+    push       at the driver   {"names"}: push the outputs of these instances to the DVC remote
+    run        in the clone    {"name", "entries", "pull"}: add the entries to dvc.lock, pull the
+                               inputs, do what the driver does for one instance, push its outputs,
+                               write answer.json: its entry, the paths of files that DVC does not
+                               cache
+    receive    at the driver   {"name", "entry"}: fetch the outputs from the remote, check them out,
+                               compare every file with the entry
+
+Reads request.json, dvc.yaml and dvc.lock. Writes outputs, DVC's cache and the DVC remote, dvc.lock
+of the clone, and answer.json.
 """
 
 import hashlib
@@ -48,7 +54,7 @@ _AT_ONCE = 1 << 20  # bytes
 
 
 def configure(root: Path, checkout: Path) -> None:
-    """Give the clone at `root` the cache and the remotes of the checkout that the worker is in."""
+    """Give the clone at `root` the cache and remotes of `checkout`, the worker's folder."""
     theirs = Config(str(checkout / ".dvc"))
     settings: dict[str, dict[str, Any]] = {"core": {"analytics": False, "check_update": False}}
     for level in ("repo", "local"):
@@ -63,9 +69,7 @@ def configure(root: Path, checkout: Path) -> None:
 
 
 def run(root: Path, request: dict[str, Any]) -> dict[str, Any] | int:
-    """Run an instance with its inputs from the DVC remote; return the answer, or a status other
-    than 0.
-    """
+    """Run an instance with inputs from the DVC remote; return the answer, or a non-zero status."""
     name = request["name"]
     upstream = parse_yaml(request["entries"], LOCK)["stages"] or {}
     replace_text(root / LOCK, lambda text: with_entries(text, upstream) if upstream else text)
@@ -91,13 +95,14 @@ def run(root: Path, request: dict[str, Any]) -> dict[str, Any] | int:
 
 
 def files_below(path: Path) -> list[Path]:
-    """Return the files of a folder in order; for a file, itself."""
+    """Return the files below a folder, sorted; for a file, the file itself."""
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [each for each in inside if each.is_file()]
 
 
 def _run_commands(root: Path, name: str, commands: list[str], folder: str) -> int:
-    # The keeper sends signals to all of the group; this process ends after the stage.
+    # The keeper sends signals to the whole process group. The stage ends by them; this process
+    # ignores them, since it has to clean up after the stage.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     environment = environment_of(root, Job(name, tuple(commands), 1))
@@ -115,13 +120,11 @@ def push(root: Path, names: list[str]) -> None:
 
 
 def receive(root: Path, request: dict[str, Any]) -> None:
-    """Put an instance's outputs into the cache and the tree, as its entry has them; exit with a
-    line where they are not.
-    """
+    """Fetch an instance's outputs into the cache and the tree; exit if they are not as recorded."""
     with _repo(root) as repo:
         stage, entry = _stage(repo, request["name"]), parse_yaml(request["entry"], LOCK)
         if other := _other_inputs(stage, entry):
-            sys.exit(f"error: {', '.join(other)} is another one here than on the worker")
+            sys.exit(f"error: {', '.join(other)} differs here from the worker's")
         StageLoader.fill_from_lock(stage, entry)
         for objects in stage.get_used_objs().values():
             repo.cloud.pull(objects)
@@ -136,7 +139,7 @@ def receive(root: Path, request: dict[str, Any]) -> None:
 
 
 def _other_inputs(stage: PipelineStage, entry: dict[str, Any]) -> list[str]:
-    """Return what a worker's entry says of command, dependencies and parameters, and is not so."""
+    """Return the dependencies, or cmd or params, in which a worker's entry differs from here."""
     stage.save_deps()
     stage.outs, outs = [], stage.outs
     ours = json.loads(json.dumps(to_single_stage_lockfile(stage)))
@@ -148,7 +151,7 @@ def _other_inputs(stage: PipelineStage, entry: dict[str, Any]) -> list[str]:
 
 
 def _hash(path: Path) -> str:
-    """Return the hash that DVC has for a file or a folder, of its bytes as they are on the disk."""
+    """Return DVC's hash of a file or a folder, from the bytes on the disk."""
     if not path.is_dir():
         return _file_hash(path)
     files = {each.relative_to(path).as_posix(): _file_hash(each) for each in files_below(path)}
@@ -184,7 +187,7 @@ def main() -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     options = parser.parse_args()
     root = Path.cwd()
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # its bars are no output of the stage
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # the log is for the stage's output only
     try:
         if options.what == "configure":
             configure(root, options.folder)

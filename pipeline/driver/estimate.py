@@ -1,4 +1,11 @@
-"""How long a run will still take, from recorded durations, progress bars and the graph."""
+"""Estimate how long a run will still take, from recorded durations, progress bars and the graph.
+
+    one instance    its bar's time left, or else its recorded seconds × how much slower today is
+    the run         simulate the rest: `slots` side by side, the longest chain first
+    shown           move gradually from the last estimate to the new one
+
+An instance that has never run here counts with the mean of its stage's other instances.
+"""
 
 import heapq
 import math
@@ -7,19 +14,19 @@ from collections.abc import Collection, Mapping
 
 from pipeline.driver.place import Progress
 
-# The recorded durations of so many seconds count beside those of this run, when the machine's
-# speed is estimated: a short stage that happens to be slow changes little.
+# Today's slowness is (prior + seconds today) / (prior + seconds recorded). The prior keeps a short
+# stage that happens to be slow from changing it much.
 PRIOR_SECONDS = 20.0
-SMOOTHING_SECONDS = 10.0  # a new estimate counts for two thirds after so long
-BEGUN = 0.05  # of a bar; before that, its rate says little
-# A bar that foresees less than this part of the recorded duration is one of several.
+SMOOTHING_SECONDS = 10.0  # after this time a new estimate counts for two thirds
+BEGUN = 0.05  # the part of a bar before which its rate is not used
+# A bar that predicts less than this part of the recorded duration is one of several bars.
 WHOLE = 0.4
-MOST_UNKNOWN = 0.5  # of the instances; with more that never ran, there is no estimate
-SECONDS = 1.0  # for which an estimate only counts down
+MOST_UNKNOWN = 0.5  # no estimate if more than this part of the instances have never run
+SECONDS = 1.0  # for this time an estimate only counts down
 
 
 class Estimate:
-    """What a run has done and will do. Times are a clock's seconds."""
+    """The events of a run on which its remaining time depends. Times are a clock's seconds."""
 
     def __init__(
         self,
@@ -36,7 +43,7 @@ class Estimate:
         self._bars: Mapping[str, Progress] = {}
         self._took: dict[str, float] = {}
         self._learn()
-        self._shown: tuple[float, float] | None = None  # the clock, and what was left then
+        self._shown: tuple[float, float] | None = None  # the clock, and the seconds left then
 
     def start(self, name: str, now: float) -> None:
         self._waiting.pop(name, None)
@@ -66,9 +73,9 @@ class Estimate:
         return max(left, expected - elapsed)
 
     def of_run(self, now: float) -> float | None:
-        """Return the seconds that everything will still take; None if too little is known.
+        """Return the seconds until the run ends; None if too little is known.
 
-        It follows a changed estimate gradually.
+        The returned value follows a new estimate gradually.
         """
         if self._shown and self._shown[1] and now - self._shown[0] < SECONDS:
             return max(0.0, self._shown[1] - (now - self._shown[0]))
@@ -96,7 +103,7 @@ class Estimate:
         return new
 
     def _expected(self, name: str) -> float | None:
-        """Return the recorded duration, or those of the same stage's others, at today's speed."""
+        """Return the recorded seconds at today's speed, else the mean of the stage's others."""
         if not self._learned:
             self._learn()
         if name in self._recorded:
@@ -104,7 +111,7 @@ class Estimate:
         return self._usual.get(name.partition("@")[0])
 
     def _learn(self) -> None:
-        """Compute how much longer instances take than recorded, and each stage's usual seconds."""
+        """Compute how much slower instances are than recorded, and each stage's usual seconds."""
         both = self._took.keys() & self._recorded.keys()
         took = sum(self._took[name] for name in both)
         before = sum(self._recorded[name] for name in both)
@@ -123,10 +130,10 @@ def finishing_time(
     upstream: Mapping[str, Collection[str]],
     slots: int,
 ) -> float:
-    """Return when the last instance ends if the longest chain goes first.
+    """Return the seconds until the last instance ends if the longest chain goes first.
 
-    `running` and `waiting` map names to seconds, `upstream` a name to those it depends on; what is
-    in neither has been done.
+    `running` and `waiting` map names to seconds. `upstream` maps a name to those that it depends
+    on; those that neither run nor wait are done.
     """
     downstream: dict[str, list[str]] = {name: [] for name in (*running, *waiting)}
     missing = dict.fromkeys(waiting, 0)
@@ -154,7 +161,10 @@ def finishing_time(
 
 
 def _chains(waiting: Mapping[str, float], downstream: Mapping[str, list[str]]) -> dict[str, float]:
-    """Return for each waiting instance the seconds of the longest chain that begins with it."""
+    """Return, for each waiting instance, the seconds of the longest chain that begins with it.
+
+    Depth first with an explicit stack: a long graph would exceed Python's limit on recursion.
+    """
     chains: dict[str, float] = {}
     for first in waiting:
         path = [first]

@@ -1,12 +1,15 @@
-"""Run a command in a session of its own, and end it when the process that started this one ends.
+"""Run a command in its own session, and end it when the process that started this one ends.
 
     python -I -S pipeline/driver/keeper.py COMMAND ARGUMENT…
 
-stdin is a socket. Each byte that comes in is the number of a signal for the command's process
-group; its end means that the other side has died or does not want the command any more: SIGTERM,
-and SIGKILL after `GRACE` seconds. What goes out, once, is the exit status as text, a signal's
-number as a negative one. stdout and stderr are the command's. A worker has one keeper for each
-command, because the kernel's signal for a parent's death reaches no grandchildren.
+stdin is a socket to the starting process:
+
+    in:  a byte              send the signal with this number to the command's process group
+    in:  end of the socket   the other side has died or cancelled: SIGTERM, after `GRACE` s SIGKILL
+    out: text, once          the exit status, -N if signal N ended the command
+
+stdout and stderr are the command's. A worker starts one keeper for each command, because the
+kernel's signal at a parent's death does not reach grandchildren.
 """
 
 import contextlib
@@ -46,19 +49,20 @@ def keep(command: list[str], line: socket.socket) -> int:
             _send(process.pid, signal.SIGKILL)
             kill_at += GRACE
     if kill_at is not None:
-        _send(process.pid, signal.SIGKILL)  # what the command has left in its group
+        _send(process.pid, signal.SIGKILL)  # processes that the command has left in its group
     return process.returncode
 
 
 def _let_go_of_output() -> None:
-    # The reader of the command's terminal sees its end when the command has ended.
+    # Otherwise this process would keep the command's terminal open after the command has ended.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
 
 
 def _send(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: all are zombies
+    # macOS raises PermissionError for a group of zombies.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 

@@ -1,7 +1,12 @@
 """The live table of a run in a terminal.
 
-What runs has a line with its bar; below is a line about the whole run; what ends scrolls away above
-as one line each. Nothing here starts a thread: `progressed` draws, at most four times a second.
+    done     NAME   4.1 s  result         one line for each ended instance; they scroll away
+    restored NAME
+
+    NAME  ━━━━╸     1440/3200 step  …     one line for each running instance, redrawn in place
+    12 of 36 instances done, 0:40, …      one line about the whole run
+
+No thread is started: `progressed` draws the table, at most four times a second.
 """
 
 import sys
@@ -22,13 +27,13 @@ from pipeline.driver.view import View, counted, spent, summary, what_it_does
 
 REFRESH = 0.25  # seconds
 NARROW = 72  # columns from which a bar and its figures have room
-ROOMY = 100  # and from which counts have, in place of per cent
+ROOMY = 100  # columns from which counts have room, in place of per cent
 WIDEST = 132
 STYLES = {"done": "green", "restored": "cyan", "failed": "bold red", "stopped": "yellow"}
 
 
 class LiveView(View):
-    """The live table. It has the colours of the terminal's own palette, or none under NO_COLOR."""
+    """The live table, in the colours of the terminal's palette, or in none under NO_COLOR."""
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         self._console = console or Console(highlight=False, markup=False, emoji=False)
@@ -44,7 +49,7 @@ class LiveView(View):
             get_renderable=lambda: self,
             auto_refresh=False,
             transient=True,
-            # What else this process prints to the terminal scrolls away above.
+            # Other text that this process prints must scroll away above the table.
             redirect_stdout=console is None,
             redirect_stderr=console is None and sys.stderr.isatty(),
         )
@@ -65,7 +70,7 @@ class LiveView(View):
         self._running[job.name] = now
         self._estimate.start(job.name, now)
         if not self._live.is_started:
-            # The cursor stays visible, as a killed driver could not bring it back.
+            # Live hides the cursor; show it again, because a killed driver could not.
             self._show(self._live.start, self._console.show_cursor)
 
     def progressed(self, bars: Mapping[str, Progress]) -> None:
@@ -125,9 +130,10 @@ class LiveView(View):
         return min(self._longest_name, width - 30 if width < NARROW else width * 2 // 5)
 
     def _undo_wrapping(self) -> None:
-        """Erase the lines by which a narrower terminal has wrapped those that are drawn.
+        """After the terminal became narrower, erase the extra lines that wrapping has made.
 
-        Live then erases as many lines as it drew.
+        Live erases only as many lines as it drew. Say it drew a line of 90 columns. A terminal of
+        40 columns shows three lines, so two are extra.
         """
         before, self._width = self._width, self._console.width
         if not self._live.is_started or self._width >= before:
@@ -177,7 +183,7 @@ class LiveView(View):
         return table
 
     def _left(self, name: str, now: float) -> float | None:
-        """Return the seconds that the bar foresees for itself, or else the recorded durations."""
+        """Return the seconds left by the instance's bar, or else by recorded durations."""
         bar = self._bars.get(name)
         if bar and bar.seconds_left is not None:
             return bar.seconds_left

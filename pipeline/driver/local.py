@@ -1,4 +1,8 @@
-"""Run instances on this machine: each in a process, or a group of processes, of its own session."""
+"""Run instances on this machine, each in its own session with its own terminal.
+
+An instance starts by a fork of a warm interpreter (warm_interpreters.py) if there is one for its
+stage, else as `dvc repro` starts it: a shell for each of its commands, one after the other.
+"""
 
 import contextlib
 import os
@@ -18,26 +22,26 @@ from pipeline.driver.place import Job, Machine, Outcome, Progress
 from pipeline.driver.warm_interpreters import WarmInterpreters
 
 THREADS = "PIPELINE_THREADS"  # how many threads a stage may use
-_PAUSE = 0.05  # seconds between two looks at processes that have closed their output
+_PAUSE = 0.05  # seconds between two polls of processes that have closed their output
 
 
 @dataclass
 class _Running:
     job: Job
     output: Output
-    commands: list[str]  # that are still to run, one after the other, as DVC runs them
+    commands: list[str]  # still to run, one after the other, as in DVC
     process: subprocess.Popen[bytes] | None = None
-    identity: int | None = None  # a warm interpreter's name for it
+    identity: int | None = None  # its number in WarmInterpreters
     status: int | None = None
-    told: set[int] = field(default_factory=set)  # the signals that it was sent
+    told: set[int] = field(default_factory=set)  # the signals that were sent to it
     open: bool = True  # whether its output may have more
-    handle: int | None = None  # readable when the process has ended, where the system has that
+    handle: int | None = None  # a pidfd: readable once the process has ended; Linux only
 
 
 class LocalPlace:
     """Processes on this machine; `planned` names the instances that may come.
 
-    `inherited` are descriptors that all of them keep open: locks that outlive a killed driver.
+    All processes inherit the descriptors `inherited`: locks that must outlive a killed driver.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class LocalPlace:
             stdin=subprocess.DEVNULL,
             stdout=running.output.child,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C is passed on by `stop`
+            start_new_session=True,  # `stop` passes a terminal's Ctrl-C on
             pass_fds=self._inherited,
         )
         if hasattr(os, "pidfd_open"):
@@ -106,7 +110,7 @@ class LocalPlace:
         return True
 
     def _read(self, seconds: float) -> None:
-        """Read what is printed, and what warm interpreters report, for up to `seconds`."""
+        """Read output and warm interpreters' messages; wait up to `seconds` for the first."""
         outputs = [running.output for running in self._running.values() if running.open]
         handles = [running.handle for running in self._running.values() if running.handle]
         descriptors = [output.fileno() for output in outputs] + handles + self._warm.descriptors
@@ -118,7 +122,7 @@ class LocalPlace:
         for identity, status in self._warm.read():
             running = by_identity[identity]
             running.identity, running.status = None, status
-            if status is None:  # it never started, so it starts like any other
+            if status is None:  # the warm interpreter never started it; start it by a shell
                 self._start_next(running)
 
     def _has_ended(self, running: _Running) -> bool:
@@ -134,7 +138,8 @@ class LocalPlace:
     def _outcome(self, name: str) -> Outcome:
         running = self._running.pop(name)
         output = running.output
-        # A process that the stage has left behind may still have the terminal.
+        # A process that the stage has left behind may keep the terminal open, so read without
+        # waiting for its end.
         output.started()
         output.read()
         outcome = Outcome(name, running.status or 0, output.log)
@@ -148,7 +153,7 @@ class LocalPlace:
 
 
 def environment_of(root: Path, job: Job) -> dict[str, str]:
-    """Return the variables that a job's shell gets, as DVC gives them, and its share."""
+    """Return the variables of a job's shell: those that DVC sets, and the job's share."""
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(job.devices)} if job.devices else {}
     share = {THREADS: os.environ.get(THREADS) or str(job.threads)}
     return {**fix_env(None), **share, **chosen, DVC_ROOT: str(root), DVC_STAGE: job.name}

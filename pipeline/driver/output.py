@@ -1,4 +1,4 @@
-"""A stage's stdout and stderr: a pseudo-terminal, so tqdm draws the bars that the driver reads."""
+"""A stage's stdout and stderr: a pseudo-terminal, so tqdm draws bars that the driver can read."""
 
 import codecs
 import fcntl
@@ -10,18 +10,18 @@ import tty
 from pipeline.driver.place import Progress
 from pipeline.driver.printed import Printed
 
-# tqdm cuts a bar at the terminal's width, and draws nested ones in as many lines as it has.
+# tqdm cuts a bar at the terminal's width, and draws as many nested bars as the terminal has lines.
 COLUMNS, LINES = 200, 50
 AT_ONCE = 65_536  # bytes
-IN_TURN = 1 << 20  # bytes that one call of `read` takes, so that a flood holds up no other stage
+IN_TURN = 1 << 20  # bytes per call of `read`, so that one stage's flood delays no other stage
 
 
 class Output:
-    """What a process prints: a log, and the progress that its newest bar shows."""
+    """What a process prints: its log, and the progress that its newest bar shows."""
 
     def __init__(self, columns: int = COLUMNS):
         self._parent, self._child = os.openpty()
-        tty.setraw(self._child)  # "\n" stays as it is, and nothing is echoed
+        tty.setraw(self._child)  # "\n" does not become "\r\n", and nothing is echoed
         size = struct.pack("HHHH", LINES, columns, 0, 0)
         fcntl.ioctl(self._child, termios.TIOCSWINSZ, size)
         os.set_blocking(self._parent, False)
@@ -47,10 +47,10 @@ class Output:
         return self._parent
 
     def read(self) -> bool:
-        """Read what was printed since the last call, without waiting, up to a mebibyte.
+        """Read what was printed since the last call, without waiting, up to one mebibyte.
 
-        False once every process that has the terminal has closed it and all is read. What is left
-        after a process ended, whose children may still have it, needs a last call.
+        Returns False once all is read and every process has closed the terminal. After a process
+        has ended, call it once more: a child may keep the terminal open, so False may never come.
         """
         taken = 0
         while not self._ended and taken < IN_TURN:
@@ -58,7 +58,7 @@ class Output:
                 content = os.read(self._parent, AT_ONCE)
             except BlockingIOError:
                 break
-            except OSError:  # EIO is Linux's end of a pseudo-terminal
+            except OSError:  # Linux reports the end of a pseudo-terminal as EIO
                 content = b""
             self._ended = not content
             taken += len(content)
@@ -67,15 +67,15 @@ class Output:
 
     @property
     def progress(self) -> Progress | None:
-        """What the newest progress bar showed last; of nested ones, the outermost."""
+        """The last state of the newest progress bar; of nested bars, the outermost."""
         return self._printed.progress
 
     @property
     def log(self) -> str:
-        """What was printed, without progress bars, text that `\\r` replaced, and control sequences.
+        """What was printed, without progress bars, text that `\\r` replaced, or control sequences.
 
-        It ends in a newline unless it is empty. The middle of a huge one is left out, and a line in
-        its place says how much.
+        It ends in a newline unless it is empty. A line replaces the middle of a huge log, and says
+        how many characters are left out.
         """
         return self._printed.log
 

@@ -1,4 +1,4 @@
-"""Where instances run: the interface between the driver and a machine or a cluster."""
+"""The interface between the driver and the place where instances run: a machine or a cluster."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -7,23 +7,23 @@ class Job(NamedTuple):
     """One instance to run."""
 
     name: str  # in dvc.lock: STAGE, or STAGE@ITEM
-    commands: tuple[str, ...]  # dvc.yaml's, filled in; most have one
-    threads: int  # cores that it may use
+    commands: tuple[str, ...]  # of dvc.yaml, with values filled in; mostly one
+    threads: int  # the number of cores that it may use
     devices: tuple[str, ...] = ()  # its GPUs, as CUDA_VISIBLE_DEVICES names them
     folder: str = "."  # where the commands run, relative to the repository's root
 
 
 class Outcome(NamedTuple):
-    """How a job ended."""
+    """The end of a job: its status and what it printed."""
 
     name: str
-    status: int  # exit status; a signal's number as a negative one
+    status: int  # exit status; -N if signal N ended it
     log: str  # what it printed, without progress bars
-    entry: dict[str, Any] | None = None  # for dvc.lock, if its place has recorded the run
+    entry: dict[str, Any] | None = None  # for dvc.lock, if another machine has recorded the run
 
 
 class Progress(NamedTuple):
-    """What a running instance shows of itself; tqdm's terms."""
+    """A running instance's progress bar, in tqdm's terms."""
 
     label: str
     done: int
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What all jobs of a place share: up to `slots` of them run side by side."""
+    """The resources that all jobs of a place share; up to `slots` jobs run side by side."""
 
     slots: int
     cores: int
@@ -46,19 +46,19 @@ class Place(Protocol):
 
     @property
     def machine(self) -> Machine:
-        """What its jobs share now; a cluster's workers come and go."""
+        """What its jobs share now; it changes when a cluster's workers come and go."""
 
     def start(self, job: Job) -> None:
         """Start a job; it runs until `finished` returns its outcome."""
 
     def finished(self, seconds: float) -> list[Outcome]:
-        """Return the outcomes since the last call; wait up to `seconds` for one."""
+        """Return the outcomes since the last call; wait up to `seconds` for the first."""
 
     def progress(self) -> dict[str, Progress]:
-        """Return what the running instances show, by name."""
+        """Return the progress of the running instances, by name."""
 
     def stop(self, number: int) -> None:
-        """Send the signal `number` to all that runs, once."""
+        """Send the signal `number`, once, to everything that runs."""
 
     def close(self) -> None:
         """End what the place has started for itself."""

@@ -1,8 +1,10 @@
-"""The lines that a terminal would show of what a process has printed.
+"""Turn what a process has printed into the lines that a terminal would show.
 
-The last text in a line's place counts: `\\r` begins the line anew, and tqdm's nested bars move the
-cursor up and down (`\\x1b[A`, `\\n`). What follows `\\r` replaces the whole line, which is what
-programs mean, although a terminal keeps the end of a longer text.
+    "a\\rbc"        `\\r` starts the line again:         bc
+    "a\\n\\x1b[Ab"   tqdm's nested bars move the cursor:  b, and an empty line
+
+Text after `\\r` replaces the whole line. A terminal would keep the end of a longer old text, but
+programs that print `\\r` mean to replace it.
 """
 
 import re
@@ -12,9 +14,9 @@ from itertools import islice
 from pipeline.driver.bars import read_bar
 from pipeline.driver.place import Progress
 
-FIRST, LAST = 32_000, 256_000  # characters of a huge log that are kept
-LONGEST_LINE = 32_000  # characters; of a longer one, the beginning is final
-WINDOW = 64  # lines up to which the cursor can return
+FIRST, LAST = 32_000, 256_000  # characters kept at the start and at the end of a huge log
+LONGEST_LINE = 32_000  # characters; a longer line can no longer be replaced
+WINDOW = 64  # how many lines the cursor can move up
 LONGEST_SEQUENCE = 4096  # characters of a control sequence
 
 _PIECE = re.compile(
@@ -32,16 +34,16 @@ class Printed:
     """What a process has printed, as lines, and its newest progress bar."""
 
     def __init__(self) -> None:
-        self._lines = [""]  # the last ones; those before are final
+        self._lines = [""]  # the last lines, which may still change; earlier ones are in _final
         self._at = 0  # the cursor's line
-        self._anew = True  # what is written next replaces the line
-        self._part = ""  # of a control sequence that the next text ends
+        self._anew = True  # whether the next text replaces the line
+        self._part = ""  # the beginning of a control sequence, to be completed by the next text
         self._final = _Final()
         self._bar: Progress | None = None
-        self._looked = 0  # where the cursor was when bars were looked for
+        self._looked = 0  # the cursor's line at the last search for bars
 
     def add(self, text: str) -> None:
-        """Follow the next text."""
+        """Process the next text."""
         text, self._part = self._part + text, ""
         for piece in _PIECE.finditer(text):
             match piece.lastgroup:
@@ -57,7 +59,7 @@ class Printed:
 
     @property
     def progress(self) -> Progress | None:
-        """The newest bar; of nested ones the outermost."""
+        """The newest bar; of nested bars, the outermost."""
         return self._bar
 
     @property
@@ -87,7 +89,7 @@ class Printed:
             self._lines[self._at] = self._lines[self._at][:-1]
 
     def _follow(self, sequence: str) -> None:
-        """Follow the cursor up and down, and to the line's beginning; erase; ignore the rest."""
+        """Move the cursor up, down or to the line's start, or erase; ignore other sequences."""
         number, kind = sequence[2:-1], sequence[-1]
         count = max(1, int(number[:4])) if number.isdecimal() else 1
         if kind in "AF":
@@ -100,14 +102,15 @@ class Printed:
             self._lines[self._at] = ""
 
     def _end(self, count: int) -> None:
-        """Make the first lines final."""
+        """Make the first `count` lines final."""
         self._final.add(_without_bars(self._lines[:count]))
         del self._lines[:count]
         self._at -= count
         self._looked = max(0, self._looked - count)
 
     def _look_for_bar(self) -> None:
-        # A nested bar is below the cursor, and one that has ended above it.
+        # tqdm leaves the cursor in the outer bar's line: nested bars are below it, and a bar that
+        # has just ended is above it.
         below = islice(self._lines, self._at, None)
         above = reversed(self._lines[min(self._looked, self._at) : self._at])
         self._looked = self._at
@@ -118,7 +121,7 @@ class Printed:
 
 
 class _Final:
-    """Text of which the first and the last part are kept."""
+    """A text of which only the first and the last part are kept."""
 
     def __init__(self) -> None:
         self._first = ""

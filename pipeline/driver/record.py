@@ -1,9 +1,17 @@
-"""What DVC knows of a run: the graph, what changed, the run cache, and the entries of dvc.lock.
+"""Call DVC for a run: the graph, what changed, the run cache, the entries of dvc.lock.
 
-While the driver runs, this is the only writer of dvc.lock and of DVC's cache. Everything of DVC is
-called here, in one thread, as `dvc repro` calls it for one stage. DVC's lock is held for each call
-and not between them, so other dvc commands work meanwhile; the paths of an instance that runs are
-in DVC's rwlock, so no other dvc replaces them.
+While the driver runs, only this module writes dvc.lock and DVC's cache. It calls DVC in one thread,
+as `dvc repro` does for one stage:
+
+    plan                   which instances may have to run
+    prepare(name)          unchanged, restored, or ready to run: its outputs are removed
+    …the driver runs it…
+    record(name)           hash the outputs into the cache, write its entry into dvc.lock
+      or failed(name)      give its paths back
+
+Two of DVC's locks. The repository's lock is held during each call, but not between calls, so other
+dvc commands work meanwhile. The rwlock has the paths of each instance from `prepare` to `record` or
+`failed`, so no other dvc replaces them.
 """
 
 import json
@@ -29,17 +37,18 @@ from dvc.stage.serialize import to_single_stage_lockfile
 
 from pipeline.dvc_support.lock_entries import LockEntries, replace_text
 
-# What an instance made that has succeeded and is not recorded yet: hashing it may take minutes.
+# Notes about instances that have succeeded but are not recorded yet: hashing may take minutes, and
+# after a kill meanwhile the next run need not repeat the work.
 FINISHED = Path(".dvc/tmp/driver/finished")
-# DVC draws no bars if these loggers are quiet; in a terminal they would cross the driver's table.
+# DVC draws no bars if these loggers are quiet; its bars would garble the driver's table.
 _BARS = ("dvc.progress", "dvc_data.callbacks")
 
 
 class Instances(NamedTuple):
-    """The instances to bring up to date, in the order of `dvc repro`, by name.
+    """The instances to bring up to date, by name, in the order of `dvc repro`.
 
-    `upstream` has the instances that each depends on; `waiting` are those that have changed or
-    depend on one that may change.
+    `upstream` maps each to the instances that it depends on. `waiting` are those that have changed,
+    and all that depend on one of these.
     """
 
     commands: dict[str, list[str]]
@@ -49,17 +58,17 @@ class Instances(NamedTuple):
 
 
 class Found(Enum):
-    """What `Recorder.prepare` found about an instance whose upstream is done."""
+    """The result of `Recorder.prepare` for an instance whose upstream is done."""
 
     UNCHANGED = "unchanged"
     RESTORED = "restored from the run cache"
     RECOVERED = "finished by a run that was killed"
-    DONE = "done by DVC itself"  # a stage without a command, an import, a frozen stage
+    DONE = "done by DVC itself"  # an import, a frozen stage, a stage without a command
     READY = "ready to run"
 
 
 class Recorder:
-    """DVC's side of a run. Every method raises DvcException where DVC cannot go on."""
+    """DVC's side of a run. Every method raises DvcException if DVC fails."""
 
     def __init__(self, root: Path):
         for name in _BARS:
@@ -72,7 +81,7 @@ class Recorder:
         self._held: dict[str, AbstractContextManager[None]] = {}
 
     def plan(self, targets: Sequence[str] = ()) -> Instances:
-        """Return the instances of `targets`, those of dvc.yaml if there are none."""
+        """Return the instances of `targets`; without targets, all of dvc.yaml."""
         repo = self._repo
         with self._locked():
             graph = get_active_graph(repo.index.graph)
@@ -85,6 +94,8 @@ class Recorder:
                 for stage in steps
             }
             waiting: set[str] = set()
+            # Comparing with dvc.lock reads every path. Held for reading, so that no other dvc
+            # replaces one meanwhile.
             if steps:
                 self._hold(*steps, write=False)
             for name, stage in self._stages.items():
@@ -106,7 +117,7 @@ class Recorder:
     def prepare(self, name: str) -> Found:
         """Skip or restore the instance; if it has to run, remove its outputs.
 
-        Its paths are held from then on, until `record`, `record_entry` or `failed`.
+        If it has to run, its paths stay in the rwlock until `record`, `record_entry` or `failed`.
         """
         stage = self._stages[name]
         with self._locked():
@@ -117,6 +128,11 @@ class Recorder:
             return found
 
     def _prepare(self, stage: Stage) -> Found:
+        """Find out, in this order, whether the instance is DVC's own, unchanged, or recovered.
+
+        Only then remove its outputs and try the run cache: a result that a killed run has finished
+        must not be removed.
+        """
         if not _is_run(stage):
             stage.reproduce()
             self._write_entry(stage)
@@ -137,24 +153,28 @@ class Recorder:
         return Found.RESTORED
 
     def record(self, name: str) -> None:
-        """Hash the outputs into the cache, and write the instance's entry into dvc.lock."""
+        """Hash the outputs into the cache, and write the instance's entry into dvc.lock.
+
+        The note in FINISHED comes first and is removed last. After a kill in between, `_recovered`
+        finds it and records the outputs without running the instance again.
+        """
         stage = self._stages[name]
         note = {"of": _inputs(stage), "outs": _fingerprints(stage.outs)}
         path = self._root / FINISHED / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(note))  # half of it is no JSON, and counts as none
+        path.write_text(json.dumps(note))  # a kill may leave half a note, which is ignored
         with self._locked():
             self._save(stage)
             self._release(name)
 
     def record_entry(self, name: str, entry: dict[str, Any]) -> None:
-        """Write an entry that another machine's recorder has made."""
+        """Write an entry that the recorder of another machine has made."""
         with self._locked():
             self._write(self._stages[name], entry)
             self._release(name)
 
     def failed(self, name: str) -> None:
-        """Give back the paths of an instance that has not succeeded."""
+        """Release the paths of an instance that has not succeeded."""
         with self._locked():
             self._release(name)
 
@@ -167,7 +187,7 @@ class Recorder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # Quiet: it would advise to add .gitignore and dvc.lock to git for every instance.
+        # quiet: otherwise DVC advises, for every instance, to add .gitignore and dvc.lock to git.
         with self._repo.lock, self._repo.scm_context(quiet=True), _holding_once():
             yield
 
@@ -187,12 +207,12 @@ class Recorder:
 
     def _write(self, stage: Stage, entry: dict[str, Any]) -> None:
         path = stage.dvcfile._lockfile.path
-        # The names of a dvc.yaml in another folder are not in the order, which changes nothing.
+        # Names of a dvc.yaml in another folder are not in the order, and so come last.
         lock = self._locks.setdefault(path, LockEntries(self._order))
         replace_text(Path(path), lambda text: lock.with_entries(text, {stage.name: entry}))
 
     def _recovered(self, stage: Stage) -> bool:
-        """Return whether a killed run finished this very work, and nobody touched what it made."""
+        """Return whether a killed run finished this work, and its outputs are untouched since."""
         try:
             note = json.loads((self._root / FINISHED / f"{stage.addressing}.json").read_bytes())
         except (OSError, ValueError):
@@ -204,16 +224,17 @@ class Recorder:
         (self._root / FINISHED / f"{name}.json").unlink(missing_ok=True)
 
     def _hold(self, *stages: Stage, write: bool = True) -> None:
-        """Enter what the stages read and write into DVC's rwlock, under the name of the first.
+        """Enter the paths that the stages read and write into DVC's rwlock.
 
-        Raises DvcException if another dvc works on one of these paths.
+        The entry is under the name of the first. Raises DvcException if another dvc works on one of
+        these paths.
         """
         repo, name = self._repo, stages[0].addressing
         deps = {path for stage in stages for path in _paths(stage.deps)}
         outs = {path for stage in stages for path in _paths(stage.outs)}
         read, written = (deps, outs) if write else (deps | outs, set[str]())
         hard = repo.config["core"].get("hardlink_lock", False)
-        # A holder's command is a name of its own: DVC forgets all that has the same.
+        # DVC removes all entries of the same command at once, so each instance has its own.
         command = f"pipeline.driver {name}"
         held = rwlock(repo.tmp_dir, repo.fs, command, sorted(read), sorted(written), hard)
         held.__enter__()
@@ -227,10 +248,10 @@ class Recorder:
 
 @contextmanager
 def _holding_once() -> Iterator[None]:
-    """Have DVC take no rwlock of its own: the instance's is held, by `_hold`.
+    """Replace DVC's own rwlock by nothing: `_hold` has entered the instance's paths already.
 
-    Every method of a stage takes it anew, and rewrites its file twice: 20 times for an instance, a
-    quarter of the time that DVC spends on it.
+    Each method of a DVC stage would take the rwlock again and rewrite its file twice. That is 20
+    times for an instance, and a quarter of the time that DVC spends on it.
     """
     taken = dvc.rwlock.rwlock
     dvc.rwlock.rwlock = lambda *_: nullcontext()
@@ -241,7 +262,7 @@ def _holding_once() -> Iterator[None]:
 
 
 def _is_run(stage: Stage) -> bool:
-    """Return whether DVC would run a command for it; imports and frozen stages are DVC's own."""
+    """Return whether the stage has a command to run; DVC handles imports and frozen stages."""
     return isinstance(stage, PipelineStage) and bool(stage.cmd) and not stage.frozen
 
 
@@ -265,7 +286,7 @@ def _without_outs(stage: Stage) -> dict[str, Any]:
 
 
 def _fingerprints(outs: Sequence[Output]) -> dict[str, list[Any]]:
-    """Return what tells for each file of the outputs whether anybody wrote it since."""
+    """Return [inode, size, mtime] of each file of the outputs, to notice a later write."""
     found: dict[str, list[Any]] = {}
     for out in outs:
         files = [out.fs_path]
@@ -286,7 +307,7 @@ def _fingerprints(outs: Sequence[Output]) -> dict[str, list[Any]]:
 
 
 def _paths(items: Sequence[Output]) -> list[str]:
-    # Those of other repositories are no paths here, and nobody writes them.
+    # Imports from other repositories have no path here.
     return [
         item.fs_path for item in items if not isinstance(item, RepoDependency | AbstractDependency)
     ]

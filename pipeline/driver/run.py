@@ -1,7 +1,11 @@
-"""Bring instances up to date: each is skipped, restored, or run and recorded, as `dvc repro` would.
+"""Bring instances up to date: skip, restore, or run and record each, as `dvc repro` would.
 
-Two threads: this one starts instances, reads what they print and shows it. The other one calls DVC,
-one call at a time, so hashing the outputs of one instance holds up no other's start or bar.
+    schedule.take ─→ DVC prepares ─→ unchanged or restored ──────────────────→ schedule.done
+                          └────────→ ready: the place runs it ─→ DVC records ─→ schedule.done
+
+Two threads. The main one starts instances, reads what they print and shows it. The other one calls
+DVC, one call at a time. So while DVC hashes the outputs of one instance, others start and their
+bars move.
 """
 
 import signal
@@ -18,12 +22,12 @@ from pipeline.driver.record import Found, Instances, Recorder
 from pipeline.driver.schedule import Schedule, Share
 from pipeline.driver.view import View
 
-_WAIT = 0.2  # seconds between two looks at everything
-_WAIT_FOR_DVC = 0.005  # while DVC works on an instance
+_WAIT = 0.2  # seconds to wait for an instance to end, in each turn of the loop
+_WAIT_FOR_DVC = 0.005  # the same while DVC works on an instance, to react to its answer at once
 
 
 class Run:
-    """One run. `stopping` is the signal that asks for its end, if one has come."""
+    """One run. `stopping` is the signal that has asked it to end, if one has."""
 
     def __init__(
         self,
@@ -42,12 +46,15 @@ class Run:
         self.stopping: int | None = None
 
     def to_the_end(self) -> None:
-        """Return when all is done, or when what runs has ended after a failure or a signal."""
+        """Run until all is done; after a failure or a signal, until the running ones have ended."""
         with self._dvc:
             while self._asked or self._running or not (self._ending or self._schedule.finished):
                 if self.stopping is not None:
                     self._place.stop(self.stopping)
+                # The workers of a cluster come and go.
                 self._schedule.resize(self._place.machine)
+                # An instance takes its slot before DVC prepares it. If it turns out to be unchanged
+                # or restored, `_prepared` gives the slot back at once.
                 while not self._ending and (taken := self._schedule.take()) is not None:
                     name, share = taken
                     self._ask(name, self._recorder.prepare, partial(self._prepared, name, share))
@@ -62,7 +69,7 @@ class Run:
         return bool(self.failed) or self.stopping is not None
 
     def _ask(self, name: str, call: Callable[[str], Any], then: Callable[[Any], None]) -> None:
-        """Have DVC's thread make a call about an instance; `then` gets what it returns."""
+        """Make DVC's thread call `call(name)`; `then` gets the result, in the main thread."""
         self._asked[self._dvc.submit(call, name)] = name, then
 
     def _answered(self, future: Future[Any]) -> None:
@@ -107,7 +114,7 @@ class Run:
             self._ask(name, self._recorder.record, then)
 
     def _fail(self, name: str, status: int, log: str) -> None:
-        """Note a failure; what a signal to the driver has ended is none."""
+        """Note a failure, unless a signal to the driver has ended the instance."""
         self._schedule.give_back(name)
         self._ask(name, self._recorder.failed, lambda _: None)
         if self.stopping is None:
@@ -115,6 +122,6 @@ class Run:
             self._view.failed(name, status, log)
 
     def ask_to_stop(self, number: int) -> None:
-        """Stop what runs with this signal; a second one kills it."""
+        """Send this signal to all running instances; after a second one, send SIGKILL."""
         self.stopping = number if self.stopping is None else signal.SIGKILL
         self._view.stopping(number)

@@ -1,4 +1,4 @@
-"""Which instance runs next, and with how many cores and which GPUs. Knows nothing of DVC."""
+"""Choose the next instance to run, its cores and its GPUs. This module does not depend on DVC."""
 
 from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from pipeline.driver.place import Machine
 
-_UNKNOWN = 1.0  # seconds of an instance that has never run here
+_UNKNOWN = 1.0  # seconds that an instance counts for if it has never run here
 
 
 class Share(NamedTuple):
-    """What an instance may use."""
+    """The threads and GPUs that an instance may use."""
 
     threads: int
     devices: tuple[str, ...]
@@ -19,8 +19,9 @@ class Share(NamedTuple):
 class Schedule:
     """The instances of a run: each waits until all that it depends on is done.
 
-    `upstream` has what each depends on, `devices` how many GPUs it needs, and `seconds` how long it
-    took last. Of those that are ready, the one that begins the longest way to the end goes first.
+    `upstream` maps an instance to those that it depends on, `devices` to the number of GPUs that it
+    needs, `seconds` to the time of its last run. Of the ready ones, the one at the start of the
+    longest path to the end goes first.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Schedule:
         return not self._above
 
     def resize(self, machine: Machine) -> None:
-        """Note that the place has other slots or cores now, with the same devices."""
+        """Use the place's present slots and cores; its devices stay the same."""
         self._machine = machine
 
     def take(self) -> tuple[str, Share] | None:
@@ -57,7 +58,9 @@ class Schedule:
         if slots < 1:
             return None
         self._ready.sort(key=lambda name: -self._urgency[name])
-        held = False  # what waits for several GPUs is not overtaken by what wants one
+        # Once an instance waits for GPUs, later ones may not take any: an instance that needs
+        # several would otherwise never find them free together.
+        held = False
         for name in self._ready:
             needed = self._needs[name]
             if needed and (held or needed > len(self._free_devices)):
@@ -73,7 +76,7 @@ class Schedule:
         return None
 
     def done(self, name: str) -> None:
-        """Give back the share of an instance; what waited only for it is ready now."""
+        """Return an instance's share; instances that waited only for it become ready."""
         del self._above[name]
         self.give_back(name)
         for below in self._below[name]:
@@ -82,19 +85,19 @@ class Schedule:
                 self._ready.append(below)
 
     def give_back(self, name: str) -> None:
-        """Give back the share of an instance that has failed; nothing below it will be ready."""
+        """Return the share of an instance that has failed; what depends on it never gets ready."""
         share = self._taken.pop(name)
         self._free_devices = [
             each for each in self._machine.devices if each in {*self._free_devices, *share.devices}
         ]
 
     def _threads(self, starting: int) -> int:
-        """Return an equal part of the cores that are free, for `starting` instances."""
+        """Return the threads for one of `starting` instances: an equal part of the free cores."""
         used = sum(share.threads for share in self._taken.values())
         return max(1, (self._machine.cores - used) // starting)
 
     def _ways_to_the_end(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """Return for each instance the seconds of the longest way from its beginning to the end."""
+        """Return, for each instance, the seconds of the longest path from its start to the end."""
         ways: dict[str, float] = {}
         for name in _upstream_last(self._above):
             rest = max((ways[each] for each in self._below[name]), default=0.0)
@@ -103,5 +106,5 @@ class Schedule:
 
 
 def _upstream_last(upstream: Mapping[str, set[str]]) -> list[str]:
-    """Return the names, each before what it depends on."""
+    """Return the names, each before those that it depends on."""
     return list(reversed([*TopologicalSorter(upstream).static_order()]))

@@ -1,7 +1,7 @@
-"""What a driver runs now, in a file that other processes read: `make watch` shows it.
+"""Write a run's state to a file that other processes read: `make watch` shows it.
 
-The file is written at most once a second, by a rename, and removed when the run ends. It names the
-driver's process, so that a reader can tell the file of a killed driver from that of a running one.
+The driver writes the file at most once a second, by a rename, and removes it when the run ends. The
+file has the driver's process id and start time, so that a reader ignores that of a killed driver.
 """
 
 import json
@@ -26,7 +26,7 @@ EVERY = 1.0  # seconds, from one writing to the next
 class RunningInstance(NamedTuple):
     """An instance that runs now: the seconds since its start, and its progress bar if it has one.
 
-    `seconds_left` is by its bar, or else by the seconds of its last run.
+    `seconds_left` is estimated from its bar, or else from its last run.
     """
 
     name: str
@@ -36,7 +36,7 @@ class RunningInstance(NamedTuple):
 
 
 class DriverState(NamedTuple):
-    """A run of the driver: instances by count, those that run now, and its seconds."""
+    """A run of the driver: counts of instances, those that run now, and seconds."""
 
     total: int
     ended: int
@@ -48,7 +48,7 @@ class DriverState(NamedTuple):
 
 
 class StateFileView(View):
-    """Pass every event on to `view`, and keep the run's state in the file `path`."""
+    """Pass each event on to `view`, and keep the run's state in the file `path`."""
 
     def __init__(self, view: View, path: Path, clock: Callable[[], float] = time.monotonic):
         super().__init__(clock=clock)
@@ -133,9 +133,9 @@ class StateFileView(View):
             self._estimate.of_run(now),
             tuple(running),
         )
-        # Not atomic_file, which waits for the disk: a state that a crash loses is of no run.
+        # Not atomic_file, which waits for the disk: after a crash nobody needs this state.
         partial = self._path.with_name(f".{self._path.name}.partial")
-        with suppress(OSError):  # a full disk ends no run of the driver's
+        with suppress(OSError):  # a full disk must not end the run
             partial.write_text(json.dumps({**_this_process(), "state": state}), encoding="utf-8")
             os.replace(partial, self._path)
 
@@ -145,7 +145,7 @@ def read_state(root: Path) -> DriverState | None:
     try:
         content = json.loads((root / STATE).read_bytes())
         if psutil.Process(content["process"]).create_time() != content["began"]:
-            return None  # another process has the number of a killed driver
+            return None  # another process has the id of a killed driver
         state = DriverState(*content["state"])
         return state._replace(running=tuple(_instance(each) for each in state.running))
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):

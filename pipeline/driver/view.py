@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table in a terminal, lines where the output is kept."""
+"""Show a run to a person: a live table in a terminal, lines in a file or pipe."""
 
 import os
 import re
@@ -10,9 +10,8 @@ from typing import IO, NamedTuple
 
 from pipeline.driver.place import Job, Progress
 
-EVERY = 60.0  # seconds from one line of a running instance to its next
-# The share of that after which it has one if its bar shows other figures.
-NEWS = 1 / 6
+EVERY = 60.0  # seconds between two lines about a running instance
+NEWS = 1 / 6  # the part of EVERY after which it gets a line if its figures have changed
 
 
 class Failure(NamedTuple):
@@ -26,11 +25,12 @@ class Failure(NamedTuple):
 class View:
     """Print a line when an instance starts and when it ends, and each minute in between.
 
-    An instance whose bar shows other figures than in its last line, as a network that trains, has a
-    line every ten seconds.
+    If the figures in an instance's bar have changed, such as the loss of a network that trains, the
+    line comes after ten seconds.
 
     The driver calls a method for each event, `progressed` several times a second, and `closed` at
-    the end, also after an exception. One thread calls all methods; a signal's handler, `stopping`.
+    the end, also after an exception. One thread calls all methods, except `stopping`, which a
+    signal's handler calls.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class View:
         self._opened = clock()
         self._running: dict[str, float] = {}  # when each began
         self._shown: dict[str, float] = {}  # when each had its last line
-        self._said: dict[str, str] = {}  # the figures in it
+        self._said: dict[str, str] = {}  # the figures in each one's last line
         self._counts = {"run": 0, "restored": 0, "unchanged": 0}
         self._failures: list[Failure] = []
-        self._signals: list[signal.Signals] = []  # that have no line yet
+        self._signals: list[signal.Signals] = []  # signals without a line so far
         self._stopping: signal.Signals | None = None
         self._closed = self._gone = False
 
@@ -58,7 +58,7 @@ class View:
         upstream: Mapping[str, Collection[str]] | None = None,
         slots: int = 1,
     ) -> None:
-        """Note what may run: names in order, recorded seconds, and what each depends on.
+        """Note the instances that may run, in order, with recorded seconds and dependencies.
 
         `slots` instances run side by side.
         """
@@ -70,7 +70,7 @@ class View:
         self._line("start", job.name + gpus)
 
     def progressed(self, bars: Mapping[str, Progress]) -> None:
-        """Note the bars of what runs; print a line for each instance that is due for one."""
+        """Note the bars of running instances; print a line for each that is due."""
         self._show_signals()
         now = self._clock()
         for name, began in self._running.items():
@@ -82,7 +82,7 @@ class View:
                 self._line("running", f"{name}, {spent(now - began)}{bar}")
 
     def unchanged(self, name: str) -> None:
-        """Count an instance that need not run, since what it depends on has the same bytes."""
+        """Count an instance that need not run, since its inputs have not changed."""
         self._counts["unchanged"] += 1
 
     def restored(self, name: str) -> None:
@@ -91,7 +91,7 @@ class View:
         self._line("restored", name)
 
     def finished(self, name: str, seconds: float, log: str) -> None:
-        """Note an instance that ended well, and is recorded; `seconds` are its process's."""
+        """Note an instance that succeeded and is recorded; its process took `seconds`."""
         self._ended(name)
         self._counts["run"] += 1
         result = summary(name, log)
@@ -110,7 +110,7 @@ class View:
         self._signals.append(signal.Signals(number))
 
     def closed(self) -> None:
-        """Print the totals, then the output of what failed and what to do. Only once."""
+        """Print, once, the totals, the output of failed instances, and what to do."""
         if self._closed:
             return
         self._closed = True
@@ -126,7 +126,7 @@ class View:
             self._show(lambda: print(advice, file=sys.stderr, flush=True))
 
     def _ended(self, name: str) -> float | None:
-        """Return when an instance began that no longer runs."""
+        """Remove an instance from the running ones; return when it began, if it had."""
         self._shown.pop(name, None)
         self._said.pop(name, None)
         return self._running.pop(name, None)
@@ -145,7 +145,7 @@ class View:
         self._show(lambda: self._out.write(text), self._out.flush)
 
     def _show(self, *actions: Callable[[], object]) -> None:
-        """Print; once the terminal is gone, print nothing more: the run is to end as it should."""
+        """Print; after the terminal has gone, print nothing, so that the run can still end well."""
         if self._gone:
             return
         try:
@@ -168,16 +168,16 @@ def make_view(every: float = EVERY) -> View:
 
 
 def summary(name: str, log: str) -> str:
-    """Return a log's last line, without the stage's name that it begins with.
+    """Return a log's last line without the stage's name in front.
 
-    `half a/step_500: logits differ by …` of half@a-500 is `logits differ by …`.
+    For half@a-500, `half a/step_500: logits differ by …` becomes `logits differ by …`.
     """
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "").strip()
     return re.sub(rf"{re.escape(name.partition('@')[0])}(?: [^:]*)?: ", "", last, count=1)
 
 
 def what_it_does(name: str, bar: Progress) -> str:
-    """Return a bar's label and figures, without words of the label that repeat the name."""
+    """Return a bar's label and figures, without those words of the label that are in `name`."""
     in_name = set(re.findall(r"[^\W_]+", name))
     shown = []
     for word in bar.label.split():
@@ -217,7 +217,7 @@ def in_words_of_all(counts: Mapping[str, int], seconds: float) -> str:
 
 
 def in_words_of_status(status: int) -> str:
-    """Return how a process ended: its exit status, or the signal that killed it."""
+    """Return the way a process ended: its exit status, or the signal that killed it."""
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
@@ -226,7 +226,7 @@ def in_words_of_status(status: int) -> str:
 
 
 def what_to_do(failures: Collection[Failure], stopping: signal.Signals | None) -> str:
-    """Return the run's last line, for stderr: why it ended early; empty if it did not."""
+    """Return the line for stderr if the run ended early: why, and what to do; else nothing."""
     if failures:
         names = ", ".join(f"{each.name} ({in_words_of_status(each.status)})" for each in failures)
         why, then = f"{names} failed, see the output above", "Mend it and run this again"

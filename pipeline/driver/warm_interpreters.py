@@ -1,8 +1,9 @@
-"""Warm interpreters, seen from the driver: which instances they start, and their messages.
+"""The driver's side of warm interpreters: which instances they start, and their messages.
 
-pipeline/seal/warm.py is the other end. One is started for a stage with several instances to run;
-from then on it starts all of them, unless a file of pipeline/ or pyproject.toml, which it has read,
-is edited. Where there is none the instance starts as DVC would start it, a few seconds slower.
+pipeline/seal/warm.py is the other side, and has the protocol. A stage with several instances to run
+gets a warm interpreter, which then starts all of them. It is no longer used after an edit of
+pyproject.toml or of a file of pipeline/, since it has read these already. An instance without a
+warm interpreter starts as DVC would start it, a few seconds slower.
 """
 
 import json
@@ -33,15 +34,17 @@ _START = Path("pipeline/seal/start.py")
 
 
 class Ended(NamedTuple):
-    """An instance that has ended; `status` is None if its warm interpreter never started it."""
+    """An instance that has ended; `status` is None if the warm interpreter never started it."""
 
     identity: int
     status: int | None
 
 
 class _Libraries(NamedTuple):
-    """What the instances of a stage start with: `names` of libraries, as libraries.yaml has them
-    for it, the `modules` of them that it imports, and the `variables` that these read.
+    """The libraries of a stage, to import before its instances start.
+
+    `names` are top-level packages, `modules` what the stage's code imports of them, and `variables`
+    are of the environment, which the libraries read when they are imported.
     """
 
     names: frozenset[str]
@@ -72,13 +75,13 @@ class WarmInterpreters:
 
     @property
     def descriptors(self) -> list[int]:
-        """What to wait for: the sockets of all warm interpreters."""
+        """The sockets of all warm interpreters, for select."""
         return [warm.connection.fileno() for warm in self._warm.values() if not warm.broken]
 
     def start(self, job: Job, environment: dict[str, str], descriptor: int) -> int | None:
-        """Start a job with stdout and stderr `descriptor`; return its identity, None if it cannot.
+        """Start a job whose stdout and stderr are `descriptor`; return its identity.
 
-        `environment` is what a shell would get.
+        None if no warm interpreter can start it. `environment` is what a shell would get.
         """
         instance = self._instances.get(job.name)
         if instance is None or job.devices or job.commands != (instance.command,):
@@ -99,7 +102,7 @@ class WarmInterpreters:
         return [ended for warm in [*self._warm.values()] for ended in self._messages(warm)]
 
     def process(self, identity: int) -> int | None:
-        """Return the process of an instance, which is also its process group."""
+        """Return the process id of an instance, which is also its process group's."""
         found = (warm.running.get(identity) for warm in self._warm.values())
         return next((process for process in found if process is not None), None)
 
@@ -110,7 +113,7 @@ class WarmInterpreters:
             process.wait()
 
     def _read(self, planned: Iterable[str]) -> None:
-        """Find the stages of which several instances are planned, and what these import."""
+        """Find the stages with several planned instances, and the libraries that these import."""
         try:
             tree = WorkingTree(self._root)
             every = read_instances(tree)
@@ -128,7 +131,7 @@ class WarmInterpreters:
                         tuple(sorted(code.imported_at_once(stage))),
                         variables_of(self._root, instance),
                     )
-        except (*FAULTS, SyntaxError):  # the stages and pipeline.check say what is wrong
+        except (*FAULTS, SyntaxError):  # the stages and pipeline.check report the fault
             self._instances.clear()
 
     def _warm_for(self, stage: str) -> _Warm | None:
@@ -138,7 +141,7 @@ class WarmInterpreters:
         return None if warm.broken else warm
 
     def _make(self, libraries: _Libraries) -> _Warm:
-        """Return a new warm interpreter, forked from the one with the most of its libraries."""
+        """Return a new warm interpreter, forked from the one that has most of its libraries."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         warm = _Warm(here, libraries)
         parents = [
@@ -148,6 +151,8 @@ class WarmInterpreters:
             and each.libraries.names <= libraries.names
             and each.libraries.variables == libraries.variables
         ]
+        # Libraries cannot be removed from a process, so a parent must have none that the stage does
+        # not import. Without a parent, start a new interpreter.
         parent = max(parents, key=lambda each: len(each.libraries.names), default=None)
         request = {"id": 0, "modules": libraries.modules}
         if parent is None or not _send(parent, request, there.fileno()):
@@ -165,7 +170,7 @@ class WarmInterpreters:
             stdin=end.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C is passed on by the driver
+            start_new_session=True,  # the driver passes a terminal's Ctrl-C on
             pass_fds=self._inherited,
         )
 
@@ -186,7 +191,7 @@ class WarmInterpreters:
             elif "refused" in message:
                 warm.broken = True
                 for identity, process in warm.running.items():
-                    # Its processes end with it (pipeline/seal/warm.py).
+                    # Its forks end with it (pipeline/seal/warm.py).
                     yield Ended(identity, None if process is None else -signal.SIGTERM)
                 warm.running = {}
 
@@ -200,14 +205,17 @@ def _send(warm: _Warm, request: dict[str, Any], descriptor: int) -> bool:
 
 
 def _possible(root: Path) -> bool:
-    """Return whether `python` in a shell is this interpreter, on a system with process handles."""
+    """Return whether warm interpreters work here.
+
+    They need pidfds (Linux), and `python` in a shell must be this interpreter.
+    """
     found = shutil.which("python")
     same = found is not None and os.path.abspath(found) == os.path.abspath(sys.executable)
     return same and hasattr(os, "pidfd_open") and (root / STAGES / "__init__.py").is_file()
 
 
 def _seen(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Return what tells whether the seal's own files are those that were imported."""
+    """Return inode, size, mtime of the files that a warm interpreter reads, to notice edits."""
     paths = [root / FILE, *sorted((root / "pipeline").rglob("*.py"))]
     return {
         str(path): (about.st_ino, about.st_size, about.st_mtime_ns)

@@ -1,13 +1,22 @@
-"""The worker's side of pipeline/driver/cluster.py: it runs instances as processes of a Dask worker.
+"""The worker's side of pipeline/driver/cluster.py: run instances as processes of a Dask worker.
 
-A worker is started in the repository's folder, so that it finds this module:
+Start a worker in the repository's folder, so that it finds this module:
 
     .venv/bin/python -m dask worker --scheduler-file scheduler.json --nthreads 2
 
-Dask sends arguments and results as pickles, so all of them here are plain values: a command line
-comes in, a status, a log, an entry for dvc.lock and small files go back. Where the worker's folder
-is the driver's own, instances run in it. Elsewhere they run in a clone below .dvc/tmp/cluster,
-which this process has to itself, at the driver's commit.
+Dask sends arguments and results as pickles, so here they are plain values. A command line comes in.
+A status, a log, an entry for dvc.lock and small files go back.
+
+    the worker's folder is the driver's    instances run in that folder
+    any other folder                       they run in a clone below .dvc/tmp/cluster, at the
+                                           driver's commit; each worker process has its own clone
+
+The processes of one instance:
+
+    worker ──socket── keeper.py ── shell with the stage's command
+
+Signals go down through the socket, and the exit status comes up. When the socket ends, the worker
+has died or the instance is cancelled, and the keeper ends the command.
 """
 
 import asyncio
@@ -43,9 +52,9 @@ from pipeline.driver.place import Job
 FOLDER = Path(".dvc/tmp/cluster")
 KEEPER = Path(__file__).with_name("keeper.py")
 SHARE = "PIPELINE_SHARE"  # the share of a stage's pieces that a process makes
-_PAUSE = 0.5  # seconds between two looks at whether the instance is still wanted
+_PAUSE = 0.5  # seconds between two checks whether the driver still wants the instance
 _BETWEEN_PROGRESS = 1.0  # seconds
-_KEPT = "*.scratch"  # folders with the finished pieces of killed stages
+_KEPT = "*.scratch"  # folders of killed stages' finished pieces, which git clean must spare
 
 
 def _hash_of_code() -> str:
@@ -53,23 +62,23 @@ def _hash_of_code() -> str:
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
 
 
-CODE = _hash_of_code()  # of this package, as this process has imported it
-_lines: dict[str, tuple[str, socket.socket]] = {}  # by task, its driver and its keeper's socket
-_stopped: dict[str, int] = {}  # by driver, the signal with which it has stopped everything
+CODE = _hash_of_code()  # hash of this package, as this process has imported it
+_lines: dict[str, tuple[str, socket.socket]] = {}  # task → its driver, its keeper's socket
+_stopped: dict[str, int] = {}  # driver → the signal with which it has stopped all its instances
 _devices_in_use: set[str] = set()
 _choosing_devices = threading.Lock()
-_clone: tuple[Path, int] | None = None  # this process's clone, and the descriptor that locks it
+_clone: tuple[Path, int] | None = None  # this process's clone, and the descriptor of its lock
 
 
 class CannotClone(Exception):
-    """Why a worker cannot run the driver's commit, in one line."""
+    """The reason why a worker cannot run the driver's commit, in one line."""
 
 
 def about(token: str, libraries: list[str], dask_worker: Worker) -> dict[str, Any]:
-    """Return what the driver has to know of a worker before it gives it work.
+    """Return what the driver must know about a worker before it sends work.
 
-    `token` names the file that the driver has written; its text shows whether the folder is shared.
-    Dask fills in `dask_worker`.
+    The driver has written random text into the file that `token` names. A worker that returns this
+    text has the same folder. Dask fills in `dask_worker`.
     """
     with contextlib.suppress(OSError):
         token = (FOLDER / token).read_text()
@@ -97,7 +106,7 @@ async def clone(commit: str, sources: list[str]) -> str:
 
 
 def signal_all(driver: str, number: int) -> None:
-    """Send a signal to all that runs for a driver, and start nothing more of it."""
+    """Send a signal to everything that runs for a driver, and start nothing more for it."""
     _stopped[driver] = number
     for owner, line in list(_lines.values()):
         if owner == driver:
@@ -106,8 +115,9 @@ def signal_all(driver: str, number: int) -> None:
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
-    """Run an instance, or a share of its pieces; return its status and log, and from a clone its
-    entry and its small files.
+    """Run an instance or a share of its pieces; return its status and log.
+
+    From a clone, also return its entry for dvc.lock and its small files.
     """
     worker = get_worker()
     running = _Running(worker, str(worker.get_current_task()), task)
@@ -137,10 +147,11 @@ class _Running:
         return self._result(status)
 
     def in_clone(self, root: Path, job: Job, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run the job by pipeline/driver/elsewhere.py of the clone, which has DVC."""
+        """Run the job by the clone's pipeline/driver/elsewhere.py, which pulls, runs and pushes."""
         for path, content in inputs["files"].items():
             _write(root, path, content)
-        # A folder may have files of an earlier run. Others of this clone read it meanwhile.
+        # Delete only what the driver did not send, as left by an earlier run. The folder stays,
+        # because other instances of this clone read it meanwhile.
         for file in (each for path in inputs["sent"] for each in files_below(root / path)):
             if os.path.relpath(file, root) not in inputs["files"]:
                 file.unlink()
@@ -159,16 +170,18 @@ class _Running:
         return result
 
     def _more(self) -> dict[str, str]:
-        """Return what a stage gets besides `environment_of`: this very interpreter, and a share."""
+        """Return further variables of a stage: PATH with this interpreter first, and its share."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         share = {SHARE: self._task["share"]} if self._task["share"] else {}
         return {"PATH": path, **share}
 
     def _keep(self, command: list[str], folder: Path, environment: dict[str, str]) -> int:
-        """Run one command by a keeper, which ends it where this process dies."""
+        """Run one command by a keeper (keeper.py), which ends the command if this process dies."""
         here, there = socket.socketpair()
         with here:
             with there:
+                # In this order: `signal_all` sets `_stopped` first and then reads `_lines`. So a
+                # signal that comes now either finds this line, or is seen here.
                 _lines[self._key] = self._task["driver"], here
                 if (number := _stopped.get(self._task["driver"])) is not None:
                     del _lines[self._key]
@@ -180,7 +193,7 @@ class _Running:
                     stdin=there.fileno(),
                     stdout=self._output.child,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a terminal's Ctrl-C is the worker's
+                    start_new_session=True,  # a terminal's Ctrl-C goes to the worker only
                 )
             try:
                 status = self._wait(here)
@@ -190,7 +203,7 @@ class _Running:
         return status
 
     def _wait(self, line: socket.socket) -> int:
-        """Return the keeper's status; show progress meanwhile, and end what nobody wants."""
+        """Return the keeper's status; meanwhile report progress, and end a cancelled command."""
         wanted = True
         while True:
             listened = [line.fileno(), self._output.fileno()]
@@ -199,18 +212,20 @@ class _Running:
                 self._output.read()
             self._tell()
             if wanted and not self._is_wanted():
+                # The keeper reads the end of the socket, and ends the command. Go on reading until
+                # it reports the status: Dask must not reuse the slot before.
                 wanted = False
                 line.shutdown(socket.SHUT_WR)
             if line.fileno() in ready:
                 status = line.recv(16)
-                # Without a status something has killed the keeper.
+                # An end without a status: something has killed the keeper.
                 return int(status) if status else -signal.SIGKILL
 
     def _is_wanted(self) -> bool:
         """Return whether the driver still waits for this task.
 
-        Dask releases it when the driver cancels it or is gone, and the worker closes when the
-        scheduler is gone.
+        Dask releases the task when the driver cancels it or disappears. The worker closes when the
+        scheduler disappears.
         """
         task = self._worker.state.tasks.get(self._key)
         executing = task is not None and task.state in ("executing", "long-running")
@@ -238,7 +253,7 @@ def _shell(command: str) -> list[str]:
 
 @contextlib.contextmanager
 def _devices(worker: Worker, count: int) -> Iterator[tuple[str, ...]]:
-    """Take GPUs of this worker; Dask's resource GPU says that so many are free."""
+    """Take `count` GPUs of this worker; its resource GPU is how many it may use."""
     total = int(worker.state.total_resources.get("GPU", 0))
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     every = [each for each in named if each] or [str(number) for number in range(total)]
@@ -257,19 +272,25 @@ def _write(root: Path, path: str, content: bytes) -> None:
 
 
 def _check_out(commit: str, sources: list[str]) -> None:
+    """Bring this process's clone to `commit`, with the DVC settings of the worker's checkout.
+
+    Order: take a clone → fetch the commit, if it is new → remove dvc.lock → check out → remove
+    untracked files, except finished pieces → configure DVC. While instances of another driver run
+    in the clone, nothing is touched, and another commit is refused.
+    """
     global _clone
     if _clone is None:
         _clone = _own_clone()
     root = _clone[0]
     _git(root, "init", "--quiet")
     before = _git_says(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    if _lines:  # of another driver
+    if _lines:  # instances of another driver run here
         if before != commit:
             raise CannotClone("it runs instances of another commit")
         return
     if before != commit:
         _fetch(root, commit, sources)
-    (root / LOCK).unlink(missing_ok=True)  # entries of earlier runs
+    (root / LOCK).unlink(missing_ok=True)  # it may have entries of earlier runs
     _git(root, "checkout", "--quiet", "--force", "--detach", commit)
     if before != commit:
         _git(root, "clean", "--quiet", "-ffdx", "--exclude", _KEPT)
@@ -280,7 +301,7 @@ def _check_out(commit: str, sources: list[str]) -> None:
 
 
 def _own_clone() -> tuple[Path, int]:
-    """Return the first folder for a clone that no other worker has, and the lock on it."""
+    """Return the first clone folder that no other worker process has locked, and its lock."""
     number = 0
     while True:
         folder = (FOLDER / f"clone-{number}").absolute()

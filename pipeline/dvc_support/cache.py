@@ -1,8 +1,8 @@
-"""Read every object of DVC's cache, and remove those whose content is not what their name says.
+"""Read every object of DVC's cache, and remove those whose content does not match their name.
 
-DVC believes what it has once put there. A rotten object is what it restores, again and again, and
-the stage that reads it stops; without the object DVC runs the stage that makes it. Reads all of
-DVC's cache. Writes nothing but removes what is rotten.
+An object's name is the MD5 of its content. DVC does not check it again: it restores a damaged
+object again and again, and the stage that reads it stops. Once the object is gone, DVC runs the
+stage that makes it. Reads all of DVC's cache. Removes damaged objects. Writes nothing else.
 
     python -m pipeline.dvc_support.cache
 """

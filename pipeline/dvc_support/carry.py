@@ -1,8 +1,9 @@
-"""Keep what dvc.lock records of a stage whose code is named in another way and is the same.
+"""Rename code in dvc.lock's entries if dvc.yaml now names the same files differently.
 
-A new module in a folder that was one dependency makes `make fix` list the folder's modules in its
-place, and DVC reruns a stage whose list of dependencies has changed. Here its entry in dvc.lock
-gets the new names, if the hashes prove that the recorded run read these very files.
+Take a stage that depends on the folder model/scoring. If a new module there is none of its code,
+`make fix` lists the folder's other modules instead, and DVC would rerun the stage, because its list
+of dependencies has changed. This module gives its entry in dvc.lock the new names, if the hashes
+prove that the recorded run read exactly these files.
 """
 
 from pathlib import Path
@@ -16,19 +17,19 @@ from pipeline.declared.lockfile import LOCK, directory_hash, md5_of
 
 
 def carry(root: Path) -> list[str]:
-    """Rename the code of entries in dvc.lock as dvc.yaml names it; return the stages of which."""
+    """Rename code in the entries of dvc.lock as dvc.yaml names it; return the stages renamed."""
     tree = WorkingTree(root)
     if not tree.has(LOCK):
         return []
     if not renamed_entries(tree, tree.read(LOCK)):
         return []
-    # DVC takes a second to import, which a lock that stays need not wait for.
+    # Importing DVC takes a second; most calls rename nothing and need not wait for it.
     from pipeline.dvc_support.lock_entries import rewrite_lock, with_entries
 
     renamed: list[str] = []
 
     def rewritten(text: str) -> str:
-        """Return dvc.lock's text, as it is while DVC's lock is held, with the new names."""
+        """Return `text` with the new names; DVC's lock is held, so dvc.lock cannot change now."""
         entries = renamed_entries(tree, text.encode())
         renamed.extend(sorted(entries))
         return with_entries(text, entries) if entries else text
@@ -38,7 +39,7 @@ def carry(root: Path) -> list[str]:
 
 
 def renamed_entries(tree: Tree, lock: bytes) -> dict[str, dict[str, Any]]:
-    """Return the entries of `lock` that only name their code in another way, with the new names."""
+    """Return the entries of `lock` that differ only in the names of their code, with new names."""
     instances = read_instances(tree)
     entries = load(lock, LOCK)["stages"]
     new = {}
@@ -52,13 +53,16 @@ def renamed_entries(tree: Tree, lock: bytes) -> dict[str, dict[str, Any]]:
 def _renamed(
     recorded: list[dict[str, Any]], instance: Instance, tree: Tree
 ) -> list[dict[str, Any]] | None:
-    """Return the recorded dependencies with code by its new names; None if it is not the same
-    code.
+    """Return the recorded dependencies with code under its new names.
+
+    None if the names are the same already, or if a file is another one than the recorded run read.
     """
     code = [dep for dep in recorded if is_code(dep["path"])]
     named = [dep for dep in instance.deps if is_code(dep)]
     if {dep["path"] for dep in code} == set(named):
         return None
+    # Each recorded name must cover files that are still the same, and all the recorded names
+    # together exactly the files that the new names cover.
     files = {path: tree.read(path) for dep in named for path in _files(tree, dep)}
     covered: set[str] = set()
     for dep in code:
@@ -78,9 +82,7 @@ def _files(tree: Tree, dep: str) -> list[str]:
 
 
 def _entry(dep: str, files: dict[str, bytes]) -> dict[str, Any]:
-    """Return what DVC records of the dependency `dep`, a file or a folder, by its files'
-    content.
-    """
+    """Return what DVC would record of the dependency `dep`, a file or a folder."""
     size = sum(map(len, files.values()))
     if dep in files:
         return {"path": dep, "hash": "md5", "md5": md5_of(files[dep]), "size": size}

@@ -1,9 +1,9 @@
-"""dvc.lock's text, entry by entry: one entry is replaced, by a rename, and the others stay as read.
+"""Replace single entries in the text of dvc.lock, and rename the new file into place.
 
-DVC parses all of dvc.lock after every stage and writes it anew, in place: at 4,300 lines about a
-second, and a kill meanwhile cuts the file short. Here an entry is written as DVC would write it.
-The entries have the order in which `dvc repro` writes them from nothing, so that a serial and a
-parallel run leave the same bytes.
+After every stage DVC parses all of dvc.lock and writes it again in place. That takes about a second
+at 4,300 lines, and a kill in between leaves half a file. Here only the changed entry is formatted,
+exactly as DVC would; the text of the others stays. Entries stand in the order in which `dvc repro`
+writes them on an empty lock, so a serial and a parallel run leave the same bytes.
 """
 
 import re
@@ -17,25 +17,26 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from common.files import write_bytes
 from pipeline.declared.lockfile import LOCK
 
-# Of dvc.lock, as DVC writes it. A name in quotes is not told from the same without.
+# One entry of dvc.lock as DVC writes it: a name indented by two, then lines indented by four. A
+# quoted name does not match, since the quotes would make it another name.
 ENTRY = re.compile(r"^  ([\w@][^\s'\"]*):\n(?:    .*\n)+", re.MULTILINE)
 HEAD = "schema: '2.0'\nstages:\n"
 _LAYOUT = re.compile(rf"{HEAD}(?:{ENTRY.pattern})+", ENTRY.flags)
-_REFERENCE = re.compile(
-    r"^ +(?:- +)*(?:.*: )?[&*]\S", re.MULTILINE
-)  # of YAML, which may be to another entry
+# A YAML anchor or alias, which may refer to another entry.
+_REFERENCE = re.compile(r"^ +(?:- +)*(?:.*: )?[&*]\S", re.MULTILINE)
 
 
 def entries_are_apart(text: str) -> bool:
-    """Return whether a dvc.lock is laid out as DVC does it.
+    """Return whether the entries of a dvc.lock can be cut apart as text.
 
-    Then it has one entry after another and nothing else, and no entry refers to another.
+    They can if the file is laid out as DVC writes it: one entry after another, nothing else, and no
+    entry refers to another.
     """
     return bool(_LAYOUT.fullmatch(text)) and not _REFERENCE.search(text)
 
 
 class LockEntries:
-    """The entries of a dvc.lock that is written again and again; it is parsed once.
+    """The entries of a dvc.lock that is written many times but parsed once.
 
     Entries named in `order` come first, in that order.
     """
@@ -45,8 +46,7 @@ class LockEntries:
         self._text, self._entries = "", dict[str, str]()
 
     def with_entries(self, text: str, new: Mapping[str, Any]) -> str:
-        """Return the lock's text with `new` entries in place of those of their names, or at the
-        end.
+        """Return the lock's text with the `new` entries replaced or added.
 
         A text that is not laid out as DVC writes it keeps its comments and its order. An empty text
         is a lock without entries.
@@ -55,6 +55,7 @@ class LockEntries:
             name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2]
             for name, entry in new.items()
         }
+        # YAML may need quotes or anchors for a new entry; such an entry cannot be cut out again.
         apart = all(entries_are_apart(HEAD + block) for block in blocks.values())
         if not apart or not self._is_apart(text):
             return _rewritten(text, new)
@@ -64,7 +65,7 @@ class LockEntries:
         return self._text
 
     def _is_apart(self, text: str) -> bool:
-        """Return whether the entries of `text` are known, or can be read apart."""
+        """Return whether the entries of `text` are known already, or can be cut apart."""
         if text != self._text:
             if text and not entries_are_apart(text):
                 return False
@@ -87,16 +88,16 @@ def _rewritten(text: str, new: Mapping[str, Any]) -> str:
 
 
 def rewrite_lock(root: Path, rewritten: Callable[[str], str]) -> None:
-    """Replace dvc.lock's text by `rewritten` of it.
+    """Replace dvc.lock's text by `rewritten(text)`.
 
-    DVC's own lock is held meanwhile: what another dvc writes would be lost.
+    DVC's own lock is held from reading to writing, so that no change by another dvc is lost.
     """
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
         replace_text(root / LOCK, rewritten)
 
 
 def replace_text(lock: Path, rewritten: Callable[[str], str]) -> None:
-    """Replace a lock's text by `rewritten` of it, by a rename; the caller holds DVC's lock."""
+    """Replace a lock's text by `rewritten(text)`, by a rename; the caller holds DVC's lock."""
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
     if (new := rewritten(text)) != text:
         write_bytes(lock, new.encode())

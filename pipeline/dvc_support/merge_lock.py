@@ -2,11 +2,13 @@
 
     python -m pipeline.dvc_support.merge_lock ANCESTOR OURS THEIRS
 
-A stage's entry that one branch changed is taken from that branch. An entry that both changed
-differently is dropped, so that `dvc repro` restores the stage from the run cache or runs it. No
-wrong result can come of it: DVC trusts an entry only where its hashes are those of the tree. DVC's
-own merge driver (`dvc git-hook merge-driver`) reads .dvc files only. Reads the three files, which
-git makes of three revisions' dvc.lock. Writes OURS.
+    changed on neither branch, or equally on both    kept
+    changed on one branch                            taken from that branch
+    changed differently on both                      dropped: `dvc repro` restores or reruns it
+
+No wrong result can follow, because DVC trusts an entry only if its hashes match the tree. DVC's own
+merge driver (`dvc git-hook merge-driver`) handles .dvc files only. Reads the three files, which git
+makes from dvc.lock at three revisions. Writes OURS.
 """
 
 import sys
@@ -21,7 +23,7 @@ _EMPTY = "schema: '2.0'\nstages: {}\n"
 def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
     """Return the merged text, and the stages whose entries both sides changed differently.
 
-    Raises ValueError if a text is laid out otherwise than DVC writes dvc.lock.
+    Raises ValueError if a text is not laid out as DVC writes dvc.lock.
     """
     before, left, right = map(_entries, (ancestor, ours, theirs))
     merged, dropped = "", []
@@ -37,8 +39,11 @@ def merge(ancestor: str, ours: str, theirs: str) -> tuple[str, list[str]]:
 
 
 def _entries(text: str) -> dict[str, str]:
-    """Return each stage's entry in a dvc.lock; none if the branch has no such file."""
-    from pipeline.dvc_support.lock_entries import ENTRY, entries_are_apart  # imports dvc, a second
+    """Return the text of each stage's entry; nothing if the branch has no dvc.lock."""
+    from pipeline.dvc_support.lock_entries import (
+        ENTRY,
+        entries_are_apart,
+    )  # imports dvc, which takes a second
 
     if text in ("", _EMPTY):
         return {}

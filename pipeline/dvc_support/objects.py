@@ -1,7 +1,7 @@
-"""Compare DVC's cache and outputs with the MD5s of dvc.lock; DVC trusts both without reading them.
+"""Compare DVC's cache and outputs with the MD5s of dvc.lock, by reading every byte.
 
-A file of the cache that is write-protected counts as whole for DVC, and an output whose time and
-size are those of its checkout as well. So a damaged one is pushed, pulled and checked out with exit
+DVC does not read them again. It trusts a cached file that is write-protected, and an output whose
+time and size are those of its checkout. So it pushes, pulls and checks out a damaged one with exit
 code 0, and `dvc status` is clean.
 """
 
@@ -22,7 +22,7 @@ from pipeline.declared.lockfile import (
 
 
 def cache_findings(graph: Graph, cache: Path) -> list[str]:
-    """Return a line for each object that dvc.lock needs and that is missing or damaged."""
+    """Return a line for each missing or damaged object that dvc.lock needs."""
     findings = {}
     for out, md5 in recorded(graph):
         for path, wanted in _objects(cache, out, md5).items():
@@ -41,7 +41,7 @@ def cache_findings(graph: Graph, cache: Path) -> list[str]:
 
 
 def output_findings(graph: Graph, cache: Path) -> list[str]:
-    """Return a line for each file of a cached output that is not as dvc.lock records it."""
+    """Return a line for each file of a cached output that differs from dvc.lock's record."""
     findings = []
     for out, md5 in recorded(graph):
         found = _found(graph.tree.root / out)
@@ -69,11 +69,11 @@ def _output_finding(cache: Path, path: str, md5: str | None) -> str:
 
 
 def seed(graph: Graph, cache: Path) -> int:
-    """Put the metrics that git keeps into DVC's cache; return how many were not there.
+    """Put the metrics that git keeps into DVC's cache; return how many it lacked.
 
-    DVC restores a stage only if all of its outputs are in the cache. A remote never has those with
-    `cache: false`, and dvc gc removes them, so without this a colleague's `dvc repro` would train
-    again where it could check out.
+    DVC restores a stage only if all of its outputs are in the cache. Outputs with `cache: false`
+    are never on a remote, and dvc gc removes them from the cache. Without this function, a
+    colleague's `dvc repro` would train again although the weights can be pulled.
     """
     count = 0
     for instance in graph.instances.values():
@@ -82,7 +82,7 @@ def seed(graph: Graph, cache: Path) -> int:
             continue
         for out in instance.tracked:
             md5, path = recorded.outs.get(out, ".dir"), graph.tree.root / out
-            # A stage that has a directory among these has no run cache.
+            # DVC has no run cache for a stage with a directory that git keeps.
             if md5.endswith(".dir") or object_path(cache, md5).exists() or file_md5(path) != md5:
                 continue
             write_bytes(object_path(cache, md5), path.read_bytes())
@@ -112,13 +112,13 @@ def _listing(cache: Path, md5: str) -> Entries:
         return {"": md5}
     try:
         entries = cached_entries(cache, md5) or {}
-    except (KeyError, TypeError, ValueError):  # damaged, which is a finding of its own
+    except (KeyError, TypeError, ValueError):  # a damaged listing has a finding of its own
         return {}
     return entries if directory_hash(entries) == md5 else {}
 
 
 def _found(path: Path) -> Entries | None:
-    """Return the MD5s of an output's files by path below it; "" if it is one file."""
+    """Return the MD5s of an output's files by path below it; the path is "" for a single file."""
     if not path.is_dir():
         md5 = file_md5(path)
         return {"": md5} if md5 else None

@@ -1,10 +1,10 @@
-"""Write libraries.yaml, which stages depend on, and free dvc.lock of stages that are no more.
+"""Write libraries.yaml, or remove from dvc.lock the stages that dvc.yaml no longer has.
 
     python -m pipeline.dvc_support.record libraries    libraries.yaml, from requirements.txt
     python -m pipeline.dvc_support.record lock         dvc.lock without stages that are gone
 
-Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes the file that is named first, where
-it would differ.
+Reads dvc.yaml, dvc.lock, the code and requirements.txt. Writes libraries.yaml or dvc.lock, if it
+would differ.
 """
 
 import re
@@ -22,7 +22,7 @@ from pipeline.terminal.command_lines import command_line
 
 
 def lock(tree: WorkingTree) -> bytes:
-    """Return dvc.lock with the entries of dvc.yaml's stages only, each as DVC wrote it."""
+    """Return dvc.lock with only the entries of dvc.yaml's stages, each as DVC wrote it."""
     graph = Graph(tree)
     text = tree.read(LOCK).decode()
     for name in graph.withdrawn():
@@ -35,7 +35,7 @@ def lock(tree: WorkingTree) -> bytes:
 
 
 def libraries(tree: WorkingTree) -> bytes:
-    """Return libraries.yaml: what each stage's code imports, at the locked versions."""
+    """Return libraries.yaml: the libraries that each stage imports, at the locked versions."""
     needed = library_versions.needed(Code(tree), read_stages(tree))
     unknown = library_versions.unpinned(tree, set().union(*needed.values()))
     if unknown:
@@ -65,8 +65,8 @@ def main() -> None:
 
 
 def cut_lock(root: Path) -> None:
-    """Free dvc.lock of stages that are no more, while no dvc writes it."""
-    from pipeline.dvc_support.lock_entries import rewrite_lock  # imports dvc, a second
+    """Remove entries of stages that no longer exist from dvc.lock, while no dvc writes it."""
+    from pipeline.dvc_support.lock_entries import rewrite_lock  # imports dvc, which takes a second
 
     rewrite_lock(root, lambda _: lock(WorkingTree(root)).decode())
 

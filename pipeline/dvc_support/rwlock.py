@@ -1,9 +1,12 @@
 """Delete DVC's stale .dvc/tmp/rwlock when no process that it lists is running.
 
-DVC writes it in place, so on a full disk it ends empty. And though DVC forgets who has ended, it
-takes whoever has the same number by now, as after a restart of the machine, for the dvc that had
-it. Reads the note. Removes it, and writes nothing. A dvc on another machine of a shared disk counts
-as none.
+DVC keeps the process ids of running dvc commands in this file. It goes stale in two ways:
+- DVC writes the file in place, so a full disk leaves it empty.
+- DVC drops ids of processes that have ended. After a restart another program may have the same id,
+  and DVC then waits for that program.
+
+A dvc that runs on another machine, over a shared disk, is not seen. Reads the file, and removes it
+if it is stale. Writes nothing.
 
     python -m pipeline.dvc_support.rwlock
 """
@@ -19,11 +22,11 @@ import zc.lockfile
 from pipeline.terminal.command_lines import command_line
 
 RWLOCK = Path(".dvc/tmp/rwlock")
-_HOLDERS = ("dvc", "pipeline.driver")  # in the command lines of those that write it
+_HOLDERS = ("dvc", "pipeline.driver")  # parts of the command lines of processes that write it
 
 
 def remove_untrue(root: Path) -> str | None:
-    """Return why the note was removed; None if it is true, absent, or being written."""
+    """Remove the file if it is stale; return the reason, or None if it stays or is absent."""
     path = root / RWLOCK
     if not path.exists():
         return None
@@ -61,7 +64,7 @@ def _is_dvc(process: int) -> bool:
         return any(holder in word for holder in _HOLDERS for word in words)
     except psutil.NoSuchProcess:
         return False
-    except psutil.Error:  # another user's: it may be
+    except psutil.Error:  # another user's process; it may be a dvc
         return True
 
 

@@ -1,6 +1,6 @@
 """Share results through a DVC remote: make push, pull, verify and gc (docs/sharing.md).
 
-    python -m pipeline.dvc_support.share push     send whole results and the run cache
+    python -m pipeline.dvc_support.share push     send results and the run cache, if none is damaged
     python -m pipeline.dvc_support.share pull     fetch them, and compare files with dvc.lock
     python -m pipeline.dvc_support.share verify   compare cache and outputs with dvc.lock
     python -m pipeline.dvc_support.share seed     put metrics that git keeps into the cache
@@ -32,18 +32,18 @@ _UNKNOWN = "without git's remotes it is not known what others need"
 
 
 class Failure(Exception):
-    """What ends the command, in a line."""
+    """The reason why the command ends, in one line."""
 
 
 def push(root: Path, graph: Graph, cache: Path) -> None:
     remote = default_remote(root)
     refuse(cache_findings(graph, cache), "nothing was pushed")
-    # To a remote that does not answer DVC would try each file of the run cache in turn, for
-    # minutes.
+    # If the remote does not answer, dvc push tries each file of the run cache in turn, for minutes.
+    # So try one file first.
     files = [out for out, md5 in recorded(graph) if not md5.endswith(".dir")]
     probe = ["dvc", "status", "--cloud", "--json", *files[:1]]
     run(root, probe, f"remote {remote} does not answer", quiet=True)
-    run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; say make push again")
+    run(root, ["dvc", "push", "--run-cache"], f"not all is on remote {remote}; run make push again")
 
 
 def pull(root: Path, graph: Graph, cache: Path) -> None:
@@ -72,8 +72,8 @@ def verify(root: Path, graph: Graph, cache: Path) -> None:
 
 def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) -> None:
     """Remove what no branch, tag, experiment or the working tree needs; DVC asks first."""
-    # Not --force: it would also say yes to losing a directory whose listing is neither here nor on
-    # the remote.
+    # Without --force, which would also confirm the loss of a directory whose listing is neither
+    # here nor on the remote.
     command = ["dvc", "gc", "--all-branches", "--all-tags", "--all-experiments"]
     folder = (root / cache).resolve()
     if not folder.is_relative_to(root.resolve()):
@@ -96,10 +96,10 @@ def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) 
 
 
 def unkept(root: Path, cloud: bool = False) -> list[str]:
-    """Return the branches and tags at whose commits DVC keeps nothing.
+    """Return the branches and tags whose outputs `dvc gc` would not keep.
 
-    Those that git has here are named as in `origin/main`, those that only a git remote has as in
-    `origin refs/heads/main`.
+    Named `origin/main` if git has it here, and `origin refs/heads/main` if only a git remote has
+    it.
     """
     here = tips(subprocess.check_output(["git", "show-ref", "--dereference"], cwd=root, text=True))
     names = {
@@ -107,8 +107,8 @@ def unkept(root: Path, cloud: bool = False) -> list[str]:
         for ref, commit in here.items()
         if ref.startswith(_NEEDED)
     }
-    # A clone of a single branch or of a depth fetches no other branch, and no clone a tag that is
-    # on no branch.
+    # A shallow or single-branch clone does not fetch other branches, and no clone fetches a tag
+    # that is on no branch. So ask the remotes.
     for remote in (
         subprocess.check_output(["git", "remote"], cwd=root, text=True).split() if cloud else ()
     ):
@@ -139,22 +139,22 @@ def tips(listing: str) -> dict[str, str]:
 def kept_by_dvc(root: Path) -> set[str]:
     """Return the commits that `dvc gc` keeps.
 
-    DVC is asked, because it takes a branch of the same name as a tag for the tag.
+    DVC itself computes them: if a branch and a tag have one name, it takes the tag for both.
     """
-    # Imported here: it takes a third of a second, which `seed` need not wait for.
+    # Imported here, because it takes a third of a second and `seed` does not need it.
     from dvc.exceptions import DvcException
     from dvc.scm import SCM, iter_revs
 
     every = {"all_branches": True, "all_tags": True, "all_experiments": True}
     try:
         return set(iter_revs(SCM(str(root)), **every))
-    except DvcException as error:  # a tag of something that is no commit: dvc gc refuses it too
+    except DvcException as error:  # a tag of an object that is no commit; dvc gc refuses it too
         way = "git update-ref refs/kept/TAG TAG keeps what it is of, then git tag --delete TAG"
         raise Failure(f"DVC cannot read a branch or tag: {error}; {way}") from error
 
 
 def tagging(name: str) -> str:
-    """Return the command that has DVC keep what `name`, of unkept, needs."""
+    """Return the command after which DVC keeps what `name`, a result of `unkept`, needs."""
     tag = "keep-" + name.replace(" refs/", "-").replace("/", "-")
     if " " in name:
         return f"git fetch {name} && git tag {tag} FETCH_HEAD"
@@ -207,11 +207,11 @@ COMMANDS: dict[str, Callable[..., object]] = {
 def main() -> None:
     parser = command_line("pipeline.dvc_support.share", __doc__, changes=True)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--cloud", action="store_true", help="of gc: the remote too")
+    parser.add_argument("--cloud", action="store_true", help="with gc: clean the remote too")
     options = parser.parse_args()
     root, name = Path.cwd(), options.command
     if options.cloud and name != "gc":
-        parser.error("--cloud is of gc")
+        parser.error("--cloud goes with gc only")
     cloud = {"cloud": True} if options.cloud else {}
     try:
         with told_in_one_line(name):

@@ -4,12 +4,17 @@
     YES=1 python -m pipeline.leftover.prune        lists it, and removes it without asking
     python -m pipeline.leftover.prune --artifacts  removes today's artifacts, without asking
 
-What may be left is derived from dvc.yaml: every output of a stage for other values of params.yaml's
-lists (a dropped seed, condition or checkpoint step, another profile), and what dvc.lock records of
-stages that are no more. A file goes only if a stage wrote it as it is: git has it as committed, a
-record of DVC's (dvc.lock of any branch, the run cache) or the directory's SHA256SUMS has its hash,
-or its stage has run here and was killed before DVC recorded it. Everything else is named and kept.
-Reads those. Removes outputs, scratch folders of killed runs and empty directories; writes dvc.lock.
+Candidates are outputs of stages for other values of params.yaml's lists (a dropped seed, condition
+or checkpoint step, another profile), and outputs that dvc.lock records of stages that no longer
+exist. A file is removed only if there is evidence that a stage wrote it as it is now:
+- git has it, as it was committed;
+- DVC recorded its hash (dvc.lock of any branch, or the run cache);
+- the SHA256SUMS of its directory has its hash;
+- its stage has run here, and DVC has recorded no version of it: the stage was killed.
+All other files are listed and kept.
+
+Reads dvc.yaml, params.yaml, dvc.lock, git and DVC's cache. Removes outputs, scratch folders of
+killed runs and empty directories. Writes dvc.lock.
 """
 
 import contextlib
@@ -37,13 +42,13 @@ from pipeline.leftover.withdrawn import OutputPattern, foreign_files, templates
 from pipeline.terminal.command_lines import command_line
 
 ARTIFACTS = tuple(SETTINGS.artifacts)
-# Made beside an output by pipeline/seal/scratch_folder.py and common/files.py.
+# Ends of the hidden siblings that pipeline/seal/scratch_folder.py and common/files.py make.
 _HIDDEN = (".scratch", ".partial")
 GIT, CACHE, NOWHERE = "git restore", "DVC's cache", "nothing"
 
 
 class Leftover(NamedTuple):
-    """One output's files: those that go and how each comes back, those that stay and why."""
+    """One output's files: those that go, with the way each comes back, and those that stay."""
 
     path: str
     goes: dict[str, str]
@@ -52,7 +57,7 @@ class Leftover(NamedTuple):
 
 
 class Evidence:
-    """What says that a stage wrote a file."""
+    """Evidence that a stage wrote a file: git, DVC's records, checksums."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -93,14 +98,14 @@ class Evidence:
             return True, CACHE if object_path(self._cache, found).is_file() else NOWHERE
         if self._checksummed(file, output):
             return True, NOWHERE
-        # Its stage was killed between writing and DVC's record: no other version of it can be
-        # known.
+        # Its stage ran here, and DVC never recorded this output: the stage was killed after it
+        # wrote the file.
         if not md5s and instance and (self.root / DURATIONS / instance).is_file():
             return True, NOWHERE
         return False, "no record says that a stage wrote it as it is"
 
     def _md5_inside(self, md5: str, inside: str) -> str | None:
-        """Return the recorded MD5 of the file `inside` an output of the MD5 `md5`."""
+        """Return the recorded MD5 of the file `inside` an output whose MD5 is `md5`."""
         if not md5.endswith(".dir"):
             return md5
         return (cached_entries(self._cache, md5) or {}).get(inside)
@@ -146,7 +151,7 @@ def _locks(root: Path) -> Iterator[bytes]:
 
 
 def leftovers(root: Path) -> list[Leftover]:
-    """Return what runs that are no more have left in the working tree, by path."""
+    """Return what runs that no longer exist have left in the working tree, sorted by path."""
     tree = WorkingTree(root)
     instances = {name: with_timings(instance) for name, instance in read_instances(tree).items()}
     current = {out for instance in instances.values() for out in instance.outputs}
@@ -165,7 +170,7 @@ def leftovers(root: Path) -> list[Leftover]:
 
 
 def _inside(root: Path, out: str) -> bool:
-    """Return whether `out` exists, not behind a link to a folder, which may be an archive."""
+    """Return whether `out` exists here; False behind a link to a folder, perhaps an archive."""
     path = Path(out)
     if (
         path.is_absolute()
@@ -179,9 +184,10 @@ def _inside(root: Path, out: str) -> bool:
 def _matching(
     root: Path, known: list[OutputPattern], current: set[str]
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield outputs that other values of the matrix would give, each with its instance.
+    """Yield the paths that would be outputs for other values of the matrix, with the instance.
 
-    A hidden sibling that only a killed stage leaves has no instance.
+    For the hidden sibling of such an output, which only a killed stage leaves, yield None as the
+    instance.
     """
     roots = sorted({template.root for template in known})
     todo = [name for name in roots if (root / name).is_dir() and not (root / name).is_symlink()]
@@ -225,7 +231,7 @@ def _files(root: Path, path: str) -> list[str]:
 
 
 def artifacts(root: Path) -> list[Leftover]:
-    """Return what today's runs have in ARTIFACTS, with what killed ones would go on from."""
+    """Return the current instances' outputs in ARTIFACTS, with the scratch of killed runs."""
     evidence = Evidence(root)
     found: dict[str, str | None] = {}
     for name, instance in read_instances(WorkingTree(root)).items():
@@ -239,7 +245,7 @@ def artifacts(root: Path) -> list[Leftover]:
 
 
 def running(root: Path) -> list[str]:
-    """Return the stages that run here now."""
+    """Return the stages that run here now: each holds the lock on its file in DURATIONS."""
     found = []
     for path in sorted((root / DURATIONS).glob("*")):
         with open(path, "rb") as file:
@@ -251,7 +257,7 @@ def running(root: Path) -> list[str]:
 
 
 def prune_copy(root: Path) -> None:
-    """Remove leftovers in the copy in which DVC runs a queued experiment; git has all of them."""
+    """Remove leftovers in the copy that DVC makes for a queued experiment; git has all of them."""
     remove(root, leftovers(root))
     remove_empty(root)
 
@@ -289,7 +295,7 @@ def _bytes(size: float) -> str:
 
 
 def remove(root: Path, found: list[Leftover]) -> None:
-    """Remove the files that go and directories left empty; files made since then stay."""
+    """Remove the files that go, and directories that this empties; newer files stay."""
     for leftover in found:
         for file in leftover.goes:
             (root / file).unlink(missing_ok=True)
@@ -300,7 +306,7 @@ def remove(root: Path, found: list[Leftover]) -> None:
 
 
 def remove_empty(root: Path) -> int:
-    """Remove the empty directories below the folders of outputs, and return how many there were."""
+    """Remove empty directories below the folders of outputs; return how many."""
     tree = WorkingTree(root)
     outputs = {out for instance in read_instances(tree).values() for out in instance.outputs}
     folders = {out.split("/")[0] for out in outputs if "/" in out}
@@ -317,7 +323,9 @@ def remove_empty(root: Path) -> int:
 def main() -> None:
     parser = command_line("pipeline.leftover.prune", __doc__)
     parser.add_argument(
-        "--artifacts", action="store_true", help="free the disk of what dvc repro brings back"
+        "--artifacts",
+        action="store_true",
+        help="free the disk of outputs that dvc repro brings back",
     )
     only_artifacts = parser.parse_args().artifacts
     root = Path.cwd()
@@ -350,7 +358,7 @@ def main() -> None:
         foreign = list(foreign_files(root, list(read_instances(WorkingTree(root)).values())))
     if foreign:
         sys.exit(
-            "error: prune: stages would still read as results what no stage writes "
+            "error: prune: stages would still read a file as results that no stage writes "
             f"({foreign[0]}); move it elsewhere"
         )
 
@@ -369,7 +377,7 @@ def _free(root: Path) -> None:
 
 
 def _agreed(yes: str) -> None:
-    """Return if the person agrees, or has agreed by YES=1; exit otherwise."""
+    """Return if the person agrees, now or by YES=1; exit otherwise."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -1,9 +1,9 @@
-"""Find results of runs that params.yaml no longer names, below a folder that a stage reads whole.
+"""Find results of runs that params.yaml no longer names, in a folder that a stage reads whole.
 
-DVC hashes such a directory with all that is in it: a withdrawn seed's results would count as an
-input of the stage that reads it, and no other clone would have the same hash. Every stage that
-starts looks first (pipeline/seal/sealed_stage.py): the first of a run stops within a second, and
-`make prune` (pipeline/leftover/prune.py) removes what is left. An empty directory does no harm.
+DVC hashes such a folder with everything in it. The results of a dropped seed would count as input
+of the stage that reads the folder, and no other clone would compute the same hash. So each stage
+looks for them at its start (pipeline/seal/sealed_stage.py). The first stage of a run stops within a
+second, and `make prune` (pipeline/leftover/prune.py) removes them. An empty directory is harmless.
 """
 
 import fnmatch
@@ -17,14 +17,17 @@ from pipeline.declared.dvc_yaml import PARAMS, Instance, below, expand, load_yam
 from pipeline.declared.file_trees import IGNORED, Tree, WorkingTree
 from pipeline.declared.settings import PRUNE
 
-_PLACE = "\0"  # stands around a key of the matrix, in no path
+_PLACE = "\0"  # marks both ends of a matrix key in an output's path, where it cannot occur
 
 
 class OutputPattern(NamedTuple):
     """One output of a stage for any values of its matrix.
 
-    `pattern` has a group for each key, `known` the values that params.yaml gives. `root` is the
-    folder at the top of the repository that the output lies in.
+    `pattern` has a group for each key, and `known` the values that params.yaml gives. `root` is the
+    top-level folder that the output lies in. For metrics/${item.run}/seed_${item.seed}.json:
+
+        pattern   metrics/(?P<run>\\w[\\w-]*)/seed_(?P<seed>\\d+)\\.json
+        known     {"run": ["baseline"], "seed": ["1", "2"]}
     """
 
     stage: str
@@ -38,7 +41,7 @@ class OutputPattern(NamedTuple):
         return f"{self.stage}@{'-'.join(values[key] for key in self.known if key in values)}"
 
     def unknown(self, match: re.Match[str]) -> dict[str, str]:
-        """Return those of the values in `match` that params.yaml does not give, by key."""
+        """Return the values in `match` that params.yaml does not give, by key."""
         return {
             key: value for key, value in match.groupdict().items() if value not in self.known[key]
         }
@@ -47,10 +50,10 @@ class OutputPattern(NamedTuple):
 def templates(
     tree: Tree, more: Callable[[Instance], Instance] = lambda instance: instance
 ) -> list[OutputPattern]:
-    """Return the outputs of stages that are run once for each value of a list in params.yaml.
+    """Return the outputs of stages that run once for each value of a list in params.yaml.
 
-    Lists that stand in dvc.yaml itself are taken as they are: below data/raw a folder of any name
-    may be the user's. `more` may give an instance further outputs.
+    A list written in dvc.yaml itself matches only its own values: a folder of another name, such as
+    one below data/raw, may be the user's. `more` may add outputs to an instance.
     """
     params, found = load_yaml(tree.read(PARAMS)), []
     for stage, text in read_stages(tree).items():
@@ -68,6 +71,8 @@ def templates(
             for key, values in known.items()
             if key not in free
         }
+        # Expand the stage once with marks in place of values, so that its outputs show where the
+        # values stand: metrics/\0run\0/seed_\0seed\0.json.
         wild = {**text, "matrix": {key: [f"{_PLACE}{key}{_PLACE}"] for key in matrix}}
         [instance] = expand(stage, {**wild, "params": [], "deps": []}, params)
         for output in more(instance).outputs:
@@ -86,6 +91,10 @@ def _values(values: str | list[Any], params: Any) -> list[str]:
 
 
 def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern[str]:
+    """Return the pattern of an output with marks; a key's second place must have the same value.
+
+    Split at the marks, every second part is a key: "metrics/", "run", "/seed_", "seed", ".json".
+    """
     seen: set[str] = set()
     parts = []
     for number, part in enumerate(output.split(_PLACE)):
@@ -100,7 +109,7 @@ def _pattern(output: str, kinds: dict[str, str]) -> re.Pattern[str]:
 
 
 def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
-    """Return a function that maps a path below a withdrawn run's output to values, as "seed 2"."""
+    """Return a function from a path to the dropped values that made it, such as ["seed 2"]."""
     known = templates(tree)
 
     def of(path: str) -> list[str]:
@@ -116,7 +125,7 @@ def withdrawn_values(tree: Tree) -> Callable[[str], list[str]]:
 
 
 def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
-    """Return the outputs of any stage that `instance` reads, in whole or in part."""
+    """Return the outputs of all stages that `instance` reads in whole or in part."""
     outputs = [out for one in instances for out in one.outputs]
     return [
         out for out in outputs if any(below(dep, out) or below(out, dep) for dep in instance.deps)
@@ -124,7 +133,7 @@ def outputs_read(instance: Instance, instances: list[Instance]) -> list[str]:
 
 
 def refusal(root: Path, instances: list[Instance]) -> str | None:
-    """Return why a stage must not run: DVC could not keep its outputs, or would hash others too."""
+    """Return why no stage may run now: DVC could not keep outputs, or would hash foreign files."""
     folders = {
         str(folder)
         for one in instances
@@ -161,7 +170,7 @@ def refusal(root: Path, instances: list[Instance]) -> str | None:
 
 
 def foreign_files(root: Path, instances: list[Instance]) -> Iterator[str]:
-    """Yield files that no stage writes, below folders that a stage reads with others' outputs."""
+    """Yield files that no stage writes, in folders that a stage reads as a whole."""
     outputs = {out for instance in instances for out in instance.outputs}
     deps = {dep for instance in instances for dep in instance.deps if not dep.endswith(".py")}
     gathered = sorted(dep for dep in deps if any(out != dep and below(out, dep) for out in outputs))

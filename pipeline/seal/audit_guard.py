@@ -1,4 +1,13 @@
-"""What the audit hook of a sealed stage knows and forbids: see pipeline/seal/sealed_stage.py."""
+"""The audit hook of a sealed stage: what it records and what it forbids.
+
+pipeline/seal/sealed_stage.py describes the whole seal. Python calls the hook with an event's name
+and arguments before it acts, so an exception from the hook prevents the act:
+
+    open("data/other.bin")              the stage calls
+      → hear("open", (path, mode, flags))
+        → Guard._opened                 is the path below a dep, or below an out if it is written?
+          → SealBroken                  no: the stage ends with one line that names the file
+"""
 
 import atexit
 import functools
@@ -33,8 +42,8 @@ _NETWORK_EVENTS = {
     "socket.sendmsg",
 }
 _UNREADABLE = "ran while an input became unreadable; put it back and run the stage again"
-# For each event, the positions in its arguments: (path, descriptor of the directory it is relative
-# to).
+# For each event, positions in its arguments: (path, descriptor of the directory that the path is
+# relative to). os.rename has two such pairs: source and target.
 _CHANGES = {
     "os.chmod": ((0, 2),),
     "os.link": ((1, 3),),
@@ -48,11 +57,11 @@ _CHANGES = {
 
 
 class SealBroken(BaseException):
-    """Not an Exception, so that no library's `except Exception` carries on after it."""
+    """A breach of the seal. Not an Exception: a library's `except Exception` must not catch it."""
 
 
 class Guard:
-    """What the audit hook knows: one instance's declaration, and what the stage has read of it."""
+    """The audit hook's state: one instance's declaration, and what the stage has read of it."""
 
     def __init__(
         self,
@@ -87,7 +96,7 @@ class Guard:
         self.inputs = [*instance.deps, *pinned]
         self.confined = False  # whether the kernel refuses what is not declared
         self._reading_section = False
-        # Importing lists the folders that modules are in.
+        # Python lists the folders of modules when it imports them.
         self._listable = {".", WATCHER} | {
             str(folder)
             for dep in instance.deps
@@ -98,7 +107,8 @@ class Guard:
     def hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         """Return the audit hook.
 
-        Importing transformers raises 65,000 events, so one without handler costs one look-up.
+        Importing transformers raises 65,000 events, so an event without a handler costs one dict
+        look-up and nothing else.
         """
         handlers: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
             "open": self._opened,
@@ -131,12 +141,12 @@ class Guard:
             if not self._covers(self._writable, name):
                 self._break(f"wrote {name}, which dvc.yaml does not list under this stage's outs")
         elif name == PARAMS and self._reading_section:
-            self._reading_section = False  # what is read of it has been judged
+            self._reading_section = False  # _read_section has just checked the key
         elif not self._covers(self._readable, name) and not below(
             name, WATCHER
-        ):  # a traceback quotes the guard's own lines
+        ):  # Python reads the guard's own source to print a traceback
             full = os.path.join(self._root, name)
-            # An open directory is no input before it is listed, nor is a file that is not there.
+            # A missing file is no input, and an open directory is none until it is listed.
             if _is_there(full) and not _is_directory(full):
                 self._break(f"read {name}, which dvc.yaml does not list under this stage's deps")
 
@@ -145,28 +155,28 @@ class Guard:
         name = self._inside("." if path is None else path)
         if name is None or name in self._listable or self._covers(self._readable, name):
             return
-        # A build of torch with CUDA looks for its libraries below every entry of sys.path, also the
-        # root. The absence of a folder is no input.
+        # A folder that is absent is no input. torch with CUDA looks for its libraries below every
+        # entry of sys.path, and the repository's root is one.
         if _is_there(os.path.join(self._root, name)):
             self._break(f"listed {name}, which dvc.yaml does not list under this stage's deps")
 
     def _changed(self, event: str, arguments: tuple[Any, ...]) -> None:
         for place, folder in _CHANGES[event]:
             if isinstance(arguments[place], int):
-                continue  # a descriptor was judged when it was opened
+                continue  # _opened has checked this descriptor
             name = self._inside(arguments[place], -1 if folder is None else arguments[folder])
             if name is None or self._covers(self._writable, name):
                 continue
             if event == "os.mkdir" and any(below(out, name) for out in self._writable):
-                continue  # on the way to an output
+                continue  # a parent folder of an output
             if event == "os.mkdir" and _is_directory(os.path.join(self._root, name)):
-                continue  # changes nothing: torch.compile makes sure of the working directory
+                continue  # changes nothing: torch.compile calls mkdir on the working directory
             if event not in ("os.remove", "os.rmdir") or _is_there(os.path.join(self._root, name)):
                 self._break(f"changed {name}, which dvc.yaml does not list under this stage's outs")
 
     def _asked_for_host(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._network and not self._several:
-            self._break("asked for the host's name, which is no input that DVC knows")
+            self._break("asked for the host's name, which DVC does not track as an input")
 
     def _connected(self, event: str, arguments: tuple[Any, ...]) -> None:
         first, *rest = arguments
@@ -177,10 +187,10 @@ class Guard:
         self._break(f"used the network ({host!r}); dvc.yaml has no meta: network: true for it")
 
     def watch_sizes(self) -> None:
-        """Stop a stage that reads size or times of a file that it may not read.
+        """Stop a stage that reads the size or times of a file that it may not read.
 
-        No audit event exists for this, so `os.stat` and `os.lstat` are wrapped. Importing and
-        listing do not call them.
+        Python raises no audit event for stat, so `os.stat` and `os.lstat` are wrapped. Imports and
+        listings do not go through these two names, so they are not slowed down.
         """
 
         def watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
@@ -196,7 +206,7 @@ class Guard:
         for ask in (os.stat, os.lstat):
             answer = watched(ask)
             for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-                if ask in able:  # shutil and others look there
+                if ask in able:  # shutil and others look functions up in these sets
                     able.add(answer)
             setattr(os, ask.__name__, answer)
 
@@ -205,7 +215,7 @@ class Guard:
         if name is None or name == PARAMS or any(below(name, code) for code in (WATCHER, *CODE)):
             return
         if self._instance.meta.get("checks_params"):
-            return  # it judges parameters, and so whether the files that they name are there
+            return  # this stage checks that the files that parameters name exist
         if not any(below(name, allowed) for allowed in self._readable):
             self._break(
                 f"asked for the size of {name}, which dvc.yaml does not list under this stage's "
@@ -214,7 +224,8 @@ class Guard:
 
     def _read_section(self, event: str, arguments: tuple[Any, ...]) -> None:
         path, key = arguments
-        if self._inside(path) != PARAMS or PARAMS in self._instance.deps:  # the file is all of it
+        # A stage with the whole file as a dep may read every section.
+        if self._inside(path) != PARAMS or PARAMS in self._instance.deps:
             return
         if key not in self._instance.params.get(PARAMS, ()):
             self._break(
@@ -224,23 +235,29 @@ class Guard:
         self._reading_section = True
 
     def _begins(self, event: str, arguments: tuple[Any, ...]) -> None:
-        self._begun = time.monotonic()  # all before it was starting up
+        self._begun = time.monotonic()  # imports end here, the stage's own work starts
 
     def _share_ends(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """A share reads what its phase needs; `_piece_done` has judged the inputs of its pieces."""
-        if self._broken:  # something swallowed it
+        """End a share. It need not read every dep, and `_piece_done` has checked its inputs."""
+        if self._broken:  # a library swallowed the exception
             raise SealBroken(self._broken[0])
         self._witness.dismiss()
         self._done = True
 
     def _ends(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Accept the stage's end only if it read all that is declared and no input has changed.
+
+        The order matters. A breach that a library swallowed comes before deps that were never
+        read: the second may follow from the first. The inputs are compared last, since DVC hashes
+        them right after this process. The seconds are written only after every check.
+        """
         if self._share:
-            self._break(f"has no phase {self._share.phase}, which dvc.yaml says it spreads")
+            self._break(f"has no phase {self._share.phase}, which dvc.yaml lists under spreads")
         if self._unread and PARAMS not in self._instance.deps:
             self._break(
                 f"never read {', '.join(sorted(self._unread))} of {PARAMS}, which dvc.yaml declares"
             )
-        if self._broken:  # something swallowed it
+        if self._broken:  # a library swallowed the exception
             raise SealBroken(self._broken[0])
         if self._untouched:
             self._break(
@@ -254,7 +271,7 @@ class Guard:
         if changed is not None:
             self._break(
                 f"ran while {changed} changed, and DVC would record the new one as what it read; "
-                f"run it again, or undo the change and say dvc commit {self._instance.name}"
+                f"run it again, or undo the change and run dvc commit {self._instance.name}"
             )
         self._done = True
         if self._duration is None:
@@ -273,15 +290,24 @@ class Guard:
             self._break(_UNREADABLE)
         changed = changed_input(self._before, after)
         if changed is not None:
-            self._break(f"ran while {changed} changed, so what it made is of neither; run it again")
+            self._break(
+                f"ran while {changed} changed, so its result belongs to neither version; run it "
+                "again"
+            )
 
     def _inside(self, path: Any, folder: int = -1) -> str | None:
-        """Return `path` relative to the repository, None where it is outside or in the environment.
+        """Return `path` relative to the repository; None outside it and inside the environment.
 
-        `path` may be a descriptor, or relative to the directory open as `folder`.
+        `path` may be a descriptor, or relative to the directory open as `folder`. With the
+        repository at /repo:
+
+            /repo/data/a.bin    data/a.bin
+            /repo               .
+            /repo/.venv/x.py    None: libraries are declared by version
+            /tmp/x              None
         """
         if isinstance(path, str) and path.startswith(self._skipped) and "/../" not in path:
-            return None  # most of all opens, and quickly told
+            return None  # a fast path for libraries' files: most opens are theirs
         try:
             if isinstance(path, int):
                 path = os.readlink(f"/proc/self/fd/{path}")
@@ -299,6 +325,7 @@ class Guard:
         return full[len(self._root) + 1 :]
 
     def _covers(self, allowed: set[str], name: str) -> bool:
+        """Return whether `allowed` has `name` or a folder above it; mark that dep as read."""
         while name:
             if name in allowed:
                 self._untouched.discard(name)
@@ -314,9 +341,9 @@ class Guard:
     def explain(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """Print one line for a broken seal or a machine fault, as sys.excepthook.
+        """Print one line for a broken seal or a machine fault (this is sys.excepthook).
 
-        For other errors print the traceback, and a line if the kernel has refused to open a file.
+        For other errors, print the traceback, and one more line if the kernel refused a file.
         """
         self._failed = True
         line = (
@@ -332,7 +359,8 @@ class Guard:
         traceback.print_exception(kind, error, trace)
         if not self.confined:
             return
-        # Libraries word a refusal differently (safetensors: no such file), but most name the file.
+        # Libraries word the kernel's refusal differently (safetensors says "no such file"), but
+        # most name the file.
         named = [self._inside(word) for word in re.findall(r"[\w./+-]+", str(error))]
         refused = [
             name
@@ -353,8 +381,8 @@ class Guard:
     def watch_exit(self) -> None:
         """Exit non-zero if the stage ends before `run_stage` reports success.
 
-        After success, exit at once: the exit handlers of torch and transformers take a quarter of a
-        second.
+        After success, exit at once: the exit handlers of torch and transformers take a quarter of
+        a second.
         """
         leave = sys.exit
 
@@ -367,7 +395,7 @@ class Guard:
                 return
             if not self._done:
                 print(
-                    f"error: seal: {self._instance.name} ended before run_stage had seen it done",
+                    f"error: seal: {self._instance.name} ended before run_stage reported success",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -1,4 +1,4 @@
-"""A sealed stage's temporary files, what the kernel lets it open, and where its code comes from."""
+"""A sealed stage's temporary files, the files that the kernel lets it open, and its imports."""
 
 import atexit
 import contextlib
@@ -18,7 +18,7 @@ from pipeline.declared.settings import SETTINGS
 from pipeline.seal import landlock, seccomp
 from pipeline.seal.start import OwnPackages
 
-# The system's own folders. Data of persons are in any other: /home, /mnt, /data, /tmp.
+# The system's own folders. People's data are in others: /home, /mnt, /data, /tmp.
 _SYSTEM = {
     "Library", "System", "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix",
     "opt", "proc", "run", "sbin", "snap", "sys", "usr",
@@ -26,15 +26,15 @@ _SYSTEM = {
 _WRITABLE_SYSTEM = {"dev", "proc"}
 # CUDA's multi-process service, if it runs.
 _GPU_SERVICE = Path("/tmp/nvidia-mps")
-# Without this index every stage that draws would read each font of the machine.
+# Without this index, every stage that draws would read each font of the machine.
 _FONT_INDEX = Path("/var/cache/fontconfig")
 
 
 def make_partials(root: Path, instance: Instance) -> list[Path]:
     """Create the temporary siblings of the outputs, and return their paths.
 
-    Landlock allows only paths that exist. An output whose name has a suffix is a file, any other a
-    directory.
+    They must exist first, because a rule of Landlock names an existing path. An output whose name
+    has a suffix is a file, any other is a directory.
     """
     partials = []
     for out in instance.outputs:
@@ -68,14 +68,14 @@ def confine(
 ) -> bool:
     """Restrict what this process may open from now on; return whether the kernel enforces it.
 
-    A stage with `network` may also read outside the repository: its inputs are verified by content,
-    not by place. Without `sockets` no process of the stage may open a socket that leads off this
-    machine.
+    A stage with `network` may also read outside the repository: it verifies its inputs by content.
+    Without `sockets`, no process of the stage may open a socket that leads off this machine.
     """
     readable = [*_readable(root, inputs), *_libraries(root)]
     if network:
         _make_caches(root)
-        # Landlock cannot allow new files beside the repository in the folder for temporary files.
+        # Landlock gives rights to a folder and all below it. If the repository lies below /tmp,
+        # all of /tmp would include the repository, so temporary files get a folder of their own.
         if root.is_relative_to(tempfile.gettempdir()):
             writable = [*writable, _private_directory()]
         writable = [*writable, *_outside(root)]
@@ -115,8 +115,8 @@ def _libraries(root: Path) -> list[Path]:
         *map(Path, (sys.prefix, sys.base_prefix, sys.base_exec_prefix)),
     }
     folders |= {place for place in places if not root.is_relative_to(place)}
-    # A cluster's tree of software, such as /sw or /apps, unless it also holds the home or the
-    # repository: then it is a tree of data.
+    # A cluster keeps its software below one folder of the root, such as /sw or /apps. A folder that
+    # also holds the home, the repository or temporary files has data, and is left out.
     home = Path(os.path.expanduser("~")).resolve()
     for place in places:
         top = Path(*place.resolve().parts[:2])
@@ -128,7 +128,14 @@ def _libraries(root: Path) -> list[Path]:
 
 
 def _outside(root: Path) -> list[Path]:
-    """Return what is beside the repository: at each level above it, all but the way to it.
+    """Return all folders and files beside the repository, at each level above it.
+
+    Landlock cannot take one folder out of another, so the siblings are allowed one by one. For
+    /home/ann/repo:
+
+        /home/ann   everything but repo
+        /home       everything but ann
+        /           everything but home
 
     Links are left out: their targets have names of their own, and may be the repository. A folder
     that cannot be listed, such as a cluster's /home, is skipped.
@@ -148,7 +155,7 @@ def _outside(root: Path) -> list[Path]:
 
 
 def _private_directory() -> Path:
-    """Create an empty folder for temporary files, also as the home: no one's settings count."""
+    """Create an empty folder for temporary files, also used as a home without settings."""
     directory = tempfile.mkdtemp(prefix="sealed-")
     os.environ["TMPDIR"] = tempfile.tempdir = directory
     _remove_at_exit([Path(directory)])
@@ -156,7 +163,7 @@ def _private_directory() -> Path:
 
 
 def _make_caches(root: Path) -> None:
-    """Create the caches' folders: once the stage is confined it cannot (see `_outside`)."""
+    """Create the folders of caches; the confined stage cannot create siblings (see `_outside`)."""
     names = ("XDG_CACHE_HOME", *SETTINGS.environment.get("folders", ()))
     folders = [os.environ[name] for name in names if os.environ.get(name)]
     if root.is_relative_to(os.path.expanduser("~")):
@@ -174,14 +181,14 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 class _Nothing:
     def find_spec(self, name: str, target: object = None) -> None:
-        """Find nothing: no other file in the repository's root is a module."""
+        """Find nothing: a file in the repository's root is no module, except packages of CODE."""
 
 
 def import_from_source(root: Path) -> None:
     """Import the packages of CODE below `root` from their source, never from bytecode.
 
-    No other module below `root` is found. Modules of CODE that pipeline/ has imported are imported
-    again.
+    No other module below `root` is found. Modules of CODE that pipeline/ has already imported, from
+    bytecode perhaps, are forgotten, so the stage imports them again.
     """
     finder = importlib.machinery.FileFinder.path_hook(
         (_FromSource, importlib.machinery.SOURCE_SUFFIXES)
@@ -199,5 +206,6 @@ def import_from_source(root: Path) -> None:
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
         del sys.modules[name]
-    # For processes that are spawned. Last, so that Python's and the libraries' modules come first.
+    # Spawned processes inherit sys.path. The root is last, so that modules of Python and of
+    # libraries come first.
     sys.path.append(str(root))

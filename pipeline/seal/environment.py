@@ -1,8 +1,8 @@
-"""The variables of the environment that reach a stage: those named here and no others.
+"""The variables of the environment that reach a stage; all others are deleted.
 
-A variable may choose kernels, libraries' behaviour, other modules or a time zone, and DVC knows
-nothing of it. What a library reads next year cannot be listed, what a stage needs can. Imports
-little: pipeline/seal/start.py uses it before anything else runs.
+A variable may choose kernels, a library's behaviour, other modules or a time zone, and DVC does not
+track it. This is a list of what stages need, because nobody can list what a library may read next
+year. The module imports little: pipeline/seal/start.py uses it before anything else runs.
 """
 
 import os
@@ -12,21 +12,20 @@ from typing import Any
 
 from pipeline.declared.settings import SETTINGS
 
-# Programs, temporary files, what a terminal shows, which GPUs and how many cores are this stage's,
-# and which share of its pieces it makes.
+# Programs, temporary files, the terminal, this stage's GPUs and cores, and its share of pieces.
 _EVERY_STAGE = {
     "COLUMNS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "DVC_STAGE", "HIP_VISIBLE_DEVICES",
     "HOME", "LD_LIBRARY_PATH", "LINES", "NO_COLOR", "PATH", "PIPELINE_SHARE", "PIPELINE_THREADS",
     "PYTHONUNBUFFERED", "ROCR_VISIBLE_DEVICES", "TERM", "TMPDIR",
 }  # fmt: skip
-# The way to data; pyproject.toml adds a project's own.
+# Proxies, certificates and caches of downloads; pyproject.toml adds a project's own.
 _NETWORK = {
     "ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NETRC", "NO_PROXY",
     "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME", "all_proxy",
     "http_proxy", "https_proxy", "no_proxy",
     *SETTINGS.environment.get("network", ()),
 }  # fmt: skip
-# What torchrun and Slurm tell a process about the others, and the network between them.
+# torchrun and Slurm describe the other processes, and the network between them, by these.
 _SEVERAL_PROCESSES = {
     "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
     "MASTER_PORT", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
@@ -35,9 +34,9 @@ _OF_SEVERAL_PROCESSES = (
     "FI_", "GLOO_", "NCCL_", "OFI_", "PIPELINE_", "SLURMD_", "SLURM_", "TORCHELASTIC_", "UCX_",
 )  # fmt: skip
 
-# The same for everybody. Sets of text have the same order, text files are UTF-8, and a day begins
-# at the same moment. glibc asks for huge pages, where the kernel leaves that to programs: it makes
-# a training step of the demonstration a twentieth faster.
+# The same values on every machine: sets of text have the same order, text files are UTF-8, and a
+# day begins at the same moment. GLIBC_TUNABLES asks for huge pages, where the kernel leaves that to
+# programs: a training step of the demonstration is a twentieth faster.
 _FIXED = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "LC_ALL": "C.UTF-8",
@@ -47,8 +46,8 @@ _FIXED = {
     "TZ": "UTC",
     "USER": "stage",
 }
-# For the Python processes that a stage starts. Not before: torchrun starts stages that are in the
-# working directory.
+# For Python processes that a stage starts. Set only once the stage runs: torchrun finds `stages` in
+# the working directory, which PYTHONSAFEPATH would exclude.
 _FOR_CHILDREN = {"PYTHONNOUSERSITE": "1", "PYTHONSAFEPATH": "1"}
 
 LIBRARY_PATH = "PIPELINE_LIBRARY_PATH"
@@ -69,7 +68,7 @@ def of_any_stage() -> dict[str, str]:
 def of_warm_interpreter(chosen: dict[str, str]) -> dict[str, str]:
     """Return the variables to import libraries with, for stages with the variables `chosen`.
 
-    Without the network, and with a home that has nobody's settings: the stage itself gets its own.
+    They allow no network, and the home does not exist. Each fork gets its own stage's variables.
     """
     kept = {
         name: value
@@ -81,9 +80,9 @@ def of_warm_interpreter(chosen: dict[str, str]) -> dict[str, str]:
 
 
 def clean_environment(network: bool, several: bool, chosen: dict[str, str]) -> None:
-    """Keep the variables that the stage may have, and set those `chosen` for it.
+    """Delete all variables but those that the stage may have, and set those `chosen` for it.
 
-    Without `network`, tell libraries so.
+    Without `network`, also set those that keep libraries offline.
     """
     for name in [
         name for name in os.environ if name not in _FIXED and not _reaches(name, network, several)
@@ -95,9 +94,10 @@ def clean_environment(network: bool, several: bool, chosen: dict[str, str]) -> N
 
 
 def library_variables(values: dict[str, Any]) -> dict[str, str]:
-    """Return pyproject.toml's variables for a stage that declares parameters with `values`.
+    """Return pyproject.toml's variables for a stage whose parameters have `values`.
 
-    `values` has the value of each key of params.yaml that a variable names and the stage declares.
+    `values` maps keys of params.yaml to values: each key that a variable of pyproject.toml names
+    and that the stage declares.
     """
     if not _processor_has(SETTINGS.variables_need):
         return {}
@@ -113,10 +113,9 @@ def library_variables(values: dict[str, Any]) -> dict[str, str]:
 
 
 def environment_of_libraries(values: dict[str, Any]) -> dict[str, str]:
-    """Return this process's environment with `library_variables(values)` for what it starts.
+    """Return this process's environment with `library_variables(values)`, for child processes.
 
-    Other variables of the same libraries, such as OPENBLAS_L2_SIZE, are left out, as the seal
-    leaves them out.
+    Other variables of the same libraries, such as OPENBLAS_L2_SIZE, are left out, as in the seal.
     """
     libraries = tuple(name.split("_")[0] + "_" for name in SETTINGS.variables)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(libraries)}
@@ -149,7 +148,7 @@ def _reaches(name: str, network: bool, several: bool) -> bool:
 
 
 def _folder_of_python() -> str | None:
-    """Return the folder of Python's library, for a Python found by LD_LIBRARY_PATH alone."""
+    """Return the folder of libpython; None unless LD_LIBRARY_PATH may be the way to it."""
     if "LD_LIBRARY_PATH" not in os.environ:
         return None
     import sysconfig

@@ -1,4 +1,7 @@
-"""One line for each fault of the machine, with what to do; a traceback shows a library only."""
+"""One line for each fault of the machine, with what to do.
+
+A traceback would show only where in a library the disk or the memory ran out.
+"""
 
 import errno
 import os
@@ -17,8 +20,8 @@ _WAYS_ON = {
     errno.EEXIST: "a folder has to be there: move the file away and run dvc repro",
     errno.ENOTDIR: "a folder has to be there: move the file away and run dvc repro",
 }
-# Messages of libraries that raise without errno: safetensors, pyarrow; numpy and torch, which do
-# not give the cause.
+# For libraries that raise without errno: (pattern of their message, what we print, what to do).
+# safetensors and pyarrow name the cause; numpy and torch do not.
 _SAID = (
     (r"No space left on device", "No space left on device", _SPACE),
     (r"Read-only file system", "Read-only file system", _WRITABLE),
@@ -34,7 +37,8 @@ _SAID = (
         _MEMORY,
     ),
 )
-# After the seal is closed, the other errors may be its refusals, and are reported as such.
+# Once the seal is closed, any other OSError may be a refusal of the seal, so Guard.explain
+# reports it.
 _ANYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -53,9 +57,9 @@ def fault_line(error: BaseException, name: str) -> str | None:
 
 
 def set_up_line(error: OSError, name: str) -> str:
-    """Return the line for an error before the seal is closed, when every file may be opened."""
+    """Return the line for an OSError that cannot be a refusal of the seal."""
     where = f": {os.path.relpath(error.filename)}" if error.filename else ""
-    # Libraries have wordings of their own.
+    # strerror, because libraries word the same errno differently.
     what = os.strerror(error.errno) if error.errno else str(error)
     way_on = _WAYS_ON.get(error.errno or 0, "mend it and run dvc repro")
     return f"error: {name}: {what}{where}; {way_on}"

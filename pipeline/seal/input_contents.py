@@ -1,8 +1,8 @@
-"""What an input is known by while a stage runs, and between a killed run and the next.
+"""How the seal recognises a changed input, during a run and between a killed run and the next.
 
-Files, and folders of code, are known by content: `git switch` to another branch and back changes
-no input, and an edit that keeps a file's size and time does. Folders of data may be too large to
-read for each piece of work; they are known by the sizes and times of their files.
+A file, or a folder of code, is compared by content. So `git switch` to another branch and back
+changes nothing, and an edit that keeps size and time is noticed. A folder of data is compared by
+its files' sizes and times, because reading it for each piece of work may take too long.
 """
 
 import hashlib
@@ -15,22 +15,23 @@ Known = str | list[tuple[str, int, int]] | None
 
 
 def known_by(root: Path, dep: str) -> dict[str, Known]:
-    """Return what the dependency `dep` is known by: {path: value}, with a path for each code file.
+    """Return {path: hash, or sizes and times} for the dependency `dep`.
 
-    A file that is not there has None. Raises OSError where a file cannot be read.
+    A folder of code has a path for each of its files. A missing file has None. Raises OSError if a
+    file cannot be read.
     """
     if not (root / dep).is_dir():
         return {dep: file_sha256(root / dep)}
     if not is_code(dep):
         return {dep: _sizes_and_times(root / dep)}
     tree = WorkingTree(root)
-    # The files that DVC hashes, without the bytecode that Python may write while the stage runs.
+    # What DVC hashes, without the bytecode that Python may write while the stage runs.
     hashed = without_ignored(tree, tree.files(dep))
     return {path: file_sha256(root / path) for path in hashed if "/__pycache__/" not in path}
 
 
 def file_sha256(path: Path) -> str | None:
-    """Return the SHA-256 of a file, None if it is not there."""
+    """Return the SHA-256 of a file; None if it is missing."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a stage's inputs are when it starts and when it ends: DVC hashes them only afterwards."""
+"""Compare a stage's inputs at its start and at its end: DVC hashes them only afterwards."""
 
 import fcntl
 import os
@@ -20,13 +20,17 @@ _QUESTION_BYTES = 8
 class Witness:
     """A process that reads the inputs on request, forked before the stage is confined.
 
-    It stays outside the confinement because an editor and git replace a file by a new one, which
-    the kernel would not let the stage open.
+    It stays outside the confinement. An editor and git replace a file by a new one, which Landlock
+    does not let the stage open.
 
-    Processes that the stage forks may ask too. Protocol: who asks locks a file, which the kernel
-    unlocks if that process is killed; sends a random question; and reads the pipe until the
-    question comes back, which skips the rest of an answer to a process that was killed. The answer
-    follows, as a pickle.
+    Processes that the stage forks may ask too. One request:
+
+        1. The asking process locks the file `_turn`. If it is killed, the kernel unlocks the file.
+        2. It writes 8 random bytes, the question, to the first pipe.
+        3. The witness writes the question and then the answer, a pickle, to the second pipe.
+        4. The asking process reads until it finds its question. What comes before it is the rest
+           of an answer to a process that was killed:  …rest of an old answer | question | pickle
+        5. It reads the pickle and unlocks the file.
     """
 
     def __init__(self, root: Path, instance: Instance):
@@ -65,7 +69,7 @@ class Witness:
             return fingerprints
 
     def dismiss(self) -> None:
-        """End the process, which holds the lock of the stage's instance, before the stage ends."""
+        """End the process before the stage ends: it holds the lock of the stage's instance."""
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
 
@@ -73,8 +77,8 @@ class Witness:
 def _serve(root: Path, instance: Instance, questions: int, answer: int) -> NoReturn:
     """Answer questions until every process that could ask has ended."""
     try:
+        # These signals go to the whole process group; the stage acts on them.
         for number in (signal.SIGINT, signal.SIGTERM):
-            # They are for the stage.
             signal.signal(number, signal.SIG_IGN)
         with open(answer, "wb") as pipe:
             while question := os.read(questions, _QUESTION_BYTES):
@@ -82,7 +86,7 @@ def _serve(root: Path, instance: Instance, questions: int, answer: int) -> NoRet
                 pickle.dump(_fingerprints_or_nothing(root, instance), pipe)
                 pipe.flush()
     finally:
-        # Never back into the code of the stage that was forked.
+        # Never return: the caller's frames are the stage's.
         os._exit(0)
 
 
@@ -94,7 +98,7 @@ def _fingerprints_or_nothing(root: Path, instance: Instance) -> dict[str, object
 
 
 def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:
-    """Return what must not change during a run: of each input, and the values of parameters."""
+    """Return what must not change during a run: inputs' contents and parameters' values."""
     found: dict[str, object] = {}
     for dep in instance.deps:
         found |= known_by(root, dep)
@@ -102,5 +106,5 @@ def fingerprints_of(root: Path, instance: Instance) -> dict[str, object]:
 
 
 def changed_input(before: dict[str, object], after: dict[str, object]) -> str | None:
-    """Return the first input that is another one, is new or is gone; None if there is none."""
+    """Return the first input that was changed, added or removed; None if there is none."""
     return next((name for name in {**before, **after} if before.get(name) != after.get(name)), None)

@@ -1,5 +1,10 @@
-"""Linux's Landlock through ctypes: this process, its threads and children may open only the files
-it names from now on.
+"""Limit the files that this process and its children can open, by Linux's Landlock.
+
+Landlock is reached through ctypes, in three calls:
+
+    landlock_create_ruleset(rights)       all rights that this set of rules takes away
+    landlock_add_rule(ruleset, path, …)   one file or folder, and the rights it gives back
+    landlock_restrict_self(ruleset)       from now on, for this thread and its children, for good
 
 Source of the numbers: <linux/landlock.h> and Documentation/userspace-api/landlock.rst. No privilege
 is needed. Where the kernel lacks Landlock (before 5.13, other systems) `restrict` returns False.
@@ -22,14 +27,13 @@ _WRITE_FILE = 1 << 1
 _READ_FILE = 1 << 2
 _REFER = 1 << 13  # renames between directories, which every ruleset forbids unless it handles them
 _TRUNCATE = 1 << 14
-_OF_FILES = (
-    _WRITE_FILE | _READ_FILE | _TRUNCATE
-)  # the rights that a rule on a file, not a directory, may name
+# A rule on a file, not a directory, may name only these rights.
+_OF_FILES = _WRITE_FILE | _READ_FILE | _TRUNCATE
 _TCP = 1 << 0 | 1 << 1  # bind, connect
 
 
 def available() -> int:
-    """Return the version of Landlock's interface, below 1 where there is none."""
+    """Return the version of Landlock's interface; below 1 if the kernel has none."""
     return (
         ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
         if sys.platform == "linux"
@@ -38,16 +42,16 @@ def available() -> int:
 
 
 def restrict(readable: Iterable[Path], writable: Iterable[Path], network: bool) -> bool:
-    """Allow reading below `readable`, reading and writing below `writable`, and TCP where
-    `network`; nothing else.
+    """Allow only reads below `readable`, reads and writes below `writable`, TCP if `network`.
 
-    Directories may still be listed and files created, renamed and removed: only contents are
-    guarded. Returns whether the kernel enforces this; TCP needs Linux 6.7.
+    This guards contents only: directories may still be listed, and files created, renamed and
+    removed. Returns whether the kernel enforces it. Refusing TCP needs Linux 6.7.
     """
     version = available()
     if version < 1:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
+    # A kernel refuses rights that its version does not know: 2 added _REFER, 3 _TRUNCATE, 4 TCP.
     handled = (
         _READ_FILE
         | _WRITE_FILE
@@ -74,7 +78,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # gone, or behind a mount that does not answer
+        return  # it has gone, or its mount does not answer
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _OF_FILES

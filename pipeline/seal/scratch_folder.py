@@ -1,6 +1,11 @@
-"""The folder where a stage's finished pieces outlive a kill, and the lock of its instance.
+"""The scratch folder, where a stage's finished pieces survive a kill, and the instance's lock.
 
-model/runtime/resumable.py writes the pieces.
+model/runtime/resumable.py writes the pieces. For the output data/tokens/baseline they lie in
+
+    data/tokens/.baseline.scratch/FINGERPRINT/
+
+FINGERPRINT is a hash of the command, the inputs and the parameters. After an edit of one of them
+the hash is another, so a resumed run never finds pieces of other inputs.
 """
 
 import atexit
@@ -25,9 +30,9 @@ from pipeline.seal.parent_death import end_with_parent
 
 
 def scratch_of(instance: Instance) -> str | None:
-    """Return the folder that holds the instance's scratch folder; None if it is not resumable.
+    """Return the folder beside the first output that holds the scratch folder.
 
-    It is a sibling of the first output.
+    None if dvc.yaml does not declare the stage as resumable.
     """
     if not instance.meta.get("resumable") or not instance.outs:
         return None
@@ -36,11 +41,11 @@ def scratch_of(instance: Instance) -> str | None:
 
 
 def make_scratch(root: Path, instance: Instance, name: str | None, shared: bool) -> list[Path]:
-    """Create the scratch folder of this work in `name` and put it into the environment.
+    """Create the scratch folder of this work below `name` and put its path into the environment.
 
-    Removes what else is in `name`, and at exit the folder if it is empty, unless other processes
-    make shares of the work meanwhile (`shared`). Returns what the stage may write besides its
-    outputs.
+    Removes pieces of other work below `name`. At exit, removes the folder if it is empty. Does
+    neither if other processes make shares of the work (`shared`). Returns what the stage may write
+    besides its outputs.
     """
     os.environ.pop(SCRATCH, None)
     if name is None:
@@ -59,10 +64,11 @@ def make_scratch(root: Path, instance: Instance, name: str | None, shared: bool)
 
 
 def fingerprint(root: Path, instance: Instance) -> str:
-    """Return a SHA-256 over all that the instance's work depends on: command, inputs, parameters.
+    """Return a SHA-256 of all that the instance's work depends on: command, inputs, parameters.
 
-    A folder with SHA256SUMS is known by that file, which its readers verify. Parameters that only
-    check a finished input are left out: correcting a count or a checksum costs no second download.
+    For a folder with SHA256SUMS, that file is hashed: its readers verify it. Parameters that only
+    check a finished input (pyproject.toml: judged) are left out, so correcting an expected count
+    or checksum does not download the input again.
     """
     params = {
         key: _without_verdicts(value)
@@ -95,7 +101,7 @@ def _remove_empty_at_exit(paths: list[Path]) -> None:
     def remove() -> None:
         # A forked child inherits this function.
         if os.getpid() == process:
-            with contextlib.suppress(OSError):  # there are pieces in it
+            with contextlib.suppress(OSError):  # the folder holds pieces
                 for path in paths:
                     path.rmdir()
 
@@ -105,8 +111,9 @@ def _remove_empty_at_exit(paths: list[Path]) -> None:
 def lock_instance(name: str, path: Path, descriptor: int) -> None:
     """Lock `path`, open as `descriptor`, until this process and all its forks have ended.
 
-    Exits if another process has the lock. A killed dvc may leave its stage running, and the next
-    dvc would start the stage again on the same files.
+    Exits if another process has the lock. A killed dvc may leave its stage running; without the
+    lock the next dvc would start the stage again on the same files. A lock by flock belongs to the
+    open file, which forks inherit: the kernel frees it when the last of them ends.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,13 +138,14 @@ def _holders(path: Path) -> list[str]:
 
 
 def end_children_with_this_process() -> None:
-    """Kill forked workers when this process dies: they would wait, and hold its lock, for ever."""
+    """Kill forked workers when this process dies: they would wait and hold its lock for ever."""
     if not sys.platform.startswith("linux"):
         return
     parents = {}
 
     def before() -> None:
-        # The kernel means the thread that forks: only the first one lives as long as the process.
+        # The kernel's "parent" is the forking thread. Only the main thread lives as long as the
+        # process, so a fork of another thread would be killed too early.
         parents["of the next"] = (
             os.getpid() if threading.current_thread() is threading.main_thread() else None
         )

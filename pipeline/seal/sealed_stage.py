@@ -1,27 +1,30 @@
-"""The seal around every stage: it reads what dvc.yaml declares, writes what it declares, and has
-the declared libraries.
+"""The seal around a stage: it may read, write and import only what dvc.yaml declares.
 
-stages/__init__.py calls `seal` before a stage imports anything. From then on
-- a Python audit hook (PEP 578) sees every open, listing, rename, removal and connection that passes
-  through Python, and stops the stage with the file's name; it also hears which sections of
-  params.yaml are read;
-- where the kernel has Landlock, files opened by native code (safetensors, pyarrow, tokenizers) and
-  by child processes are guarded too: an undeclared one cannot be opened, and an output only through
-  the temporary sibling of common/files.py;
-- first-party modules are compiled from their source: a .pyc that looks fresh (same second, same
-  size) is not believed;
-- the environment has the variables of pipeline/seal/environment.py and no others; only modules of
-  Python, of the libraries and of the repository are found (pipeline/seal/start.py); home and
-  temporary folder are an empty one of this process;
-- no other process may run the same instance, but several may make shares of its pieces
-  (common/share.py): they write to its scratch folder alone;
-- at the end no dependency may differ from the beginning: DVC hashes dependencies after a stage has
-  run, so an edit made meanwhile would be recorded as what the result was made from.
-Only a stage with `network` in its meta may use the network, and read a person's files outside the
-repository. Native code of a stage of several processes may use the network too: they talk through
-TCP, which the kernel cannot limit to this machine. The system's folders and .venv are no inputs in
-this sense: libraries are declared by version. The seal is a guard against mistakes, not against an
+stages/__init__.py calls `seal` before a stage imports anything. From then on:
+- A Python audit hook (PEP 578) checks each open, listing, rename, removal and connection that goes
+  through Python. It stops the stage with the file's name. It also records which sections of
+  params.yaml the stage reads.
+- Where the kernel has Landlock, it guards native code (safetensors, pyarrow, tokenizers) and child
+  processes too. They cannot open an undeclared file. They can open an output only through its
+  temporary sibling (common/files.py).
+- First-party modules are compiled from source. A .pyc of the same second and size may be stale.
+- The environment has only the variables of pipeline/seal/environment.py. The stage finds only
+  modules of Python, of the libraries and of the repository (pipeline/seal/start.py). Its home and
+  temporary folder are an empty folder of this process.
+- No other process may run the same instance. Several processes may make shares of its pieces
+  (common/share.py); they write only to its scratch folder.
+- At the end, each dependency must be what it was at the beginning. DVC hashes dependencies after a
+  stage has run, so it would record an edit made meanwhile as the result's input.
+Only a stage with `network` in its meta may use the network and read files outside the repository.
+One exception: processes of one stage talk through TCP, which the kernel cannot limit to this
+machine, so native code of such a stage can reach the network. The system's folders and .venv are
+not guarded: libraries are declared by version. The seal guards against mistakes, not against an
 attacker.
+
+The order in `seal`: read the declaration → start further processes → compare libraries → lock the
+instance → clean the environment → fork the witness (input_witness.py) → make temporary files and
+the scratch folder → close the kernel's seal → add the audit hook → import from source only. What
+needs a file outside the declaration comes before the kernel's seal, which cannot be opened again.
 """
 
 import os
@@ -62,21 +65,17 @@ from pipeline.seal.scratch_folder import (
 from pipeline.seal.several_processes import start_processes
 from pipeline.terminal.command_lines import instance_of
 
-_EXPERIMENTS = (
-    "/.dvc/tmp/exps/"  # where DVC copies the repository to, for an experiment of its queue
-)
+# DVC copies the repository to here for a queued experiment.
+_EXPERIMENTS = "/.dvc/tmp/exps/"
 
 
 def seal(started_as: list[str]) -> None:
-    """Hold this process, `-m stages.NAME …`, to the stage's declaration, or exit with the
-    reason.
-    """
+    """Hold this process, `-m stages.NAME …`, to the stage's declaration; exit if it cannot run."""
     root = Path.cwd()
     instance = instance_of(root, started_as)
     distributed = start_processes(root, instance)
-    writes = (
-        not distributed or os.environ["RANK"] == "0"
-    )  # only the first of several processes does
+    # Of several processes only rank 0 writes.
+    writes = not distributed or os.environ["RANK"] == "0"
     if not writes:
         instance = instance._replace(outs=(), tracked=())
     scratch, share = scratch_of(instance), _share(instance)
@@ -114,7 +113,7 @@ def seal(started_as: list[str]) -> None:
     os.environ[MADE] = "\n".join(outputs_read(instance, instances))
     with _faults_told(instance.name):
         guard = Guard(root, instance, scratch, distributed, share, duration, verdicts(instances))
-        guard.watch_exit()  # first to be registered, so the last to run
+        guard.watch_exit()  # atexit runs what was registered first last
         writable = [
             *make_partials(root, instance),
             *make_scratch(root, instance, scratch, shared=share is not None),
@@ -129,7 +128,10 @@ def seal(started_as: list[str]) -> None:
 
 
 def _share(instance: Instance) -> Share | None:
-    """Return the share that this process makes, None if it runs the stage; exit if it cannot."""
+    """Return the share that this process makes; None if it runs the whole stage.
+
+    Exits if PIPELINE_SHARE is invalid, or if dvc.yaml does not spread its phase.
+    """
     try:
         share = share_in(os.environ)
     except ValueError as error:
@@ -144,7 +146,7 @@ def _share(instance: Instance) -> Share | None:
 
 
 def variables_of(root: Path, instance: Instance) -> dict[str, str]:
-    """Return the variables of pyproject.toml for this stage."""
+    """Return the variables that pyproject.toml sets for this stage."""
     declared = instance.params.get(PARAMS, ())
     keys = [key for key in keys_of_variables() if any(below_key(key, each) for each in declared)]
     params = read_mapping(WorkingTree(root), PARAMS) if keys else {}
@@ -158,8 +160,10 @@ def _require_machine(root: Path) -> None:
 
 
 def _refuse_at_the_end(line: str) -> None:
-    """Have the stage that checks params.yaml name its faults first: a wrong name makes results look
-    like leftovers.
+    """Report leftover results only after the stage that checks params.yaml has found no fault.
+
+    A misspelt name in params.yaml makes good results look like leftovers; its own error comes
+    first.
     """
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
@@ -170,8 +174,9 @@ def _refuse_at_the_end(line: str) -> None:
 
 
 def all_instances(root: Path, instance: Instance) -> list[Instance]:
-    """Return all of the graph, or `instance` alone where params.yaml has no lists to make it of:
-    the stage that checks params.yaml says so.
+    """Return every instance of the graph; only `instance` if params.yaml does not give the lists.
+
+    The stage that checks params.yaml reports the fault.
     """
     try:
         return list(read_instances(WorkingTree(root)).values())
@@ -180,8 +185,9 @@ def all_instances(root: Path, instance: Instance) -> list[Instance]:
 
 
 def _leftovers(root: Path, instances: list[Instance]) -> str | None:
-    """Return why no stage runs beside results of other runs; in the copy of a queued experiment,
-    remove them.
+    """Return the line that refuses to run beside leftover results; None if there are none.
+
+    In the copy of the repository that DVC makes for a queued experiment, remove them instead.
     """
     line = refusal(root, instances)
     if line and _EXPERIMENTS in root.as_posix():
@@ -194,7 +200,7 @@ def _leftovers(root: Path, instances: list[Instance]) -> str | None:
 
 @contextmanager
 def _faults_told(name: str) -> Iterator[None]:
-    """A full or read-only disk, before Guard.explain would tell of it."""
+    """Exit with one line on a full or read-only disk, while Guard.explain is not yet in place."""
     try:
         yield
     except OSError as error:

@@ -1,14 +1,23 @@
 """Re-exec a stage under srun or torchrun if its section of params.yaml asks for several processes.
 
-`processes: P` above 1: torchrun with P processes on this machine. `nodes: N` above 1: Slurm's srun
-runs the stage's own command once on every node of the allocation, and each of these becomes
-torchrun with P processes. Node 0, on which dvc runs, has rank 0, and only rank 0 writes: dvc finds
-the outputs on the machine that wrote them, even if a shared file system is slow to show them
-elsewhere. torchrun's c10d rendezvous gives rank 0 to the first host name in alphabetical order,
-where node10 is before node9; the static rendezvous gives it to node 0.
+`processes: P` above 1 starts torchrun with P processes on this machine:
 
-Every process ends with the one that started it: dvc, srun or torchrun. A stage of one process that
-was started by hand does not: its terminal may be closed.
+    python -m stages.NAME  ─exec→  torchrun  ─starts→  P × python -m stages.NAME, each sealed
+
+`nodes: N` above 1 starts Slurm's srun, which runs the stage's command once on each node:
+
+    python -m stages.NAME  ─exec→  srun  ─on each node→  python -m stages.NAME  ─exec→  torchrun …
+
+Variables of the environment tell this module where in the chain it is (PIPELINE_NODE_OF below
+srun, PIPELINE_TORCHRUN below torchrun).
+
+dvc runs on node 0, which has rank 0, and only rank 0 writes. So dvc finds the outputs on the
+machine that wrote them, even if a shared file system is slow to show them elsewhere. torchrun's
+c10d rendezvous would give rank 0 to the first host name in alphabetical order, where node10 is
+before node9; the static rendezvous gives it to node 0.
+
+Every process ends with the one that started it: dvc, srun or torchrun. The exception is a stage of
+one process that a person started by hand: its terminal may be closed.
 """
 
 import os
@@ -23,13 +32,13 @@ from pipeline.declared.dvc_yaml import PARAMS, Instance, load_yaml
 from pipeline.declared.file_trees import WorkingTree
 from pipeline.seal.parent_death import end_with_parent
 
-# HOST:PORT, which a person may set if the default does not suit the network.
+# HOST:PORT. A person may set it if the default does not suit the network.
 _RENDEZVOUS = "PIPELINE_RENDEZVOUS"
 # Nodes, processes and rendezvous; srun passes it to the nodes.
 _NODE_OF = "PIPELINE_NODE_OF"
 # torchrun's process id, for the processes that it starts.
 _TORCHRUN = "PIPELINE_TORCHRUN"
-# dvc sets it for the stages that it starts.
+# dvc sets this for the stages that it starts.
 _DVC = "DVC_STAGE"
 # The signals that torchrun handles by default.
 _ANSWERED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
@@ -39,9 +48,9 @@ _OF_A_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 def start_processes(root: Path, instance: Instance) -> bool:
     """Re-exec under srun or torchrun if needed. Return True in a worker process.
 
-    In a stage of one process, deletes what a cluster's scheduler has put into the environment about
-    others. Exits if the nodes are not available, or if params.yaml now asks for other processes
-    than were started.
+    In a stage of one process, deletes a cluster scheduler's variables about other processes. Exits
+    if the nodes are not available, or if params.yaml now asks for another number of processes than
+    were started.
     """
     nodes, processes = (_asked(root, instance, key) for key in ("nodes", "processes"))
     if _TORCHRUN in os.environ:
@@ -51,14 +60,13 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if os.environ.get("WORLD_SIZE") == str(nodes * processes) != "1" and all(
         name in os.environ for name in _OF_A_PROCESS
     ):
-        # A person has started torchrun.
-        return True
+        return True  # a person has started torchrun
     for name in _OF_A_PROCESS:
         os.environ.pop(name, None)
     if _NODE_OF in os.environ:
         shape, rendezvous = os.environ.pop(_NODE_OF).split()
         _require_unchanged(instance, shape, f"{nodes}x{processes}")
-        # srun ends what it has started on other machines.
+        # No _end_with_the_caller: srun ends what it has started on each node.
         _become_torchrun(instance, processes, _on_node(nodes, rendezvous))
     if nodes > 1:
         _require_allocation(instance, nodes)
@@ -67,7 +75,8 @@ def start_processes(root: Path, instance: Instance) -> bool:
     if processes > 1:
         _end_with_the_caller()
         _become_torchrun(instance, processes, ["--standalone"])
-    # If dvc is killed, no one records the stage's result, and the next run has to wait for its end.
+    # If dvc is killed, its stage is of no use: the result is not recorded, and the next run would
+    # have to wait for its lock.
     if _DVC in os.environ:
         _end_with_the_caller()
     return False
@@ -87,7 +96,7 @@ def _asked(root: Path, instance: Instance, key: str) -> int:
 
 
 def _require_unchanged(instance: Instance, started: str | None, asked: str) -> None:
-    # Starting the new number here would have each of the processes start as many again.
+    # Each of these processes would start the new number of processes again.
     if started != asked:
         sys.exit(
             f"error: {instance.name}: started for {started} processes, and {PARAMS} now asks for "
@@ -123,7 +132,7 @@ def _become_srun(instance: Instance, nodes: int, processes: int) -> None:
     rendezvous = os.environ.get(_RENDEZVOUS) or f"{os.environ['SLURMD_NODENAME']}:{free_port}"
     os.environ[_NODE_OF] = f"{nodes}x{processes} {rendezvous}"
     options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
-    # A task holds all processes of a node, so it must not be bound to a task's share of the cores.
+    # One srun task holds all processes of a node, so it must not be bound to one task's cores.
     options += ["--kill-on-bad-exit=1", "--quit-on-interrupt", "--cpu-bind=none"]
     _become(["srun", *options, sys.executable, *_arguments(instance)])
 
@@ -135,17 +144,16 @@ def _on_node(nodes: int, rendezvous: str) -> list[str]:
 
 
 def _become_torchrun(instance: Instance, processes: int, options: list[str]) -> None:
-    # exec keeps the process id.
+    # exec keeps the process id, so this is torchrun's.
     os.environ[_TORCHRUN] = str(os.getpid())
-    # torchrun prints a warning if it has to choose; the seal deletes the variable again.
+    # Unset, torchrun would choose a value and print a warning. The seal deletes it in each stage.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # torchrun would handle SIGHUP and SIGINT even if nohup or a shell's background ignores them.
     answered = [
         name for name in _ANSWERED if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN
     ]
     options = [*options, f"--signals-to-handle={','.join(answered)}"]
-    # -P: not the working directory's `torch`. It starts stages, each of which begins in
-    # pipeline/seal/start.py.
+    # -P: do not import a `torch` of the working directory.
     launcher = [
         sys.executable,
         "-P",
@@ -179,5 +187,5 @@ def _end_with_torchrun(instance: Instance) -> None:
             f"error: {instance.name}: the torchrun that started it, process {torchrun}, has ended; "
             "run it again"
         )
-    # torchrun ends its processes itself, unless it is killed.
+    # torchrun ends its processes itself unless it is killed.
     end_with_parent(signal.SIGKILL, int(torchrun))

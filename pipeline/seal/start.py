@@ -1,13 +1,14 @@
-"""Start a stage: `python -m stages.NAME …` is replaced by a Python that nothing else has changed.
+"""Replace `python -m stages.NAME …` by a Python that no file or variable of this machine changes.
 
-Before the first line of a stage Python runs `sitecustomize`, `usercustomize` and lines of *.pth
-files, prefers the modules of PYTHONPATH and of the working directory to its own, and the loader
-maps what LD_PRELOAD names. So stages/__init__.py replaces its process by one
-- that has the variables of pipeline/seal/environment.py and no others;
-- that runs none of these files (-S), and knows no folder of the user's (-s);
-- that finds modules in Python's library, in its environment's site-packages and, of the repository,
-  in `pipeline`, `common` and what pyproject.toml names as code.
-This file is the script of that process. It takes ten milliseconds.
+Much can happen before the first line of a stage. Python runs `sitecustomize`, `usercustomize` and
+lines of *.pth files. It prefers modules of PYTHONPATH and of the working directory to its own. The
+loader maps the libraries that LD_PRELOAD names. So stages/__init__.py replaces its process by a new
+one, with the same id:
+- it has only the variables of pipeline/seal/environment.py;
+- it runs none of these files (-S) and ignores the user's own site-packages (-s);
+- it finds modules in Python's library and in its environment's site-packages. From the repository
+  it imports only `pipeline`, `common` and the packages that pyproject.toml names as code.
+This file is the script of that process. It adds ten milliseconds.
 """
 
 import os
@@ -16,7 +17,7 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 
 
 class OwnPackages:
-    """A finder for sys.meta_path: the packages `names` are those below `root`, and no others."""
+    """A finder for sys.meta_path that takes the packages `names` from `root` and nowhere else."""
 
     def __init__(
         self, root: str, names: tuple[str, ...], loader: type[SourceFileLoader] = SourceFileLoader
@@ -30,7 +31,7 @@ class OwnPackages:
 
 def start() -> None:
     """Replace this process, `python -m stages.NAME …`, by a clean one with the same id."""
-    # Python's own modules only: the working directory or PYTHONPATH may have others of their names.
+    # Import only Python's own modules: the working directory or PYTHONPATH may shadow them.
     library = os.path.dirname(os.__file__)
     compiled = os.path.join(
         sys.base_exec_prefix, sys.platlibdir, f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -47,7 +48,7 @@ def start() -> None:
 
 
 def _kept(options: list[str]) -> list[str]:
-    """Return those of Python's options that change only output on terminal and disk."""
+    """Return those of Python's options that change only what it prints or caches."""
     kept = [option for option in options if option in ("-B", "-u", "-v")]
     if sys.flags.dont_write_bytecode and "-B" not in kept:
         kept.append("-B")
@@ -62,11 +63,11 @@ def _main() -> None:
     import signal
     import site
 
-    # A stage ends by SIGTERM, whatever started it: it is how the end of dvc or of a cluster's job
-    # is told. A SIGINT or SIGHUP that was ignored (nohup, a shell's background) stays ignored.
+    # SIGTERM ends a stage, whatever its parent ignored: dvc and clusters end their jobs by it. A
+    # SIGINT or SIGHUP that is ignored (nohup, a shell's background job) stays ignored.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # As Python does by itself without -S, but for *.pth files and sitecustomize.
+    # Do what Python does without -S, except for *.pth files and sitecustomize.
     site.addpackage = lambda *_: None
     site.execsitecustomize = lambda: None
     site.main()
@@ -80,14 +81,15 @@ def _main() -> None:
     from pipeline.seal.warm import MODULE, serve
     from pipeline.terminal.streams import go_on_unread
 
-    gc.disable()  # for the imports, a sixth of their time; run_stage turns it on again
+    # Garbage collection takes a sixth of the imports' time; run_stage turns it on again.
+    gc.disable()
     command = sys.argv[1:]
     if command[1] == MODULE:
         command = serve(command[2:])
     go_on_unread()
     _, module, *arguments = command
     seal(command)
-    # The project's own functions have run: a stage finds its code alone.
+    # The hooks of pyproject.toml have run; from here on a stage cannot import tools/.
     own.names = ("pipeline", *SETTINGS.code)
     for name in [name for name in sys.modules if name.partition(".")[0] == "tools"]:
         del sys.modules[name]

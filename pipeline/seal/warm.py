@@ -1,18 +1,26 @@
 """Start many instances of a stage from one interpreter that has imported their libraries.
 
 Importing torch and transformers takes two to three seconds, for every export and every evaluation.
-A warm interpreter imports libraries and nothing of the project but pipeline/, which is no input of
-any stage, and forks for each instance. Only in the fork is the instance known: it gets its own
-variables, is sealed, and imports the project's code from source like any other stage. So a warm
-interpreter knows no parameter, no input and no code that an edit could change. It serves instances
-whose stage imports these libraries itself and that have the same variables of pyproject.toml.
+A warm interpreter imports them once and forks for each instance:
+
+    driver ── socket ── warm interpreter: libraries and pipeline/, nothing else of the project
+                          ├─ fork: an instance, with its own variables, sealed
+                          ├─ fork: another instance
+                          └─ fork: another warm interpreter, which imports more libraries
+
+pipeline/ is no input of any stage. Only the fork learns which instance it is. It imports the
+project's code from source, like every other stage. So a warm interpreter holds no parameter, no
+input and no code that an edit could change. It serves only instances whose stage imports these
+libraries itself, and that have the same variables of pyproject.toml.
 
 The driver (pipeline/driver/local.py) starts `python … pipeline/seal/start.py -m pipeline.seal.warm
-MODULE…` with one end of a socket as standard input. Messages are lines of JSON:
+MODULE…` with one end of a socket as standard input. Each message is one JSON object:
 
-    driver → {"id", "command", "environment", "modules"} with one descriptor, its stdout and stderr
-             for an instance; `modules` alone makes another warm interpreter, with the socket's end
-    here   → {"ready": true}, {"id", "pid"}, {"id", "status"}, {"refused": reason}
+    1. here   → {"ready": true}, or {"refused": reason} and exit
+    2. driver → {"id", "command", "environment"} and one descriptor, the instance's stdout and
+                stderr; or {"id", "modules"} and the socket of the new warm interpreter
+    3. here   → {"id", "pid"}      the fork has started
+    4. here   → {"id", "status"}   the fork has ended
 """
 
 import contextlib
@@ -35,15 +43,16 @@ _LONGEST = 1 << 20  # bytes of a message
 
 
 def serve(modules: Sequence[str]) -> list[str]:
-    """Import `modules`; for each request return in a fork, with the command to run.
+    """Import `modules`, serve the driver; return only in a fork, with the command to run.
 
-    Exits when the driver has closed its end of the socket, or has died.
+    Exits when the driver closes its end of the socket, or dies.
     """
     end_with_parent(signal.SIGKILL, os.getppid())
     connection = socket.socket(fileno=os.dup(0))
     while True:
         _import(modules)
-        gc.freeze()  # forks share its memory, which no collection of theirs may touch
+        # Forks share this memory until one writes to it; a garbage collection would write to all.
+        gc.freeze()
         refused = _threads()
         _send(connection, {"refused": refused} if refused else {"ready": True})
         if refused:
@@ -63,7 +72,7 @@ class _Server:
         self._selector.register(connection, selectors.EVENT_READ, None)
 
     def next_fork(self) -> dict[str, Any]:
-        """Serve requests for ever; return the request in each process that is forked for one."""
+        """Serve requests for ever; return only in a fork, with the request that it is for."""
         while True:
             for key, _ in self._selector.select():
                 if key.data is not None:
@@ -82,7 +91,11 @@ class _Server:
         return request
 
     def _fork(self, request: dict[str, Any]) -> bool:
-        """Return True in the new process."""
+        """Fork for a request; return True in the new process.
+
+        The parent watches the fork by a pidfd, which the selector reports when the fork ends. The
+        fork closes everything of the parent's, so that it cannot read the driver's messages.
+        """
         parent = os.getpid()
         process = os.fork()
         if process:
@@ -109,7 +122,7 @@ class _Server:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Make this fork what `python -m stages.NAME` is in a shell that the driver starts."""
+    """Give this fork the session, streams and variables of a stage that the driver starts."""
     os.setsid()
     nowhere = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nowhere, 0), (request["descriptor"], 1), (request["descriptor"], 2)):
@@ -130,7 +143,7 @@ def _import(modules: Sequence[str]) -> None:
     """Import each `package.module`, or `package.module:name` where a library loads names late."""
     for each in modules:
         module, _, name = each.partition(":")
-        # The stage itself says what it cannot import.
+        # A stage that needs the module reports the error itself.
         with contextlib.suppress(Exception):
             found = importlib.import_module(module)
             if name and not hasattr(found, name):
@@ -138,7 +151,7 @@ def _import(modules: Sequence[str]) -> None:
 
 
 def _threads() -> str | None:
-    """Return why no process can be forked from this one, None if it can."""
+    """Return why forking is unsafe here, None if it is safe: a fork copies one thread alone."""
     count = len(os.listdir("/proc/self/task"))
     return f"the libraries have started {count - 1} threads" if count > 1 else None
 

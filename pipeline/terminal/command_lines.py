@@ -1,8 +1,8 @@
 """Print `--help` of a stage or command: the module's docstring, its arguments, examples.
 
-A stage's arguments are what dvc.yaml has behind its name, and their values those of params.yaml. It
-is told before the stage imports anything, so it takes no seconds and no data. Wrong arguments exit
-with 2, as they do for argparse.
+A stage's arguments are the places in its command of dvc.yaml; params.yaml has their values. Help is
+printed before the stage imports anything, so it takes no seconds and needs no data. Wrong arguments
+exit with 2, as in argparse.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _PLACE = re.compile(r"\$\{item\.(\w+)\}")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Word it as every other error here is worded."""
+        """Print the error as all commands here print theirs: `error: …` in one line."""
         self.print_usage(sys.stderr)
         self.exit(WRONG_ARGUMENTS, f"error: {message}\n")
 
@@ -37,8 +37,8 @@ def command_line(
 ) -> argparse.ArgumentParser:
     """Return the parser of a command for people; its help is the docstring `text`.
 
-    Where nobody reads what the command prints (`… | head`), one that `changes` something goes on,
-    any other ends.
+    If the reader of the output closes it (`… | head`), a command that `changes` something
+    continues; any other ends.
     """
     (go_on_unread if changes else end_unread)()
     layout = argparse.RawDescriptionHelpFormatter
@@ -48,9 +48,9 @@ def command_line(
 
 
 def instance_of(root: Path, command: list[str]) -> Instance:
-    """Return the stage that `command`, `-m stages.NAME …`, is to run.
+    """Return the instance whose command in dvc.yaml is `command`, `-m stages.NAME …`.
 
-    Exits with 0 if it asks for help, with 2 if it names no stage.
+    Exits with 0 after printing help, and with 2 if dvc.yaml has no such command.
     """
     _, module, *arguments = command
     tree = WorkingTree(root)
@@ -111,7 +111,7 @@ def _help(tree: Tree, stages: dict[str, dict[str, Any]], stage: str) -> str:
     parts = [_usage(stages, stage), _docstring(tree, stage)]
     try:
         instances = _instances(tree, stages, stage)
-    except (YamlFault, KeyError, OSError):  # params.yaml is no reason to refuse an explanation
+    except (YamlFault, KeyError, OSError):  # a fault in params.yaml must not prevent help
         return "\n\n".join(parts)
     arguments = [
         f"  {name:11} {', '.join(values)}"
@@ -137,7 +137,10 @@ def _docstring(tree: Tree, stage: str) -> str:
 
 
 def _arguments(command: str, instances: list[Instance]) -> dict[str, list[str]]:
-    """Return the values of each argument of a stage's `command`, in the order of instances."""
+    """Return the values of each argument of a stage's `command`, in the order of its instances.
+
+    `python -m stages.export ${item.run} 500` has one argument: {"RUN": ["a", "b"]}.
+    """
     words = [shlex.split(instance.command) for instance in instances]
     places = enumerate(shlex.split(command))
     return {

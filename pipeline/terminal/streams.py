@@ -1,8 +1,7 @@
-"""What becomes of a process whose stdout or stderr nobody reads any longer, as after `… | head`.
+"""Handle a closed stdout or stderr, as after `… | head`, without a traceback.
 
-A stage goes on: its outputs are right whether or not anybody reads its last line. So does a command
-that changes something. A command that only tells something ends at once, as programs in a pipeline
-do, with the status that shells give to SIGPIPE. None has a traceback.
+A stage, or a command that changes files, continues; what it prints is dropped. A command that only
+prints ends with 141, the status that shells give to SIGPIPE.
 """
 
 import atexit
@@ -17,7 +16,7 @@ UNREAD = 128 + signal.SIGPIPE
 
 
 class _Stream(io.FileIO):
-    """A standard stream; when its reader has closed it, it goes nowhere and calls `closed`."""
+    """A standard stream that turns into /dev/null, and calls `closed`, once its reader has gone."""
 
     def __init__(self, descriptor: int, closed: Callable[[], None]):
         super().__init__(descriptor, "w", closefd=False)
@@ -35,12 +34,12 @@ class _Stream(io.FileIO):
 
 
 def go_on_unread() -> None:
-    """Have this process go on when nobody reads what it says."""
+    """Let this process continue after the reader of its output has gone."""
     _replace(lambda: None)
 
 
 def end_unread() -> None:
-    """Have this process end with status 141 when nobody reads what it says."""
+    """End this process with status 141 once the reader of its output has gone."""
 
     def end() -> None:
         raise SystemExit(UNREAD)
@@ -49,14 +48,14 @@ def end_unread() -> None:
         try:
             sys.stdout.flush()
         except SystemExit:
-            os._exit(UNREAD)  # it is too late for Python to take a status
+            os._exit(UNREAD)  # an exit handler can no longer set Python's exit status
 
     if _replace(end):
         atexit.register(last)
 
 
 def _replace(closed: Callable[[], None]) -> bool:
-    """Return whether they are this process's own, and not a test's that calls `main`."""
+    """Replace stdout and stderr; return False if a test that calls `main` has replaced them."""
     if sys.stdout is not sys.__stdout__ or sys.stdout is None or sys.stderr is None:
         return False
     for name in ("stdout", "stderr"):

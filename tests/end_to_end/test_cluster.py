@@ -210,7 +210,7 @@ def refused(project: Project, cluster: Cluster) -> str:
     assert project.starts() == []
     lines = [line for line in said.splitlines() if "is refused" in line]
     assert len(lines) == 1, said
-    assert "error: cluster: none of its workers can be used, as said above" in said
+    assert "error: cluster: none of its workers can be used, see above" in said
     return lines[0].partition("is refused: ")[2]
 
 

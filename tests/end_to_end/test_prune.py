@@ -210,7 +210,7 @@ def test_what_no_stage_wrote_as_it_is_stays(root):
     for name in {*mine, *others}:
         assert (root / name).read_text() == "mine", name
     assert (
-        "error: prune: stages would still read as results what no stage writes"
+        "error: prune: stages would still read a file as results that no stage writes"
         " (metrics/one/seed_2/pretrain.json); " in done
     )
     assert not (root / "metrics/two/seed_2").exists()

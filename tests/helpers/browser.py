@@ -1,4 +1,4 @@
-"""A headless Chromium that tells every request it makes and every line of its console."""
+"""A headless Chromium that records each request and each line of its console."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 DRIVER, CHROMIUM = "/usr/bin/chromedriver", "/usr/bin/chromium"
 INSTALL = "no Chromium: apt-get install chromium chromium-driver"
-# Documents of Chromium's own, such as the new tab page that it opens beside or before ours.
+# Chromium's own documents, such as the new tab page that it opens before ours.
 _INTERNAL = ("chrome:", "chrome-extension:", "chrome-search:", "chrome-untrusted:", "devtools:")
 _OPTIONS = [
     "--headless=new",
@@ -28,7 +28,7 @@ _OPTIONS = [
 
 
 def require_chromium() -> None:
-    """Skip where there is none, and fail where REQUIRE_CHROMIUM says that there is to be one."""
+    """Skip the test without Chromium; fail instead if REQUIRE_CHROMIUM is set."""
     if not (Path(DRIVER).exists() and shutil.which(CHROMIUM)):
         if os.environ.get("REQUIRE_CHROMIUM") == "1":
             pytest.fail(INSTALL)
@@ -37,7 +37,7 @@ def require_chromium() -> None:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator["Browser"]:
-    """Yield a browser with the fresh profile folder `profile`; closed at the end."""
+    """Yield a browser with the new profile folder `profile`, and close it at the end."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -61,12 +61,10 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, arguments)
 
     def open(self, page: Path, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
-        """Show the file `page` in a viewport of `width` CSS pixels, and wait until its charts are
-        drawn.
-        """
+        """Show the file `page` in a viewport of `width` CSS pixels; wait until charts are drawn."""
         self.size(width, height)
         self.scheme(scheme)
-        self.logs()  # forgets what was before
+        self.logs()  # drop earlier lines
         self.driver.get(page.as_uri())
         self.wait("!document.querySelector('[data-chart]:not([data-drawn])')")
 
@@ -94,10 +92,10 @@ class Browser:
         WebDriverWait(self.driver, seconds, 0.1).until(lambda _: self.script(condition), condition)
 
     def logs(self) -> tuple[list[str], list[str]]:
-        """Return the errors of the console and the addresses requested since the last call.
+        """Return the console's errors and the requested addresses since the last call.
 
-        Those of Chromium's own documents are left out, not requests of ours for Chromium's
-        addresses.
+        Chromium's own documents are left out. A request of our page for one of Chromium's addresses
+        is not.
         """
         severe = [
             entry["message"]
@@ -131,7 +129,7 @@ class Browser:
         ActionChains(self.driver).move_to_element_with_offset(element, right, down).perform()
 
     def picture(self, path: Path) -> None:
-        """Save the whole page, also what is below the window, as a PNG."""
+        """Save the whole page as a PNG, including the part below the window."""
         import base64
 
         picture = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)

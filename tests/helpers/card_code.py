@@ -1,13 +1,13 @@
-"""The code of a model card, run as it stands in the card's directory."""
+"""Run the code of a model card, in the card's directory."""
 
 import re
 from pathlib import Path
 
 
 def run_card(directory: Path, monkeypatch, capsys) -> str:
-    """Run all Python blocks of README.md, one after the other in one namespace; return the output.
+    """Run all Python blocks of README.md in one namespace, in order; return the output.
 
-    Fails on a card without code.
+    Fails if the card has no code.
     """
     card = (directory / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", card, flags=re.MULTILINE | re.DOTALL)

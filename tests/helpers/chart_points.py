@@ -11,7 +11,7 @@ CONDITIONS = ["baseline", "mul_tokens"]
 
 
 def points(seeds=(1, 2)) -> dict[str, list[Point]]:
-    """Two conditions at steps 5 and 10; training reads a tenth lower than what is held out."""
+    """Return points of two conditions at steps 5 and 10; training is 0.1 below validation."""
     both, training = ("train", "val"), ("train",)
     splits = {
         "loss": both,

@@ -1,4 +1,4 @@
-"""What the names in a parsed file stand for: `t.load` after `import torch as t` is torch.load."""
+"""Resolve the names in a parsed file: after `import torch as t`, `t.load` is torch.load."""
 
 import ast
 from collections import defaultdict
@@ -10,8 +10,9 @@ Keywords = dict[str, ast.expr]
 
 @cache
 def aliases(tree: ast.Module) -> dict[str, set[str]]:
-    """Return the dotted names of what each name is imported as, anywhere in the file: it may be one
-    or another (try, except).
+    """Return, for each imported name, the dotted names that it may stand for.
+
+    It may have several, as after an import in `try` and another in `except`.
     """
     found = defaultdict(set)
     for node in ast.walk(tree):
@@ -30,7 +31,7 @@ def _module(node: ast.ImportFrom) -> str:
 
 
 def _dotted(tree: ast.Module, node: ast.AST) -> set[str]:
-    """Return what `a.b.c` may stand for; `.c` of an attribute of anything else."""
+    """Return what `a.b.c` may stand for; ".c" for an attribute c of any other value."""
     if isinstance(node, ast.Name):
         return aliases(tree).get(node.id, {node.id})
     if isinstance(node, ast.Attribute):
@@ -42,9 +43,7 @@ def _dotted(tree: ast.Module, node: ast.AST) -> set[str]:
 
 @cache
 def imports(tree: ast.Module) -> list[tuple[ast.AST, str]]:
-    """Return every module or name that is imported, `import_module("torch")` among them, by its
-    dotted name.
-    """
+    """Return each imported module or name by its dotted name, also by `import_module("torch")`."""
     found: list[tuple[ast.AST, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -66,7 +65,7 @@ def imported_by_call(tree: ast.Module) -> Iterator[ast.Call]:
 
 @cache
 def named(tree: ast.Module) -> list[tuple[ast.AST, str]]:
-    """Return all that is named in the file, imports among it."""
+    """Return every dotted name in the file, including imports."""
     return imports(tree) + [
         (node, name) for node in ast.walk(tree) for name in sorted(_dotted(tree, node))
     ]
@@ -74,9 +73,7 @@ def named(tree: ast.Module) -> list[tuple[ast.AST, str]]:
 
 @cache
 def calls(tree: ast.Module) -> list[tuple[ast.Call, str, Keywords]]:
-    """Return each call with the name of what is called, the empty text where it has none, and its
-    keywords.
-    """
+    """Return each call with its function's name (empty if it has none) and its keywords."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -88,7 +85,7 @@ def calls(tree: ast.Module) -> list[tuple[ast.Call, str, Keywords]]:
 
 def _keywords(node: ast.Call) -> Keywords:
     keywords = {each.arg: each.value for each in node.keywords if each.arg}
-    # **{"a": …} says its keywords as well; **name may say anything.
+    # The keywords of **{"a": …} are known; those of **name are not.
     for each in node.keywords:
         if each.arg is None and isinstance(each.value, ast.Dict):
             pairs = zip(each.value.keys, each.value.values, strict=True)

@@ -1,6 +1,4 @@
-"""Rules that the text of our code keeps, each a function of a parsed file that yields the lines
-that break it.
-"""
+"""Rules for our source code. Each is a function of a parsed file that yields the breaches."""
 
 import ast
 import re
@@ -8,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from code_names import calls, imported_by_call, imports, named
 
-# Who may: both unpickle only what another process of the same run has just sent through a pipe.
+# These modules may unpickle: only what another process of the same run has sent through a pipe.
 PICKLES_OF_OUR_OWN_PROCESSES = {"pipeline/seal/input_witness.py", "model/runtime/worker_pool.py"}
 
 _PICKLING = {
@@ -22,7 +20,7 @@ _PICKLING = {
     "shelve",
     "pickletools",
 }
-_ERRORS = {"UnpicklingError", "PickleError"}  # names of errors, which load nothing
+_ERRORS = {"UnpicklingError", "PickleError"}  # importing an error loads nothing
 _LOADING = {
     "torch.load",
     "torch.serialization.load",
@@ -74,7 +72,7 @@ def last(name: str) -> str:
 
 
 def no_pickle(tree: ast.Module, path: str) -> Finding:
-    """No module that unpickles is imported, but where processes of ours talk to each other."""
+    """Import no module that unpickles, except where our own processes talk to each other."""
     for node, name in imports(tree):
         if (
             {*name.split(".")} & _PICKLING
@@ -85,9 +83,7 @@ def no_pickle(tree: ast.Module, path: str) -> Finding:
 
 
 def no_unpickling_reader(tree: ast.Module, path: str) -> Finding:
-    """torch.load and its like are not called or named; np.load is only called, and says
-    allow_pickle=False itself.
-    """
+    """Do not call or name torch.load and its like; call np.load only with allow_pickle=False."""
     called = {node.func for node, name, _ in calls(tree) if name in _LOADING_WITH_A_WORD}
     for node, name in named(tree):
         if name in _LOADING or (name in _LOADING_WITH_A_WORD and node not in called):
@@ -102,9 +98,7 @@ def no_unpickling_reader(tree: ast.Module, path: str) -> Finding:
 
 
 def no_remote_code(tree: ast.Module, path: str) -> Finding:
-    """trust_remote_code is never anything but False, and what chooses a class by its config says
-    so.
-    """
+    """Set trust_remote_code only to False, and set it in every call of an Auto class."""
     for node, name, keywords in calls(tree):
         if "trust_remote_code" in keywords and not is_constant(
             keywords["trust_remote_code"], False
@@ -120,7 +114,7 @@ def no_remote_code(tree: ast.Module, path: str) -> Finding:
 
 
 def only_local_safetensors(tree: ast.Module, path: str) -> Finding:
-    """from_pretrained reads what is on disk, and weights of safetensors only."""
+    """Let from_pretrained read only local files, and weights only from safetensors."""
     for node, name, keywords in calls(tree):
         if last(name) == "from_pretrained":
             weights = not any(kind in name for kind in ("Tokenizer", "Config"))
@@ -132,7 +126,7 @@ def only_local_safetensors(tree: ast.Module, path: str) -> Finding:
 
 
 def only_safe_yaml(tree: ast.Module, path: str) -> Finding:
-    """yaml.safe_load and yaml.parse, which makes no objects."""
+    """Use only yaml.safe_load, and functions such as yaml.parse that build no objects."""
     for node, name in named(tree):
         first = name.split(".")[0]
         if first == "yaml" and last(name) in _UNSAFE_YAML:
@@ -142,11 +136,11 @@ def only_safe_yaml(tree: ast.Module, path: str) -> Finding:
 
 
 def no_eval(tree: ast.Module, path: str) -> Finding:
-    """No text is run as code, and a module whose name is made up is one of ours."""
+    """Run no text as code; import a module by a computed name only if it is ours."""
     for node, name, _ in calls(tree):
         if name.removeprefix("builtins.") in _CODE:
             yield node
-    # What a warm interpreter imports is what import statements of the project's code name.
+    # A warm interpreter imports only modules that import statements of the project's code name.
     for node in imported_by_call(tree) if path != "pipeline/seal/warm.py" else ():
         text = node.args[0] if node.args else None
         begin = text.values[0] if isinstance(text, ast.JoinedStr) and text.values else text
@@ -156,7 +150,7 @@ def no_eval(tree: ast.Module, path: str) -> Finding:
 
 
 def no_shell(tree: ast.Module, path: str) -> Finding:
-    """No text is given to a shell."""
+    """Pass no text to a shell."""
     for node, name in named(tree):
         if name in _SHELLS:
             yield node
@@ -166,9 +160,7 @@ def no_shell(tree: ast.Module, path: str) -> Finding:
 
 
 def no_plain_http(tree: ast.Module, path: str) -> Finding:
-    """No address without TLS but this machine's own, and none whose certificate is not asked
-    for.
-    """
+    """Use TLS for every address except this machine's own, and verify certificates."""
     for node in ast.walk(tree):
         plain = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if plain and re.search(r"(http|ftp)://(?!127\.0\.0\.1[:/])", node.value):
@@ -182,9 +174,7 @@ def no_plain_http(tree: ast.Module, path: str) -> Finding:
 
 
 def texts(tree: ast.AST) -> list[str]:
-    """Return the literals in an expression, those of lists, dictionaries and f-strings among
-    them.
-    """
+    """Return the text literals in an expression, including those in lists, dicts and f-strings."""
     return [
         node.value
         for node in ast.walk(tree)
@@ -193,8 +183,9 @@ def texts(tree: ast.AST) -> list[str]:
 
 
 def pinned_downloads(tree: ast.Module, path: str) -> Finding:
-    """What asks the hub for something says at which revision; a format in the place of a name is of
-    local files.
+    """Give a revision with every download from the hub.
+
+    A format such as "parquet" in place of a dataset's name means local files, and needs none.
     """
     for node, name, keywords in calls(tree):
         files = keywords.get("data_files")
@@ -208,7 +199,7 @@ def pinned_downloads(tree: ast.Module, path: str) -> Finding:
         ):
             continue
         elif is_constant(keywords.get("local_files_only"), True):
-            continue  # asks the local cache alone
+            continue  # reads the local cache only
         elif last(name) in _HUB and (
             "revision" not in keywords or is_constant(keywords["revision"], None)
         ):
@@ -216,14 +207,14 @@ def pinned_downloads(tree: ast.Module, path: str) -> Finding:
 
 
 def no_unpacking(tree: ast.Module, path: str) -> Finding:
-    """No archive decides where files go."""
+    """Let no archive decide where its files are written."""
     for node, name, _ in calls(tree):
         if last(name) in _UNPACKING:
             yield node
 
 
 def escaping_templates(tree: ast.Module, path: str) -> Finding:
-    """Templates escape what they are given, and nothing is declared safe in code."""
+    """Let templates escape all values, and mark no value as safe in code."""
     for node, name, keywords in calls(tree):
         if last(name) in ("Environment", "Template") and not is_constant(
             keywords.get("autoescape"), True

@@ -7,5 +7,5 @@ COMMANDS = sorted(
     for folder in ("pipeline", "tools")
     for path in (REPOSITORY / folder).rglob("*.py")
     if '__name__ == "__main__"' in path.read_text()
-    and path.stem not in ("start", "keeper")  # which run stages, and are for nobody by hand
+    and path.stem not in ("start", "keeper")  # these run stages; no person calls them
 )

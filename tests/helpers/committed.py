@@ -1,7 +1,7 @@
-"""The repository as git's index has it, whatever a run or an edit has made of the working tree.
+"""Read the committed files from git's index, not from the working tree.
 
-`make repro` rewrites metrics/, plots/ and dvc.lock with this processor's figures. Tests of the
-committed figures read the index: what is committed is compared with what is committed.
+`make repro` rewrites metrics/, plots/ and dvc.lock with this processor's figures. So tests of
+committed figures read the index, and compare committed files with committed files.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from pipeline.declared.file_trees import GitTree
 
 @cache
 def _index(root: Path) -> GitTree | str:
-    """Return the index of the repository at `root`, or why it cannot be read."""
+    """Return the index of the repository at `root`, or the reason why it cannot be read."""
     try:
         tree = GitTree(root)
         unmerged = subprocess.check_output(["git", "ls-files", "--unmerged"], cwd=root, text=True)
@@ -30,7 +30,7 @@ def _index(root: Path) -> GitTree | str:
 
 
 def committed_tree(root: Path = REPOSITORY) -> GitTree:
-    """Return what the next commit holds; skip the test where git does not know."""
+    """Return the files of the next commit; skip the test if git cannot tell."""
     found = _index(root)
     if isinstance(found, str):
         pytest.skip(f"the committed files are unknown: {found}")
@@ -38,15 +38,13 @@ def committed_tree(root: Path = REPOSITORY) -> GitTree:
 
 
 def committed_text(path: str) -> str:
-    """Return a file as it is committed; in a tree without git, as it is on disk."""
+    """Return the committed content of a file; in a tree without git, that on disk."""
     found = _index(REPOSITORY)
     return (REPOSITORY / path).read_text() if isinstance(found, str) else found.read(path).decode()
 
 
 def check_out(target: Path, *names: str) -> None:
-    """Write the committed files below `names` to the folder `target`; skip the test where git does
-    not know them.
-    """
+    """Write the committed files below `names` to the folder `target`; skip the test without git."""
     tree = committed_tree()
     for path in [name for name in names if tree.has(name)] + tree.files(*names):
         (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,4 @@
-"""Repositories made of the committed files: text alone, or the working tree with committed
-results.
-"""
+"""Make repositories of the committed text, or of the working tree with committed results."""
 
 import subprocess
 from pathlib import Path
@@ -28,7 +26,7 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """Return a repository with the committed text and none of the data."""
+    """Return a repository with the committed text, without data."""
     check_out(tmp_path, *TEXT)
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", "-A")
@@ -40,7 +38,7 @@ def copy(tmp_path) -> Path:
 def committed_clone(directory: Path) -> Path:
     """Commit the working tree, with committed parameters and results, to a new repository.
 
-    Skips the test where git does not know what is committed.
+    Skips the test if git cannot tell what is committed.
     """
     committed_tree()
     copy_repository(REPOSITORY, directory, leave_out=RESULTS)

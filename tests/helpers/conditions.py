@@ -1,4 +1,4 @@
-"""Conditions as params.yaml has them, and files in which others stand in their place."""
+"""Conditions of params.yaml, and params files with other conditions."""
 
 import re
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from model.tokens.bpe import PATTERN
 
 README = (REPOSITORY / "README.md").read_text()
 SECTIONS = ("tokenize", "model", "pretrain", "sft")
-# The pattern of CONTRIBUTING.md: a digit is one token, whatever stands before it.
+# The pattern in CONTRIBUTING.md: each digit is a token of its own.
 DIGITS = PATTERN.replace(r" ?\p{N}++", r"\p{N}")
-# What each has of its own; those of params.yaml, and what tests add.
+# Each condition's own values: those of params.yaml, and those that tests add.
 OWN: dict[str, dict[str, Any]] = {
     "baseline": {},
     "mul_tokens": {"tokenize": {"mul_facts": True}},
     "digits": {"tokenize": {"pattern": DIGITS}},
 }
 
-# Those of README's that are run.
+# The conditions of README that are run.
 ABLATIONS = ("fast", "wide", "muon")
 
 
@@ -32,7 +32,7 @@ def conditions(**own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def named(*names: str) -> dict[str, dict[str, Any]]:
-    """Return the section `conditions` with these of OWN; others have nothing of their own."""
+    """Return the section `conditions` with these names; names not in OWN have no values."""
     return conditions(**{name: OWN.get(name, {}) for name in names})
 
 
@@ -49,14 +49,14 @@ def set_conditions(path: Path, section: Mapping[str, Any]) -> None:
 
 
 def shown(*names: str) -> str:
-    """Return README's conditions of these names, or all, as it writes them."""
+    """Return the text of README's conditions with these names, or of all."""
     [block] = re.findall(r"^```yaml\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
     lines = block.splitlines(keepends=True)
     return "".join(line for line in lines if not names or line.split(":")[0].strip() in names)
 
 
 def contributed() -> str:
-    """Return CONTRIBUTING's condition as it writes it."""
+    """Return the text of CONTRIBUTING's condition."""
     [block] = blocks("A condition", "yaml")
     return block
 

@@ -1,6 +1,4 @@
-"""A copy of the code with raw data of many small shards, where `corpus` and `tokenize` are run as
-they are: sealed.
-"""
+"""A copy of the code, with many small raw shards, in which sealed `corpus` and `tokenize` run."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +11,7 @@ from model.data.documents import Document
 
 
 def make_corpus_project(root: Path, ranks_file: Path) -> Path:
-    """Return `root` with eight raw shards, and parameters for some fifteen of the corpus."""
+    """Return `root` with eight raw shards, and parameters for about fifteen corpus shards."""
     for name in ("pipeline", "common", "model", "stages"):
         shutil.copytree(
             REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")

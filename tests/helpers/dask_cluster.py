@@ -118,8 +118,10 @@ def git(root: Path, *arguments: str) -> str:
 
 
 class Project:
-    """A DVC project in git. Its stages note what they do in the file `events`, and wait while a
-    file `hold` or hold_NAME is beside it.
+    """A DVC project in git.
+
+    Its stages write what they do into the file `events`, and wait while a file `hold` or hold_NAME
+    is beside it.
     """
 
     def __init__(self, root: Path, environment: dict[str, str]):
@@ -173,11 +175,11 @@ class Project:
             return self.ended(process, status)
 
     def ended(self, driver: subprocess.Popen, status: int = 0, seconds: float = 60) -> str:
-        """Return what a driver has printed, once it has ended as it should."""
+        """Wait until a driver has ended with `status`; return what it printed."""
         try:
             said, _ = driver.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            driver.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: with all stacks
+            driver.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER then prints all stacks
             said, _ = driver.communicate()
             raise AssertionError(f"it did not end:\n{said}") from None
         assert driver.returncode == status, said
@@ -198,11 +200,11 @@ class Project:
 
 
 class Cluster:
-    """A scheduler, and workers that a test starts; all end with it."""
+    """A scheduler, and the workers that a test starts; all end with the test."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *options: str):
         self.file, self._folder = folder / "scheduler.json", folder
-        # A scheduler finds no pipeline/.
+        # Start the scheduler where it does not find pipeline/.
         self.environment = {key: environment[key] for key in environment if key != "PYTHONPATH"}
         self._count = 0
         self.processes: list[subprocess.Popen] = []
@@ -226,7 +228,7 @@ class Cluster:
         return process
 
     def worker(self, cwd: Path, *options: str, host: bool = True) -> subprocess.Popen:
-        """Start a worker without a nanny, so that its process is the one returned."""
+        """Start a worker without a nanny, so that the returned process is the worker itself."""
         loopback = ["--host", "127.0.0.1"] if host else []
         return self._start(cwd, "worker", "--no-nanny", *loopback, "--nthreads", "1", *options)
 
@@ -243,7 +245,7 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of drivers and workers, which find this repository's pipeline/."""
+    """Return the environment of drivers and workers, in which they find this pipeline/."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     without = {name: value for name, value in os.environ.items() if not name.startswith("DASK")}
     found = {**without, "PATH": path, "PYTHONPATH": str(REPOSITORY)}

@@ -1,4 +1,4 @@
-"""Changes of an export's JSON files: generated ones, and those seen in exports of others."""
+"""Changes to an export's JSON files: generated ones, and ones seen in other people's exports."""
 
 import copy
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from mutations import places
 
 
 def changed_leaf(value: Any) -> list[Any]:
-    """Values near `value` and of another type, none of them equal to it."""
+    """Return values near `value` and values of other types, none equal to it."""
     if isinstance(value, bool):
         return [not value, int(value), None]
     if isinstance(value, int):
@@ -23,9 +23,7 @@ def changed_leaf(value: Any) -> list[Any]:
 
 
 def changed_json(value: dict, vocabulary_and_merges: bool) -> Iterator[tuple[str, dict]]:
-    """Yield each kind of change with a changed copy of `value`, in which one entry is deleted,
-    changed or added.
-    """
+    """Yield a name and a copy of `value` for each change: one entry deleted, changed or added."""
     for path in places(value):
         if not path or (path[:2] in (("model", "vocab"), ("model", "merges")) and len(path) > 2):
             continue
@@ -65,7 +63,7 @@ def shallow_copy(value: dict) -> dict:
     }
 
 
-# What has been seen in exports of others, or changes what a reader does without changing a weight.
+# Changes seen in other people's exports, and changes that alter a reader's work but no weight.
 PLANTED = {
     "config.json": [
         {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}},

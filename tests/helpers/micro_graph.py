@@ -57,10 +57,9 @@ def changed(clone: Path) -> set[str]:
 
 
 def repro(clone: Path) -> set[str]:
-    """Run `dvc repro`; return the stages that were executed, and not restored or skipped.
+    """Run `dvc repro`; return the stages that were executed, not restored or skipped.
 
-    Without `report`, which names all code and parameters and so is made again after every edit of
-    them.
+    `report` is left out: it names all code and parameters, so every edit of them reruns it.
     """
     return set(re.findall(r"Running stage '([^']+)'", shell(["dvc", "repro"], clone))) - {"report"}
 
@@ -82,7 +81,7 @@ def outputs(clone: Path) -> dict[str, bytes]:
             "plots",
         )
         for path in sorted((clone / root).rglob("*"))
-        if path.is_file() and path.name != "report.html"  # other code, another report
+        if path.is_file() and path.name != "report.html"  # it changes with every edit of code
     }
 
 
@@ -93,8 +92,9 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def micro_clone(directory: Path, environment: Path = Path(sys.prefix)) -> None:
-    """Copy the working tree with the micro profile into `directory`, whose .venv is a link to
-    `environment`, and commit it.
+    """Copy the working tree with the micro profile into `directory`, and commit it.
+
+    Its .venv is a link to `environment`.
     """
     for name in FILES:
         source, target = REPOSITORY / name, directory / name
@@ -104,7 +104,7 @@ def micro_clone(directory: Path, environment: Path = Path(sys.prefix)) -> None:
         else:
             shutil.copy2(
                 source, target, follow_symlinks=False
-            )  # with its time, so that make sees nothing to set up
+            )  # copy2 keeps times, so that make sees nothing to set up
     shutil.copy(directory / "profiles/micro.yaml", directory / "params.yaml")
     (directory / ".venv").symlink_to(environment)
     shell(["git", "init", "-q", "-b", "main"], directory)
@@ -127,12 +127,12 @@ def finished_graph(tmp_path_factory) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not executed.exists():
-            shutil.rmtree(clone, ignore_errors=True)  # of a process that failed
+            shutil.rmtree(clone, ignore_errors=True)  # a process may have failed half-way
             micro_clone(clone)
             executed.write_text("\n".join(sorted(repro(clone))))
     return clone
 
 
 def copy_of(clone: Path, directory: Path) -> Path:
-    """Copy a clone with its data and its cache, links and times as they are."""
+    """Copy a clone with its data and its cache; keep links and times."""
     return Path(shutil.copytree(clone, directory, symlinks=True))

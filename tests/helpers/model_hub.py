@@ -1,4 +1,4 @@
-"""A local server with the part of the Hugging Face hub's interface that publishing a model uses."""
+"""A local server with the Hugging Face hub's interface, as far as publishing a model needs it."""
 
 import base64
 import hashlib
@@ -24,11 +24,11 @@ _BATCH = re.compile(r"/([^/]+/[^/]+)[.]git/info/lfs/objects/batch")
 
 
 class ModelHub(HubServer):
-    """Keeps model repositories in `folder`, a folder for each commit.
+    """A hub that keeps model repositories in `folder`, with a folder for each commit.
 
-    `faults` maps `preupload`, `lfs` and `commit` to what is done to the next of these requests:
-    `cut` closes the connection, `alter` stores other bytes. `listed` are names that each listing of
-    files has besides, `requests` all requests that write.
+    `faults` maps `preupload`, `lfs` and `commit` to the fault of the next such request: `cut`
+    closes the connection, `alter` stores other bytes. `listed` are extra names in each listing of
+    files. `requests` records all requests that write.
     """
 
     def __init__(self, folder: Path):
@@ -42,7 +42,7 @@ class ModelHub(HubServer):
         self.requests: list[str] = []
 
     def commit(self, name: str, branch: str, change: dict[str, bytes | None]) -> str:
-        """Add a commit with `change`: content by path, None for a file that goes."""
+        """Add a commit with `change`: path → content, or None to delete the file."""
         self.commits += 1
         oid = hashlib.sha1(f"{name} {self.commits}".encode()).hexdigest()
         before = self.branches[name].get(branch)
@@ -81,7 +81,7 @@ class _ModelHandler(Handler):
             self._missing("RepoNotFound")
             return
         if name not in self.server.branches or (self.server.private[name] and not self._may()):
-            # The hub does not tell a private repository from one that there is not.
+            # The hub answers alike for a private repository and for a missing one.
             self._plain(401, b"", {"X-Error-Code": "RepoNotFound"})
             return
         branches = self.server.branches[name]
@@ -250,10 +250,9 @@ def serving(folder: Path) -> Iterator[ModelHub]:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[ModelHub]:
-    """Return a hub to which huggingface_hub in this process is pointed, with a token that it takes.
+    """Yield a hub that this process's huggingface_hub uses, with a token that the hub accepts.
 
-    The variables HF_ENDPOINT and so on are read when the library is imported, so its constants are
-    set.
+    The library has read HF_ENDPOINT and so on at its import, so its constants are set instead.
     """
     with serving(tmp_path / "hub") as server:
         template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"

@@ -1,6 +1,4 @@
-"""Damage for tests: hypothesis strategies that turn valid bytes and valid JSON into what a stranger
-might send instead.
-"""
+"""Hypothesis strategies that damage valid bytes and valid JSON, as a stranger's files may be."""
 
 import copy
 import os
@@ -15,8 +13,8 @@ from hypothesis import strategies as st
 
 from common.errors import PipelineError
 
-# What readers have stumbled over: text that is no Unicode, no number or no name, and numbers of any
-# size.
+# Values that readers have failed on: text that is no Unicode, no number or no name, and numbers of
+# any size.
 ODD_TEXTS = (
     "",
     "\0",
@@ -54,16 +52,14 @@ _FACTOR = int(os.environ.get("FUZZ", "1"))
 
 
 def fuzz(examples: int) -> settings:
-    """Settings of a test: the same `examples` every time, or with FUZZ=20 twenty times as many,
-    other ones each time.
-    """
+    """Return a test's settings: the same `examples` each time; with FUZZ=20, 20 × as many new."""
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
     common = {"deadline": None, "database": None, "suppress_health_check": checks}
     return settings(max_examples=examples * _FACTOR, derandomize=_FACTOR == 1, **common)
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    """Yield the path of every value inside a JSON value, its own first."""
+    """Yield the path of each value inside a JSON value; the empty path first."""
     yield path
     children = (
         value.items()
@@ -78,7 +74,7 @@ def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
 
 @st.composite
 def changed_value(draw, value: Any, most: int = 2) -> Any:
-    """A JSON value with up to `most` of its parts replaced, removed, added to or said twice."""
+    """Draw a JSON value with up to `most` parts replaced, removed, added or doubled."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, most))):
         *parents, last = ("whole", *draw(st.sampled_from(list(places(value)))))
@@ -102,9 +98,7 @@ def changed_value(draw, value: Any, most: int = 2) -> Any:
 
 @st.composite
 def changed_bytes(draw, content: bytes, most: int = 4) -> bytes:
-    """Bytes with up to `most` places flipped, overwritten, cut out, put in, or everything behind
-    them cut off.
-    """
+    """Draw bytes with up to `most` changes: flips, overwrites, cuts, insertions, cut ends."""
     changed = bytearray(content)
     for _ in range(draw(st.integers(1, most))):
         start = draw(st.integers(0, len(changed)))
@@ -125,9 +119,7 @@ def changed_bytes(draw, content: bytes, most: int = 4) -> bytes:
 
 @contextmanager
 def within(seconds: int, gigabytes: int) -> Iterator[None]:
-    """Raise in the block where it takes longer than `seconds`, or `gigabytes` of memory more than
-    the process has.
-    """
+    """Raise in the block if it takes more than `seconds`, or `gigabytes` of additional memory."""
     import resource
 
     def stop(*_) -> None:
@@ -149,8 +141,9 @@ def within(seconds: int, gigabytes: int) -> Iterator[None]:
 
 
 def reads_or_says_why(read: Callable[[], Any], name: str, lines: int = 1) -> bool:
-    """Return whether `read` succeeds; where it does not, assert that it says so in at most `lines`
-    lines, each with `name`.
+    """Return whether `read` succeeds.
+
+    If not, assert that its error has at most `lines` lines, each with `name`.
     """
     said = None
     try:

@@ -13,7 +13,7 @@ from repository import REPOSITORY
 from model.numerics import portable
 from pipeline.declared.settings import SETTINGS
 
-# The seal's for a stage with portable kernels.
+# The variables that the seal sets for a stage with portable kernels.
 VARIABLES = {
     name: value if isinstance(value, str) else value["numerics.kernels"]["portable"]
     for name, value in SETTINGS.variables.items()
@@ -22,7 +22,7 @@ VARIABLES = {
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Install portable kernels, and take them away again."""
+    """Install portable kernels for the block, and remove them afterwards."""
     assert not portable.is_installed(), "a test before this one has left them"
     threads = torch.get_num_threads()
     portable.install()
@@ -42,7 +42,7 @@ def kernels() -> Iterator[None]:
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """Return this process's variables with the seal's; None removes one."""
+    """Return this process's variables with those of the seal; a value of None removes one."""
     kept = {
         name: value
         for name, value in os.environ.items()

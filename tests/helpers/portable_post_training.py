@@ -1,4 +1,4 @@
-"""Fine-tune a tiny GPT-2 with portable kernels, have it answer, and print what came out.
+"""Fine-tune a tiny GPT-2 with portable kernels, let it answer, and print the results.
 
     PYTHONPATH=.:tests/helpers python tests/helpers/portable_post_training.py GPT2 STATES [KILL]
 
@@ -44,7 +44,7 @@ def main() -> None:
     weights = hashlib.sha256()
     for parameter in model.parameters():
         weights.update(parameter.detach().numpy().tobytes())
-    # Two batches, whose rows end apart.
+    # Two batches whose rows end at different lengths.
     answers = project.answers(model, batch_rows=2, threads=numerics.threads)
     print(json.dumps({"weights": weights.hexdigest(), "curve": curve, "answers": answers}))
     print(f"{numerics.threads} threads", file=sys.stderr)

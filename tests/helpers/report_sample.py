@@ -1,6 +1,4 @@
-"""A repository in small with all that the report stage reads: two conditions, some seeds, two
-checkpoints.
-"""
+"""A small repository for the report stage: two conditions, some seeds, two checkpoints."""
 
 import csv
 import json

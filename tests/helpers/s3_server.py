@@ -1,6 +1,4 @@
-"""A server on this machine that speaks S3, with an empty bucket, and made-up credentials for those
-who ask it.
-"""
+"""A local S3 server with an empty bucket, and made-up credentials for it."""
 
 import os
 import urllib.request
@@ -23,7 +21,7 @@ CREDENTIALS = {
 
 
 def require_s3() -> None:
-    """Skip where it is not installed, and fail where REQUIRE_S3 says that it is to be."""
+    """Skip the test if the server is not installed; fail instead if REQUIRE_S3 is set."""
     if not (find_spec("dvc_s3") and find_spec("moto") and find_spec("flask_cors")):
         if os.environ.get("REQUIRE_S3") == "1":
             pytest.fail(INSTALL)
@@ -32,7 +30,7 @@ def require_s3() -> None:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Yield the address of a server on a free port of the loopback, stopped at the end."""
+    """Yield the address of a server on a free port of the loopback; stop it at the end."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -40,7 +38,7 @@ def s3_server() -> Iterator[str]:
     try:
         host, port = server.get_host_and_port()
         address = f"http://{host}:{port}"
-        # Not through a proxy, whatever the environment has.
+        # Without any proxy of the environment.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         opener.open(urllib.request.Request(f"{address}/{BUCKET}", method="PUT"), timeout=30).close()
         yield address

@@ -89,9 +89,7 @@ def project(tmp_path) -> Path:
 
 @pytest.fixture
 def signals(tmp_path) -> Iterator[Path]:
-    """A folder that a stage can write to and a test can see: of what is outside the repository the
-    seal leaves it the devices.
-    """
+    """Yield a folder that a sealed stage and the test can write to: the seal allows /dev."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if HAS_LANDLOCK else tmp_path) as folder:
         yield Path(folder)
 

@@ -1,8 +1,7 @@
-"""How a test starts what it sends signals to: a runner of tests may have been started with some of
-them ignored or blocked.
+"""Set the signals of a process that a test starts, for subprocess's `preexec_fn`.
 
-Given to subprocess as `preexec_fn`. Python keeps an ignored SIGINT ignored, and so do all its
-children: nohup, cron, and a shell that puts a command into the background have it so.
+The test runner itself may ignore or block some: nohup, cron, and a shell's background job ignore
+SIGINT or SIGHUP. Python and all its children keep ignoring an ignored SIGINT.
 """
 
 import signal
@@ -11,20 +10,18 @@ ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 def as_in_a_terminal() -> None:
-    """Answer signals as a process of a terminal does."""
+    """Handle signals like a process in a terminal."""
     _set(signal.SIG_DFL)
 
 
 def as_in_the_background() -> None:
-    """Ignore what ends a process of a terminal, but for SIGTERM, as after `nohup COMMAND &` in a
-    script.
-    """
+    """Ignore the signals of a terminal, but not SIGTERM, as after `nohup COMMAND &` in a script."""
     _set(signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def as_nobody_should() -> None:
-    """Ignore and block all that ends a process."""
+    """Ignore and block all signals that end a process."""
     _set(signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 

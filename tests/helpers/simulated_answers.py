@@ -8,8 +8,9 @@ from model.statistics.paired import (
 
 
 def answers(generator, seeds=1, clusters=200, effect=0.0, of_seeds=0.0, of_items=0.0) -> Paired:
-    """Two conditions that answer the same items, by a probit model; two items or so share a
-    source.
+    """Draw the answers of two conditions to the same items, by a probit model.
+
+    About two items share a source.
     """
     members = np.repeat(np.arange(clusters), generator.integers(1, 4, clusters))
     items = len(members)

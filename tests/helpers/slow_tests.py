@@ -1,17 +1,17 @@
-"""Slow tests: each says why it is slow, has a longer limit, and starts before the others.
+"""Mark slow tests: each has a reason and a longer limit, and starts before the others.
 
     pytestmark = pytest.mark.slow("five whole micro graphs", minutes=6)
 
-`minutes` is what the file takes on two cores. Of several processes each takes the next file, so
-the files of most minutes come first.
+`minutes` is the time of the file on two cores. Several processes take one file after another from
+the list, so the longest files come first.
 """
 
 import pytest
 
-# Seconds for a slow test, with the fixtures that it is the first to use; pyproject.toml's
-# `timeout` for every other test.
+# Seconds for a slow test, including the fixtures that it is the first to use. Every other test has
+# pyproject.toml's `timeout`.
 LIMIT = 1500
-# A test that takes more seconds than this has to say why. Only reported: machines differ.
+# A test that takes more seconds than this needs a reason. It is only reported: machines differ.
 SLOW = 10
 
 
@@ -32,7 +32,7 @@ def _minutes(item: pytest.Item) -> float:
 
 
 def fault_of(item: pytest.Item) -> str | None:
-    """Return what is wrong with a test's `slow` marker."""
+    """Return the fault of a test's `slow` marker; None if it has none."""
     marker = item.get_closest_marker("slow")
     if marker is None:
         return None
@@ -44,7 +44,7 @@ def fault_of(item: pytest.Item) -> str | None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """List the tests that were slow and do not say why."""
+    """List the tests that were slow but have no `slow` marker."""
     for reports in terminalreporter.stats.values():
         for report in reports:
             is_test = isinstance(report, pytest.TestReport)

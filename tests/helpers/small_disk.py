@@ -1,6 +1,4 @@
-"""A disk of a few megabytes that can be filled: a tmpfs in a mount namespace of its own, for which
-no privilege is needed.
-"""
+"""A disk of a few megabytes for tests to fill: a tmpfs in its own mount namespace, unprivileged."""
 
 import os
 import shutil
@@ -15,20 +13,18 @@ MEGABYTE = 1 << 20
 
 
 class Folder:
-    """A plain folder, for what needs no disk of its own, used as a small disk is."""
+    """A plain folder with the interface of SmallDisk."""
 
     def __init__(self, root: Path):
         self.root = self.mount_point = root
 
     def inside(self, command: list[str], folder: Path) -> list[str]:
-        """Return the command that runs `command` in `folder`, named as processes find it."""
+        """Return the command that runs `command` in `folder`."""
         return ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *command]
 
 
 def no_small_disk(why: str) -> NoReturn:
-    """Skip where there can be none, and fail where REQUIRE_SMALL_DISK says that there is to be
-    one.
-    """
+    """Skip the test; fail instead if REQUIRE_SMALL_DISK is set."""
     if os.environ.get("REQUIRE_SMALL_DISK") == "1":
         pytest.fail(why)
     pytest.skip(why)
@@ -36,7 +32,7 @@ def no_small_disk(why: str) -> NoReturn:
 
 class SmallDisk(Folder):
     def __init__(self, mount_point: Path, megabytes: int):
-        """Mount an empty one; skips the test where the system does not permit it."""
+        """Mount an empty disk; skip the test if the system does not permit it."""
         if any(shutil.which(tool) is None for tool in ("unshare", "nsenter")):
             no_small_disk("there is no unshare and nsenter to mount a small disk with")
         self.mount_point = mount_point
@@ -52,7 +48,7 @@ class SmallDisk(Folder):
             "sh",
             str(mount_point),
         ]
-        # What holds the namespace ends with this process, whose end of the pipe is then closed.
+        # The process that holds the namespace ends when this process's end of the pipe closes.
         self._holder = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -66,7 +62,7 @@ class SmallDisk(Folder):
             no_small_disk(f"no disk can be mounted here, see docs/operations.md: {said.strip()}")
         self.root = Path(
             f"/proc/{self._holder.pid}/root{mount_point}"
-        )  # as it is seen from outside
+        )  # the path by which this process reaches the disk
         self._filler = self.root / "filler"
 
     def close(self) -> None:
@@ -84,14 +80,14 @@ class SmallDisk(Folder):
         return [*enter, *super().inside(command, folder)]
 
     def fill(self, left: int) -> None:
-        """Leave `left` bytes, down to a whole page."""
+        """Fill the disk except for `left` bytes, rounded down to a whole page."""
         with open(self._filler, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, self._free() - left // 4096 * 4096)
 
     def free(self) -> None:
         self._filler.unlink(missing_ok=True)
         deadline = time.monotonic() + 30
-        while self._free() < MEGABYTE:  # what is removed is free a moment later
+        while self._free() < MEGABYTE:  # removed files are freed a moment later
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -12,7 +12,7 @@ from model.tokens.shards import Index, ShardEntry, TokenSplit, write_shard
 
 
 def random_gpt(config: GPTConfig, seed: int = 0) -> GPT:
-    """A network whose biases and norms are random too, so that a fault in any of them shows."""
+    """Return a network with random biases and norms too, so that a fault in any of them shows."""
     generator = torch.Generator().manual_seed(seed)
     model = GPT(config).initialize(generator)
     with torch.no_grad():
@@ -45,10 +45,10 @@ def write_token_split(
     vocab_size: int = 100,
     per_shard: int | None = None,
 ):
-    """Write `documents` (token ids with their leading end of text) as the train and the val split,
-    `per_shard` in a shard, None for one shard; return both splits.
+    """Write `documents` as the train and the val split; return both splits.
 
-    A token stands for two bytes.
+    A document is a list of token ids that begins with the end of text. A shard has `per_shard`
+    documents; with None there is one shard. A token counts as two bytes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = sorted(set(sources or ["text"]))

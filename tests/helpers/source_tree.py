@@ -1,9 +1,9 @@
-"""The source section of a local tree, with its checksum as the documentation computes it."""
+"""The source section of a local tree, with its checksum computed as in the documentation."""
 
 import subprocess
 from pathlib import Path
 
-# As README and model/params/fetch.py have it.
+# The command of README and model/params/fetch.py.
 LISTING = (
     "find . -type f ! -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum |"
     " sha256sum"

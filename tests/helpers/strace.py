@@ -1,10 +1,10 @@
-"""What stages open, seen from outside by strace: the cross-check of the seal, and of dvc.yaml.
+"""Trace with strace which files stages open, to cross-check the seal and dvc.yaml.
 
     python tests/helpers/strace.py             every stage of this checkout, one after another
     python tests/helpers/strace.py export …    instances by stage
 
-Needs strace (Debian's package of that name) and the stages' inputs; the outputs come out again with
-the same bytes.
+Needs strace (Debian's package of that name) and the stages' inputs. Stages write their outputs
+again, with the same bytes.
 """
 
 import re
@@ -32,13 +32,12 @@ COMMAND = [
     "--trace=open,openat,openat2,creat",
     "--quiet=all",
 ]
-# What the seal reads of the repository to know the declaration, and Python's traces of importing
-# it.
+# Files that the seal itself reads, to know the declaration, and that Python opens to import it.
 OF_THE_SEAL = (
     ".dvcignore",
     "pipeline",
     "pyproject.toml",
-    # The project's own functions, which run before the stage `params` is sealed.
+    # The project's own hooks, which run before the stage `params` is sealed.
     "tools/__init__.py",
     "tools/__pycache__",
     "tools/machine_limits.py",
@@ -61,8 +60,9 @@ class Opened(NamedTuple):
 
 
 def trace(command: list[str], root: Path) -> list[Opened]:
-    """Run `command` in `root`; return the files below it that the command and its children opened,
-    the environment apart.
+    """Run `command` in `root`; return the files below `root` that it and its children opened.
+
+    The environment's files are left out.
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -83,7 +83,7 @@ def trace(command: list[str], root: Path) -> list[Opened]:
 
 
 def undeclared(instance: Instance, opened: list[Opened]) -> list[Opened]:
-    """Return those of `opened` that dvc.yaml does not give the instance."""
+    """Return the opened files that dvc.yaml does not declare for the instance."""
     instance = with_timings(instance)
     outputs = [name for out in instance.outputs for name in (out, partial_of(out))]
     outputs += filter(None, [scratch_of(instance)])

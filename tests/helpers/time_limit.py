@@ -1,15 +1,15 @@
-"""End a test that runs for longer than its limit, and every process that it started.
+"""End a test that exceeds its time limit, and every process that it started.
 
-The limit counts a test's fixtures too; pytest-timeout has its seconds (pyproject.toml, and markers
-of tests/conftest.py). Of pytest-timeout's own methods `signal` never ends a native call and leaves
-the children of a test's children running, and `thread` ends every test of the process. Here, at the
-limit:
+The limit includes the test's fixtures. pytest-timeout has the seconds (pyproject.toml, and markers
+of tests/conftest.py), but its own methods do not suffice. `signal` cannot end a native call, and
+leaves the children of a test's children running. `thread` ends every test of the process. Instead,
+at the limit:
 
 1. An exception fails the test, and the processes that were started since the test began are killed.
-2. If the test still runs GRACE seconds later, this process writes its name, kills all its children
-   and exits. pytest-xdist reports the test and runs the others in a new process.
-3. If a native call holds Python's lock, step 2 cannot run. Another GRACE seconds later C code of
-   faulthandler writes the stack and exits.
+2. If the test still runs GRACE seconds later, this process prints the test's name, kills all its
+   children and exits. pytest-xdist reports the test and runs the others in a new process.
+3. If a native call holds Python's lock, step 2 cannot run. Another GRACE seconds later, C code of
+   faulthandler prints the stack and exits.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from pytest_timeout import is_debugging
 GRACE = float(os.environ.get("TEST_TIME_LIMIT_GRACE", 20))  # seconds
 _TICK = 1 / os.sysconf(
     "SC_CLK_TCK"
-)  # seconds; the kernel's starting times are whole ticks since boot
+)  # seconds; the kernel counts start times in whole ticks since boot
 
 
 class _Limit:
-    """The running limit of one test."""
+    """The time limit of the test that runs."""
 
     def __init__(self, item: pytest.Item, seconds: float):
         self._name, self._seconds, self._began = item.nodeid, seconds, _since_boot()
@@ -60,8 +60,8 @@ class _Limit:
         if is_debugging():
             faulthandler.cancel_dump_traceback_later()
             return
-        # Listed before the exception ends the test's own children, whose children then have another
-        # parent.
+        # List them before the exception ends the test's own children: then their children get
+        # another parent.
         started = _children(self._began - 2 * _TICK)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         _kill(started)
@@ -81,14 +81,15 @@ def _since_boot() -> float:
 
 
 def _children(since: float = 0.0) -> list[int]:
-    """Return the ids of all processes below this one that were started at `since` or later, in
-    seconds since boot.
+    """Return the ids of all processes below this one that started at `since` or later.
+
+    Times are seconds since boot.
     """
     parents, began = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            # The name before the last bracket may hold anything. Behind it: state, parent, and as
-            # the 20th the starting time.
+        with contextlib.suppress(OSError):  # the process has ended
+            # The process's name, before the last bracket, may hold any character. After it come the
+            # state, the parent, and as the 20th field the start time.
             fields = path.read_text().rpartition(")")[2].split()
             number = int(path.parent.name)
             parents[number], began[number] = int(fields[1]), int(fields[19]) * _TICK
@@ -116,9 +117,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings) -> bool:
 
 
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
-    """Keep the limit running: pytest-timeout calls this also when a test has failed, before its
-    fixtures end.
-    """
+    """Keep the limit running: pytest-timeout calls this before a failed test's fixtures end."""
     return True
 
 

@@ -67,9 +67,7 @@ class Project:
         rows: list[Row] | None = None,
         numerics: Numerics | None = None,
     ):
-        """Return the trained model and its curve, from the newest state in `states` if there is
-        one.
-        """
+        """Return the trained model and its curve; resume from the newest state in `states`."""
         numerics = numerics or set_numerics(NATIVE)
         model = load_hugging_face_model(self.directory)
         states.mkdir(parents=True, exist_ok=True)

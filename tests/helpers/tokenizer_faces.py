@@ -1,6 +1,4 @@
-"""One vocabulary as ours, tiktoken, tokenizers and AutoTokenizer read it; and documents that are
-hard to encode.
-"""
+"""One vocabulary in four readers (ours, tiktoken, tokenizers, AutoTokenizer); hard documents."""
 
 from pathlib import Path
 
@@ -36,7 +34,7 @@ AWKWARD = [
 
 @pytest.fixture(scope="session")
 def loaded(tokenizer, tmp_path_factory):
-    """The tokenizer as AutoTokenizer loads it from an export."""
+    """Return the tokenizer as AutoTokenizer loads it from an export."""
     directory = tmp_path_factory.mktemp("export")
     GPT2Config().save_pretrained(directory)
     to_hugging_face(tokenizer, context=64).save_pretrained(directory)
@@ -45,9 +43,7 @@ def loaded(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faces(ranks_file, tmp_path_factory):
-    """Every number of ranks and condition: ours, and what AutoTokenizer and tokenizers load from an
-    export of it.
-    """
+    """Return, for each size and condition, our tokenizer and both loaded from its export."""
     result = {}
     for count in (512, 50256):
         ranks = read_ranks(ranks_file, count)
@@ -68,7 +64,7 @@ def faces(ranks_file, tmp_path_factory):
 def tokenizers_face(directory: Path) -> tokenizers.Tokenizer:
     face = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     face.encode_special_tokens = (
-        True  # transformers sets it, from split_special_tokens; the file has no place for it
+        True  # transformers sets it from split_special_tokens; the file cannot hold it
     )
     return face
 

@@ -42,7 +42,7 @@ ITEMS = [
     item("a", ["b", "c", "d", "e"], 7),
     Item(ind=8, ctx="Question: Is it?\nAnswer:", endings=["yes", "no"], label=1, source_id="s8"),
     Item(ind=9, ctx="The word is ", endings=[*"abcde", " f"], label=5, source_id="s9"),
-    # WinoGrande's: each ending has a context of its own, of which one is cut.
+    # As in WinoGrande: each ending has its own context, and one context is cut.
     Item(
         ind=10,
         ctx="Ann saw that ",

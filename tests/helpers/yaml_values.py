@@ -5,8 +5,9 @@ from typing import Any
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of equal types, all the way down; -0.0 is not 0.0, and nan
-    is nan.
+    """Return whether two values and their types are equal at every depth.
+
+    -0.0 differs from 0.0, and nan equals nan.
     """
     if type(one) is not type(other):
         return False

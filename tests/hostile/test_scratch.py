@@ -218,8 +218,8 @@ def test_no_piece_is_kept_of_an_input_that_has_changed_meanwhile(resumable, name
     status, said = edit_while_a_piece_is_made(resumable, OTHER_WORK[name])
     assert status == 1, said
     assert (
-        f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so what it made is of"
-        " neither; run it again" in said
+        f"error: seal: fetch ran while {EDITED_INPUTS[name]} changed, so its result belongs"
+        " to neither version; run it again" in said
     )
     assert not list((resumable / "data").glob(".fetched.scratch/*/one"))
 

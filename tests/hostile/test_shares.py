@@ -226,7 +226,9 @@ def test_a_share_of_what_is_not_spread_is_one_line(small, stage, spreads):
 
 def test_a_phase_that_the_stage_does_not_have_is_one_line(small):
     done = run_share(small, "second 0/2")
-    assert error(done) == ("error: seal: fetch has no phase second, which dvc.yaml says it spreads")
+    assert error(done) == (
+        "error: seal: fetch has no phase second, which dvc.yaml lists under spreads"
+    )
     done = run_share(small, "first 0/2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -379,7 +379,7 @@ MUTATIONS = {
         "{resumable: true, spreads: [shards]}",
         "{spreads: [shards]}",
         [
-            "dvc.yaml: tokenize: meta: spreads: needs resumable: true, for its phases leave their"
+            "dvc.yaml: tokenize: meta: spreads: needs resumable: true, because its phases leave"
             " pieces"
         ],
     ),
@@ -396,10 +396,7 @@ MUTATIONS = {
         "dvc.yaml",
         "meta: {verdict: true}",
         "meta: {verdict: false}",
-        [
-            "dvc.yaml: distinct: meta: verdict: must be true, not False; leave it out where it"
-            " is not"
-        ],
+        ["dvc.yaml: distinct: meta: verdict: must be true, not False; otherwise leave it out"],
     ),
     "another stage's libraries": (
         "dvc.yaml",

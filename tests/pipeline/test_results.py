@@ -313,8 +313,8 @@ def impact(copy: Path, before: str = "", code: str = "") -> list[str]:
 
 def test_impact_of_nothing(copy):
     assert impact(copy) == [
-        "impact: no stage would rerun; whether the figures are as they were recorded, make check"
-        " says"
+        "impact: no stage would rerun; make check tells whether the figures are as they were"
+        " recorded"
     ]
 
 

@@ -9,7 +9,9 @@ import pytest
 from makefile import MAKEFILE, PHONY
 from repository import REPOSITORY
 
-VERDICT = "# Which differences from another revision's figures are more than noise (REV=main).\n"
+VERDICT = (
+    "# Show which differences from another revision's figures are more than noise (REV=main).\n"
+)
 
 
 def make(folder: Path, *arguments: str) -> str:

@@ -80,10 +80,10 @@ def test_every_lock_is_asked_for(tmp_path, lock):
         ([CLEAN[0], {**CLEAN[1], "version": "1.9"}], "1 of 2 packages were not audited"),
         ([CLEAN[0], {"name": "c", "version": "2.0"}], "1 of 2 packages were not audited"),
         ([], "2 of 2 packages were not audited"),
-        ([{**CLEAN[0], "vulns": [FAULT]}, CLEAN[1]], "a-b 1.0: PYSEC-2024-1, mended in 1.1"),
+        ([{**CLEAN[0], "vulns": [FAULT]}, CLEAN[1]], "a-b 1.0: PYSEC-2024-1, fixed in 1.1"),
         (
             [CLEAN[0], {**CLEAN[1], "vulns": [{**FAULT, "fix_versions": []}]}],
-            "c 2.0: PYSEC-2024-1, mended in no version",
+            "c 2.0: PYSEC-2024-1, fixed in no version",
         ),
     ],
 )

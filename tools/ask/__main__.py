@@ -6,13 +6,13 @@
     python -m tools.ask gpt2 "Water is" --temperature 0.8 --top-p 0.9 --seed 1 --tokens 40
     python -m tools.ask exports/baseline/seed_1337/step_800 --file prompts.txt --json
 
-A fine-tuned model answers in the chat format, any other model continues the text. Without a prompt
-it is a conversation in the terminal: Ctrl-D ends it, Ctrl-C stops an answer. A fine-tuned model
-then knows the earlier turns, as far as they fit its context. With portable kernels, greedy answers
-are those of the stage `generate`. A checkpoint is exported to a temporary directory first, through
-the stage's gate, which needs params.yaml and data/tokens.
+A fine-tuned model answers in the chat format; any other model continues the text. Without a prompt,
+the command starts a conversation in the terminal: Ctrl-D ends it, Ctrl-C stops an answer. A
+fine-tuned model then reads the earlier turns too, as far as they fit its context.
 
-Reads the models and prompts. Writes nothing but that temporary directory.
+With portable kernels, greedy answers are those of the stage `generate`. A checkpoint is first
+exported to a temporary directory, through the stage's gate. That needs params.yaml and data/tokens.
+Reads the models and prompts. Writes nothing except that temporary directory.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    # Prompts may stand behind options too.
+    # "intermixed": prompts may also follow options.
     options = _parser().parse_intermixed_args()
     options.kernels = chosen_kernels(options.kernels, options.device)
     restart_for_kernels(options.kernels)
@@ -54,7 +54,7 @@ def ask(options: argparse.Namespace) -> None:
         raise PipelineError(f"{needless[0]}: needs --temperature; without it answers are greedy")
     directories = {name: find_model(name) for name in [options.model, *options.compare]}
 
-    import torch  # seconds, for which --help and wrong arguments need not wait
+    import torch  # takes seconds, for which --help and wrong arguments need not wait
 
     from model.numerics.setting import set_numerics
     from model.params.numerics import NumericsParams
@@ -101,8 +101,8 @@ def ask(options: argparse.Namespace) -> None:
 
 
 def _converse(answer: Callable[[str], None]) -> None:
-    """Answer what is typed until Ctrl-D; a line that cannot be answered is one line on stderr."""
-    import readline  # noqa: F401  (editing and the lines before, in `input`; never on disk)
+    """Answer typed lines until Ctrl-D; print one line to stderr for one that cannot be answered."""
+    import readline  # noqa: F401  (gives `input` editing and a history, which is not saved)
 
     print("Ctrl-D ends, Ctrl-C stops an answer.", file=sys.stderr)
     for prompt in _typed():
@@ -122,7 +122,7 @@ def _typed() -> Iterator[str]:
         except EOFError:
             print()
             return
-        except KeyboardInterrupt:  # as in a shell: away with the line
+        except KeyboardInterrupt:  # drop the line, as a shell does
             print()
             continue
         if line.strip():
@@ -142,28 +142,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="a directory, or a name in the hub's local cache")
     parser.add_argument("prompts", nargs="*", metavar="prompt")
     parser.add_argument(
-        "--file", type=Path, help="prompts, one a line; of .jsonl `prompt` or `question` of each"
+        "--file", type=Path, help="prompts, one per line; in a .jsonl, each `prompt` or `question`"
     )
     parser.add_argument(
-        "--compare", nargs="+", default=[], metavar="MODEL", help="ask these too, side by side"
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="ask these models too, side by side",
     )
     parser.add_argument(
         "--tokens",
         type=positive,
-        help="at most so many new ones; without, 96 or what the context has room for",
+        help="at most this many new tokens (default: 96, or as many as the context has room for)",
     )
-    parser.add_argument("--temperature", type=_temperature, help="sample; without, greedy")
+    parser.add_argument("--temperature", type=_temperature, help="sample (default: greedy)")
     parser.add_argument("--top-k", type=positive, help="sample from the K most likely tokens")
     parser.add_argument(
-        "--top-p", type=_share, help="sample from the likeliest tokens that have P together"
+        "--top-p", type=_share, help="sample from the fewest tokens with a joint probability of P"
     )
-    parser.add_argument("--seed", type=_seed, help="of sampling, for each prompt anew (default: 0)")
+    parser.add_argument(
+        "--seed", type=_seed, help="of sampling, reset for each prompt (default: 0)"
+    )
     parser.add_argument(
         "--facts",
         action="store_true",
-        help="make facts in the prompt tokens, as training documents have them",
+        help="replace facts in the prompt by fact tokens, as in training documents",
     )
-    parser.add_argument("--json", action="store_true", help="a JSON line for each answer")
+    parser.add_argument("--json", action="store_true", help="print a JSON line for each answer")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     add_kernels(parser)
     return parser
@@ -178,7 +184,7 @@ def _share(text: str) -> float:
 
 
 def _seed(text: str) -> int:
-    """Return what a generator of torch takes, or stop before the model is loaded."""
+    """Return a seed that torch's generator accepts; otherwise stop before the model is loaded."""
     if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a seed: a whole number, below 2^63")
     return int(text)

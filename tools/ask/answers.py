@@ -1,4 +1,4 @@
-"""Answers of one model, with its earlier turns, as text that is whole characters."""
+"""Get answers from one model, with its earlier turns, as text of whole characters."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from model.tokens.export_tokenizer import FactTokenizer
 from tools.ask.models import Model
 from tools.ask.sampling import Sampling, next_tokens
 
-# New tokens of an answer where nothing else is said, or as many as the context has room for.
+# The default for new tokens of an answer, or as many as the context has room for.
 USUAL_TOKENS = 96
 
 
@@ -17,7 +17,7 @@ Ended = Literal["stopped", "cut", "interrupted"]
 
 
 class Answer(NamedTuple):
-    """What a model answered; it ended by itself, or was `cut` at the most tokens or by Ctrl-C."""
+    """A model's answer: it ended by itself, or was `cut` by the limit of tokens or by Ctrl-C."""
 
     text: str
     ids: list[int]
@@ -26,10 +26,10 @@ class Answer(NamedTuple):
 
 
 class Asked:
-    """A model, and what was said so far if the turns belong together."""
+    """A model, with the earlier turns if the prompts form a conversation."""
 
     def __init__(self, model: Model, keeps_turns: bool, inject_facts: bool = False):
-        """`inject_facts` makes facts in prompts tokens, for a model that continues text."""
+        """Set the model up; `inject_facts` replaces facts in prompts by fact tokens."""
         self.model = model
         self._keeps_turns = keeps_turns and model.chats
         self._inject_facts = inject_facts
@@ -42,10 +42,10 @@ class Asked:
         sampling: Sampling,
         write: Callable[[str], None] = lambda _: None,
     ) -> Answer:
-        """Return the answer, having handed its text to `write` piece by piece.
+        """Return the answer; pass its text to `write` piece by piece before.
 
-        In a conversation, Ctrl-C ends the answer. Raises PipelineError for a prompt that does not
-        fit the context with its answer.
+        In a conversation, Ctrl-C ends the answer. Raises PipelineError if the prompt and its answer
+        do not fit the context.
         """
         asked = self._ids(prompt)
         ids, count = self._fitted(asked, new_tokens)
@@ -66,12 +66,12 @@ class Asked:
             ended = "interrupted"
         write(text.rest())
         if self._keeps_turns:
-            # The next turn begins with the end of text that ends this one.
+            # Without the end of text: the next turn begins with it.
             self._turns.append(asked + found)
         return Answer(text.whole, found, ended, len(ids))
 
     def require_room(self, prompt: str, new_tokens: int | None, where: str) -> None:
-        """Raise PipelineError for a prompt that does not fit the context with its answer."""
+        """Raise PipelineError if the prompt and its answer do not fit the context."""
         try:
             self._fitted(self._ids(prompt), new_tokens)
         except PipelineError as error:
@@ -84,9 +84,9 @@ class Asked:
         return [tokenizer.end_of_text, *tokenizer.encode(prompt, self._inject_facts)]
 
     def _fitted(self, asked: list[int], new_tokens: int | None) -> tuple[list[int], int]:
-        """Return the ids to continue and the most new ones; forget turns that do not fit.
+        """Return the ids to continue, and the limit of new ones; forget turns that do not fit.
 
-        Raises PipelineError for a prompt that does not fit by itself.
+        Raises PipelineError if the prompt alone does not fit.
         """
         context = self.model.network.config.n_positions
         needed = new_tokens or min(USUAL_TOKENS, context - len(asked))
@@ -102,22 +102,22 @@ class Asked:
 
 
 class TextStream:
-    """The text of ids, as far as its characters are whole; a character may take several ids."""
+    """The text of ids as it grows, without incomplete characters: one may take several ids."""
 
     def __init__(self, tokenizer: FactTokenizer, without_blank: bool):
-        """`without_blank` leaves out the blank that an answer begins with in the chat format."""
+        """Start an empty text; `without_blank` drops the blank that begins a chat answer."""
         self._tokenizer, self._without_blank = tokenizer, without_blank
         self._ids: list[int] = []
         self.whole = ""
 
     def add(self, token: int) -> str:
-        """Return what `token` completes."""
+        """Return the text that `token` completes."""
         self._ids.append(token)
-        # Bytes that are no whole character yet are decoded as this one.
+        # The bytes of an incomplete character are decoded as U+FFFD.
         return self._grown(self._decoded().rstrip("\ufffd"))
 
     def rest(self) -> str:
-        """Return what no further id would complete."""
+        """Return the rest of the text, when no further id comes."""
         return self._grown(self._decoded())
 
     def _decoded(self) -> str:

@@ -1,4 +1,4 @@
-"""Find and load what is asked: an export, a fine-tuned model, a checkpoint, a model of the hub."""
+"""Find and load a model: an export, a fine-tuned model, a checkpoint, or one of the hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # they import torch and transformers: seconds
 
 
 class Model(NamedTuple):
-    """A network with its tokenizer; one that `chats` is asked in the chat format."""
+    """A network with its tokenizer; if it `chats`, prompts go to it in the chat format."""
 
     name: str
     network: GPT2LMHeadModel
@@ -26,9 +26,9 @@ class Model(NamedTuple):
 
 
 def find_model(name: str) -> Path:
-    """Return the directory of a model, by its path or by its name in the cache of the hub.
+    """Return the directory of a model, by its path or by its name in the hub's local cache.
 
-    Raises PipelineError if there is none, or if a file of it is not as it was written.
+    Raises PipelineError if there is none, or if a file differs from its SHA256SUMS.
     """
     directory = Path(name)
     if not directory.is_dir():
@@ -55,7 +55,7 @@ def _cached(name: str) -> Path:
 
 
 def load_model(name: str, directory: Path, device: str) -> Model:
-    """Return the model in a directory that `find_model` has found."""
+    """Load the model in a directory that `find_model` has found."""
     if not is_checkpoint(directory):
         return _load(name, directory, device)
     with exported(directory) as (export, gate):

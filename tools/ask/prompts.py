@@ -1,4 +1,4 @@
-"""Read prompts from a file, and refuse what no model can be asked."""
+"""Read prompts from a file, and refuse empty or damaged ones."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,11 @@ _KEYS = ("prompt", "question")
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Return the prompts of a file: each line one, or in a .jsonl each line's text or object.
+    """Return the prompts of a file, one per line.
 
-    An object has the text at `prompt` or `question`, as the lines of data/problems do. Lines
-    without visible text are skipped. Raises PipelineError for a file or line that has no prompt.
+    A line of a .jsonl is a text, or an object with the text at `prompt` or `question`, as in
+    data/problems. Lines without visible text are skipped. Raises PipelineError for a file or line
+    without a prompt.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

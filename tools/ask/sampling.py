@@ -1,7 +1,7 @@
-"""Continue one prompt token by token, greedily or by seeded sampling, for who reads along.
+"""Continue one prompt token by token, greedily or by seeded sampling, so that a person can follow.
 
-The network is called as model/post_training/decoding.py calls it for a batch of one prompt, so
-greedy tokens are those of the stage `generate`.
+The network is called as in model/post_training/decoding.py for a batch of one prompt, so greedy
+tokens are those of the stage `generate`.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from model.hugging_face.loading import end_of_text
 class Sampling(NamedTuple):
     """How a token is drawn from logits; with a temperature of 0 it is the most likely one.
 
-    Of the `top_k` most likely tokens, the fewest with a probability of `top_p` together are kept.
-    Logits are divided by `temperature` first. `seed` decides the draws for each prompt anew.
+    In order: divide the logits by `temperature`, keep the `top_k` most likely tokens, of these keep
+    the fewest with a joint probability of `top_p`, draw one. Each prompt starts from `seed` again.
     """
 
     temperature: float = 0.0
@@ -31,11 +31,11 @@ class Sampling(NamedTuple):
 def next_tokens(
     model: GPT2LMHeadModel, prompt: list[int], new_tokens: int, sampling: Sampling
 ) -> Iterator[int]:
-    """Yield the ids that follow `prompt`, at most `new_tokens`; end of text is the last one.
+    """Yield the ids that follow `prompt`: at most `new_tokens`, up to the end of text.
 
     Prompt and new tokens together must fit the model's context.
     """
-    network: Any = model  # its annotations lack what is passed here
+    network: Any = model  # its annotations lack arguments that are passed here
     last = end_of_text(model)
     generator = torch.Generator().manual_seed(sampling.seed)
     cache = DynamicCache(config=model.config)
@@ -62,14 +62,16 @@ def next_tokens(
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Return one id by `logits` (vocab)."""
+    """Return one id, drawn by `logits`  (vocab,)."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    # On the CPU and in float64: the same logits and seed give the same token, whatever the device.
+    # On the CPU in float64, so that the same logits and seed give the same token on every device.
+    # ranked.values (vocab,), largest first; a stable sort fixes the order of equal logits.
     ranked = (logits.double().cpu() / sampling.temperature).sort(descending=True, stable=True)
     likely = ranked.values[: sampling.top_k].softmax(0)
     if sampling.top_p is not None:
-        # The token with which the sum reaches top_p is kept, so there is always one.
+        # Probabilities .5 .3 .2 have sums before each of 0 .5 .8; top_p = .6 keeps the first two.
+        # The first sum is 0, so one token is always kept.
         likely = likely[likely.cumsum(0) - likely < sampling.top_p]
     sums = likely.cumsum(0)
     point = torch.rand((), generator=generator, dtype=torch.float64) * sums[-1]

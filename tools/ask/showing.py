@@ -1,4 +1,4 @@
-"""Show answers: streamed, side by side in columns, below one another, or as JSON lines."""
+"""Print answers: streamed, in columns side by side, one below another, or as JSON lines."""
 
 import json
 import sys
@@ -10,12 +10,12 @@ from rich.text import Text
 from common.errors import printable
 from tools.ask.answers import Answer
 
-# Characters of a column below which answers stand below one another.
+# In narrower columns, answers are printed one below another instead.
 _NARROWEST = 30
 
 
 def shown(text: str) -> str:
-    """Return `text` for a terminal: control characters other than line breaks are written out."""
+    """Return `text` for a terminal, with control characters escaped, except line breaks."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
@@ -29,7 +29,7 @@ def write_prompt(prompt: str) -> None:
 
 
 def write_side_by_side(names: list[str], answers: list[Answer]) -> None:
-    """Print a column for each model, or what is below its name where there is no room for that."""
+    """Print a column for each model; in a narrow terminal, print each answer below its name."""
     console = Console(highlight=False)
     texts = [Text(shown(answer.text), overflow="fold") for answer in answers]
     if console.is_terminal and console.width // len(names) >= _NARROWEST:
@@ -44,7 +44,7 @@ def write_side_by_side(names: list[str], answers: list[Answer]) -> None:
 
 
 def write_json(name: str, prompt: str, answer: Answer) -> None:
-    """Print a line: one object, whose text no terminal takes for a command."""
+    """Print one line with a JSON object, which escapes control characters for the terminal."""
     row = {
         "model": name,
         "prompt": prompt,

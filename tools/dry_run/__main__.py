@@ -1,12 +1,13 @@
-"""`make dry-run`: the full-size profile from fetch to report, on a slice of it, through the code
-paths of the full run.
+"""Run a slice of the full-size profile, from fetch to report (`make dry-run`).
 
     python -m tools.dry_run ../slice
 
-Reads the tree and the profile, the full-size one if none is named. Writes DIRECTORY/clone, a copy
-of the tree with the profile as its params.yaml, but for the values of
-tools/dry_run/profile_slice.py, and runs `dvc repro` there. The hub is a server on this machine that
-speaks its protocol. Pretraining is killed once it has kept a state, and gone on with.
+The slice goes through the code paths of the full run. DIRECTORY/clone becomes a copy of the tree
+with the profile as its params.yaml, except for the values of tools/dry_run/profile_slice.py.
+`dvc repro` runs there. A server on this machine speaks the hub's protocol. Pretraining is killed
+once it has kept a state, and then resumed.
+
+Reads the tree and the profile (by default the full-size one). Writes DIRECTORY.
 """
 
 import contextlib
@@ -38,13 +39,11 @@ from tools.repository_copy import copy_repository
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = Path("profiles/gpt2-124m-10b.yaml")
-WHEELS = Path("profiles/micro.yaml")  # its inputs are in installed wheels
+WHEELS = Path("profiles/micro.yaml")  # a profile whose inputs are in installed wheels
 
 
 def make_clone(clone: Path, params: dict[str, Any]) -> None:
-    """Copy the tree's files, as they are now, into a repository of their own with `params` as its
-    params.yaml.
-    """
+    """Copy the tree's files into a new repository with `params` as its params.yaml."""
     copy_repository(
         REPOSITORY,
         clone,
@@ -54,14 +53,13 @@ def make_clone(clone: Path, params: dict[str, Any]) -> None:
 
 
 class Run:
-    """Commands in the clone, with a hub's address in their environment; all that they say is in one
-    log.
-    """
+    """Commands in the clone, with a hub's address in their environment, and one log for all."""
 
     def __init__(self, clone: Path, endpoint: str):
         self.clone = clone
         self._log = clone.parent / "log"
-        # A stage may not open what is made beside its repository while it runs.
+        # Make these before a stage starts: it may not open folders that appear beside its
+        # repository while it runs.
         for name in ("home", "tmp"):
             (clone.parent / name).mkdir()
         self._environment = {
@@ -106,20 +104,21 @@ class Run:
 
 
 def kill_in_the_middle(run: Run) -> str:
-    """Start `dvc repro`, and kill it with all its processes when pretraining has kept a state;
-    return which stage it was.
+    """Start `dvc repro`; kill it with all its processes once pretraining has kept a state.
+
+    Returns the path of that state.
     """
     print("dry run: dvc repro, to be killed in the middle of pretraining", flush=True)
     process = run.start("dvc", "repro")
     try:
         while process.poll() is None:
-            # glob's own, for Path's does not bear that the run removes what it reads.
+            # glob.glob, because Path.glob raises if the run removes a folder meanwhile.
             for sums in glob(
                 "checkpoints/*/.*.scratch/*/states/step_*/SHA256SUMS", root_dir=run.clone
             ):
                 return str(Path(sums).parent)
             time.sleep(0.01)
-    finally:  # Ctrl-C too: it is in a session of its own
+    finally:  # after Ctrl-C too, which does not reach dvc in its own session
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -148,7 +147,7 @@ def table(run: Run, replaced: dict[str, tuple[Any, Any]], evidence: dict[str, st
 def evidence_of(
     run: Run, params: dict[str, Any], server: HubServer, state: str, resumed: str
 ) -> dict[str, str]:
-    """Return what was seen of each stage; exits where something that the slice is for was not."""
+    """Return the evidence for each stage; exit if something that the slice must show is missing."""
     goes_on = [line for line in resumed.splitlines() if "resumes from step" in line]
     sums = sorted(run.clone.glob("checkpoints/*/*/step_*/SHA256SUMS"))
     parity = [json.loads(path.read_text()) for path in run.clone.glob("metrics/*/*/*/parity.json")]

@@ -1,6 +1,4 @@
-"""The part of the Hugging Face hub's interface that reading datasets and files uses, served from
-folders on this machine.
-"""
+"""Serve folders of this machine by the Hugging Face hub's interface, as far as reading needs it."""
 
 import hashlib
 import json
@@ -10,14 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# Suffixes of the files that the hub keeps outside git.
+# Suffixes of files that the hub keeps outside git.
 LARGE = (".parquet", ".safetensors")
 
 
 class Repository(NamedTuple):
-    """The files of `folder` under a name, `datasets/OWNER/NAME` or `models/OWNER/NAME`, at one
-    commit.
-    """
+    """The files of `folder` at one commit, under `datasets/OWNER/NAME` or `models/OWNER/NAME`."""
 
     name: str
     folder: Path
@@ -25,7 +21,7 @@ class Repository(NamedTuple):
 
     @property
     def resolve(self) -> str:
-        """Return where its files are: the hub leaves `models/` out there, and only there."""
+        """Return the URL path of its files, the only one in which the hub leaves `models/` out."""
         return f"/{self.name.removeprefix('models/')}/resolve/{self.commit}/"
 
     @property
@@ -34,8 +30,10 @@ class Repository(NamedTuple):
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves repositories. `faults` maps a path in one to what is done to its next requests; `sent`
-    are the paths asked for.
+    """A server of repositories.
+
+    `faults` maps a path in a repository to the faults of its next requests. `sent` lists the
+    requested paths.
     """
 
     daemon_threads = True
@@ -141,10 +139,10 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "alter":
             self._plain(
                 200, re.sub(rb"(?s)(.*)\w", rb"\1?", content, count=1), headers
-            )  # the last letter or digit is another
+            )  # a damaged file: its last letter or digit is changed
         elif wanted := re.fullmatch(
             r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")
-        ):  # a download that was cut goes on
+        ):  # the client resumes a download that was cut
             first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
             self._plain(
                 206,

@@ -1,9 +1,8 @@
-"""Small datasets for every hub source of a profile, in the layout that the hub has them in, from
-files of installed wheels.
+"""Make small datasets for every hub source of a profile, in the hub's layout.
 
-HellaSwag and GSM8K's test set are whole and real, GPT-2's vocabulary is the real one under its own
-SHA-256. Passages are those of the given profile (SciQ's) instead of FineWeb-Edu's, and the training
-problems of GSM8K are this repository's own.
+They come from files of installed wheels. HellaSwag and GSM8K's test set are whole and real.
+GPT-2's vocabulary is the real one, under its own SHA-256. Passages are those of the given profile
+(SciQ's) instead of FineWeb-Edu's. The training problems of GSM8K are this repository's own.
 """
 
 import base64
@@ -33,10 +32,10 @@ PASSAGE_FILES = 3
 def make_hub(
     root: Path, profile: FetchParams, wheels: FetchParams
 ) -> tuple[list[Repository], dict[str, int]]:
-    """Write a folder for each hub repository of `profile` from `wheels`, the `fetch` section of a
-    profile that needs no hub.
+    """Write a folder for each hub repository of `profile`.
 
-    Returns the repositories at the profile's commits, and how many records each input has.
+    The content comes from `wheels`, the `fetch` section of a profile that needs no hub. Returns the
+    repositories at the profile's commits, and the number of records of each input.
     """
     passages = [text for record in _records(wheels.passages.source) if (text := _passage(record))]
     questions = [record["doc"] for record in _records(wheels.gsm8k.source)]
@@ -70,13 +69,11 @@ def make_hub(
 class _Hub:
     def __init__(self, root: Path):
         self._root = root
-        self._configs: dict[
-            str, dict[str, dict[str, str]]
-        ] = {}  # of each dataset, of each subset: the files of each split
+        self._configs: dict[str, dict[str, dict[str, str]]] = {}  # dataset → subset → split → files
         self.repositories: dict[str, Repository] = {}
 
     def dataset(self, origin: Section, files: list[list[dict[str, Any]]]) -> None:
-        """Add a split, one parquet file for each list of records."""
+        """Add a split, with one parquet file for each list of records."""
         source = _of_kind(HubSource, origin)
         folder = self._repository(f"datasets/{source.dataset}", source.revision)
         subset = source.subset or "default"

@@ -1,6 +1,4 @@
-"""The slice of the full-size profile that `make dry-run` runs: what it has in place of the
-profile's own values.
-"""
+"""The values that `make dry-run` puts in place of the full-size profile's own."""
 
 import shutil
 from typing import Any
@@ -8,11 +6,11 @@ from typing import Any
 from model.params.all_sections import Params
 from pipeline.declared.dvc_yaml import value_at
 
-# What the slice has in place of the profile's own values. Everything else is the profile's.
+# Values of the slice; all others are the profile's.
 SLICE = {
     "numerics.threads": 1,
     "corpus.val_fraction": 0.2,
-    # or four steps read no fact, and both conditions have the same weights
+    # With less, four steps read no fact, and both conditions get the same weights.
     "corpus.drill_fraction": 0.3,
     "tasks.hellaswag.asked": 12,
     "tasks.continuation.asked": 4,
@@ -70,9 +68,7 @@ NOT_EXERCISED = (
 def sliced(
     profile: dict[str, Any], counts: dict[str, int]
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """Return the profile with the slice's values in it, and what was replaced: the old and the new
-    value by key.
-    """
+    """Return the profile with the slice's values, and the replaced keys: {key: (old, new)}."""
     replaced = {}
     for key, value in {
         **SLICE,
@@ -88,10 +84,11 @@ def sliced(
 
 
 def lacking() -> dict[str, Any]:
-    """Return the values that this machine cannot do: bfloat16 without arithmetic for it,
-    torch.compile without a compiler.
+    """Return replacements for values that this machine cannot run.
+
+    These are bfloat16 without arithmetic for it, and torch.compile without a compiler.
     """
-    import torch  # takes seconds, which a question for help should not
+    import torch  # takes seconds, for which --help need not wait
 
     lacks = (
         {}

@@ -1,7 +1,7 @@
-"""Follow live.jsonl, the figures that `pretrain` and `sft` append while they train.
+"""Follow live.jsonl, to which `pretrain` and `sft` append figures while they train.
 
-model/runtime/live_figures.py writes the files and says what a row is. Imports the standard library
-alone, so that it works in any environment.
+model/runtime/live_figures.py writes the files and describes a row. This module imports only the
+standard library, so that it works in any environment.
 """
 
 import json
@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 NAME = "live.jsonl"
-# Scratch folders are hidden siblings of an output. A sealed stage has one more folder in it, named
-# by the fingerprint of all that its work depends on.
+# Scratch folders are hidden siblings of an output. In a sealed stage's there is one more folder,
+# named by the fingerprint of all that its work depends on.
 _PATTERNS = (
     "checkpoints/*/.*.scratch",
     "checkpoints/*/.*.scratch/*",
@@ -27,12 +27,12 @@ def live_files(root: Path) -> list[Path]:
 
 
 class Follower:
-    """Reads the rows that are appended to one live.jsonl.
+    """A reader of the rows that a run appends to one live.jsonl.
 
-    `poll` returns each row once. After a kill the run goes on from an earlier step, in a file that
-    replaces the first: `poll` then returns all of its rows, so steps come again, and adds one to
-    `restarts`. `ended` is True after a poll that found the file gone: the run has finished, or has
-    not begun. A later poll reads a new file from its start.
+    `poll` returns each row once. After a kill, the run resumes from an earlier step and replaces
+    the file by a new one. Then `poll` returns all rows of the new file, so steps repeat, and adds
+    one to `restarts`. `ended` is True if the last poll found no file: the run has finished, or has
+    not begun. If the file comes back, a later poll reads it from its start.
     """
 
     def __init__(self, path: Path):
@@ -57,8 +57,8 @@ class Follower:
     def poll(self) -> list[dict[str, Any]]:
         """Return the rows that were written since the last call, without waiting.
 
-        A torn last line is left until it is whole. A damaged line is left out: the run cuts it off
-        when it goes on.
+        An incomplete last line waits for the next call. A damaged line is skipped: the run cuts it
+        off when it resumes.
         """
         rows = self._read() if self._file else []
         while not self._is_current():
@@ -81,7 +81,7 @@ class Follower:
         self._file, self._part = None, b""
 
     def _is_current(self) -> bool:
-        """Return whether the open file still has the path, and is as long as what was read."""
+        """Return whether the path still leads to the open file, and the file has not shrunk."""
         if not self._file:
             return False
         own = os.fstat(self._file.fileno())
@@ -89,7 +89,7 @@ class Follower:
             named = os.stat(self.path)
         except FileNotFoundError:
             return False
-        # The inode of an open file is not given to another.
+        # The system does not reuse the inode of an open file.
         same = (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)
         return same and own.st_size >= self._file.tell()
 

@@ -1,8 +1,8 @@
-// Asks every two seconds what runs, and gives the rows to the charts, which stay as they are.
+// Ask every two seconds what runs, and pass the new rows to the charts, which are not rebuilt.
 (function () {
   "use strict";
   const every = 2000;
-  const charts = {}; // by name: its figure, its element, and the specification as it is drawn
+  const charts = {}; // name → figure, element, empty specification, drawn specification
   let conditions = "";
 
   function add(parent, tag, text, name) {
@@ -25,7 +25,7 @@
     charts[name] = { figure, element, empty: spec };
   }
 
-  // A condition keeps its colour and shape, whichever run. Vega gives a legend of nothing an infinite height.
+  // Each condition has one colour and shape in all runs. Without conditions there must be no legend: Vega would give it an infinite height.
   function filled(spec, looks) {
     const isEmpty = !looks["<CONDITIONS>"].length;
     return JSON.parse(JSON.stringify(spec), (key, value) => {
@@ -99,7 +99,7 @@
       state(live.state);
     } catch (error) {
       if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
-      state("make watch has ended. This page shows what it said last, and asks again.");
+      state("make watch has ended. This page shows its last state, and asks again.");
     } finally {
       setTimeout(ask, every);
     }

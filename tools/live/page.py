@@ -1,4 +1,4 @@
-"""`make watch PAGE=1`: the report's charts with the running curves, served on 127.0.0.1."""
+"""Serve the report's charts, with the running curves, on 127.0.0.1 (`make watch PAGE=1`)."""
 
 import errno
 import json
@@ -27,14 +27,15 @@ from tools.live.runs import CHARTS, Run, Watch, read_table
 from tools.live.terminal import BEGINNING, facts, figure_cells, footer
 
 ADDRESS = "127.0.0.1"
-# Nothing from elsewhere, and no other page may frame this one. vega-embed adds a style element.
+# Load nothing from other hosts, and let no page frame this one. unsafe-inline is for styles only:
+# vega-embed adds a style element.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self';"
     " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FOLDER = Path(__file__).parent
 _REPORT = _FOLDER.parents[1] / "model/report"
-_LEAST_SECONDS = 0.5  # from one look at the files to the next, however many pages ask
+_LEAST_SECONDS = 0.5  # between two reads of the files, however many pages ask
 
 
 class Answer(NamedTuple):
@@ -43,7 +44,7 @@ class Answer(NamedTuple):
 
 
 def serve(watch: Watch, port: int) -> None:
-    """Serve the page until a KeyboardInterrupt; PipelineError if the port cannot be had."""
+    """Serve the page until a KeyboardInterrupt; raise PipelineError if the port is not free."""
     server = make_server(watch, port)
     address = f"http://127.0.0.1:{server.server_address[1]}/"
     print(f"{address} shows what runs; Ctrl-C ends.", flush=True)
@@ -52,7 +53,7 @@ def serve(watch: Watch, port: int) -> None:
 
 
 def make_server(watch: Watch, port: int) -> ThreadingHTTPServer:
-    """Return the server of the page; port 0 takes a free one. PipelineError if it cannot be had."""
+    """Return the page's server; port 0 takes a free one. Raise PipelineError if it is not free."""
     answers = {
         "/": Answer("text/html", (_FOLDER / "page.html").read_bytes),
         "/page.css": Answer("text/css", page_style),
@@ -71,13 +72,13 @@ def make_server(watch: Watch, port: int) -> ThreadingHTTPServer:
 
 def _handler(answers: Mapping[str, Answer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """Answers GET of the fixed paths; no path names a file."""
+        """A handler that answers GET for the fixed paths; no path leads to a file."""
 
         server_version, sys_version = "watch", ""
 
         def do_GET(self) -> None:
-            # Another site's name may lead to this address (DNS rebinding), and its page could read
-            # what this one answers; a browser says by which name it came.
+            # DNS rebinding: another site may let its own name point to 127.0.0.1, and its page
+            # could then read this one. The Host header has the name that the browser used.
             port = self.connection.getsockname()[1]
             if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}"):
                 self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"another host's name\n")
@@ -107,7 +108,7 @@ def _handler(answers: Mapping[str, Answer]) -> type[BaseHTTPRequestHandler]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print no traceback for a reader that has gone away."""
+        """Print no traceback when a browser has closed the connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -118,7 +119,7 @@ def page_style() -> bytes:
 
 @cache
 def page_script() -> bytes:
-    """Return Vega, the report's way of drawing, the charts, and what fills them."""
+    """Return one script: Vega, the report's drawing code, the charts, and the code of the page."""
     charts = [
         {"name": chart.name, "title": chart.title, "caption": _caption(chart), "spec": spec(chart)}
         for chart in TRAINING
@@ -137,7 +138,7 @@ def spec(chart: Chart) -> Spec:
 
     Its data are named `running` and `committed`. page.js fills in the conditions and their looks.
     """
-    # The beginning is left out of the data, for both alike.
+    # Not fitted to the later values: both data sets come without the beginning.
     found = _with_looks(report_chart(chart._replace(is_fitted=False), "step", 2))
     numbers = [{"calculate": f"toNumber(datum.{name})", "as": name} for name in ("step", "value")]
     is_training = "datum.split === 'train'"
@@ -170,7 +171,7 @@ def spec(chart: Chart) -> Spec:
 
 
 def _with_looks(part: Any) -> Any:
-    """Return a part of a specification in which a condition's look is its own in every chart."""
+    """Return a part of a specification with one look for each condition, the same in all charts."""
     looks = {"color": "<COLOURS>", "shape": "<SHAPES>"}
     if isinstance(part, list):
         return [_with_looks(each) for each in part]
@@ -192,12 +193,12 @@ def _caption(chart: Chart) -> str:
 
 
 class LivePage:
-    """What the page asks for: all that runs, and the rows of its charts."""
+    """The content of the page: all that runs, and the rows of the charts."""
 
     def __init__(self, watch: Watch):
         self._watch = watch
-        self._ended: dict[str, Run] = {}  # by instance, of those that ended while it was served
-        self._turn = threading.Lock()  # each request has a thread
+        self._ended: dict[str, Run] = {}  # by instance, runs that have ended since the start
+        self._turn = threading.Lock()  # each request has its own thread
         self._looked = -_LEAST_SECONDS
 
     def content(self) -> bytes:
@@ -269,7 +270,7 @@ class LivePage:
 
 
 def _first(chart: Chart, last: int) -> float:
-    """Return the first step that is drawn, where `last` is the newest."""
+    """Return the first step to draw if `last` is the newest."""
     return BEGINNING * last if chart.is_fitted else 0
 
 
@@ -289,7 +290,7 @@ def _committed(root: Path, chart: Chart) -> Rows:
 
 
 def _is_point(row: Mapping[str, str | None], columns: Iterable[str]) -> bool:
-    """Return whether a row of a table has all columns, as one that is cut short has not."""
+    """Return whether a row of a table has all columns; one that was cut short lacks some."""
     cells = {column: row.get(column) for column in columns}
     try:
         int(cells["step"] or ""), float(cells["value"] or "")
@@ -328,7 +329,7 @@ def _instance(instance: RunningInstance) -> dict[str, Any]:
 
 
 def _conditions(root: Path) -> list[str]:
-    """Return the conditions of params.yaml, by whose order they have their looks."""
+    """Return the conditions of params.yaml; their order gives each its look."""
     try:
         found = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["conditions"]
         return [str(name) for name in found]

@@ -1,4 +1,4 @@
-"""What trains now: the rows of each live.jsonl, and the committed run's at the same step."""
+"""Follow the runs that train now, beside the committed run's figures at the same step."""
 
 import csv
 import re
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pipeline.driver.state_file import DriverState, RunningInstance, read_state
 from tools.live.follow import Follower, live_files
 
-# Of a row, by stage: what is compared with the committed run. The chart of plots/curves/ and its
-# split have the same figures as the stage's table (model/curves/points.py reads them from there).
+# By stage: the figures of a row to compare with the committed run's. A chart of plots/curves/ and
+# its split have the same figures as the stage's table: model/curves/points.py reads them there.
 CHARTS = {
     "pretrain": {
         "train_loss": ("loss", "train"),
@@ -25,7 +25,7 @@ CHARTS = {
     },
     "sft": {"train_loss": ("sft_loss", "train")},
 }
-# What a stage leaves when it ends, below the folder of the condition and the seed.
+# The tables that a stage leaves at its end, below the folder of its condition and seed.
 _TABLES = {
     "pretrain": ("losses", ("training.csv", "validation.csv")),
     "sft": ("sft_losses", ("training.csv",)),
@@ -40,10 +40,10 @@ _PLACES = (
     (re.compile(r"checkpoints/([^/]+)/\.seed_(\d+)\.scratch/.*"), "pretrain"),
     (re.compile(r"sft/([^/]+)/seed_(\d+)/\.step_\d+\.scratch/.*"), "sft"),
 )
-# A run whose file has not grown for so long, and for so many times its usual interval, is stopped:
-# validation and checkpoints take longer than the steps between.
+# A run counts as stopped if its file has not grown for both of these: the seconds, and this many
+# times its usual interval. Validation and checkpoints take longer than the steps between rows.
 QUIET_SECONDS, QUIET_INTERVALS = 120.0, 10.0
-# The same while the interval is not known: before the first training row.
+# The seconds before the first training row, while the interval is unknown.
 FIRST_QUIET_SECONDS = 1800.0
 
 Row = dict[str, Any]
@@ -53,7 +53,7 @@ Curve = dict[int, float]  # by step
 class Compared(NamedTuple):
     """One figure of a run: its newest value, and the committed run's.
 
-    `committed_step` is that step, or else the nearest earlier one that the committed run logged.
+    `committed_step` is the same step, or the nearest earlier one that the committed run logged.
     """
 
     label: str
@@ -68,14 +68,14 @@ class Compared(NamedTuple):
 
 
 class Run:
-    """One run that trains, or has trained while this process watched it."""
+    """One run that trains, or has trained since this process began to watch it."""
 
     def __init__(self, stage: str, condition: str, seed: int, committed: Mapping[str, Curve]):
         self.stage, self.condition, self.seed = stage, condition, seed
         self.committed = committed
         self.training: list[Row] = []
         self.validation: list[Row] = []
-        self.has_ended = False  # its file is gone: the stage has finished
+        self.has_ended = False  # whether its file has gone, because the stage has finished
         self.quiet = 0.0  # seconds since its last row
         self.driven: RunningInstance | None = None
 
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def instance(self) -> str:
-        """Return its name in dvc.lock."""
+        """Return the run's name in dvc.lock."""
         return f"{self.stage}@{self.condition}-{self.seed}"
 
     @property
@@ -133,7 +133,7 @@ class Run:
         return found
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows; one of a step that is known already replaces what came from there on."""
+        """Add rows; one of an earlier step, as after a resume, replaces all from that step on."""
         for row in rows:
             kind, step = row.get("kind"), row.get("step")
             if kind not in ("training", "validation") or not isinstance(step, int):
@@ -150,13 +150,13 @@ class Run:
             mine.append(row)
 
     def cut(self) -> None:
-        """Forget all rows: the file is read again from its start."""
+        """Forget all rows, because the file is read again from its start."""
         self.training.clear()
         self.validation.clear()
 
     @property
     def _interval(self) -> float | None:
-        """Return the most seconds from one training row to the next; None if unknown."""
+        """Return the longest interval between two training rows, in seconds; None if unknown."""
         steps = [0, *(int(row["step"]) for row in self.training)]
         longest = max((after - before for before, after in pairwise(steps)), default=0)
         for row in reversed(self.training):
@@ -167,7 +167,7 @@ class Run:
 
 
 class Watch:
-    """All that runs in the repository `root`; `poll` looks again."""
+    """All that runs in the repository `root`; `poll` reads the files again."""
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time):
         self.root, self._clock = root, clock
@@ -204,7 +204,7 @@ class Watch:
 
     @property
     def stopped(self) -> list[Run]:
-        """Return the runs that ended early; the next `make repro` goes on with them."""
+        """Return the runs that stopped early; the next `make repro` resumes them."""
         return [run for _, run in self._followed.values() if not run.is_running and run.steps]
 
     @property
@@ -224,10 +224,10 @@ class Watch:
 
 
 def committed(root: Path, stage: str, condition: str, seed: int) -> dict[str, Curve]:
-    """Return the curves of the last finished run of the same name; none where there is none.
+    """Return the curves of the last finished run of the same name; nothing if there is none.
 
-    They are read from the stage's tables, or else from plots/curves/, which git has: DVC removes
-    the tables when the stage starts.
+    They come from the stage's tables. DVC removes the tables when the stage starts; then they come
+    from plots/curves/, which git keeps.
     """
     folder, names = _TABLES[stage]
     curves: dict[str, Curve] = {}
@@ -245,7 +245,7 @@ def committed(root: Path, stage: str, condition: str, seed: int) -> dict[str, Cu
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file; none if there is no such file."""
+    """Return the rows of a CSV file; no rows if it is missing."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

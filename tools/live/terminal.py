@@ -1,4 +1,4 @@
-"""How a terminal shows what runs: a block for each run that trains, a line for all else."""
+"""Draw in a terminal what runs: a block for each training run, a line for every other instance."""
 
 import sys
 from collections.abc import Sequence
@@ -16,19 +16,20 @@ from tools.live.runs import Compared, Curve, Run, Watch
 
 NOTHING = "Nothing runs here"
 _BLOCKS = "▁▂▃▄▅▆▇█"
-# Columns of a block's table; all of them, and what is between them, fit into 60.
+# Columns of a block's table; with the space between them they fit into 60.
 _LABEL, _FIGURE = 18, (8, 9, 11, 12)
 _TABLE = _LABEL + sum(_FIGURE)
 _WIDEST = 112
-_LEAST_CURVE = 14  # columns from which a curve beside the table can be read
-# Of training. A fresh network's loss is so high that what follows would be a flat line.
+_LEAST_CURVE = 14  # columns that a curve beside the table needs
+# The part of training that a curve leaves out. A fresh network's loss is so high that the rest
+# would look flat.
 BEGINNING = 0.1
 
 
 class Screen:
-    """All that runs, as one renderable that is as wide as the terminal.
+    """All that runs, as one renderable as wide as the terminal.
 
-    `waits`: more may begin to run. `fits`: it is no higher than the terminal.
+    `waits`: whether more may begin to run. `fits`: whether to keep to the terminal's height.
     """
 
     def __init__(self, watch: Watch, waits: bool = True, fits: bool = False):
@@ -48,7 +49,7 @@ class Screen:
         blocks = [_block(run, width) for run in runs]
         full = [len(console.render_lines(block, options)) for block in blocks]
         for number, run in enumerate(runs):
-            # What comes later has to fit too, at least as a line each.
+            # Leave room for at least one line for each later run.
             later = len(runs) - number - 1
             if full[number] + later <= room:
                 yield blocks[number]
@@ -64,7 +65,7 @@ class Screen:
 
 
 def ended_line(run: Run) -> Text:
-    """Return the line about a run whose file is gone."""
+    """Return the line about a run that has ended."""
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{'ended':<8} ", style=STYLES["done"])
     line.append(f"{run.name}  step {run.step:,} of {run.steps:,}")
@@ -74,9 +75,9 @@ def ended_line(run: Run) -> Text:
 
 
 def sparkline(curve: Curve, steps: int, width: int, height: int = 1) -> list[str]:
-    """Return a curve as `height` lines of block characters, `width` columns for all `steps`.
+    """Return a curve as `height` lines of block characters; `width` columns stand for `steps`.
 
-    A column is the mean of its steps. The first tenth of what there is is left out.
+    A column is the mean of its steps. The first tenth of the curve is left out.
     """
     first = BEGINNING * max(curve, default=0)
     columns: dict[int, list[float]] = {}
@@ -88,7 +89,7 @@ def sparkline(curve: Curve, steps: int, width: int, height: int = 1) -> list[str
         return [" " * width] * height
     low, high = min(means.values()), max(means.values())
     most = 8 * height - 1
-    filled, last = [], 0  # eighths of a line, for each column
+    filled, last = [], 0  # height of each column, in eighths of a line
     for column in range(width):
         if column in means:
             share = (means[column] - low) / (high - low) if high > low else 0.5
@@ -104,7 +105,7 @@ def _cell(eighths: int) -> str:
 
 
 def _block(run: Run, width: int) -> RenderableType:
-    """Return a run's head, its figures beside the committed ones, its curve, and its rates."""
+    """Return a run's head line, its figures beside the committed ones, its curve and its rates."""
     figures = run.compared()
     lines: list[RenderableType] = [_head(run, width)]
     table = [_heading(), *(_row(figure) for figure in figures)]
@@ -128,7 +129,7 @@ def _block(run: Run, width: int) -> RenderableType:
 
 
 def _ends(curve: Curve) -> str:
-    """Return the range that a sparkline has, in words."""
+    """Return the range of a sparkline in words."""
     first = BEGINNING * max(curve, default=0)
     values = [value for step, value in curve.items() if step >= first]
     return f"{min(values):.2f} to {max(values):.2f}" if values else ""
@@ -166,7 +167,7 @@ def _bar_row(
     width: int,
     bold: bool = False,
 ) -> RenderableType:
-    """Return a line in the columns of `make repro`'s table."""
+    """Return a line with the columns of `make repro`'s table."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.width = width
     table.add_column(no_wrap=True, width=min(36, width - 30))
@@ -219,13 +220,13 @@ def _row(figure: Compared) -> Text:
         return line.append(" " * difference)
     mark = "" if figure.committed_step == figure.step else "*"
     line.append(f"{figure.committed:.4f}{mark}".rjust(committed))
-    # Less is better of all of them.
+    # A lower value is better for each of these figures.
     style = "green" if figure.difference < 0 else "yellow" if figure.difference > 0 else ""
     return line.append(f"{figure.difference:>+{difference}.4f}", style=style)
 
 
 def figure_cells(figure: Compared) -> list[str]:
-    """Return a figure as words: its label, step, value, the committed one, the difference."""
+    """Return a figure as texts: label, step, value, committed value, difference."""
     cells = [figure.label, f"{figure.step:,}", f"{figure.value:.4f}"]
     if figure.committed is None or figure.difference is None:
         return [*cells, "none", ""]
@@ -241,7 +242,7 @@ def _value(figure: Compared) -> str:
 
 
 def facts(run: Run) -> list[str]:
-    """Return a run's rates and spikes in words, without what its rows do not say."""
+    """Return a run's rates and spikes in words, as far as its rows have them."""
     forms = {
         "learning_rate": "learning rate {:.2e}",
         "gradient_norm": "gradient norm {:.3g}",

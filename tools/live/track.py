@@ -4,13 +4,14 @@
     python -m tools.live.track mlflow --folder trackers --once
 
 Run it beside `make repro`, in an environment of its own that has the tracker and PyYAML;
-docs/live.md shows how to make one. Reads live.jsonl of all runs of this repository, and forwards
-each row once, also if a run goes on after a kill or this command is started again:
-FOLDER/TRACKER.json holds how far it is. A tracker's run is CONDITION/seed_S, and its scalars are
-pretrain/train_loss and so on, by step. If code or parameters of a run change, or it is run again
-after its end, its figures go to a new run, CONDITION/seed_S_2. Ctrl-C ends it. Writes to FOLDER
-alone, unless the tracker's own variables (WANDB_MODE, MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID) name
-a server.
+docs/live.md shows how to make one. Ctrl-C ends it. It reads live.jsonl of all runs of this
+repository, and forwards each row once, even if a run resumes after a kill or this command is
+restarted: FOLDER/TRACKER.json records the last step.
+
+In the tracker, a run is called CONDITION/seed_S, and its scalars pretrain/train_loss and so on, by
+step. If a run's code or parameters change, or if it runs again after its end, its figures go to a
+new run, CONDITION/seed_S_2. Writes only to FOLDER, unless the tracker's own variables (WANDB_MODE,
+MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID) name a server.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-# Only these: the environment of a tracker has no torch, and nothing else of this project.
+# Import nothing else of this project: a tracker's environment has neither torch nor our libraries.
 from pipeline.terminal.streams import go_on_unread
 from tools.live.follow import Follower, live_files
 
@@ -36,32 +37,32 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "gpt2-ablation"
 _PAUSE = 1.0  # seconds
 _NO_FIGURES = {"kind", "run", "step", "steps"}
-# What TRACKER.json holds of each CONDITION/seed_S.
+# The fields of each CONDITION/seed_S in TRACKER.json.
 _STATE = {"id": str, "number": int, "works": dict, "steps": dict, "folders": dict}
 
 
 class FollowedRun(NamedTuple):
-    """A tracker's run: its name, and an id that no other clone's run has, whatever its name."""
+    """A run in the tracker: its name, and an id that is unique among all clones."""
 
     name: str
     id: str
 
 
 class Tracker(Protocol):
-    """Where figures go."""
+    """A tracker, which receives figures."""
 
     def log(self, run: FollowedRun, step: int, figures: dict[str, float]) -> None:
-        """Take figures of a step of a run; their names begin with the stage."""
+        """Log figures of a step of a run; their names begin with the stage."""
 
     def flush(self) -> None:
-        """Return when all figures are kept, even if this process is killed then."""
+        """Return once all figures are stored, so that a kill afterwards loses none."""
 
     def close(self) -> None:
         """End all runs."""
 
 
 class TensorBoard:
-    """Event files, in a folder for each run."""
+    """TensorBoard's event files, in one folder per run."""
 
     def __init__(self, folder: Path):
         self._writer = _package(
@@ -86,7 +87,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Runs of W&B; with WANDB_MODE=offline in files, which `wandb sync` uploads."""
+    """Runs of W&B; with WANDB_MODE=offline, in files that `wandb sync` uploads."""
 
     def __init__(self, folder: Path):
         self._wandb = _package(lambda: importlib.import_module("wandb"), "wandb")
@@ -103,7 +104,7 @@ class WeightsAndBiases:
                 resume="allow",
                 reinit="create_new",
             )
-        # W&B's own step cannot go back, as it would from the last of pretrain to the first of sft.
+        # W&B's own step cannot decrease, as it would from pretrain's last step to sft's first.
         stages = {name.partition("/")[0] for name in figures}
         for stage in stages:
             self._runs[run].define_metric(f"{stage}/*", step_metric=f"{stage}/step")
@@ -154,18 +155,18 @@ class MLflow:
 
 
 class Trackio:
-    """Runs of trackio's database in FOLDER/trackio, or of a Space."""
+    """Runs in trackio's database, in FOLDER/trackio or in a Space."""
 
     def __init__(self, folder: Path):
-        os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))  # read at the import
+        os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))  # trackio reads it at import
         self._trackio = _package(lambda: importlib.import_module("trackio"), "trackio")
-        self._run = ""  # trackio has one at a time
+        self._run = ""  # trackio allows one run at a time
 
     def log(self, run: FollowedRun, step: int, figures: dict[str, float]) -> None:
         if run.name != self._run:
             self.close()
             options = {"resume": "allow", "auto_log_gpu": False, "auto_log_cpu": False}
-            with redirect_stdout(io.StringIO()):  # the same greeting each time
+            with redirect_stdout(io.StringIO()):  # it prints a greeting for each run
                 self._trackio.init(PROJECT, name=run.name, **options)
             self._run = run.name
         self._trackio.log(figures, step=step)
@@ -189,7 +190,7 @@ TRACKERS: dict[str, Callable[[Path], Tracker]] = {
 
 
 class Forwarder:
-    """Hands each new row below `root` to a tracker once; `state` is a file that says how far."""
+    """A forwarder of new rows below `root` to a tracker; the file `state` has the last steps."""
 
     def __init__(self, root: Path, state: Path, tracker: Tracker):
         self._root, self._state, self._tracker = root, state, tracker
@@ -198,7 +199,7 @@ class Forwarder:
         self._runs = _read_state(state)
 
     def poll(self) -> int:
-        """Forward what is new; return the number of rows."""
+        """Forward new rows; return how many."""
         for path in live_files(self._root):
             self._followers.setdefault(path, Follower(path))
         count = 0
@@ -215,13 +216,13 @@ class Forwarder:
         return count
 
     def _forward(self, row: dict[str, Any], path: Path) -> bool:
-        """Hand over a row; return False if its step was, as before a kill."""
+        """Forward a row; return False if its step was forwarded before, as after a resume."""
         stage, _, name = row["run"].partition(" ")
         work, folder = _work(path), self._folders.get(path)
         series = f"{stage} {row['kind']}"
         run = self._runs.get(name) or self._begin(name, 1)
         is_known = row["step"] <= run["steps"].get(series, -1)
-        # A run that goes on after a kill has the scratch folder of before, a rerun has a new one.
+        # A run that resumes after a kill keeps its scratch folder; a rerun has a new one.
         is_again = is_known and run["folders"].get(stage) != folder
         if run["works"].get(stage, work) != work or is_again:
             run = self._begin(name, run["number"] + 1)
@@ -240,17 +241,18 @@ class Forwarder:
         return True
 
     def _begin(self, name: str, number: int) -> dict[str, Any]:
-        """Return the new run of this name, which has no rows."""
+        """Return a new run of this name, without rows."""
         run: dict[str, Any] = {"number": number, "works": {}, "steps": {}, "folders": {}}
         run["id"] = f"{name.replace('/', '-')}-{secrets.token_hex(4)}"
         self._runs[name] = run
-        self._keep()  # before the tracker hears of it: a second id would make a second run
+        # Save the id before the tracker gets it: after a kill, a second id would make a second run.
+        self._keep()
         return run
 
     def _forget_folders(self) -> bool:
-        """Forget the scratch folders that are gone, as their inodes may be given to others.
+        """Forget scratch folders that have gone, because new folders may get their inodes.
 
-        Returns whether there are any.
+        Returns whether there were any.
         """
         present = {*self._folders.values(), None}
         gone = [
@@ -264,7 +266,10 @@ class Forwarder:
         return bool(gone)
 
     def _keep(self) -> None:
-        """Write how far it is, once the tracker has kept all that it was handed."""
+        """Record the last steps, after the tracker has stored all that it was given.
+
+        In this order a kill in between forwards some rows twice, but loses none.
+        """
         self._tracker.flush()
         partial = self._state.with_suffix(".partial")
         partial.write_text(json.dumps(self._runs, indent=2, sort_keys=True) + "\n")
@@ -272,13 +277,13 @@ class Forwarder:
 
 
 def _is_whole(row: dict[str, Any]) -> bool:
-    """Return whether a row says of which run, kind and step it is."""
+    """Return whether a row has its run, kind and step."""
     forms = {"run": str, "kind": str, "step": int}
     return all(isinstance(row.get(key), form) for key, form in forms.items())
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Return the runs of FOLDER/TRACKER.json, none if there is no file; end if it is damaged."""
+    """Return the runs of FOLDER/TRACKER.json, none if it is missing; exit if it is damaged."""
     try:
         runs = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -301,16 +306,16 @@ def _is_state(run: Any) -> bool:
 
 
 def _work(path: Path) -> str:
-    """Return the fingerprint of what a run depends on, from its scratch folder; empty if unknown.
+    """Return the fingerprint of what a run depends on; empty if unknown.
 
-    checkpoints/a/.seed_1.scratch/FINGERPRINT/live.jsonl
+    It is part of the path: checkpoints/a/.seed_1.scratch/FINGERPRINT/live.jsonl
     """
     folder = path.parent
     return "" if folder.name.endswith(".scratch") else folder.name
 
 
 def _package(load: Callable[[], ModuleType], package: str) -> ModuleType:
-    """Load a tracker's module, or end with a line that says what to install."""
+    """Import a tracker's module, or exit with a line that tells what to install."""
     try:
         return load()
     except ImportError as error:
@@ -363,10 +368,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("tracker", choices=sorted(TRACKERS))
     parser.add_argument(
-        "--folder", type=Path, default=Path("trackers"), help="for the tracker's files"
+        "--folder",
+        type=Path,
+        default=Path("trackers"),
+        help="folder for the tracker's files (default: trackers)",
     )
     parser.add_argument(
-        "--repository", type=Path, default=ROOT, help="whose runs to follow; this one by default"
+        "--repository",
+        type=Path,
+        default=ROOT,
+        help="clone whose runs to follow (default: this one)",
     )
     parser.add_argument("--once", action="store_true", help="forward what is there, and end")
     return parser

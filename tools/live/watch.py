@@ -1,12 +1,12 @@
-"""`make watch`: what runs in this repository now, its losses beside the committed run's.
+"""Show what runs in this repository now, with losses beside the committed run's (`make watch`).
 
     python -m tools.live.watch                 in the terminal, until Ctrl-C
-    python -m tools.live.watch --once          what runs now, and end
+    python -m tools.live.watch --once          print what runs now, and end
     python -m tools.live.watch --page          a page with the report's charts, on 127.0.0.1:8890
 
-Reads live.jsonl, which `pretrain` and `sft` write in their scratch folders (docs/live.md), the
-driver's state, and the committed run's curves. Writes nothing. Where stdout is no terminal, prints
-what runs once a minute, if it has changed. Ctrl-C ends it with status 0.
+If stdout is no terminal, it prints what runs once a minute, if that has changed. Ctrl-C ends it
+with status 0. Reads live.jsonl, which `pretrain` and `sft` write in their scratch folders
+(docs/live.md), the driver's state, and the committed run's curves. Writes nothing.
 """
 
 import os
@@ -24,7 +24,7 @@ from tools.live.terminal import Screen, ended_line
 
 REFRESH = 1.0  # seconds
 PORT = 8890
-_COLUMNS = 80  # where there is no terminal
+_COLUMNS = 80  # without a terminal
 
 
 def main() -> None:
@@ -35,15 +35,15 @@ def main() -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="without a terminal; default 60",
+        help="seconds between two prints without a terminal; default 60",
     )
     parser.add_argument("--page", action="store_true", help="serve a page on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the page; default {PORT}")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port of the page; default {PORT}")
     options = parser.parse_args()
     watch = Watch(Path.cwd())
     try:
         if options.page:
-            from tools.live.page import serve  # jinja, Vega: a second
+            from tools.live.page import serve  # imports jinja and Vega, which takes a second
 
             serve(watch, options.port)
         elif options.once:
@@ -73,7 +73,7 @@ def _live(watch: Watch) -> None:
     watch.poll()
     try:
         with Live(Screen(watch, fits=True), console=console, auto_refresh=False) as live:
-            # A killed process could not bring the cursor back.
+            # Live hides the cursor; show it, because a killed process could not.
             console.show_cursor()
             width = console.width
             while True:
@@ -84,7 +84,7 @@ def _live(watch: Watch) -> None:
                 time.sleep(REFRESH)
                 for run in watch.poll():
                     console.print(ended_line(run), no_wrap=True, overflow="ellipsis")
-    finally:  # Ctrl-C while Live starts, which hides the cursor first
+    finally:  # Ctrl-C may come while Live starts, just after it has hidden the cursor
         console.show_cursor()
 
 

@@ -3,12 +3,14 @@
     python -m tools.publish exports/baseline/seed_1337/step_3200 OWNER/NAME --dry-run
     python -m tools.publish sft/baseline/seed_1337/step_3200 OWNER/NAME --license mit --private
 
-Before anything is sent it verifies the directory's SHA256SUMS, that dvc.lock of the commit records
-exactly this directory, that nothing it depends on is stale or edited, and that the export was proved
-equal to its checkpoint. Any doubt is one line and exit status 1. Reads the directory, git, and the
-checkpoint where it is at hand. Writes nothing here; on the hub one commit, and none if the files are
-there already. huggingface_hub reads the token (HF_TOKEN, or hf auth login). docs/publishing.md has
-the rest.
+Before it sends anything, it checks that
+- the files are as the directory's SHA256SUMS lists them;
+- dvc.lock of the commit records exactly this directory;
+- nothing that it depends on is stale or edited;
+- the export was proved equal to its checkpoint.
+If a check fails, it prints one line and exits with 1. Reads the directory, git, and the checkpoint
+if it is here. Writes nothing here, and one commit on the hub, or none if the files are there
+already. huggingface_hub reads the token (HF_TOKEN, or hf auth login). docs/publishing.md has more.
 """  # noqa: E501
 
 import os
@@ -26,14 +28,21 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = command_line("tools.publish", __doc__, changes=True)
-    parser.add_argument("directory", metavar="EXPORT", type=Path, help="of exports/ or sft/")
-    parser.add_argument("name", metavar="OWNER/NAME", help="the repository on the hub")
-    parser.add_argument("--private", action="store_true", help="of a new repository")
-    parser.add_argument("--revision", metavar="BRANCH", default="main", help="main without it")
     parser.add_argument(
-        "--license", help="of the weights, by the hub's identifier (mit); the card states none else"
+        "directory", metavar="EXPORT", type=Path, help="a directory of exports/ or sft/"
     )
-    parser.add_argument("--language", default="en", help="of the text that it was trained on")
+    parser.add_argument("name", metavar="OWNER/NAME", help="the repository on the hub")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument(
+        "--revision", metavar="BRANCH", default="main", help="branch on the hub (default: main)"
+    )
+    parser.add_argument(
+        "--license",
+        help="license of the weights, by the hub's identifier, as mit (default: not stated)",
+    )
+    parser.add_argument(
+        "--language", default="en", help="language of the training text (default: en)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show everything, send nothing")
     options = parser.parse_args()
     from tools.publish.card import Choices  # huggingface_hub takes a second

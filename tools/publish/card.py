@@ -1,7 +1,7 @@
-"""The published model card: the export's own, with results, training, data and provenance.
+"""Write the published model card: the export's own, with results, training, data and provenance.
 
-The same commit and arguments give the same bytes. The head is the hub's metadata, written by
-huggingface_hub, so that its leaderboards and filters read it.
+The same commit and arguments give the same bytes. huggingface_hub writes the head, the hub's
+metadata, so that the hub's leaderboards and filters can read it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from pipeline.declared.library_versions import FILE as LIBRARIES
 from pipeline.declared.lockfile import LOCK
 from tools.publish.checks import Commit, Model
 
-# The hub's names of the data sets that this project asks or trains on, with the configuration.
+# The hub's names of the data sets that this project trains or evaluates on, with configurations.
 _HUB = {
     "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
     "arc_easy": ("allenai/ai2_arc", "ARC-Easy"),
@@ -51,13 +51,13 @@ _HUB = {
     "winogrande": ("allenai/winogrande", "winogrande_xl"),
 }
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# What the publisher states is in a card that tools.verify approves, so none of it is free text.
+# No free text: tools.verify confirms a card, and it must not confirm a publisher's own claims.
 _WORD = re.compile(r"[A-Za-z0-9.+-]{1,40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 
 
 class Choices(NamedTuple):
-    """What the person who publishes states: where, in which language, under which license."""
+    """The publisher's statements: the repository, the language, the license."""
 
     repository: str
     language: str
@@ -65,7 +65,7 @@ class Choices(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        """Return what is not of the hub's form, with the form; None if all is."""
+        """Return which value the hub would refuse, with the form that it needs; None if none."""
         if not _REPOSITORY.fullmatch(self.repository):
             return f"repository {self.repository!r} is not OWNER/NAME"
         for key, value in (("language", self.language), ("license", self.license)):
@@ -189,7 +189,7 @@ def _rate(data: str, data_words: str, figure: str, metric: str, rate: dict[str, 
 
 
 def _datasets(params: Params, model: Model) -> list[str]:
-    """Return the hub's names of what the model was trained on, as far as params.yaml tells."""
+    """Return the hub's names of the training data, as far as params.yaml names them."""
     passages = [params.fetch.passages.source]
     chats = [each.source for each in params.fetch.conversations.values()]
     found = []

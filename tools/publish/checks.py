@@ -1,7 +1,7 @@
-"""What has to hold of a model before it is published: it is the output of a commit, and proved.
+"""Check a model before it is published: a commit records it, and its parity was proved.
 
-Everything is read from the commit, never from the working tree, so that the commit which the card
-names really holds it.
+All files are read from the commit, never from the working tree, so that the commit which the card
+names really has them.
 """
 
 import contextlib
@@ -32,8 +32,10 @@ _CARD = "README.md"
 
 
 class Model(NamedTuple):
-    """A model that a commit records: output path, the instance of dvc.yaml that wrote it, DVC's
-    hash of the directory, and the figures of it that git keeps, by path.
+    """A model that a commit records.
+
+    It has the output's path, the instance of dvc.yaml that wrote it, DVC's hash of the directory,
+    and the paths of its figures, which git keeps.
     """
 
     commit: str
@@ -60,7 +62,7 @@ class Model(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A commit's files and what its dvc.yaml and dvc.lock say of them."""
+    """A commit: its files, and its dvc.yaml and dvc.lock, parsed."""
 
     name: str
     tree: GitTree
@@ -96,7 +98,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def model_of(commit: Commit, output: str) -> Model:
-    """Return what `commit` records of the directory `output`."""
+    """Return the model that `commit` records at the directory `output`."""
     place = _OUTPUT.fullmatch(output)
     made = {out: name for name, each in commit.graph.instances.items() for out in each.outs}
     if place is None or output not in made:
@@ -124,9 +126,9 @@ def model_of(commit: Commit, output: str) -> Model:
 
 
 def require_recorded(root: Path, directory: Path, commit: Commit, model: Model) -> None:
-    """Raise PipelineError unless `directory` is what `commit` records, and nothing of it is stale.
+    """Raise PipelineError unless `commit` records `directory`, and nothing behind it is stale.
 
-    `directory` has files and SHA256SUMS as its stage wrote them.
+    `directory` must have files and SHA256SUMS as its stage wrote them.
     """
     verified_directory(directory)
     found = directory_hash(entries_of(directory))
@@ -148,7 +150,7 @@ def entries_of(directory: Path) -> Entries:
 
 
 def _behind(commit: Commit, model: Model) -> list[str]:
-    """Return the instances that made the model and its figures, with all that they depend on."""
+    """Return the instances that made the model and its figures, and all that they depend on."""
     instances = commit.graph.instances
     made = {out: name for name, instance in instances.items() for out in instance.outputs}
     missing = [path for path in model.figures if path not in made]
@@ -183,9 +185,9 @@ def _require_fresh(commit: Commit, names: list[str]) -> None:
 
 
 def require_declared(commit: Commit) -> None:
-    """Raise PipelineError if dvc.yaml is not what the commit's code reaches.
+    """Raise PipelineError if the commit's dvc.yaml does not list what its code reaches.
 
-    What dvc.yaml does not list, dvc.lock does not record, so no edit of it would look stale.
+    dvc.lock records only files that dvc.yaml lists, so an edit of another file would go unnoticed.
     """
     _refuse(commit, declaration_findings(commit.tree), "run make fix and make repro, then commit")
 
@@ -197,7 +199,7 @@ def _refuse(commit: Commit, found: list[str], advice: str) -> None:
 
 
 def _require_committed(root: Path, commit: Commit, names: list[str]) -> None:
-    """Raise PipelineError if the working tree has an edit of what the lock records of `names`."""
+    """Raise PipelineError if a file that the lock records for `names` was edited here."""
     instances = [commit.graph.instances[name] for name in names]
     paths = {GRAPH, LINK, LOCK, CONTENTS, PARAMS, LIBRARIES, IGNORED}
     paths |= {path for each in instances for path in (*each.deps, *each.tracked)}
@@ -212,13 +214,14 @@ def _require_committed(root: Path, commit: Commit, names: list[str]) -> None:
 
 
 def require_parity(root: Path, directory: Path, commit: Commit, model: Model) -> str:
-    """Return in words how the export was proved equal to its checkpoint; raise PipelineError if it
-    was not.
+    """Return in words how the export was proved equal to its checkpoint.
+
+    Raises PipelineError if it was not.
     """
     parity, tolerance = commit.json(model.parity), _tolerance(commit)
     difference, weights = parity["max_abs_logit_difference"], parity["weights_sha256"]
     loose = [line for line in gate_findings(commit.tree) if line.startswith(f"{model.parity}:")]
-    if loose or not difference <= tolerance < 1:  # 1 and more give the gate up
+    if loose or not difference <= tolerance < 1:  # a tolerance of 1 would let every fault through
         raise PipelineError(
             loose[0]
             if loose
@@ -242,7 +245,9 @@ def _tolerance(commit: Commit) -> float:
 
 def _require_readable(directory: Path) -> None:
     """Read the model back as later stages do; raise PipelineError if it is not a whole GPT-2."""
-    from model.hugging_face.directory import read_hugging_face_directory  # torch takes seconds
+    from model.hugging_face.directory import (
+        read_hugging_face_directory,
+    )  # imports torch, which takes seconds
 
     network = read_hugging_face_directory(directory)
     bad = [name for name, tensor in network.tensors.items() if not tensor.isfinite().all()]
@@ -253,7 +258,7 @@ def _require_readable(directory: Path) -> None:
 def _gate_again(
     root: Path, directory: Path, commit: Commit, model: Model, weights: str, tolerance: float
 ) -> str:
-    """Run the export's gate again where checkpoint, tokens and export are at hand."""
+    """Run the export's gate again if checkpoint, tokens and export are here."""
     places = (
         f"checkpoints/{model.name}",
         f"data/tokens/{model.condition}",
@@ -272,7 +277,7 @@ def _gate_again(
     own = params["conditions"][model.condition]["tokenize"]
     path = Path(PARAMS)
     chosen = validate(overridden(params["tokenize"], own), TokenizeParams, path, "tokenize")
-    # The gate compares within a tolerance, for which the bytes of portable kernels are not needed.
+    # The gate has a tolerance, so it does not need the exact bytes of portable kernels.
     set_numerics(NumericsParams(kernels="native", threads=1))
     place = (model.condition, model.seed, model.step)
     source, _, actual = read_source(checkpoint, tokens, place, chosen)
@@ -283,7 +288,7 @@ def _gate_again(
         )
     verified_directory(export)
     with tempfile.TemporaryDirectory() as folder:
-        # The gate reads an export as the exporter wrote it, without card and checksums.
+        # The gate reads an export as the exporter writes it, without card and checksums.
         for file in export.iterdir():
             if file.name not in (_CARD, CHECKSUMS):
                 _linked(file, Path(folder) / file.name)
@@ -292,14 +297,14 @@ def _gate_again(
 
 
 def _linked(file: Path, copy: Path) -> None:
-    with contextlib.suppress(OSError):  # another file system, or one without links
+    with contextlib.suppress(OSError):  # on another file system, or on one without links
         os.link(file, copy)
         return
     shutil.copyfile(file, copy)
 
 
 def understood(error: Exception) -> PipelineError:
-    """Return one line on files of a commit that are not as their stages write them."""
+    """Return a one-line error about files of a commit that are not as their stages write them."""
     what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
     if isinstance(error, YamlFault):
         return PipelineError(what)

@@ -1,6 +1,6 @@
 """Send files to a model repository of the Hugging Face hub in one commit, and read its state.
 
-huggingface_hub finds the token itself (HF_TOKEN, or `hf auth login`); nothing here reads it.
+huggingface_hub finds the token itself (HF_TOKEN, or `hf auth login`); this code never reads it.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from common.errors import PipelineError, printable
 from common.files import CHECKSUMS, read_checksums
 from tools.publish.published import PROVENANCE, Content, sha256_of
 
-# The hub makes it in each new repository.
+# The hub creates this file in each new repository.
 ATTRIBUTES = ".gitattributes"
 _FAULTS = (OSError, ValueError, RuntimeError, errors.HTTPError)
 
 
 class Sent(NamedTuple):
-    """Where the files are now, and whether this call has changed anything there."""
+    """The place of the files on the hub, and whether this call has changed anything there."""
 
     url: str
     revision: str
@@ -35,7 +35,7 @@ class Sent(NamedTuple):
 
 
 def require_name(name: str) -> None:
-    """Raise PipelineError unless `name` is OWNER/NAME as the hub takes it."""
+    """Raise PipelineError unless `name` is an OWNER/NAME that the hub accepts."""
     try:
         validate_repo_id(name)
         if name.count("/") != 1:
@@ -49,7 +49,7 @@ def require_name(name: str) -> None:
 
 @contextmanager
 def told(name: str) -> Iterator[None]:
-    """Raise a PipelineError with one line for what huggingface_hub raises."""
+    """Turn any error of huggingface_hub into a PipelineError with one line."""
     hub_logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -82,9 +82,9 @@ def _reason(error: BaseException) -> str:
 def upload(
     name: str, files: Mapping[str, Content], *, branch: str, private: bool, message: str
 ) -> Sent:
-    """Make `files` the repository's only files, in one commit, or none if they are already.
+    """Make `files` the repository's only files, in one commit; in none if they are already.
 
-    Raises PipelineError if the repository holds what tools.publish did not write.
+    Raises PipelineError if the repository has a file that tools.publish did not write.
     """
     api = HfApi()
     if not api.repo_exists(name):
@@ -118,9 +118,9 @@ def upload(
 
 
 def _listed(api: HfApi, name: str, revision: str | None, there: set[str]) -> set[str]:
-    """Return the names that tools.publish wrote by the repository's SHA256SUMS; none without one.
+    """Return the names that tools.publish wrote, as the repository's SHA256SUMS lists them.
 
-    A file that someone added later is not in it.
+    A file that somebody added later is not listed. Without SHA256SUMS, return no names.
     """
     if not {PROVENANCE, CHECKSUMS} <= there:
         return set()
@@ -128,7 +128,7 @@ def _listed(api: HfApi, name: str, revision: str | None, there: set[str]) -> set
         api.hf_hub_download(name, CHECKSUMS, revision=revision, local_dir=folder)
         try:
             return {CHECKSUMS, *read_checksums(Path(folder))}
-        except PipelineError:  # damaged, so nothing is known to be of tools.publish
+        except PipelineError:  # a damaged list proves nothing
             return set()
 
 
@@ -155,6 +155,6 @@ def _require_arrived(api: HfApi, name: str, files: Mapping[str, Content], revisi
 
 
 def git_id(content: Content) -> str:
-    """Return the name that git gives a file's content."""
+    """Return git's id of a file's content: the SHA-1 of "blob SIZE", a zero byte, the content."""
     data = content if isinstance(content, bytes) else content.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,8 +1,11 @@
-"""What is published of a model, and what it was made from.
+"""The published files of a model, and the record of what it was made from.
 
-Published are the files of the output as they are, but for two: README.md is the card with results
-and provenance, and SHA256SUMS lists what is published. provenance.json holds both as the stage
-wrote them, so that DVC's hash of the directory can be computed from what is on the hub.
+    README.md          replaced by the card with results and provenance
+    SHA256SUMS         replaced by a list of the published files
+    provenance.json    new: the commit, and both replaced files as the stage wrote them
+    all others         as the stage wrote them
+
+So DVC's hash of the original directory can be computed from the files on the hub.
 """
 
 import hashlib
@@ -25,12 +28,12 @@ from tools.publish.checks import Commit, Model
 CARD, PROVENANCE = "README.md", "provenance.json"
 REPLACED = (CARD, CHECKSUMS)
 
-# A file on disk, or content that is only published.
+# A file on disk, or bytes that exist only in the published model.
 Content = Path | bytes
 
 
 class Provenance(NamedTuple):
-    """What provenance.json says: whose model it is, and the two files that publishing replaced."""
+    """The content of provenance.json: commit, output, choices, and the two replaced files."""
 
     commit: str
     output: str
@@ -45,9 +48,9 @@ def published_files(
     own: Mapping[str, bytes],
     choices: Choices,
 ) -> dict[str, Content]:
-    """Return the files to publish by name, sorted.
+    """Return the files to publish, sorted by name.
 
-    `files` are those of the output that are published as they are, `own` the two that are not.
+    `files` are those that are published unchanged; `own` are the two replaced ones.
     """
     config = json.loads(files["config.json"].read_bytes())
     card = published_card(commit, model, own[CARD].decode(), config, choices)
@@ -91,7 +94,7 @@ def _provenance(
 
 
 def read_provenance(content: bytes) -> Provenance:
-    """Return what a provenance.json says; raise PipelineError if it is not one."""
+    """Parse a provenance.json; raise PipelineError if it is not one."""
     try:
         found = json.loads(content)
         texts = [found[key] for key in ("commit", "output", "repository", "language")]
@@ -113,7 +116,7 @@ def read_provenance(content: bytes) -> Provenance:
 
 
 def entries_as_written(files: Mapping[str, Path], own: Mapping[str, bytes]) -> Entries:
-    """Return the MD5 of each file of the output as its stage wrote it; `own` are those replaced."""
+    """Return each file's MD5 as its stage wrote it; `own` are the originals of replaced files."""
     kept = {name: file_md5(path) or "" for name, path in files.items() if name not in own}
     return kept | {name: md5_of(content) for name, content in own.items()}
 

@@ -1,13 +1,14 @@
-"""`make verdict REV=main`: what this tree's figures are against another revision's, with their
-significance.
+"""Compare this tree's figures with another revision's, with significance (`make verdict REV=main`).
 
     python -m tools.verdict main
 
-`dvc metrics diff` shows that figures differ; this says which differences are more than noise. Where
-dvc.lock records the same code, parameters, libraries and data for both, it says that only rounding
-differs, and reports no finding. Reads metrics/outcomes.jsonl, what every item says of every figure,
-and dvc.lock, of the working tree and of the revision: no data, no model, and nothing is run. Writes
-nothing. Exits with 0 whatever it finds, with 1 where a revision has no outcomes.
+`dvc metrics diff` shows that figures differ. This command tells which differences are more than
+noise. If dvc.lock records the same code, parameters, libraries and data for both, only rounding
+differs, and the command reports no finding.
+
+Reads dvc.lock and metrics/outcomes.jsonl (the outcome of each item for each figure) of the working
+tree and of the revision. Needs no data and no model, runs nothing, writes nothing. Exits with 0
+whatever the result, and with 1 if a revision has no outcomes.
 """
 
 import sys
@@ -40,7 +41,7 @@ def main() -> None:
         sys.exit(f"error: verdict: {OUTCOMES}: no text ({error}); run make repro")
     except PipelineError as error:
         sys.exit(f"error: verdict: {error}")
-    from tools.verdict.revisions import report  # seconds, for which --help need not wait
+    from tools.verdict.revisions import report  # takes seconds, for which --help need not wait
 
     root = Path.cwd()
     rounding = is_only_rounding(GitTree(root, revision), WorkingTree(root))
@@ -57,9 +58,9 @@ def committed(revision: str) -> str:
 
 
 def is_only_rounding(then: Tree, now: Tree) -> bool:
-    """Return whether both trees' outcomes come of the same code, parameters, libraries and data.
+    """Return whether both trees' outcomes come from the same code, parameters, libraries and data.
 
-    dvc.lock says so, and is believed where it records the very outcomes that the tree has.
+    dvc.lock has the inputs. It counts only if it records exactly the outcomes that the tree has.
     """
     try:
         always = verdicts(read_instances(now).values())
@@ -67,19 +68,18 @@ def is_only_rounding(then: Tree, now: Tree) -> bool:
             inputs(read_lock(tree), md5_of(tree.read(OUTCOMES)), always) for tree in (then, now)
         ]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, YamlFault):
-        return False  # `stale` says that dvc.lock cannot be read
+        return False  # `stale` reports that dvc.lock cannot be read
     return made[0] == made[1] and made[0] is not None
 
 
 def inputs(
     lock: dict[str, Recorded], outcomes: str, always: set[str]
 ) -> dict[str, tuple[Any, ...]] | None:
-    """Return what the outcomes were made of, by stage: command, parameters, hashes of code and
-    data.
+    """Return the inputs of the outcomes by stage: command, parameters, hashes of code and data.
 
-    What is computed with torch (checkpoints, exports, scores) is left out: that is what rounding
-    changes. Everything below data/ is made without torch, and belongs to what has to be the same.
-    Outputs in `always` are the same bytes in every run. None if `lock` records other `outcomes`.
+    Results of torch (checkpoints, exports, scores) are left out, because rounding changes them.
+    Everything below data/ is made without torch, so it must be the same. Outputs in `always` have
+    the same bytes in every run. Returns None if `lock` records other `outcomes`.
     """
     names = {name for name, recorded in lock.items() if recorded.outs.get(OUTCOMES) == outcomes}
     if not names:
@@ -111,17 +111,15 @@ def inputs(
 
 
 def stale() -> list[str]:
-    """Return a warning if the working tree's figures are not of its code, parameters and
-    libraries.
-    """
+    """Return a warning if the working tree's figures are stale."""
     try:
         found = Graph(WorkingTree(Path.cwd())).stale()
     except (OSError, KeyError, TypeError, ValueError, YamlFault):
         return [
-            "Whether the working tree's figures are of its code cannot be told; make check says"
+            "It is unknown whether the working tree's figures are of its code; make check tells"
             " why."
         ]
-    # A list of files that make repro has not yet written says nothing of the figures.
+    # Missing lists in dvc.contents.json do not make the figures stale.
     reasons = [
         name
         for name, lines in found.items()

@@ -1,6 +1,4 @@
-"""The outcomes of two revisions compared, condition by condition; `make verdict` prints it
-(tools/verdict/__main__.py).
-"""
+"""Compare the outcomes of two revisions, condition by condition, for `make verdict`."""
 
 import math
 from statistics import fmean
@@ -22,8 +20,8 @@ Found = dict[Key, Outcomes]
 def report(revision: str, then: Found, now: Found, is_only_rounding: bool = False) -> list[str]:
     """Return the lines of a report on two revisions' outcomes.
 
-    `is_only_rounding` is whether they were made by the same code of the same parameters and data:
-    then what differs is no finding, but tells how far one network is from itself.
+    `is_only_rounding`: the same code made both from the same parameters and data. A difference is
+    then no finding; it shows how much rounding alone changes a network's figures.
     """
     apart: list[str] = []
     rows = []
@@ -36,7 +34,8 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
         rows += [
             row._replace(model=f"{condition}, {row.model}", second="working tree") for row in found
         ]
-    # Those that are alike are comparisons too: the correction is for all, whatever came out.
+    # Equal figures count as comparisons too: the correction for several tests must not depend on
+    # the results.
     judged_rows = judge(rows)
     alike = {key for key in then.keys() & now.keys() if same(then[key], now[key])}
     figures = {(key.condition, key.model, key.figure) for key in then.keys() & now.keys()}
@@ -82,7 +81,7 @@ def report(revision: str, then: Found, now: Found, is_only_rounding: bool = Fals
 
 
 def rounding_table(revision: str, family: list[Judged]) -> Table:
-    """Return the figures of both, without intervals and p: what differs is arithmetic."""
+    """Return both revisions' figures without intervals and p, since only rounding differs."""
     rows = []
     for row, *_ in family:
         said = row.comparison
@@ -109,7 +108,7 @@ def rounding_table(revision: str, family: list[Judged]) -> Table:
 
 
 def replicate_lines(then: Found, now: Found) -> list[str]:
-    """Return the conditions' differences, with reruns of one seed as replicates."""
+    """Return the conditions' differences, with two runs of one seed as replicates."""
     table = replicate_table(then, now)
     if table is None:
         return []
@@ -125,10 +124,14 @@ def replicate_lines(then: Found, now: Found) -> list[str]:
 def replicate_table(then: Found, now: Found) -> Table | None:
     """Return the differences of one seed's conditions, with intervals over items and over reruns.
 
-    Of networks that were made twice, d apart in a figure, the variance of a run is the mean of
-    d² / 2, with as many degrees of freedom as there are such networks. The difference of two
-    networks has twice that variance: half = sqrt(h² + t² · 2 · variance). None unless there are two
-    conditions and one seed, which is all that both revisions have.
+    Each network was made twice. If its figure differs by d between the two, d² / 2 estimates the
+    variance of one run. The mean over n networks has n degrees of freedom. The difference of two
+    networks has twice that variance, so
+
+        half = sqrt(h² + t² · 2 · variance)
+
+    with h the half interval over items and t Student's quantile. None unless the two revisions
+    share exactly one seed, with at least two conditions.
     """
     shared = common(now, then)
     conditions = list(dict.fromkeys(key.condition for key in shared))
@@ -144,7 +147,7 @@ def replicate_table(then: Found, now: Found) -> Table | None:
         try:
             moved = [compare_outcomes(*key[2:], "", ([then[run]], [now[run]])) for run in runs]
         except (KeyError, ValueError):
-            continue  # said among what cannot be compared
+            continue  # the report lists it among the figures that cannot be compared
         variance = fmean(row.comparison.difference**2 / 2 for row in moved)
         over = Student(math.sqrt(2 * variance), len(moved)).half()
         for other in runs[1:]:
@@ -184,7 +187,7 @@ def seeds_by_condition(then: Found, now: Found) -> dict[str, list[int]]:
 
 
 def common(of: Found, other: Found) -> Found:
-    """Return what `of` has of the figures that both have for all seeds that both have."""
+    """Return `of`'s outcomes of the figures that both have for every seed that both have."""
     seeds = seeds_by_condition(other, of)
     both = of.keys() & other.keys()
     return {

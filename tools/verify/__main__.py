@@ -4,12 +4,15 @@
     python -m tools.verify OWNER/NAME --revision main
     python -m tools.verify exports/baseline/seed_1337/step_3200
 
-Compares each file with SHA256SUMS, and DVC's hash of the directory with what dvc.lock records.
-Compares a published card with what tools.publish writes at the commit that the card names. Prints
-match, or which file differs, or of which other commit the model is. Exit status 0 if all is as the
-commit records it, 1 otherwise, also if the card differs or cannot be compared. Reads the directory,
-or downloads the model into huggingface_hub's cache; reads git. Writes nothing else.
-docs/publishing.md has the rest.
+Compares, in this order:
+- each file with SHA256SUMS;
+- DVC's hash of the directory with dvc.lock's record;
+- a published card with the one that tools.publish writes at the commit that the card names.
+
+Prints "match", or the file that differs, or the other commit that recorded the model. Exits with 0
+if all is as the commit records it, else with 1, also if the card differs or cannot be compared.
+Reads the directory, or downloads the model into huggingface_hub's cache; reads git. Writes nothing
+else. docs/publishing.md has the rest.
 """
 
 import contextlib
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from tools.publish.checks import Commit
     from tools.publish.published import Provenance
 
-_SHOWN = 10  # of the files that differ
+_SHOWN = 10  # how many files that differ are listed
 
 Files = Mapping[str, Path]
 
@@ -38,12 +41,12 @@ Files = Mapping[str, Path]
 def main() -> None:
     parser = command_line("tools.verify", __doc__)
     parser.add_argument("model", help="OWNER/NAME on the hub, or a directory")
-    parser.add_argument("--revision", help="of a name on the hub: a commit, branch or tag")
+    parser.add_argument("--revision", help="commit, branch or tag, for a name on the hub")
     options = parser.parse_args()
     directory = Path(options.model)
     if directory.is_dir():
         if options.revision:
-            parser.error("--revision is of a name on the hub")
+            parser.error("--revision is for a name on the hub")
         files, name, asked = model_files(directory), options.model, None
     else:
         files, name = downloaded(options.model, options.revision)
@@ -59,7 +62,7 @@ def main() -> None:
 
 
 def downloaded(name: str, revision: str | None) -> tuple[Files, str]:
-    """Return a hub model's files by name, and its name with the commit they are of."""
+    """Return a hub model's files by name, and the text "NAME at COMMIT"."""
     from huggingface_hub import HfApi, hf_hub_download
 
     from tools.publish.hub import require_name, told
@@ -79,7 +82,7 @@ def downloaded(name: str, revision: str | None) -> tuple[Files, str]:
 
 
 def _require_inside(name: str) -> None:
-    """Raise PipelineError for a name by which a download would leave its folder."""
+    """Raise PipelineError for a name by which a download would be written outside its folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
         raise PipelineError(
@@ -89,7 +92,7 @@ def _require_inside(name: str) -> None:
 
 
 def verified_model(root: Path, files: Files, name: str, asked: str | None = None) -> str:
-    """Return in words what the model is; raise PipelineError unless the commit records it.
+    """Return in words which model it is; raise PipelineError unless the commit records it.
 
     `asked` is the hub's OWNER/NAME, which provenance.json must state; None for a directory.
     """
@@ -128,7 +131,7 @@ def verified_model(root: Path, files: Files, name: str, asked: str | None = None
 
 
 def _require_sums(files: Files, name: str) -> None:
-    """Raise PipelineError with a line for each file that SHA256SUMS does not state as it is."""
+    """Raise PipelineError with a line for each file that differs from SHA256SUMS."""
     if CHECKSUMS not in files:
         raise PipelineError(
             f"{name}: no {CHECKSUMS}, which every export and published model has; name one of those"
@@ -170,7 +173,7 @@ def _outputs(lock: Mapping[str, "Recorded"], digest: str) -> list[str]:
 def _card_fault(
     root: Path, files: Files, stated: "Provenance", head: str, digest: str
 ) -> str | None:
-    """Return why card and provenance are not known to be the commit's; None if they are."""
+    """Return why card and provenance cannot be confirmed as the commit's; None if they are."""
     from tools.publish.checks import model_of, read_commit
     from tools.publish.published import CARD, PROVENANCE, REPLACED, published_files, sha256_of
 
@@ -187,7 +190,7 @@ def _card_fault(
             f"commit {named}, which it names, is not in this clone as this version reads it; git "
             f"fetch, git switch --detach {named}, then run this again"
         )
-    # Figures of a commit that recorded other weights under the same name would be of those.
+    # If that commit recorded other weights under this name, its figures are of those weights.
     if model.md5 != digest:
         return f"commit {named}, which it names, records another {stated.output}"
     different = [
@@ -214,7 +217,7 @@ def _other(
     digest: str,
     stated: "Provenance | None",
 ) -> list[str]:
-    """Return lines on a model that the commit does not record: what it is, or what differs."""
+    """Return lines about a model that the commit does not record: its commit, or differences."""
     from pipeline.declared.file_trees import GitTree
     from pipeline.declared.lockfile import LOCK, read_lock
     from tools.publish.checks import git
@@ -247,7 +250,7 @@ def _inside(root: Path, name: str) -> str:
 
 
 def _listing(root: Path, output: str, md5: str) -> Mapping[str, str] | None:
-    """Return the recorded MD5 of each file of an output, from the output or from DVC's cache."""
+    """Return the recorded MD5 of each file of an output, from the output or DVC's cache."""
     from pipeline.declared.lockfile import cached_entries, directory_hash
     from pipeline.dvc_support.share import cache_folder
     from tools.publish.checks import entries_of

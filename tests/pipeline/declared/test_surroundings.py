@@ -90,5 +90,5 @@ def test_make_check_says_where(tmp_path):
     [line] = [line for line in declaration_findings(WorkingTree(tmp_path)) if line not in before]
     assert line.startswith(
         f"model/pretraining/losses.py:{len(module.read_text().splitlines())}: asks for time.time,"
-        " which is no input"
+        " which DVC does not track as an input"
     )

@@ -367,12 +367,12 @@ def test_a_file_that_is_no_output_is_not_written(tmp_path, monkeypatch):
     result = {"entry": "", "files": {"stage.py": b"", "half_a.json": b""}}
     outcome = commit_module.fetch_outputs(project.root, commit, Outcome("half@a", 0, ""), result)
     assert outcome.status == 1
-    assert "the worker sent stage.py, which is no output of it" in outcome.log
+    assert "the worker sent stage.py, which is not among its outs" in outcome.log
     assert (project.root / "stage.py").read_text() != ""
     for path in ("drawn/../stage.py", "drawn_too", "/drawn/one"):
         result = {"entry": "", "files": {path: b""}}
         outcome = commit_module.fetch_outputs(project.root, commit, Outcome("drawn", 0, ""), result)
-        assert f"the worker sent {path}, which is no output of it" in outcome.log
+        assert f"the worker sent {path}, which is not among its outs" in outcome.log
 
 
 def test_the_keeper_ends_its_command_when_its_starter_dies(tmp_path):

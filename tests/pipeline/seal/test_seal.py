@@ -164,10 +164,10 @@ BROKEN = {
         '__import__("yaml").safe_load(open("params.yaml"))["other"]',
         READ.format("params.yaml"),
     ),
-    "ending early": ("sys.exit(0)", "ended before run_stage had seen it done"),
+    "ending early": ("sys.exit(0)", "ended before run_stage reported success"),
     "ending early after a swallowed read": (
         'try:\n    open("data/secret.txt")\nexcept BaseException:\n    sys.exit(0)',
-        "ended before run_stage had seen it done",
+        "ended before run_stage reported success",
     ),
     "the size of a file": ('os.stat("data/secret.txt").st_size', ASKED.format("data/secret.txt")),
     "the size of a file, by path": (
@@ -196,7 +196,7 @@ BROKEN = {
     ),
     "the host's name": (
         "import socket\nsocket.gethostname()",
-        "asked for the host's name, which is no input that DVC knows",
+        "asked for the host's name, which DVC does not track as an input",
     ),
     "a section": (
         'read_section("other", int)',
