@@ -65,7 +65,7 @@ $(DEV): requirements-dev.txt $(READY)
 	@touch $@
 
 # Run everything that is out of date, on all cores; print the results, and where the plots are.
-# JOBS=2: at most two instances side by side. CLUSTER=tls://HOST:8786, or a scheduler file: on Dask workers (docs/cluster.md).
+# JOBS=2: at most two instances side by side. CLUSTER=tls://HOST:8786, or a scheduler file: on Dask workers (docs/operations.md).
 repro: $(READY) $(PLOTS_PAGE)
 	@python -m stages.params
 	@python -m pipeline.driver $(if $(filter command line,$(origin JOBS)),--jobs "$$JOBS") $(if $(filter command line,$(origin CLUSTER)),--cluster "$$CLUSTER")
@@ -75,13 +75,13 @@ repro: $(READY) $(PLOTS_PAGE)
 # Only a PAGE on make's command line counts; the environment's may be another program's.
 PAGE_SAID = $(if $(filter command line,$(origin PAGE)),$(PAGE))
 
-# Watch what runs here, with losses beside the committed run's (PAGE=1: as a page with the report's charts). Ctrl-C ends it (docs/live.md).
+# Watch what runs here, with losses beside the committed run's (PAGE=1: as a page with the report's charts). Ctrl-C ends it (docs/operations.md).
 # The page is on 127.0.0.1:8890, or on PORT=N. ONCE=1: print what runs now, and end.
 watch: $(READY)
 	@$(if $(filter-out 1,$(PAGE_SAID)),echo "error: watch: PAGE must be 1 or unset" >&2; exit 1,\
 		python -m tools.live.watch $(if $(PAGE_SAID),--page $(if $(filter command line,$(origin PORT)),--port "$$PORT")) $(if $(filter command line,$(origin ONCE)),--once))
 
-# Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/full_size.md); DIRECTORY must be new.
+# Run the full-size profile from fetch to report on a slice, in a copy of the tree (docs/first_full_size_run.md); DIRECTORY must be new.
 dry-run: $(READY)
 	@python -m tools.dry_run "$${DIRECTORY:-$$(mktemp -d)}"
 
@@ -156,7 +156,7 @@ cache: $(READY)
 
 ##@ Share
 
-# Send this tree's results and the run cache to the default DVC remote (docs/sharing.md).
+# Send this tree's results and the run cache to the default DVC remote (docs/operations.md).
 push: $(READY)
 	@python -m pipeline.dvc_support.share push
 

@@ -7,8 +7,8 @@ Reads data/tokens/CONDITION. Writes, for CONDITION/seed_S,
     metrics/       pretrain.json: the last figures
     timings/       pretrain.json: how fast it was; no stage depends on it
 
-docs/live.md shows how to watch its figures while it trains. Costs about two minutes of two cores in
-the demo; at full size hours of eight A100 (docs/full_size.md).
+docs/operations.md shows how to watch its figures while it trains. Costs about two minutes of two
+cores in the demo; at full size hours of eight A100 (docs/first_full_size_run.md).
 """
 
 import csv

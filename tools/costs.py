@@ -32,12 +32,13 @@ _TEXT_BYTES = 4.7
 # Bytes of text per second and core, measured on two cores (docs/data.md).
 _CORPUS_RATE, _TOKENIZE_RATE = 3.5e6, 5.1e6
 # Bytes per second of DVC's md5 in one thread, measured with one and two threads, and the threads
-# that docs/full_size.md recommends.
+# that docs/first_full_size_run.md recommends.
 _MD5_RATE, _MD5_THREADS = 0.7e9, 16
 _CORES = 64  # of a machine without GPUs
 # FLOP/s of an A100, at 40 % of 312 TFLOP/s; GPUs of a node.
 _GPU_RATE, _GPUS_OF_NODE = 0.4 * 312e12, 8
-# Dollars per hour: eight A100 at Lambda's price (docs/full_size.md); 64 cores, an assumption.
+# Dollars per hour: eight A100 at Lambda's price (docs/first_full_size_run.md); 64 cores are an
+# assumption.
 _NODE_PRICE, _MACHINE_PRICE = 22.32, 3.0
 
 

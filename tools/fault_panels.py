@@ -3,7 +3,7 @@
     python -m tools.fault_panels main
     python -m tools.fault_panels main --out docs/images/fault.png
 
-Run it on a branch where a faulty exporter was let past the gate (docs/walk_through.md). The working
+Run it on a branch where a faulty exporter was let past the gate (docs/walkthrough.md). The working
 tree's plots/ have the curves with the fault, and REVISION has the right ones. The two may differ in
 their exports only. Reads plots/curves of both. Writes fault.png, or the file that --out names.
 """

@@ -271,7 +271,7 @@ def _nodes(params: Any) -> Iterator[Lack]:
     if problem:
         yield Lack(
             "pretrain",
-            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/distributed.md"
+            f"{PARAMS}: pretrain.nodes: {nodes}, and {problem}; submit it as docs/operations.md"
             " shows, or set 1",
         )
 

@@ -31,7 +31,7 @@ def warning() -> str:
         "warning: numerics.kernels is portable, and these libraries compute other bytes than those "
         f"of requirements.txt (torch {torch.__version__} with "
         f"{torch.backends.cpu.get_cpu_capability()}, numpy {np.__version__}): figures will differ "
-        "from the committed ones (docs/identity.md)"
+        "from the committed ones (docs/training.md)"
     )
 
 

@@ -28,5 +28,5 @@ def warning() -> str | None:
         return None
     return (
         f"warning: numerics.kernels is portable, and {reason}: figures will differ from the "
-        "committed ones (docs/identity.md)"
+        "committed ones (docs/training.md)"
     )

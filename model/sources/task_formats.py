@@ -17,7 +17,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _own(record: Record, number: int) -> Record:
-    """Return an item of this repository's own format (docs/scoring.md).
+    """Return an item of this repository's own format (docs/evaluation.md).
 
     Without a `source_id`, the item is a cluster of its own.
     """

@@ -137,7 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="run on the workers of this Dask scheduler (or its scheduler file): docs/cluster.md",
+        help="run on the workers of this Dask scheduler or its scheduler file (docs/operations.md)",
     )
     options = parser.parse_args()
     if options.jobs is not None and options.cluster is not None:

@@ -1,4 +1,4 @@
-"""Share results through a DVC remote: make push, pull, verify and gc (docs/sharing.md).
+"""Share results through a DVC remote: make push, pull, verify and gc (docs/operations.md).
 
     python -m pipeline.dvc_support.share push     send results and the run cache, if none is damaged
     python -m pipeline.dvc_support.share pull     fetch them, and compare files with dvc.lock
@@ -51,12 +51,12 @@ def pull(root: Path, graph: Graph, cache: Path) -> None:
     run(
         root,
         ["dvc", "pull", "--run-cache"],
-        f"not all came from remote {remote}; docs/sharing.md says what to do",
+        f"not all came from remote {remote}; docs/operations.md says what to do",
     )
     seed(graph, cache)
     refuse(
         output_findings(graph, cache),
-        "if they come back so, the remote has them so: docs/sharing.md, What can go wrong",
+        "if they come back so, the remote has them so: docs/operations.md, What can go wrong",
     )
 
 
@@ -64,8 +64,8 @@ def verify(root: Path, graph: Graph, cache: Path) -> None:
     findings = cache_findings(graph, cache) + output_findings(graph, cache)
     refuse(
         findings,
-        "make pull or make repro brings what was never here; the rest is in docs/sharing.md, What "
-        "can go wrong",
+        "make pull or make repro brings what was never here; the rest is in docs/operations.md, "
+        "What can go wrong",
     )
     print("verify: cache and outputs are as dvc.lock records them")
 
@@ -79,8 +79,8 @@ def collect_garbage(root: Path, graph: Graph, cache: Path, cloud: bool = False) 
     if not folder.is_relative_to(root.resolve()):
         raise Failure(
             f"the cache {folder} is outside this repository, and others who use it would lose "
-            "their data; "
-            f"{' '.join(command)} --projects DIRECTORY… names them: docs/sharing.md, Freeing space"
+            f"their data; {' '.join(command)} --projects DIRECTORY… names them: "
+            "docs/operations.md, Freeing space"
         )
     if cloud:
         default_remote(root)

@@ -122,7 +122,7 @@ def _require_allocation(instance: Instance, nodes: int) -> None:
         return
     sys.exit(
         f"error: {instance.name}: {instance.stage}.nodes of {PARAMS} is {nodes}, and {problem}; "
-        "submit it with sbatch as docs/distributed.md shows, or set nodes to 1"
+        "submit it with sbatch as docs/operations.md shows, or set nodes to 1"
     )
 
 

@@ -161,7 +161,7 @@ def test_nodes_that_cannot_be_had_are_one_line(several, changes, problem):
     assert done.returncode == 1
     assert (
         done.stderr == f"error: probe@a: probe.nodes of params.yaml is 2, and {problem}; "
-        "submit it with sbatch as docs/distributed.md shows, or set nodes to 1\n"
+        "submit it with sbatch as docs/operations.md shows, or set nodes to 1\n"
     )
 
 

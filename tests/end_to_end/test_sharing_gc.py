@@ -216,7 +216,7 @@ def test_a_cache_that_others_may_use_is_left_alone(author, link, options):
         collect(author, *options)
         == f"1 error: gc: the cache {cache} is outside this repository, and others who use it would"
         " lose their data; dvc gc --all-branches --all-tags --all-experiments --projects"
-        " DIRECTORY… names them: docs/sharing.md, Freeing space"
+        " DIRECTORY… names them: docs/operations.md, Freeing space"
     )
     assert "another project's" in stored(cache)
 

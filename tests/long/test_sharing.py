@@ -200,7 +200,7 @@ def test_a_remote_that_does_not_answer_is_named(author, cloud):
     said = shell(["make", "push"], author, check=False)
     assert f'Could not connect to the endpoint URL: "{closed}' in said
     assert "error: push: remote bucket does not answer (dvc status" in said
-    assert "error: pull: not all came from remote bucket; docs/sharing.md" in shell(
+    assert "error: pull: not all came from remote bucket; docs/operations.md" in shell(
         ["make", "pull"], author, check=False
     )
 

@@ -4,7 +4,7 @@
     python -m tools.live.track mlflow --folder trackers --once
 
 Run it beside `make repro`, in an environment of its own that has the tracker and PyYAML;
-docs/live.md shows how to make one. Ctrl-C ends it. It reads live.jsonl of all runs of this
+docs/operations.md shows how to make one. Ctrl-C ends it. It reads live.jsonl of all runs of this
 repository, and forwards each row once, even if a run resumes after a kill or this command is
 restarted: FOLDER/TRACKER.json records the last step.
 

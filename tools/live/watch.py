@@ -6,7 +6,7 @@
 
 If stdout is no terminal, it prints what runs once a minute, if that has changed. Ctrl-C ends it
 with status 0. Reads live.jsonl, which `pretrain` and `sft` write in their scratch folders
-(docs/live.md), the driver's state, and the committed run's curves. Writes nothing.
+(docs/operations.md), the driver's state, and the committed run's curves. Writes nothing.
 """
 
 import os

@@ -10,7 +10,7 @@ Before it sends anything, it checks that
 - the export was proved equal to its checkpoint.
 If a check fails, it prints one line and exits with 1. Reads the directory, git, and the checkpoint
 if it is here. Writes nothing here, and one commit on the hub, or none if the files are there
-already. huggingface_hub reads the token (HF_TOKEN, or hf auth login). docs/publishing.md has more.
+already. huggingface_hub reads the token (HF_TOKEN, or hf auth login). docs/models.md has more.
 """  # noqa: E501
 
 import os

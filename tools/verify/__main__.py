@@ -12,7 +12,7 @@ Compares, in this order:
 Prints "match", or the file that differs, or the other commit that recorded the model. Exits with 0
 if all is as the commit records it, else with 1, also if the card differs or cannot be compared.
 Reads the directory, or downloads the model into huggingface_hub's cache; reads git. Writes nothing
-else. docs/publishing.md has the rest.
+else. docs/models.md has the rest.
 """
 
 import contextlib
