@@ -23,7 +23,7 @@ QUICK_TESTS := $(addprefix tests/,common model pipeline stages tools repository 
 SLOW_TESTS := $(addprefix tests/,references hostile end_to_end)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict plan tables experiments bench clean-artifacts prune cache hook lock libraries audit watch
+.PHONY: help setup repro dry-run test test-all lint check fix report impact diff verdict plan tables experiments bench clean-artifacts prune cache hook lock libraries audit watch gpu
 .PHONY: push pull verify gc s3 s3-test
 
 ##@ Run

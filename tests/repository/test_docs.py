@@ -36,7 +36,8 @@ def anchors(text: str) -> set[str]:
 
 def broken_links(path: Path, text: str) -> list[str]:
     broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+    # A pattern between backticks may look like a link.
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(text))):
         if re.match(r"https?://", link):
             continue
         name, _, anchor = link.partition("#")

@@ -181,7 +181,7 @@ def test_other_figures_that_are_to_be_committed_are_named_too(committed):
             "table losses",
             "table loses",
             "README.md: there is no table loses, but verdict, losses, named, comparisons, "
-            "seeds_verdict, seeds_comparisons",
+            "seeds_verdict, seeds_comparisons, gpu",
         ),
         (
             "named: two",
