@@ -51,7 +51,7 @@ REVIEWED = {
     "delete  and run dvc repro, after make cache if it is said again": (
         "way_back: an output of another stage, as the seal knows"
     ),
-    " holds what is no state ": "a state in a scratch folder, which fine-tuning makes again",
+    " is not a readable state ": "a state in a scratch folder, which fine-tuning makes again",
     "names  twice; remove one": "a key of params.yaml",
     "or bring the recorded files back with dvc checkout ": (
         "tools/publish/checks.py: an output that differs from dvc.lock; its stage makes it again"
