@@ -121,7 +121,7 @@ def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
     if crossed is not None and len(crossed) != count:
         raise ValueError(f"{len(crossed)} crossed clusters of {count} items")
     if not (np.isfinite(values).all() and np.isfinite(weights).all()):
-        raise ValueError("a value is no number")
+        raise ValueError("a value is not a finite number")
     role, chance = row.get("role", ""), row.get("chance")
     if role not in get_args(Role) or not (chance is None or 0 <= chance < 1):
         raise ValueError(f"role {role!r}, chance {chance!r}")

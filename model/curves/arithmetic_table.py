@@ -37,7 +37,7 @@ def arithmetic_table(
             for condition in conditions:
                 if list(figures[condition, seed]) != asked:
                     raise PipelineError(
-                        f"{paths[condition, seed]}: asks otherwise than the first run; run dvc"
+                        f"{paths[condition, seed]}: other questions than the first run's; run dvc"
                         " repro probes"
                     )
                 total, cell = figures[condition, seed][row]

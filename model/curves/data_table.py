@@ -34,7 +34,7 @@ def data_table(paths: dict[str, Path]) -> Table:
             ):
                 raise PipelineError(
                     f"{paths[first]} and {paths[other]}: not of the same {split} documents, so"
-                    " nothing of theirs can be compared; run dvc repro tokenize"
+                    " the conditions cannot be compared; run dvc repro tokenize"
                 )
     rows = []
     for row, form in _ROWS.items():

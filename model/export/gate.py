@@ -180,7 +180,7 @@ def _hashes(directory: Path) -> dict[str, str]:
     entries = sorted(directory.iterdir())
     for entry in entries:
         if entry.is_symlink() or not entry.is_file():
-            raise _fault(f"{entry.name} is no file, and an export holds only files")
+            raise _fault(f"{entry.name} is not a file; an export holds only files")
     return {entry.name: sha256_file(entry) for entry in entries}
 
 
@@ -223,7 +223,7 @@ def _verify_names(directory: Path, expected: set[str]) -> None:
         if name not in found:
             raise _fault(f"{name} is missing")
         if name not in expected:
-            raise _fault(f"{name} is no file of an export")
+            raise _fault(f"{name} is not a file of an export")
 
 
 def _verify_json(directory: Path, expected: dict[str, dict[str, Any]]) -> None:
@@ -256,9 +256,7 @@ def _verify_stored(directory: Path, model: GPT) -> None:
             names = set(file.keys())
             for name in sorted(names | expected.keys()):
                 if name not in expected:
-                    raise _fault(
-                        f"{WEIGHTS} holds {name}, which is no tensor of its own in the checkpoint"
-                    )
+                    raise _fault(f"{WEIGHTS} holds {name}, which the checkpoint does not store")
                 if name not in names:
                     raise _fault(f"{WEIGHTS} lacks {name}")
                 stored = file.get_tensor(name)
@@ -273,7 +271,7 @@ def _verify_stored(directory: Path, model: GPT) -> None:
                         f"{tuple(expected[name])}"
                     )
     except (OSError, SafetensorError) as error:
-        raise _fault(f"{WEIGHTS} is no safetensors file ({error})") from None
+        raise _fault(f"{WEIGHTS} is not a safetensors file ({error})") from None
 
 
 def _verify_tokenizers(
@@ -340,7 +338,7 @@ def _require_same_ids(reader: str, text: str, found: list[int], expected: list[i
     place = next(same, min(len(found), len(expected)))
     one, other = (str(ids[place]) if place < len(ids) else "no token" for ids in (found, expected))
     raise _fault(
-        f"{reader} encodes {text[:40]!r} otherwise: token {place} is {one}, expected {other}"
+        f"{reader} encodes {text[:40]!r} differently: token {place} is {one}, expected {other}"
     )
 
 
@@ -385,7 +383,7 @@ def _verify_readers(
         ]
         if different:
             raise _fault(
-                f"{reader} reads {different[0]} otherwise than model/hugging_face/loading.py"
+                f"{reader} reads {different[0]} differently from model/hugging_face/loading.py"
             )
     said = expected["config.json"]
     for reader, config in (

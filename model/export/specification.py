@@ -208,12 +208,12 @@ def read_exactly(path: Path) -> Any:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             raise ValueError(
-                f"{next(name for name in names if names.count(name) > 1)} is there twice"
+                f"{next(name for name in names if names.count(name) > 1)} appears twice"
             )
         return found
 
     def no_constant(text: str) -> None:
-        raise ValueError(f"{text} is no number of JSON's")
+        raise ValueError(f"{text} is not a JSON number")
 
     return json.loads(
         path.read_bytes().decode("utf-8"), object_pairs_hook=once, parse_constant=no_constant

@@ -159,7 +159,7 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(
-                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of "
+                f"{path}: weight_map: {printable(name)!r} is not the name of a safetensors file of "
                 "this directory"
             )
     for name in files:
@@ -172,7 +172,7 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
         if wrong:
             there = "lacks" if wrong[0] in listed else "holds"
             raise PipelineError(
-                f"{directory / name}: {there} {wrong[0]}, other than {INDEX} says; fetch both again"
+                f"{directory / name}: {there} {wrong[0]}, unlike {INDEX}; fetch both again"
             )
         tensors |= stored
     size, said = sum(tensor.nbytes for tensor in tensors.values()), index.metadata.get("total_size")
@@ -191,7 +191,7 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
     if len(tensors) != len(stored):
         raise PipelineError(
-            f"{path}: a tensor is there twice, with transformer. before its name and without"
+            f"{path}: a tensor is stored twice, with transformer. before its name and without"
         )
     # Checked first: a huge n_layer would have the code below make as many names.
     if config.n_layer > len(tensors):
@@ -487,7 +487,7 @@ def _other_token(path: Path, key: str, token: Any) -> PipelineError:
     return PipelineError(
         f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have "
         "so; transformers would add it "
-        f"and encode texts otherwise; {_SAVE_TOKENIZER}"
+        f"and encode texts differently; {_SAVE_TOKENIZER}"
     )
 
 
