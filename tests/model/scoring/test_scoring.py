@@ -227,7 +227,7 @@ FAULTS = {
     ),
     "a tensor is stored twice": (
         lambda tensors: {**tensors, "wte.weight": torch.zeros(576, 32)},
-        "there twice",
+        "stored twice",
     ),
     "a tensor is no float": (
         lambda tensors: {**tensors, "transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)},
