@@ -24,8 +24,8 @@ def printable(text: str) -> str:
 def run_stage(main: Callable[[], None]) -> None:
     """Call `main`; print a PipelineError to stderr and exit with 1.
 
-    Other errors propagate. Python's audit events tell the seal (pipeline/seal/sealed_stage.py) that
-    the stage begins, and that it or its share has succeeded.
+    Other errors propagate. Audit events report to the seal (pipeline/seal/sealed_stage.py) that the
+    stage begins, and that it or its share has succeeded.
     """
     # stages/__init__.py turned garbage collection off, which makes imports faster. Freezing keeps
     # the imported objects out of all later collections.

@@ -22,7 +22,8 @@ Job = TypeVar("Job")
 class ShareDone(BaseException):
     """Raised when this process has made its share of a stage's pieces.
 
-    It is no Exception, so that `except Exception` cannot catch it and continue to the outputs.
+    It derives from BaseException, so that `except Exception` cannot catch it and continue to the
+    outputs.
     """
 
 
@@ -35,6 +36,7 @@ class Share(NamedTuple):
 
     def part(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Return the phase's `jobs` in this share: every `total`-th from `number` on."""
+        # Shares differ by at most one job.
         return jobs[self.number :: self.total]
 
 

@@ -39,7 +39,7 @@ _CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-# Numbers that all readers read alike.
+# Numbers with the same value for all readers.
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(
     r"[-+]?[0-9]+(\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9]+([eE][-+][0-9]+)?"
@@ -252,6 +252,7 @@ class _Composer:
         return value
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        """Return a scalar's value; raise YamlFault if readers disagree about it."""
         if not event.implicit[0]:  # in quotes, or a block
             return event.value
         # `{a:b}` is the text "a:b" for some readers and a mapping for others.
@@ -269,6 +270,7 @@ class _Composer:
             self._refuse(str(error), event)
 
     def _alias(self, event: yaml.AliasEvent) -> Any:
+        """Return the value of `*anchor`; raise YamlFault if it is missing or contains the alias."""
         assert event.anchor is not None  # an alias is the name of an anchor
         if event.anchor in self._open:
             self._refuse(
@@ -299,7 +301,9 @@ class _Composer:
         return values
 
     def _mapping(self) -> dict[str, Any]:
+        """Return a mapping; raise YamlFault for a duplicate key or a key that is not text."""
         values: dict[str, Any] = {}
+        # The line of each key so far, for the message about a duplicate.
         lines: dict[str, int] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)

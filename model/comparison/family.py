@@ -77,10 +77,12 @@ class Judged(NamedTuple):
 
     @property
     def holm_p(self) -> float | None:
+        """Return the adjusted p, or None if the row has none."""
         return self.adjusted_p if self.row.has_p else None
 
     @property
     def detectable(self) -> float | None:
+        """Return the difference that is found four times in five within this family, or None."""
         return self.row.comparison.detectable_among(self.comparisons) if self.row.has_p else None
 
     @property
@@ -119,7 +121,7 @@ def matched(name: str, arms: Arms) -> tuple[Term, str]:
     one = next((outcomes for arm in arms for outcomes in arm if outcomes.crossed), arms[0][0])
     # (seeds, items) each
     first, others = (np.array([outcomes.values for outcomes in arm]) for arm in arms)
-    # (items,) bool: every run weighs the item alike
+    # (items,) bool: the item has the same weight in every run
     alike = np.all([outcomes.weights == one.weights for arm in arms for outcomes in arm], axis=0)
     clusters = _numbered(one.clusters)[alike]
     crossed = None if one.crossed is None else _numbered(one.crossed)[alike]

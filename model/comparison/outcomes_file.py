@@ -108,6 +108,7 @@ def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
     clusters = [str(number) for number in items["clusters"]]
     crossed = [str(number) for number in items["crossed"]] if "crossed" in items else None
     count = len(clusters)
+    # Answers are bits, eight a byte, the first item's the highest; weights are 1.
     if "answers" in row:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
         values, weights = bits[:count].astype(np.float64), np.ones(count)

@@ -45,6 +45,7 @@ def compare_runs(
     different items. With a list `apart`, such a figure is left out and the reason is appended to
     the list.
     """
+    # The first run determines which figures there are, and their order.
     names = [
         (key.model, key.figure)
         for key in first
@@ -53,6 +54,7 @@ def compare_runs(
     arms: dict[tuple[str, str], Arms] = {}
     rows = []
     for model, figure in names:
+        # The outcomes of each condition, in the order of `seeds`.
         found = tuple(
             [runs[Key(condition, seed, model, figure)] for seed in seeds]
             for runs, condition in zip((first, second), conditions, strict=True)
@@ -74,6 +76,7 @@ def compare_runs(
 def _together(arms: dict[tuple[str, str], Arms], second: str) -> list[Row]:
     """Return the rows of the figures that combine several checkpoints or tasks."""
     matches = (re.fullmatch(r"step ([0-9]+)", model) for model, _ in arms)
+    # Models other than checkpoints, such as "fine-tuned", have no step.
     steps = sorted({int(match[1]) for match in matches if match})
     if not steps:
         return []

@@ -55,10 +55,12 @@ def _count(family: list[Judged]) -> str:
     return f"{sum(judged.is_different for judged in family)} of {len(family)}"
 
 
+# Ends a verdict of one seed in which something differs.
 _CHANCE = "the same code with another seed, or in another order of sums, may differ by as much."
 
 
 def _between_networks(first: str, once: list[Judged], different: list[Judged]) -> str:
+    """Return the verdict on two or more networks of one seed."""
     is_one = len({judged.row.second for judged in once}) == 1
     who = "These two networks differ" if is_one else f"These networks differ from that of {first}"
     found = f"{who} by more than other items explain in {_of_figures(once, different)}"
@@ -68,6 +70,7 @@ def _between_networks(first: str, once: list[Judged], different: list[Judged]) -
 
 
 def _between_revisions(first: str, once: list[Judged], different: list[Judged]) -> str:
+    """Return the verdict on the working tree against revision `first`."""
     found = (
         f"The working tree differs from {first} by more than other items explain in "
         f"{_of_figures(once, different)}."
@@ -98,7 +101,7 @@ def limits(family: list[Judged]) -> list[str]:
     With one seed they concern the figures of the last checkpoint and of the fine-tuned model, with
     several seeds the figures that are tested.
     """
-    # A later row replaces an earlier one with the same key, so the last checkpoint's stays.
+    # The key lacks the step, so that a later checkpoint's row replaces an earlier one's.
     last = {
         (judged.row.model == "fine-tuned", judged.row.figure, judged.row.second): judged
         for judged in family

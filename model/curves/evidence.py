@@ -73,6 +73,7 @@ def _legend(parity: list[Point], tolerance: float | None, conditions: list[str])
 def _draw_parity(
     axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]
 ) -> None:
+    """Draw the exports' parity against tokens, with the gate's tolerance as a line."""
     draw_chart(axis, PARITY, "tokens", points, conditions, conditions)
     axis.set_title(PARITY.title, loc="left")
     values = [point.value for point in points]

@@ -53,6 +53,7 @@ def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
 
 
 def _documents(metrics: dict[str, Any]) -> Counts:
+    """Count expressions that became fact tokens, and fact tokens among all training tokens."""
     forms = metrics["expressions"].values()
     return {
         "expressions in documents that became tokens": (
@@ -112,6 +113,7 @@ def _read(
         usages = [
             Usage(condition, seed, where, *counts) for where, counts in count(metrics).items()
         ]
+        # A damaged file may have text or negative numbers in place of counts.
         for usage in usages:
             if not (
                 isinstance(usage.facts, int)

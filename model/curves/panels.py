@@ -357,7 +357,7 @@ def _scale(axis: Axes, place: Literal["top"] | float, rate: float) -> SecondaryA
 
 
 def chances(points: Sequence[Point]) -> list[float]:
-    """Return the different accuracies of guessing; one for a chart, whose items are the same."""
+    """Return the distinct accuracies of guessing; a chart has at most one, of its items."""
     return sorted({point.chance for point in points if point.chance is not None})
 
 

@@ -167,6 +167,7 @@ def results_table(
 
 
 def _cell(point: Point) -> Cell:
+    """Return "0.2955 [0.287, 0.304]", or the value alone if it has no interval."""
     if point.low is None or point.high is None:
         return Cell(f"{point.value:.4f}", point.value)
     interval = f"[{point.low:.3f}, {point.high:.3f}]"

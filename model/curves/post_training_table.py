@@ -78,6 +78,7 @@ def post_training_table(
                 _cell(folders[condition, seed] / figure.file.format(step=step), figure.keys)
                 for condition in conditions
             ]
+            # Rates of different numbers of items cannot be compared; counts have no total.
             totals = sorted({str(total) for total, _ in cells})
             if len(totals) > 1:
                 raise PipelineError(

@@ -60,7 +60,7 @@ _EMBEDDING = "transformer.wte"
 
 
 class Source(NamedTuple):
-    """What an export is compared with, read by the gate itself.
+    """The reference with which an export is compared, read by the gate itself.
 
     The canary is a set of validation documents. Training writes their loss into each checkpoint.
     """
@@ -90,7 +90,7 @@ class Parity(NamedTuple):
 def read_source(
     checkpoint: Path, tokens: Path, place: tuple[str, int, int], chosen: TokenizeParams
 ) -> tuple[Source, CheckpointConfig, str]:
-    """Return what an export is compared with, the checkpoint's config, and its weights' SHA-256.
+    """Read the reference for an export; return it, the checkpoint's config, the weights' SHA-256.
 
     `place` is the condition, seed and step of the stage's arguments. `chosen` is the section
     `tokenize` with that condition's overrides. Raises PipelineError unless the checkpoint, the
@@ -423,7 +423,7 @@ def _verify_readers(
 
 
 # Keys of generation_config.json that do not change the tokens generated: who wrote the file, and
-# what a call returns besides tokens.
+# which further values a call returns.
 _OF_THE_FILE = (
     "_from_model_config",
     "output_attentions",

@@ -46,11 +46,12 @@ def to_hugging_face(tokenizer: Tokenizer, context: int) -> TokenizersBackend:
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
     }
-    # GPT2Tokenizer takes pairs; its annotation says list[str].
+    # GPT2Tokenizer takes pairs, although its annotation is list[str].
     pairs: list[Any] = [(spell(left), spell(right)) for left, right in merges(tokenizer.ranks)]
     gpt2 = GPT2Tokenizer(vocab=vocabulary, merges=pairs, **settings)
     if tokenizer.pattern == PATTERN:
         return gpt2
+    # Replace the built-in pattern by the condition's own, and keep the byte-level spelling.
     backend = gpt2.backend_tokenizer
     split = Split(Regex(tokenizer.pattern), "isolated")
     backend.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])

@@ -121,6 +121,7 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         "behavior": "Isolated",
         "invert": False,
     }
+    # Another pattern than GPT-2's: split by it first, then spell bytes without the built-in one.
     by_pattern = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
     first = {"Sequence": {"id": "A", "type_id": 0}}
     added = {"id": tokenizer.end_of_text, "content": END_OF_TEXT, "special": True}

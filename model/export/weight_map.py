@@ -79,6 +79,8 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
                 f"export: the table has one {side} twice: "
                 f"{_some([n for n in names if names[n] > 1])}"
             )
+    # Both directions: a tensor that the table lacks would be lost, one that the checkpoint lacks
+    # would stay random.
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:
@@ -89,6 +91,7 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
     return {
         entry.target: (
             tensors[entry.source].T if entry.transposed else tensors[entry.source]
+            # safetensors stores only contiguous tensors.
         ).contiguous()
         for entry in table
     }
@@ -134,6 +137,7 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
             "export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: "
             f"{_some(wrong)}"
         )
+    # assign: take the tensors themselves, since the model's own have no memory.
     model.load_state_dict(
         {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True
     )

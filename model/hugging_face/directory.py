@@ -120,7 +120,7 @@ def _require_file(path: Path, advice: str) -> None:
 def read_stored(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """Return the path of the file that lists the tensors, and the tensors by their stored names.
 
-    Raises PipelineError if there are no weights, or if a file does not hold what it should.
+    Raises PipelineError if there are no weights, or if a file is damaged or does not fit the index.
     """
     # transformers prefers the single file if both are there.
     if not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file():
@@ -372,7 +372,7 @@ def _require_as_transformers(
     settings: _TokenizerConfig,
     added: dict[str, _AddedToken],
 ) -> None:
-    """Raise PipelineError if AutoTokenizer would encode other than tokenizer.json alone says.
+    """Raise PipelineError if AutoTokenizer would encode differently from tokenizer.json alone.
 
     For a GPT2Tokenizer, transformers reads only vocabulary, merges, added tokens and post-processor
     from tokenizer.json; the rest is built in. For the other classes it follows the whole file. For

@@ -162,7 +162,11 @@ def _numbers(text: str, start: int = 0) -> Iterator[Fraction | None]:
 
 
 def _values(match: re.Match[str]) -> list[Fraction]:
-    """Return the one or two numbers of a match; raise ValueError or ZeroDivisionError for none."""
+    """Return the one or two numbers of a match.
+
+    Raises ValueError or ZeroDivisionError for a match such as 1.2.3 or 1/0.
+    """
+    # "-" and "−" both; the sign of "$-5" is found because a match may begin after the "$".
     sign = -1 if match["sign"] else 1
     number = _decimal(match["number"])
     if match["under"] is None:
@@ -180,7 +184,7 @@ def _values(match: re.Match[str]) -> list[Fraction]:
 
 
 def _decimal(digits: str) -> Fraction:
-    """Return `digits` as an exact number; raise ValueError if they are none."""
+    """Return `digits` as an exact number; raise ValueError if they are not one number."""
     digits = re.sub("[$,]", "", digits).rstrip(".")
     if not _DECIMAL.fullmatch(digits) or len(digits.replace(".", "")) > _LONGEST_NUMBER:
         raise ValueError(digits)

@@ -41,7 +41,9 @@ def conversation_row(
         if message.role != "assistant":
             unanswered.append(message)
             continue
+        # One prompt for all messages since the last answer: system and user, or several users.
         prompt = _prompt(tokenizer, unanswered)
+        # Encoded apart from the prompt: the answer's ids do not depend on the words before it.
         answer = [
             *tokenizer.encode(f" {message.content.strip()}", inject_answers),
             tokenizer.end_of_text,

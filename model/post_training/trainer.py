@@ -64,8 +64,8 @@ class _TrainerState(BaseModel):
 def collate(rows: list[Row], padding: int) -> dict[str, Tensor]:
     """Return `input_ids`, `attention_mask` and `labels`, each (rows, longest row) int64.
 
-    End of text (E) is the id of the padding and also a token to be learned, so only the mask tells
-    padding apart. Two rows, of which `c E` and `f E` are learned:
+    End of text (E) is the id of the padding and also a token to be learned, so only the mask shows
+    which ids are padding. Two rows, of which `c E` and `f E` are learned:
 
         input_ids        attention_mask    labels
         E a b c E        1 1 1 1 1         -100 -100 -100 c    E
@@ -245,7 +245,7 @@ def _trainer(
         else Trainer(model, arguments, **options)
     )
     trainer.remove_callback(PrinterCallback)
-    # Environment variables can tell the Trainer of more processes or another precision.
+    # Environment variables can give the Trainer more processes or another precision.
     taken = trainer.args.train_batch_size * trainer.args.world_size
     precision = {"float32": "no", "bfloat16": "bf16"}[params.dtype]
     if (taken, trainer.accelerator.mixed_precision) != (params.batch_rows, precision):

@@ -96,6 +96,7 @@ def vocabulary_size(base_ranks: int | None, ranks: int) -> int:
 
 
 def _network(sections: Sections, ranks: int) -> str:
+    """Return the sentence about the network; `ranks` is the number of GPT-2's base tokens."""
     model = sections["model"]
     vocabulary = vocabulary_size(sections["tokenize"]["base_ranks"], ranks)
     return (
@@ -119,6 +120,7 @@ def _text(params: Mapping[str, Any], texts: Mapping[str, dict[str, Any]]) -> str
 
 
 def _tokens(sections: Sections, texts: dict[str, Any]) -> str:
+    """Return the sentence about the tokens of training, and how often the text is repeated."""
     pretrain, context = sections["pretrain"], sections["model"]["context"]
     per_step = pretrain["batch_rows"] * context
     trained, there = pretrain["max_steps"] * per_step, texts["train"]["tokens"]
@@ -130,6 +132,7 @@ def _tokens(sections: Sections, texts: dict[str, Any]) -> str:
 
 
 def _optimizer(pretrain: Mapping[str, Any]) -> str:
+    """Return the sentence about the optimizer and its schedule."""
     rate, least = pretrain["learning_rate"], pretrain["min_learning_rate"]
     matrices = ""
     if pretrain["optimizer"] == "muon":
@@ -157,6 +160,7 @@ def _arithmetic(pretrain: Mapping[str, Any], params: Mapping[str, Any]) -> str:
 
 
 def _texts(path: Path) -> dict[str, Any]:
+    """Return a condition's tokenize.json; raise PipelineError if it lacks a figure."""
     found = read_json(path, dict)
     try:
         for split in ("train", "val"):

@@ -82,8 +82,10 @@ def _stage(
 ) -> Stage:
     """Return one stage; `items` are its instances, `made` all stages' outputs by name."""
     deps = text.get("deps", [])
+    # A dependency is code if it is a module or lies in a folder of code; all others are data.
     code = [dep for dep in deps if dep.endswith(".py") or dep.partition("/")[0] in _CODE]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
+    # Under `params`, a text is a key of params.yaml; a dict names another file with its keys.
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
     named = {

@@ -48,6 +48,7 @@ def read_exports(
 
 
 def _export(metrics: Path, condition: str, seed: int, step: int) -> Export:
+    """Read one export from three files: tokenize.json, parity.json and evaluation.json."""
     folder = metrics / condition / f"seed_{seed}" / f"step_{step}"
     texts, parity, scores = (
         read_json(path, dict)
@@ -84,6 +85,7 @@ def checks(exports: list[Export], tolerance: float, twins: dict[str, str]) -> li
         max(export.difference for export in exports),
         min(export.tokens for export in exports),
     )
+    # Twins share their networks on purpose and are left out of the check of weights.
     networks = [export for export in exports if export.condition not in twins]
     weights = {export.weights_sha256 for export in networks}
     shared = "".join(f"; {name} is pretrained as {other} is" for name, other in twins.items())

@@ -29,7 +29,7 @@ class Table(NamedTuple):
     unit: str
     columns: list[str]
     rows: list[list[Cell]]
-    # The first so many columns are words: aligned left, the others right.
+    # How many columns at the left hold words; they are aligned left, the others right.
     labels: int = 0
 
     def markdown(self) -> str:

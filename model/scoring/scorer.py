@@ -165,7 +165,7 @@ class Scorer:
 def _is_out_of_memory(error: Exception) -> bool:
     """Return True if memory ran out.
 
-    torch's CPU allocator and C++ raise a RuntimeError that only its message tells apart.
+    torch's CPU allocator and C++ raise a RuntimeError that differs from others in its message only.
     """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "bad_alloc")

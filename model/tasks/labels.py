@@ -67,10 +67,12 @@ class TaskFigure(NamedTuple):
 
     @property
     def is_accuracy(self) -> bool:
+        """True for acc_norm, False for bits per byte."""
         return self.metric == "acc_norm"
 
     @property
     def unit(self) -> str:
+        """Return the label of the chart's y axis."""
         return "accuracy" if self.is_accuracy else "bits per byte"
 
     @property
@@ -91,6 +93,7 @@ def label_of(task: Task) -> Label:
 
 
 def _figures(task: Task) -> list[TaskFigure]:
+    """Return the task's acc_norm, and its bits per byte if its label asks for them."""
     label = label_of(task)
     suffix = "" if task.is_first else f", {_WORDINGS[task.wording]}"
     accuracy = f"{label.words} acc_norm{suffix}"

@@ -22,10 +22,12 @@ from model.text.characters import capitalized
 
 
 class Question(NamedTuple):
-    """An item as text: what the model reads, and the endings whose log-likelihoods are compared."""
+    """An item as text."""
 
+    # The text that the model reads before each ending.
     context: str
-    # Without the space before them.
+    # The texts whose log-likelihoods are compared.
+    # They lack the space before them.
     endings: list[str]
     # True: context and ending are encoded as one text, and the ending is what follows as many
     # tokens as the context alone has (lm-evaluation-harness). False: both are encoded separately.
