@@ -1,10 +1,10 @@
 """Atomic writes and content hashes: an output is complete or missing, and verified when read.
 
-How an output is written, so that a kill or a power cut leaves the old one or the new one:
+How an output is written, so that a kill or a power cut never leaves a part of it under its name:
 
 1. Write into a temporary sibling, `.NAME.partial`.
 2. fsync it, which waits until its content is on the disk.
-3. Rename it to NAME, in one step.
+3. Rename it to NAME. A file replaces the old one in one step; an old directory is removed first.
 4. fsync the folder, so that the new name is on the disk too.
 """
 

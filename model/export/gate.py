@@ -264,7 +264,7 @@ def _verify_stored(directory: Path, model: GPT) -> None:
                     raise _fault(
                         f"{WEIGHTS} holds {name} as {stored.dtype}, the checkpoint as torch.float32"
                     )
-                # Projections are stored transposed. `_equal` checks which way, this only sizes.
+                # Only the sizes are checked here. `_equal` checks which tensors are transposed.
                 if stored.shape not in (expected[name], expected[name][::-1]):
                     raise _fault(
                         f"{name} has shape {tuple(stored.shape)}, the checkpoint's "

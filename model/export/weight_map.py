@@ -79,8 +79,8 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
                 f"export: the table has one {side} twice: "
                 f"{_some([n for n in names if names[n] > 1])}"
             )
-    # Both directions: a tensor that the table lacks would be lost, one that the checkpoint lacks
-    # would stay random.
+    # Both directions: a tensor that the table lacks would be lost, and one that the checkpoint
+    # lacks would have no values.
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:

@@ -308,7 +308,7 @@ class ScoringNetwork:
         of_endings = torch.baddbmm(
             of_endings.view(trees_heads, -1, width), weights[..., :context], context_values
         )
-        # (T × H × (C or 1) + T × H × N × E, d), of which the places in `results` are of tokens
+        # (T × H × (C or 1) + T × H × N × E, d) by slots, then (rows × H, d) by rows, then (rows, W)
         slots_of_rows = torch.cat([of_contexts.view(-1, width), of_endings.view(-1, width)])
         return slots_of_rows.index_select(0, slots.results).view(-1, queries.shape[1])
 

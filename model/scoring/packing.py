@@ -24,7 +24,7 @@ from model.scoring.prefix_trees import Tree
 
 # OpenBLAS's Haswell kernels compute the rows of a product twelve at a time. The order in which they
 # add a row's terms depends on the row's place among the twelve. A tree that begins at row 24 or 36
-# keeps every row's place; one that begins at row 29 would change the last bits of its results.
+# keeps every row's place; one that begins at row 29 could have other last bits in its results.
 ROWS_TOGETHER = 12
 
 
