@@ -1,4 +1,4 @@
-"""How a stage ends: done, with its share done, or with one line for the person who runs it."""
+"""How a stage ends: with success, with its share of the work done, or with an error message."""
 
 import gc
 import sys
@@ -8,23 +8,28 @@ from common.share import ShareDone
 
 
 class PipelineError(Exception):
-    """Something a person has to mend; the message says what, where and what to do."""
+    """An error that the user can fix. The message says what is wrong, where, and what to do."""
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line, with control characters written out: \\x1b, \\n."""
+    """Return `text` as one line, with control characters escaped as \\x1b or \\n.
+
+    A file's content in a message can so neither forge lines nor control a terminal.
+    """
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Call `main`; print a PipelineError to stderr and exit with 1, let other errors propagate.
+    """Call `main`; print a PipelineError to stderr and exit with 1.
 
-    Raises audit events when the stage begins and when it or its share has succeeded, for the seal
-    (pipeline/seal/sealed_stage.py).
+    Other errors propagate. Audit events report to the seal (pipeline/seal/sealed_stage.py) that the
+    stage begins, and that it or its share has succeeded.
     """
-    gc.enable()  # off since stages/__init__.py, for the imports
+    # stages/__init__.py turned garbage collection off, which makes imports faster. Freezing keeps
+    # the imported objects out of all later collections.
+    gc.enable()
     gc.freeze()
     sys.audit("pipeline.stage_begins")
     try:

@@ -1,4 +1,12 @@
-"""Atomic writes and content hashes: an output is whole or missing, and verified when read."""
+"""Atomic writes and content hashes: an output is complete or missing, and verified when read.
+
+How an output is written, so that a kill or a power cut never leaves a part of it under its name:
+
+1. Write into a temporary sibling, `.NAME.partial`.
+2. fsync it, which waits until its content is on the disk.
+3. Rename it to NAME. A file replaces the old one in one step; an old directory is removed first.
+4. fsync the folder, so that the new name is on the disk too.
+"""
 
 import hashlib
 import json
@@ -11,12 +19,12 @@ from typing import Any, BinaryIO
 
 from common.errors import PipelineError, printable
 
-# The name and format of coreutils: `sha256sum -c SHA256SUMS` works in every directory that has one.
+# The name and format of coreutils, so that `sha256sum -c SHA256SUMS` checks a directory too.
 CHECKSUMS = "SHA256SUMS"
 # An environment variable of the seal (pipeline/seal/sealed_stage.py): the outputs of other stages
 # that this stage reads, one per line.
 MADE = "PIPELINE_MADE"
-# The variable in which the seal names the scratch folder of this run (model/runtime/resumable.py).
+# An environment variable of the seal: this run's scratch folder (model/runtime/resumable.py).
 SCRATCH = "PIPELINE_SCRATCH"
 
 
@@ -62,14 +70,16 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: str) -> str:
-    """Return the temporary sibling through which `path` is written."""
+    """Return the temporary sibling of `path`: data/items becomes data/.items.partial."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial")
 
 
 def _partial(path: Path) -> Path:
+    """Return the temporary sibling of `path`; raise PipelineError if it is a link."""
     partial = Path(partial_of(str(path)))
-    if partial.is_symlink():  # what it leads to would be emptied, or overwritten
+    # Writing through a link would empty or overwrite its target.
+    if partial.is_symlink():
         raise PipelineError(
             f"{partial}: is a link, where a temporary output is to be made; move the link elsewhere"
         )
@@ -78,13 +88,14 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def checksummed_directory(path: Path) -> Iterator[Path]:
-    """Do as `atomic_directory`, and write the files' SHA-256 to SHA256SUMS for `verified`."""
+    """Act as `atomic_directory`, and write the files' SHA-256 to SHA256SUMS for `verified`."""
     with atomic_directory(path) as partial:
         yield partial
         write_checksums(partial)
 
 
 def write_checksums(directory: Path) -> None:
+    """Write SHA256SUMS with a line for each file below `directory`, sorted by name."""
     lines = [
         f"{sha256_file(file)}  {file.relative_to(directory).as_posix()}\n"
         for file in _files(directory)
@@ -93,10 +104,10 @@ def write_checksums(directory: Path) -> None:
 
 
 def verified(path: Path, checksums: dict[str, str] | None = None) -> Path:
-    """Return `path`, a file of a checksummed directory.
+    """Return `path`, a file of a checksummed directory, after checking its SHA-256.
 
-    `checksums` are the directory's (`read_checksums`), for a reader of many files. Raises
-    PipelineError if its bytes are not those written.
+    Readers of many files pass `checksums`, the result of `read_checksums`, to read SHA256SUMS only
+    once. Raises PipelineError if the bytes are not those written.
     """
     if checksums is None:
         checksums = read_checksums(path.parent)
@@ -107,7 +118,10 @@ def verified(path: Path, checksums: dict[str, str] | None = None) -> Path:
 
 
 def verified_directory(directory: Path) -> Path:
-    """Return a checksummed directory; raise PipelineError if a file differs, lacks or was added."""
+    """Return `directory` after checking every file in it.
+
+    Raises PipelineError if a file differs, is missing, or is not listed in SHA256SUMS.
+    """
     checksums = read_checksums(directory)
     for file in sorted({directory / name for name in checksums} | {*_files(directory)}):
         name = file.relative_to(directory).as_posix()
@@ -128,6 +142,7 @@ def read_checksums(directory: Path) -> dict[str, str]:
     """
     path = directory / CHECKSUMS
     try:
+        # A complete file ends with a line break, so the last part is empty.
         *lines, end = path.read_bytes().decode().split("\n")
         pairs = [line.split("  ", 1) for line in lines]
         if end:
@@ -155,10 +170,10 @@ def _altered(path: Path) -> PipelineError:
 
 
 def way_back(directory: Path) -> str:
-    """Return what to do about a directory whose content is not what its stage wrote.
+    """Return advice about a directory whose content is not what its stage wrote.
 
-    Advises deleting only if a stage can make the directory again, which the seal tells. Any other
-    directory may be the only copy.
+    It advises deleting only if the seal lists the directory as an output that a stage can make
+    again. Any other directory may be the only copy.
     """
     made = os.environ.get(MADE, "").split("\n")
     if any(
@@ -166,7 +181,7 @@ def way_back(directory: Path) -> str:
         for out in made
         if out
     ):
-        return f"delete {directory} and run dvc repro, after make cache if it is said again"
+        return f"delete {directory} and run dvc repro; if the error returns, run make cache first"
     return (
         f"if a stage writes {directory}, move it aside and run dvc repro; "
         "otherwise keep it: git or the place that it came from has it as it was"
@@ -180,39 +195,46 @@ def json_bytes(value: Any) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON atomically."""
     write_bytes(path, json_bytes(value))
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object per line, keys in the order given."""
+    """Write one JSON object per line, atomically, with keys in the order given."""
     with atomic_file(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file of a checksummed directory, in order."""
+    """Return the objects of a file of a checksummed directory, in order.
+
+    Raises PipelineError if the file was altered, or if a line is not a JSON object.
+    """
     try:
         with open(verified(path), encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
+            raise ValueError("a line is not an object")
     except (ValueError, RecursionError) as error:
         raise PipelineError(f"{path}: not JSON lines ({error}); {way_back(path.parent)}") from None
     return rows
 
 
 def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

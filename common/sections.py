@@ -1,4 +1,4 @@
-"""Typed, strict sections of params.yaml: an unknown, missing or ill-typed key is an error."""
+"""Typed sections of params.yaml. An unknown key, a missing key or a wrong type is an error."""
 
 import json
 import sys
@@ -11,13 +11,14 @@ from common.errors import PipelineError, printable
 from common.yaml_file import old_reading, plain_value, read_yaml, shown
 
 PARAMS_FILE = Path("params.yaml")
-_LONGEST_WORD = 80  # characters of what may be a number or truth value to another reader
+# Characters of a text that is checked for another meaning in YAML 1.1.
+_LONGEST_WORD = 80
 
 
 class Section(BaseModel):
     """Base of every section: no unknown keys, no type conversion, no change after reading.
 
-    `COMMON` are the keys that no override changes: all conditions have them in common.
+    `COMMON` are the keys that conditions cannot override: all conditions share their values.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -39,10 +40,10 @@ S = TypeVar("S", bound=Section)
 
 
 def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
-    """Return `path`'s value under the dotted `key`, validated as `kind`.
+    """Return the value of the YAML file `path` under the dotted `key`, validated as `kind`.
 
-    `kind` is a Section or any annotated type. Raises PipelineError with one line per fault, each
-    naming the key and the rule it breaks.
+    `kind` is a Section or any annotated type. Raises PipelineError with one line per fault, which
+    names the key and the rule that it breaks.
     """
     return validate(_value(key, path), kind, path, key)
 
@@ -50,10 +51,11 @@ def read_section(key: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
 def read_overridden(key: str, override: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
     """Return the section `key` with the values under the dotted key `override` in place of its own.
 
-    Raises PipelineError as `read_section` does. A fault that the override makes is named by its
+    Raises PipelineError as `read_section` does. A fault of the override is named by the override's
     key.
     """
     base, values = _value(key, path), _value(override, path)
+    # The section itself must be valid, or its faults would be blamed on the override.
     validate(base, kind, path, key)
     return validate_overridden(base, values, kind, path, override)
 
@@ -61,7 +63,8 @@ def read_overridden(key: str, override: str, kind: type[S], path: Path = PARAMS_
 def validate_overridden(base: Any, values: Any, kind: type[S], path: Path, override: str) -> S:
     """Return the valid section `base` with `values` in place of its own, validated as `kind`.
 
-    `override` is the dotted key of `values`, which each line of the PipelineError names.
+    `override` is the dotted key of `values`, such as conditions.wide.model. Raises PipelineError,
+    whose lines begin with that key, also for a key that all conditions share.
     """
     for name in sorted(kind.COMMON & validate(values, dict[str, Any], path, override).keys()):
         raise PipelineError(
@@ -72,12 +75,14 @@ def validate_overridden(base: Any, values: Any, kind: type[S], path: Path, overr
 
 
 def overridden(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with `values` in place of its own; each value is replaced whole."""
+    """Return `base` with `values` in place of its own; nested values are replaced, not merged."""
     return {**base, **values}
 
 
 def _value(key: str, path: Path) -> Any:
-    sys.audit("pipeline.read_section", str(path), key)  # the seal compares with dvc.yaml
+    """Return the value under a dotted key; raise PipelineError if it is missing."""
+    # The seal compares the keys that a stage reads with those that dvc.yaml lists.
+    sys.audit("pipeline.read_section", str(path), key)
     value: Any = read_yaml(path)
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -104,17 +109,20 @@ def validate(value: Any, kind: type[T], path: Path, key: str = "") -> T:
         raise PipelineError("\n".join(_line(fault, path, key) for fault in faults)) from None
 
 
-# pydantic's words for what YAML calls otherwise.
+# Words for faults that pydantic describes in Python's terms.
 _KINDS = {
     "dict_type": "Input should be a mapping of keys to values",
     "list_type": "Input should be a list",
     "model_attributes_type": "Input should be a mapping of keys to values",
     "model_type": "Input should be a mapping of keys to values",
 }
+# Faults where a text in the file may be meant as a number, a truth value or a collection.
 _NOT_TEXT = {"bool_type", "float_type", "int_type", "dict_type", "list_type"}
 
 
 def _line(fault: dict[str, Any], path: Path, key: str) -> str:
+    """Return one of pydantic's faults as a line: "params.yaml: model.width: missing; …"."""
+    # "[key]" is pydantic's name for a fault in a key itself.
     location = ".".join(
         printable(str(part)) for part in (key, *fault["loc"]) if part not in ("", "[key]")
     )
@@ -138,7 +146,10 @@ def _line(fault: dict[str, Any], path: Path, key: str) -> str:
 
 
 def _hint(text: str, kind: str) -> str:
-    """Return why a text is no number, truth value or null, if it looks like one."""
+    """Return why a text is not the number, truth value or null that it looks like, or "".
+
+    Examples: quotes around 10, and `off`, which only YAML 1.1 reads as false.
+    """
     try:
         plain = plain_value(text)
     except ValueError:

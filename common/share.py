@@ -1,9 +1,13 @@
-"""A share: the pieces of one phase of a stage that one of several processes makes.
+"""A share: the part of a stage's work that one of several processes does.
 
-`meta: {spreads: [PHASE, …]}` in dvc.yaml names the phases of a stage whose pieces any process may
-make. A process that is started with PIPELINE_SHARE="PHASE K/N" makes the pieces K, K + N, K + 2 N,
-… of that phase in the stage's scratch folder, and ends. The stage, run afterwards without the
-variable, finds these pieces finished, makes those that are missing, and writes the outputs.
+A phase of a stage is split into pieces. `meta: {spreads: [PHASE, …]}` in dvc.yaml lists the phases
+whose pieces any process may make. The protocol:
+
+1. Start N processes of the stage with PIPELINE_SHARE="PHASE 0/N", "PHASE 1/N", …
+2. Process K makes the pieces K, K + N, K + 2 N, … in the stage's scratch folder, and ends. With
+   3 processes and 8 pieces, process 1 makes pieces 1, 4 and 7.
+3. Run the stage without the variable. It finds the finished pieces, makes the missing ones, and
+   writes the outputs.
 """
 
 import re
@@ -18,7 +22,8 @@ Job = TypeVar("Job")
 class ShareDone(BaseException):
     """Raised when this process has made its share of a stage's pieces.
 
-    Not an Exception, so that no `except Exception` goes on to the outputs.
+    It derives from BaseException, so that `except Exception` cannot catch it and continue to the
+    outputs.
     """
 
 
@@ -30,12 +35,13 @@ class Share(NamedTuple):
     total: int
 
     def part(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return those of the phase's `jobs` that are in this share."""
+        """Return the phase's `jobs` in this share: every `total`-th from `number` on."""
+        # Shares differ by at most one job.
         return jobs[self.number :: self.total]
 
 
 def share_in(environment: Mapping[str, str]) -> Share | None:
-    """Return the share that PIPELINE_SHARE names, None without the variable.
+    """Return the share that PIPELINE_SHARE names, or None if the variable is not set.
 
     Raises ValueError if it does not have the form PHASE K/N with K below N.
     """

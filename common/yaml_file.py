@@ -1,9 +1,14 @@
-"""Read YAML files as DVC reads them, and refuse what other readers read differently.
+"""Read YAML files as DVC reads them, and raise an error where other readers would differ.
 
-DVC reads YAML 1.2, most other programs YAML 1.1, and a few plain scalars differ: 010 is 10 or 8,
-off is text or false. All code of this project uses `load`. It returns what DVC reads. It raises for
-numbers that are not plain decimal ones, dates, duplicate keys, tags, directives and merge keys.
-Plain words such as `off` and `no` are text, as they are for DVC.
+DVC reads YAML 1.2, most other programs YAML 1.1. A few plain scalars differ:
+
+    text     YAML 1.2    YAML 1.1    here
+    010      10          8           error
+    1_000    1000        1000        error
+    off      text        false       text, as for DVC
+
+All code of this project uses `load`, which returns what DVC reads. It raises an error for numbers
+that are not plain decimals, dates, duplicate keys, tags, directives and merge keys.
 """
 
 import re
@@ -15,26 +20,32 @@ import yaml
 
 from common.errors import PipelineError, printable
 
-# A PyYAML without libyaml has no CSafeLoader; SafeLoader gives the same events, ten times slower.
+# CSafeLoader needs libyaml. SafeLoader gives the same events and takes ten times as long.
 _Parser: type[yaml.CSafeLoader | yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_DEEPEST = 100  # nested collections; the deepest of this project's files has 8
-_MOST_NODES = 1_000_000  # after aliases are replaced by what they stand for
-_LONGEST_NUMBER = 4300  # digits; Python converts no more
-_LONGEST_SHOWN = 80  # characters of a value that is refused
-_LONGEST_PLACE = 120  # of a dotted key; beyond it the line is named
+# Nested collections; the deepest of this project's files has 8.
+_DEEPEST = 100
+# Values after aliases are replaced. Aliases of aliases could make a small file grow without limit.
+_MOST_NODES = 1_000_000
+# Digits of a number; Python converts no more.
+_LONGEST_NUMBER = 4300
+# Characters of a value, and of a dotted key, that a message shows. For a longer key it names the
+# line.
+_LONGEST_SHOWN = 80
+_LONGEST_PLACE = 120
 
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+# Numbers with the same value for all readers.
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(
     r"[-+]?[0-9]+(\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9]+([eE][-+][0-9]+)?"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
-# What DVC reads as a number beside these, and what it reads as a date.
+# Other texts that DVC reads as a number (0x1F, 1_000, 010), and those that it reads as a date.
 _ODD_INTEGER = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)|[-+][0-9_]+")
 _ODD_FLOAT = re.compile(
     r"[-+]?([0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9_]+([eE][-+][0-9]+)?)"
@@ -45,7 +56,7 @@ _DATE = re.compile(
     r"\t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 _FIRST_OF_NUMBER = frozenset("-+.0123456789")
-# Tabs and line breaks that only some readers accept, byte-order marks, lone surrogates, and control
+# Tabs and line breaks that only some readers accept, byte-order marks, lone surrogates, control
 # characters.
 _NO_TEXT = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]"
@@ -53,7 +64,10 @@ _NO_TEXT = re.compile(
 
 
 class YamlFault(PipelineError, yaml.YAMLError):
-    """A YAML file that has no single reading; the message names the file and the key or line."""
+    """A YAML file that readers could read differently, or not at all.
+
+    The message names the file and the key or line.
+    """
 
 
 def read_yaml(path: Path) -> Any:
@@ -71,7 +85,7 @@ def read_yaml(path: Path) -> Any:
 def load(content: bytes, name: str) -> Any:
     """Return the value of one YAML document.
 
-    It is made of dicts with text keys, lists, text, int, float, bool and None. Raises YamlFault
+    It consists of dicts with text keys, lists, text, int, float, bool and None. Raises YamlFault
     with one line: the file's `name`, the key or line, and what is wrong there.
     """
     text = _decoded(content, name)
@@ -84,7 +98,7 @@ def load(content: bytes, name: str) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """Return what the plain scalar `text` means: None, a bool, an int, a float, or text.
+    """Return the value of the plain scalar `text`: None, a bool, an int, a float, or text.
 
     Raises ValueError with the reason if readers disagree about its meaning.
     """
@@ -103,6 +117,7 @@ def plain_value(text: str) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):
+        # Python writes "inf" and "nan", YAML ".inf" and ".nan".
         return float(text if text[-1] not in "fFnN" else text.replace(".", ""))
     if _ODD_INTEGER.fullmatch(text) or _ODD_FLOAT.fullmatch(text):
         raise ValueError(_two_readings(text))
@@ -114,7 +129,7 @@ def plain_value(text: str) -> Any:
 
 
 def old_reading(text: str) -> Any:
-    """Return what YAML 1.1 makes of the plain scalar `text`: `text` itself if it is text there."""
+    """Return the value of the plain scalar `text` in YAML 1.1, `text` itself if it is text."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
@@ -122,17 +137,18 @@ def old_reading(text: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Return `value` for a message, as YAML writes it: text in quotes, null, true; cut if long."""
+    """Return `value` for a message, as YAML writes it, cut to 80 characters: 'text', null, true."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of more digits
+    except ValueError:  # Python does not write numbers of more than 4300 digits
         text = "a very long number"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _two_readings(text: str) -> str:
+    """Return the message for a number such as 010: both readings, and what to write instead."""
     new, old = _dvc_number(text), old_reading(text)
     readings = [
         f"{shown(new)} in YAML 1.2 (DVC)",
@@ -151,7 +167,7 @@ def _two_readings(text: str) -> str:
 def _dvc_number(text: str) -> int | float | None:
     """Return the number that DVC reads in a plain scalar that is not a plain decimal number.
 
-    None if DVC reads no number.
+    0x1F is 31, 1_000 is 1000, 010 is 10. None if DVC reads no number.
     """
     digits = text.replace("_", "")
     try:
@@ -166,18 +182,29 @@ def _dvc_number(text: str) -> int | float | None:
 
 
 class _Composer:
-    """Makes a value of the parser's events, and knows at which key it is."""
+    """Builds a value from the parser's events, and keeps the key at which it is, for messages.
+
+    `a: [1, 2]` has the events stream start, document start, mapping start, scalar a, sequence
+    start, scalar 1, scalar 2, sequence end, mapping end, document end, stream end. Building from
+    events, not with PyYAML's constructors, finds duplicate keys and creates no objects.
+    """
 
     def __init__(self, text: str, name: str):
         self._name = name
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Parser)
+        # The keys and indices that lead to the value being read.
         self._place: list[str] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}  # the value and its nodes
-        self._open: set[str] = set()  # anchors of the collections that are being read
+        # By anchor: its value and its number of nodes.
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        # Anchors of the collections that are being read: an alias to one would be a cycle.
+        self._open: set[str] = set()
+        # Values so far, those of aliases included.
         self._nodes = 0
-        self._flows = 0  # collections in brackets around the present place
+        # Collections in brackets, [] or {}, around the value being read.
+        self._flows = 0
 
     def document(self) -> Any:
+        """Return the file's only document, None if it is empty."""
         next(self._events)  # the stream's start
         start = next(self._events)
         if isinstance(start, yaml.StreamEndEvent):
@@ -193,6 +220,7 @@ class _Composer:
         return value
 
     def _node(self, event: yaml.Event) -> Any:
+        """Return the value that begins with `event`, and consume its events."""
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         # Nothing else begins a value.
@@ -224,8 +252,10 @@ class _Composer:
         return value
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        """Return a scalar's value; raise YamlFault if readers disagree about it."""
         if not event.implicit[0]:  # in quotes, or a block
             return event.value
+        # `{a:b}` is the text "a:b" for some readers and a mapping for others.
         if {":", "?"} & set(
             event.value if self._flows else event.value[:1] if event.anchor else ""
         ):
@@ -240,9 +270,13 @@ class _Composer:
             self._refuse(str(error), event)
 
     def _alias(self, event: yaml.AliasEvent) -> Any:
+        """Return the value of `*anchor`; raise YamlFault if it is missing or contains the alias."""
         assert event.anchor is not None  # an alias is the name of an anchor
         if event.anchor in self._open:
-            self._refuse(f"*{event.anchor} stands for what it is in; write the value out", event)
+            self._refuse(
+                f"*{event.anchor} is inside the value that it stands for; write the value out",
+                event,
+            )
         if event.anchor not in self._anchors:
             self._refuse(
                 f"*{event.anchor} has no anchor &{event.anchor} before it; write the value out",
@@ -253,6 +287,7 @@ class _Composer:
         return value
 
     def _count(self, nodes: int, event: yaml.Event) -> None:
+        # An alias counts as many values as its anchor has.
         self._nodes += nodes
         if self._nodes > _MOST_NODES:
             self._refuse(f"more than {_MOST_NODES:,} values; write out fewer aliases", event)
@@ -266,7 +301,9 @@ class _Composer:
         return values
 
     def _mapping(self) -> dict[str, Any]:
+        """Return a mapping; raise YamlFault for a duplicate key or a key that is not text."""
         values: dict[str, Any] = {}
+        # The line of each key so far, for the message about a duplicate.
         lines: dict[str, int] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
@@ -285,10 +322,11 @@ class _Composer:
         if isinstance(key, dict | list):
             self._refuse("a list or a mapping as a key; keys are text", event)
         if not isinstance(key, str):
-            self._refuse(f"the key {shown(key)} is no text; put it in quotes", event)
+            self._refuse(f"the key {shown(key)} is not text; put it in quotes", event)
         return key
 
     def _refuse(self, reason: str, event: yaml.Event) -> NoReturn:
+        """Raise YamlFault with `reason` and the dotted key, or the line if the key is too long."""
         where = ".".join(map(printable, self._place))
         if not 0 < len(where) <= _LONGEST_PLACE:
             where = f"line {_line_of(event)}"
@@ -296,11 +334,13 @@ class _Composer:
 
 
 def _line_of(event: yaml.Event) -> int:
+    """Return the line of `event`, counted from 1."""
     assert event.start_mark is not None  # the parser gives each event its place
     return event.start_mark.line + 1
 
 
 def _decoded(content: bytes, name: str) -> str:
+    """Return the text of a file; raise YamlFault if it is not UTF-8 or has odd characters."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise YamlFault(f"{name}: is UTF-16 text; save it as UTF-8")
     try:
@@ -311,7 +351,7 @@ def _decoded(content: bytes, name: str) -> str:
         raise YamlFault(
             f"{name}: line {line}: {byte} is not UTF-8 text; save the file as UTF-8"
         ) from None
-    # As DVC, which opens the file as text.
+    # DVC opens the file as text, which converts line ends.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = _NO_TEXT.search(text)
     if found:
@@ -324,6 +364,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> str:
+    """Return the parser's error as one line that names the file and the line."""
     mark = getattr(error, "problem_mark", None)
     problem = printable(getattr(error, "problem", None) or " ".join(str(error).split()))
     last = text.rstrip("\n").count("\n")  # the end of a file is on no line

@@ -1,4 +1,4 @@
-"""The family of comparisons as data: JSON, CSV for the chart, a metrics file, and a table."""
+"""The comparisons as files: JSON, CSV for the chart, values for a metrics file, and a table."""
 
 import re
 from typing import Any
@@ -13,14 +13,15 @@ FIELDS = (
     *("model", "figure", "unit", "condition", "difference", "low", "high"),
     *("holm_p", "items", "seeds", "detectable", "differs"),
 )
-# `make diff` sorts by name: the primary figure first.
+# `make diff` sorts by name: "bits_per_byte" and "combined" stand before the models' names,
+# "fine_tuned" and "pretrained".
 _HEADED = {VALIDATION: "bits_per_byte", TASK_SCORE: "combined", TRUE_ANSWERS: "combined"}
-# Of a comparison, what its other figures are made of.
+# Fields of a Comparison that only serve to compute its others and are not written.
 _INTERNAL = ("is_answers", "student", "signs", "over_seeds")
 
 
 def comparison_json(judged: Judged) -> dict[str, Any]:
-    """Return everything about one comparison; p is null where it has none."""
+    """Return everything about one comparison; p is null if it has none."""
     row = judged.row
     named = {"model": row.model, "figure": row.figure, "unit": row.unit, "condition": row.second}
     found = {key: value for key, value in row.comparison._asdict().items() if key not in _INTERNAL}
@@ -42,7 +43,7 @@ def comparison_json(judged: Judged) -> dict[str, Any]:
 
 
 def differences_csv(family: list[Judged]) -> bytes:
-    """Return the differences with their intervals, for a chart."""
+    """Return a CSV of all differences with their intervals, for the chart; columns are FIELDS."""
     rows = []
     for judged in family:
         row, said = judged.row, judged.row.comparison
@@ -59,9 +60,9 @@ def differences_csv(family: list[Judged]) -> bytes:
 def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict[str, Any]:
     """Return values and differences of some models' comparisons, for a metrics file.
 
-    With several seeds also the p of a figure that is tested; one seed gives no evidence about
-    conditions. `models` maps the models to their names in the file. The primary figure and those
-    of several tasks have names of their own, which sort before the others'.
+    `first` is the first condition. `models` maps the models that are shown to their names in the
+    file. The primary figure and the figures of several tasks have names of their own (_HEADED).
+    Tested figures have a p only with several seeds: one seed gives no evidence about conditions.
     """
     shown: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in models.values()}
     for judged in family:
@@ -77,9 +78,10 @@ def headline(first: str, family: list[Judged], models: dict[str, str]) -> dict[s
 
 
 def comparison_table(first: str, family: list[Judged]) -> Table:
-    """Return a table with a row for each comparison."""
+    """Return a table with a row for each comparison; `first` is the first condition."""
     others = sorted({judged.row.second for judged in family})
     is_one = len(others) == 1
+    # With one other condition its name heads the column; with several it stands in each cell.
     second = others[0] if is_one else "other"
     columns = [
         *("Model", "Figure", "n", "Clusters", first, second),
@@ -118,14 +120,14 @@ def comparison_table(first: str, family: list[Judged]) -> Table:
 
 
 def _value_cell(before: str, value: float, spread: float | None) -> Cell:
-    """Return a figure, with several seeds their mean and standard deviation."""
+    """Return the cell of a figure: "0.2955", or with several seeds "0.2955 ± 0.0031"."""
     if spread is None:
         return Cell(f"{before}{value:.4f}", value)
     return Cell(f"{before}{value:.4f} ± {spread:.4f}", [value, spread])
 
 
 def _unit(family: list[Judged]) -> str:
-    """Return what the table's columns mean."""
+    """Return the table's legend: what its columns mean and how p is corrected."""
     seeds = max((judged.row.comparison.seeds for judged in family), default=0)
     if seeds > 1:
         secondary = max(
@@ -148,4 +150,5 @@ def _p_cell(value: float | None) -> Cell:
 
 
 def _slug(words: str) -> str:
+    """Return a metric's name: "HellaSwag acc_norm" becomes "hellaswag_acc_norm"."""
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")

@@ -1,7 +1,9 @@
 """One run's outcome of every item: the values by which conditions, or revisions, are compared.
 
-A figure is the sum of its values over the sum of its weights. An answer has the value 1 or 0 and
-the weight 1; for bits per byte, values are bits and weights bytes.
+A figure is the sum of its values over the sum of its weights:
+
+    accuracy         value 1 or 0    weight 1
+    bits per byte    value in bits   weight in bytes
 """
 
 import hashlib
@@ -43,34 +45,35 @@ Role = Literal["primary", "secondary", ""]
 
 
 class Outcomes(NamedTuple):
-    """One figure by item.
-
-    `clusters` has the cluster of each item; `crossed` is a second way to cluster them: each product
-    is of one fact, and asked in one form. `items` is a SHA-256: figures that share it were measured
-    on the same items in the same order, with the same clusters. `item_set` is that of a task, and
-    `chance` the accuracy of guessing its items, None for bits per byte. `role` says whether the
-    figure has a p with several seeds (model/comparison/family.py).
-    """
+    """One figure of one model, by item."""
 
     values: NDArray[np.float64]  # (items,)
     weights: NDArray[np.float64]  # (items,)
+    # Each item's cluster.
     clusters: list[str]
+    # A SHA-256. Figures that share it were measured on the same items in the same order, with the
+    # same clusters.
     items: str
     is_answers: bool
+    # Each item's cluster in a second way: a product has a fact (`clusters`) and a form.
     crossed: list[str] | None = None
+    # The task's items, which two wordings of the task share. Empty if the figure is not a task's.
     item_set: str = ""
+    # The accuracy of guessing, 0 to 1. None for bits per byte.
     chance: float | None = None
+    # Which family tests the figure if there are several seeds (model/comparison/family.py).
     role: Role = ""
 
 
-# The primary figure: it moves early, and every condition and task has it.
+# The primary figure. It changes early in training, and every condition has it with any tasks.
 VALIDATION = "validation"
 
 
 def validated(directory: Path) -> dict[str, Outcomes]:
-    """Return the loss of natural text by document, of the pretrain stage's losses in `directory`.
+    """Return the validation loss of natural text by document, from the pretrain stage's files.
 
-    Documents are the units: sources are fixed, and the sample has of each its share of documents.
+    Each document is its own cluster. The sources are fixed, and the validation sample has from each
+    source its share of documents. Drills (generated products) are left out.
     """
     rows = [
         row
@@ -93,15 +96,17 @@ def validated(directory: Path) -> dict[str, Outcomes]:
 def evaluated(
     directory: Path, tasks: list[Task], has_true_endings: bool = False
 ) -> dict[str, Outcomes]:
-    """Return every task's figures of one checkpoint, of the evaluate stage's scores in `directory`.
+    """Return every task's figures of one checkpoint, from the evaluate stage's scores.
 
-    Which figures they are, and their names, is in model/tasks/labels.py. With `has_true_endings`
-    bits per byte of the true endings are among them for every task whose endings are text.
+    model/tasks/labels.py says which figures a task has and names them. `has_true_endings` adds the
+    true endings' bits per byte for every task whose endings are text. Raises PipelineError if a
+    file of scores has other fields.
     """
     found: dict[str, Outcomes] = {}
     for task in tasks:
         scores = read_scores(directory / f"{task.name}.jsonl")
         clusters, items = _asked(scores)
+        # At most two figures: True is the key of the accuracy, False that of bits per byte.
         labels = {figure.is_accuracy: figure.label for figure in task_figures([task])}
         if has_true_endings and task.is_first and label_of(task).has_text:
             labels.setdefault(False, true_endings_words(task))
@@ -114,6 +119,7 @@ def evaluated(
             else:
                 nats, lengths = gold_nats_and_bytes(scores)
                 found[label] = Outcomes(
+                    # nats to bits
                     nats / math.log(2),
                     lengths.astype(np.float64),
                     clusters,
@@ -125,7 +131,10 @@ def evaluated(
 
 
 def answered(directory: Path) -> dict[str, Outcomes]:
-    """Return the figures of a fine-tuned model's answers, of the gsm8k stage's readings."""
+    """Return the figures of a fine-tuned model's answers, from the gsm8k stage's readings.
+
+    Raises PipelineError if a file has other fields.
+    """
     found = {}
     for name in PROBLEM_SETS:
         path = directory / f"{name}.jsonl"
@@ -146,15 +155,16 @@ def answered(directory: Path) -> dict[str, Outcomes]:
 
 
 def _is_right(answer: str | None, gold: str) -> bool:
+    # Fractions compare by value: "0.50" equals "1/2".
     return answer is not None and Fraction(answer) == Fraction(gold)
 
 
 def probed(directory: Path) -> dict[str, Outcomes]:
-    """Return the figures of one model's products, asked in text, of the probes stage's answers.
+    """Return the figures of one model's products asked in text, from the probes stage's answers.
 
-    An answer is right in text or by a fact's token: text alone would count against the condition
-    that has such tokens. The questions are all facts there are, so another sample would differ in
-    its wordings: answers are clustered by fact and by form.
+    An answer is right as text or as a fact token: counting text alone would put the condition with
+    fact tokens at a disadvantage. All facts are asked, so another sample would differ in its
+    wordings only. Answers are therefore clustered by fact and by form.
     """
     answers = [
         answer for answer in read_answers(directory / "answers.jsonl") if not answer.injected
@@ -162,6 +172,7 @@ def probed(directory: Path) -> dict[str, Outcomes]:
     found = {}
     for group, words in PRODUCT_GROUPS.items():
         mine = [answer for answer in answers if answer.group == group]
+        # Sorted factors: 6 × 7 and 7 × 6 are one fact.
         facts = [str(MulFact(*sorted((answer.a, answer.b)))) for answer in mine]
         right = [
             answer.a * answer.b in (answer.text_answer, answer.fact_token_answer) for answer in mine
@@ -180,10 +191,12 @@ def _asked(scores: list[ItemScore]) -> tuple[list[str], str]:
 
 
 def _answers(right: NDArray[np.bool_], clusters: list[str], items: str) -> Outcomes:
+    """Return answers as outcomes: values 1 or 0, weights 1."""
     return Outcomes(
         right.astype(np.float64), np.ones(len(right)), clusters, _sha256([items, *clusters]), True
     )
 
 
 def _sha256(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of `texts` joined by line feeds, in hexadecimal."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

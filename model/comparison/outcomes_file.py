@@ -1,15 +1,17 @@
 """Read and write outcomes by item as one small text file, metrics/outcomes.jsonl.
 
-Git keeps it, so that revisions can be compared without any data. It has a line for each set of
-items, then one for each figure of each run:
+Git keeps the file, so that revisions can be compared without any data. It has a line for each set
+of items, then one for each figure of each run:
 
     {"set": 0, "items": SHA-256, "clusters": [0, 0, 1, …], "crossed": […], "weights": […]}
     {"condition": …, "seed": …, "model": …, "figure": …, "set": 0, "answers": "a0…"}
 
-`answers` is hexadecimal with a bit for each item, the first item's the highest; bits per byte have
-`values` instead, rounded to 4 decimals. Clusters are numbers; weights of 1 are left out, and
-`crossed` where items are clustered in one way only. A task's figure has its `item_set`, and
-`chance` if it is an accuracy; a figure that is tested with several seeds has its `role`.
+    clusters   numbers that stand for the clusters' names
+    crossed    only where items are clustered in two ways
+    weights    bytes; left out for answers, whose weights are 1
+    answers    hexadecimal, one bit for each item: "a0" is 1010 0000, items 0 and 2 are right
+    values     bits rounded to 4 decimals, in place of `answers` for bits per byte
+    item_set, chance, role    as in model/comparison/outcomes.py, left out where empty
 """
 
 import json
@@ -20,11 +22,12 @@ import numpy as np
 from common.errors import PipelineError
 from model.comparison.outcomes import Outcomes, Role
 
+# Decimals of a document's or an ending's bits.
 _DECIMALS = 4
 
 
 class Key(NamedTuple):
-    """Whose figure it is: `model` is a checkpoint, `step 500`, or `fine-tuned`."""
+    """Which run, model and figure: `model` is a checkpoint such as "step 500", or "fine-tuned"."""
 
     condition: str
     seed: int
@@ -33,7 +36,8 @@ class Key(NamedTuple):
 
 
 def outcome_lines(found: dict[Key, Outcomes]) -> str:
-    """Return the file's text."""
+    """Return the text of the file, one JSON object a line."""
+    # Figures measured on the same items with the same weights share one line of items.
     sets = {_set(outcomes): outcomes for outcomes in found.values()}
     number = {one: place for place, one in enumerate(sets)}
     rows = [{"set": place, **_items_row(outcomes)} for place, outcomes in enumerate(sets.values())]
@@ -45,7 +49,7 @@ def outcome_lines(found: dict[Key, Outcomes]) -> str:
 
 
 def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
-    """Return what `outcome_lines` wrote; raise PipelineError naming `where` for anything else."""
+    """Parse the text of `outcome_lines`; raise PipelineError, which names `where`, if it is not."""
     sets: dict[int, dict[str, Any]] = {}
     found: dict[Key, Outcomes] = {}
     try:
@@ -63,6 +67,7 @@ def parse_outcomes(text: str, where: str) -> dict[Key, Outcomes]:
 
 
 def _set(outcomes: Outcomes) -> tuple[object, ...]:
+    """Return a key that figures with one line of items share."""
     return outcomes.items, outcomes.weights.tobytes(), outcomes.crossed and tuple(outcomes.crossed)
 
 
@@ -74,6 +79,7 @@ def _items_row(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _numbered(clusters: list[str]) -> list[int]:
+    """Return clusters as numbers in order of their names: ["b", "a", "b"] gives [1, 0, 1]."""
     numbers: list[int] = np.unique(clusters, return_inverse=True)[1].tolist()
     return numbers
 
@@ -84,6 +90,7 @@ def _labels(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _values(outcomes: Outcomes) -> dict[str, Any]:
+    # packbits fills the last byte with zeros; `_parse` cuts them by the number of clusters.
     if not outcomes.is_answers:
         return {"values": outcomes.values.round(_DECIMALS).tolist()}
     return {"answers": np.packbits(outcomes.values.astype(bool)).tobytes().hex()}
@@ -97,9 +104,11 @@ def _key(row: dict[str, Any]) -> Key:
 
 
 def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
+    """Return one figure's outcomes; raise ValueError if lengths or values are not possible."""
     clusters = [str(number) for number in items["clusters"]]
     crossed = [str(number) for number in items["crossed"]] if "crossed" in items else None
     count = len(clusters)
+    # Answers are bits, eight a byte, the first item's the highest; weights are 1.
     if "answers" in row:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["answers"]), dtype=np.uint8))
         values, weights = bits[:count].astype(np.float64), np.ones(count)
@@ -113,7 +122,7 @@ def _parse(row: dict[str, Any], items: dict[str, Any]) -> Outcomes:
     if crossed is not None and len(crossed) != count:
         raise ValueError(f"{len(crossed)} crossed clusters of {count} items")
     if not (np.isfinite(values).all() and np.isfinite(weights).all()):
-        raise ValueError("a value is no number")
+        raise ValueError("a value is not a finite number")
     role, chance = row.get("role", ""), row.get("chance")
     if role not in get_args(Role) or not (chance is None or 0 <= chance < 1):
         raise ValueError(f"role {role!r}, chance {chance!r}")

@@ -1,10 +1,11 @@
-"""What is compared of two sets of runs: every figure, and what several figures say together.
+"""Compare two sets of runs: every figure of every model, and three figures that combine several.
 
-Besides the figures of single models there are
-- each task's accuracy as the mean over checkpoints, which varies less than that of a single one;
-- the task score, the mean over tasks of (accuracy - chance) / (1 - chance), of those checkpoints;
-- the true answers' bits per byte, the mean over tasks, at the last checkpoint.
-Two tasks that share their items, in two wordings, count once.
+- Each task's accuracy as the mean over checkpoints, which varies less than one checkpoint's.
+- The task score: the mean over tasks of (accuracy - chance) / (1 - chance), over the same
+  checkpoints. It is 0 for guessing and 1 if all is right.
+- The true answers' bits per byte: the mean over tasks, at the last checkpoint.
+
+Two wordings of one task share their items and count once.
 """
 
 import re
@@ -26,7 +27,8 @@ from model.statistics.paired import Term, compare_sum
 
 TASK_SCORE = "task score"
 TRUE_ANSWERS = "true answers of all tasks"
-# Warm-up lies in the first tenth of training, and there a network still answers by chance.
+# Means over checkpoints leave out the first tenth of training, where the learning rate warms up and
+# a network still answers by chance.
 _EARLY = 0.1
 
 
@@ -37,11 +39,13 @@ def compare_runs(
     seeds: list[int],
     apart: list[str] | None = None,
 ) -> list[Row]:
-    """Compare the runs of `conditions`, one of `first` and one of `second`, over `seeds`.
+    """Compare the runs of conditions[0] in `first` with those of conditions[1] in `second`.
 
-    The primary figure comes first, then the secondary ones. Raises ValueError if two runs answered
-    other items; with `apart` that figure is left out and its reason appended.
+    Rows are ordered: primary, secondary, described. Raises ValueError if two runs answered
+    different items. With a list `apart`, such a figure is left out and the reason is appended to
+    the list.
     """
+    # The first run determines which figures there are, and their order.
     names = [
         (key.model, key.figure)
         for key in first
@@ -50,6 +54,7 @@ def compare_runs(
     arms: dict[tuple[str, str], Arms] = {}
     rows = []
     for model, figure in names:
+        # The outcomes of each condition, in the order of `seeds`.
         found = tuple(
             [runs[Key(condition, seed, model, figure)] for seed in seeds]
             for runs, condition in zip((first, second), conditions, strict=True)
@@ -69,14 +74,16 @@ def compare_runs(
 
 
 def _together(arms: dict[tuple[str, str], Arms], second: str) -> list[Row]:
-    """Return the rows of what several checkpoints and tasks say together."""
+    """Return the rows of the figures that combine several checkpoints or tasks."""
     matches = (re.fullmatch(r"step ([0-9]+)", model) for model, _ in arms)
+    # Models other than checkpoints, such as "fine-tuned", have no step.
     steps = sorted({int(match[1]) for match in matches if match})
     if not steps:
         return []
     late = [step for step in steps if step > _EARLY * steps[-1]]
     model = f"mean of {len(late)} checkpoints" if len(late) > 1 else f"step {late[0]}"
     rows, tasks = [], {}
+    # Accuracies: the mean of each item over checkpoints, so that items stay the unit.
     for figure in _figures(arms, late, is_answers=True):
         of_steps = [arms[f"step {step}", figure] for step in late]
         mean = _mean(of_steps)
@@ -87,6 +94,7 @@ def _together(arms: dict[tuple[str, str], Arms], second: str) -> list[Row]:
     if terms:
         found = compare_sum(terms, is_answers=True)
         rows.append(Row(model, TASK_SCORE, ABOVE_CHANCE, second, found, role="secondary"))
+    # Bits per byte: the last checkpoint only.
     last = f"step {late[-1]}"
     losses = _once(
         {figure: arms[last, figure] for figure in _figures(arms, late[-1:], is_answers=False)}
@@ -103,7 +111,7 @@ def _together(arms: dict[tuple[str, str], Arms], second: str) -> list[Row]:
 def _figures(
     arms: dict[tuple[str, str], Arms], steps: Iterable[int], is_answers: bool
 ) -> list[str]:
-    """Return the tasks' figures that all of `steps` have."""
+    """Return the names of the tasks' figures that every one of `steps` has."""
     names = dict.fromkeys(figure for _, figure in arms)
     found = []
     for figure in names:
@@ -117,8 +125,9 @@ def _figures(
 
 
 def _mean(of_steps: list[Arms]) -> Arms:
-    """Return each item's mean over checkpoints."""
+    """Return each item's mean over checkpoints: right at 3 of 4 checkpoints is 0.75."""
 
+    # side 0 or 1 is the condition, `number` the seed's place
     def mean(side: int, number: int) -> Outcomes:
         outcomes = [both[side][number] for both in of_steps]
         values = np.mean([each.values for each in outcomes], axis=0)
@@ -130,7 +139,7 @@ def _mean(of_steps: list[Arms]) -> Arms:
 
 
 def _once(tasks: dict[str, Arms]) -> dict[str, Arms]:
-    """Return the first figure of each set of items."""
+    """Return the first figure of each set of items, in the order of `tasks`."""
     once: dict[str, str] = {}
     for figure, both in tasks.items():
         once.setdefault(both[0][0].item_set, figure)
@@ -138,7 +147,10 @@ def _once(tasks: dict[str, Arms]) -> dict[str, Arms]:
 
 
 def _score_terms(tasks: dict[str, Arms]) -> list[Term]:
-    """Return the terms of the mean of (accuracy - chance) / (1 - chance)."""
+    """Return the terms of the mean of (accuracy - chance) / (1 - chance) over tasks.
+
+    One of two tasks with chance 0.25 has the scale 1 / 0.75 / 2 = 0.667 and the offset -0.167.
+    """
     terms = []
     for figure, both in tasks.items():
         chance = both[0][0].chance or 0.0

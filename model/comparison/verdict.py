@@ -1,4 +1,4 @@
-"""The family of comparisons in sentences: the verdict, the differences, and their limits."""
+"""The comparisons in sentences: the verdict, the significant differences, and their limits."""
 
 from model.comparison.family import Judged, Row, p_words
 from model.statistics.over_seeds import POWER, SIGNIFICANT
@@ -8,11 +8,12 @@ from model.statistics.paired import FEW_CLUSTERS
 def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> list[str]:
     """Return the verdict, then a sentence for each significant difference.
 
-    With one seed the verdict is about two networks, of conditions or revisions, and never about the
-    conditions.
+    `first` is the first condition, or with `is_revisions` the revision with which the working tree
+    is compared. With one seed the verdict is about two networks, never about the conditions.
     """
     if not family:
         return ["There is nothing to compare."]
+    # Figures with the same outcome for every item are one comparison and count once.
     once = [judged for judged in family if judged.same_as is None]
     different = [judged for judged in once if judged.is_different]
     if any(judged.row.comparison.seeds == 1 for judged in once):
@@ -27,7 +28,7 @@ def sentences(first: str, family: list[Judged], is_revisions: bool = False) -> l
 
 
 def _over_seeds(first: str, once: list[Judged]) -> str:
-    """Return what the primary figure and the secondary ones say of the conditions."""
+    """Return the verdict over several seeds: the primary figure, then the secondary ones."""
     primary = [judged for judged in once if judged.row.role == "primary"]
     secondary = [judged for judged in once if judged.row.role == "secondary"]
     said = []
@@ -50,13 +51,16 @@ def _over_seeds(first: str, once: list[Judged]) -> str:
 
 
 def _count(family: list[Judged]) -> str:
+    """Return how many of the comparisons differ: "3 of 8"."""
     return f"{sum(judged.is_different for judged in family)} of {len(family)}"
 
 
+# Ends a verdict of one seed in which something differs.
 _CHANCE = "the same code with another seed, or in another order of sums, may differ by as much."
 
 
 def _between_networks(first: str, once: list[Judged], different: list[Judged]) -> str:
+    """Return the verdict on two or more networks of one seed."""
     is_one = len({judged.row.second for judged in once}) == 1
     who = "These two networks differ" if is_one else f"These networks differ from that of {first}"
     found = f"{who} by more than other items explain in {_of_figures(once, different)}"
@@ -66,6 +70,7 @@ def _between_networks(first: str, once: list[Judged], different: list[Judged]) -
 
 
 def _between_revisions(first: str, once: list[Judged], different: list[Judged]) -> str:
+    """Return the verdict on the working tree against revision `first`."""
     found = (
         f"The working tree differs from {first} by more than other items explain in "
         f"{_of_figures(once, different)}."
@@ -93,9 +98,10 @@ def _of_figures(once: list[Judged], different: list[Judged]) -> str:
 def limits(family: list[Judged]) -> list[str]:
     """Return the limits of the comparisons: few clusters, then detectable differences.
 
-    They are about the figures of the last checkpoint and of the fine-tuned model; with several
-    seeds about those that are tested.
+    With one seed they concern the figures of the last checkpoint and of the fine-tuned model, with
+    several seeds the figures that are tested.
     """
+    # The key lacks the step, so that a later checkpoint's row replaces an earlier one's.
     last = {
         (judged.row.model == "fine-tuned", judged.row.figure, judged.row.second): judged
         for judged in family
@@ -132,7 +138,7 @@ def _difference(first: str, judged: Judged) -> str:
 
 
 def _figures(judged: Judged) -> str:
-    """Return a difference, its interval, and its p if it has one."""
+    """Return a difference, its interval, and its p: "+0.0120 (-0.0031 to +0.0271), p 0.118"."""
     low, high = judged.interval
     words = p_words(judged.holm_p)
     p = f", p {words}" if words else ""
@@ -140,6 +146,7 @@ def _figures(judged: Judged) -> str:
 
 
 def _limit(judged: Judged) -> str:
+    """Return the sentence about the smallest difference that this comparison would find."""
     row, said = judged.row, judged.row.comparison
     seeds = "one seed" if said.seeds == 1 else f"{said.seeds} seeds"
     start = f"{_start(row)} with {said.items:,} items and {seeds}, "

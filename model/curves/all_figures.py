@@ -1,4 +1,11 @@
-"""Learning curves as PNGs, the same bytes for the same points."""
+"""Learning curves as PNGs; the same points give the same bytes.
+
+With differences, a figure is a grid of pairs of panels:
+
+    curve of chart 1    curve of chart 2    curve of chart 3
+    differences         differences         differences
+    curve of chart 4    …
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -31,13 +38,18 @@ from model.curves.panels import (
 from model.curves.points import TRAIN, Curves, Point
 from model.curves.style import GREY
 
-# Of all steps. A fresh network's loss is so high that what follows would be a flat line.
+# The share of all steps that does not determine an axis's range: a fresh network's loss is so high
+# that the rest of the curve would look flat.
 _BEGINNING = 0.1
 _FIT = "from the first tenth of training on"
+# Charts in a row.
 _IN_A_ROW = 3
-_TITLE = 135  # characters in a line of the title
-_INCHES = {"curve": 2.9, "differences": 1.35, "scales": 1.1}  # heights, with what axes are called
+# Characters in a line of the title.
+_TITLE = 135
+# Heights of panels in inches, with the labels of their axes.
+_INCHES = {"curve": 2.9, "differences": 1.35, "scales": 1.1}
 
+# Both have a step.
 _Place = TypeVar("_Place", Point, Difference)
 _BY_NAME = {chart.name: chart for chart in TRAINING}
 
@@ -51,16 +63,17 @@ def draw_curves(
     title: str,
     differences: Sequence[Difference] = (),
 ) -> None:
-    """Draw what is held out by tokens: bits per byte and `scores`, the charts of tasks.
+    """Draw the held-out curves against tokens: bits per byte, and `scores`, the charts of tasks.
 
-    Of `points` those of the conditions `shown` are drawn. Below each chart are the paired
-    `differences` from the first condition, if there are any. Colours are those of all `conditions`.
+    Only the conditions `shown` are drawn; their colours follow from their places in `conditions`.
+    Below each chart are the paired `differences` from the first condition, if there are any.
     """
     charts = [_BY_NAME["bits_per_byte"], *scores]
     points = {
         chart.name: [point for point in points[chart.name] if point.split != TRAIN]
         for chart in charts
     }
+    # Rounded up.
     rows = -(-len(charts) // _IN_A_ROW)
     heights = [_INCHES["curve"], *([_INCHES["differences"]] if differences else [])]
     with picture(path, 12, 0.6 + rows * sum(heights)) as figure:
@@ -82,8 +95,10 @@ def draw_curves(
 
 
 def draw_training(path: Path, points: Curves, conditions: list[str], title: str) -> None:
-    """Draw each curve of training once: losses by tokens, with axes of steps and bytes beside it;
-    the others by step.
+    """Draw each curve of training once, in two rows.
+
+    The first row has losses against tokens, with further axes of steps and bytes. The second row
+    has the other charts against steps.
     """
     rows = [
         [chart for chart in TRAINING if chart.x == BY_ALL],
@@ -125,7 +140,8 @@ def _draw_below(
     differences: Sequence[Difference],
     conditions: list[str],
 ) -> None:
-    """Draw the differences of one chart in the panel below it, which has its axis of tokens."""
+    """Draw the differences of one chart in the panel below it; both share the axis of tokens."""
+    # A fitted chart leaves out the beginning, and so do its differences.
     late = _late(differences) if chart.is_fitted else differences
     draw_differences(below, chart, "tokens", late, conditions)
     below.set_xlabel(axis.get_xlabel())
@@ -134,6 +150,7 @@ def _draw_below(
 
 
 def _name(figure: Figure, handles: list[Artist], title: str, note: str) -> None:
+    """Add the legend below the figure, and the title with `note` above it."""
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     lines = textwrap.wrap(title, _TITLE)
@@ -142,12 +159,13 @@ def _name(figure: Figure, handles: list[Artist], title: str, note: str) -> None:
 
 
 def _late(points: Sequence[_Place]) -> list[_Place]:
-    """Return what comes after the beginning of training."""
+    """Return the points from the first tenth of training on."""
     first = _BEGINNING * max((point.step for point in points), default=0)
     return [point for point in points if point.step >= first]
 
 
 def _fit(axis: Axes, points: list[Point]) -> None:
+    """Fit the y axis to the points after the beginning, with 8 % of room at both ends."""
     late = [point.value for point in _late(points)]
     room = 0.08 * (max(late) - min(late))
     if room:
@@ -171,9 +189,7 @@ def _difference_handles(
 def _legend(
     drawn: list[tuple[Chart, list[Point]]], conditions: list[str], shown: list[str]
 ) -> list[Artist]:
-    """Return an entry for each condition, for the two splits, for seeds and bands, and for each
-    reference line.
-    """
+    """Return the legend's entries: conditions, splits, seeds and intervals, reference lines."""
     charts = [chart for chart, _ in drawn]
     handles = condition_handles(conditions, shown)
     if any(point.split == TRAIN for _, points in drawn for point in points):

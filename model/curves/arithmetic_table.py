@@ -1,6 +1,4 @@
-"""The results tables of the arithmetic probes: how often each condition's final model gave the
-product.
-"""
+"""The results tables of the arithmetic probes: how often each condition's model was right."""
 
 from pathlib import Path
 
@@ -23,10 +21,11 @@ _COLUMNS = ("Prompt", "Asked", "Answer", "n")
 def arithmetic_table(
     model: str, paths: dict[tuple[str, int], Path], conditions: list[str], seeds: list[int]
 ) -> Table:
-    """Return a table, a row for each way of asking, group, way of answering and seed, a column for
-    each condition; with several seeds also rows of their mean and spread.
+    """Return a table of rates with a column for each condition.
 
-    `paths` are the probes stage's files about `model` by condition and seed.
+    It has a row for each way of asking, group of products, way of answering and seed, and with
+    several seeds rows of their mean and spread. `paths` has the probes stage's files about `model`
+    by condition and seed. Raises PipelineError if two files have other rows.
     """
     figures = {run: _read(path) for run, path in paths.items()}
     rows = []
@@ -38,7 +37,7 @@ def arithmetic_table(
             for condition in conditions:
                 if list(figures[condition, seed]) != asked:
                     raise PipelineError(
-                        f"{paths[condition, seed]}: asks otherwise than the first run; run dvc"
+                        f"{paths[condition, seed]}: other questions than the first run's; run dvc"
                         " repro probes"
                     )
                 total, cell = figures[condition, seed][row]
@@ -53,10 +52,10 @@ def arithmetic_table(
 
 
 def _read(path: Path) -> dict[tuple[str, str, str], tuple[int, Cell]]:
-    """Return the number of questions and the rate, by prompt, group and answer, in the order of the
-    table.
+    """Return the number of questions and the rate by prompt, group and answer.
 
-    JSON's keys are sorted; the other way round the trained and the plain come first.
+    They are in the order of the table's rows. Reversed names put plain prompts, seen products and
+    answers as text first.
     """
     cells = {}
     try:

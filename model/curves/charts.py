@@ -1,8 +1,10 @@
-"""The one table of charts; those of tasks follow from the tasks that params.yaml lists.
+"""The one table of charts. Charts of tasks follow from the tasks that params.yaml lists.
 
-An entry is all that is said of a chart. Made from it: its panel in a PNG (model/curves/panels.py),
-the report's chart (model/report/figures.py), and what `dvc plots` draws (plots/dvc.yaml and the
-templates, both written by tools/generated/dvc_plots.py).
+Everything that draws a chart reads its entry here:
+
+- model/curves/panels.py, for its panel in a PNG
+- model/report/figures.py, for the report's chart
+- tools/generated/dvc_plots.py, which writes plots/dvc.yaml and the templates of `dvc plots`
 """
 
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from typing import Literal, NamedTuple
 from model.tasks.labels import task_figures
 from model.tasks.table import Task
 
-# How far training is, in three ways; a chart against each is drawn from the same rows.
+# Three measures of progress in training, as columns of a chart's CSV with the labels of their axes.
 X_LABELS = {
     "step": "training steps",
     "tokens": "training tokens",
@@ -20,50 +22,51 @@ X_LABELS = {
 
 
 class Chart(NamedTuple):
-    """One chart; plots/FILE has its data.
-
-    `y_label` says what is measured, and its unit. `stage` is the one that measures it.
-    `x`: columns that it is drawn against, the default first; `y`: the column that is drawn.
-    `log_x`: a logarithmic axis of tokens spreads its points, which are checkpoints.
-    `log_y`: its values differ by orders of magnitude.
-    `is_accuracy`: it has 95 % intervals and a line at chance.
-    `reference`: a line at what OpenAI's gpt2 reaches.
-    `is_fitted`: pages leave out the first tenth of training, PNGs fit their axes to the rest.
-    `may_coincide`: curves of conditions may be the same, and are drawn so that all are seen.
-    `compared`: its name among the comparisons; below its curve the paired differences are drawn.
-    `table_title`: the title of its results table; without one it has none.
-    """
+    """One chart; plots/FILE has its data."""
 
     name: str
     title: str
+    # What is measured, or its unit: the label of the y axis.
     y_label: str
+    # The stage that measures it.
     stage: str
+    # Columns that it can be drawn against, the default first; and the column that is drawn.
     x: tuple[str, ...] = ("tokens",)
     y: str = "value"
     shape: Literal["curve", "bars", "differences", "paired"] = "curve"
+    # A logarithmic axis of tokens, which spreads the checkpoints.
     log_x: bool = False
+    # Values differ by orders of magnitude.
     log_y: bool = False
+    # It has 95 % intervals and a line at chance.
     is_accuracy: bool = False
+    # A line at the value of OpenAI's gpt2.
     reference: float | None = None
+    # Pages leave out the first tenth of training; PNGs fit the y axis to the rest.
     is_fitted: bool = False
+    # Conditions may have the same curve, which is then drawn so that all of them show.
     may_coincide: bool = False
+    # Its name among the comparisons. Paired differences are drawn below its curve.
     compared: str = ""
+    # The title of its results table; None for no table.
     table_title: str | None = None
 
     @property
     def file(self) -> str:
-        """Return the path of its data below plots/; curves share a folder, one output of
-        `curves`.
+        """Return the path of its data below plots/.
+
+        Curves share a folder, which is one output of the stage `curves`.
         """
         is_curve = self.shape in ("curve", "paired")
         return f"curves/{self.name}.csv" if is_curve else f"{self.name}.csv"
 
     def x_label(self, x: str) -> str:
+        """Return the label of the x axis if the chart is drawn against column `x`."""
         return X_LABELS.get(x, self.y_label)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Return the columns of its CSV that are lines across it."""
+        """Return the columns of its CSV that are drawn as lines across the chart."""
         has = {
             "chance": self.is_accuracy,
             "gpt2": self.reference is not None,
@@ -72,9 +75,11 @@ class Chart(NamedTuple):
         return tuple(column for column, is_drawn in has.items() if is_drawn)
 
 
-# What `compare` calls the loss of the held-out documents.
+# The name of the held-out documents' loss among the comparisons.
 VALIDATION = "validation"
-BY_ALL = ("tokens", "step", "original_bytes")  # of X_LABELS, as a reader chooses
+# Charts whose reader can choose among all of X_LABELS.
+BY_ALL = ("tokens", "step", "original_bytes")
+# The curves of pretraining and fine-tuning.
 TRAINING = (
     Chart(
         "loss",
@@ -131,7 +136,7 @@ DIFFERENCES = Chart(
     y="figure",
     shape="differences",
 )
-# The paired differences of the charts that have them, at each step that is held out.
+# The paired differences of all charts that are compared, at each step with held-out figures.
 PAIRED = Chart(
     "paired",
     "Paired differences over training",
@@ -144,6 +149,7 @@ PAIRED = Chart(
 
 
 def task_charts(tasks: Iterable[Task]) -> list[Chart]:
+    """Return a chart for each figure of `tasks` that has a curve."""
     return [
         Chart(
             figure.name,

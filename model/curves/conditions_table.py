@@ -1,4 +1,4 @@
-"""The results table of what the conditions differ in."""
+"""The results table of the settings in which the conditions differ."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from model.results.markdown_table import Table, words
 
 
 def conditions_table(base: Sections, conditions: Mapping[str, Sections]) -> list[Table]:
-    """Return the table of how each condition differs from the first one; none for one alone."""
+    """Return one table of how each condition differs from the first, or none for one condition."""
     first = next(iter(conditions))
     rows = [
         [words(name), words(", ".join(found))]

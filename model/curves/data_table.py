@@ -1,6 +1,4 @@
-"""The results table of what the conditions' tokenizers make of the documents that all of them
-have.
-"""
+"""The results table of the training text: one set of documents in the tokens of each condition."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from common.errors import PipelineError
 from common.sections import read_json
 from model.results.markdown_table import Cell, Table, headings, words
 
+# Rows of the table: keys of tokenize.json, and how their numbers are written.
 _ROWS = {
     "documents": "{:,}",
     "original_bytes": "{:,}",
@@ -20,10 +19,10 @@ _ROWS = {
 
 
 def data_table(paths: dict[str, Path]) -> Table:
-    """Return a table of the training split, a column for each condition; `paths` are their
-    tokenize.json.
+    """Return a table of the training split with a column for each condition.
 
-    Raises PipelineError unless the conditions have the same documents in the same order.
+    `paths` has each condition's tokenize.json. Raises PipelineError unless the conditions have the
+    same documents in the same order, since only then can they be compared.
     """
     summaries = {condition: _read(path) for condition, path in paths.items()}
     first, *others = paths
@@ -35,7 +34,7 @@ def data_table(paths: dict[str, Path]) -> Table:
             ):
                 raise PipelineError(
                     f"{paths[first]} and {paths[other]}: not of the same {split} documents, so"
-                    " nothing of theirs can be compared; run dvc repro tokenize"
+                    " the conditions cannot be compared; run dvc repro tokenize"
                 )
     rows = []
     for row, form in _ROWS.items():
@@ -49,6 +48,7 @@ def data_table(paths: dict[str, Path]) -> Table:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the needed keys of both splits; raise PipelineError if one is missing."""
     summary = read_json(path, dict)
     try:
         wanted = {

@@ -1,4 +1,4 @@
-"""The PNG of what the comparison rests on: exports that agree with checkpoints, facts used."""
+"""The PNG of two checks: exports agree with their checkpoints, and fact tokens are used."""
 
 from pathlib import Path
 from statistics import fmean
@@ -33,11 +33,12 @@ def draw_evidence(
     usages: list[Usage],
     conditions: list[str],
 ) -> None:
-    """Draw parity by checkpoint, and beside it how much facts are used.
+    """Draw the parity of each checkpoint's export, and beside it how much fact tokens are used.
 
-    `tolerance`, of the export gate, is None where it is not to be shown.
+    `tolerance` is the export gate's, drawn as a line; None draws no line.
     """
     wheres = list(dict.fromkeys(usage.where for usage in usages))
+    # 12 inches wide; the height grows with the number of bars.
     with picture(path, 12, max(4.0, 1.3 + len(wheres) * (0.12 + 0.16 * len(conditions)))) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(4, 5))
         _draw_parity(left, parity, tolerance, conditions)
@@ -56,7 +57,7 @@ def draw_evidence(
 
 
 def _legend(parity: list[Point], tolerance: float | None, conditions: list[str]) -> dict[str, Any]:
-    """Return the legend's handles by their labels; a condition has a line and a bar."""
+    """Return the legend's handles by label; each condition has a line and a bar."""
     bars = [Patch(**_bar(number)) for number in range(len(conditions))]
     lines = condition_handles(conditions, conditions)
     legend: dict[str, Any] = dict(zip(conditions, zip(lines, bars, strict=True), strict=True))
@@ -72,12 +73,14 @@ def _legend(parity: list[Point], tolerance: float | None, conditions: list[str])
 def _draw_parity(
     axis: Axes, points: list[Point], tolerance: float | None, conditions: list[str]
 ) -> None:
+    """Draw the exports' parity against tokens, with the gate's tolerance as a line."""
     draw_chart(axis, PARITY, "tokens", points, conditions, conditions)
     axis.set_title(PARITY.title, loc="left")
     values = [point.value for point in points]
     if tolerance is not None:
         axis.axhline(tolerance, **TOLERANCE_STYLE)
         values.append(tolerance)
+    # Half a decade of room at both ends of the logarithmic axis.
     axis.set_ylim(min(values) / 3, max(values) * 3)
     if any(point.value <= PARITY_FLOOR for point in points):
         words = f"no difference is drawn at {PARITY_FLOOR:g}"
@@ -85,12 +88,12 @@ def _draw_parity(
 
 
 def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: list[str]) -> None:
-    """Draw a bar for each condition at each place, the mean of its seeds, and beside it the
-    numbers.
+    """Draw a bar for each condition at each place: the mean of its seeds, with its numbers beside.
 
-    The axis is linear: the baseline's zeros have a place on it, and what is too short to be seen is
-    written.
+    The axis is linear because the baseline's values are 0. Shares too small to see can be read from
+    the numbers.
     """
+    # The bars of one place fill 0.8 of the room between two places.
     height = 0.8 / len(conditions)
     for number, condition in enumerate(conditions):
         for row, where in enumerate(wheres):
@@ -104,6 +107,7 @@ def _draw_usage(axis: Axes, usages: list[Usage], wheres: list[str], conditions: 
     axis.set_yticks(range(len(wheres)), [where.replace(": ", ":\n") for where in wheres])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(wheres) - 0.4, -0.6)
+    # Beyond 1 there is room for the numbers of a full bar.
     axis.set_xlim(0, 1.42)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -118,7 +122,7 @@ def _bar(number: int) -> dict[str, Any]:
 
 
 def _numbers(usages: list[Usage]) -> str:
-    """Return what is written at a bar: the counts of one seed, or the shares of several."""
+    """Return the numbers beside a bar: "2.5 %: 25 of 1,000", or "2.5 % (2.1 to 2.8)" of seeds."""
     shares = [100 * usage.share for usage in usages]
     if len(usages) == 1:
         [usage] = usages

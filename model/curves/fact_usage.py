@@ -1,6 +1,4 @@
-"""How much the tokens of multiplication facts are used: in documents, in fine-tuning, in answers,
-and for products.
-"""
+"""How much fact tokens are used: in documents, in fine-tuning, in answers, and for products."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,37 +9,40 @@ from common.errors import PipelineError
 from common.sections import read_json
 from model.results.markdown_table import csv_bytes
 
+# Files of the probes stage, and the models that they are about.
 _MODELS = {"exports": "pretrained", "sft": "fine-tuned"}
 _PROMPTS = ("plain", "injected")
 
-Counts = dict[str, tuple[int, int]]  # facts and total by where
+# By `Usage.where`: the number of facts, and the total.
+Counts = dict[str, tuple[int, int]]
 
 
 class Usage(NamedTuple):
-    """`facts` of `total` things are, have, or are rightly answered by a fact's token; `seed` is
-    None for what has none.
-    """
+    """One count: `facts` of `total` tokens, answers or questions involve a fact token."""
 
     condition: str
+    # None for documents, which all seeds share.
     seed: int | None
+    # What is counted, in words.
     where: str
     facts: int
     total: int
 
     @property
     def share(self) -> float:
-        """Return facts over total, 0 to 1; 0 where there is nothing."""
+        """Return facts / total, from 0 to 1; 0 if the total is 0."""
         return self.facts / self.total if self.total else 0.0
 
 
 def document_usage(path: Path, condition: str) -> list[Usage]:
-    """Read a condition's tokenize.json; PipelineError names the file if it is damaged."""
+    """Read a condition's tokenize.json; raise PipelineError, which names it, if it is damaged."""
     return _read(path, "tokenize", condition, None, _documents)
 
 
 def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
-    """Read one run's sft.json, gsm8k.json and probes/ below `folder`; PipelineError names the file
-    that is damaged.
+    """Read one run's sft.json, gsm8k.json and probes/ below `folder`.
+
+    Raises PipelineError, which names the file, if one is damaged.
     """
     usages = _read(folder / "sft.json", "sft", condition, seed, _learned)
     usages += _read(folder / "gsm8k.json", "gsm8k", condition, seed, _answers)
@@ -52,6 +53,7 @@ def run_usage(folder: Path, condition: str, seed: int) -> list[Usage]:
 
 
 def _documents(metrics: dict[str, Any]) -> Counts:
+    """Count expressions that became fact tokens, and fact tokens among all training tokens."""
     forms = metrics["expressions"].values()
     return {
         "expressions in documents that became tokens": (
@@ -75,7 +77,10 @@ def _learned(metrics: dict[str, Any]) -> Counts:
 
 
 def _answers(metrics: dict[str, Any]) -> Counts:
-    """A problem that was too long to be asked has an answer without facts."""
+    """Count answers with at least one fact token.
+
+    The total contains problems that were too long to be asked; they have no answer.
+    """
     problems = {"generated": "generated problems", "gsm8k": "GSM8K"}
     return {
         f"answers to {words} that have a fact": (
@@ -87,6 +92,7 @@ def _answers(metrics: dict[str, Any]) -> Counts:
 
 
 def _products(metrics: dict[str, Any], model: str) -> Counts:
+    """Count products that were answered rightly by a fact token, over all groups."""
     counts = {}
     for prompt in _PROMPTS:
         rates = [group["fact_token"] for group in metrics[prompt].values()]
@@ -107,6 +113,7 @@ def _read(
         usages = [
             Usage(condition, seed, where, *counts) for where, counts in count(metrics).items()
         ]
+        # A damaged file may have text or negative numbers in place of counts.
         for usage in usages:
             if not (
                 isinstance(usage.facts, int)
@@ -122,5 +129,5 @@ def _read(
 
 
 def usage_csv(usages: list[Usage]) -> bytes:
-    """Return the usages as CSV, a row for each, with their shares."""
+    """Return the usages as CSV, one row each; the last column is the share."""
     return csv_bytes([*Usage._fields, "share"], ([*usage, usage.share] for usage in usages))

@@ -1,5 +1,6 @@
-"""The paired differences over training: at each held-out step, how far a condition is from the
-first one on the same documents and items.
+"""Paired differences over training: how far each condition is from the first at each step.
+
+Both conditions are measured on the same held-out documents and items.
 """
 
 import csv
@@ -15,12 +16,9 @@ from model.results.markdown_table import csv_bytes
 
 
 class Difference(NamedTuple):
-    """One difference from the first condition; `chart` is the chart whose figure it is of.
+    """One difference from the first condition, at one step; mean over seeds."""
 
-    `low` and `high` bound its 95 % interval, and `differs` says whether it is more than chance, as
-    `compare` found. They are empty between checkpoints, where no outcomes of documents are kept.
-    """
-
+    # The name of the chart whose figure it is.
     chart: str
     figure: str
     unit: str
@@ -29,13 +27,15 @@ class Difference(NamedTuple):
     tokens: int
     original_bytes: int
     difference: float
+    # The 95 % interval and whether the difference is significant, as the stage `compare` found.
+    # None between checkpoints, where no outcomes by document are kept.
     low: float | None
     high: float | None
     differs: bool | None
 
 
 class Compared(NamedTuple):
-    """What `compare` found of one figure at one step."""
+    """The result of the stage `compare` for one figure at one step."""
 
     difference: float
     low: float
@@ -43,18 +43,20 @@ class Compared(NamedTuple):
     differs: bool
 
 
-# By step, the figure's name among the comparisons, and condition.
+# Keys: step, the figure's name among the comparisons, condition.
 Comparisons = dict[tuple[int, str, str], Compared]
 
 
 def read_comparisons(path: Path) -> Comparisons:
-    """Read the comparisons of single checkpoints from differences.csv; PipelineError names it where
-    it is damaged.
+    """Read the comparisons of single checkpoints from differences.csv.
+
+    Raises PipelineError, which names the file, if it is damaged.
     """
     found: Comparisons = {}
     try:
         with open(path, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
+                # "step 500" is a checkpoint; "fine-tuned" and "mean of 9 checkpoints" are not.
                 word, _, step = row["model"].partition(" ")
                 if word == "step":
                     values = [float(row[name]) for name in ("difference", "low", "high")]
@@ -70,7 +72,10 @@ def read_comparisons(path: Path) -> Comparisons:
 def paired_differences(
     charts: Sequence[Chart], points: Curves, conditions: list[str], comparisons: Comparisons
 ) -> list[Difference]:
-    """Return the differences of each chart that is compared, by condition and step."""
+    """Return the differences of every chart that is compared, by chart, condition and step.
+
+    Steps that only one of the two conditions has are left out.
+    """
     first, *others = conditions
     found = []
     for chart in charts:
@@ -85,6 +90,7 @@ def paired_differences(
 
 
 def _by_step(points: list[Point], condition: str) -> dict[int, list[Point]]:
+    """Return the condition's points, one for each seed, by step in order."""
     steps: dict[int, list[Point]] = {}
     for point in points:
         if point.condition == condition:
@@ -95,6 +101,7 @@ def _by_step(points: list[Point], condition: str) -> dict[int, list[Point]]:
 def _difference(
     chart: Chart, first: list[Point], other: list[Point], compared: Compared | None
 ) -> Difference:
+    # Used where `compare` has no result: the difference of the means over seeds.
     apart = fmean(point.value for point in other) - fmean(point.value for point in first)
     return Difference(
         chart.name,
@@ -109,7 +116,7 @@ def _difference(
 
 
 def paired_csv(differences: Sequence[Difference]) -> bytes:
-    """Return the differences as CSV, for a chart."""
+    """Return the differences as CSV for a chart; columns are the fields of Difference."""
     words = {True: "yes", False: "no", None: None}
     return csv_bytes(
         Difference._fields, ([*each[:-1], words[each.differs]] for each in differences)

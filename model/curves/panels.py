@@ -1,4 +1,14 @@
-"""One chart on matplotlib axes, and the legends of its lines, bands and reference lines."""
+"""Draw one chart on matplotlib axes, and make the legend of its lines, bars and reference lines.
+
+Conditions A and B at a checkpoint of step 500:
+
+           |
+        |  B      marker   mean over seeds
+        A  |      bar      95 % interval; with several seeds, lowest to highest
+        |  |
+    ----+--+--    A and B stand beside the place of step 500, so that no bar hides another
+         500
+"""
 
 import itertools
 import math
@@ -28,8 +38,8 @@ Style = dict[str, Any]
 # Matplotlib's name of a pattern, or its offset and the lengths of its dashes and gaps.
 Dashes = str | tuple[float, Sequence[float]]
 
-# In grey the colours are alike: held-out curves differ in marker too, training's in dashes, bars
-# in hatches.
+# Printed in grey, colours look alike. So held-out curves also differ in marker, training curves in
+# dashes, and bars in hatches.
 _DASHES: Sequence[Dashes] = ("-", (0, (3.5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "||||")
 # Any: matplotlib annotates the keys of rcParams one by one.
@@ -44,9 +54,9 @@ _SETTINGS: Any = {
     "hatch.color": "white",
     "legend.frameon": False,
 }
-# Behind what is held out.
+# zorder below 2, matplotlib's default for lines: training curves lie behind held-out ones.
 TRAIN_STYLE: Style = {"linewidth": 0.9, "zorder": 1.9}
-# Hollow markers: conditions come close to each other.
+# Hollow markers, since conditions come close to each other.
 STYLE: Style = {"linewidth": 1.6, "markersize": 5.5, "markerfacecolor": "none"}
 SEED_STYLE: Style = {"linewidth": 0.7, "alpha": 0.4, "zorder": 1.8}
 _BOUNDS_STYLE: Style = {"marker": "_", "markersize": 5, "linewidth": 1.1, "alpha": 0.8}
@@ -54,21 +64,34 @@ ZERO_STYLE: Style = {"color": GREY, "linewidth": 0.9, "zorder": 1.7}
 CHANCE_STYLE: Style = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 GPT2_STYLE: Style = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
 TOLERANCE_STYLE: Style = {"color": GREY, "linestyle": "-.", "linewidth": 1.2}
+# Markers on a held-out curve.
 _MOST_MARKERS = 20
-_LEGEND = 158  # characters in a row of the legend
-_SYMBOL = 8  # characters that an entry's line and the gap to the next take
-_NOISY = 200  # points; more of them are a band, and the conditions must show through each other
-_FEW_MARKERS = 8  # on a training curve, where conditions are more than colours
-_BESIDE = 8  # points, from one condition's bar to the next at the only step
-_ALL_BARS = 90  # points, of all conditions' bars
-_CLOSE = 4  # points, from one condition's bar to the next at one of several checkpoints
-_ALIKE = 0.05  # of bytes a token; conditions that differ by more have no common axis
-_BELOW = -0.23  # of an axis's height: where that of bytes is
-_PANEL = 190  # points, about the width of a panel's axis
+# Characters in a row of the legend, and those that an entry's line and the gap after it take.
+_LEGEND = 158
+_SYMBOL = 8
+# A training curve of more points than this looks like a band; it is drawn pale, so that conditions
+# show through each other.
+_NOISY = 200
+# Markers on a training curve if there are more conditions than colours.
+_FEW_MARKERS = 8
+# Distances in points, 1/72 inch: from one condition's bar to the next at the only step, from the
+# first to the last bar, and from one bar to the next at one of several checkpoints.
+_BESIDE = 8
+_ALL_BARS = 90
+_CLOSE = 4
+# Conditions whose bytes a token differ by more than this share have no common axis of bytes.
+_ALIKE = 0.05
+# The place of the axis of bytes, as a share of the chart's height.
+_BELOW = -0.23
+# About the width of a panel's axis, in points.
+_PANEL = 190
 
 
 class Look(NamedTuple):
-    """How a condition is drawn: any two of 63 differ in colour or marker, and colour or hatch."""
+    """How a condition is drawn.
+
+    Any two of 63 conditions differ in colour or marker, and in colour or hatch.
+    """
 
     colour: str
     marker: str
@@ -77,7 +100,7 @@ class Look(NamedTuple):
 
 
 def look(number: int) -> Look:
-    """Return the look of condition `number`, which is counted from 0."""
+    """Return the look of condition `number`, counted from 0."""
     return Look(
         COLOURS[number % len(COLOURS)],
         MARKERS[number % len(MARKERS)],
@@ -87,8 +110,9 @@ def look(number: int) -> Look:
 
 
 class Place(NamedTuple):
-    """A place of a curve over all seeds; `low` and `high` are None without interval or other
-    seed.
+    """One place of a curve: the mean over seeds and its bounds.
+
+    `low` and `high` are None if there is neither an interval nor a second seed.
     """
 
     x: float
@@ -99,23 +123,26 @@ class Place(NamedTuple):
 
 @contextmanager
 def picture(file: Path | BinaryIO, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure, sizes in inches; write it as PNG, the same bytes for the same
-    drawing.
+    """Yield an empty figure of `width` by `height` inches, then write it as PNG to `file`.
+
+    The same drawing gives the same bytes.
     """
     with mpl.rc_context():
-        mpl.rcdefaults()  # a reader's own matplotlibrc is no input
+        # Ignore the user's own matplotlibrc.
+        mpl.rcdefaults()
         mpl.rcParams.update(_SETTINGS)
         figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
         yield figure
-        # Without Software the file does not depend on how matplotlib calls itself.
-        # Not savefig, which lays everything out and draws it twice.
+        # "Software": None leaves out matplotlib's name and version. print_png rather than savefig,
+        # which lays out and draws everything twice.
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
 
 
 def over_seeds(points: Sequence[Point], x: str) -> list[Place]:
-    """Return a curve's means over its seeds by step, with the lowest low and the highest high.
+    """Return a curve's mean over seeds at each step, with the lowest low and the highest high.
 
-    `points` are of one condition and split, `x` is a key of X_LABELS.
+    `points` are of one condition and split; `x` is a key of X_LABELS. A point without an interval
+    counts as its own low and high.
     """
     by_step: dict[int, list[Point]] = {}
     for point in points:
@@ -140,24 +167,27 @@ def draw_chart(
     conditions: list[str],
     shown: list[str],
 ) -> None:
-    """Draw a chart's `points` of the conditions `shown` against `x`.
+    """Draw a chart's `points` of the conditions `shown` against `x`, a key of X_LABELS.
 
-    Colours are those of all `conditions`. Of one step there is no curve: each condition has a
-    marker, a bar for its bounds, and a dot for each of several seeds. Where a chart is of
-    checkpoints, the conditions stand beside each other, so that no bar hides another.
+    Colours follow from places in `conditions`. A single step gives no curve: each condition has a
+    marker, a bar for its bounds, and a dot for each of several seeds. At checkpoints, conditions
+    stand beside each other, so that no bar hides another.
     """
+    # Points (1/72 inch) from one condition to the next, 0 if they lie on each other.
     beside = spacing(chart, x, points, len(shown))
     for number, condition in enumerate(conditions):
         mine = [point for point in points if point.condition == condition and condition in shown]
         for split in sorted({point.split for point in mine}):
             curve = [point for point in mine if point.split == split]
             place = shown.index(condition)
+            # Centred: three conditions stand at -beside, 0 and +beside.
             right = beside * (place - (len(shown) - 1) / 2)
             if _is_one_step(curve):
                 right = right or _few_apart(place, len(shown))
                 _draw_step(axis, curve, x, number, right)
             elif chart.may_coincide and len(shown) > 1:
-                # A curve's dashes are in the others' gaps, or the last one drawn would hide them.
+                # Each curve's dashes of 5 points lie in the gaps of the others; otherwise the last
+                # one drawn would hide an equal one.
                 dashes = (5 * place, (5, 5 * (len(shown) - 1)))
                 style = {"linewidth": STYLE["linewidth"], "linestyle": dashes}
                 axis.plot(*_coordinates(over_seeds(curve, x)), color=look(number).colour, **style)
@@ -188,9 +218,10 @@ def draw_differences(
 ) -> None:
     """Draw the paired differences of a chart's figure from the first condition, around zero.
 
-    A bar is a 95 % interval; a filled marker differs by more than chance explains.
+    A bar is a 95 % interval. A filled marker is a significant difference.
     """
     axis.axhline(0, **ZERO_STYLE)
+    # `conditions[0]` is the line at zero.
     compared = conditions[1:]
     beside = spacing(chart, x, differences, len(compared))
     for place, condition in enumerate(compared):
@@ -216,21 +247,22 @@ def draw_differences(
 
 
 def _margin(shown: int) -> float:
-    """Return the share of an axis that conditions beside each other need at its ends."""
+    """Return the margin of an axis, as a share, that leaves room for `shown` bars at its ends."""
     return 0.02 + min(_CLOSE * shown, _ALL_BARS) / 2 / _PANEL
 
 
 def _few_apart(place: int, shown: int) -> float:
-    """Return the move of what alone has a bar on curves that lie on each other."""
+    """Return how far to move condition `place`'s bar, in points, where curves are not moved."""
     return min(_CLOSE, _ALL_BARS / shown) * (place - (shown - 1) / 2)
 
 
 def spacing(
     chart: Chart, x: str, points: Sequence[Point] | Sequence[Difference], shown: int
 ) -> float:
-    """Return how far apart, in 1/72 inches, the conditions shown stand at one place.
+    """Return the distance between neighbouring conditions at one place, in points (1/72 inch).
 
-    Curves of training lie on each other; only checkpoints, and a single step, have room.
+    It is 0 for curves of training, which have no room between their points. Only checkpoints on a
+    logarithmic axis, and a single step, have room.
     """
     if len({point.step for point in points}) == 1:
         return min(_BESIDE, _ALL_BARS / max(shown, 1))
@@ -238,25 +270,31 @@ def spacing(
     if len(places) < 2 or places[0] is None or places[0] <= 0:
         return 0
     whole = math.log(places[-1] / places[0])
-    # Conditions with other batches have other tokens at one checkpoint: those are one place.
+    # Conditions with other batch sizes have slightly other tokens at one checkpoint. Gaps below 2 %
+    # of the axis are therefore one place.
     gaps = [math.log(after / before) for before, after in itertools.pairwise(places)]
     wide = [gap for gap in gaps if gap > 0.02 * whole]
     return min(_CLOSE, 0.6 * _PANEL * min(wide, default=0) / whole / max(shown, 1))
 
 
 def _move(axis: Axes, lines: Sequence[Line2D], right: float) -> None:
-    """Move lines right by so many 1/72 inches, after `plot` has measured the axis without it."""
+    """Move lines right by `right` points (1/72 inch).
+
+    The axis's range is not affected: `plot` measured it before the move.
+    """
     move = ScaledTranslation(right / 72, 0, axis.figure.dpi_scale_trans)
     for line in lines:
         line.set_transform(axis.transData + move)
 
 
 def add_scales(axis: Axes, points: Sequence[Point]) -> None:
-    """Put steps above an axis of tokens, and bytes of text below it, on axes of their own.
+    """Add an axis of steps above an axis of tokens, and one of bytes of text below it.
 
-    Only what is in proportion to tokens has an axis: steps in one proportion for all conditions;
-    bytes within 5 % of one, and the axis is the first condition's and says how others differ.
+    Each is added only if it is proportional to tokens. Steps need one proportion for all
+    conditions. For bytes, conditions may differ by up to 5 %: the axis is the first condition's,
+    and its label says how the others differ.
     """
+    # The last point of each condition.
     last = {point.condition: point for point in sorted(points, key=lambda point: point.step)}
     steps = _proportion(points, "step", last)
     if steps and len(set(steps.values())) == 1:
@@ -273,7 +311,10 @@ def add_scales(axis: Axes, points: Sequence[Point]) -> None:
 def _proportion(
     points: Sequence[Point], field: str, last: dict[str, Point]
 ) -> dict[str, float] | None:
-    """Return a condition's `field` over its tokens by condition; None where that is no constant."""
+    """Return each condition's `field` per token, or None if it is not constant over training.
+
+    A point may be off by 1 % of the last point's value.
+    """
     rates = {}
     for name, end in last.items():
         if not end.tokens or not getattr(end, field):
@@ -287,7 +328,10 @@ def _proportion(
 
 
 def _more_words(first: str, more: dict[str, float]) -> str:
-    """Return how far other conditions' bytes are from those on the axis, in words."""
+    """Return how far the other conditions are from the axis of bytes: " (baseline; others +2.1 %)".
+
+    `more` has each one's bytes per token relative to the first condition's, minus 1.
+    """
     shown = [f"{100 * each:+.1f}" for each in more.values()]
     if not shown or set(shown) <= {"+0.0", "-0.0"}:
         return ""
@@ -298,6 +342,8 @@ def _more_words(first: str, more: dict[str, float]) -> str:
 
 
 def _scale(axis: Axes, place: Literal["top"] | float, rate: float) -> SecondaryAxis:
+    """Add an axis whose values are `rate` times those of the axis of tokens."""
+
     def times(tokens: Any) -> Any:
         return tokens * rate
 
@@ -311,7 +357,7 @@ def _scale(axis: Axes, place: Literal["top"] | float, rate: float) -> SecondaryA
 
 
 def chances(points: Sequence[Point]) -> list[float]:
-    """Return the accuracies of guessing; one chart's are one, since all answer the same items."""
+    """Return the distinct accuracies of guessing; a chart has at most one, of its items."""
     return sorted({point.chance for point in points if point.chance is not None})
 
 
@@ -320,7 +366,7 @@ def _is_one_step(points: Sequence[Point]) -> bool:
 
 
 def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: float) -> None:
-    """Draw one condition's points of one step and split, moved right by so many 1/72 inches."""
+    """Draw one condition's points of one step and split, moved right by `right` points."""
     [mean] = over_seeds(points, x)
     marker = "." if points[0].split == TRAIN else look(number).marker
     parts: list[tuple[list[float], Style]] = [([mean.value], {**STYLE, "marker": marker})]
@@ -337,9 +383,10 @@ def _draw_step(axis: Axes, points: list[Point], x: str, number: int, right: floa
 def _draw_curve(
     axis: Axes, points: list[Point], x: str, number: int, conditions: int, right: float
 ) -> None:
-    """Draw one condition's curve of one split, moved right by so many 1/72 inches.
+    """Draw one condition's curve of one split, moved right by `right` points.
 
     It has a bar at each interval, a faint line for each of several seeds, and their mean.
+    `number` is the condition's place among all `conditions`.
     """
     places, colour = over_seeds(points, x), look(number).colour
     seeds = sorted({point.seed for point in points})
@@ -347,6 +394,7 @@ def _draw_curve(
     for seed in seeds if len(seeds) > 1 else []:
         own = over_seeds([point for point in points if point.seed == seed], x)
         lines += axis.plot(*_coordinates(own), color=colour, **SEED_STYLE)
+    # Of 100 places every 5th has a marker and a bar.
     every = -(-len(places) // _MOST_MARKERS)
     if points[0].low is not None:
         for place in places[::every]:
@@ -362,7 +410,7 @@ def _draw_curve(
 
 
 def _training_style(places: int, number: int, conditions: int) -> Style:
-    """Return the style of a training curve of so many `places`: thin, pale where it is noisy."""
+    """Return the style of a training curve of `places` points: thin, and pale if it is noisy."""
     is_clear = places <= _NOISY
     style: Style = {
         **TRAIN_STYLE,
@@ -381,8 +429,9 @@ def _coordinates(places: list[Place]) -> tuple[list[float], list[float]]:
 
 
 def _set_ticks(axis: Axes, logarithmic: list[int]) -> None:
-    """Make the x axis linear, or logarithmic for these positive places."""
+    """Make the x axis linear, or logarithmic if there are positive places `logarithmic`."""
     axis.xaxis.set_major_locator(MaxNLocator(6))
+    # One place has no range of its own: show from half of it to twice as much.
     if logarithmic and min(logarithmic) == max(logarithmic):
         [only] = set(logarithmic)
         axis.set_xscale("log")
@@ -398,9 +447,9 @@ def _set_ticks(axis: Axes, logarithmic: list[int]) -> None:
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Return round numbers from `low` to `high` for a logarithmic axis, few where it is long.
+    """Return round numbers from `low` to `high`, both positive, as ticks of a logarithmic axis.
 
-    Both are positive.
+    A longer axis has fewer a decade: 2e6 to 3e7 gives 2, 3, 5, 10, 20, 30 million.
     """
     decades = math.log10(high / low)
     heads = (1, 2, 3, 5) if decades < 1.5 else (1, 3) if decades < 3 else (1,)
@@ -410,6 +459,7 @@ def round_numbers(low: float, high: float) -> list[float]:
 
 
 def condition_handles(conditions: list[str], shown: list[str]) -> list[Artist]:
+    """Return the legend's entries for the conditions that are shown."""
     looks = {condition: look(number) for number, condition in enumerate(conditions)}
     return [
         Line2D([], [], color=each.colour, marker=each.marker, label=condition, **STYLE)
@@ -438,9 +488,10 @@ def seed_handles(drawn: Sequence[tuple[Chart, Sequence[Point]]]) -> list[Artist]
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many columns of these entries, filled one after the other, fit below 12 inches."""
+    """Return the largest number of legend columns that fit below a figure of 12 inches."""
     for columns in range(len(labels), 1, -1):
-        # As matplotlib fills them: the first columns have one entry more.
+        # matplotlib fills column after column, the first ones with one entry more: 8 entries in 3
+        # columns are 3, 3 and 2.
         fewest, more = divmod(len(labels), columns)
         ends = itertools.accumulate(fewest + (number < more) for number in range(columns))
         parts = [labels[end - fewest - (number < more) : end] for number, end in enumerate(ends)]

@@ -1,5 +1,6 @@
-"""What exports' parity.json say: a point of the parity chart for each, and that no two exports are
-one network.
+"""Read the exports' parity.json: a point of the parity chart for each, and a check for duplicates.
+
+Parity is the largest difference of two logits of an export and its checkpoint.
 """
 
 import math
@@ -9,14 +10,15 @@ from common.errors import PipelineError
 from common.sections import read_json
 from model.curves.points import Point, Progress
 
-# What parity.csv has for a smaller difference, 0 for one: a logarithmic axis has no zero, and
-# float32 logits nothing so small.
+# Smaller differences, and 0, are written as this. A logarithmic axis has no zero, and two different
+# float32 logits differ by more.
 PARITY_FLOOR = 1e-9
 
 
 def parity_point(path: Path, condition: str, seed: int, place: Progress) -> Point:
-    """Read one parity.json into its point, not below PARITY_FLOOR; PipelineError names the file if
-    it is damaged.
+    """Read one parity.json into a point, whose value is at least PARITY_FLOOR.
+
+    Raises PipelineError, which names the file, if it is damaged.
     """
     difference = read_json(path, dict).get("max_abs_logit_difference")
     if not isinstance(difference, int | float) or not 0 <= difference < math.inf:
@@ -28,18 +30,19 @@ def parity_point(path: Path, condition: str, seed: int, place: Progress) -> Poin
 
 
 def tolerance_to_show(tolerance: float) -> float | None:
-    """Return the export gate's tolerance, or None for one of 1 or more: that is none, and its line
-    would flatten the curves.
+    """Return the export gate's tolerance, or None if it is 1 or more.
+
+    Such a tolerance limits nothing, and its line would flatten the curves.
     """
     return tolerance if tolerance < 1 else None
 
 
 def refuse_same_weights(paths: list[Path]) -> None:
-    """Raise PipelineError where two of the exports that the parity.json files `paths` are of have
-    the same weights.
+    """Raise PipelineError if two of the exports have the same weights.
 
-    Two checkpoints or two conditions that are one network would make curves that agree for the
-    wrong reason. `paths` leave out conditions that are pretrained as another one is.
+    `paths` are the exports' parity.json. Two checkpoints or conditions that are one network would
+    have curves that agree for the wrong reason. The caller leaves out conditions that share another
+    one's pretraining on purpose.
     """
     seen: dict[str, Path] = {}
     for path in paths:

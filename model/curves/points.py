@@ -1,5 +1,6 @@
-"""The learning curves of all runs in long tables, one for each chart: a row for each figure of each
-run at each step.
+"""The learning curves of all runs as long tables, one for each chart.
+
+A row is a point: one figure of one run at one step.
 """
 
 import csv
@@ -24,8 +25,8 @@ from model.tasks.labels import task_figures
 from model.tasks.table import Task
 
 TRAIN, VAL = "train", "val"
-# What the pretrain stage's tables hold: a file's column, the chart it feeds, and the split it was
-# measured on.
+# The pretrain stage's files: for each column, the chart that it feeds and the split on which it was
+# measured.
 _COLUMNS = {
     "training.csv": {
         "train_loss": ("loss", TRAIN),
@@ -38,9 +39,7 @@ _COLUMNS = {
 
 
 class Progress(NamedTuple):
-    """How far training is: steps, tokens, and bytes that the text of those tokens has before
-    tokenizing and injection.
-    """
+    """How far training is: steps, tokens, and UTF-8 bytes of the original text of those tokens."""
 
     step: int
     tokens: int
@@ -48,33 +47,32 @@ class Progress(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One point of one curve; `low` and `high` bound the 95 % interval of an accuracy, `chance` is
-    that of guessing, and all three are empty elsewhere.
-
-    `split` is "train" or "val" in what the pretrain stage measures, and empty in what exports are
-    scored on. Fine-tuning has steps of its own, and neither tokens nor bytes.
-    """
+    """One point of one curve."""
 
     condition: str
     seed: int
+    # "train" or "val" for the pretrain stage's figures, empty for scores of exports.
     split: str
+    # Fine-tuning counts its own steps, and has neither tokens nor bytes.
     step: int
     tokens: int | None
     original_bytes: int | None
     value: float
+    # Only for accuracies: the 95 % interval, and the accuracy of guessing.
     low: float | None = None
     high: float | None = None
     chance: float | None = None
 
 
+# Points by the chart's name.
 Curves = dict[str, list[Point]]
 
 
 def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dict[int, Progress]]:
-    """Read one run's training.csv and validation.csv: its points by chart, and how far training was
-    at each validated step.
+    """Read one run's training.csv and validation.csv.
 
-    Raises PipelineError naming the file that is damaged, or lacks a column.
+    Return the points by chart, and how far training was at each validated step. Raises
+    PipelineError, which names the file, if one is damaged or lacks a column.
     """
     points: Curves = {}
     for name, columns in _COLUMNS.items():
@@ -95,12 +93,14 @@ def loss_points(directory: Path, condition: str, seed: int) -> tuple[Curves, dic
             raise PipelineError(
                 f"{path}: not a curve of the pretrain stage ({error!r}); run dvc repro pretrain"
             ) from None
+    # `progress` is that of validation.csv, which is read last.
     return points, progress
 
 
 def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point]:
-    """Read one run's losses of the sft stage; PipelineError names the file that is damaged, or
-    lacks a column.
+    """Read one run's losses of the sft stage.
+
+    Raises PipelineError, which names the file, if it is damaged or lacks a column.
     """
     path = verified(directory / "training.csv")
     try:
@@ -118,7 +118,10 @@ def fine_tuning_points(directory: Path, condition: str, seed: int) -> list[Point
 def evaluation_points(
     path: Path, tasks: list[Task], condition: str, seed: int, place: Progress
 ) -> dict[str, Point]:
-    """Read one evaluation.json into a point for each chart of `tasks`."""
+    """Read one evaluation.json into a point for each chart of `tasks`.
+
+    Raises PipelineError if a figure is missing.
+    """
     metrics = read_json(path, dict)
     points = {}
     try:
@@ -141,10 +144,10 @@ def evaluation_points(
 def results_table(
     chart: Chart, points: list[Point], conditions: list[str], at_tokens: dict[int, int]
 ) -> Table:
-    """Return a chart's values at the checkpoints, a row for each step and seed, as the original
-    report has them, and with several seeds one of their mean and standard deviation.
+    """Return a chart's values at the checkpoints, a row for each step and seed.
 
-    `at_tokens` maps checkpoint steps to tokens. Values of the training split are left out.
+    With several seeds each step also has a row of mean and standard deviation. `at_tokens` maps
+    checkpoint steps to tokens. Values of the training split are left out.
     """
     values = {
         (point.condition, point.seed, point.step): point for point in points if point.split != TRAIN
@@ -164,6 +167,7 @@ def results_table(
 
 
 def _cell(point: Point) -> Cell:
+    """Return "0.2955 [0.287, 0.304]", or the value alone if it has no interval."""
     if point.low is None or point.high is None:
         return Cell(f"{point.value:.4f}", point.value)
     interval = f"[{point.low:.3f}, {point.high:.3f}]"
@@ -174,10 +178,10 @@ def _cell(point: Point) -> Cell:
 
 
 def chart_csv(chart: Chart, points: list[Point], tolerance: float | None = None) -> bytes:
-    """Return a chart's points as CSV, with the reference lines as columns for the Vega-Lite
-    template.
+    """Return a chart's points as CSV; the last two columns are reference lines.
 
-    `tolerance`, of the export gate, is a line of the parity chart only.
+    A Vega-Lite template draws lines from columns. `tolerance` is the export gate's, for the parity
+    chart only.
     """
     lines = (chart.reference, tolerance if "tolerance" in chart.lines else None)
     return csv_bytes([*Point._fields, "gpt2", "tolerance"], ([*point, *lines] for point in points))

@@ -1,4 +1,4 @@
-"""The results table from pretraining to GSM8K: a row a figure, a column a condition."""
+"""The results table from pretraining to GSM8K: a row for each figure, a column a condition."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from model.tasks.table import Task
 
 
 class Figure(NamedTuple):
-    """One row: model, label, metrics file below the run's folder, key path in it."""
+    """One table row: model, label, metrics file below the run's folder, key path in it."""
 
     model: str
     name: str
@@ -29,7 +29,7 @@ class Figure(NamedTuple):
     keys: tuple[str, ...]
 
 
-# How a generation ended: the key in gsm8k.json, and its words.
+# How a generation ended: keys of gsm8k.json, and their words.
 _ENDS = {
     "stopped": "ended by the model",
     "cut": "cut at the greatest length",
@@ -65,10 +65,10 @@ def post_training_table(
     conditions: list[str],
     seeds: list[int],
 ) -> Table:
-    """Return a table with a row for each figure and seed, and one of the seeds' mean and spread.
+    """Return a table with a row for each figure and seed, and rows of mean and spread over seeds.
 
-    `folders` has the runs' metrics by condition and seed, `step` is that of the export that was
-    fine-tuned. Raises PipelineError if the conditions' figures are of different numbers of items.
+    `folders` has the runs' metrics by condition and seed. `step` is that of the export that was
+    fine-tuned. Raises PipelineError if two conditions count different numbers of items.
     """
     rows = []
     for figure in [*_task_figures(tasks), *_answer_figures()]:
@@ -78,6 +78,7 @@ def post_training_table(
                 _cell(folders[condition, seed] / figure.file.format(step=step), figure.keys)
                 for condition in conditions
             ]
+            # Rates of different numbers of items cannot be compared; counts have no total.
             totals = sorted({str(total) for total, _ in cells})
             if len(totals) > 1:
                 raise PipelineError(
@@ -95,7 +96,7 @@ def post_training_table(
 
 
 def _cell(path: Path, keys: tuple[str, ...]) -> tuple[int | None, Cell]:
-    """Return the number of items of a rate, or None for a count, and the figure."""
+    """Return the number of items and the cell of a rate, or None and the cell of a count."""
     value: Any = read_json(path, dict)
     try:
         for key in keys:

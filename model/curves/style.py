@@ -1,14 +1,14 @@
-"""How charts look, in matplotlib and in Vega-Lite alike."""
+"""Colours and markers of charts, shared by matplotlib and Vega-Lite."""
 
-# Okabe and Ito's colours, and a dark red: colour-blind readers tell them apart. Conditions differ
-# in marker too. The number of colours has no divisor in common with that of markers, shapes, dashes
-# or hatches: 63 conditions have a colour and a marker of their own.
+# Okabe and Ito's colours and a dark red, which colour-blind readers can tell apart. Conditions
+# differ in marker too. 7 colours share no divisor with 9 markers, shapes or hatches, nor with 4
+# dashes, so 7 × 9 = 63 conditions have a pair of colour and marker of their own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 GREY = "#444444"
-# The same hues, lighter, and the grey of lines and words on a dark page.
+# For a dark page: the same hues, lighter, and the grey of lines and words.
 DARK_COLOURS = ("#4FA8DE", "#F0803C", "#2DBE95", "#E29CC2", "#F2BC4B", "#9AD4F7", "#CF6A94")
 DARK_GREY = "#B4BAC2"
-# matplotlib's markers, and Vega's, the last of which is a star.
+# The same shapes for matplotlib and for Vega. Vega has no star; the last one is its outline.
 MARKERS = ("o", "s", "^", "D", "P", "v", ">", "<", "*")
 SHAPES = (
     *("circle", "square", "triangle-up", "diamond", "cross"),

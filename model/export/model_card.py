@@ -1,4 +1,7 @@
-"""The README.md of an export: what it is, its origin, how to load it; no time stamps, no paths."""
+"""The README.md of an export: the network, its origin, and how to load it.
+
+It has no time stamps and no paths, so that one checkpoint always gives the same bytes.
+"""
 
 from model.export.gate import Parity
 from model.network.checkpoints import CheckpointConfig
@@ -61,9 +64,9 @@ def model_card(
     own: list[str],
     parity: Parity,
 ) -> str:
-    """Return the card.
+    """Return the text of README.md.
 
-    `sha256` is that of the checkpoint's weights, `own` are the settings of the condition alone.
+    `sha256` is that of the checkpoint's weights, and `own` are the condition's overrides.
     """
     return _TEMPLATE.format(
         condition=checkpoint.condition,

@@ -1,9 +1,9 @@
 """The required content of an export's files, derived from its checkpoint and tokenizer.
 
 Nothing here comes from the exporter (model/export/weight_map.py, model/export/hf_tokenizer.py,
-model/tokens/byte_level.py), so a fault there cannot confirm itself. A key that is not listed here
-is a fault of the export. When a new version of transformers writes a new key, the gate stops. Add
-the key here once its effect is known.
+model/tokens/byte_level.py), so a fault there cannot confirm itself. A file with a key that is not
+listed here fails the gate. This happens when a new version of transformers writes a new key: learn
+what it changes, then add it here.
 """
 
 import json
@@ -19,7 +19,8 @@ from model.network.gpt import GPT
 from model.tokens.bpe import END_OF_TEXT, PATTERN, Tokenizer
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
-_LONGEST_SHOWN = 60  # characters of a value
+# Characters of a value that a message shows.
+_LONGEST_SHOWN = 60
 
 
 def expected_json(model: GPT, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
@@ -42,7 +43,7 @@ def expected_json(model: GPT, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]
 
 
 def _config(model: GPT, end_of_text: int) -> dict[str, Any]:
-    """Return config.json: the sizes, and constants of the forward pass in model/network/gpt.py."""
+    """Return config.json: the sizes, and the constants of the network in model/network/gpt.py."""
     size = model.config
     return {
         "activation_function": "gelu_new",  # the tanh approximation
@@ -66,7 +67,7 @@ def _config(model: GPT, end_of_text: int) -> dict[str, Any]:
         "resid_pdrop": 0.0,
         "scale_attn_by_inverse_layer_idx": False,
         "scale_attn_weights": True,
-        # The summary is a head of GPT2DoubleHeadsModel, which no export has.
+        # The summary is a head of GPT2DoubleHeadsModel; exports are GPT2LMHeadModel.
         "summary_activation": None,
         "summary_first_dropout": 0.1,
         "summary_proj_to_labels": True,
@@ -80,6 +81,7 @@ def _config(model: GPT, end_of_text: int) -> dict[str, Any]:
 
 
 def _tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+    """Return tokenizer_config.json for a model of `context` positions."""
     common = {
         "backend": "tokenizers",
         "bos_token": END_OF_TEXT,
@@ -101,6 +103,7 @@ def _tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return tokenizer.json in the format of the tokenizers library."""
     spelling = _spelling()
 
     def spell(token: bytes) -> str:
@@ -118,10 +121,12 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         "behavior": "Isolated",
         "invert": False,
     }
+    # Another pattern than GPT-2's: split by it first, then spell bytes without the built-in one.
     by_pattern = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
     first = {"Sequence": {"id": "A", "type_id": 0}}
     added = {"id": tokenizer.end_of_text, "content": END_OF_TEXT, "special": True}
     vocabulary = {spell(token): rank for token, rank in tokenizer.ranks.items()}
+    # Ids after the base tokens: end of text, then facts or reserved names.
     vocabulary |= {
         name: tokenizer.end_of_text + place for place, name in enumerate(tokenizer.names)
     }
@@ -134,7 +139,7 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         ],
         "normalizer": None,
         "pre_tokenizer": byte_level if tokenizer.pattern == PATTERN else by_pattern,
-        # It adds nothing to a text.
+        # A template of the text alone: it adds no token.
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [first],
@@ -160,8 +165,8 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 def _spelling() -> dict[int, str]:
     """Return each byte's character as the tokenizers library spells it.
 
-    Its alphabet has 256 characters. Those below U+0100 spell the byte of their own number; the
-    others, in order, spell the remaining bytes.
+    Its alphabet has 256 characters. Those below U+0100 spell the byte of their own number: "A" is
+    65. The others, in order, spell the remaining bytes: "Ā" (U+0100) is byte 0, "Ġ" is 32, a space.
     """
     alphabet = sorted(ByteLevel.alphabet())
     own = {ord(character): character for character in alphabet if ord(character) < 256}
@@ -170,16 +175,17 @@ def _spelling() -> dict[int, str]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[list[bytes]]:
-    """Return for each token of several bytes, in order of rank, its parts by all earlier ranks.
+    """Return for each token of several bytes, in order of rank, the parts that earlier ranks leave.
 
-    Byte-pair encoding joins the neighbours whose pair has the lowest rank, as long as a pair has a
-    rank: `the`, of rank 9, with `he` of rank 3 is [t, he]. A token that has not exactly two parts
-    cannot be reached by merges and fits no tokenizer.json.
+    Byte-pair encoding joins the neighbours whose pair has the lowest rank, as long as some pair has
+    a rank. With `he` of rank 3 and `the` of rank 9, the parts of `the` are [t, he]. Merges reach a
+    token only if exactly two parts are left; tokenizer.json cannot express any other.
     """
     merges = []
     for token, limit in ranks.items():
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 1:
+            # `limit` stands for a pair without a rank, and for the token itself.
             rank, place = min(
                 (ranks.get(left + right, limit), place)
                 for place, (left, right) in enumerate(pairwise(parts))
@@ -193,9 +199,9 @@ def _merges(ranks: dict[bytes, int]) -> list[list[bytes]]:
 
 
 def read_exactly(path: Path) -> Any:
-    """Return the JSON of `path`; raise ValueError for a repeated key or NaN.
+    """Return the JSON of `path`; raise ValueError for a repeated key, NaN or Infinity.
 
-    JSON readers disagree about both.
+    Readers of JSON treat these differently, so two readers could load two configurations.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -203,12 +209,12 @@ def read_exactly(path: Path) -> Any:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             raise ValueError(
-                f"{next(name for name in names if names.count(name) > 1)} is there twice"
+                f"{next(name for name in names if names.count(name) > 1)} appears twice"
             )
         return found
 
     def no_constant(text: str) -> None:
-        raise ValueError(f"{text} is no number of JSON's")
+        raise ValueError(f"{text} is not a JSON number")
 
     return json.loads(
         path.read_bytes().decode("utf-8"), object_pairs_hook=once, parse_constant=no_constant
@@ -216,7 +222,10 @@ def read_exactly(path: Path) -> Any:
 
 
 def first_difference(found: Any, expected: Any, key: str = "") -> str | None:
-    """Return the first key at which two JSON values differ, with both values; None if equal."""
+    """Describe the first key at which two JSON values differ, or return None if they are equal.
+
+    Example: "model.dropout is 0.1, expected null".
+    """
     if isinstance(found, dict) and isinstance(expected, dict):
         names = sorted(found.keys() | expected.keys())
         pairs = {name: (found.get(name, _ABSENT), expected.get(name, _ABSENT)) for name in names}

@@ -1,9 +1,13 @@
-"""Our GPT to Hugging Face's GPT2LMHeadModel: one explicit table, strict both ways.
+"""Map our GPT's tensors to Hugging Face's GPT2LMHeadModel by one explicit table.
 
-Source names are nanoGPT's. Hugging Face's GPT-2 keeps its four projections as `Conv1D`, whose
-weight is stored (in, out), while `nn.Linear` stores (out, in). The table names the tensors to
-transpose; shapes never decide. model/export/gate.py, which does not use the table, verifies the
-result.
+Every source is used once and every target written once. Source names are nanoGPT's. Hugging Face's
+GPT-2 keeps its four projections as `Conv1D`, which stores (in, out); `nn.Linear` stores (out, in):
+
+    attn.c_attn.weight   (3 × width, width)  becomes  (width, 3 × width)
+    mlp.c_fc.weight      (4 × width, width)  becomes  (width, 4 × width)
+
+The table says which tensors to transpose. Shapes must not decide: attn.c_proj.weight is
+(width, width) either way. model/export/gate.py, which does not use the table, verifies the result.
 """
 
 from collections import Counter
@@ -19,12 +23,14 @@ from model.network.gpt import GPTConfig
 
 
 class Entry(NamedTuple):
+    """One tensor: its name in a checkpoint, its name in an export, and whether to transpose it."""
+
     source: str
     target: str
     transposed: bool
 
 
-# Per block, both sides use the same names; True marks the Conv1D weights.
+# The tensors of a block, whose names are the same on both sides. True: a Conv1D weight, transposed.
 _BLOCK = (
     ("ln_1.weight", False),
     ("ln_1.bias", False),
@@ -45,12 +51,12 @@ _OUTER = (
     "transformer.ln_f.weight",
     "transformer.ln_f.bias",
 )
-# Tied to transformer.wte.weight on both sides; stored by neither.
+# Tied to transformer.wte.weight on both sides, and stored on neither.
 _TIED_TARGET = "lm_head.weight"
 
 
 def export_table(layers: int) -> list[Entry]:
-    """Return the table for a network of `layers` blocks: every tensor a checkpoint holds, once."""
+    """Return the table for a network of `layers` blocks: each tensor of a checkpoint, once."""
     outer = [Entry(name, name, False) for name in _OUTER]
     blocks = [
         Entry(f"transformer.h.{layer}.{name}", f"transformer.h.{layer}.{name}", transposed)
@@ -61,7 +67,11 @@ def export_table(layers: int) -> list[Entry]:
 
 
 def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Tensor]:
-    """Return the target tensors; each source is used exactly once, each target written once."""
+    """Return the target tensors by name.
+
+    Raises PipelineError if the table has a name twice, or if its sources are not exactly the
+    checkpoint's tensors.
+    """
     for side in ("source", "target"):
         names = Counter(getattr(entry, side) for entry in table)
         if max(names.values()) > 1:
@@ -69,6 +79,8 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
                 f"export: the table has one {side} twice: "
                 f"{_some([n for n in names if names[n] > 1])}"
             )
+    # Both directions: a tensor that the table lacks would be lost, and one that the checkpoint
+    # lacks would have no values.
     unknown = sorted(set(tensors) - {entry.source for entry in table})
     missing = sorted({entry.source for entry in table} - set(tensors))
     if unknown or missing:
@@ -79,12 +91,14 @@ def map_tensors(tensors: dict[str, Tensor], table: list[Entry]) -> dict[str, Ten
     return {
         entry.target: (
             tensors[entry.source].T if entry.transposed else tensors[entry.source]
+            # safetensors stores only contiguous tensors.
         ).contiguous()
         for entry in table
     }
 
 
 def hugging_face_config(config: GPTConfig, end_of_text: int) -> GPT2Config:
+    """Return transformers' configuration of our network; `end_of_text` is a token id."""
     return GPT2Config(
         vocab_size=config.vocab_size,
         n_positions=config.context,
@@ -104,10 +118,11 @@ def hugging_face_config(config: GPTConfig, end_of_text: int) -> GPT2Config:
 
 
 def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> GPT2LMHeadModel:
-    """Return the model with `tensors`, each of its own tensors written exactly once.
+    """Return the model with `tensors`; the tied head gets the embedding's tensor.
 
-    The tied head is written with its embedding.
+    Raises PipelineError unless `tensors` are exactly the model's, by name and shape.
     """
+    # "meta": shapes without memory or random initial weights.
     with torch.device("meta"):
         model = GPT2LMHeadModel(config)
     expected = {
@@ -122,6 +137,7 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
             "export: tensors missing, unknown or of another shape than GPT2LMHeadModel's: "
             f"{_some(wrong)}"
         )
+    # assign: take the tensors themselves, since the model's own have no memory.
     model.load_state_dict(
         {**tensors, _TIED_TARGET: tensors["transformer.wte.weight"]}, strict=True, assign=True
     )
@@ -131,6 +147,7 @@ def build_hugging_face_model(config: GPT2Config, tensors: dict[str, Tensor]) -> 
 
 
 def _some(names: list[str]) -> str:
+    """Return the first four names and how many more there are, or "none"."""
     return (
         ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         if names

@@ -1,4 +1,4 @@
-"""Write a checkpoint as a Hugging Face directory, which model/export/gate.py keeps or not."""
+"""Write a checkpoint as a Hugging Face directory, which model/export/gate.py then verifies."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from model.tokens.bpe import Tokenizer
 def write_export(checkpoint: Path, tokens: Path, output: Path) -> None:
     """Write the model of `checkpoint` and the tokenizer of `tokens` into the directory `output`.
 
-    The gate reads both for itself, and compares.
+    The gate reads the checkpoint and the tokenizer itself and compares.
     """
     config, tensors = read_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(tokens)

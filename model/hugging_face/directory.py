@@ -1,9 +1,9 @@
 """Read a Hugging Face GPT-2 directory strictly: configuration, tensors and tokenizer.
 
-It does not import transformers, which would double the start-up time of an evaluation. What
-transformers would guess, fill with random values or ignore is an error here. Tests show that both
-compute the same. Weights are in model.safetensors, or in the shards that
-model.safetensors.index.json lists.
+This module does not import transformers, which would double the start-up time of an evaluation. It
+raises an error where transformers would guess, ignore, or fill in random values. Tests compare what
+both compute. Weights are in model.safetensors, or in the shards that model.safetensors.index.json
+lists.
 """
 
 import json
@@ -21,7 +21,7 @@ from common.errors import PipelineError, printable
 from common.sections import read_json, validate
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# Files to fetch from a hub. Older versions of transformers wrote the last two, which name tokens.
+# Files to fetch from a hub. Older versions of transformers wrote the last two, which list tokens.
 PATTERNS = (
     "config.json", WEIGHTS, INDEX, "model-*.safetensors", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
@@ -35,20 +35,21 @@ _SAVE_TOKENIZER = (
 class HuggingFaceGPT2Config(BaseModel):
     """The keys of config.json that decide what GPT-2 computes, with GPT2Config's defaults.
 
-    Other variants of GPT-2 are refused.
+    A key with a single allowed value excludes variants of GPT-2 that model/scoring/network.py does
+    not compute. Keys that are not listed here are ignored.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     model_type: Literal["gpt2"]
-    activation_function: Literal["gelu_new", "gelu_pytorch_tanh"] = (
-        "gelu_new"  # two names of one function
-    )
+    # Two names of one function, GELU's approximation by tanh.
+    activation_function: Literal["gelu_new", "gelu_pytorch_tanh"] = "gelu_new"
     add_cross_attention: Literal[False] = False
     bos_token_id: int = Field(default=50256, ge=0)
     layer_norm_epsilon: float = 1e-5
     n_embd: int = Field(default=768, gt=0)
     n_head: int = Field(default=12, gt=0)
+    # Width of the MLP; None means 4 × n_embd.
     n_inner: int | None = Field(default=None, gt=0)
     n_layer: int = Field(default=12, gt=0)
     n_positions: int = Field(default=1024, gt=0)
@@ -63,6 +64,7 @@ class HuggingFaceGPT2Config(BaseModel):
     def _has_one_name_for_each(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
+        # transformers accepts these too. A file with both names of a size could contradict itself.
         aliases = {
             "hidden_size",
             "max_position_embeddings",
@@ -87,9 +89,9 @@ class HuggingFaceGPT2Config(BaseModel):
 
 
 class HuggingFaceGPT2(NamedTuple):
-    """A network: float32 tensors named as in GPT2Model, projections stored (in, out).
+    """A network: float32 tensors named as in GPT2Model, such as `h.0.attn.c_attn.weight`.
 
-    Example of a name: `h.0.attn.c_attn.weight`.
+    Projections are stored (in, out), as Conv1D has them.
     """
 
     config: HuggingFaceGPT2Config
@@ -98,10 +100,10 @@ class HuggingFaceGPT2(NamedTuple):
 
 
 def read_hugging_face_directory(directory: Path) -> HuggingFaceGPT2:
-    """Return the network in `directory`.
+    """Return the network in `directory`, with its tokenizer.
 
-    Raises PipelineError for a missing file, an unknown variant, or a tensor that is missing,
-    unknown or of another shape.
+    Raises PipelineError for a missing file, an unknown variant of GPT-2, a tensor that is missing,
+    unknown or of another shape, or a tokenizer that `read_tokenizer` rejects.
     """
     _require_file(directory / "config.json", _SAVE)
     config = read_json(directory / "config.json", HuggingFaceGPT2Config)
@@ -110,15 +112,18 @@ def read_hugging_face_directory(directory: Path) -> HuggingFaceGPT2:
 
 
 def _require_file(path: Path, advice: str) -> None:
+    """Raise PipelineError with `advice` unless `path` is a file."""
     if not path.is_file():
         raise PipelineError(f"{path.parent}: no {path.name}; {advice}")
 
 
 def read_stored(directory: Path) -> tuple[Path, dict[str, Tensor]]:
-    """Return a directory's tensors by their stored names, and the path of the file naming them."""
-    if (
-        not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file()
-    ):  # as transformers, which takes the one file first
+    """Return the path of the file that lists the tensors, and the tensors by their stored names.
+
+    Raises PipelineError if there are no weights, or if a file is damaged or does not fit the index.
+    """
+    # transformers prefers the single file if both are there.
+    if not (directory / INDEX).is_file() or (directory / WEIGHTS).is_file():
         _require_file(directory / WEIGHTS, f"nor an index of its parts ({INDEX}); {_SAVE}")
         return directory / WEIGHTS, _read_file(directory / WEIGHTS)
     return directory / INDEX, _read_shards(directory)
@@ -132,6 +137,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 class _Index(BaseModel):
+    """model.safetensors.index.json: the shard in which each tensor is."""
+
     model_config = ConfigDict(extra="ignore", strict=True)
 
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -139,15 +146,20 @@ class _Index(BaseModel):
 
 
 def _read_shards(directory: Path) -> dict[str, Tensor]:
-    """Return the tensors of the shards; each shard must hold exactly what the index lists."""
+    """Return the tensors of all shards.
+
+    Raises PipelineError unless each shard holds exactly the tensors that the index lists for it,
+    and all together have the number of bytes that the index states.
+    """
     path = directory / INDEX
     index = read_json(path, _Index)
     tensors: dict[str, Tensor] = {}
     files = sorted(set(index.weight_map.values()))
+    # A name with a folder could lead out of the directory.
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise PipelineError(
-                f"{path}: weight_map: {printable(name)!r} is no name of a safetensors file of "
+                f"{path}: weight_map: {printable(name)!r} is not the name of a safetensors file of "
                 "this directory"
             )
     for name in files:
@@ -160,7 +172,7 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
         if wrong:
             there = "lacks" if wrong[0] in listed else "holds"
             raise PipelineError(
-                f"{directory / name}: {there} {wrong[0]}, other than {INDEX} says; fetch both again"
+                f"{directory / name}: {there} {wrong[0]}, unlike {INDEX}; fetch both again"
             )
         tensors |= stored
     size, said = sum(tensor.nbytes for tensor in tensors.values()), index.metadata.get("total_size")
@@ -173,19 +185,21 @@ def _read_shards(directory: Path) -> dict[str, Tensor]:
 
 
 def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, Tensor]:
+    """Return GPT2Model's tensors in float32; raise PipelineError unless they fit `config`."""
     path, stored = read_stored(directory)
-    # GPT2LMHeadModel's names have a prefix, GPT2Model's (the hub's gpt2) have none.
+    # Names of GPT2LMHeadModel have a prefix. Those of GPT2Model, and of OpenAI's gpt2, have none.
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
     if len(tensors) != len(stored):
         raise PipelineError(
-            f"{path}: a tensor is there twice, with transformer. before its name and without"
+            f"{path}: a tensor is stored twice, with transformer. before its name and without"
         )
-    if config.n_layer > len(tensors):  # before as many names are made
+    # Checked first: a huge n_layer would have the code below make as many names.
+    if config.n_layer > len(tensors):
         raise PipelineError(
             f"{path}: too few tensors for the {config.n_layer} blocks that config.json says"
         )
     # Old versions of transformers stored causal masks with the weights, as floats, bytes or
-    # booleans.
+    # booleans. The masks follow from the context's length and are dropped.
     for layer in range(config.n_layer):
         for name in ("bias", "masked_bias"):
             tensors.pop(f"h.{layer}.attn.{name}", None)
@@ -200,7 +214,7 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
             "or bfloat16"
         )
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    # The two are one tensor: files have either name, or both.
+    # The head and the embedding are one tensor (vocab, width). Files have either name, or both.
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, tensors.setdefault("wte.weight", head)):
         raise PipelineError(
@@ -224,6 +238,7 @@ def _read_tensors(directory: Path, config: HuggingFaceGPT2Config) -> dict[str, T
 
 
 def _shapes(config: HuggingFaceGPT2Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of GPT2Model; projections are (in, out)."""
     width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
     block = {
         "ln_1.weight": (width,),
@@ -253,9 +268,15 @@ def _shapes(config: HuggingFaceGPT2Config) -> dict[str, tuple[int, ...]]:
 
 
 class _AddedToken(BaseModel):
+    """An entry of added_tokens of tokenizer.json, or added_tokens_decoder of tokenizer_config.json.
+
+    Such a token is found in a text before byte-pair encoding.
+    """
+
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    id: int | None = None  # tokenizer_config.json has it as the key
+    # None in tokenizer_config.json, where the id is the key.
+    id: int | None = None
     content: str
     lstrip: bool = False
     rstrip: bool = False
@@ -264,7 +285,10 @@ class _AddedToken(BaseModel):
 
 
 class _TokenizerConfig(BaseModel):
-    """What of tokenizer_config.json decides how a text is encoded, with transformers' defaults."""
+    """The keys of tokenizer_config.json that change how a text is encoded.
+
+    Defaults are those of transformers. Other keys are kept, since some name tokens.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -274,8 +298,8 @@ class _TokenizerConfig(BaseModel):
     tokenizer_class: str | None = None
 
 
-# GPT2Tokenizer ignores these parts of tokenizer.json and builds its own; each of the values means
-# the same.
+# GPT2Tokenizer ignores these parts of tokenizer.json and builds its own. Where the file has one of
+# the values listed here, it means the same as the built-in part.
 _REBUILT: dict[str, tuple[Any, ...]] = {
     "normalizer": (None,),
     "pre_tokenizer.type": ("ByteLevel",),
@@ -291,19 +315,19 @@ _REBUILT: dict[str, tuple[Any, ...]] = {
     "model.byte_fallback": (None, False),
     "model.ignore_merges": (None, False),
 }
+# GPT2Tokenizer takes <|endoftext|> for these where no file names another token.
 _OWN_TOKENS = (
     "bos_token",
     "eos_token",
     "unk_token",
-)  # <|endoftext|> for GPT2Tokenizer, where no file says otherwise
+)
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
-    """Return the tokenizer of a directory; it encodes as AutoTokenizer's does.
+    """Return the tokenizer of a directory, which encodes exactly as AutoTokenizer does.
 
     The directory's model has `vocab_size` ids. Raises PipelineError for a setting with which the
-    two would differ or with which ids are drawn at random, and for ids that the model does not
-    have.
+    two would differ, for one that draws ids at random, and for ids that the model lacks.
     """
     path = directory / "tokenizer.json"
     _require_file(path, _SAVE_TOKENIZER)
@@ -335,7 +359,7 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
             f"{path}: post_processor adds {count} tokens to every text, which would be scored as "
             "text; set it to null"
         )
-    # Whether the spelling of a special token in a text is text like any other.
+    # True: a special token's spelling in a text is encoded as plain text.
     tokenizer.encode_special_tokens = settings.split_special_tokens
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -348,11 +372,11 @@ def _require_as_transformers(
     settings: _TokenizerConfig,
     added: dict[str, _AddedToken],
 ) -> None:
-    """Raise PipelineError if AutoTokenizer would not encode as tokenizer.json alone says.
+    """Raise PipelineError if AutoTokenizer would encode differently from tokenizer.json alone.
 
-    For a GPT2Tokenizer, transformers reads vocabulary, merges, added tokens and post-processor from
-    tokenizer.json, and builds the rest in. For other classes it follows the file. In both cases it
-    adds special tokens that other files name.
+    For a GPT2Tokenizer, transformers reads only vocabulary, merges, added tokens and post-processor
+    from tokenizer.json; the rest is built in. For the other classes it follows the whole file. For
+    all of them it adds special tokens that other files name.
     """
     path = directory / "tokenizer.json"
     named = settings.tokenizer_class or read_json(directory / "config.json", dict).get(
@@ -388,7 +412,7 @@ def _require_as_transformers(
 
 
 def _part(content: dict[str, Any], key: str) -> Any:
-    """Return the value at a dotted key; None where it is missing."""
+    """Return the value at a dotted key such as "model.dropout", or None if it is missing."""
     value: Any = content
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -400,13 +424,15 @@ def _require_same_tokens(
 ) -> None:
     """Raise PipelineError unless tokenizer.json has the added tokens of all files together.
 
-    transformers would add a token that tokenizer.json lacks, and then encode texts with its
-    spelling differently.
+    transformers adds a token that tokenizer.json lacks. It then encodes a text that contains the
+    token's spelling to other ids.
     """
+    # Keys of tokenizer_config.json that name tokens, such as bos_token.
     spelled = {
         key: value for key, value in (settings.model_extra or {}).items() if _names_tokens(key)
     }
     file = "tokenizer_config.json"
+    # Newer files list all tokens in added_tokens_decoder; then transformers reads no older file.
     if settings.added_tokens_decoder is not None:
         for number, token in settings.added_tokens_decoder.items():
             mine = added.get(token.content)
@@ -437,6 +463,7 @@ def _require_same_tokens(
                     raise _other_token(directory / "added_tokens.json", "added token", name)
     if rebuilt:
         spelled = {**dict.fromkeys(_OWN_TOKENS, "<|endoftext|>"), **spelled}
+    # A value is a token's text, an object with `content`, a list of either, or an object of them.
     for key, value in spelled.items():
         for token in (
             value.values()
@@ -460,7 +487,7 @@ def _other_token(path: Path, key: str, token: Any) -> PipelineError:
     return PipelineError(
         f"{path}: {key} is {_shown(token)}, which added_tokens of tokenizer.json does not have "
         "so; transformers would add it "
-        f"and encode texts otherwise; {_SAVE_TOKENIZER}"
+        f"and encode texts differently; {_SAVE_TOKENIZER}"
     )
 
 

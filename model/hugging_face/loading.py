@@ -1,4 +1,4 @@
-"""Load a GPT-2 directory with transformers, refusing what transformers only warns of."""
+"""Load a GPT-2 directory with transformers, and raise where transformers only warns."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from common.errors import PipelineError
 def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadModel:
     """Return the model in float32, in evaluation mode, on `device`.
 
-    from_pretrained fills a missing tensor with random values and ignores an unexpected one. Here
-    both raise PipelineError.
+    transformers fills a missing tensor with random values and ignores an unexpected one. Here both
+    raise PipelineError, and so does a directory that transformers cannot load.
     """
     logging.disable_progress_bar()
     if not (directory / "config.json").is_file():
@@ -33,8 +33,9 @@ def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadM
         raise PipelineError(
             f"{directory}: not a GPT-2 that transformers loads ({reason}); run dvc repro export"
         ) from None
-    # output_loading_info makes it a pair, which the annotation of from_pretrained does not know.
+    # With output_loading_info from_pretrained returns a pair, unlike its annotation.
     network, loading = loaded
+    # missing_keys, unexpected_keys, mismatched_keys and error_msgs, all empty if all is well
     faults = sorted(str(name) for kind in loading.values() for name in kind)
     if faults:
         raise PipelineError(
@@ -45,7 +46,7 @@ def load_hugging_face_model(directory: Path, device: str = "cpu") -> GPT2LMHeadM
 
 
 def end_of_text(model: GPT2LMHeadModel) -> int:
-    """Return the id that ends a text; raises PipelineError if config.json does not name one."""
+    """Return the id that ends a text; raise PipelineError if config.json does not name one."""
     found = model.config.eos_token_id
     if not isinstance(found, int):
         raise PipelineError(

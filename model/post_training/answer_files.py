@@ -1,7 +1,10 @@
-"""Files of generated solutions: `generate` writes them, and `gsm8k` and others read them.
+"""Files of generated solutions, which `generate` writes and later stages read.
 
-Each line has the fields of `Generation`. In `segments`, strings are text, pairs [a, b] are fact
-tokens, and null is any other token without text, so no token's name is in the file.
+Each line has the fields of `Generation`. `segments` are the answer in order: a string is text, a
+pair [a, b] is a fact token, and null is a reserved token. Names of tokens are never written, so a
+name in the file is text that the model wrote:
+
+    ["6 × 9 is ", [6, 9], ", so the answer is\\n#### 54"]
 """
 
 from pathlib import Path
@@ -16,23 +19,24 @@ _FACTS = {(fact.a, fact.b): fact for fact in MUL_FACTS}
 
 
 class Generation(NamedTuple):
-    """A problem, its reference solution, its cluster, and the generated segments in order.
-
-    The generation `stopped` at end of text, was `cut` at `most_new_tokens`, or its prompt was
-    `too_long` to be asked.
-    """
+    """A problem and the solution that a model generated."""
 
     question: str
+    # The reference solution.
     answer: str
+    # Problems of one cluster are not independent (model/statistics/rates.py).
     cluster: str
     prompt_tokens: int
     new_tokens: int
     most_new_tokens: int
+    # "stopped" at end of text, "cut" at `most_new_tokens`, or "too_long": the prompt did not fit
+    # and was not asked.
     ended: Ended
     segments: list[str | MulFact | None]
 
 
 def write_generations(path: Path, generations: list[Generation]) -> None:
+    """Write one line of JSON for each generation."""
     write_jsonl(
         path,
         [
@@ -43,7 +47,7 @@ def write_generations(path: Path, generations: list[Generation]) -> None:
 
 
 def read_generations(path: Path) -> list[Generation]:
-    """Return what `write_generations` wrote to a checksummed directory, or raise PipelineError."""
+    """Read a file of `write_generations`; raise PipelineError if a line is not a generation."""
     return [_read(row, f"{path}:{number}") for number, row in enumerate(read_jsonl(path), start=1)]
 
 
@@ -60,13 +64,14 @@ def _read(row: dict[str, Any], where: str) -> Generation:
             for segment in row["segments"]
         ]
         if not all(segment is None or isinstance(segment, str | MulFact) for segment in segments):
-            raise ValueError("a segment is none")
+            raise ValueError("a segment is not text, a fact or null")
         generation = Generation(**row | {"segments": segments})
+        # question, answer, cluster; then the three numbers of tokens
         texts, counts = generation[:3], generation[3:6]
         if not all(isinstance(text, str) for text in texts) or not all(
             type(count) is int and count >= 0 for count in counts
         ):
-            raise ValueError("a text or a number of tokens is none")
+            raise ValueError("a text is not a string, or a number of tokens is not a whole number")
         if generation.ended not in get_args(Ended) or (
             generation.ended == "too_long" and (segments or generation.new_tokens)
         ):

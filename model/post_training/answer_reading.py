@@ -1,34 +1,36 @@
 """Read the final answer of a solution in GSM8K's style (Cobbe et al. 2021): `… #### 18`.
 
-The answer is an exact number. Two rules, those of lm-evaluation-harness's gsm8k (0.4.13):
+Two rules read it, those of lm-evaluation-harness's gsm8k (0.4.13):
 
-- `strict`: the number right after the first `#### ` that a number follows, with or without a
-  hyphen, but without a `$`.
+- `strict`: the number right after the first `#### ` that is followed by a number. A hyphen may
+  precede the number, a `$` may not.
 - `flexible`: the last number in the text.
 
-A number is digits, with any `,` and `$` among them dropped, at most one point, no full stop at the
-end, and a sign before or after the `$` (`-$5`, `$-5`). A hyphen right before it is its sign, even
-in `5-10`. A `%` or a unit after it is not part of it. `3/4` is one number, and so is `1 1/2`. These
-are not numbers, and never right: several points (1.2.3), several slashes (a date), a division by
-zero, more than 30 digits. If a rule's match is one of these, there is no answer.
+How numbers are read:
 
-An answer is right if it has the reference's value. lm-evaluation-harness compares spellings, and
-may decide differently for:
+    1,006  $5  18.        1006, 5, 18: any `,` or `$` and a full stop at the end are dropped
+    -$5  $-5  5-10        -5, -5, then 5 and -10: a hyphen right before a number is its sign
+    50%  18 km            50, 18: a percent sign or a unit is not part of a number
+    3/4  1 1/2            0.75, 1.5: a fraction or a mixed number is one number
+    1.2.3  1/2/3  1/0     no answer: several points or slashes, division by zero, over 30 digits
+
+An answer is right if it has the exact value of the reference. lm-evaluation-harness compares
+spellings instead and may decide differently for:
 
 - other digits of the same value: `18.00`, `018`, and the end of `1 000`, which the flexible rule
-  reads as 0;
-- a fraction or a mixed number, of which it takes one part (`36/2` is 18 here; there it is 36 or 2
-  by rule);
-- a minus sign −, which it ignores: its flexible rule reads `−5` as 5;
+  reads as 0
+- a fraction or a mixed number, of which it takes one part: `36/2` is 18 here, and 36 or 2 there,
+  depending on the rule
+- a minus sign −, which it ignores: its flexible rule reads `−5` as 5
 - full stops or `$` in a row or alone at the end (`18...`, `18 ...`), which its flexible rule takes
-  for the last number.
+  for the last number
 
-A fact's token has a name, `<MUL_6_9_54>`, that the flexible rule would read as 54; reserved tokens
-have names as well. This module reads no names. A reserved token is a break between two texts, and
+The flexible rule would read a fact token's name, `<MUL_6_9_54>`, as 54. This module therefore reads
+no names of tokens. A reserved token becomes a line break. A fact token is read in two ways:
 
-- as `text`, a fact is a break between two texts and gives no number;
-- as `stated`, a fact is its statement, `6 × 9 = 54`, with a break on either side; right after
-  `#### `, it is 54.
+- `text`: it becomes a line break and gives no number.
+- `stated`: it becomes its statement, `6 × 9 = 54`, on a line of its own. Right after `#### ` it is
+  54.
 """
 
 import re
@@ -45,11 +47,14 @@ from model.tokens.facts import MulFact
 
 RULES = ("strict", "flexible", "strict_stated", "flexible_stated")
 
-_LONGEST_NUMBER = 30  # digits
+# Digits of a number.
+_LONGEST_NUMBER = 30
 _MARK = f"{MARK} "
 _DECIMAL = re.compile(r"[0-9]++(?:\.[0-9]++)?|\.[0-9]++")
+# The lookahead only finds the place: `_numbers` reads the number from there.
 _STRICT = re.compile(rf"{_MARK}(?=-?[.,]*[0-9])")
-# Possessive, so that no text takes more than linear time.
+# In "1 1/2" the groups are number 1, over 1, under /2; in "3/4" number 3, under /4. Possessive
+# quantifiers (++) never backtrack, so that every text takes linear time.
 _NUMBER = re.compile(
     r"(?P<sign>[-−]?)(?P<number>[$0-9.,]++)(?:(?<=[0-9])(?: "
     r"(?P<over>[0-9]++)(?=/))?(?P<under>(?>(?:/[0-9][0-9.,]*+)+)))?"
@@ -57,7 +62,7 @@ _NUMBER = re.compile(
 
 
 class Reading(NamedTuple):
-    """The answers that the rules find, None for no answer, and the reference's."""
+    """The reference's answer, and the answer that each rule finds; None for no answer."""
 
     gold: Fraction
     strict: Fraction | None
@@ -66,26 +71,32 @@ class Reading(NamedTuple):
     flexible_stated: Fraction | None
 
     def is_right(self, rule: str) -> bool:
+        """Return True if `rule`, one of RULES, finds the reference's value."""
         found: Fraction | None = getattr(self, rule)
         return found == self.gold
 
 
 def strict_answer(text: str) -> Fraction | None:
+    """Return the number right after the first `#### ` that is followed by one, or None."""
     mark = _STRICT.search(text)
     return next(_numbers(text, mark.end())) if mark else None
 
 
 def flexible_answer(text: str) -> Fraction | None:
+    """Return the last number in `text`, or None."""
     return [None, *_numbers(text)][-1]
 
 
 def as_text(segments: list[str | MulFact | None]) -> str:
-    """Return the text of a generation, where each token without text is a line break."""
+    """Return the text of a generation, with a line break for each fact or reserved token."""
     return "".join(segment if isinstance(segment, str) else "\n" for segment in segments)
 
 
 def as_stated(segments: list[str | MulFact | None]) -> str:
-    """Return the same with each fact a line with its statement, or after `#### ` its product."""
+    """Return the text of a generation, with each fact stated on a line of its own.
+
+    Right after `#### ` a fact becomes its product. Reserved tokens become line breaks.
+    """
     text = ""
     for segment in segments:
         if isinstance(segment, MulFact):
@@ -96,7 +107,7 @@ def as_stated(segments: list[str | MulFact | None]) -> str:
 
 
 def read(generation: Generation) -> Reading:
-    """Return what every rule reads; ValueError if the reference solution has no answer."""
+    """Apply every rule; raise ValueError if the reference solution has no answer."""
     text, stated = as_text(generation.segments), as_stated(generation.segments)
     return Reading(
         read_gold(generation.answer),
@@ -110,11 +121,14 @@ def read(generation: Generation) -> Reading:
 def summarize(generations: list[Generation], readings: list[Reading]) -> dict[str, Any]:
     """Return each rule's rate of right answers over all problems, and counts of generations.
 
-    Intervals treat problems of one cluster together, since a model that solves one probably solves
-    the others. `most_new_tokens` is the greatest length of an answer. `no_answer` has, by rule, how
-    many problems were asked and got no number; `facts` is how many generations have a fact token. A
-    problem too long to be asked counts as wrong; lm-evaluation-harness cuts off its beginning and
-    asks the rest.
+    Intervals account for clusters, since a model that solves one problem of a cluster probably
+    solves the others. A problem that is too long counts as wrong; lm-evaluation-harness would cut
+    off its beginning. The counts are:
+
+        stopped, cut, too_long    how generations ended (model/post_training/answer_files.py)
+        most_new_tokens           the limit of an answer's length, in tokens
+        facts                     generations with at least one fact token
+        no_answer                 by rule, problems that were asked and got no number
     """
     clusters = [generation.cluster for generation in generations]
     metrics: dict[str, Any] = {
@@ -125,6 +139,7 @@ def summarize(generations: list[Generation], readings: list[Reading]) -> dict[st
         way: sum(generation.ended == way for generation in generations)
         for way in ("stopped", "cut", "too_long")
     }
+    # All generations have one limit; unpacking raises ValueError otherwise.
     [metrics["most_new_tokens"]] = {generation.most_new_tokens for generation in generations}
     metrics["facts"] = sum(
         any(isinstance(segment, MulFact) for segment in each.segments) for each in generations
@@ -137,7 +152,7 @@ def summarize(generations: list[Generation], readings: list[Reading]) -> dict[st
 
 
 def _numbers(text: str, start: int = 0) -> Iterator[Fraction | None]:
-    """Yield the numbers from place `start` on, None for what only looks like one."""
+    """Yield the numbers from place `start` on, and None for a match such as 1.2.3."""
     for match in _NUMBER.finditer(text, start):
         if re.search("[0-9]", match["number"]):
             try:
@@ -147,6 +162,11 @@ def _numbers(text: str, start: int = 0) -> Iterator[Fraction | None]:
 
 
 def _values(match: re.Match[str]) -> list[Fraction]:
+    """Return the one or two numbers of a match.
+
+    Raises ValueError or ZeroDivisionError for a match such as 1.2.3 or 1/0.
+    """
+    # "-" and "−" both; the sign of "$-5" is found because a match may begin after the "$".
     sign = -1 if match["sign"] else 1
     number = _decimal(match["number"])
     if match["under"] is None:
@@ -155,7 +175,7 @@ def _values(match: re.Match[str]) -> list[Fraction]:
     if match["over"] is None:
         return [sign * number / under]
     fraction = _decimal(match["over"]) / under
-    # `12 48/2` is no mixed number but two.
+    # A mixed number is a whole number and a fraction below 1: `12 48/2` is 12, then 24.
     return (
         [sign * (number + fraction)]
         if number.denominator == 1 and fraction < 1
@@ -164,7 +184,7 @@ def _values(match: re.Match[str]) -> list[Fraction]:
 
 
 def _decimal(digits: str) -> Fraction:
-    """Return the number; raises ValueError if it is none."""
+    """Return `digits` as an exact number; raise ValueError if they are not one number."""
     digits = re.sub("[$,]", "", digits).rstrip(".")
     if not _DECIMAL.fullmatch(digits) or len(digits.replace(".", "")) > _LONGEST_NUMBER:
         raise ValueError(digits)

@@ -1,8 +1,8 @@
-"""Arithmetic probes: ask 6 × 9 in every form of the drills whose answer comes last.
+"""Arithmetic probes: ask for every product in every form of the drills that ends with the answer.
 
-Each question is asked twice: `plain`, as text, and `injected`, encoded as a training document of
-the condition, where an expression before the product is its fact's token. If both are the same, as
-always in the baseline, they count twice.
+Each question is asked in two ways. `plain` encodes it as text. `injected` encodes it as a training
+document of the condition: `6 × 9` becomes the fact token `<MUL_6_9_54>`. In the baseline, which has
+no fact tokens, the two are always equal; both are counted.
 """
 
 import itertools
@@ -22,11 +22,12 @@ from model.text.characters import settled
 from model.tokens.export_tokenizer import FactTokenizer
 from model.tokens.facts import MulFact
 
+# "zero" to "ninety-nine" and their values.
 _NUMBERS = {in_words(number): number for number in range(100)}
-# An equation is answered by what it comes to, not by its first factor.
+# An answer that begins "6 × 9 = 54" answers 54, not 6.
 _EQUATION = re.compile(r"\s*[0-9]+ ?[×*·x] ?[0-9]+ ?=")
-# Whole numbers that are not part of 54.5, of -54, of 1,006 or of a word. Longer words come first:
-# fifty-four is not fifty.
+# Whole numbers, but no part of 54.5, of -54, of 1,006 or of a word. Longer words come first, so
+# that "fifty-four" is not read as "fifty".
 _WORDS = "|".join(sorted(_NUMBERS, key=len, reverse=True))
 _WHOLE_NUMBER = re.compile(
     rf"(?<![\w−-])(?<!\d[.,])(?:[0-9]+|{_WORDS})(?![.,]?\d|-?\w)",
@@ -35,6 +36,8 @@ _WHOLE_NUMBER = re.compile(
 
 
 class Question(NamedTuple):
+    """The product a × b asked in one form; `group` says whether training has drilled it."""
+
     a: int
     b: int
     form: str
@@ -43,11 +46,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question as asked, and its answer: the text's number and the first fact token's product.
-
-    Either is None if there is none. `generated` is the whole continuation, with facts as token
-    names.
-    """
+    """A question in one of the two ways of asking, and what the model answered."""
 
     a: int
     b: int
@@ -55,37 +54,43 @@ class Answer(NamedTuple):
     group: str
     injected: bool
     prompt: str
+    # The first number in the text, and the product of the first fact token. None if there is none.
     text_answer: int | None
     fact_token_answer: int | None
+    # The whole continuation, with fact tokens by name.
     generated: str
 
 
 def questions() -> list[Question]:
-    """Return all 81 products in all forms that ask for them; names and things never vary."""
+    """Return all 81 products in all forms that ask for them; the questions are always the same."""
     asked = []
     for form in FORMS:
         for a, b in itertools.product(range(1, 10), repeat=2):
             if form.asks:
+                # A seed for each question: names and things in its text never vary.
                 prompt = state(form, a, b, random.Random(f"{form.name}/{a}/{b}")).prompt
                 asked.append(Question(a, b, form.name, group_of(a, b, form), prompt))
     return asked
 
 
 class ProbeTokenizer:
-    """What makes ids of a question, and the two answers of ids."""
+    """Encodes a question to ids, and reads both answers from the ids of a continuation."""
 
     def __init__(self, tokenizer: FactTokenizer):
         self._tokenizer = tokenizer
 
     def encode(self, prompt: str, injected: bool) -> list[int]:
-        """Return the ids of a document's start; `injected` changes nothing without ids of facts."""
+        """Return the ids of a document that begins with `prompt`.
+
+        `injected` changes nothing if the tokenizer has no fact tokens.
+        """
         return [self._tokenizer.end_of_text, *self._tokenizer.encode(prompt, injected)]
 
     def read(self, tokens: list[int]) -> tuple[int | None, int | None, str]:
-        """Return the answer in text, the answer as a fact's token, and the text of all `tokens`."""
+        """Return the number in the text, the first fact token's product, and the decoded text."""
         segments = self._tokenizer.segments(tokens)
         facts = [segment for segment in segments if isinstance(segment, MulFact)]
-        # What is no text parts two runs: what stands on either side of it is not one number.
+        # A line break in place of each fact token, so that "5<MUL_6_9_54>4" is not read as 54.
         text = "\n".join(segment for segment in segments if isinstance(segment, str))
         return (
             number_answered(text),
@@ -95,16 +100,17 @@ class ProbeTokenizer:
 
 
 def number_answered(text: str) -> int | None:
-    """Return the first whole number in `text`, in digits or, up to ninety-nine, in English words.
+    """Return the first whole number in `text`, or None.
 
-    Where the text begins with an equation, the first after its equals sign.
+    A number is in digits or, up to ninety-nine, in English words. If the text begins with an
+    equation, the search begins after its equals sign.
     """
     text = settled(text)
     equation = _EQUATION.match(text)
     match = _WHOLE_NUMBER.search(text, equation.end() if equation else 0)
     if match is None:
         return None
-    # A number too long for int() is nobody's product.
+    # Python refuses to convert very long numbers, and no product has 20 digits.
     return (
         int(match[0])
         if match[0].isdecimal() and len(match[0]) < 20
@@ -117,7 +123,7 @@ def ask(
     tokenizer: ProbeTokenizer,
     continue_all: Callable[[list[list[int]]], list[list[int]]],
 ) -> list[Answer]:
-    """Return the answers to `asked`, plain and injected.
+    """Return the answers to all questions asked plain, then to all asked injected.
 
     `continue_all` maps prompts to continuations, both as ids. Equal prompts are continued once.
     """
@@ -136,7 +142,7 @@ def ask(
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Return the answers as the probes stage keeps them, a line for each."""
+    """Return the answers from the probes stage's file; raise PipelineError for other fields."""
     try:
         return [Answer(**row) for row in read_jsonl(path)]
     except TypeError as error:
@@ -146,10 +152,10 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def summarize(answers: list[Answer]) -> dict[str, Any]:
-    """Return the rates of right answers by way of asking, group of drills.py, and way of answering.
+    """Return rates of right answers by way of asking, group of products, and way of answering.
 
-    a × b and b × a in all forms are one cluster, since a model that knows a product in one form
-    probably knows it in another.
+    Groups are those of model/data/drills.py. a × b and b × a in all forms are one cluster, since a
+    model that knows a product in one form probably knows it in another.
     """
     metrics: dict[str, Any] = {}
     for asked in ("plain", "injected"):
@@ -160,10 +166,12 @@ def summarize(answers: list[Answer]) -> dict[str, Any]:
                 for answer in answers
                 if answer.group == group and answer.injected == (asked == "injected")
             ]
+            # (questions of the group,)
             products = np.array([answer.a * answer.b for answer in mine])
             facts = [str(MulFact(*sorted((answer.a, answer.b)))) for answer in mine]
             metrics[asked][group] = {
                 way: rate(
+                    # 0 for no answer: no product of 1 … 9 is 0.
                     np.array([getattr(answer, f"{way}_answer") or 0 for answer in mine])
                     == products,
                     facts,

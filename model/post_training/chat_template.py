@@ -1,9 +1,10 @@
 """The chat format as a template of transformers, for the directory of a fine-tuned model.
 
-`apply_chat_template` fills in the template and encodes the whole text. End of text is a token in it
-only if the tokenizer reads its spelling as the token (`split_special_tokens` false). A message may
-spell it too. The template then puts a word joiner (U+2060, which has no width) after the first
-character, so no message can end its turn, whichever client applies the template.
+`apply_chat_template` fills in the template and encodes the whole text at once. For end of text to
+become a token, the tokenizer must read its spelling as the token (`split_special_tokens` false).
+But a message may contain that spelling too, and would then end its own turn. The template therefore
+puts a word joiner (U+2060, which has no width) after the spelling's first character in messages.
+This holds in every client that applies the template.
 """
 
 import json
@@ -33,7 +34,10 @@ CHAT_TEMPLATE = f"""\
 
 
 def write_chat_tokenizer(directory: Path) -> None:
-    """Write the template into a directory that has an export's tokenizer, and set what it needs."""
+    """Write the template into a directory with an export's tokenizer.
+
+    Also set split_special_tokens of tokenizer_config.json to false, which the template needs.
+    """
     path = directory / "tokenizer_config.json"
     path.write_bytes(json_bytes(read_json(path, dict) | {"split_special_tokens": False}))
     (directory / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Greedy continuations of prompts, in batches that lose each row when its text ends.
+"""Greedy continuations of prompts, in batches from which a row is removed when its text ends.
 
-transformers' own `generate` gives the same tokens and computes every row until the last one ends.
-Few answers are long: of the demonstration's, half have 13 tokens at most, and one in a batch 96.
+transformers' own `generate` gives the same tokens, but computes every row until the last one ends.
+Few answers are long: in the demonstration half have at most 13 tokens, and one in a batch has 96.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from model.numerics.side_by_side import SideBySide
 
 
 class Continuation(NamedTuple):
-    """What follows a prompt, without the end of text; `stopped` tells whether there was one."""
+    """The ids after a prompt, without end of text. `stopped`: the model ended the text."""
 
     ids: list[int]
     stopped: bool
@@ -31,11 +31,12 @@ def continue_greedily(
     label: str,
     threads: SideBySide,
 ) -> list[Continuation]:
-    """Return the ids that follow each prompt: at most `new_tokens`, none from end of text on.
+    """Return at most `new_tokens` ids after each prompt, up to end of text, each the likeliest.
 
-    Prompts of similar length share batches, and each batch is computed by one thread. Shorter ones
-    are padded on the left; the mask hides the padding, and positions do not count it. Raises
-    PipelineError for a prompt that leaves no room.
+    Prompts of similar length share a batch of `batch_rows`; one of the `threads` computes a batch.
+    Shorter prompts are padded on the left, which changes nothing: the mask hides the padding, and
+    positions do not count it. Raises PipelineError for a prompt that leaves no room for
+    `new_tokens` in the model's context.
     """
     room = model.config.n_positions - new_tokens
     longest = max(prompts, key=len, default=[])
@@ -45,7 +46,7 @@ def continue_greedily(
             "model's context of "
             f"{model.config.n_positions}; lower new_tokens or raise model.context"
         )
-    # The longest first, so that no thread begins a long batch when the others are done.
+    # Longest first, so that no thread starts a long batch when the others have finished.
     by_length = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     batches = [
         by_length[start : start + batch_rows] for start in range(0, len(prompts), batch_rows)
@@ -68,24 +69,37 @@ def continue_greedily(
 def _continue(
     model: GPT2LMHeadModel, prompts: list[list[int]], new_tokens: int
 ) -> list[Continuation]:
-    """Return the continuations of one batch."""
-    network: Any = model  # its annotations lack what is passed here
+    """Return the continuations of one batch.
+
+    The prompts [a b c] and [d e], with E for end of text:
+
+        ids      a b c     mask   1 1 1     positions   0 1 2
+                 E d e            0 1 1                 0 0 1
+
+    The first step reads all of it and caches its keys and values. Each further step reads one token
+    a row. If the second row ends, it is removed from all tensors and from the cache.
+    """
+    # Any: the model's annotations lack arguments that are passed here.
+    network: Any = model
     last = end_of_text(model)
     width = max(map(len, prompts))
-    # (rows, width), padded on the left
+    # (rows, time), padded on the left
     ids = torch.tensor(
         [[last] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device
     )
     mask = torch.tensor(
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
     )
+    # (rows, time): tokens before this one that are not padding
     positions = (mask.cumsum(1) - 1).clamp(min=0)
+    # For each layer keys and values, (rows, heads, tokens read, head width).
     cache = DynamicCache(config=model.config)
     found: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * len(prompts)
-    places = list(range(len(prompts)))  # of the rows that go on
+    # The prompt of each row that is still in the batch.
+    places = list(range(len(prompts)))
     for _ in range(new_tokens):
-        # The threads do not have the caller's gradient mode.
+        # Set here: whether torch records gradients is a setting of each thread.
         with torch.no_grad():
             logits = network(
                 input_ids=ids,
@@ -95,7 +109,8 @@ def _continue(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits
-        ids = logits[:, -1].argmax(-1, keepdim=True)  # (rows, 1)
+        # (rows, 1, vocab) to (rows, 1), the next step's input
+        ids = logits[:, -1].argmax(-1, keepdim=True)
         tokens = ids[:, 0].tolist()
         for place, token in zip(places, tokens, strict=True):
             if token == last:
@@ -105,11 +120,13 @@ def _continue(
         going = [row for row, token in enumerate(tokens) if token != last]
         if not going:
             break
+        # (rows, 1)
         positions = positions[:, -1:] + 1
         if len(going) < len(places):
             rows = torch.tensor(going, device=model.device)
             places = [places[row] for row in going]
             ids, mask, positions = ids[rows], mask[rows], positions[rows]
             cache.batch_select_indices(rows)
+        # (rows, tokens read + 1): the mask covers the cache and the new token.
         mask = torch.cat([mask, mask.new_ones(len(going), 1)], dim=1)
     return [Continuation(*pair) for pair in zip(found, stopped, strict=True)]

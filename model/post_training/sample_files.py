@@ -1,7 +1,7 @@
-"""Files of samples: what one checkpoint makes of the prompts of params.yaml, a line for each.
+"""Files of samples: how one checkpoint continues the prompts of params.yaml, a line for each.
 
-`samples` writes them, and `report` reads them. In `answer`, strings are text, pairs [a, b] are fact
-tokens, and null is any other token without text, so no token's name is in the file.
+The stage `samples` writes them and `report` reads them. `answer` is in order: a string is text, a
+pair [a, b] is a fact token, and null is a reserved token. Names of tokens are never written.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ _Pair = Annotated[list[_Digit], Field(min_length=2, max_length=2)]
 
 
 class Sample(Section):
-    """A prompt and what followed it; the answer `stopped` at end of text, or was `cut`."""
+    """A prompt and its continuation, which `stopped` at end of text or was `cut` at its limit."""
 
     prompt: Text
     answer: list[Text | _Pair | None]
@@ -31,16 +31,17 @@ class Sample(Section):
 
 
 def written(segments: list[str | MulFact | None]) -> list[str | list[int] | None]:
-    """Return what `Sample.answer` has for the segments of an answer."""
+    """Return an answer's segments as `Sample.answer` stores them: a fact as the pair [a, b]."""
     return [
         [segment.a, segment.b] if isinstance(segment, MulFact) else segment for segment in segments
     ]
 
 
 def write_samples(directory: Path, samples: list[Sample]) -> None:
+    """Write one line of JSON for each sample."""
     write_jsonl(directory / FILE, [sample.model_dump() for sample in samples])
 
 
 def read_samples(directory: Path) -> list[Sample]:
-    """Return what `write_samples` wrote to a checksummed directory, or raise PipelineError."""
+    """Read the file of `write_samples`; raise PipelineError if a line is not a sample."""
     return read_kept(directory / FILE, Sample)

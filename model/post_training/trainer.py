@@ -1,8 +1,8 @@
-"""Supervised fine-tuning by transformers' Trainer; a killed run goes on from its newest state.
+"""Supervised fine-tuning by transformers' Trainer; a killed run continues from its newest state.
 
-With portable kernels, groups of a batch's rows are computed side by side, each by one thread.
-
-A state is a Trainer checkpoint, made a piece in place (model/runtime/step_states.py).
+A state is a Trainer checkpoint plus work.json and SHA256SUMS (model/runtime/step_states.py). With
+portable kernels, `GroupTrainer` splits a batch into groups of rows and computes each group in one
+thread, so that the bytes do not depend on the number of threads.
 """
 
 import math
@@ -11,7 +11,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
-# Half of the Trainer's loop. Imported here, so that its version is an input of the stage.
+# The Trainer runs its loop with accelerate. Imported here so that its version is an input of the
+# stage.
 import accelerate  # noqa: F401
 import torch
 import torch.nn.functional as F
@@ -37,10 +38,10 @@ from model.post_training.chat_format import Row
 from model.runtime.live_figures import LiveFigures, in_words
 from model.runtime.step_states import States
 
-# The target that torch's cross-entropy leaves out.
+# The target that torch's cross-entropy ignores by default.
 _IGNORED = -100
 
-# Rows of a group. Smaller groups keep more cores busy, and each makes a gradient as large as the
+# Rows of a group. Smaller groups keep more cores busy, but each makes a gradient as large as the
 # network: 8 rows of the demonstration take 36 ms of one core in groups of 4, and 57 ms one by one.
 _GROUP_ROWS = 4
 
@@ -53,6 +54,8 @@ class LossPoint(NamedTuple):
 
 
 class _TrainerState(BaseModel):
+    """The part of the Trainer's trainer_state.json that is read: an entry for each logged step."""
+
     model_config = ConfigDict(extra="ignore", strict=True)
 
     log_history: list[dict[str, Any]]
@@ -61,8 +64,12 @@ class _TrainerState(BaseModel):
 def collate(rows: list[Row], padding: int) -> dict[str, Tensor]:
     """Return `input_ids`, `attention_mask` and `labels`, each (rows, longest row) int64.
 
-    The mask tells which tokens are padding. Their id cannot: end of text is the padding, and also a
-    token to be learned.
+    End of text (E) is the id of the padding and also a token to be learned, so only the mask shows
+    which ids are padding. Two rows, of which `c E` and `f E` are learned:
+
+        input_ids        attention_mask    labels
+        E a b c E        1 1 1 1 1         -100 -100 -100 c    E
+        E d f E E        1 1 1 1 0         -100 -100 f    E    -100
     """
     width = max(len(row.ids) for row in rows)
 
@@ -89,19 +96,21 @@ def fine_tune(
     label: str,
     numerics: Numerics,
 ) -> list[LossPoint]:
-    """Train `model` in place on `rows`, in an order drawn by `seed`; return the loss curve.
+    """Train `model` in place on `rows` in an order drawn from `seed`; return the loss curve.
 
-    Goes on from the newest state in `scratch`. Raises PipelineError if a loss or a gradient is not
-    finite.
+    Training continues from the newest state in `scratch`. Raises PipelineError if a loss or a
+    gradient is not finite, if a state cannot be read, or if the Trainer would take another number
+    of conversations a step than params.yaml asks for.
     """
-    # The Trainer warns of a loss that it computes correctly, and of how it handles states.
+    # Hide two warnings of the Trainer that do not apply: about a loss that it computes correctly,
+    # and about how it handles states.
     logging.set_verbosity_error()
     states = trainer_states(scratch, params.device, label)
     step, state = states.newest(lambda step, directory: (step, directory)) or (0, None)
     live = LiveFigures(scratch, label, params.max_steps)
     live.go_on(step)
     if state is not None and step == params.max_steps:
-        # Nothing is left to do, and the Trainer would take one step more.
+        # The run was killed after its last state. The Trainer would take one step too many.
         model.load_state_dict(load_hugging_face_model(state).state_dict())
         history = read_json(state / "trainer_state.json", _TrainerState).log_history
     else:
@@ -112,30 +121,31 @@ def fine_tune(
 
 
 def trainer_states(scratch: Path, device: str, label: str) -> States:
-    """Return the Trainer's checkpoints in `scratch` as states."""
+    """Return the Trainer's checkpoints in `scratch` as states of this machine's kind."""
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     return States(scratch, prefix, machine(torch.device(device)), label)
 
 
 def _train(trainer: Trainer, state: Path | None, label: str) -> None:
-    """Train, from `state` if it is not None."""
+    """Train from the start or from `state`; raise PipelineError if `state` cannot be read."""
     try:
         trainer.train(resume_from_checkpoint=None if state is None else str(state))
     except (UnpicklingError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        # The second is of a file that is being written, as on a full disk.
+        # "Error while serializing" concerns a file that is being written, as on a full disk.
         if state is None or reason.startswith("Error while serializing"):
             raise
-        # The Trainer reads its optimizer's file as weights only: no other pickle is loaded.
+        # The Trainer loads its optimizer's file with weights_only, so a pickle with code raises.
         raise PipelineError(
-            f"{label}: {state} holds what is no state ({reason}); delete it and run it again"
+            f"{label}: {state} is not a readable state ({reason}); delete it and run it again"
         ) from None
 
 
 class GroupTrainer(Trainer):
-    """Computes groups of a batch's rows side by side, and adds their gradients in a fixed order.
+    """A Trainer that computes groups of a batch's rows in parallel threads.
 
-    So the bytes are the same for any number of threads.
+    Gradients are added in a fixed order (model/numerics/pairwise_sum.py), so the bytes are the same
+    for any number of threads.
     """
 
     def __init__(self, *args: Any, side_by_side: SideBySide, **options: Any):
@@ -148,18 +158,22 @@ class GroupTrainer(Trainer):
         inputs: dict[str, Tensor],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Leave the gradients in the parameters' `grad`; return the mean loss per learned token."""
+        """Set the parameters' `grad` and return the batch's mean loss per learned token, in nats.
+
+        `num_items_in_batch` is the number of learned tokens, by which losses are divided.
+        """
         if num_items_in_batch is None:
             raise TypeError("the Trainer has not counted the learned tokens of the batch")
         model.train()
         parameters = list(model.parameters())
 
+        # The group's share of the mean loss, then a gradient for each parameter.
         def of_group(group: tuple[Tensor, Tensor]) -> list[Tensor]:
             loss = _summed_loss(model, *group) / num_items_in_batch
             return [loss.detach(), *torch.autograd.grad(loss, parameters)]
 
         pairs, groups = PairwiseSum(self._threads), _groups(inputs)
-        # Not all at once: each has gradients as large as the network.
+        # As many groups at once as there are threads: each holds gradients as large as the network.
         for start in range(0, len(groups), self._threads.threads):
             together = groups[start : start + self._threads.threads]
             for gradients in self._threads.map(of_group, together):
@@ -171,7 +185,11 @@ class GroupTrainer(Trainer):
 
 
 def _groups(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Return the ids and labels of groups, each as wide as its longest row; the longest first."""
+    """Return ids and labels of each group, both (4 rows or fewer, the group's longest row).
+
+    Rows are sorted by length, longest first, so that groups have little padding.
+    """
+    # (rows,): tokens without padding
     lengths = batch["attention_mask"].sum(1)
     groups = []
     for rows in lengths.argsort(descending=True, stable=True).split(_GROUP_ROWS):
@@ -183,12 +201,16 @@ def _groups(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
 def _summed_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     """Return the summed cross-entropy of the learned tokens, in nats.
 
-    Needs no mask: no token sees the padding, which is on its right. The output layer, half of the
-    network's arithmetic, computes only what is learned.
+    `ids` and `labels` are (rows, time). No mask is needed: padding is on the right, and attention
+    is causal. The output layer is half of the network's arithmetic, so it runs on learned tokens
+    only.
     """
-    hidden = model.transformer(ids, use_cache=False).last_hidden_state  # (rows, width, channels)
-    learned = labels[:, 1:] != _IGNORED  # place i predicts token i + 1
-    logits = model.lm_head(hidden[:, :-1][learned])  # (learned tokens, vocabulary)
+    # (rows, time, width)
+    hidden = model.transformer(ids, use_cache=False).last_hidden_state
+    # (rows, time - 1) bool: place i predicts token i + 1
+    learned = labels[:, 1:] != _IGNORED
+    # (learned tokens, vocab)
+    logits = model.lm_head(hidden[:, :-1][learned])
     return F.cross_entropy(logits, labels[:, 1:][learned], reduction="sum")
 
 
@@ -201,6 +223,7 @@ def _trainer(
     numerics: Numerics,
     live: LiveFigures,
 ) -> Trainer:
+    """Return the Trainer; raise PipelineError if it would not follow `params`."""
     padding = model.config.eos_token_id
     if not isinstance(padding, int):
         raise PipelineError(f"{states.label}: the export's config.json has no eos_token_id")
@@ -222,6 +245,7 @@ def _trainer(
         else Trainer(model, arguments, **options)
     )
     trainer.remove_callback(PrinterCallback)
+    # Environment variables can give the Trainer more processes or another precision.
     taken = trainer.args.train_batch_size * trainer.args.world_size
     precision = {"float32": "no", "bfloat16": "bf16"}[params.dtype]
     if (taken, trainer.accelerator.mixed_precision) != (params.batch_rows, precision):
@@ -234,6 +258,7 @@ def _trainer(
 
 
 def _arguments(params: SftParams, seed: int, scratch: Path) -> TrainingArguments:
+    """Return the section `sft` in the Trainer's names."""
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=params.max_steps,
@@ -248,26 +273,28 @@ def _arguments(params: SftParams, seed: int, scratch: Path) -> TrainingArguments
         bf16=params.dtype == "bfloat16",
         use_cpu=params.device == "cpu",
         seed=seed,
-        # The Trainer adds the epoch's number. A seed's second epoch must not be the next seed's
-        # first.
+        # The Trainer adds the epoch's number: seed 1 draws with 1000, 1001, …, seed 2 with 2000.
+        # Without the factor, seed 1's second epoch would have the order of seed 2's first.
         data_seed=1000 * seed,
         logging_steps=params.log_every,
+        # A loss that is NaN must show, so that `_Keeper` stops the run.
         logging_nan_inf_filter=False,
         save_steps=params.state_every,
         remove_unused_columns=False,
         dataloader_pin_memory=params.device == "cuda",
         report_to="none",
-        disable_tqdm=True,  # its bar has no loss
+        # Its progress bar shows no loss; `_Figures` shows one that does.
+        disable_tqdm=True,
     )
-    # The Trainer would use every GPU that it finds, with batch_rows conversations on each.
+    # Without this the Trainer uses every GPU that it finds, with batch_rows conversations on each.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 class _Figures(TrainerCallback):
-    """Show the run's figures: a bar in a terminal, and rows of live.jsonl.
+    """Show the run's progress: a bar in a terminal, and rows of live.jsonl.
 
-    `tokens` counts those of the batches made since the last row.
+    `tokens` counts the tokens of the batches since the last row.
     """
 
     def __init__(self, label: str, live: LiveFigures):
@@ -296,7 +323,8 @@ class _Figures(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **said: Any
     ) -> None:
         logs: dict[str, float] = said["logs"]
-        if "loss" not in logs:  # the Trainer's summary at the end
+        # The Trainer's last entry is a summary without a loss.
+        if "loss" not in logs:
             return
         now = time.perf_counter()
         shown = {
@@ -306,6 +334,7 @@ class _Figures(TrainerCallback):
             "tokens_per_second": self.tokens / (now - self._logged),
         }
         step = state.global_step
+        # seconds, at the mean pace since this process began
         left = (state.max_steps - step) * (now - self._began) / (step - self._first)
         self._live.append("training", step, **shown, seconds_left=left)
         self._bar.set_postfix_str(in_words(shown))
@@ -318,7 +347,7 @@ class _Figures(TrainerCallback):
 
 
 class _Keeper(TrainerCallback):
-    """Make each Trainer checkpoint a state; stop the run at a loss that is not finite."""
+    """Complete each Trainer checkpoint as a state; stop the run at a loss that is not finite."""
 
     def __init__(self, states: States):
         self._states = states

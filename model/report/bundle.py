@@ -1,5 +1,6 @@
-"""Vega, Vega-Lite and vega-embed as one script, from vl-convert-python: what a page needs to draw
-without a network.
+"""Vega, Vega-Lite and vega-embed as one script, so that the page draws its charts offline.
+
+The script comes from the package vl-convert-python.
 """
 
 import json
@@ -13,8 +14,9 @@ VEGA_LITE = "6.4"
 
 
 def bundle() -> str:
-    """Return the script, which defines `embedChart` and `look`; PipelineError where it could not
-    stand in a page.
+    """Return the script, which defines `embedChart` and `look`.
+
+    Raises PipelineError if the script contains text that would end its HTML element.
     """
     text = vl_convert.javascript_bundle("window.embedChart = vegaEmbed;", vl_version=VEGA_LITE)
     for mark in ("</script", "<!--", "<script"):
@@ -24,5 +26,6 @@ def bundle() -> str:
                 f"the bundle of vl-convert-python {version} has {mark} in it and would end its"
                 " element"
             )
+    # Pairs of colours, for a light page and for a dark one.
     look = [*zip(COLOURS, DARK_COLOURS, strict=True), (GREY, DARK_GREY)]
     return f"{text}\nwindow.look = {json.dumps(look)};"

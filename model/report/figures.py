@@ -1,6 +1,4 @@
-"""The report's charts: for each chart of the table its specification, its data, and a table of
-them.
-"""
+"""The report's charts: for each chart its specification, its data, and a table of the data."""
 
 import csv
 from pathlib import Path
@@ -11,8 +9,11 @@ from model.curves.charts import DIFFERENCES, PAIRED, USAGE, Chart
 from model.curves.points import TRAIN, VAL
 from model.report.vega import LINES, Spec, paired_chart, report_chart
 
-_MOST_POINTS = 300  # of one run and split: more than pixels are useful, and the page stays small
-_MOST_ROWS = 60  # of the table below a chart
+# Points of one run and split. A chart has about as many pixels, and the page stays small.
+_MOST_POINTS = 300
+# Rows of the table below a chart.
+_MOST_ROWS = 60
+# The columns that the table below a chart shows, by the chart's shape.
 _COLUMNS = {
     "curve": (
         *("condition", "seed", "split", "step", "tokens", "original_bytes"),
@@ -39,26 +40,28 @@ Rows = list[dict[str, str]]
 
 
 class Figure(NamedTuple):
-    """One chart of the page.
-
-    `by` has its specification for each x axis, `data` is what it draws, `rows` its table. `below`
-    is drawn below it: the paired differences of what it shows.
-    """
+    """One chart of the page."""
 
     id: str
     title: str
     caption: str
+    # Read aloud in place of the picture.
     label: str
     stage: str
+    # Its Vega-Lite specification for each x axis.
     by: dict[str, Spec]
+    # The data that it draws: column names, then rows.
     data: list[list[str]]
+    # The table below it.
     columns: list[str]
     rows: list[list[str]]
     note: str
+    # The paired differences of the same figure, drawn below it.
     below: "Figure | None" = None
 
 
 def read_rows(path: Path) -> Rows:
+    """Return the rows of a CSV as dicts of text; raise PipelineError if it cannot be read."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -78,7 +81,7 @@ def curve_figures(plots: Path, charts: list[Chart]) -> list[Figure]:
 
 
 def _paired(chart: Chart, rows: Rows, differences: Rows) -> Figure | None:
-    """Return the figure of the paired differences of one chart; None where it has none."""
+    """Return the figure of one chart's paired differences, or None if there are none."""
     mine = [row for row in differences if row["chart"] == chart.name]
     if not mine:
         return None
@@ -104,6 +107,7 @@ def _paired(chart: Chart, rows: Rows, differences: Rows) -> Figure | None:
 
 
 def _paired_ends(rows: Rows) -> str:
+    """Return each condition's last difference in words, for the figure's label."""
     last = {row["condition"]: row for row in rows}
     ends = [
         f"{condition} {float(row['difference']):+.4f} at step {row['step']}"
@@ -113,7 +117,7 @@ def _paired_ends(rows: Rows) -> str:
 
 
 def difference_figures(plots: Path) -> list[Figure]:
-    """Return a figure of the differences for each unit they are measured in."""
+    """Return a figure of the differences for each unit in which they are measured."""
     rows = read_rows(plots / DIFFERENCES.file)
     figures = []
     for unit in dict.fromkeys(row["unit"] for row in rows):
@@ -130,6 +134,7 @@ def difference_figures(plots: Path) -> list[Figure]:
 
 
 def usage_figure(plots: Path) -> Figure:
+    """Return the figure of how much fact tokens are used."""
     rows = read_rows(plots / USAGE.file)
     return _figure(USAGE, rows, rows, [], _USAGE_CAPTION)
 
@@ -137,8 +142,9 @@ def usage_figure(plots: Path) -> Figure:
 def _figure(
     chart: Chart, rows: Rows, drawn: Rows, only_data: list[str], caption: str, ends: str = ""
 ) -> Figure:
-    """Return the figure of `rows`: `drawn` are those of its chart, which has columns `only_data`
-    too.
+    """Return the figure whose table has `rows` and whose chart draws `drawn`.
+
+    The chart's data also have the columns `only_data`. Columns without any value are left out.
     """
     columns = [name for name in _COLUMNS[chart.shape] if any(row[name] for row in rows)]
     shown, note = _table_rows(rows) if chart.shape == "curve" else (rows, "")
@@ -158,12 +164,13 @@ def _figure(
 
 
 def _curve(chart: Chart, rows: Rows) -> Figure:
+    """Return the figure of a curve, with the columns of its reference lines."""
     lines = [name for name in LINES if any(row[name] for row in rows)]
     return _figure(chart, rows, thinned(rows), lines, _caption(chart, rows), _ends(rows))
 
 
 def _caption(chart: Chart, rows: Rows) -> str:
-    """Return what a reader has to know to read the chart."""
+    """Return the caption: the sentences that apply to this chart and its data."""
     seeds, splits = {row["seed"] for row in rows}, {row["split"] for row in rows}
     is_one_step = len({row["step"] for row in rows}) == 1
     over_seeds = ", from the lowest to the highest seed" if len(seeds) > 1 else ""
@@ -187,7 +194,7 @@ def _caption(chart: Chart, rows: Rows) -> str:
 
 
 def _ends(rows: Rows) -> str:
-    """Return the last value of every run in words, held-out where there is one."""
+    """Return the last value of every run in words, the held-out one if there is one."""
     last = {(row["condition"], row["seed"]): row for row in _held_out(rows)}
     ends = [
         f"{condition} (seed {seed}) {_short(row['value'])} at step {row['step']}"
@@ -197,22 +204,28 @@ def _ends(rows: Rows) -> str:
 
 
 def _held_out(rows: Rows) -> Rows:
+    """Return the rows that are not of the training split, or all if there are no others."""
     return [row for row in rows if row["split"] != TRAIN] or rows
 
 
 def thinned(rows: Rows, most: int = _MOST_POINTS) -> Rows:
-    """Return `rows` with at most about `most` of each run and split, its last among them."""
+    """Return at most `most` rows of each run and split, evenly spaced, the last one among them.
+
+    Of 7 rows with `most` = 3, every third is kept: rows 0, 3 and 6.
+    """
     runs: dict[tuple[str, ...], Rows] = {}
     for row in rows:
         runs.setdefault((row["condition"], row["seed"], row["split"]), []).append(row)
     kept: Rows = []
     for run in runs.values():
         every = -(-len(run) // most)
+        # Starts so that the last row is reached.
         kept += run[(len(run) - 1) % every :: every]
     return kept
 
 
 def _table_rows(rows: Rows) -> tuple[Rows, str]:
+    """Return the held-out rows that the table shows, and a note of how many are left out."""
     held_out = _held_out(rows)
     runs = len({(row["condition"], row["seed"], row["split"]) for row in held_out})
     shown = thinned(held_out, max(2, _MOST_ROWS // runs))
@@ -221,14 +234,12 @@ def _table_rows(rows: Rows) -> tuple[Rows, str]:
 
 
 def as_data(columns: list[str], rows: Rows) -> list[list[str]]:
-    """Return the columns' names, then each row's values: half of what a list of objects takes."""
+    """Return the columns' names, then each row's values; objects would take twice the bytes."""
     return [columns, *([_short(row[column], 7) for column in columns] for row in rows)]
 
 
 def _short(text: str, digits: int = 5) -> str:
-    """Return a number with a decimal point or an exponent in `digits` digits, other text as it
-    is.
-    """
+    """Return a number rounded to `digits` digits; whole numbers and other text stay unchanged."""
     if not text or text.lstrip("-").isdigit():
         return text
     try:

@@ -1,4 +1,4 @@
-"""What the page's header says is compared: conditions, network, text and training, in words."""
+"""The page's header in words: conditions, network, text and training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,20 +10,26 @@ from model.conditions.effective import Sections, effective_sections, with_effect
 from model.conditions.words import differences, settings
 from model.tokens.facts import MUL_FACTS
 
-_VOCABULARY_MULTIPLE = 64  # model/tokens/bpe.py fills the vocabulary up to one
+# model/tokens/bpe.py rounds the vocabulary up to a multiple of this.
+_VOCABULARY_MULTIPLE = 64
+# Sections of params.yaml in which conditions may differ.
 _SECTIONS = ("tokenize", "model", "pretrain", "sft")
 _PREFIXES = ("", "k", "M", "G", "T")
+# Keys of a source that are not part of its name.
 _NAMED_IN_SOURCE = ("files", "revision", "sha256", "kind")
 
 
 def title(conditions: list[str]) -> str:
-    """Return the names of what is compared, as `mul_tokens and wide against baseline`."""
+    """Return the page's title, such as "mul_tokens and wide against baseline"."""
     first, *others = conditions
     return f"{_listed(others)} against {first}" if others else first
 
 
 def compared(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return each condition with what it has of its own, the first with its own settings."""
+    """Return each condition with its differences from the first, and the first with its overrides.
+
+    An override is a value that a condition has in place of params.yaml's own.
+    """
     conditions: Mapping[str, Sections] = params["conditions"]
     first, *_ = conditions
     own = settings(conditions[first])
@@ -38,10 +44,10 @@ def compared(params: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def facts(params: Mapping[str, Any], metrics: Path) -> list[tuple[str, str]]:
-    """Return what network was trained on what, and how, each with its name.
+    """Return the header's rows (name, words) about the network, its text and its training.
 
-    What differs between conditions is said of each. Raises PipelineError naming a file of `metrics`
-    that lacks its figures.
+    A row whose words differ between conditions names each condition. Raises PipelineError, which
+    names the file, if a file below `metrics` lacks its figures.
     """
     conditions: Mapping[str, Sections] = params["conditions"]
     base = {name: params[name] for name in _SECTIONS}
@@ -68,23 +74,29 @@ def facts(params: Mapping[str, Any], metrics: Path) -> list[tuple[str, str]]:
 
 
 def parameter_count(model: Mapping[str, int], vocabulary: int) -> int:
-    """Return the number of a GPT-2's parameters, its output layer tied to the embedding.
+    """Return the number of parameters of a GPT-2 whose output layer is tied to the embedding.
 
-    A block has four matrices of 12 width² together, their biases (9 width), and two norms (4
-    width).
+    A block has 12 width² in its four matrices (3 + 1 + 4 + 4), 9 width in their biases, and
+    4 width in its two norms. OpenAI's gpt2 (12 layers, width 768, context 1024, vocabulary 50257)
+    has 124,439,808.
     """
     width = model["width"]
     blocks = model["layers"] * (12 * width**2 + 13 * width)
+    # Embeddings of tokens and positions, blocks, the last norm.
     return (vocabulary + model["context"]) * width + blocks + 2 * width
 
 
 def vocabulary_size(base_ranks: int | None, ranks: int) -> int:
-    """Return the size of the vocabulary: byte pairs, end of text and the facts, rounded up."""
+    """Return the size of the vocabulary: base tokens, end of text and facts, rounded up to 64s.
+
+    GPT-2's 50,256 base tokens + 1 + 45 facts = 50,302, rounded up to 50,304.
+    """
     ids = (base_ranks or ranks) + 1 + len(MUL_FACTS)
     return -(-ids // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
 
 
 def _network(sections: Sections, ranks: int) -> str:
+    """Return the sentence about the network; `ranks` is the number of GPT-2's base tokens."""
     model = sections["model"]
     vocabulary = vocabulary_size(sections["tokenize"]["base_ranks"], ranks)
     return (
@@ -95,7 +107,7 @@ def _network(sections: Sections, ranks: int) -> str:
 
 
 def _text(params: Mapping[str, Any], texts: Mapping[str, dict[str, Any]]) -> str:
-    """Return the documents' words: all conditions have the same ones."""
+    """Return the sentence about the documents, which all conditions share."""
     train, val = (next(iter(texts.values()))[split] for split in ("train", "val"))
     corpus, source = params["corpus"], params["fetch"]["passages"]["source"]
     named = [str(value) for key, value in source.items() if key not in _NAMED_IN_SOURCE and value]
@@ -108,6 +120,7 @@ def _text(params: Mapping[str, Any], texts: Mapping[str, dict[str, Any]]) -> str
 
 
 def _tokens(sections: Sections, texts: dict[str, Any]) -> str:
+    """Return the sentence about the tokens of training, and how often the text is repeated."""
     pretrain, context = sections["pretrain"], sections["model"]["context"]
     per_step = pretrain["batch_rows"] * context
     trained, there = pretrain["max_steps"] * per_step, texts["train"]["tokens"]
@@ -119,6 +132,7 @@ def _tokens(sections: Sections, texts: dict[str, Any]) -> str:
 
 
 def _optimizer(pretrain: Mapping[str, Any]) -> str:
+    """Return the sentence about the optimizer and its schedule."""
     rate, least = pretrain["learning_rate"], pretrain["min_learning_rate"]
     matrices = ""
     if pretrain["optimizer"] == "muon":
@@ -146,10 +160,12 @@ def _arithmetic(pretrain: Mapping[str, Any], params: Mapping[str, Any]) -> str:
 
 
 def _texts(path: Path) -> dict[str, Any]:
+    """Return a condition's tokenize.json; raise PipelineError if it lacks a figure."""
     found = read_json(path, dict)
     try:
         for split in ("train", "val"):
             for key in ("documents", "original_bytes", "tokens"):
+                # Raises if the key is missing or its value is not a number.
                 found[split][key] + 0
     except (KeyError, TypeError) as error:
         raise PipelineError(
@@ -159,7 +175,7 @@ def _texts(path: Path) -> dict[str, Any]:
 
 
 def _by_condition(words: Mapping[str, str]) -> str:
-    """Return what is said of all conditions once, and what differs with their names before it."""
+    """Return the words once if all conditions share them, else each with its conditions' names."""
     same: dict[str, list[str]] = {}
     for name, said in words.items():
         same.setdefault(said, []).append(name)
@@ -174,10 +190,10 @@ def _listed(names: list[str]) -> str:
 
 
 def rounded(number: int) -> str:
-    """Return a number in three digits, as 1.23 M."""
+    """Return a number in three digits with a prefix: 1,234,567 gives "1.23 M"."""
     if number < 1000:
         return f"{number} "
-    # Rounded first: 999,900 is 1 M, and not 1e+03 k.
+    # Rounded before the prefix is chosen: 999,900 is "1 M", not "1e+03 k".
     value, digits = float(f"{number:.3g}"), len(f"{float(f'{number:.3g}'):.0f}")
     power = min((digits - 1) // 3, len(_PREFIXES) - 1)
     return f"{value / 1000**power:.4g} {_PREFIXES[power]}"

@@ -1,5 +1,6 @@
-"""The stages of dvc.yaml as the report tells them: commands, code, data, parameters, libraries, and
-who needs whom.
+"""The stages of dvc.yaml for the report: commands, code, data, parameters, libraries, and edges.
+
+An edge of the graph leads from a stage to one that reads its outputs.
 """
 
 import hashlib
@@ -13,29 +14,35 @@ from common.errors import PipelineError
 from common.yaml_file import read_yaml
 
 _LIBRARIES, _PARAMS, _STAGES = "libraries.yaml", "params.yaml", "stages.yaml"
-_CODE = ("common", "model", "stages")  # the folders of code
+# The folders of code.
+_CODE = ("common", "model", "stages")
+# A reference such as ${item.seed} or ${model.context}.
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
 class Stage(NamedTuple):
-    """One stage; `params` are its values by key, `code` the git blob ids of its files by path,
-    `needs` stages it reads from.
-    """
+    """One stage of dvc.yaml."""
 
     name: str
     command: str
+    # How many instances it has: one for each combination of its arguments.
     instances: int
     inputs: list[str]
     outputs: list[str]
+    # Git blob ids of its modules by path.
     code: dict[str, str]
+    # Values by key.
     params: dict[str, Any]
+    # Versions by name.
     libraries: dict[str, str]
+    # The stages whose outputs it reads.
     needs: list[str]
 
 
 def read_stages(root: Path) -> list[Stage]:
-    """Return the stages of `root` in dvc.yaml's order; PipelineError where they name a parameter
-    that there is not.
+    """Return the stages of the repository `root` in dvc.yaml's order.
+
+    Raises PipelineError if dvc.yaml names a parameter that params.yaml lacks.
     """
     texts = _declared(root / _STAGES)
     params, versions = (read_yaml(root / name) for name in (_PARAMS, _LIBRARIES))
@@ -48,8 +55,10 @@ def read_stages(root: Path) -> list[Stage]:
 
 
 def _declared(path: Path) -> dict[str, dict[str, Any]]:
-    """Return dvc.yaml's stages with all their outputs under `outs`; `path` is the link to
-    dvc.yaml.
+    """Return dvc.yaml's stages with all their outputs under `outs`.
+
+    `path` is the link to dvc.yaml. DVC keeps outputs under three keys, and an output is a path or a
+    dict with the path as its key.
     """
     whole = read_yaml(path)
     if not isinstance(whole, dict) or not isinstance(whole.get("stages"), dict):
@@ -71,9 +80,12 @@ def _stage(
     params: dict[str, Any],
     versions: dict[str, Any],
 ) -> Stage:
+    """Return one stage; `items` are its instances, `made` all stages' outputs by name."""
     deps = text.get("deps", [])
+    # A dependency is code if it is a module or lies in a folder of code; all others are data.
     code = [dep for dep in deps if dep.endswith(".py") or dep.partition("/")[0] in _CODE]
     data = _expanded([dep for dep in deps if dep not in code], items, params)
+    # Under `params`, a text is a key of params.yaml; a dict names another file with its keys.
     entries = text.get("params", [])
     keys = sorted(_expanded([entry for entry in entries if isinstance(entry, str)], items, params))
     named = {
@@ -107,9 +119,7 @@ def _merged(libraries: Iterable[dict[str, str]]) -> dict[str, str]:
 
 
 def _blobs(root: Path, deps: set[str]) -> dict[str, str]:
-    """Return the git blob id of every module in `deps`, which are modules and folders of
-    modules.
-    """
+    """Return the git blob id of every module in `deps`, a set of modules and folders."""
     modules = (
         module
         for dep in deps
@@ -119,15 +129,20 @@ def _blobs(root: Path, deps: set[str]) -> dict[str, str]:
 
 
 def blob_id(path: Path) -> str:
-    """Return the name git has for the content of `path`: `git show` with it prints the file."""
+    """Return git's id of the content of `path`; `git show` with it prints the file."""
     content = path.read_bytes()
+    # Git hashes the word "blob", the number of bytes and a zero byte before the content.
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
-    """Return the edges (from, to) of the graph without those that a longer way implies."""
+    """Return the edges (from, to) of the graph, without those that a longer way implies.
+
+    With a → b → c and a → c, the last is left out (the transitive reduction).
+    """
     needs = {stage.name: set(stage.needs) for stage in stages}
 
+    # All stages that `name` needs, directly or not.
     def above(name: str) -> set[str]:
         return needs[name].union(*(above(other) for other in needs[name]))
 
@@ -140,6 +155,10 @@ def reduced(stages: list[Stage]) -> list[tuple[str, str]]:
 
 
 def _items(matrix: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a stage's instances: all combinations of its matrix, one empty dict without a matrix.
+
+    A value of the matrix is a list, or a reference to one, such as ${seeds}.
+    """
     whole = {
         key: _value(params, values[2:-1]) if isinstance(values, str) else values
         for key, values in matrix.items()
@@ -148,7 +167,7 @@ def _items(matrix: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any
 
 
 def _expanded(texts: list[str], items: list[dict[str, Any]], params: dict[str, Any]) -> set[str]:
-    """Return `texts` with every reference replaced, once for each instance."""
+    """Return `texts` with every reference replaced by its value, once for each instance."""
 
     def value(name: str, item: dict[str, Any]) -> str:
         return str(
@@ -162,15 +181,18 @@ def _expanded(texts: list[str], items: list[dict[str, Any]], params: dict[str, A
 
 
 def _meet(dep: str, out: str) -> bool:
+    """Return True if the paths are the same, or one lies in the other."""
+    # The slash keeps "data/items" apart from "data/items_old".
     return f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/")
 
 
 def _plain(text: str) -> str:
-    """Return `text` with its references in capitals, as README writes them."""
+    """Return `text` with its references in capitals: ${item.seed} becomes SEED."""
     return _REFERENCE.sub(lambda found: found[1].split(".")[-1].upper(), text)
 
 
 def _value(params: dict[str, Any], key: str) -> Any:
+    """Return the value at a dotted key of params.yaml; raise PipelineError if it is missing."""
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

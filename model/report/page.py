@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: text first, then data, then scripts."""
+"""The report as one HTML file that needs no other file: text first, then data, then scripts."""
 
 import json
 from pathlib import Path
@@ -15,26 +15,23 @@ from model.report.runs import Check, Export
 from model.report.samples import Samples
 
 _FOLDER = Path(__file__).parent
-# tools/stale_report.py puts what is stale now between these.
+# tools/stale_report.py writes a warning between these if results are stale.
 STALE_BEGIN, STALE_END = "<!-- stale: begin -->", "<!-- stale: end -->"
 
 
 class Report(NamedTuple):
-    """All that the page shows.
-
-    `compared_conditions` and `facts` are the header's: the conditions and what each has of its own,
-    and the network, the text and the training. `verdict` has sentences, the first of them the
-    headline, `limits` what it could not have seen. `compared` is the table of all comparisons,
-    `tables` are those of plots/results.json.
-    """
+    """Everything that the page shows."""
 
     title: str
+    # The header's rows: each condition and its differences; network, text and training.
     compared_conditions: list[tuple[str, str]]
     facts: list[tuple[str, str]]
+    # Sentences: the headline first, then the differences; and the limits of the comparison.
     verdict: list[str]
     limits: list[str]
     seeds: list[int]
     samples: Samples
+    # The table of all comparisons, and the tables of plots/results.json.
     compared: dict[str, Any]
     tables: list[dict[str, Any]]
     curves: list[Figure]
@@ -49,8 +46,9 @@ class Report(NamedTuple):
 
 
 def render(report: Report) -> bytes:
-    """Return the page; raises jinja2.UndefinedError where the template asks for what there is
-    not.
+    """Return the bytes of the page.
+
+    Raises jinja2.UndefinedError if the template uses a name that `report` lacks.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -80,7 +78,7 @@ def render(report: Report) -> bytes:
         chain_rows=[_chain(each) for each in report.exports],
         style=_read("report.css"),
         scripts="\n".join(scripts),
-        # In a script element no text may look like a tag.
+        # A "<" in the data could begin a tag that ends the script element.
         chart_data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
             "<", "\\u003c"
         ),
@@ -91,6 +89,8 @@ def render(report: Report) -> bytes:
 
 
 def _chain(export: Export) -> tuple[str | int, ...]:
+    """Return a table row: from an export's documents by way of its weights to its items."""
+    # 12 hexadecimal digits are enough to tell the hashes of one repository apart.
     items = ", ".join(f"{task} {count:,}" for task, count in export.items.items())
     return (
         export.condition,
@@ -107,4 +107,5 @@ def _read(name: str) -> str:
 
 
 def _yaml(value: Any) -> str:
+    # PyYAML ends a lone scalar with "...".
     return yaml.safe_dump(value, sort_keys=False, width=100).removesuffix("...\n").strip()

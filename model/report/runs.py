@@ -1,6 +1,4 @@
-"""What the committed metrics say of every run: identities from data to items, and whether they are
-as they must be.
-"""
+"""Read the committed metrics of every run: hashes and counts from data to items, and checks."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +8,11 @@ from common.sections import read_json
 
 
 class Export(NamedTuple):
-    """One exported checkpoint; hashes are whole, `items` counts what it was scored on by task."""
+    """One exported checkpoint.
+
+    Hashes are SHA-256 in full. `difference` is the largest of two logits on `tokens` tokens.
+    `items` has the number of items by task.
+    """
 
     condition: str
     seed: int
@@ -23,7 +25,7 @@ class Export(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Something that must hold, whether it does, and the figures that say so."""
+    """A condition that must hold, whether it does, and the figures that show it."""
 
     holds: bool
     name: str
@@ -33,8 +35,9 @@ class Check(NamedTuple):
 def read_exports(
     metrics: Path, conditions: list[str], seeds: list[int], steps: list[int]
 ) -> list[Export]:
-    """Return every export of the runs; PipelineError names a file that is missing or not its
-    stage's.
+    """Return every export of the runs, in order of condition, seed and step.
+
+    Raises PipelineError, which names it, if a file is missing or lacks figures.
     """
     return [
         _export(metrics, condition, seed, step)
@@ -45,6 +48,7 @@ def read_exports(
 
 
 def _export(metrics: Path, condition: str, seed: int, step: int) -> Export:
+    """Read one export from three files: tokenize.json, parity.json and evaluation.json."""
     folder = metrics / condition / f"seed_{seed}" / f"step_{step}"
     texts, parity, scores = (
         read_json(path, dict)
@@ -73,14 +77,15 @@ def _export(metrics: Path, condition: str, seed: int, step: int) -> Export:
 
 
 def checks(exports: list[Export], tolerance: float, twins: dict[str, str]) -> list[Check]:
-    """Return what has to hold of a run's exports and data for its figures to mean anything.
+    """Return the checks of exports and data without which the figures mean nothing.
 
-    `twins` are the conditions that are pretrained as an earlier one is, with that one's name.
+    `twins` maps a condition to an earlier one with the same pretraining, whose networks it shares.
     """
     worst, fewest = (
         max(export.difference for export in exports),
         min(export.tokens for export in exports),
     )
+    # Twins share their networks on purpose and are left out of the check of weights.
     networks = [export for export in exports if export.condition not in twins]
     weights = {export.weights_sha256 for export in networks}
     shared = "".join(f"; {name} is pretrained as {other} is" for name, other in twins.items())
@@ -89,7 +94,8 @@ def checks(exports: list[Export], tolerance: float, twins: dict[str, str]) -> li
     said = ", ".join(f"{task} {count:,}" for task, count in exports[0].items.items())
     return [
         Check(
-            worst <= tolerance < 1,  # 1 and more give the gate up
+            # A tolerance of 1 or more turns the gate's check of weights off.
+            worst <= tolerance < 1,
             "Every export gives its checkpoint's logits",
             f"{len(exports)} exports, largest difference {worst:.2g} on at least {fewest:,} tokens,"
             f" tolerance {tolerance:.2g}",
@@ -113,8 +119,9 @@ def checks(exports: list[Export], tolerance: float, twins: dict[str, str]) -> li
 
 
 def sources(fetch: dict[str, Any], name: str = "") -> list[tuple[str, str, str]]:
-    """Return (input, where it comes from, what pins it) for every file and revision of
-    params.yaml's section fetch.
+    """Return (input, origin, hash or revision) for every source in params.yaml's section `fetch`.
+
+    `name` is the dotted path so far, with spaces; sections may contain sections.
     """
     rows = []
     for key, section in fetch.items():
@@ -126,6 +133,7 @@ def sources(fetch: dict[str, Any], name: str = "") -> list[tuple[str, str, str]]
 
 
 def _pins(name: str, source: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return a row for each file's SHA-256, for the revision, and for the source's own SHA-256."""
     words = " ".join(
         str(value)
         for key, value in source.items()

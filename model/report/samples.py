@@ -1,6 +1,6 @@
-"""What every checkpoint makes of the prompts of params.yaml, as the report shows it.
+"""How every checkpoint continues the prompts of params.yaml, prepared for the report.
 
-A page drops white space and characters that draw nothing. Here each is a mark of its own.
+A web page drops white space and characters that draw nothing. Here each becomes a visible mark.
 """
 
 from itertools import groupby
@@ -16,27 +16,27 @@ _END, _GOES_ON, _NO_TEXT = "⟨end of text⟩", "…", "⟨no text⟩"
 
 
 class Piece(NamedTuple):
-    """A part of a text. A `mark` stands for what cannot be seen, a `fact` for a fact token."""
+    """A part of a text. A `mark` stands for an invisible character, a `fact` for a fact token."""
 
     kind: Literal["text", "mark", "fact"]
     text: str
 
 
 class Prompt(NamedTuple):
-    """One prompt; `answers` has the checkpoints' by step and, within a step, by condition."""
+    """One prompt and its answers: answers[step][condition] is a list of pieces."""
 
     pieces: list[Piece]
     answers: list[list[list[Piece]]]
 
 
 class Samples(NamedTuple):
-    """All prompts, of one seed; `same` are conditions without answers of their own, with the name
-    of the one that has the same.
-    """
+    """All prompts with the answers of one seed's checkpoints."""
 
     seed: int
     steps: list[int]
+    # Conditions that are shown.
     conditions: list[str]
+    # Conditions that are not shown, each with the condition whose answers are the same.
     same: dict[str, str]
     prompts: list[Prompt]
 
@@ -51,8 +51,8 @@ def sampled(
 ) -> Samples:
     """Return the samples of one seed's checkpoints.
 
-    `twins` are conditions that are pretrained as an earlier one is, with that one's name. Raises
-    PipelineError for samples of other prompts.
+    `twins` maps a condition to an earlier one with the same pretraining. Raises PipelineError if
+    the samples are of other prompts.
     """
     found = {
         condition: [
@@ -85,11 +85,11 @@ def _read(directory: Path, prompts: list[str]) -> list[Sample]:
 
 
 def shown_answer(sample: Sample) -> list[Piece]:
-    """Return what followed the prompt, and a mark that says how it ended."""
+    """Return the text after the prompt in pieces, and a mark that shows how it ended."""
     pieces: list[Piece] = []
     for place, segment in enumerate(sample.answer):
         if isinstance(segment, str):
-            # Beside a token without text a space is one between words.
+            # A space at the edge of the text is marked; one beside a token without text is not.
             is_first, is_last = place == 0, place == len(sample.answer) - 1
             pieces += visible(segment, " " if is_first else "-", " " if is_last else "-")
         elif segment is None:
@@ -101,9 +101,12 @@ def shown_answer(sample: Sample) -> list[Piece]:
 
 
 def visible(text: str, before: str = " ", after: str = " ") -> list[Piece]:
-    """Return `text` in pieces, with a mark for each line break, tab, unseen character, and space
-    beside white space, which the characters `before` and `after` the text may be.
+    """Return `text` in pieces, with a mark for each character that a page would not show.
+
+    These are line breaks, tabs, characters that draw nothing, and spaces next to white space.
+    `before` and `after` are the characters around the text: "a  b " gives "a", "␣␣", "b", "␣".
     """
+    # known[i + 1] is text[i], so each character is seen with both neighbours.
     known = f"{before}{settled(text)}{after}"
     marks = [
         _mark(each, seen, left.isspace() or right.isspace())
@@ -117,7 +120,10 @@ def visible(text: str, before: str = " ", after: str = " ") -> list[Piece]:
 
 
 def _mark(character: str, known: str, is_beside_space: bool) -> str | None:
-    """Return what stands for a character; None for one that is seen. `known` is it, settled."""
+    """Return the mark for a character, or None if a page shows it.
+
+    `known` is the same character as `settled` returns it (model/text/characters.py).
+    """
     if character == " ":
         return _SPACE if is_beside_space else None
     if character in "\n\t":

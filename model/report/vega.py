@@ -1,6 +1,7 @@
-"""The table's charts as Vega-Lite: for the report, and as templates of `dvc plots`.
+"""The charts of model/curves/charts.py as Vega-Lite, for the report and for `dvc plots`.
 
-charts.yaml has the specifications; this module fills them in and puts them together.
+charts.yaml has the parts of the specifications with anchors such as <STEP>; this module fills in
+the anchors and joins the parts.
 """
 
 import json
@@ -21,7 +22,7 @@ CONFIG: Spec = {
     "background": "transparent",
     "view": {"stroke": None},
     "axis": {**_FONTS, "gridOpacity": 0.5, "tickCount": 5, "labelSeparation": 6},
-    # As wide as other charts', so that one stands below the other.
+    # A common width, so that charts below each other align.
     "axisY": {"minExtent": 44},
     "legend": {"labelFontSize": 12, "labelLimit": 260, "layout": {"top": _TOP}},
     "title": {"fontSize": 13, "anchor": "start", "offset": 8},
@@ -33,25 +34,30 @@ CONFIG: Spec = {
         "unseen": {"color": GREY, "fillOpacity": 0.16},
     },
 }
+# Charts that are drawn once for each value of a column in `dvc plots`.
 _FACETS = {"differences": "unit", "paired": "named"}
 _HEADER = {"labelAnchor": "start", "labelFontWeight": "bold", "labelPadding": 2}
+# Layers of charts.yaml for a curve, and for curves of conditions that may coincide.
 _CURVE = ("seeds", "mean", "bar", "markers", "sparse", "hover", "seeds_mean")
 _SHARED = ("shared", "bar", "markers", "hover", "seeds_mean")
-# Columns that are lines across a chart, and their dashes. Captions and titles name them: a name
-# beside a line would lie on the curves.
+# Columns that are drawn as lines across a chart, and their dashes in pixels. Captions name them; a
+# name beside a line would lie on the curves.
 _LINES = {"chance": [2, 3], "gpt2": [8, 4], "tolerance": [10, 3, 2, 3]}
 LINES = tuple(_LINES)
 # Pixels from one condition's bar to the next at one of several checkpoints.
 _CLOSE = "min(5, 150 / datum.steps / datum.places)"
-_CHOSEN, _PROGRESS = "against", "progress"  # the reader's choice of an axis, and its column
+# The parameter with the reader's choice of an x axis, and the column that it fills.
+_CHOSEN, _PROGRESS = "against", "progress"
+# Pixels: heights of the report's charts, then a row's name and each of its lines.
 _HEIGHTS = {"curve": 260, "paired": 120}
-_NAME, _LINE = 18, 16  # pixels of a row: its name, and each of its lines
+_NAME, _LINE = 18, 16
 
 
 def template(chart: Chart, conditions: int) -> Spec:
-    """Return the template of `dvc plots`, with room for so many conditions of two revisions.
+    """Return the template of `dvc plots`, with room for `conditions` conditions of two revisions.
 
-    A chart with several x axes has a choice of them.
+    <DVC_METRIC_…> are DVC's anchors, which it replaces. In a chart with several x axes the reader
+    can choose one.
     """
     width, title = "<DVC_METRIC_PLOT_WIDTH>", "<DVC_METRIC_TITLE>"
     lines = 2 * (conditions - 1 if chart.shape == "differences" else conditions)
@@ -66,7 +72,7 @@ def template(chart: Chart, conditions: int) -> Spec:
 
 
 def report_chart(chart: Chart, x: str, conditions: int) -> Spec:
-    """Return the chart of one revision against column `x`, without data."""
+    """Return the report's chart against column `x`: one revision, without data."""
     labels = {"X_LABEL": chart.x_label(x), "Y_LABEL": chart.y_label, "X": x}
     anchors = {f"<DVC_METRIC_{name}>": text for name, text in labels.items()}
     height = _HEIGHTS.get(chart.shape, _HEIGHTS["curve"])
@@ -76,9 +82,9 @@ def report_chart(chart: Chart, x: str, conditions: int) -> Spec:
 
 
 def paired_chart(chart: Chart, x: str, conditions: int) -> Spec:
-    """Return the report's chart of the paired differences of `chart`, to stand below it.
+    """Return the report's chart of the paired differences of `chart`, drawn below it.
 
-    The legend is that chart's.
+    It has no legend of its own.
     """
     spec = report_chart(PAIRED._replace(log_x=chart.log_x), x, conditions)
     found: Spec = _without_legends(spec)
@@ -86,14 +92,14 @@ def paired_chart(chart: Chart, x: str, conditions: int) -> Spec:
 
 
 def _with_choice(spec: Spec, chart: Chart) -> Spec:
-    """Return a chart whose reader chooses the x axis; DVC's own x is the first choice."""
+    """Return a chart whose reader can choose the x axis; DVC's own x is chosen first."""
     labels = {x: chart.x_label(x) for x in chart.x}
     bind = {"input": "select", "options": [*labels], "labels": [*labels.values()]}
     choice = {"name": _CHOSEN, "value": "<DVC_METRIC_X>", "bind": {**bind, "name": "against "}}
     column = {"calculate": f"datum[{_CHOSEN}]", "as": _PROGRESS}
     numbers = sum("toNumber" in str(each) for each in spec["transform"])
     transforms = [*spec["transform"][:numbers], column, *spec["transform"][numbers:]]
-    # An axis's title takes no expression, a text does.
+    # Vega-Lite allows an expression in a text mark, but not in an axis's title.
     said = {"expr": f"{json.dumps(labels)}[{_CHOSEN}]"}
     place = {"x": {"expr": "width / 2"}, "y": {"expr": "height"}, "dy": 34}
     words: Spec = {
@@ -111,16 +117,21 @@ def _with_choice(spec: Spec, chart: Chart) -> Spec:
 
 
 def _read(chart: Chart, anchors: dict[str, str], lines: int) -> Spec:
-    """Return the parts of the chart's shape; `anchors` are replaced as DVC does."""
+    """Return the parts of the chart's shape with all anchors replaced, `anchors` among them.
+
+    A chart of rows has `lines` lines in each row.
+    """
     text = Path(__file__).with_name("charts.yaml").read_text(encoding="utf-8")
     step = _NAME + _LINE * max(lines, 1)
     filled: dict[str, Any] = {"<STEP>": step, "<END>": 0.9 * step, "<COLOURS>": len(COLOURS)}
-    is_close = chart.log_x or chart.shape == "paired"  # of checkpoints
+    # Charts of checkpoints put the conditions beside each other.
+    is_close = chart.log_x or chart.shape == "paired"
     filled |= {"<GREY>": f"'{GREY}'", "<CLOSE>": _CLOSE if is_close else 0, "<LINE>": _LINE}
     row = {"<ROW>": "row" if chart.shape == "differences" else chart.y}
     for anchor, value in {**filled, **row, **anchors}.items():
         text = text.replace(anchor, str(value))
-    # Through JSON, so that no two places of the specification are one object.
+    # YAML aliases give one object in several places. Through JSON each place gets a copy, so that
+    # changing one leaves the others.
     parts = json.loads(json.dumps(yaml.safe_load(text)[chart.shape]))
     if chart.shape == "curve":
         return _curve(chart, parts)
@@ -131,13 +142,14 @@ def _read(chart: Chart, anchors: dict[str, str], lines: int) -> Spec:
 
 
 def _x_scale(chart: Chart) -> Spec:
+    """Return the x scale: logarithmic or linear, with room (pixels) at its ends."""
     padding = 20 if chart.shape == "paired" else 4
     scale = {"type": "log", "padding": 16} if chart.log_x else {"zero": False, "padding": padding}
     return {**scale, "nice": False}
 
 
 def _curve(chart: Chart, parts: Spec) -> Spec:
-    """Return the parts that the chart needs, with its scales."""
+    """Return a curve's parts: only the filters and layers that the chart needs, and its scales."""
     filters = [each for key, each in parts["filters"].items() if getattr(chart, key)]
     x, y = parts["encoding"]["x"], parts["encoding"]["y"]
     x["scale"] = _x_scale(chart)
@@ -153,7 +165,7 @@ def _curve(chart: Chart, parts: Spec) -> Spec:
 
 
 def _lines_across(chart: Chart) -> list[Spec]:
-    """Return a line for each column that is one, where the data have it."""
+    """Return a layer for each reference line of the chart; it shows only if the data have it."""
     layers: list[Spec] = []
     for column in chart.lines:
         known = [{"filter": f"isValid(datum.{column})"}]
@@ -165,29 +177,33 @@ def _lines_across(chart: Chart) -> list[Spec]:
 
 
 def _page(chart: Chart, parts: Spec, width: Any, height: Any) -> Spec:
+    """Return a whole specification without data."""
+    # DVC and the report pass text; these columns become numbers first.
     numbers = [_number(field) for field in parts.pop("numbers")]
     spec = {"$schema": SCHEMA, "width": width, "height": height, **parts, "config": CONFIG}
     spec["transform"] = [*numbers, *parts["transform"]]
     if chart.shape in ("differences", "paired"):
-        # All are compared with the first condition, which has no row: its look comes last.
+        # The first condition has no row here, so its look moves to the end and every other one
+        # keeps the look that it has in the other charts.
         ranges = {key: [*looks[1:], looks[0]] for key, looks in CONFIG["range"].items()}
         spec["config"] = {**CONFIG, "range": ranges}
     return spec
 
 
 def _number(field: str) -> Spec:
-    """Return the transform that makes a number of text, and null of nothing."""
+    """Return the transform that converts text to a number, and an empty text to null."""
     value = f"datum['{field}']"
     known = f"isValid({value}) && {value} !== ''"
     return {"calculate": f"{known} ? toNumber({value}) : null", "as": field}
 
 
 def _faceted(spec: Spec, field: str) -> Spec:
-    """Return `spec` for each value of `field`, below each other: they share no axis of values."""
+    """Return `spec` repeated for each value of `field`, each with its own axis of values."""
     parts = ("layer", "encoding", "height", "width")
     inner = {key: spec.pop(key) for key in parts if key in spec}
     header = {**_HEADER, "title": None, "labelOrient": "top"}
-    # A null order is the alphabet's here, and not that of the data.
+    # In a facet, a null sort order means the alphabet. Sort by the row number to keep the data's
+    # order.
     order = {"field": "read", "op": "min"}
     facet = {"row": {"field": field, "type": "nominal", "sort": order, "header": header}}
     apart = ("y",) if "encoding" in inner else ("x", "y", "yOffset")
@@ -196,7 +212,7 @@ def _faceted(spec: Spec, field: str) -> Spec:
 
 
 def _without_legends(part: Any) -> Any:
-    """Return a part of a specification in which no encoding has a legend."""
+    """Return a part of a specification without the legends of its encodings."""
     if isinstance(part, dict):
         kept = {key: _without_legends(value) for key, value in part.items()}
         return {**kept, "legend": None} if "field" in kept and "legend" in kept else kept
@@ -204,7 +220,7 @@ def _without_legends(part: Any) -> Any:
 
 
 def _without_revisions(part: Any) -> Any:
-    """Return a part of a specification without what tells revisions apart."""
+    """Return a part of a specification without the encodings that tell revisions apart."""
 
     def is_kept(value: Any) -> bool:
         return not (isinstance(value, dict) and value.get("field") == "rev")

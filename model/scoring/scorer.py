@@ -1,7 +1,7 @@
-"""Multiple-choice scoring of a Hugging Face GPT-2: each ending's log-likelihood after its context.
+"""Multiple-choice scoring with a GPT-2: the log-likelihood of each ending after its context.
 
-On a CPU an item's result is the same to the bit for any token budget and any number of threads and
-processes. model/scoring/network.py explains why; tests/model/scoring/test_scoring.py verifies it.
+On a CPU an item's result is the same to the bit for every batch size and every number of threads
+and processes. model/scoring/network.py explains why; tests/model/scoring/test_scoring.py tests it.
 """
 
 import sys
@@ -25,7 +25,7 @@ from model.tasks.wordings import Question, Wording
 
 
 class Scorer:
-    """A GPT-2 on a device, with what is needed to ask it."""
+    """A GPT-2 on a device, with its tokenizer and its limits of memory, threads and processes."""
 
     def __init__(
         self,
@@ -36,9 +36,10 @@ class Scorer:
         batch_tokens: int,
         processes: Processes,
     ):
-        """Load the network; a batch has at most `batch_tokens` padded tokens.
+        """Move the network to `device`; a batch has at most `batch_tokens` padded tokens.
 
-        A CPU computes a batch in each of the threads of `numerics`, a GPU one at a time.
+        A CPU computes one batch in each thread of `numerics` at a time, a GPU one batch in all.
+        Raises PipelineError if there are fewer GPUs than processes on this machine.
         """
         self._config, self._tokenizer = gpt2.config, gpt2.tokenizer
         if device == "cuda" and processes.local_rank >= torch.cuda.device_count():
@@ -50,29 +51,33 @@ class Scorer:
         self._network = ScoringNetwork(gpt2.config, gpt2.tensors, own, dtype, numerics.portable)
         self._workers = numerics.threads if device == "cpu" else 1
         self._batch_tokens, self._processes = batch_tokens, processes
-        self._fitting = batch_tokens  # lowered where there is no memory for a batch
+        # Padded tokens that fit into memory; halved each time a batch does not.
+        self._fitting = batch_tokens
 
     def score(self, items: list[Item], wording: Wording, label: str) -> list[ItemScore]:
-        """Return the items' scores, on every process.
+        """Return the scores of all items, in order; every process returns the same.
 
-        Raises PipelineError if a log-likelihood is not finite.
+        `label` names the task in messages and in the progress bar. Raises PipelineError if a
+        log-likelihood is not finite, or if one item alone does not fit into memory.
         """
         questions = [wording.question(item) for item in items]
         trees = encode(
             questions, self._tokenizer, self._config.n_positions, self._config.bos_token_id
         )
-        # Dealt in order of size, so that every process has as much to do.
+        # Every n-th tree in order of size, so that each process has about the same work.
         mine = by_size(trees)[self._processes.rank :: self._processes.count]
         most = max(len(question.endings) for question in questions)
-        nats = np.zeros((len(items), most))  # an item with fewer endings leaves the last places 0
+        # (items, most endings): places of other processes and beyond an item's endings stay 0, so
+        # that the sum over the processes is the table.
+        nats = np.zeros((len(items), most))
         for tree, values in self._computed(mine, label):
             nats[tree.item, tree.first : tree.first + len(values)] = values
         nats = self._processes.total(nats)
         if not np.isfinite(nats).all():
             bad = items[int(np.argwhere(~np.isfinite(nats))[0][0])]
             raise PipelineError(
-                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; are the "
-                "weights?"
+                f"{label}: item {bad.ind}: a log-likelihood is not a finite number; check the "
+                "export for NaN weights"
             )
         scores = [
             _score(item, question, row[: len(question.endings)].tolist())
@@ -81,6 +86,7 @@ class Scorer:
         for tree in trees:
             for place, ending in enumerate(tree.endings, start=tree.first):
                 scores[tree.item].tokens[place] = len(ending)
+                # A cut ending counts the bytes that were scored, not those of the whole text.
                 if tree.cut:
                     scores[tree.item].bytes[place] = len(
                         self._tokenizer.decode(ending, skip_special_tokens=False).encode()
@@ -88,9 +94,10 @@ class Scorer:
         return scores
 
     def _computed(self, trees: list[Tree], label: str) -> Iterator[tuple[Tree, np.ndarray]]:
-        """Yield each tree with its endings' nats."""
+        """Yield each tree with its endings' totals in nats, (endings,), largest trees first."""
         groups = batches(trees, self._batch_tokens, self._workers)
         with (
+            # One torch thread in each worker: batches, not operators, are computed in parallel.
             ThreadPoolExecutor(
                 self._workers, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool,
@@ -111,7 +118,10 @@ class Scorer:
                 progress.update(len(group))
 
     def _totals(self, group: list[Tree], label: str) -> np.ndarray:
-        """Return the nats of the group's endings; out of memory, halve this and later batches."""
+        """Return the nats of the group's endings; halve this and later batches if memory runs out.
+
+        Raises PipelineError if a single tree does not fit.
+        """
         tokens = sum(map(padded_tokens, group))
         if len(group) == 1 or tokens <= self._fitting:
             nats = self._nats(group)
@@ -135,30 +145,35 @@ class Scorer:
         )
 
     def _nats(self, group: list[Tree]) -> np.ndarray | None:
-        """Return the nats of the group's endings, summed in float64 in order of the text.
+        """Return each ending's total in nats, (endings,) float64, or None if memory runs out.
 
-        None if memory runs out.
+        Tokens are added in order of the text, so that the sum does not depend on the batch.
         """
         try:
             packed = pack(group)
+            # (endings of the group,): bincount adds the nats of tokens with the same ending.
             return np.bincount(packed.ending, weights=self._network.nats(packed))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-        # Past the except, which keeps what was computed so far.
+        # After the except clause: inside it, the exception's frames still hold the batch's tensors.
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out; torch's CPU allocator and C++ only say so in the message."""
+    """Return True if memory ran out.
+
+    torch's CPU allocator and C++ raise a RuntimeError that differs from others in its message only.
+    """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "bad_alloc")
     )
 
 
 def _score(item: Item, question: Question, nats: list[float]) -> ItemScore:
+    # Numbers of tokens are filled in by the caller, which knows the trees.
     return ItemScore(
         ind=item.ind,
         source_id=item.source_id,

@@ -1,4 +1,8 @@
-"""The scores of each item, and the figures made of them: acc, acc_norm, bits per byte."""
+"""The scores of each item, and the figures computed from them: acc, acc_norm, bits per byte.
+
+Example: an item's three endings cost 12, 9 and 10 nats and have 6, 3 and 4 tokens. acc chooses the
+second (9 is the lowest), acc_norm by tokens the first (12 / 6 = 2, against 3 and 2.5).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +18,27 @@ from model.tasks.wordings import Wording
 
 
 class ItemScore(NamedTuple):
-    """One item's result; lists run over its endings: nats of negative log-likelihood, and counts.
+    """One item's result. Each list has a value for each of the item's endings."""
 
-    Characters are the ending's own, as lm-evaluation-harness counts them. Tokens and bytes include
-    the space before it; of an ending longer than the model's context they count what was scored.
-    """
-
+    # The item's number, its cluster (model/statistics/rates.py) and the number of its true ending.
     ind: int
     source_id: str
     label: int
+    # -log p of all tokens of the ending together
     nats: list[float]
+    # Tokens and UTF-8 bytes, with the space before the ending. Of an ending that is longer than the
+    # model's context they count the part that was scored.
     tokens: list[int]
+    # Without the space, as lm-evaluation-harness counts them.
     characters: list[int]
     bytes: list[int]
 
 
 def read_scores(path: Path) -> list[ItemScore]:
-    """Return the scores of one task as the evaluate stage keeps them, a line for each item."""
+    """Return the scores of one task from the evaluate stage's file, one line for each item.
+
+    Raises PipelineError if a line has other fields.
+    """
     try:
         return [ItemScore(**row) for row in read_jsonl(path)]
     except TypeError as error:
@@ -40,30 +48,32 @@ def read_scores(path: Path) -> list[ItemScore]:
 
 
 def is_acc_right(scores: list[ItemScore]) -> NDArray[np.bool_]:
-    """Return for each item whether its true ending has the lowest total of all endings."""
+    """Return for each item whether its true ending has the lowest total: (items,) bool."""
     right: NDArray[np.bool_] = _totals(scores).argmin(axis=1) == _labels(scores)
     return right
 
 
 def is_acc_norm_right(scores: list[ItemScore], wording: Wording) -> NDArray[np.bool_]:
-    """Return for each item whether its true ending has the lowest total per unit of length.
+    """Return for each item whether its true ending has the lowest total per unit: (items,) bool.
 
-    The unit is a token or a character, as the wording's source has it.
+    The unit is a token or a character, as in the program from which the wording is taken.
     """
+    # 1 where an item has no ending: infinity / 1 is never the lowest.
     lengths = _padded([getattr(score, wording.acc_norm_by) for score in scores], 1)
     right: NDArray[np.bool_] = (_totals(scores) / lengths).argmin(axis=1) == _labels(scores)
     return right
 
 
 def chance(scores: list[ItemScore]) -> float:
-    """Return the accuracy of guessing: the mean of 1 / endings over the items."""
+    """Return the accuracy of guessing: the mean of 1 / endings over the items, from 0 to 1."""
     return float(np.mean([1 / len(score.nats) for score in scores]))
 
 
 def gold_nats_and_bytes(
     scores: list[ItemScore],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return each item's total and number of bytes of its true ending."""
+    """Return for the true ending of each item its nats and its bytes: two arrays of (items,)."""
+    # Row i and column labels[i].
     gold = np.arange(len(scores)), _labels(scores)
     return _totals(scores)[gold], np.array([score.bytes[score.label] for score in scores])
 
@@ -71,8 +81,9 @@ def gold_nats_and_bytes(
 def summarize(scores: list[ItemScore], wording: Wording) -> dict[str, Any]:
     """Return the metrics of items that were asked in `wording`.
 
-    gold_bits_per_byte is the total of the true endings' bits over the total of their bytes.
-    chance is the accuracy of guessing.
+    acc and acc_norm are rates with intervals (model/statistics/rates.py), chance is the accuracy of
+    guessing. gold_bits_per_byte is the sum of the true endings' bits over the sum of their bytes,
+    so a long ending weighs more than a short one.
     """
     clusters = [score.source_id for score in scores]
     nats, lengths = gold_nats_and_bytes(scores)
@@ -85,11 +96,12 @@ def summarize(scores: list[ItemScore], wording: Wording) -> dict[str, Any]:
 
 
 def _totals(scores: list[ItemScore]) -> NDArray[np.float64]:
-    """Return nats (items, most endings); a place without an ending is never the lowest."""
+    """Return nats as (items, most endings), infinity where an item has fewer endings."""
     return _padded([score.nats for score in scores], np.inf)
 
 
 def _padded(rows: Sequence[Sequence[float]], filling: float) -> NDArray[np.float64]:
+    """Return `rows` as (rows, longest row); [[1, 2], [3]] with 0 becomes [[1, 2], [3, 0]]."""
     most = max(map(len, rows))
     return np.array([[*row, *[filling] * (most - len(row))] for row in rows], dtype=np.float64)
 

@@ -5,10 +5,10 @@ from model.tasks.table import Task
 
 
 def listed(tasks: Tasks) -> list[Task]:
-    """Return the tasks of params.yaml in order, each wording a task of its own.
+    """Return the tasks of params.yaml in order; each wording is a task of its own.
 
-    With wordings [reference, lm_eval], hellaswag is the tasks `hellaswag`, in the reference's, and
-    `hellaswag_lm_eval`.
+    hellaswag with wordings [reference, lm_eval] gives two tasks: `hellaswag`, worded as in the
+    reference script, and `hellaswag_lm_eval`.
     """
     return [
         Task(f"{name}_{wording}" if place else name, name, wording)

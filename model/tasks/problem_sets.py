@@ -1,7 +1,8 @@
-"""The sets of problems that the fine-tuned models answer in their own words.
+"""The sets of problems to which the fine-tuned models write answers.
 
-`problems` writes data/problems/NAME.jsonl, `generate` the answers, and `gsm8k` reads them; the
-figures of every set are compared and stand in the tables, under the words of model/tasks/labels.py.
+The stage `problems` writes data/problems/NAME.jsonl, `generate` writes the answers, and `gsm8k`
+reads a number from each. The figures of every set are compared and shown in the tables;
+model/tasks/labels.py has their words.
 """
 
 PROBLEM_SETS = ("generated", "gsm8k")

@@ -2,22 +2,21 @@
 
 from typing import NamedTuple
 
-LISTED = "tasks.json"  # below data/items: every task that is asked
+# Below data/items: the list of every task that is asked.
+LISTED = "tasks.json"
 
 
 class Task(NamedTuple):
-    """One task in one wording.
+    """One task in one wording."""
 
-    `name`: its key in evaluation.json, and its file scores/…/NAME.jsonl.
-    `items`: its key in params.yaml, and its items' file data/items/ITEMS.jsonl.
-    `wording`: how an item becomes text, a key of WORDINGS in model/tasks/wordings.py.
-    """
-
+    # Its key in evaluation.json, and its file scores/…/NAME.jsonl.
     name: str
+    # Its key in params.yaml, and its items' file data/items/ITEMS.jsonl.
     items: str
+    # How an item becomes text: a key of WORDINGS in model/tasks/wordings.py.
     wording: str
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the wording that stands for the task."""
+        """True for the task's first wording, whose name is the task's."""
         return self.name == self.items

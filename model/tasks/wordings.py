@@ -1,12 +1,17 @@
-"""The two ways to ask an item: its text, and acc_norm's unit of length.
+"""Two wordings of an item: how it becomes text, and the unit of length of acc_norm.
 
-`reference` is that of the script that measured GPT-2's 0.2955 (karpathy/build-nanogpt,
-hellaswag.py): `ctx`, a space, the ending; its acc_norm divides by tokens.
+`reference` follows the script that measured 0.2955 for GPT-2 (karpathy/build-nanogpt,
+hellaswag.py). The text is `ctx`, a space and the ending; acc_norm divides by tokens.
 
-`lm_eval` is that of lm-evaluation-harness (EleutherAI/lm-evaluation-harness 0.4): its acc_norm
-divides by characters. HellaSwag has the activity, capitalized ctx_b and no WikiHow brackets
-(lm_eval/tasks/hellaswag); other items have the harness's text since they were fetched
-(model/sources/task_formats.py).
+`lm_eval` follows lm-evaluation-harness (EleutherAI/lm-evaluation-harness 0.4). acc_norm divides by
+characters. HellaSwag's text begins with the activity, ctx_b is capitalized, and WikiHow's brackets
+are removed (lm_eval/tasks/hellaswag). Items of other tasks get the harness's text when they are
+fetched (model/sources/task_formats.py).
+
+The HellaSwag item with activity "Baking", ctx_a "A man mixes dough." and ctx_b "he" is asked as
+
+    reference   A man mixes dough. he
+    lm_eval     Baking: A man mixes dough. He
 """
 
 from collections.abc import Callable
@@ -17,23 +22,25 @@ from model.text.characters import capitalized
 
 
 class Question(NamedTuple):
-    """An item as text: what the model reads, and the endings whose log-likelihoods are compared.
+    """An item as text."""
 
-    `endings` lack the space before them. With `joint` (lm-evaluation-harness) context and ending
-    are encoded as one text, which is then cut after as many tokens as the context alone has;
-    otherwise they are encoded apart. `options` end the context, one for each ending.
-    """
-
+    # The text that the model reads before each ending.
     context: str
+    # The texts whose log-likelihoods are compared.
+    # They lack the space before them.
     endings: list[str]
+    # True: context and ending are encoded as one text, and the ending is what follows as many
+    # tokens as the context alone has (lm-evaluation-harness). False: both are encoded separately.
     joint: bool
+    # Where each ending has a context of its own (WinoGrande): the end of that context.
     options: tuple[str, ...] = ()
 
     def split(self) -> list[tuple[str, list[str]]]:
-        """Return each context with its continuations, which have the white space before them.
+        """Return each context with its continuations, which begin with white space.
 
         There is one context, or with `options` one for each ending. With `joint`, white space at
-        the end of a context belongs to its continuations.
+        the end of the context moves to its continuations: "a b " with ending "c" gives "a b" and
+        "  c".
         """
         if not self.options:
             return [self._branch(self.context, self.endings)]
@@ -47,10 +54,13 @@ class Question(NamedTuple):
 
 
 def reference(item: Item) -> Question:
+    """Return the item in the reference script's wording."""
     return Question(item.ctx, item.endings, False, tuple(item.options or ()))
 
 
 def lm_eval(item: Item) -> Question:
+    """Return the item in lm-evaluation-harness's wording."""
+    # Only HellaSwag's items have the three parts.
     if item.activity_label is None or item.ctx_a is None or item.ctx_b is None:
         return Question(item.ctx, item.endings, True, tuple(item.options or ()))
     context = f"{item.activity_label}: {item.ctx_a} {capitalized(item.ctx_b)}"

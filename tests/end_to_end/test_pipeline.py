@@ -439,7 +439,7 @@ def test_the_error_of_a_process_ends_the_stage_and_is_shown(clone):
         "    scores = {}\n    if processes.rank: read_stored_items(Path('data/items/none'))\n",
     )
     output = shell(EVALUATE, clone, check=False)
-    advice = "delete data/items and run dvc repro, after make cache if it is said again"
+    advice = "delete data/items and run dvc repro; if the error returns, run make cache first"
     assert f"error: data/items/none: missing or altered since it was written; {advice}" in output
     assert "stages.evaluate FAILED" in output
     assert outputs(clone) == before

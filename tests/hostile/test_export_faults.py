@@ -581,7 +581,7 @@ LATE = {
 def test_what_is_altered_after_the_verification_is_not_kept(kept, tmp_path, fault):
     with pytest.raises(
         PipelineError,
-        match=r"changed after it was verified|is no file, and an export holds only files",
+        match=r"changed after it was verified|is not a file; an export holds only files",
     ):
         kept(fault)
     assert not (tmp_path / "kept").exists()

@@ -188,7 +188,7 @@ def test_a_state_of_fine_tuning_with_a_pickle_in_it_is_one_line_and_is_not_run(
     if name == "training_args.bin":  # which nobody reads
         project.train(tmp_path / "work", PARAMS.model_copy(update={"max_steps": 30}))
     else:
-        with pytest.raises(PipelineError, match="holds what is no state") as caught:
+        with pytest.raises(PipelineError, match="is not a readable state") as caught:
             project.train(tmp_path / "work", PARAMS.model_copy(update={"max_steps": 30}))
         assert "\n" not in str(caught.value)
     assert not place.exists()

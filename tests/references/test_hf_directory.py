@@ -334,11 +334,11 @@ SHARD_FAULTS = {
     ),
     "a shard holds another's": (
         one_shard(lambda held: {**held, B: torch.zeros(32, 96)}),
-        f"{FIRST}: holds {B}, other than",
+        f"{FIRST}: holds {B}, unlike",
     ),
     "a shard holds one too many": (
         one_shard(lambda held: {**held, "x": torch.zeros(1)}),
-        f"{FIRST}: holds x, other than",
+        f"{FIRST}: holds x, unlike",
     ),
     "shards are exchanged": (
         lambda folder: (
@@ -350,20 +350,20 @@ SHARD_FAULTS = {
     ),
     "a tensor is said to be in another": (
         mapped(lambda names: names.update({A: SECOND})),
-        f"{FIRST}: holds {A}, other than",
+        f"{FIRST}: holds {A}, unlike",
     ),
-    "a name is not listed": (mapped(lambda names: names.pop(A)), f"{FIRST}: holds {A}, other than"),
+    "a name is not listed": (mapped(lambda names: names.pop(A)), f"{FIRST}: holds {A}, unlike"),
     "a file above": (
         mapped(lambda names: names.update({A: "../x.safetensors"})),
         r"weight_map: '\.\./x\.safetensors' is no",
     ),
     "a file elsewhere": (
         mapped(lambda names: names.update({A: "/x.safetensors"})),
-        "weight_map: '/x.safetensors' is no name",
+        "weight_map: '/x.safetensors' is not the name",
     ),
     "a pickle": (
         mapped(lambda names: names.update({A: "pytorch_model.bin"})),
-        r"weight_map: 'pytorch_model\.bin' is no name",
+        r"weight_map: 'pytorch_model\.bin' is not the name",
     ),
     "no names": (mapped(dict.clear), "weight_map: Dictionary should have at least 1 item"),
     "a number for a file": (

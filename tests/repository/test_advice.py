@@ -48,10 +48,10 @@ REVIEWED = {
     ": missing; dvc checkout ": "an output that is missing",
     "dvc.yaml has no such stage; delete its entry": "an entry of dvc.lock, which git has",
     "then git tag --delete TAG": "after a command that keeps what the tag is of",
-    "delete  and run dvc repro, after make cache if it is said again": (
+    "delete  and run dvc repro; if the error returns, run make cache first": (
         "way_back: an output of another stage, as the seal knows"
     ),
-    " holds what is no state ": "a state in a scratch folder, which fine-tuning makes again",
+    " is not a readable state ": "a state in a scratch folder, which fine-tuning makes again",
     "names  twice; remove one": "a key of params.yaml",
     "or bring the recorded files back with dvc checkout ": (
         "tools/publish/checks.py: an output that differs from dvc.lock; its stage makes it again"
@@ -183,7 +183,7 @@ def test_an_output_of_another_stage_is_to_be_deleted(tasks, monkeypatch):
     monkeypatch.setenv(MADE, "data/corpus\ntasks/out")
     with pytest.raises(
         PipelineError,
-        match="delete tasks/out and run dvc repro, after make cache if it is said again",
+        match="delete tasks/out and run dvc repro; if the error returns, run make cache first",
     ):
         read_jsonl(tasks / "out/x.jsonl")
     monkeypatch.setenv(MADE, "tasks/outer\ntasks/ou")

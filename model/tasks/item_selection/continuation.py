@@ -1,4 +1,4 @@
-"""Continuation: which of four endings comes next in a held-out document of the corpus."""
+"""The task `continuation`: which of four endings comes next in a held-out document."""
 
 import random
 from collections.abc import Iterable
@@ -14,16 +14,17 @@ from model.params.items import ItemsParams
 def continuation_items(
     documents: Iterable[Document], asked: int | Literal["all"], params: ItemsParams
 ) -> list[Item]:
-    """Make `asked` items, one a document: its ending against those of three others.
+    """Make `asked` items from as many documents: the true ending and those of three others.
 
-    Context and endings have fixed numbers of words, so that an ending's length tells nothing about
-    its truth. Documents are left out if they are too short for both, or if their ending has no text
-    in either wording of model/tasks/wordings.py. The four endings of an item differ in both.
-    Raises PipelineError if too few documents or different endings are left.
+    Contexts and endings have fixed numbers of words, so that an ending's length does not give the
+    answer away. A document is left out if it is too short, or if its ending has no visible text in
+    one of the wordings (model/tasks/wordings.py). The four endings of an item differ in both
+    wordings. Raises PipelineError if too few documents or different endings are left.
     """
     context_words = params.context_words
     passages = _long_enough(documents, context_words, context_words + params.ending_words)
     count = len(passages) if asked == "all" else asked
+    # One true ending and three others.
     needed = max(4, count)
     if len(passages) < needed:
         raise PipelineError(
@@ -40,6 +41,7 @@ def continuation_items(
     for index, words in enumerate(passages[:count]):
         same = sorted({place_of[text] for text in wordings[index]})
         others = _three_others(different, same, wordings[index][0], generator)
+        # order[p] is the choice shown at place p; choice 0 is the true ending.
         order = generator.sample(range(4), 4)
         choices = [" ".join(endings[number]) for number in (index, *others)]
         context = " ".join(words[:context_words])
@@ -59,7 +61,7 @@ def continuation_items(
 
 
 def _long_enough(documents: Iterable[Document], context_words: int, length: int) -> list[list[str]]:
-    """Return the first `length` words of each document that has them and an ending with text."""
+    """Return the first `length` words of each document that has as many and a visible ending."""
     passages = []
     for document in documents:
         words = document.text.split()
@@ -71,9 +73,10 @@ def _long_enough(documents: Iterable[Document], context_words: int, length: int)
 def _three_others(
     different: list[int], same: list[int], ending: str, generator: random.Random
 ) -> list[int]:
-    """Draw three of the `different` endings, none at a place in `same` (sorted).
+    """Draw three of the `different` endings, skipping the places in `same` (sorted).
 
-    With 5 endings of which place 1 is the same, draws are from 0..3 and mean 0, 2, 3, 4.
+    With 5 endings and `same` = [1], the draws 0, 1, 2, 3 stand for the places 0, 2, 3, 4.
+    Raises PipelineError if fewer than three are left.
     """
     count = len(different) - len(same)
     if count < 3:
@@ -83,6 +86,7 @@ def _three_others(
         )
     others = []
     for place in generator.sample(range(count), 3):
+        # Each place to skip that lies at or before the draw moves it on by one.
         for equal in same:
             place += place >= equal
         others.append(different[place])
@@ -90,7 +94,7 @@ def _three_others(
 
 
 def _wordings(words: list[str]) -> tuple[str, str]:
-    """Return an ending as a reader sees it, as it is and as lm-evaluation-harness cleans it up."""
+    """Return an ending's visible text, as it is and without the brackets that lm_eval removes."""
     ending = " ".join(words)
     return visible(ending), visible(without_brackets(ending))
 
@@ -98,7 +102,8 @@ def _wordings(words: list[str]) -> tuple[str, str]:
 def _different(wordings: list[tuple[str, str]]) -> tuple[list[int], dict[str, int]]:
     """Return the numbers of endings that differ from each other, and each text's place among them.
 
-    An ending is the same as an earlier one if either of its two texts is one of that one's.
+    An ending equals an earlier one if they share either text. For the texts (a, a), (b, b), (a, c)
+    the result is [0, 1] and {a: 0, b: 1, c: 0}.
     """
     different: list[int] = []
     place_of: dict[str, int] = {}

@@ -10,10 +10,10 @@ from model.data.items import Item
 def sample_items(
     items: list[Item], count: int | Literal["all"], seed: int, name: str
 ) -> list[Item]:
-    """Draw `count` items without replacement by `seed`, in their original order; or all of them.
+    """Return `count` random items in their original order, or all of them.
 
-    The first items of a benchmark are a biased sample, so a limited evaluation never takes them.
-    Raises PipelineError, which names the key `name`, if there are fewer than `count`.
+    They are drawn without replacement from `seed`, since a benchmark's first items are a biased
+    sample. Raises PipelineError, which names the key `name`, if there are fewer than `count`.
     """
     if count == "all":
         return items

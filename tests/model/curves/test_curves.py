@@ -483,7 +483,7 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path):
     path.write_bytes(json_bytes({"plain": json.loads(path.read_text())["plain"]}))
     with pytest.raises(
         PipelineError,
-        match=r"mul_tokens\.json: asks otherwise than the first run; run dvc repro probes",
+        match=r"mul_tokens\.json: other questions than the first run's; run dvc repro probes",
     ):
         arithmetic_table("final export", paths, CONDITIONS, [1])
 

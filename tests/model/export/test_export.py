@@ -351,7 +351,7 @@ FAULTS = [
     (one_target_twice, "the table has one target twice: transformer.h.0.ln_1.bias"),
     (missing_source, r"unknown: none; missing: transformer\.h\.1\.mlp\.c_fc\.bias"),
     (untied_head, "config.json: tie_word_embeddings is false, expected true"),
-    (second_head, "model.safetensors holds lm_head.weight, which is no tensor of its own"),
+    (second_head, "model.safetensors holds lm_head.weight, which the checkpoint does not store"),
     (
         zeroed_padding_rows,
         "transformer.wte differs .*: 18 of 576 rows, the first 558, the last 575",

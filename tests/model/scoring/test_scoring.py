@@ -225,9 +225,9 @@ FAULTS = {
         lambda tensors: {**tensors, "transformer.h.0.mlp.c_fc.weight": torch.zeros(128, 32)},
         "c_fc",
     ),
-    "a tensor is there twice": (
+    "a tensor is stored twice": (
         lambda tensors: {**tensors, "wte.weight": torch.zeros(576, 32)},
-        "there twice",
+        "stored twice",
     ),
     "a tensor is no float": (
         lambda tensors: {**tensors, "transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)},
