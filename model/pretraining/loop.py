@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from model.params.pretrain import PretrainParams
 from model.pretraining.document_losses import DocumentLoss
 from model.pretraining.gradients import Gradients, MicroBatchGradients, RowGradients
 from model.pretraining.loss_spikes import SpikeDetector
-from model.pretraining.losses import mean_loss
+from model.pretraining.losses import loss_and_gradient, mean_loss
 from model.pretraining.optimizer import Optimizers, make_optimizer
 from model.pretraining.schedule import learning_rate_at
 from model.pretraining.throughput import Speed
@@ -34,6 +34,8 @@ from model.pretraining.training_rows import TrainingRows, prefetched
 from model.pretraining.validation import Validation
 from model.runtime.distributed import Processes
 from model.runtime.live_figures import LiveFigures, in_words
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class TrainingPoint(NamedTuple):
@@ -102,6 +104,7 @@ class LossNetwork(nn.Module):
         self._hidden = (
             _compiled(model.last_hidden_state) if params.compile else model.last_hidden_state
         )
+        self._of_logits = _compiled(loss_and_gradient) if params.compile else loss_and_gradient
 
     def forward(self, rows: Tensor) -> Tensor:
         # rows (batch, context + 1): a row's inputs are all tokens but the last, its targets all but
@@ -114,7 +117,10 @@ class LossNetwork(nn.Module):
         # The output layer's input (batch × context, width), its weight (vocab, width), and the
         # targets (batch × context,).
         return mean_loss(
-            hidden.flatten(0, 1).to(self._dtype), self.model.lm_head.weight, rows[:, 1:].flatten()
+            hidden.flatten(0, 1).to(self._dtype),
+            self.model.lm_head.weight,
+            rows[:, 1:].flatten(),
+            self._of_logits,
         )
 
 
@@ -293,13 +299,13 @@ def optimizer_step(
     return torch.stack([loss, norm])
 
 
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _compiled(function: Function) -> Function:
     """Compile with kernels chosen by rule, not by timing, so a resumed run has the same ones."""
     # Imported here, since the import takes half a second.
     import torch._inductor.config as inductor
 
     inductor.deterministic = True
-    return torch.compile(function)
+    return cast(Function, torch.compile(function))
 
 
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:

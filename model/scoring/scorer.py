@@ -167,8 +167,15 @@ def _is_out_of_memory(error: Exception) -> bool:
 
     torch's CPU allocator and C++ raise a RuntimeError that differs from others in its message only.
     """
+    # Of torch's CPU allocator, of C++, of a GPU's driver, and of cuBLAS's own workspace.
+    words = (
+        "can't allocate memory",
+        "bad_alloc",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+        each in str(error) for each in words
     )
 
 

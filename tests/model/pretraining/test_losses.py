@@ -1,10 +1,11 @@
 import math
+import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from model.pretraining.losses import mean_loss, token_losses
+from model.pretraining.losses import loss_and_gradient, mean_loss, token_losses
 
 ROWS, WIDTH, VOCABULARY = 600, 16, 97  # more rows than a block has
 
@@ -89,3 +90,18 @@ def test_bfloat16_keeps_the_small_gradients_of_sure_rows(layer):
     )[0]
     assert mean_loss(hidden, unit, targets) < 0.01
     assert (rounded - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_compiled_the_losses_and_gradients_of_logits_are_the_same(layer):
+    hidden, weight, targets = (each.detach() for each in layer)
+    logits = (hidden @ weight.T).bfloat16()
+    losses, gradient = loss_and_gradient(logits, targets)
+    compiled = torch.compile(loss_and_gradient)(logits, targets)
+    torch.testing.assert_close(compiled[0], losses, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compiled[1], gradient, rtol=1e-2, atol=1e-6)
+    torch._dynamo.reset()
+    plainly = F.cross_entropy(logits.float(), targets, reduction="none")
+    torch.testing.assert_close(losses, plainly, rtol=1e-5, atol=1e-5)
+    assert losses.dtype == torch.float32
+    assert gradient.dtype == torch.bfloat16
