@@ -138,7 +138,7 @@ bench: $(DEV)
 	@python -m benchmarks.memory
 	@python -m benchmarks.scale
 
-# Test and measure what needs a GPU: about ten minutes on one H100 (PARTS="training": some of it). Without a GPU it says so.
+# Test and measure what needs a GPU: about twenty minutes on one H100 (PARTS="training": some of it). Without a GPU it says so.
 gpu: $(DEV)
 	@python -m benchmarks.gpu $(if $(filter command line,$(origin PARTS)),$(PARTS))
 

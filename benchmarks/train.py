@@ -162,6 +162,10 @@ def train_ours(
     model = task.initial().to(device)
     side_by_side = SideBySide(task.threads if kernels == "portable" else 1)
     network, optimizer = LossNetwork(model, params), make_optimizer(model, params, side_by_side)
+    if compiled:  # the first step compiles, by the settings of then
+        import torch._inductor.config as inductor
+
+        inductor.deterministic = deterministic
     alone = Processes(rank=0, local_rank=0, count=1)
     if kernels == "portable":
         gradients = RowGradients(network, side_by_side, alone)
@@ -296,6 +300,8 @@ def train_with_trainer(
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            # It would wait for the device after each micro batch; our sft stage turns it off, too.
+            logging_nan_inf_filter=False,
         )
         model = build_hugging_face_model(
             config, map_tensors(tensors, export_table(task.config.layers))
@@ -353,7 +359,9 @@ class Turns:
 
 def environment_of(arm: str) -> dict[str, str]:
     """Return the environment of an arm's process; our arms have that of the stages."""
-    kernels = {"ours": "portable", NATIVE: "native", BFLOAT16: "native"}.get(arm)
+    kernels = None
+    if arm.startswith("ours"):
+        kernels = "portable" if arm == "ours" else "native"
     of_libraries = (
         environment_of_libraries({"numerics.kernels": kernels}) if kernels else os.environ
     )

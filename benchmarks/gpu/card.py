@@ -1,8 +1,12 @@
 """Which GPU this machine has, what runs on it, and its peak of matrix products."""
 
 import platform
+import re
+import shutil
+import sysconfig
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from tools.machine_limits import cuda_problem
 
@@ -17,7 +21,9 @@ PEAKS = {
     "H100 NVL": 835,
     "H100 PCIe": 756,
     "H200": 989,
+    "H200 NVL": 835,
     "L4": 121,
+    "L40": 181,
     "L40S": 362,
 }
 _LIBRARIES = ("torch", "triton", "transformers", "tokenizers", "numpy", "lm-eval", "dvc")
@@ -47,14 +53,30 @@ def machine(rehearse: bool = False) -> dict[str, str]:
         found["cudnn"] = str(torch.backends.cudnn.version())
         found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     for library in _LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found[library] = "not installed"
+        found[library] = version(library) or "not installed"
     return found
+
+
+def version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def no_compiler() -> str | None:
+    """Return what torch.compile lacks here to compile for a GPU, or None."""
+    if not (shutil.which("gcc") or shutil.which("clang")):
+        return "no C compiler, which Triton needs; install gcc"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "no Python.h, which Triton needs; install Python's headers"
+    return None
 
 
 def peak_flops(name: str) -> float | None:
     """Return a card's peak in FLOP/s by its data sheet, or None for a card not in PEAKS."""
-    known = [each for each in PEAKS if each in name]
+    if "MIG" in name:  # a part of a card
+        return None
+    known = [each for each in PEAKS if re.search(rf"\b{each}\b", name)]
     return PEAKS[max(known, key=len)] * 1e12 if known else None

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ PROFILE = REPOSITORY / "profiles/gpt2-124m-10b.yaml"
 STEPS = 20
 
 
-def measure(rehearse: bool) -> dict[str, Any]:
+def measure(rehearse: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return the seconds of the run and what the gate measured."""
     size = {} if rehearse else {**read_yaml(PROFILE)["model"], "context": 256}
     pretrain = {
@@ -36,7 +37,7 @@ def measure(rehearse: bool) -> dict[str, Any]:
         tree = Path(folder) / "tree"
         tree.mkdir()
         device = "cpu" if rehearse else "cuda"
-        micro_tree(tree, device, model=size, pretrain=pretrain, tokenize=tokenize)
+        micro_tree(tree, device, 1, model=size, pretrain=pretrain, tokenize=tokenize)
         began = time.perf_counter()
         run(tree, sys.executable, "-m", "pipeline.driver", "export")
         seconds = time.perf_counter() - began

@@ -26,7 +26,7 @@ ROUNDS = 3
 Answer = Callable[[list[list[int]]], list[list[int]]]
 
 
-def measure(rehearse: bool) -> dict[str, Any]:
+def measure(rehearse: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return prompts a second of both ways, their ratio, and how many texts are the same."""
     count, rows, new_tokens = (6, 3, 4) if rehearse else (256, 64, 96)
     numerics = set_numerics(NumericsParams(kernels="native", threads=torch.get_num_threads()))

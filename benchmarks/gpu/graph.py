@@ -4,13 +4,14 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.micro_tree import micro_tree, run
 
 
-def measure(rehearse: bool) -> dict[str, Any]:
+def measure(rehearse: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return seconds, parity and losses of the first run, and whether the second had its bytes."""
     found, locks = {}, []
     for number in (1, 2):

@@ -16,8 +16,12 @@ _LEFT_OUT = ("metrics/", "plots/", "dvc.lock", "dvc.contents.json", "tests/", "d
 _WITH_DEVICE = ("pretrain", "evaluate", "samples", "sft", "generate", "probes")
 
 
-def micro_tree(directory: Path, device: str, **sections: dict[str, Any]) -> None:
-    """Write the copy to `directory`; `sections` are keys that replace those of the profile.
+def micro_tree(
+    directory: Path, device: str, conditions: int = 2, **sections: dict[str, Any]
+) -> None:
+    """Write the copy to `directory`, with the profile's first `conditions`.
+
+    `sections` are keys that replace those of the profile.
 
     Native kernels, since portable ones compute on CPUs. The plots' page and its data are not
     copied: tools.generated.dvc_plots writes them.
@@ -25,11 +29,15 @@ def micro_tree(directory: Path, device: str, **sections: dict[str, Any]) -> None
     copy_repository(REPOSITORY, directory, _LEFT_OUT)
     params = read_yaml(REPOSITORY / "profiles/micro.yaml")
     params["numerics"] = {"kernels": "native", "threads": 1}
+    names = list(params["conditions"])[:conditions]
+    params["conditions"] = {name: params["conditions"][name] for name in names}
     for name in _WITH_DEVICE:
         params[name]["device"] = device
     for name, keys in sections.items():
         params[name] |= keys
     (directory / "params.yaml").write_text(dumps_yaml(params))
+    # A shared cache of the user's would restore the first run's bytes in the second.
+    (directory / ".dvc/config.local").write_text("[cache]\n    dir = cache\n")
     run(directory, sys.executable, "-m", "tools.generated.dvc_plots")
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("tests/model",)
 
 
-def measure(rehearse: bool) -> dict[str, Any]:
+def measure(rehearse: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return how many tests passed and were skipped; raises SystemExit if one failed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
@@ -22,4 +23,6 @@ def measure(rehearse: bool) -> dict[str, Any]:
             sys.exit(f"error: pytest -m gpu exited with {done.returncode}")
         suite = next(ElementTree.parse(report).iter("testsuite"))
     tests, skipped = int(suite.attrib["tests"]), int(suite.attrib["skipped"])
+    if not tests or (skipped and not rehearse):
+        sys.exit(f"error: of {tests} tests marked gpu, {skipped} did not run")
     return {"passed": tests - skipped, "skipped": skipped}

@@ -193,7 +193,7 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_result(trained_gpt2, 
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     taken = torch.cuda.memory_reserved()
-    torch.cuda.set_per_process_memory_fraction((taken + 48 * 2**20) / total)
+    torch.cuda.set_per_process_memory_fraction((taken + 128 * 2**20) / total)
     try:
         found = scores(trained_gpt2, items, "cuda", batch_tokens=10**6)
     finally:
