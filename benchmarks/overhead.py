@@ -64,7 +64,7 @@ def run(root: Path, jobs: int | None) -> Run:
     )
     total = time.perf_counter() - started
     if done.returncode:
-        sys.exit("error: overhead: the driver failed, as above; mend it and measure again")
+        sys.exit("error: overhead: the driver failed, as above; fix it and measure again")
     measured = json.loads((root / MEASURED).read_text())
     wall = measured["wall"]
     own = total - sum(wall.values()) if jobs == 1 else measured["processor"]

@@ -29,8 +29,8 @@ def param(about: str, *, unit: str = "", rule: str = "", **bounds: Any) -> Any:
     """Return the field of one key of params.yaml, with what docs/parameters.md states of it.
 
     The first sentence of `about` is the key's comment in params.yaml. `bounds` are pydantic's (gt,
-    ge, lt, le, min_length, pattern). `rule` is for people: a bound that a validator checks, since
-    it depends on other keys.
+    ge, lt, le, min_length, pattern). `rule` is for people: a bound that these do not express,
+    such as one that depends on other keys.
     """
     return Field(description=about, json_schema_extra={"unit": unit, "rule": rule}, **bounds)
 

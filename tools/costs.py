@@ -29,7 +29,7 @@ _VOCABULARY_MULTIPLE = 64
 
 # What --sizes assumes. Bytes of English text per GPT-2 token.
 _TEXT_BYTES = 4.7
-# Bytes of text per second and core, measured on two cores (docs/data.md).
+# Bytes of text per second and core, measured on two cores (docs/lab_notes.md).
 _CORPUS_RATE, _TOKENIZE_RATE = 3.5e6, 5.1e6
 # Bytes per second of DVC's md5 in one thread, measured with one and two threads, and the threads
 # that docs/first_full_size_run.md recommends.

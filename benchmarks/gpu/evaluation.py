@@ -94,9 +94,10 @@ def _range(values: list[float]) -> tuple[float, float]:
 
 def _write_items(path: Path, count: int) -> str:
     """Write HellaSwag's items, or random words of their lengths; return which."""
-    real = next((each for each in REAL if each.is_file()), None)
-    if real:
-        lines = random.Random(0).sample(real.read_text().splitlines(), count)
+    known = [each.read_text().splitlines() for each in REAL if each.is_file()]
+    enough = next((lines for lines in known if len(lines) >= count), None)
+    if enough:
+        lines = random.Random(0).sample(enough, count)
         path.write_text("".join(f"{line}\n" for line in lines))
         return "HellaSwag"
     generator = random.Random(0)

@@ -4,8 +4,8 @@ All compile, compute in bfloat16 by autocast and use fused AdamW, with the profi
 524,288 tokens. Ours is measured twice: as the pretrain stage computes, with deterministic kernels,
 and without, to see what determinism costs. A process each; between its turns a process gives back
 the memory it has cached. An arm's micro batch is the largest power of two of rows, at most 64, that
-takes 85 % of the card when the arm is alone. The first turn, in which kernels are compiled, does
-not count. At the end ours is profiled.
+takes at most 85 % of the card when the arm is alone. The first turn, in which kernels are compiled,
+does not count. At the end ours is profiled.
 """
 
 import argparse
@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = "benchmarks.gpu.training"
 MOST_ROWS = 64
 # llm.c's GPT-2 124M on one H100: karpathy/llm.c, discussion 481 (2024).
-PUBLISHED = {"tokens_per_second": 468_000, "mfu": 0.41}  # 41 % by the formula used here, too
+PUBLISHED = {"tokens_per_second": 468_000, "mfu": 0.41}  # MFU as published; 40 % by our formula
 # bfloat16 rounds to 3 digits; arms sum in other orders.
 TOLERANCE = 2e-2
 PROFILED = 2  # steps

@@ -89,7 +89,7 @@ class PretrainParams(Section):
     )
     learning_rate: float = param("Peak learning rate of AdamW.", gt=0)
     min_learning_rate: float = param(
-        "Learning rate of the last step. Muon's last rate is as much of its own peak.",
+        "Learning rate of the last step. Muon ends at the same share of its own peak.",
         rule="at most `learning_rate`",
         ge=0,
     )
@@ -166,7 +166,7 @@ class PretrainParams(Section):
         rule="`bfloat16` needs `numerics.kernels: native`",
     )
     compile: bool = param(
-        "Whether torch.compile compiles the blocks.",
+        "Whether torch.compile compiles the blocks, and in bfloat16 the loss.",
         rule="`true` needs `numerics.kernels: native`",
     )
 

@@ -28,7 +28,8 @@ class TaskParams(Section):
     asked: Annotated[int | Literal["all"], BeforeValidator(_is_a_number_or_all)] = param(
         "Items that are asked, drawn by `items.seed`; `all` takes every item.",
         unit="items",
-        rule=f"`all`, or from {_LEAST_ITEMS} to `fetch.tasks.NAME.count`",
+        rule=f"`all`, or from {_LEAST_ITEMS} to `fetch.tasks.NAME.count`; of "
+        "`continuation`, as many as the corpus gives",
     )
     wordings: list[Wording] = param(
         "How items are asked (docs/evaluation.md). The first wording has the task's name, and "

@@ -300,12 +300,15 @@ def optimizer_step(
 
 
 def _compiled(function: Function) -> Function:
-    """Compile with kernels chosen by rule, not by timing, so a resumed run has the same ones."""
+    """Compile with kernels chosen by rule, not by timing, so a resumed run has the same ones.
+
+    Each shape has its own: a graph for several shapes would depend on which came first.
+    """
     # Imported here, since the import takes half a second.
     import torch._inductor.config as inductor
 
     inductor.deterministic = True
-    return cast(Function, torch.compile(function))
+    return cast(Function, torch.compile(function, dynamic=False))
 
 
 def _require_finite(label: str, step: int, name: str, figure: float) -> None:

@@ -23,8 +23,9 @@ With a mixture, a block draws as many documents as it has. It draws from each so
 the source's share of the original text, which is the same in all conditions. A source with too few
 documents is drawn from again (model/params/mixture.py).
 
-With `begin_documents`, each row begins with the first document that begins after the last row's
-tokens. The rest of the document that the last row cut is left out. Rows stay in a block.
+With `begin_documents`, each row begins with the first document that begins at or after the last
+row's final target. The rest of the document that the last row cut is left out. Rows stay in a
+block.
 
 With either option, a block's length is known only after it is drawn. So a row is found through all
 blocks before it, which takes a third of a second for each block.

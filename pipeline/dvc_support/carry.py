@@ -1,9 +1,9 @@
 """Rename code in dvc.lock's entries if dvc.yaml now names the same files differently.
 
-Take a stage that depends on the folder model/scoring. If a new module there is none of its code,
-`make fix` lists the folder's other modules instead, and DVC would rerun the stage, because its list
-of dependencies has changed. This module gives its entry in dvc.lock the new names, if the hashes
-prove that the recorded run read exactly these files.
+Take a stage that depends on the folder model/scoring. If a new module there does not belong to its
+code, `make fix` lists the folder's other modules instead, and DVC would rerun the stage, because
+its list of dependencies has changed. This module gives its entry in dvc.lock the new names, if the
+hashes prove that the recorded run read exactly these files.
 """
 
 from pathlib import Path

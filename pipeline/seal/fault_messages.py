@@ -61,5 +61,5 @@ def set_up_line(error: OSError, name: str) -> str:
     where = f": {os.path.relpath(error.filename)}" if error.filename else ""
     # strerror, because libraries word the same errno differently.
     what = os.strerror(error.errno) if error.errno else str(error)
-    way_on = _WAYS_ON.get(error.errno or 0, "mend it and run dvc repro")
+    way_on = _WAYS_ON.get(error.errno or 0, "fix it and run dvc repro")
     return f"error: {name}: {what}{where}; {way_on}"

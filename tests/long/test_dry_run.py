@@ -44,7 +44,7 @@ def test_every_stage_of_the_profile_has_run_and_training_went_on_after_its_kill(
     rows = dict(re.findall(r"^\| (\w+) \| \d+ \| [\d.]+ \| (.*) \|$", said, flags=re.MULTILINE))
     assert rows.keys() == read_stages(WorkingTree(REPOSITORY)).keys()
     assert re.search(
-        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, goes on from"
+        r"^2 processes \(gloo\), \w+, torch.compile \w+; killed with step_\d, resumes from"
         r" step \d$",
         rows["pretrain"],
     )

@@ -11,7 +11,7 @@ from repository import REPOSITORY
 from pipeline.seal import fault_messages
 
 # The tests that look for each row. Those of LOOK_IT_UP read its messages by the row's first cell.
-LOOK_IT_UP = {"test_faults.py", "test_memory.py", "test_set_up.py", "test_fault_table.py"}
+LOOK_IT_UP = {"test_faults.py", "test_memory.py", "test_set_up.py"}
 TESTED_BY = {
     "the disk is full": ["test_faults.py"],
     "the disk is full, but numpy or torch hides the cause": ["test_faults.py", "test_memory.py"],
@@ -92,6 +92,8 @@ def test_each_message_of_a_row_is_in_the_code_or_in_its_tests(row):
     """
     tests = TESTED_BY[row.fault]
     if LOOK_IT_UP & {*tests}:
+        return
+    if tests == ["test_fault_table.py"]:  # compared below with what its errno gives
         return
     text = "".join(next((REPOSITORY / "tests").rglob(name)).read_text() for name in tests)
     text += "".join(
