@@ -136,8 +136,20 @@ def test_a_stale_reference_fails_and_is_written_again(tmp_path):
     assert run(tmp_path, "--check").returncode == 0
     params = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params.replace("  layers: 2", "  layers: 3"))
+    of_a_branch = run(tmp_path, "--check")
+    assert (of_a_branch.returncode, of_a_branch.stderr) == (0, "")
+    assert of_a_branch.stdout.startswith("docs/parameters.md: its defaults are not this params")
+    reference_of_now = (tmp_path / REFERENCE).read_text()
+    (tmp_path / REFERENCE).write_text(reference_of_now.replace("number > 0", "number > 1"))
     stale = run(tmp_path, "--check")
     assert (stale.returncode, stale.stderr) == (1, said)
+    (tmp_path / REFERENCE).write_text(reference_of_now)
+    for value in ("model: 5\n", "model:\n", "fetch: {tasks: null}\n"):
+        (tmp_path / "params.yaml").write_text(value)
+        refused = run(tmp_path, "--check")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: docs/parameters.md cannot be made: ")
+        assert len(refused.stderr.splitlines()) == 1
     (tmp_path / "params.yaml").write_text("model: [")
     broken = run(tmp_path, "--check")
     assert broken.returncode == 1
