@@ -92,9 +92,9 @@ def test_a_rehearsal_does_not_write_where_a_gpus_figures_are_kept():
 
 
 def test_an_unknown_part_is_refused(tmp_path):
-    done = run_kit("--rehearse", "--output", str(tmp_path / "gpu.json"), "trainig")
+    done = run_kit("--rehearse", "--output", str(tmp_path / "gpu.json"), "exports")
     assert done.returncode == 2
-    assert "trainig" in done.stderr
+    assert "exports" in done.stderr
     assert not (tmp_path / "gpu.json").exists()
 
 
