@@ -1,6 +1,6 @@
 """Read dvc.yaml and expand its matrices: an Instance for each stage that DVC runs, by DVC's name.
 
-    stages.export with matrix: {run: [a, b], step: [500]}   →   export@a-500, export@b-500
+    stages.train with matrix: {run: [a, b], step: [500]}   →   train@a-500, train@b-500
 
 DVC takes a second to import; this takes milliseconds, so each stage can check its own declaration
 at its start. Of DVC's templating it resolves what this project uses: `${item.key}` and

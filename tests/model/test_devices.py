@@ -136,7 +136,7 @@ def test_runs_have_the_same_bytes_twice_and_after_a_kill_and_follow_the_cpu(
 def test_a_network_that_does_not_learn_the_same_would_be_seen(tmp_path, monkeypatch):
     on_the_cpu, _ = new_run(tmp_path, "cpu")()
     other = new_run(tmp_path, "other")
-    other.params = other.params.model_copy(update={"beta2": 0.9})
+    other.params = other.params.model_copy(update={"learning_rate": 4.5e-3})
     losses, _ = other()
     assert losses != pytest.approx(on_the_cpu, abs=TOLERANCE["bfloat16"])
 

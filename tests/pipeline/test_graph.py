@@ -136,7 +136,7 @@ MUTATIONS = {
         "dvc.yaml",
         "stages:\n",
         "<<<<<<< ours\nstages:\n",
-        ["dvc.yaml: not valid YAML at line 12: mapping values are not allowed in this context"],
+        ["dvc.yaml: not valid YAML at line 16: mapping values are not allowed in this context"],
     ),
     "a dependency that nothing imports any more": (
         "stages/evaluate.py",
@@ -262,7 +262,7 @@ MUTATIONS = {
         "    total = len(correct)\n",
         "    total = importlib.import_module('model.tokens.facts')\n",
         [
-            "model/statistics/rates.py:24: import_module hides an import from dvc.yaml; write an"
+            "model/statistics/rates.py:32: import_module hides an import from dvc.yaml; write an"
             " import statement"
         ],
     ),
