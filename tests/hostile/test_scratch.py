@@ -115,7 +115,7 @@ OTHER_WORK = {
     "a parameter": replace("params.yaml", "wanted: 3", "wanted: 4"),
     "code": lambda root: append(root / "common/sections.py", "# An edit.\n"),
     "code, with the same size and time": lambda root: edit_unseen(
-        root / "common/sections.py", "Typed, strict", "Typed. Strict"
+        root / "common/sections.py", "Typed sections", "Typed Sections"
     ),
     "the stage itself": lambda root: append(root / "stages/fetch.py", "# An edit.\n"),
     "an input": replace("data/declared.txt", "SECRET", "CHANGED"),
@@ -195,8 +195,10 @@ def edit_while_a_piece_is_made(project: Path, edit) -> tuple[int, str]:
     pipe = subprocess.PIPE
     with subprocess.Popen(COMMAND, cwd=project, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stdout.readline() == "ready\n"
-        edit(project)
-        edited.touch()
+        try:
+            edit(project)
+        finally:
+            edited.touch()  # or the stage would wait for it
         _, said = running.communicate()
     return running.returncode, said
 
