@@ -276,11 +276,11 @@ BROKEN = {
             " or 8"
         ),
         "conditions: {a: {}}\nconditions: {b: {}}": (
-            "params.yaml: conditions: given twice, on lines 3 and 4; keep one"
+            "params.yaml: conditions: given twice, on lines 4 and 5; keep one"
         ),
-        "conditions: {a: {}, a: {}}": "params.yaml: conditions.a: given twice, on line 3; keep one",
+        "conditions: {a: {}, a: {}}": "params.yaml: conditions.a: given twice, on line 4; keep one",
         "others: [a]": "params.yaml: conditions: missing; dvc.yaml uses it",
-        "a: \0": "params.yaml: line 3: the character U+0000 has no place in YAML text; remove it",
+        "a: \0": "params.yaml: line 4: the character U+0000 has no place in YAML text; remove it",
     },
     "  max_steps: 200": {
         "  max_steps: [1]": (
