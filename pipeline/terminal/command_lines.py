@@ -139,7 +139,7 @@ def _docstring(tree: Tree, stage: str) -> str:
 def _arguments(command: str, instances: list[Instance]) -> dict[str, list[str]]:
     """Return the values of each argument of a stage's `command`, in the order of its instances.
 
-    `python -m stages.export ${item.run} 500` has one argument: {"RUN": ["a", "b"]}.
+    `python -m stages.train ${item.run} 500` has one argument: {"RUN": ["a", "b"]}.
     """
     words = [shlex.split(instance.command) for instance in instances]
     places = enumerate(shlex.split(command))
